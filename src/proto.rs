@@ -1,0 +1,24 @@
+//! Generated protobuf messages and service traits; included here and nowhere else.
+
+#![allow(missing_docs, unreachable_pub, clippy::all, rustdoc::all)]
+
+include!(concat!(env!("OUT_DIR"), "/messages.rs"));
+
+/// ONNX's own messages.
+pub mod onnx {
+    include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
+}
+
+/// `PredictionService` with its hand-made codecs.
+pub mod prediction_service {
+    include!(concat!(
+        env!("OUT_DIR"),
+        "/tensorflow.serving.PredictionService.rs"
+    ));
+}
+
+/// Descriptors of everything that is served or read as a message.
+pub const SERVED_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/served.bin"));
+
+/// Descriptors of text files that are read without generated messages.
+pub const DESCRIBED_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/described.bin"));

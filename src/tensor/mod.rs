@@ -1,0 +1,221 @@
+//! Tensors as they travel between a socket and a graph: a dtype, a shape, and one buffer.
+//!
+//! Nothing here knows a wire format or a backend. Data is shared, never copied, when a tensor is
+//! cloned or sliced.
+
+mod data_type;
+mod element;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use bytes::Bytes;
+
+pub use self::data_type::DataType;
+use self::element::AlignedVec;
+pub use self::element::Element;
+
+/// Tensors by alias or by graph name, as the variable says.
+pub type NamedTensors = BTreeMap<String, Tensor>;
+
+/// A dense tensor in row-major order.
+///
+/// Invariant: the buffer holds exactly `shape`'s number of elements, aligned for its dtype.
+#[derive(Clone)]
+pub struct Tensor {
+    dtype: DataType,
+    shape: Vec<usize>,
+    data: Data,
+}
+
+/// The elements of a [`Tensor`].
+#[derive(Clone)]
+enum Data {
+    /// Little-endian elements of a fixed size.
+    Plain(Bytes),
+    /// Byte strings; not necessarily UTF-8.
+    Strings(Vec<Bytes>),
+}
+
+impl Tensor {
+    /// A tensor over elements that are already in memory; nothing is copied.
+    ///
+    /// Returns `None` where `elements` are not as many as `shape` says.
+    pub fn from_vec<T: Element>(shape: &[usize], elements: Vec<T>) -> Option<Self> {
+        (element_count(shape)? == elements.len()).then(|| Self {
+            dtype: T::DTYPE,
+            shape: shape.to_vec(),
+            data: Data::Plain(Bytes::from_owner(AlignedVec(elements))),
+        })
+    }
+
+    /// A tensor over the little-endian bytes of its elements; copied only if misaligned.
+    ///
+    /// Returns `None` where the length is not what `dtype` and `shape` need, or `dtype` has no
+    /// fixed size (strings, resources, variants).
+    pub fn from_bytes(dtype: DataType, shape: &[usize], bytes: Bytes) -> Option<Self> {
+        let size = dtype.size()?;
+        if element_count(shape)?.checked_mul(size)? != bytes.len() {
+            return None;
+        }
+        let aligned = bytes.is_empty() || bytes.as_ptr().align_offset(dtype.align()) == 0;
+        let bytes = if aligned {
+            bytes
+        } else {
+            element::aligned_copy(&bytes)
+        };
+        Some(Self {
+            dtype,
+            shape: shape.to_vec(),
+            data: Data::Plain(bytes),
+        })
+    }
+
+    /// A tensor of byte strings. Returns `None` where they are not as many as `shape` says.
+    pub fn from_strings(shape: &[usize], strings: Vec<Bytes>) -> Option<Self> {
+        (element_count(shape)? == strings.len()).then(|| Self {
+            dtype: DataType::String,
+            shape: shape.to_vec(),
+            data: Data::Strings(strings),
+        })
+    }
+
+    /// Zeros, `false` or empty strings. Returns `None` where the size overflows or `dtype` has no
+    /// such value.
+    pub fn zeros(dtype: DataType, shape: &[usize]) -> Option<Self> {
+        let count = element_count(shape)?;
+        if dtype == DataType::String {
+            return Self::from_strings(shape, vec![Bytes::new(); count]);
+        }
+        let bytes = element::zeroed(count.checked_mul(dtype.size()?)?);
+        Self::from_bytes(dtype, shape, bytes)
+    }
+
+    /// The dtype.
+    pub fn dtype(&self) -> DataType {
+        self.dtype
+    }
+
+    /// The size of every dimension; empty for a scalar.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether some dimension is zero.
+    pub fn is_empty(&self) -> bool {
+        self.shape.contains(&0)
+    }
+
+    /// The elements' bytes, little-endian; `None` for strings.
+    pub fn bytes(&self) -> Option<&Bytes> {
+        match &self.data {
+            Data::Plain(bytes) => Some(bytes),
+            Data::Strings(_) => None,
+        }
+    }
+
+    /// The elements of a string tensor.
+    pub fn strings(&self) -> Option<&[Bytes]> {
+        match &self.data {
+            Data::Strings(strings) => Some(strings),
+            Data::Plain(_) => None,
+        }
+    }
+
+    /// The elements, where `T` is this tensor's type.
+    pub fn as_slice<T: Element>(&self) -> Option<&[T]> {
+        (T::DTYPE == self.dtype)
+            .then(|| element::view(self.bytes()?))
+            .flatten()
+    }
+
+    /// The same elements under another shape; `None` where the counts differ.
+    pub fn reshaped(&self, shape: &[usize]) -> Option<Self> {
+        (element_count(shape)? == self.len()).then(|| Self {
+            dtype: self.dtype,
+            shape: shape.to_vec(),
+            data: self.data.clone(),
+        })
+    }
+}
+
+/// Shape and dtype only: a tensor may be large, and its contents are the client's.
+impl fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{:?}", self.dtype, self.shape)
+    }
+}
+
+/// Bit for bit: NaN equals the same NaN, 0.0 differs from -0.0.
+impl PartialEq for Tensor {
+    fn eq(&self, other: &Self) -> bool {
+        self.dtype == other.dtype
+            && self.shape == other.shape
+            && match (&self.data, &other.data) {
+                (Data::Plain(a), Data::Plain(b)) => a == b,
+                (Data::Strings(a), Data::Strings(b)) => a == b,
+                _ => false,
+            }
+    }
+}
+
+/// The product of the dimensions; `None` on overflow. Zero wins over overflow only if no other
+/// dimension overflows before it is met, as in `TensorShape`'s own check.
+pub fn element_count(shape: &[usize]) -> Option<usize> {
+    shape
+        .iter()
+        .try_fold(1usize, |count, &dim| count.checked_mul(dim))
+}
+
+/// The form of a shape in messages: `[2,3]`, `[]` for a scalar.
+pub fn shape_text(shape: &[usize]) -> String {
+    let dims: Vec<String> = shape.iter().map(ToString::to_string).collect();
+    format!("[{}]", dims.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn from_bytes_copies_what_is_misaligned() {
+        let backing = Bytes::from(vec![0u8; 64]);
+        let start = backing.as_ptr().align_offset(8) + 1;
+        let tensor =
+            Tensor::from_bytes(DataType::Double, &[2], backing.slice(start..start + 16)).unwrap();
+        assert_eq!(tensor.as_slice::<f64>().unwrap(), [0.0, 0.0]);
+    }
+
+    #[test]
+    fn from_bytes_refuses_other_lengths() {
+        assert!(Tensor::from_bytes(DataType::Float, &[2], Bytes::from(vec![0; 7])).is_none());
+        assert!(Tensor::from_bytes(DataType::Float, &[usize::MAX, 2], Bytes::new()).is_none());
+        assert!(Tensor::from_bytes(DataType::String, &[0], Bytes::new()).is_none());
+    }
+
+    #[test]
+    fn as_slice_needs_the_own_type() {
+        let tensor = Tensor::from_vec(&[3], vec![1i64, 2, 3]).unwrap();
+        assert_eq!(tensor.as_slice::<i64>().unwrap(), [1, 2, 3]);
+        assert!(tensor.as_slice::<f64>().is_none());
+    }
+
+    #[test]
+    fn zeros_fit_every_shape() {
+        assert_eq!(Tensor::zeros(DataType::Bool, &[2, 0]).unwrap().len(), 0);
+        assert_eq!(
+            Tensor::zeros(DataType::String, &[2])
+                .unwrap()
+                .strings()
+                .unwrap()
+                .len(),
+            2
+        );
+        assert!(Tensor::zeros(DataType::Double, &[usize::MAX / 4]).is_none());
+    }
+}
