@@ -3,10 +3,9 @@
 //! A module with richer failures keeps a private enum of its own and converts here.
 //! Not here: gRPC and HTTP numbers (`transport::grpc::status`, `transport::rest::status`).
 
-use std::error::Error as StdError;
 use std::fmt;
 
-use crate::id::{ServableId, ServableRequest};
+use crate::id::ServableRequest;
 
 /// Result of a fallible call that another module may make.
 pub type Result<T, E = ServingError> = std::result::Result<T, E>;
@@ -34,17 +33,6 @@ pub enum ServingError {
         code: Code,
         /// What the client or operator reads.
         message: String,
-    },
-
-    /// The backend itself failed; not the client's fault.
-    #[error("{backend} failed to run {servable}: {source}")]
-    Run {
-        /// Which backend.
-        backend: &'static str,
-        /// Which servable it ran.
-        servable: ServableId,
-        /// What the backend said.
-        source: Box<dyn StdError + Send + Sync>,
     },
 }
 
@@ -88,7 +76,6 @@ impl ServingError {
             Self::ServableNotFound(_) => Code::NotFound,
             Self::SignatureNotFound { .. } => Code::FailedPrecondition,
             Self::Status { code, .. } => *code,
-            Self::Run { .. } => Code::Internal,
         }
     }
 }

@@ -2,7 +2,17 @@
 //!
 //! Modules in the order data flows; `ARCHITECTURE.md` is the map.
 
+pub mod lifecycle;
+pub mod onnx;
+
+pub mod inference;
+pub mod servable;
+pub mod signature;
+
+pub mod runtime;
+
+pub mod tensor;
+
 pub mod error;
 pub mod id;
 pub mod proto;
-pub mod tensor;

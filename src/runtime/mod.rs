@@ -1,0 +1,148 @@
+//! Running graphs: the traits that a backend implements, and the backends.
+//!
+//! A backend knows ONNX files and tensors. It does not know signatures, models or clients: see
+//! `signature` for names, `servable` for versions.
+
+#[cfg(feature = "onnxruntime")]
+pub mod ort;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use crate::error::Result;
+use crate::tensor::{DataType, Tensor};
+
+/// A library that executes ONNX graphs.
+pub trait Backend: Send + Sync {
+    /// The library's name, for logs and errors.
+    fn name(&self) -> &'static str;
+
+    /// The library's version, as it states it itself.
+    fn version(&self) -> String;
+
+    /// Makes a graph ready to run. May take seconds and all cores; called on a loading thread.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_ARGUMENT` where the bytes are not a model this backend can run, with the reason;
+    /// `UNIMPLEMENTED` where an operator has no kernel, naming it.
+    fn load(&self, source: GraphSource) -> Result<Arc<dyn Graph>>;
+}
+
+/// An ONNX model in memory, ready for [`Backend::load`].
+pub struct GraphSource {
+    /// Where it came from, for errors and logs.
+    pub origin: String,
+    /// The serialized `ModelProto`.
+    pub model: Bytes,
+    /// Contents of the external data files by the name that the model gives them.
+    pub external_data: Vec<(String, Bytes)>,
+}
+
+/// A graph that is ready to run.
+///
+/// Contract for implementations: `run` may be called from any number of threads at a time, and a
+/// failed run leaves the graph usable. Dropping waits for nothing: whoever drops it has made sure
+/// that no run is under way.
+pub trait Graph: Send + Sync {
+    /// The inputs that every run has to be given, in this order.
+    fn inputs(&self) -> &[ValueInfo];
+
+    /// What a run can return.
+    fn outputs(&self) -> &[ValueInfo];
+
+    /// Runs the graph on `inputs` (in the order of [`inputs`](Self::inputs), of their dtypes) and
+    /// returns the outputs with the given indices into [`outputs`](Self::outputs), in that order.
+    ///
+    /// Shapes are the graph's business: they are checked by its kernels.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_ARGUMENT` where a kernel refuses dtypes, ranks or sizes; `CANCELLED` once `control`
+    /// was terminated; `INTERNAL` for everything else.
+    fn run(
+        &self,
+        inputs: &[Tensor],
+        outputs: &[usize],
+        control: &RunControl,
+    ) -> Result<Vec<Tensor>>;
+}
+
+/// Name and declared type of a graph's input or output.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValueInfo {
+    /// The graph's name for it.
+    pub name: String,
+    /// The element type; `None` where it is no tensor (a sequence or a map).
+    pub dtype: Option<DataType>,
+    /// The declared shape, -1 for a dimension of any size; `None` where the rank is not known.
+    pub shape: Option<Vec<i64>>,
+}
+
+/// Stops a run from outside: one is made for each run and shared with whoever may lose patience.
+#[derive(Default)]
+pub struct RunControl {
+    /// Guards the moment between a run's start and `terminate`; held for a few instructions.
+    state: Mutex<ControlState>,
+}
+
+#[derive(Default)]
+struct ControlState {
+    terminated: bool,
+    stop: Option<Box<dyn Fn() + Send>>,
+}
+
+impl RunControl {
+    /// Ends the run that is under way, or the next, as soon as its backend notices.
+    pub fn terminate(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.terminated = true;
+        if let Some(stop) = &state.stop {
+            stop();
+        }
+    }
+
+    /// Whether [`terminate`](Self::terminate) was called.
+    pub fn is_terminated(&self) -> bool {
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .terminated
+    }
+
+    /// For backends: registers how to stop the run that begins now. The registration ends with
+    /// the returned guard, which has to be dropped before what `stop` touches.
+    pub fn on_terminate(&self, stop: impl Fn() + Send + 'static) -> Registration<'_> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.terminated {
+            stop();
+        }
+        state.stop = Some(Box::new(stop));
+        Registration(self)
+    }
+}
+
+impl fmt::Debug for RunControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunControl")
+            .field("terminated", &self.is_terminated())
+            .finish()
+    }
+}
+
+/// Ends a registration of [`RunControl::on_terminate`] when dropped.
+#[must_use]
+#[derive(Debug)]
+pub struct Registration<'a>(&'a RunControl);
+
+impl Drop for Registration<'_> {
+    fn drop(&mut self) {
+        self.0
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .stop = None;
+    }
+}

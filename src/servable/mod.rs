@@ -1,0 +1,201 @@
+//! One loaded version of a model, and how a request gets hold of it.
+//!
+//! Not here: which versions are loaded and when (`lifecycle`), what a call means (`inference`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::error::{Code, Result, ServingError};
+use crate::id::{ModelSpec, ServableId};
+use crate::runtime::{Graph, RunControl};
+use crate::signature::{DEFAULT_SIGNATURE_NAME, RequestInputs, Signature, SignatureDef};
+use crate::tensor::Tensor;
+
+/// One loaded version: its signatures and the graphs that compute them.
+pub struct Servable {
+    /// Model and version.
+    pub id: ServableId,
+    signatures: BTreeMap<String, (Signature, Arc<dyn Graph>)>,
+    /// Signatures that clients see in the metadata and cannot call, such as TensorFlow 2's
+    /// `__saved_model_init_op`.
+    metadata_only: BTreeMap<String, SignatureDef>,
+}
+
+/// Keeps a servable alive for as long as a request needs it.
+pub type ServableHandle = Arc<Servable>;
+
+impl Servable {
+    /// A servable of these signatures, each with its graph.
+    pub fn new(
+        id: ServableId,
+        signatures: impl IntoIterator<Item = (Signature, Arc<dyn Graph>)>,
+        metadata_only: BTreeMap<String, SignatureDef>,
+    ) -> Self {
+        let signatures = signatures
+            .into_iter()
+            .map(|bound| (bound.0.name.clone(), bound))
+            .collect();
+        Self {
+            id,
+            signatures,
+            metadata_only,
+        }
+    }
+
+    /// The signature that a request names; an empty name means `serving_default`.
+    ///
+    /// # Errors
+    ///
+    /// [`ServingError::SignatureNotFound`] with the name in effect.
+    pub fn signature(&self, name: &str) -> Result<&Signature> {
+        let name = if name.is_empty() {
+            DEFAULT_SIGNATURE_NAME
+        } else {
+            name
+        };
+        match self.signatures.get(name) {
+            Some((signature, _)) => Ok(signature),
+            None => Err(ServingError::SignatureNotFound {
+                name: name.to_owned(),
+            }),
+        }
+    }
+
+    /// Every signature that can be called, by name.
+    pub fn signatures(&self) -> impl Iterator<Item = &Signature> {
+        self.signatures.values().map(|(signature, _)| signature)
+    }
+
+    /// What clients see as the model's metadata, by signature name.
+    pub fn definitions(&self) -> BTreeMap<String, SignatureDef> {
+        let callable = self
+            .signatures()
+            .map(|it| (it.name.clone(), it.definition.clone()));
+        self.metadata_only
+            .clone()
+            .into_iter()
+            .chain(callable)
+            .collect()
+    }
+
+    /// Runs one signature, off the async workers. Outputs are named and sorted by alias.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Signature::bind`] and [`Graph::run`]; `DEADLINE_EXCEEDED` with the original's
+    /// text once `deadline` has passed, when the run is stopped as well.
+    pub async fn run(
+        self: &Arc<Self>,
+        signature_name: &str,
+        inputs: RequestInputs,
+        output_filter: &[String],
+        deadline: Option<Instant>,
+    ) -> Result<Vec<(String, Tensor)>> {
+        let signature = self.signature(signature_name)?;
+        let call = signature.bind(inputs, output_filter)?;
+        let fetched = if call.fetches.is_empty() {
+            Vec::new()
+        } else {
+            let graph = Arc::clone(&self.signatures[&signature.name].1);
+            run_graph(graph, call.feeds.clone(), call.fetches.clone(), deadline).await?
+        };
+        signature.unbind(call, fetched)
+    }
+}
+
+/// Runs a graph on a thread that may block.
+async fn run_graph(
+    graph: Arc<dyn Graph>,
+    feeds: Vec<Tensor>,
+    fetches: Vec<usize>,
+    deadline: Option<Instant>,
+) -> Result<Vec<Tensor>> {
+    let control = Arc::new(RunControl::default());
+    // A caller that goes away drops this future: the run must not outlive its interest.
+    let guard = TerminateOnDrop(Arc::clone(&control));
+    let run = tokio::task::spawn_blocking(move || graph.run(&feeds, &fetches, &control));
+    let finished = match deadline {
+        None => run.await,
+        Some(deadline) => match tokio::time::timeout_at(deadline.into(), run).await {
+            Ok(finished) => finished,
+            Err(_) => {
+                drop(guard);
+                return Err(ServingError::new(
+                    Code::DeadlineExceeded,
+                    "Timed out waiting for notification",
+                ));
+            }
+        },
+    };
+    finished.unwrap_or_else(|error| {
+        Err(ServingError::internal(format!(
+            "the run ended abnormally: {error}"
+        )))
+    })
+}
+
+struct TerminateOnDrop(Arc<RunControl>);
+
+impl Drop for TerminateOnDrop {
+    fn drop(&mut self) {
+        self.0.terminate();
+    }
+}
+
+/// Where requests find servables, and clients ask for states. Implemented by `lifecycle`.
+pub trait ServableLookup: Send + Sync {
+    /// The servable that answers for `spec`. Takes no lock.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_ARGUMENT` for an empty name or an unknown label;
+    /// [`ServingError::ServableNotFound`] where no available version fits.
+    fn servable_handle(&self, spec: &ModelSpec) -> Result<ServableHandle>;
+
+    /// Every version of a model that was ever tracked in this process, in descending order.
+    fn states(&self, model: &str) -> Vec<ServableState>;
+}
+
+/// What the manager last did with a version, and how that went.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServableState {
+    /// Which version.
+    pub id: ServableId,
+    /// Where it stands.
+    pub state: ManagerState,
+    /// [`Code::Ok`], or why it ended.
+    pub code: Code,
+    /// Empty where `code` is OK.
+    pub message: String,
+}
+
+/// The states of a version, in this order only (`ServableState::ManagerState`,
+/// `core/servable_state.h`). The numbers are `ModelVersionStatus.State`'s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(i32)]
+pub enum ManagerState {
+    /// Tracked, nothing done yet.
+    Start = 10,
+    /// Being loaded, warmup and retries included.
+    Loading = 20,
+    /// Serving.
+    Available = 30,
+    /// No new requests; those under way finish.
+    Unloading = 40,
+    /// Unloaded, or never came up.
+    End = 50,
+}
+
+impl ManagerState {
+    /// The name in `get_model_status.proto`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Start => "START",
+            Self::Loading => "LOADING",
+            Self::Available => "AVAILABLE",
+            Self::Unloading => "UNLOADING",
+            Self::End => "END",
+        }
+    }
+}

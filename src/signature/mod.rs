@@ -1,0 +1,298 @@
+//! Maps a model's signatures onto the tensors of its ONNX graph.
+//!
+//! Clients name inputs and outputs by *alias*; the graph by *graph name*. This module owns that
+//! mapping: it checks a request against a signature, feeds the graph's inputs in their order, and
+//! names what comes back. It is pure: no IO, no async, no locks.
+//!
+//! Not here: reading files (`lifecycle::loader`), running graphs (`runtime`), JSON and protobuf
+//! forms of requests (`wire`).
+
+mod derive;
+
+use std::collections::BTreeMap;
+
+use crate::error::{Result, ServingError};
+use crate::tensor::{DataType, Tensor};
+
+pub use crate::proto::tensorflow::SignatureDef;
+
+pub use self::derive::derive;
+
+/// The signature used when a request names none.
+pub const DEFAULT_SIGNATURE_NAME: &str = "serving_default";
+/// `method_name` of predict signatures.
+pub const PREDICT_METHOD_NAME: &str = "tensorflow/serving/predict";
+/// `method_name` of classify signatures.
+pub const CLASSIFY_METHOD_NAME: &str = "tensorflow/serving/classify";
+/// `method_name` of regress signatures.
+pub const REGRESS_METHOD_NAME: &str = "tensorflow/serving/regress";
+
+/// The inputs of a request, by alias.
+pub type RequestInputs = BTreeMap<String, RequestTensor>;
+
+/// An input as the client sent it. Whether it can be decoded is reported only after the checks
+/// that come before it in the original.
+#[derive(Clone, Debug)]
+pub enum RequestTensor {
+    /// A tensor.
+    Valid(Tensor),
+    /// Bytes that do not make one.
+    Malformed,
+}
+
+/// One named way to call a model. Counterpart of TensorFlow's `SignatureDef`.
+#[derive(Clone, Debug)]
+pub struct Signature {
+    /// Its key in the model.
+    pub name: String,
+    /// For example [`PREDICT_METHOD_NAME`].
+    pub method_name: String,
+    /// Sorted by alias.
+    pub inputs: Vec<Input>,
+    /// Sorted by alias.
+    pub outputs: Vec<Output>,
+    /// What each graph input is fed with, in the graph's order.
+    pub feeds: Vec<Feed>,
+    /// What clients see as metadata.
+    pub definition: SignatureDef,
+}
+
+/// An input that clients send.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// The client's name for it.
+    pub alias: String,
+    /// `TensorInfo.name`: the feed name in messages.
+    pub tensor_name: String,
+    /// What the client has to send.
+    pub dtype: DataType,
+    /// Stands in where the client sends nothing (`SignatureDef.defaults`).
+    pub default: Option<Tensor>,
+}
+
+/// What a graph input is fed with.
+#[derive(Clone, Debug)]
+pub enum Feed {
+    /// The signature's input with this index.
+    Input(usize),
+    /// Always this.
+    Constant(Tensor),
+}
+
+/// An output that clients get.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// The client's name for it.
+    pub alias: String,
+    /// Where it comes from.
+    pub source: OutputSource,
+}
+
+/// Where an output comes from.
+#[derive(Clone, Debug)]
+pub enum OutputSource {
+    /// The graph's output with this index.
+    Graph(usize),
+    /// The signature's input with this index, handed through.
+    Input(usize),
+}
+
+/// A request that fits its signature: what to feed, what to fetch, and what to make of it.
+#[derive(Debug)]
+pub struct BoundCall {
+    /// One tensor for each graph input, in the graph's order.
+    pub feeds: Vec<Tensor>,
+    /// Indices of the graph outputs to fetch, each once.
+    pub fetches: Vec<usize>,
+    /// Of the requested outputs: index into [`Signature::outputs`], and the tensor if it is known
+    /// without a run.
+    outputs: Vec<(usize, Option<Tensor>)>,
+}
+
+impl Signature {
+    /// Checks a request against this signature and arranges it for the graph.
+    ///
+    /// `output_filter` empty means all outputs. Shapes are left to the graph, as in TensorFlow.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_ARGUMENT` with the texts and in the order of `predict_util.cc`: number of inputs,
+    /// missing inputs, undecodable tensors, unknown inputs, the output filter, dtypes.
+    pub fn bind(&self, inputs: RequestInputs, output_filter: &[String]) -> Result<BoundCall> {
+        let inputs = self.complete_inputs(inputs)?;
+        let outputs = self.select_outputs(output_filter)?;
+        for (index, (tensor, input)) in inputs.iter().zip(&self.inputs).enumerate() {
+            if tensor.dtype() != input.dtype {
+                return Err(ServingError::invalid_argument(format!(
+                    "Expects arg[{index}] to be {} but {} is provided",
+                    input.dtype,
+                    tensor.dtype()
+                )));
+            }
+        }
+
+        let mut fetches = Vec::new();
+        let outputs = outputs
+            .into_iter()
+            .map(|index| match self.outputs[index].source {
+                OutputSource::Graph(fetch) => {
+                    if !fetches.contains(&fetch) {
+                        fetches.push(fetch);
+                    }
+                    (index, None)
+                }
+                OutputSource::Input(input) => (index, Some(inputs[input].clone())),
+            })
+            .collect();
+        let feeds = self
+            .feeds
+            .iter()
+            .map(|feed| match feed {
+                Feed::Input(index) => inputs[*index].clone(),
+                Feed::Constant(tensor) => tensor.clone(),
+            })
+            .collect();
+        Ok(BoundCall {
+            feeds,
+            fetches,
+            outputs,
+        })
+    }
+
+    /// Names what the graph returned for `call.fetches`. Sorted by alias.
+    ///
+    /// # Errors
+    ///
+    /// `UNKNOWN` where the graph returned another number of outputs.
+    pub fn unbind(&self, call: BoundCall, fetched: Vec<Tensor>) -> Result<Vec<(String, Tensor)>> {
+        if fetched.len() != call.fetches.len() {
+            return Err(ServingError::new(
+                crate::error::Code::Unknown,
+                "Predict internal error",
+            ));
+        }
+        let fetched_by_index: BTreeMap<usize, Tensor> =
+            call.fetches.iter().copied().zip(fetched).collect();
+        let mut by_alias: Vec<(String, Tensor)> = call
+            .outputs
+            .into_iter()
+            .map(|(index, known)| {
+                let output = &self.outputs[index];
+                let tensor = known.unwrap_or_else(|| match output.source {
+                    OutputSource::Graph(fetch) => fetched_by_index[&fetch].clone(),
+                    OutputSource::Input(_) => unreachable!("bind resolved it"),
+                });
+                (output.alias.clone(), tensor)
+            })
+            .collect();
+        by_alias.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(by_alias)
+    }
+
+    /// One tensor for each of `self.inputs`, defaults filled in.
+    fn complete_inputs(&self, mut inputs: RequestInputs) -> Result<Vec<Tensor>> {
+        self.check_input_count(&inputs)?;
+        let sent: Vec<String> = inputs.keys().cloned().collect();
+        let mut complete = Vec::with_capacity(self.inputs.len());
+        for input in &self.inputs {
+            let tensor = match (inputs.remove(&input.alias), &input.default) {
+                (Some(RequestTensor::Valid(tensor)), _) => tensor,
+                (Some(RequestTensor::Malformed), _) => {
+                    return Err(ServingError::invalid_argument(format!(
+                        "tensor parsing error: {}",
+                        input.alias
+                    )));
+                }
+                (None, Some(default)) => default.clone(),
+                (None, None) => return Err(self.missing_input(input, &sent)),
+            };
+            complete.push(tensor);
+        }
+        if !inputs.is_empty() {
+            let used: Vec<&String> = sent
+                .iter()
+                .filter(|alias| !inputs.contains_key(*alias))
+                .collect();
+            return Err(ServingError::invalid_argument(format!(
+                "Inputs contains invalid name. Used request inputs: {}, request input: {}",
+                join(used),
+                join(&sent)
+            )));
+        }
+        Ok(complete)
+    }
+
+    /// `VerifyRequestInputsSize`: too many, or too few without defaults to fill the gap.
+    fn check_input_count(&self, inputs: &RequestInputs) -> Result<()> {
+        let has_defaults = self.inputs.iter().any(|input| input.default.is_some());
+        let (sent, wanted) = (inputs.len(), self.inputs.len());
+        if sent == wanted || (sent < wanted && has_defaults) {
+            return Ok(());
+        }
+        let is_wanted = |alias: &str| self.inputs.iter().any(|input| input.alias == alias);
+        let extra = inputs.keys().filter(|alias| !is_wanted(alias));
+        let aliases = || self.inputs.iter().map(|input| &input.alias);
+        let missing = aliases().filter(|alias| !inputs.contains_key(*alias));
+        Err(ServingError::invalid_argument(format!(
+            "input size does not match signature: {sent}!={wanted} len({{{}}}) != len({{{}}}). \
+             Sent extra: {{{}}}. Missing but required: {{{}}}.",
+            join(inputs.keys()),
+            join(aliases()),
+            join(extra),
+            join(missing)
+        )))
+    }
+
+    fn missing_input(&self, input: &Input, sent: &[String]) -> ServingError {
+        let defaults = self
+            .inputs
+            .iter()
+            .filter(|input| input.default.is_some())
+            .map(|input| &input.alias);
+        ServingError::invalid_argument(format!(
+            "Signature input alias: {}(feed name: {}) not found in request and no default value \
+             provided. Inputs expected to be in the request {{{}}}, or default input alias set: {}",
+            input.alias,
+            input.tensor_name,
+            join(sent),
+            join(defaults)
+        ))
+    }
+
+    /// Indices of the outputs that a filter names; of all for an empty one.
+    fn select_outputs(&self, filter: &[String]) -> Result<Vec<usize>> {
+        if filter.is_empty() {
+            return Ok((0..self.outputs.len()).collect());
+        }
+        let mut selected = Vec::with_capacity(filter.len());
+        for alias in filter {
+            let Some(index) = self
+                .outputs
+                .iter()
+                .position(|output| output.alias == *alias)
+            else {
+                return Err(ServingError::invalid_argument(format!(
+                    "output tensor alias not found in signature: {alias} Outputs expected to be \
+                     in the set {{{}}}.",
+                    join(self.outputs.iter().map(|output| &output.alias))
+                )));
+            };
+            if selected.contains(&index) {
+                return Err(ServingError::invalid_argument(format!(
+                    "duplicate output tensor alias: {alias}"
+                )));
+            }
+            selected.push(index);
+        }
+        Ok(selected)
+    }
+}
+
+/// Comma-joined without blanks, as sets are printed in messages.
+fn join<'a>(aliases: impl IntoIterator<Item = &'a String>) -> String {
+    aliases
+        .into_iter()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(",")
+}
