@@ -38,7 +38,7 @@ pub struct GraphSource {
     /// The serialized `ModelProto`.
     pub model: Bytes,
     /// Contents of the external data files by the name that the model gives them.
-    pub external_data: Vec<(String, Bytes)>,
+    pub external_data: Vec<(String, Arc<[u8]>)>,
 }
 
 /// A graph that is ready to run.

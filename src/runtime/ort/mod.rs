@@ -1,1 +1,153 @@
+//! ONNX Runtime, through the crate `ort` and, where that is too narrow, the C API below it.
+//!
+//! Everything `unsafe` of this crate that has to do with ONNX Runtime is in this folder: `graph`
+//! (running), `value` (tensors), `status` (errors).
 
+mod graph;
+mod status;
+mod value;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use ort::environment::{Environment, GlobalThreadPoolOptions};
+use ort::logging::LogLevel;
+use ort::session::Session;
+
+use self::graph::OrtGraph;
+use self::status::load_error;
+use super::{Backend, Graph, GraphSource};
+use crate::error::{Result, ServingError};
+
+/// Where the library is, and how many threads it may use.
+#[derive(Clone, Debug)]
+pub struct OnnxRuntimeOptions {
+    /// The shared library. `None`: searched as [`find_library`] says.
+    pub library: Option<PathBuf>,
+    /// Threads that work on one operator; 0: as many as the process may use at a time.
+    pub intra_op_threads: usize,
+    /// Above 1, independent operators of one graph run beside each other on this many threads.
+    pub inter_op_threads: usize,
+    /// Whether idle threads spin for a while before they sleep.
+    pub spinning: bool,
+}
+
+/// The process-wide environment. ONNX Runtime allows one; whoever comes first configures it.
+static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
+
+/// The ONNX Runtime backend.
+pub struct OnnxRuntime {
+    environment: &'static Environment,
+    parallel_execution: bool,
+}
+
+impl OnnxRuntime {
+    /// Loads the library and makes the environment, or joins the one that exists in this process,
+    /// whose options then stay.
+    ///
+    /// # Errors
+    ///
+    /// `NOT_FOUND` where no library is found or it cannot be loaded, naming the path.
+    pub fn open(options: &OnnxRuntimeOptions) -> Result<Self> {
+        let environment = match ENVIRONMENT.get() {
+            Some(environment) => environment,
+            None => {
+                let environment = make_environment(options)?;
+                ENVIRONMENT.get_or_init(|| environment)
+            }
+        };
+        Ok(Self {
+            environment,
+            parallel_execution: options.inter_op_threads > 1,
+        })
+    }
+}
+
+impl Backend for OnnxRuntime {
+    fn name(&self) -> &'static str {
+        "ONNX Runtime"
+    }
+
+    fn version(&self) -> String {
+        value::library_version()
+    }
+
+    fn load(&self, source: GraphSource) -> Result<Arc<dyn Graph>> {
+        let failed = |error: ort::Error| load_error(&source.origin, error.code(), error.message());
+        let mut builder = Session::builder(self.environment)
+            .and_then(|builder| Ok(builder.with_parallel_execution(self.parallel_execution)?))
+            // Its warnings repeat with every run; what matters comes back as an error.
+            .and_then(|builder| Ok(builder.with_log_level(LogLevel::Error)?))
+            .map_err(failed)?;
+        for (name, contents) in source.external_data {
+            builder = builder
+                .with_external_initializer_file_in_memory(&name, contents)
+                .map_err(|error| load_error(&source.origin, error.code(), error.message()))?;
+        }
+        let session = builder
+            .commit_from_memory(&source.model)
+            .map_err(|error| load_error(&source.origin, error.code(), error.message()))?;
+        Ok(Arc::new(OrtGraph::new(session, &source.origin)?))
+    }
+}
+
+fn make_environment(options: &OnnxRuntimeOptions) -> Result<Environment> {
+    let library = match &options.library {
+        Some(path) => path.clone(),
+        None => find_library(),
+    };
+    let builder = ort::init_from(&library)
+        .map_err(|error| ServingError::not_found(format!("cannot load ONNX Runtime: {error}")))?;
+    let threads = match options.intra_op_threads {
+        // Honours the CPU quota of the control group and the affinity mask.
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    };
+    let build = || {
+        let pool = GlobalThreadPoolOptions::default()
+            .with_intra_threads(threads)?
+            .with_inter_threads(options.inter_op_threads.max(1))?
+            .with_spin_control(options.spinning)?;
+        builder
+            .with_telemetry(false)
+            .with_global_thread_pool(pool)
+            .with_logger(Arc::new(log))
+            .build()
+    };
+    let environment = build().map_err(|error| ServingError::internal(error.message()))?;
+    environment.set_log_level(LogLevel::Warning);
+    tracing::info!(
+        library = %library.display(),
+        version = value::library_version(),
+        intra_op_threads = threads,
+        inter_op_threads = options.inter_op_threads.max(1),
+        spinning = options.spinning,
+        "ONNX Runtime is ready"
+    );
+    Ok(environment)
+}
+
+/// Where the library is looked for when no flag names it: `ORT_DYLIB_PATH`, beside the executable,
+/// in `../lib` of it, then by the system's loader.
+fn find_library() -> PathBuf {
+    const NAME: &str = "libonnxruntime.so";
+    if let Some(path) = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
+        return path.into();
+    }
+    let executable = std::env::current_exe().ok();
+    let beside = executable.as_deref().and_then(Path::parent);
+    beside
+        .into_iter()
+        .flat_map(|folder| [folder.join(NAME), folder.join("../lib").join(NAME)])
+        .find(|path| path.exists())
+        .unwrap_or_else(|| NAME.into())
+}
+
+/// Passes ONNX Runtime's own messages on to this process's log.
+fn log(level: LogLevel, category: &str, _id: &str, location: &str, message: &str) {
+    match level {
+        LogLevel::Fatal | LogLevel::Error => tracing::error!(category, location, "{message}"),
+        LogLevel::Warning => tracing::warn!(category, location, "{message}"),
+        _ => tracing::debug!(category, location, "{message}"),
+    }
+}

@@ -1,0 +1,185 @@
+//! One loaded graph, run by any number of threads at a time.
+
+use std::ffi::{CString, c_char};
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+
+use ort::AsPointer;
+use ort::session::{Session, SharedSessionInner};
+use ort::sys::{OrtRunOptions, OrtSession, OrtValue};
+use ort::value::{Outlet, ValueType};
+
+use super::status::check;
+use super::value::{Value, from_ort_number};
+use crate::error::{Code, Result, ServingError};
+use crate::runtime::{Graph, RunControl, ValueInfo};
+use crate::tensor::Tensor;
+
+/// A session and the names of its inputs and outputs, ready for the C API.
+pub(super) struct OrtGraph {
+    session: Arc<SharedSessionInner>,
+    inputs: Vec<ValueInfo>,
+    outputs: Vec<ValueInfo>,
+    input_names: Vec<CString>,
+    output_names: Vec<CString>,
+}
+
+impl OrtGraph {
+    pub(super) fn new(session: Session, origin: &str) -> Result<Self> {
+        let names = |outlets: &[Outlet]| -> Result<Vec<CString>> {
+            let name = |outlet: &Outlet| {
+                CString::new(outlet.name()).map_err(|_| {
+                    ServingError::invalid_argument(format!("{origin}: a name holds a NUL"))
+                })
+            };
+            outlets.iter().map(name).collect()
+        };
+        Ok(Self {
+            inputs: session.inputs().iter().map(value_info).collect(),
+            outputs: session.outputs().iter().map(value_info).collect(),
+            input_names: names(session.inputs())?,
+            output_names: names(session.outputs())?,
+            session: session.inner(),
+        })
+    }
+
+    /// Calls `Run`, which the crate `ort` would only allow through `&mut Session`.
+    ///
+    /// `names` and `values` correspond; `outputs` are indices into `self.output_names`.
+    fn run_session(
+        &self,
+        inputs: &[Value],
+        outputs: &[usize],
+        options: &RunOptions,
+    ) -> Result<Vec<Value>> {
+        let input_names: Vec<*const c_char> =
+            self.input_names.iter().map(|name| name.as_ptr()).collect();
+        let input_values: Vec<*const OrtValue> = inputs.iter().map(Value::as_ptr).collect();
+        let output_names: Vec<*const c_char> = outputs
+            .iter()
+            .map(|&index| self.output_names[index].as_ptr())
+            .collect();
+        let mut output_values: Vec<*mut OrtValue> = vec![ptr::null_mut(); outputs.len()];
+        // SAFETY: all arrays have the stated lengths and outlive the call. ONNX Runtime documents
+        // `Run` on one session as safe for concurrent calls, and its CPU execution provider, the
+        // only one that this server registers, keeps to that: a run's state lives in its own
+        // execution frame. `ort` asks for `&mut` because of other execution providers. The outputs
+        // are null before and owned by us after the call.
+        let status = unsafe {
+            (ort::api().Run)(
+                self.session.ptr().cast::<OrtSession>().cast_mut(),
+                options.0.as_ptr(),
+                input_names.as_ptr(),
+                input_values.as_ptr(),
+                input_values.len(),
+                output_names.as_ptr(),
+                output_names.len(),
+                output_values.as_mut_ptr(),
+            )
+        };
+        let outcome = check(status);
+        // Whatever the outcome, what is not null is ours to release.
+        let values: Vec<Value> = output_values
+            .into_iter()
+            .filter(|value| !value.is_null())
+            .map(Value::from_raw)
+            .collect();
+        outcome.map_err(|failure| failure.into_run_error())?;
+        Ok(values)
+    }
+}
+
+impl Graph for OrtGraph {
+    fn inputs(&self) -> &[ValueInfo] {
+        &self.inputs
+    }
+
+    fn outputs(&self) -> &[ValueInfo] {
+        &self.outputs
+    }
+
+    fn run(
+        &self,
+        inputs: &[Tensor],
+        outputs: &[usize],
+        control: &RunControl,
+    ) -> Result<Vec<Tensor>> {
+        if inputs.len() != self.inputs.len() {
+            return Err(ServingError::internal(
+                "a run needs one tensor for each graph input",
+            ));
+        }
+        let values = inputs
+            .iter()
+            .map(Value::from_tensor)
+            .collect::<Result<Vec<Value>>>()?;
+        let options = Arc::new(RunOptions::new()?);
+        let registration = {
+            let options = Arc::clone(&options);
+            control.on_terminate(move || options.terminate())
+        };
+        if control.is_terminated() {
+            return Err(ServingError::new(
+                Code::Cancelled,
+                "the run was stopped before it began",
+            ));
+        }
+        let fetched = self.run_session(&values, outputs, &options);
+        drop(registration);
+        fetched?
+            .into_iter()
+            .map(|value| value.into_tensor(inputs))
+            .collect()
+    }
+}
+
+/// Options of one run; here only the means to stop it.
+struct RunOptions(NonNull<OrtRunOptions>);
+
+// SAFETY: the only calls made on it from several threads are `Run`, which reads it, and
+// `RunOptionsSetTerminate`, which sets a flag that is meant to be set from another thread.
+unsafe impl Send for RunOptions {}
+// SAFETY: as above.
+unsafe impl Sync for RunOptions {}
+
+impl RunOptions {
+    fn new() -> Result<Self> {
+        let mut raw = ptr::null_mut();
+        // SAFETY: writes one pointer, owned by us from here on.
+        let status = unsafe { (ort::api().CreateRunOptions)(&mut raw) };
+        check(status).map_err(|failure| failure.into_run_error())?;
+        NonNull::new(raw)
+            .map(Self)
+            .ok_or_else(|| ServingError::internal("no run options"))
+    }
+
+    fn terminate(&self) {
+        // SAFETY: the options are valid as long as `self`.
+        let status = unsafe { (ort::api().RunOptionsSetTerminate)(self.0.as_ptr()) };
+        if let Err(failure) = check(status) {
+            tracing::warn!(?failure, "a run could not be stopped");
+        }
+    }
+}
+
+impl Drop for RunOptions {
+    fn drop(&mut self) {
+        // SAFETY: owned, and released once.
+        unsafe { (ort::api().ReleaseRunOptions)(self.0.as_ptr()) };
+    }
+}
+
+fn value_info(outlet: &Outlet) -> ValueInfo {
+    let (dtype, shape) = match outlet.dtype() {
+        ValueType::Tensor { ty, shape, .. } => {
+            let number = ort::sys::ONNXTensorElementDataType::from(*ty) as i32;
+            (from_ort_number(number), Some(shape.to_vec()))
+        }
+        _ => (None, None),
+    };
+    ValueInfo {
+        name: outlet.name().to_owned(),
+        dtype,
+        shape,
+    }
+}

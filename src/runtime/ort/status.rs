@@ -1,0 +1,71 @@
+//! ONNX Runtime's statuses as this server's errors.
+
+use std::ffi::CStr;
+
+use ort::ErrorCode;
+use ort::sys::{OrtStatus, OrtStatusPtr};
+
+use crate::error::{Code, ServingError};
+
+/// What a failed call left behind.
+#[derive(Debug)]
+pub(super) struct Failure {
+    code: i32,
+    message: String,
+}
+
+const INVALID_ARGUMENT: i32 = 2;
+const NOT_IMPLEMENTED: i32 = 9;
+
+/// Takes a status over: `Ok` where there is none.
+pub(super) fn check(status: OrtStatusPtr) -> Result<(), Failure> {
+    if status.0.is_null() {
+        return Ok(());
+    }
+    let api = ort::api();
+    // The library may be newer than the crate's list of codes, so the code is read as the number
+    // it is.
+    // SAFETY: both types describe the same C function; an enum is returned as an int in C.
+    let error_code: unsafe extern "system" fn(*const OrtStatus) -> i32 =
+        unsafe { std::mem::transmute(api.GetErrorCode) };
+    // SAFETY: the status is valid until it is released below; the message is copied before.
+    unsafe {
+        let failure = Failure {
+            code: error_code(status.0),
+            message: CStr::from_ptr((api.GetErrorMessage)(status.0))
+                .to_string_lossy()
+                .into(),
+        };
+        (api.ReleaseStatus)(status.0);
+        Err(failure)
+    }
+}
+
+impl Failure {
+    /// A failed run. What a kernel refuses is the request's fault, as TensorFlow's kernels report
+    /// it; a missing kernel and everything else is not.
+    pub(super) fn into_run_error(self) -> ServingError {
+        let message = self.message;
+        if message.contains("Failed to allocate memory") || message.contains("bad_alloc") {
+            return ServingError::new(Code::ResourceExhausted, message);
+        }
+        if message.contains("Exiting due to terminate flag") {
+            return ServingError::new(Code::Cancelled, message);
+        }
+        match self.code {
+            INVALID_ARGUMENT => ServingError::invalid_argument(message),
+            NOT_IMPLEMENTED => ServingError::unimplemented(message),
+            _ if message.contains("while running") => ServingError::invalid_argument(message),
+            _ => ServingError::internal(message),
+        }
+    }
+}
+
+/// A failed load of the model `origin`.
+pub(super) fn load_error(origin: &str, code: ErrorCode, message: &str) -> ServingError {
+    let code = match code {
+        ErrorCode::NotImplemented => Code::Unimplemented,
+        _ => Code::InvalidArgument,
+    };
+    ServingError::new(code, format!("cannot load {origin}: {message}"))
+}
