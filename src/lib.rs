@@ -5,6 +5,8 @@
 pub mod lifecycle;
 pub mod onnx;
 
+pub mod wire;
+
 pub mod inference;
 pub mod servable;
 pub mod signature;
@@ -16,3 +18,4 @@ pub mod tensor;
 pub mod error;
 pub mod id;
 pub mod proto;
+mod proto_wire;

@@ -1,0 +1,6 @@
+//! Wire formats: bytes to typed requests, typed responses to bytes. Pure functions.
+//!
+//! Not here: sockets and status numbers (`transport`), what a request means (`inference`).
+
+pub mod predict;
+pub mod tensor_proto;

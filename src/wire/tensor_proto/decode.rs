@@ -1,0 +1,287 @@
+//! Wire bytes to a tensor.
+
+use bytes::Bytes;
+
+use super::{Typed, field, typed_field};
+use crate::proto_wire::{Fields, Malformed, Value, read_varint};
+use crate::tensor::{DataType, Tensor, element_count};
+
+/// A message whose last value is repeated to fill its shape may not grow beyond this many bytes,
+/// unless it was larger than that to begin with. TensorFlow has no bound here: ten bytes make it
+/// allocate all memory.
+pub const MAX_EXPANSION: usize = 64 << 20;
+
+/// TensorFlow's own limit (`TensorShape::MaxDimensions`).
+const MAX_RANK: usize = 254;
+
+/// Decodes a serialized `TensorProto`. `tensor_content` and strings stay slices of `message` where
+/// alignment allows.
+///
+/// Fewer values than elements: the last is repeated, none means zeros; surplus values are ignored.
+/// Packed and unpacked fields are accepted, values in a field of another dtype are not looked at.
+///
+/// Returns `None` where TensorFlow reports a parsing error: no or an unsupported dtype, a negative
+/// or unknown shape, `tensor_content` of the wrong length, overflow; and beyond [`MAX_EXPANSION`].
+pub fn decode(message: &Bytes) -> Option<Tensor> {
+    let header = read_header(message).ok()?;
+    let dtype = DataType::from_number(header.dtype)?;
+    let (number, typed) = typed_field(dtype)?;
+    let shape = header.shape;
+    let count = element_count(&shape)?;
+    let content = header.content.filter(|content| !content.is_empty());
+    if count == 0 {
+        return Tensor::zeros(dtype, &shape);
+    }
+    if let (Some(size), Some(content)) = (dtype.size(), content) {
+        return (count.checked_mul(size)? == content.len())
+            .then(|| Tensor::from_bytes(dtype, &shape, message.slice_ref(content)))?;
+    }
+
+    let unit = dtype.size().unwrap_or(size_of::<Bytes>());
+    let expanded = count.checked_mul(unit)?;
+    if expanded > MAX_EXPANSION.max(message.len().saturating_mul(unit)) {
+        return None;
+    }
+    match typed {
+        Typed::Strings => {
+            let mut strings = match content {
+                Some(content) => strings_of_content(message, content, count).ok()?,
+                None => strings_of_field(message, count).ok()?,
+            };
+            let last = strings.last().cloned().unwrap_or_default();
+            strings.resize(count, last);
+            Tensor::from_strings(&shape, strings)
+        }
+        _ => {
+            let size = dtype.size()?;
+            let mut buffer = AlignedBuffer::zeroed(expanded);
+            let filled = match typed {
+                Typed::Fixed(_) => fill_fixed(message, number, buffer.bytes_mut()).ok()?,
+                Typed::Bool => fill_varints(
+                    message,
+                    number,
+                    buffer.bytes_mut(),
+                    |value, out| {
+                        out[0] = u8::from(value != 0);
+                    },
+                    1,
+                )
+                .ok()?,
+                _ => fill_varints(
+                    message,
+                    number,
+                    buffer.bytes_mut(),
+                    |value, out| {
+                        out.copy_from_slice(&value.to_le_bytes()[..size]);
+                    },
+                    size,
+                )
+                .ok()?,
+            };
+            repeat_last(buffer.bytes_mut(), filled, size);
+            Tensor::from_bytes(dtype, &shape, buffer.into_bytes())
+        }
+    }
+}
+
+struct Header<'a> {
+    dtype: i32,
+    shape: Vec<usize>,
+    content: Option<&'a [u8]>,
+}
+
+/// Everything but the typed values.
+fn read_header(message: &[u8]) -> Result<Header<'_>, Malformed> {
+    let mut header = Header {
+        dtype: 0,
+        shape: Vec::new(),
+        content: None,
+    };
+    let mut fields = Fields::new(message);
+    while let Some((number, value)) = fields.next()? {
+        match (number, value) {
+            (field::DTYPE, Value::Varint(value)) => header.dtype = value as i32,
+            (field::TENSOR_SHAPE, Value::Delimited(shape)) => read_shape(shape, &mut header.shape)?,
+            (field::TENSOR_CONTENT, Value::Delimited(content)) => header.content = Some(content),
+            _ => {}
+        }
+    }
+    Ok(header)
+}
+
+/// Appends the dims of a `TensorShapeProto`.
+fn read_shape(message: &[u8], shape: &mut Vec<usize>) -> Result<(), Malformed> {
+    const DIM: u32 = 2;
+    const UNKNOWN_RANK: u32 = 3;
+    let mut fields = Fields::new(message);
+    while let Some((number, value)) = fields.next()? {
+        match (number, value) {
+            (DIM, Value::Delimited(dim)) => {
+                let size = read_dim(dim)?;
+                shape.push(usize::try_from(size).map_err(|_| Malformed)?);
+                if shape.len() > MAX_RANK {
+                    return Err(Malformed);
+                }
+            }
+            (UNKNOWN_RANK, Value::Varint(unknown)) if unknown != 0 => return Err(Malformed),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn read_dim(message: &[u8]) -> Result<i64, Malformed> {
+    const SIZE: u32 = 1;
+    let mut size = 0;
+    let mut fields = Fields::new(message);
+    while let Some((number, value)) = fields.next()? {
+        if let (SIZE, Value::Varint(value)) = (number, value) {
+            size = value as i64;
+        }
+    }
+    Ok(size)
+}
+
+/// Copies the bytes of a fixed-size field, packed or not, to the front of `out`; returns how many.
+fn fill_fixed(message: &[u8], number: u32, out: &mut [u8]) -> Result<usize, Malformed> {
+    let mut filled = 0;
+    let mut fields = Fields::new(message);
+    while let Some((field, value)) = fields.next()? {
+        if field != number {
+            continue;
+        }
+        let bytes: &[u8] = match &value {
+            Value::Delimited(packed) => packed,
+            Value::Fixed32(bytes) => bytes,
+            Value::Fixed64(bytes) => bytes,
+            Value::Varint(_) => continue,
+        };
+        let fits = bytes.len().min(out.len() - filled);
+        out[filled..filled + fits].copy_from_slice(&bytes[..fits]);
+        filled += fits;
+    }
+    Ok(filled)
+}
+
+/// Writes the values of a varint field, packed or not, to the front of `out`, `size` bytes each;
+/// returns how many bytes.
+fn fill_varints(
+    message: &[u8],
+    number: u32,
+    out: &mut [u8],
+    write: impl Fn(u64, &mut [u8]),
+    size: usize,
+) -> Result<usize, Malformed> {
+    let total = out.len() / size;
+    let mut elements = out.chunks_exact_mut(size);
+    let mut fields = Fields::new(message);
+    while let Some((field, value)) = fields.next()? {
+        match value {
+            Value::Varint(value) if field == number => {
+                if let Some(element) = elements.next() {
+                    write(value, element);
+                }
+            }
+            Value::Delimited(mut packed) if field == number => {
+                while !packed.is_empty() {
+                    let value = read_varint(&mut packed)?;
+                    let Some(element) = elements.next() else {
+                        break;
+                    };
+                    write(value, element);
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok((total - elements.len()) * size)
+}
+
+/// Repeats the last element of the first `filled` bytes to the end; nothing to repeat: zeros stay.
+fn repeat_last(out: &mut [u8], filled: usize, size: usize) {
+    // A trailing half of a complex number does not count, as in the original.
+    let filled = filled - filled % size;
+    if filled == 0 || filled == out.len() {
+        return;
+    }
+    let (values, rest) = out.split_at_mut(filled);
+    let last = &values[filled - size..];
+    for element in rest.chunks_exact_mut(size) {
+        element.copy_from_slice(last);
+    }
+}
+
+fn strings_of_field(message: &Bytes, count: usize) -> Result<Vec<Bytes>, Malformed> {
+    let mut strings = Vec::new();
+    let mut fields = Fields::new(message);
+    while let Some((number, value)) = fields.next()? {
+        if let (field::STRING_VAL, Value::Delimited(string)) = (number, value)
+            && strings.len() < count
+        {
+            strings.push(message.slice_ref(string));
+        }
+    }
+    Ok(strings)
+}
+
+/// `tensor_content` of strings: all lengths as varints, then the bytes (`port::DecodeStringList`).
+fn strings_of_content(
+    message: &Bytes,
+    mut content: &[u8],
+    count: usize,
+) -> Result<Vec<Bytes>, Malformed> {
+    if count > content.len() {
+        return Err(Malformed);
+    }
+    let mut lengths = Vec::with_capacity(count);
+    for _ in 0..count {
+        let len = read_varint(&mut content)?;
+        lengths.push(usize::try_from(len).map_err(|_| Malformed)?);
+    }
+    let mut strings = Vec::with_capacity(count);
+    for len in lengths {
+        let (string, rest) = content.split_at_checked(len).ok_or(Malformed)?;
+        strings.push(message.slice_ref(string));
+        content = rest;
+    }
+    if content.is_empty() {
+        Ok(strings)
+    } else {
+        Err(Malformed)
+    }
+}
+
+/// A zeroed buffer that is aligned for every dtype and becomes [`Bytes`] without a copy.
+struct AlignedBuffer {
+    words: Vec<u64>,
+    len: usize,
+}
+
+impl AlignedBuffer {
+    fn zeroed(len: usize) -> Self {
+        Self {
+            words: vec![0; len.div_ceil(8)],
+            len,
+        }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: a u64 may be written as any eight bytes; the slice covers just the vector.
+        let bytes = unsafe {
+            std::slice::from_raw_parts_mut(self.words.as_mut_ptr().cast(), self.words.len() * 8)
+        };
+        &mut bytes[..self.len]
+    }
+
+    fn into_bytes(self) -> Bytes {
+        let len = self.len;
+        Bytes::from_owner(self).slice(..len)
+    }
+}
+
+impl AsRef<[u8]> for AlignedBuffer {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: initialised memory of plain integers, read as bytes.
+        unsafe { std::slice::from_raw_parts(self.words.as_ptr().cast(), self.words.len() * 8) }
+    }
+}
