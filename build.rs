@@ -86,9 +86,9 @@ fn prediction_service(out_dir: &Path) {
         .method(method(
             "predict",
             "Predict",
-            "crate::proto::tensorflow::serving::PredictRequest",
-            "crate::proto::tensorflow::serving::PredictResponse",
-            "tonic_prost::ProstCodec",
+            "crate::wire::predict::PredictCall",
+            "crate::wire::predict::PredictReply",
+            "crate::transport::grpc::codec::PredictCodec",
         ))
         .method(method(
             "classify",

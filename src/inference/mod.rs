@@ -11,7 +11,7 @@ mod predict;
 use std::sync::Arc;
 
 use crate::error::{Result, ServingError};
-use crate::id::ModelSpec;
+use crate::id::{ModelSpec, VersionChoice};
 use crate::servable::{ServableHandle, ServableLookup, ServableState};
 
 pub use self::predict::{PredictRequest, PredictResponse};
@@ -37,13 +37,19 @@ impl InferenceService {
         self.servables.servable_handle(spec)
     }
 
-    /// The states of all versions, or of one, in descending order (`get_model_status_impl.cc`).
+    /// The states of all versions, or of the one that `spec` names by number, in descending order.
+    /// A label is ignored, as in the original (`get_model_status_impl.cc`).
     ///
     /// # Errors
     ///
     /// `NOT_FOUND` where there is none.
-    pub fn model_status(&self, model: &str, version: Option<i64>) -> Result<Vec<ServableState>> {
+    pub fn model_status(&self, spec: &ModelSpec) -> Result<Vec<ServableState>> {
+        let model = &spec.name;
         let mut states = self.servables.states(model);
+        let version = match spec.version {
+            Some(VersionChoice::Version(version)) => Some(version),
+            _ => None,
+        };
         if let Some(version) = version {
             states.retain(|state| state.id.version == version);
         }

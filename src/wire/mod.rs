@@ -2,5 +2,7 @@
 //!
 //! Not here: sockets and status numbers (`transport`), what a request means (`inference`).
 
+pub mod model_spec;
 pub mod predict;
+pub mod status;
 pub mod tensor_proto;

@@ -1,0 +1,101 @@
+//! `grpc.health.v1.Health`: the original's service names, and the real state of every model.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+
+use crate::servable::{ManagerState, ServableLookup};
+
+/// How soon a watcher hears of a change.
+const WATCH_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The service over these servables.
+pub(super) fn server(servables: Arc<dyn ServableLookup>) -> HealthServer<impl Health> {
+    HealthServer::new(HealthImpl { servables })
+}
+
+struct HealthImpl {
+    servables: Arc<dyn ServableLookup>,
+}
+
+/// The status of a service name: empty, `ModelService` and `PredictionService` as in the original;
+/// `<model>` serves while it has an available version, `<model>/<version>` while that is available.
+/// `None` where there is no such model.
+fn status(servables: &dyn ServableLookup, service: &str) -> Option<ServingStatus> {
+    if matches!(service, "" | "ModelService" | "PredictionService") {
+        return Some(ServingStatus::Serving);
+    }
+    let mut states = servables.states(service);
+    if states.is_empty() {
+        let (model, version) = service.rsplit_once('/')?;
+        let version: i64 = version.parse().ok()?;
+        states = servables.states(model);
+        states.retain(|state| state.id.version == version);
+    }
+    if states.is_empty() {
+        return None;
+    }
+    let available = states
+        .iter()
+        .any(|state| state.state == ManagerState::Available);
+    Some(if available {
+        ServingStatus::Serving
+    } else {
+        ServingStatus::NotServing
+    })
+}
+
+fn response(status: ServingStatus) -> HealthCheckResponse {
+    HealthCheckResponse {
+        status: status.into(),
+    }
+}
+
+#[tonic::async_trait]
+impl Health for HealthImpl {
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        match status(self.servables.as_ref(), &request.into_inner().service) {
+            Some(status) => Ok(Response::new(response(status))),
+            None => Err(Status::not_found("unknown service")),
+        }
+    }
+
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
+
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let service = request.into_inner().service;
+        let servables = Arc::clone(&self.servables);
+        let (sender, receiver) = tokio::sync::mpsc::channel(1);
+        // Ends when the watcher goes away: the channel then closes.
+        tokio::spawn(async move {
+            let mut last = None;
+            loop {
+                // By the protocol an unknown service is a status here, not an error.
+                let now =
+                    status(servables.as_ref(), &service).unwrap_or(ServingStatus::ServiceUnknown);
+                if last != Some(now) && sender.send(Ok(response(now))).await.is_err() {
+                    return;
+                }
+                last = Some(now);
+                tokio::select! {
+                    () = sender.closed() => return,
+                    () = tokio::time::sleep(WATCH_INTERVAL) => {}
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}

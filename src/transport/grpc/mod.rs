@@ -1,0 +1,189 @@
+//! The gRPC port: TensorFlow Serving's services over tonic.
+//!
+//! A handler is decode, call, encode. Not here: message formats (`wire`), meaning (`inference`),
+//! sockets (`transport::serve`).
+
+pub mod codec;
+mod health;
+mod model_service;
+mod prediction_service;
+mod profiler_service;
+mod status;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, Request};
+use hyper::body::Incoming;
+use tonic::codec::CompressionEncoding;
+use tonic::service::{Routes, RoutesBuilder};
+use tower::Service;
+
+use crate::inference::InferenceService;
+
+use crate::proto::SERVED_DESCRIPTORS;
+use crate::proto::prediction_service::prediction_service_server::PredictionServiceServer;
+use crate::proto::tensorflow::profiler_service_server::ProfilerServiceServer;
+use crate::proto::tensorflow::serving::model_service_server::ModelServiceServer;
+use crate::servable::ServableLookup;
+
+pub use self::model_service::ReloadConfig;
+
+/// The original's `SetMaxMessageSize`: as large as a protobuf message can be.
+const MAX_MESSAGE_BYTES: usize = i32::MAX as usize;
+
+/// What the flags say about the gRPC port.
+#[derive(Clone, Copy, Debug)]
+pub struct GrpcOptions {
+    /// `--enable_serialization_as_tensor_content`.
+    pub serialize_as_tensor_content: bool,
+    /// `--enable_grpc_healthcheck_service`.
+    pub health_service: bool,
+    /// `--enable_profiler`.
+    pub profiler_service: bool,
+}
+
+/// All services of the port, ready for [`serve`](crate::transport::serve::serve).
+pub fn service(
+    inference: InferenceService,
+    servables: Arc<dyn ServableLookup>,
+    reloader: Arc<dyn ReloadConfig>,
+    options: GrpcOptions,
+) -> GrpcService {
+    let mut routes = RoutesBuilder::default();
+    macro_rules! add {
+        ($server:expr) => {
+            routes.add_service(
+                $server
+                    .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                    .max_encoding_message_size(usize::MAX)
+                    .accept_compressed(CompressionEncoding::Gzip)
+                    .accept_compressed(CompressionEncoding::Deflate)
+                    .accept_compressed(CompressionEncoding::Zstd),
+            );
+        };
+    }
+    let prediction = prediction_service::PredictionServiceImpl::new(
+        inference.clone(),
+        options.serialize_as_tensor_content,
+    );
+    add!(PredictionServiceServer::new(prediction));
+    add!(ModelServiceServer::new(
+        model_service::ModelServiceImpl::new(inference, reloader)
+    ));
+    let mut services = vec![
+        "tensorflow.serving.PredictionService",
+        "tensorflow.serving.ModelService",
+    ];
+    if options.profiler_service {
+        add!(ProfilerServiceServer::new(
+            profiler_service::ProfilerServiceImpl
+        ));
+        services.push("tensorflow.ProfilerService");
+    }
+    if options.health_service {
+        routes.add_service(health::server(servables));
+        services.push("grpc.health.v1.Health");
+    }
+    add_reflection(&mut routes, &services);
+    GrpcService {
+        routes: routes.routes(),
+    }
+}
+
+/// Lists `services` and describes their messages, by both versions of the protocol.
+fn add_reflection(routes: &mut RoutesBuilder, services: &[&str]) {
+    let builder = || {
+        let mut builder = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(SERVED_DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+        for service in services {
+            builder = builder.with_service_name(*service);
+        }
+        builder
+    };
+    match (builder().build_v1(), builder().build_v1alpha()) {
+        (Ok(v1), Ok(v1alpha)) => {
+            routes.add_service(v1);
+            routes.add_service(v1alpha);
+        }
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::error!(%error, "server reflection is not available");
+        }
+    }
+}
+
+/// tonic's router as a hyper service.
+#[derive(Clone)]
+pub struct GrpcService {
+    routes: Routes,
+}
+
+impl hyper::service::Service<Request<Incoming>> for GrpcService {
+    type Response = http::Response<tonic::body::Body>;
+    type Error = Infallible;
+    type Future = <Routes as Service<Request<Incoming>>>::Future;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let mut routes = self.routes.clone();
+        // A router is always ready; polling it here keeps tower's contract.
+        let ready: Poll<Result<(), Infallible>> = Service::<Request<Incoming>>::poll_ready(
+            &mut routes,
+            &mut Context::from_waker(std::task::Waker::noop()),
+        );
+        debug_assert!(ready.is_ready());
+        routes.call(request)
+    }
+}
+
+/// When the caller loses interest, from the header `grpc-timeout`; `None` where it is absent or
+/// malformed, which gRPC ignores.
+fn deadline(headers: &HeaderMap) -> Option<Instant> {
+    let timeout = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = timeout.split_at_checked(timeout.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let amount: u64 = digits.parse().ok()?;
+    let timeout = match unit {
+        "H" => Duration::from_secs(amount * 3600),
+        "M" => Duration::from_secs(amount * 60),
+        "S" => Duration::from_secs(amount),
+        "m" => Duration::from_millis(amount),
+        "u" => Duration::from_micros(amount),
+        "n" => Duration::from_nanos(amount),
+        _ => return None,
+    };
+    Instant::now().checked_add(timeout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds_left(timeout: &str) -> Option<f64> {
+        let mut headers = HeaderMap::new();
+        headers.insert("grpc-timeout", timeout.parse().unwrap());
+        deadline(&headers).map(|at| at.duration_since(Instant::now()).as_secs_f64())
+    }
+
+    // Units and the limit of eight digits: gRPC over HTTP/2, "Timeout".
+    #[test]
+    fn deadline_reads_every_unit() {
+        for (timeout, seconds) in [
+            ("2H", 7200.0),
+            ("3M", 180.0),
+            ("5S", 5.0),
+            ("70000m", 70.0),
+            ("9000000u", 9.0),
+        ] {
+            let left = seconds_left(timeout).unwrap();
+            assert!(left <= seconds && left > seconds - 2.0, "{timeout}: {left}");
+        }
+        for malformed in ["", "S", "5", "5x", "-5S", "123456789S", "1.5S"] {
+            assert_eq!(seconds_left(malformed), None, "{malformed}");
+        }
+    }
+}

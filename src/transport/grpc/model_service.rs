@@ -1,0 +1,95 @@
+//! `tensorflow.serving.ModelService`.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::status::to_status;
+use crate::error::{Result, ServingError};
+use crate::inference::InferenceService;
+use crate::proto::tensorflow::serving as pb;
+use crate::wire::{model_spec, status};
+
+/// Puts a new model configuration into effect. Implemented by the assembly over `lifecycle`.
+pub trait ReloadConfig: Send + Sync {
+    /// Replaces the configuration and returns once every newly named model has a version that is
+    /// available or has ended. May block for as long as loading takes.
+    ///
+    /// # Errors
+    ///
+    /// Those of `ServerCore::ReloadConfig` (`model_servers/server_core.cc`).
+    fn reload(&self, config: pb::ModelServerConfig) -> Result<()>;
+}
+
+/// The handlers.
+pub(super) struct ModelServiceImpl {
+    inference: InferenceService,
+    reloader: Arc<dyn ReloadConfig>,
+}
+
+impl ModelServiceImpl {
+    pub(super) fn new(inference: InferenceService, reloader: Arc<dyn ReloadConfig>) -> Self {
+        Self {
+            inference,
+            reloader,
+        }
+    }
+
+    fn model_status(
+        &self,
+        request: pb::GetModelStatusRequest,
+    ) -> Result<pb::GetModelStatusResponse> {
+        let (spec, _) = model_spec::from_proto(request.model_spec)?;
+        let states = self.inference.model_status(&spec)?;
+        Ok(status::to_proto(states))
+    }
+
+    async fn reload(&self, request: pb::ReloadConfigRequest) -> Result<pb::ReloadConfigResponse> {
+        let is_list = |config: &pb::ModelServerConfig| {
+            matches!(
+                config.config,
+                Some(pb::model_server_config::Config::ModelConfigList(_))
+            )
+        };
+        let Some(config) = request.config.filter(is_list) else {
+            return Err(ServingError::invalid_argument(
+                "ServerModelConfig type not supported by HandleReloadConfigRequest. \
+                 Only ModelConfigList is currently supported",
+            ));
+        };
+        let reloader = Arc::clone(&self.reloader);
+        tokio::task::spawn_blocking(move || reloader.reload(config))
+            .await
+            .map_err(|error| {
+                ServingError::internal(format!("the reload ended abnormally: {error}"))
+            })??;
+        Ok(pb::ReloadConfigResponse {
+            status: Some(pb::StatusProto::default()),
+            ..pb::ReloadConfigResponse::default()
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl pb::model_service_server::ModelService for ModelServiceImpl {
+    async fn get_model_status(
+        &self,
+        request: Request<pb::GetModelStatusRequest>,
+    ) -> Result<Response<pb::GetModelStatusResponse>, Status> {
+        let response = self
+            .model_status(request.into_inner())
+            .map_err(|e| to_status(&e))?;
+        Ok(Response::new(response))
+    }
+
+    async fn handle_reload_config_request(
+        &self,
+        request: Request<pb::ReloadConfigRequest>,
+    ) -> Result<Response<pb::ReloadConfigResponse>, Status> {
+        let response = self
+            .reload(request.into_inner())
+            .await
+            .map_err(|e| to_status(&e))?;
+        Ok(Response::new(response))
+    }
+}

@@ -1,0 +1,8 @@
+//! Sockets: HTTP/1 and HTTP/2, gRPC and REST, deadlines and limits.
+//!
+//! Nothing here knows what is inside a model, and no rule about requests lives here: bytes go
+//! through `wire`, calls to `inference`.
+
+pub mod grpc;
+pub mod rest;
+pub mod serve;
