@@ -4,3 +4,5 @@ pub(crate) mod grpc;
 pub(crate) mod http;
 pub(crate) mod json;
 pub(crate) mod material;
+pub(crate) mod proto;
+pub(crate) mod server;
