@@ -20,4 +20,5 @@ pub mod tensor;
 pub mod error;
 pub mod id;
 pub mod proto;
+mod proto_text;
 mod proto_wire;
