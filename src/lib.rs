@@ -19,6 +19,7 @@ pub mod tensor;
 
 pub mod error;
 pub mod id;
+pub mod logging;
 pub mod proto;
 mod proto_text;
 mod proto_wire;
