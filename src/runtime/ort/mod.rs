@@ -8,7 +8,7 @@ mod status;
 mod value;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use ort::environment::{Environment, GlobalThreadPoolOptions};
 use ort::logging::LogLevel;
@@ -49,6 +49,10 @@ impl OnnxRuntime {
     ///
     /// `NOT_FOUND` where no library is found or it cannot be loaded, naming the path.
     pub fn open(options: &OnnxRuntimeOptions) -> Result<Self> {
+        // Two environments at a time, even for a moment, would share ONNX Runtime's one and free
+        // its logger twice.
+        static OPENING: Mutex<()> = Mutex::new(());
+        let _opening = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
         let environment = match ENVIRONMENT.get() {
             Some(environment) => environment,
             None => {
@@ -149,5 +153,52 @@ fn log(level: LogLevel, category: &str, _id: &str, location: &str, message: &str
         LogLevel::Fatal | LogLevel::Error => tracing::error!(category, location, "{message}"),
         LogLevel::Warning => tracing::warn!(category, location, "{message}"),
         _ => tracing::debug!(category, location, "{message}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::contract;
+
+    fn backend() -> OnnxRuntime {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(".onnxruntime/lib");
+        let library = folder.join("libonnxruntime.so");
+        OnnxRuntime::open(&OnnxRuntimeOptions {
+            library: library.exists().then_some(library),
+            intra_op_threads: 2,
+            inter_op_threads: 0,
+            spinning: false,
+        })
+        .unwrap()
+    }
+
+    macro_rules! keeps {
+        ($($rule:ident),* $(,)?) => {
+            $(#[test]
+            fn $rule() {
+                contract::$rule(&backend());
+            })*
+        };
+    }
+
+    keeps!(
+        numbers_pass_unchanged,
+        bfloat16_passes_unchanged,
+        booleans_pass_unchanged,
+        strings_are_bytes,
+        outputs_are_selected,
+        outputs_outlive_inputs,
+        refused_inputs_leave_the_graph_usable,
+        broken_models_are_refused,
+        concurrent_runs_do_not_mix,
+        terminated_runs_are_cancelled,
+    );
+
+    // The pinned wheel: tools/fetch_onnxruntime.py.
+    #[test]
+    fn version_is_the_librarys() {
+        let version = backend().version();
+        println!("{}", ort::info()); assert!(version.split('.').count() == 3, "{version}");
     }
 }
