@@ -2,6 +2,8 @@
 //!
 //! Modules in the order data flows; `ARCHITECTURE.md` is the map.
 
+pub mod server;
+
 pub mod config;
 
 pub mod transport;

@@ -24,8 +24,8 @@ fn main() -> ExitCode {
             print!("{text}");
             ExitCode::from(FAILURE)
         }
-        Outcome::Version => {
-            println!("{}", onnx_model_server::version_text());
+        Outcome::Version(flags) => {
+            print!("{}", onnx_model_server::server::version_text(&flags));
             ExitCode::SUCCESS
         }
         Outcome::Run {

@@ -113,6 +113,19 @@ fn non_empty(flag: &str) -> Option<PathBuf> {
     (!flag.is_empty()).then(|| flag.into())
 }
 
+/// The two lines of `--version`: this server's, and its library's.
+pub fn version_text(flags: &Flags) -> String {
+    let library = OnnxRuntimeOptions {
+        library: non_empty(&flags.onnxruntime_library),
+        ..OnnxRuntimeOptions::default()
+    };
+    let version = library.version().unwrap_or_else(|| "not found".to_owned());
+    format!(
+        "ONNX ModelServer: {}\nONNX Runtime Library: {version}\n",
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
 /// A running server.
 pub struct Server {
     core: Arc<ServerCore>,

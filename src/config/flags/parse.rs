@@ -31,7 +31,7 @@ pub enum Outcome {
         errors: Vec<String>,
     },
     /// Print the version lines and exit with 0.
-    Version,
+    Version(Flags),
 }
 
 impl Outcome {
@@ -92,7 +92,7 @@ impl Flags {
             };
         }
         if flags.version {
-            return Outcome::Version;
+            return Outcome::Version(flags);
         }
         let notes = notes(&mut flags);
         Outcome::Run {
