@@ -11,28 +11,24 @@ use tracing::error;
 
 use super::ServerCore;
 use super::signal::Signal;
-use crate::error::{Code, Result, ServingError};
+use crate::error::Result;
 use crate::proto::tensorflow::serving::ModelServerConfig;
 
 /// A thread that keeps a server's configuration up to date until it is stopped or dropped.
 pub struct ConfigPoller {
     stop: Arc<Signal>,
-    /// `None` once it is stopped.
+    /// `None` once it is stopped, or where the system had none to give.
     thread: Option<JoinHandle<()>>,
 }
 
 impl ConfigPoller {
     /// Applies what `read` returns to `core`, now and after each `interval`, changed or not.
     /// Failures are logged, and what was loaded stays.
-    ///
-    /// # Errors
-    ///
-    /// `RESOURCE_EXHAUSTED` where the system has no thread to give.
     pub fn start(
         core: Arc<ServerCore>,
         interval: Duration,
         read: impl Fn() -> Result<ModelServerConfig> + Send + 'static,
-    ) -> Result<Self> {
+    ) -> Self {
         let stop = Arc::<Signal>::default();
         let stop_thread = Arc::clone(&stop);
         let thread = Builder::new()
@@ -44,26 +40,16 @@ impl ConfigPoller {
                         return;
                     }
                 }
-            })
-            .map_err(|error| {
-                ServingError::new(
-                    Code::ResourceExhausted,
-                    format!("no thread to re-read the configuration: {error}"),
-                )
-            })?;
-        Ok(Self {
-            stop,
-            thread: Some(thread),
-        })
+            });
+        let thread = thread
+            .inspect_err(|error| error!(%error, "no thread to re-read the configuration"))
+            .ok();
+        Self { stop, thread }
     }
 
-    /// Stops reading. Waits for a configuration that is being applied; shut the core down before
-    /// to end its waits.
+    /// Stops reading, and waits for a configuration that is being applied; shut the core down
+    /// before to end its waits.
     pub fn stop(mut self) {
-        self.stop_and_join();
-    }
-
-    fn stop_and_join(&mut self) {
         self.stop.raise();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
@@ -73,9 +59,10 @@ impl ConfigPoller {
     }
 }
 
+/// Stops reading and waits for nothing.
 impl Drop for ConfigPoller {
     fn drop(&mut self) {
-        self.stop_and_join();
+        self.stop.raise();
     }
 }
 

@@ -90,7 +90,11 @@ impl Fixture {
         }
     }
 
-    pub(super) fn find(&self, model: &str, version: Option<VersionChoice>) -> Result<ServableHandle> {
+    pub(super) fn find(
+        &self,
+        model: &str,
+        version: Option<VersionChoice>,
+    ) -> Result<ServableHandle> {
         self.core.servable_handle(&ModelSpec {
             name: model.to_owned(),
             version,

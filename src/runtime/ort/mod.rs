@@ -199,6 +199,7 @@ mod tests {
     #[test]
     fn version_is_the_librarys() {
         let version = backend().version();
-        println!("{}", ort::info()); assert!(version.split('.').count() == 3, "{version}");
+        println!("{}", ort::info());
+        assert!(version.split('.').count() == 3, "{version}");
     }
 }
