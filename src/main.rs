@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use onnx_model_server::config::flags::{Flags, Outcome};
+use onnx_model_server::config::{Flags, Outcome};
 use onnx_model_server::error::ServingError;
 use onnx_model_server::logging;
 use onnx_model_server::server::{Server, ServerOptions};

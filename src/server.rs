@@ -12,8 +12,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::config::files;
-use crate::config::flags::Flags;
+use crate::config::{self, Flags};
 use crate::error::{Code, Result, ServingError};
 use crate::inference::InferenceService;
 use crate::lifecycle::loader::OnnxLoader;
@@ -57,17 +56,21 @@ impl ServerOptions {
     /// Those of [`Flags::validate`] and of the files.
     pub fn from_flags(flags: &Flags) -> Result<Self> {
         flags.validate()?;
-        let threads = files::session_threads(flags)?;
+        let threads = config::session_threads(flags)?;
         let poll_seconds = u64::try_from(flags.model_config_file_poll_wait_seconds).unwrap_or(0);
-        let poll = (poll_seconds > 0 && !flags.model_config_file.is_empty())
-            .then(|| (flags.model_config_file.clone().into(), Duration::from_secs(poll_seconds)));
+        let poll = (poll_seconds > 0 && !flags.model_config_file.is_empty()).then(|| {
+            (
+                flags.model_config_file.clone().into(),
+                Duration::from_secs(poll_seconds),
+            )
+        });
         let timeout_ms = u64::try_from(flags.rest_api_timeout_in_ms).unwrap_or(0);
         Ok(Self {
             grpc_address: port(flags.port).map(|port| (Ipv4Addr::UNSPECIFIED, port).into()),
             grpc_socket_path: non_empty(&flags.grpc_socket_path),
             rest_address: port(flags.rest_api_port)
                 .map(|port| (Ipv6Addr::UNSPECIFIED, port).into()),
-            models: files::model_server_config(flags)?,
+            models: config::model_server_config(flags)?,
             model_config_poll: poll,
             lifecycle: lifecycle_options(flags),
             onnxruntime: OnnxRuntimeOptions {
@@ -150,11 +153,11 @@ impl Server {
         let core = Arc::new(ServerCore::new(options.lifecycle.clone(), loader));
         {
             let (core, models) = (Arc::clone(&core), options.models.clone());
-            blocking(move || core.reload(models)).await?;
+            blocking(move || core.start(models)).await?;
         }
         let poller = options.model_config_poll.clone().map(|(path, period)| {
             ConfigPoller::start(Arc::clone(&core), period, move || {
-                files::read_model_server_config(&path)
+                config::read_model_server_config(&path)
             })
         });
         let (stop, stopped) = watch::channel(false);
@@ -186,7 +189,10 @@ impl Server {
         if let Some(address) = options.grpc_address {
             let listener = Listener::tcp(address).map_err(|error| grpc_failed(&error))?;
             self.grpc_address = listener.address();
-            tracing::info!("Running gRPC ModelServer at {} ...", shown(self.grpc_address));
+            tracing::info!(
+                "Running gRPC ModelServer at {} ...",
+                shown(self.grpc_address)
+            );
             let served = serve(listener, Protocols::Http2, grpc.clone(), stopped.clone());
             self.ports.push(tokio::spawn(served));
         }
@@ -194,7 +200,12 @@ impl Server {
             let listener = Listener::unix(path).map_err(|error| grpc_failed(&error))?;
             let path = path.display();
             tracing::info!("Running gRPC ModelServer at UNIX socket {path} ...");
-            self.ports.push(tokio::spawn(serve(listener, Protocols::Http2, grpc, stopped.clone())));
+            self.ports.push(tokio::spawn(serve(
+                listener,
+                Protocols::Http2,
+                grpc,
+                stopped.clone(),
+            )));
         }
         if let Some(address) = options.rest_address {
             self.open_rest(address, options, inference, stopped);
@@ -209,7 +220,9 @@ impl Server {
         inference: InferenceService,
         stopped: &watch::Receiver<bool>,
     ) {
-        let is_grpcs = options.grpc_address.is_some_and(|grpc| grpc.port() == address.port());
+        let is_grpcs = options
+            .grpc_address
+            .is_some_and(|grpc| grpc.port() == address.port());
         if address.port() != 0 && is_grpcs {
             tracing::error!(
                 "server_options.http_port cannot be same as grpc_port. Please use a different \
@@ -261,8 +274,10 @@ impl Server {
         }
         let (core, poller) = (self.core, self.poller);
         let unloaded = tokio::task::spawn_blocking(move || {
-            drop(poller);
             core.shutdown();
+            if let Some(poller) = poller {
+                poller.stop();
+            }
         });
         if let Err(error) = unloaded.await {
             tracing::error!(%error, "unloading ended abnormally");

@@ -186,7 +186,10 @@ fn help_counts_as_first_unknown_argument_only() {
 
 #[test]
 fn version_goes_before_unknown_arguments() {
-    assert!(matches!(parse(&["--bogus", "--version"]), Outcome::Version));
+    assert!(matches!(
+        parse(&["--bogus", "--version"]),
+        Outcome::Version(_)
+    ));
     assert!(matches!(parse(&["--version=false"]), Outcome::Run { .. }));
     assert!(matches!(
         parse(&["--version", "--port=x"]),
