@@ -6,3 +6,4 @@ pub mod error;
 pub mod id;
 pub mod proto;
 pub mod tensor;
+pub mod wire;
