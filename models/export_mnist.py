@@ -4,8 +4,8 @@
     input_image: float[?, 28, 28, 1], pixel / 255 -> y_pred: float[?, 10]
 
 Needs `pip install tensorflow-cpu==2.21.0 tf2onnx==1.17.0 onnx` and MNIST's files in IDX format
-(gzipped or not), which the caller gives: it trains on exactly those images and on nothing else. With
-`--test-images` and `--test-labels` it prints the accuracy on images it has not seen.
+(gzipped or not), which the caller gives: it trains on exactly those images and on nothing else.
+With `--test-images` and `--test-labels` it prints the accuracy on those.
 """
 
 import argparse
@@ -45,9 +45,9 @@ def main():
     )
     print(f"trained on the {len(images)} images of {arguments.images}")
     if arguments.test_images is not None:
-        unseen = read_images(arguments.test_images), read_idx(arguments.test_labels)
-        _, accuracy = model.evaluate(*unseen, verbose=0)
-        print(f"accuracy on the {len(unseen[0])} images of {arguments.test_images}: {accuracy:.4f}")
+        test = read_images(arguments.test_images), read_idx(arguments.test_labels)
+        _, accuracy = model.evaluate(*test, verbose=0)
+        print(f"accuracy on the {len(test[0])} images of {arguments.test_images}: {accuracy:.4f}")
     write(model, arguments.output)
 
 

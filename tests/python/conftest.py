@@ -3,10 +3,15 @@
 A test that fails shows the log of the servers it used.
 """
 
+import os
+
 import grpc
 import pytest
 
 from model_server import SHARED, ModelServer, write_models_config
+
+# The servers run on this machine; no proxy has to be asked.
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 
 MODELS = ("half_plus_two", "mnist", "siamese")
 
@@ -67,7 +72,7 @@ def channel(server):
 
 @pytest.fixture(scope="session")
 def shared():
-    """The folder with the developers' material, outside the repository; skips if it is not there."""
+    """The developers' material, a folder outside the repository; skips if it is not there."""
     if not SHARED.is_dir():
         pytest.skip(f"{SHARED} is not there")
     return SHARED

@@ -12,7 +12,7 @@ import time
 
 PROJECT = pathlib.Path(__file__).resolve().parents[2]
 # Where the developers' material lies, if it does: outside the repository, so tests do without.
-SHARED = PROJECT.parent / "shared"
+SHARED = pathlib.Path(os.environ.get("SHARED", PROJECT.parent / "shared"))
 BINARY = pathlib.Path(
     os.environ.get("ONNX_MODEL_SERVER", PROJECT / "target" / "debug" / "onnx_model_server")
 )
@@ -123,7 +123,7 @@ def free_ports(count):
 
 
 def write_models_config(path):
-    """Writes the project's `models/models.config` with absolute base paths, as `make serve` does."""
+    """Writes `models/models.config` with absolute base paths, as `make serve` does."""
     models = PROJECT / "models"
     template = (models / "models.config").read_text()
     path.write_text(template.replace("${MODELS}", str(models)))

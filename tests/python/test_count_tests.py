@@ -16,7 +16,7 @@ spec.loader.exec_module(count_tests)
     [
         ("     Summary [   0.005s] 3 tests run: 3 passed, 0 skipped", (3, 0)),
         ("     Summary [   0.005s] 3 tests run: 2 passed (1 slow), 1 failed, 0 skipped", (2, 1)),
-        ("     Summary [   1.2s] 4/9 tests run: 2 passed, 1 failed, 1 timed out, 0 skipped", (2, 2)),
+        ("     Summary [1.2s] 4/9 tests run: 2 passed, 1 failed, 1 timed out, 0 skipped", (2, 2)),
         ("test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out", (5, 0)),
         ("test result: FAILED. 5 passed; 2 failed; 0 ignored; 0 measured", (5, 2)),
         ("==== 2 failed, 10 passed, 1 skipped, 1 error in 12.34s ====", (10, 3)),
