@@ -28,8 +28,11 @@ CALL_SECONDS = 60
 class ModelServer:
     """One running server. It listens on two ports of its own and logs into a file."""
 
-    def __init__(self, flags, models, log_path):
-        """Starts the server with `flags` and waits until each of `models` is available."""
+    def __init__(self, flags, models, log_path, on_start=lambda pid: None):
+        """Starts the server with `flags` and waits until each of `models` is available.
+
+        Calls `on_start` with the process's id before it waits.
+        """
         self.log_path = log_path
         self.grpc_port, self.rest_port = free_ports(2)
         command = [str(BINARY), f"--port={self.grpc_port}", f"--rest_api_port={self.rest_port}"]
@@ -39,6 +42,7 @@ class ModelServer:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
         try:
+            on_start(self.process.pid)
             self._wait_until_available(models)
         except BaseException:
             self.stop()
