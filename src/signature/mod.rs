@@ -8,6 +8,7 @@
 //! forms of requests (`wire`).
 
 mod derive;
+pub mod example;
 
 use std::collections::BTreeMap;
 
