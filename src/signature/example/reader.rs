@@ -3,7 +3,10 @@
 //! A length that reaches past its surroundings is cut to them and not refused, as in
 //! `CodedInputStream::PushLimit`; only what is then missing is an error. Nothing here can panic.
 //!
-//! Not here: the lists of values inside a feature (`list`).
+//! Not here: the lists of values inside a feature (`list`); reading messages without these
+//! leniencies (`proto_wire`).
+
+use crate::proto_wire::read_varint;
 
 /// Tags of this format's fields: the field's number and its wire type, always one byte.
 pub(super) mod tag {
@@ -18,9 +21,6 @@ pub(super) mod tag {
     /// Field 1 as four bytes.
     pub(in super::super) const FIXED32_1: u8 = (1 << 3) | 5;
 }
-
-/// A varint of 64 bits has no more bytes than this.
-const MAX_VARINT_BYTES: usize = 10;
 
 /// What is still to be read of a piece of a message.
 #[derive(Clone, Copy)]
@@ -59,15 +59,7 @@ impl<'a> Reader<'a> {
 
     /// A number in the format's variable-length encoding. Bits past the 64th are dropped.
     pub(super) fn varint(&mut self) -> Option<u64> {
-        let mut value = 0u64;
-        for (index, &byte) in self.rest.iter().take(MAX_VARINT_BYTES).enumerate() {
-            value |= u64::from(byte & 0x7f) << (7 * index);
-            if byte < 0x80 {
-                self.rest = &self.rest[index + 1..];
-                return Some(value);
-            }
-        }
-        None
+        read_varint(&mut self.rest).ok()
     }
 
     /// Exactly `count` bytes.
