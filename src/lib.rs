@@ -2,6 +2,10 @@
 //!
 //! Modules in the order data flows; `ARCHITECTURE.md` is the map.
 
+pub mod server;
+
+pub mod config;
+
 pub mod transport;
 
 pub mod lifecycle;
@@ -19,5 +23,7 @@ pub mod tensor;
 
 pub mod error;
 pub mod id;
+pub mod logging;
 pub mod proto;
+mod proto_text;
 mod proto_wire;

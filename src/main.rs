@@ -1,1 +1,106 @@
-fn main() {}
+//! The process: arguments, log, signals, exit status; nothing else.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use onnx_model_server::config::{Flags, Outcome};
+use onnx_model_server::error::ServingError;
+use onnx_model_server::logging;
+use onnx_model_server::server::{Server, ServerOptions};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Requests under way at the first signal have this long to finish.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// The original returns -1 from `main` for every failure.
+const FAILURE: u8 = 255;
+
+fn main() -> ExitCode {
+    match Flags::parse(std::env::args_os()) {
+        Outcome::Usage { text, errors } => {
+            for error in errors {
+                eprintln!("{error}");
+            }
+            print!("{text}");
+            ExitCode::from(FAILURE)
+        }
+        Outcome::Version(flags) => {
+            print!("{}", onnx_model_server::server::version_text(&flags));
+            ExitCode::SUCCESS
+        }
+        Outcome::Run {
+            flags,
+            unknown,
+            notes,
+        } => {
+            logging::init();
+            if let Some(unknown) = unknown {
+                print!("{unknown}");
+            }
+            for note in notes {
+                tracing::warn!("{note}");
+            }
+            run(&flags)
+        }
+    }
+}
+
+fn run(flags: &Flags) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            println!("Failed to start server. Error: INTERNAL: {error}");
+            return ExitCode::from(FAILURE);
+        }
+    };
+    let code = runtime.block_on(async {
+        match serve(flags).await {
+            Ok(code) => code,
+            Err(error) => {
+                println!("Failed to start server. Error: {}: {error}", error.code());
+                ExitCode::from(FAILURE)
+            }
+        }
+    });
+    // A run that does not end must not keep the process.
+    runtime.shutdown_background();
+    code
+}
+
+async fn serve(flags: &Flags) -> Result<ExitCode, ServingError> {
+    let on_signal =
+        |kind| signal(kind).map_err(|error| ServingError::internal(format!("no signals: {error}")));
+    let mut terminate = on_signal(SignalKind::terminate())?;
+    let mut interrupt = on_signal(SignalKind::interrupt())?;
+    let mut next_signal = async || {
+        tokio::select! {
+            _ = terminate.recv() => SignalKind::terminate(),
+            _ = interrupt.recv() => SignalKind::interrupt(),
+        }
+    };
+
+    let server = tokio::select! {
+        started = Server::start(ServerOptions::from_flags(flags)?) => started?,
+        // Nothing is served yet: there is nothing to finish.
+        kind = next_signal() => return Ok(exit_code_of(kind)),
+    };
+    tracing::info!("Entering the event loop ...");
+    next_signal().await;
+    tracing::info!("Stopping: requests under way are answered first");
+    Ok(tokio::select! {
+        () = server.stop() => ExitCode::SUCCESS,
+        () = tokio::time::sleep(DRAIN_TIMEOUT) => {
+            tracing::error!("requests were cut off after {DRAIN_TIMEOUT:?}");
+            ExitCode::SUCCESS
+        }
+        kind = next_signal() => exit_code_of(kind),
+    })
+}
+
+/// The shell's convention for a process that a signal ended.
+fn exit_code_of(kind: SignalKind) -> ExitCode {
+    ExitCode::from(u8::try_from(128 + kind.as_raw_value()).unwrap_or(FAILURE))
+}

@@ -6,26 +6,60 @@
 //!
 //! Not here: wire formats (`wire`), sockets and status numbers (`transport`).
 
+mod classify;
+mod examples;
+mod metadata;
+mod multi_inference;
 mod predict;
+mod regress;
 
+#[cfg(test)]
+mod testing;
+
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::error::{Result, ServingError};
 use crate::id::{ModelSpec, VersionChoice};
-use crate::servable::{ServableHandle, ServableLookup, ServableState};
+use crate::servable::{Servable, ServableHandle, ServableLookup, ServableState};
+use crate::signature::{DEFAULT_SIGNATURE_NAME, SignatureDef};
 
+pub use self::classify::{Class, ClassificationResponse, ClassificationResult};
+pub use self::examples::{Examples, ExamplesRequest};
+pub use self::metadata::{ModelMetadata, SIGNATURE_DEF_FIELD};
+pub use self::multi_inference::{
+    InferenceOutcome, InferenceResult, InferenceTask, MultiInferenceRequest, MultiInferenceResponse,
+};
 pub use self::predict::{PredictRequest, PredictResponse};
+pub use self::regress::RegressionResponse;
+
+/// What the flags say about the calls.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct InferenceOptions {
+    /// `--enable_signature_method_name_check`: a signature answers only the call that its
+    /// `method_name` names.
+    pub check_method_name: bool,
+}
 
 /// The calls that clients can make, independent of transport.
 #[derive(Clone)]
 pub struct InferenceService {
     servables: Arc<dyn ServableLookup>,
+    options: InferenceOptions,
 }
 
 impl InferenceService {
     /// A service over these servables.
     pub fn new(servables: Arc<dyn ServableLookup>) -> Self {
-        Self { servables }
+        Self {
+            servables,
+            options: InferenceOptions::default(),
+        }
+    }
+
+    /// The same with other options than the defaults.
+    pub fn with_options(self, options: InferenceOptions) -> Self {
+        Self { options, ..self }
     }
 
     /// The servable that answers for `spec`.
@@ -61,4 +95,30 @@ impl InferenceService {
         }
         Ok(states)
     }
+}
+
+/// The name in effect and the definition of the signature that a request names, whether it can be
+/// run or is metadata only. The name alone where the model has no such signature.
+fn definition<'a>(
+    servable: &'a Servable,
+    signature_name: &str,
+) -> Result<(String, Cow<'a, SignatureDef>), String> {
+    let name = if signature_name.is_empty() {
+        DEFAULT_SIGNATURE_NAME
+    } else {
+        signature_name
+    };
+    let found = match servable.signature(name) {
+        Ok(signature) => Some(Cow::Borrowed(&signature.definition)),
+        Err(_) => servable.definitions().remove(name).map(Cow::Owned),
+    };
+    match found {
+        Some(definition) => Ok((name.to_owned(), definition)),
+        None => Err(name.to_owned()),
+    }
+}
+
+/// `Classify` and `Regress` for a signature that the model does not have.
+fn no_signature(name: &str) -> ServingError {
+    ServingError::invalid_argument(format!("No signature was found with the name: {name}"))
 }

@@ -2,16 +2,43 @@
 //!
 //! A *source* watches base paths and says which versions are aspired; the *manager* decides the
 //! order of loads and unloads; a [`Loader`] makes a servable out of a version directory.
+//! [`ServerCore`] puts them together and applies configurations.
 //!
-//! Not here: what a request does with a servable (`servable`, `inference`).
+//! Not here: what a request does with a servable (`servable`, `inference`), reading configuration
+//! files and flags (`config`).
+
+mod server_core;
+mod validate;
+
+mod config_poller;
+mod labels;
+mod lookup;
+mod state_monitor;
+
+pub mod source;
+
+mod manager;
+mod policy;
+mod signal;
 
 pub mod loader;
+mod warming;
+
+mod options;
+
+#[cfg(test)]
+pub(crate) mod fake;
 
 use std::path::Path;
 
 use crate::error::Result;
 use crate::id::ServableId;
 use crate::servable::Servable;
+
+pub use self::config_poller::ConfigPoller;
+pub use self::options::{LifecycleOptions, PollWait};
+pub use self::server_core::ServerCore;
+pub use self::warming::WarmingLoader;
 
 /// Makes servables out of version directories.
 pub trait Loader: Send + Sync {

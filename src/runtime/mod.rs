@@ -6,6 +6,9 @@
 #[cfg(feature = "onnxruntime")]
 pub mod ort;
 
+#[cfg(test)]
+mod contract;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 

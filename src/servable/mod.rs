@@ -93,12 +93,13 @@ impl Servable {
         deadline: Option<Instant>,
     ) -> Result<Vec<(String, Tensor)>> {
         let signature = self.signature(signature_name)?;
-        let call = signature.bind(inputs, output_filter)?;
+        let mut call = signature.bind(inputs, output_filter)?;
         let fetched = if call.fetches.is_empty() {
             Vec::new()
         } else {
             let graph = Arc::clone(&self.signatures[&signature.name].1);
-            run_graph(graph, call.feeds.clone(), call.fetches.clone(), deadline).await?
+            let feeds = std::mem::take(&mut call.feeds);
+            run_graph(graph, feeds, call.fetches.clone(), deadline).await?
         };
         signature.unbind(call, fetched)
     }

@@ -7,7 +7,9 @@
 //! Not here: reading files (`lifecycle::loader`), running graphs (`runtime`), JSON and protobuf
 //! forms of requests (`wire`).
 
+mod definition_text;
 mod derive;
+pub mod example;
 
 use std::collections::BTreeMap;
 
@@ -16,6 +18,7 @@ use crate::tensor::{DataType, Tensor};
 
 pub use crate::proto::tensorflow::SignatureDef;
 
+pub use self::definition_text::definition_text;
 pub use self::derive::derive;
 
 /// The signature used when a request names none.

@@ -2,6 +2,7 @@
 //!
 //! Not here: sockets and status numbers (`transport`), what a request means (`inference`).
 
+pub mod json;
 pub mod model_spec;
 pub mod predict;
 pub mod status;

@@ -4,11 +4,12 @@
 //! (running), `value` (tensors), `status` (errors).
 
 mod graph;
+mod library;
 mod status;
 mod value;
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use ort::environment::{Environment, GlobalThreadPoolOptions};
 use ort::logging::LogLevel;
@@ -20,9 +21,10 @@ use super::{Backend, Graph, GraphSource};
 use crate::error::{Result, ServingError};
 
 /// Where the library is, and how many threads it may use.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct OnnxRuntimeOptions {
-    /// The shared library. `None`: searched as [`find_library`] says.
+    /// The shared library. `None`: `ORT_DYLIB_PATH`, then beside the
+    /// executable, then `../lib` of it, then the system's search path.
     pub library: Option<PathBuf>,
     /// Threads that work on one operator; 0: as many as the process may use at a time.
     pub intra_op_threads: usize,
@@ -32,12 +34,24 @@ pub struct OnnxRuntimeOptions {
     pub spinning: bool,
 }
 
+impl OnnxRuntimeOptions {
+    /// The version of the library that would be used, without using it; `None` where there is none.
+    pub fn version(&self) -> Option<String> {
+        library::version(&self.library())
+    }
+
+    fn library(&self) -> PathBuf {
+        self.library.clone().unwrap_or_else(library::find)
+    }
+}
+
 /// The process-wide environment. ONNX Runtime allows one; whoever comes first configures it.
 static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
 
 /// The ONNX Runtime backend.
 pub struct OnnxRuntime {
     environment: &'static Environment,
+    version: String,
     parallel_execution: bool,
 }
 
@@ -49,6 +63,10 @@ impl OnnxRuntime {
     ///
     /// `NOT_FOUND` where no library is found or it cannot be loaded, naming the path.
     pub fn open(options: &OnnxRuntimeOptions) -> Result<Self> {
+        // Two environments at a time, even for a moment, would share ONNX Runtime's one and free
+        // its logger twice.
+        static OPENING: Mutex<()> = Mutex::new(());
+        let _opening = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
         let environment = match ENVIRONMENT.get() {
             Some(environment) => environment,
             None => {
@@ -58,6 +76,7 @@ impl OnnxRuntime {
         };
         Ok(Self {
             environment,
+            version: options.version().unwrap_or_default(),
             parallel_execution: options.inter_op_threads > 1,
         })
     }
@@ -69,7 +88,7 @@ impl Backend for OnnxRuntime {
     }
 
     fn version(&self) -> String {
-        value::library_version()
+        self.version.clone()
     }
 
     fn load(&self, source: GraphSource) -> Result<Arc<dyn Graph>> {
@@ -92,10 +111,7 @@ impl Backend for OnnxRuntime {
 }
 
 fn make_environment(options: &OnnxRuntimeOptions) -> Result<Environment> {
-    let library = match &options.library {
-        Some(path) => path.clone(),
-        None => find_library(),
-    };
+    let library = options.library();
     let builder = ort::init_from(&library)
         .map_err(|error| ServingError::not_found(format!("cannot load ONNX Runtime: {error}")))?;
     let threads = match options.intra_op_threads {
@@ -118,7 +134,7 @@ fn make_environment(options: &OnnxRuntimeOptions) -> Result<Environment> {
     environment.set_log_level(LogLevel::Warning);
     tracing::info!(
         library = %library.display(),
-        version = value::library_version(),
+        version = options.version(),
         intra_op_threads = threads,
         inter_op_threads = options.inter_op_threads.max(1),
         spinning = options.spinning,
@@ -127,27 +143,60 @@ fn make_environment(options: &OnnxRuntimeOptions) -> Result<Environment> {
     Ok(environment)
 }
 
-/// Where the library is looked for when no flag names it: `ORT_DYLIB_PATH`, beside the executable,
-/// in `../lib` of it, then by the system's loader.
-fn find_library() -> PathBuf {
-    const NAME: &str = "libonnxruntime.so";
-    if let Some(path) = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
-        return path.into();
-    }
-    let executable = std::env::current_exe().ok();
-    let beside = executable.as_deref().and_then(Path::parent);
-    beside
-        .into_iter()
-        .flat_map(|folder| [folder.join(NAME), folder.join("../lib").join(NAME)])
-        .find(|path| path.exists())
-        .unwrap_or_else(|| NAME.into())
-}
-
 /// Passes ONNX Runtime's own messages on to this process's log.
 fn log(level: LogLevel, category: &str, _id: &str, location: &str, message: &str) {
     match level {
         LogLevel::Fatal | LogLevel::Error => tracing::error!(category, location, "{message}"),
         LogLevel::Warning => tracing::warn!(category, location, "{message}"),
         _ => tracing::debug!(category, location, "{message}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::runtime::contract;
+
+    fn backend() -> OnnxRuntime {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(".onnxruntime/lib");
+        let library = folder.join("libonnxruntime.so");
+        OnnxRuntime::open(&OnnxRuntimeOptions {
+            library: library.exists().then_some(library),
+            intra_op_threads: 2,
+            inter_op_threads: 0,
+            spinning: false,
+        })
+        .unwrap()
+    }
+
+    macro_rules! keeps {
+        ($($rule:ident),* $(,)?) => {
+            $(#[test]
+            fn $rule() {
+                contract::$rule(&backend());
+            })*
+        };
+    }
+
+    keeps!(
+        numbers_pass_unchanged,
+        bfloat16_passes_unchanged,
+        booleans_pass_unchanged,
+        strings_are_bytes,
+        outputs_are_selected,
+        outputs_outlive_inputs,
+        refused_inputs_leave_the_graph_usable,
+        broken_models_are_refused,
+        concurrent_runs_do_not_mix,
+        terminated_runs_are_cancelled,
+    );
+
+    // The pinned wheel: tools/fetch_onnxruntime.py.
+    #[test]
+    fn version_is_the_librarys() {
+        let version = backend().version();
+        assert!(version.split('.').count() == 3, "{version}");
     }
 }

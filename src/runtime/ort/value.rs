@@ -233,19 +233,6 @@ impl AsRef<[u8]> for ValueBytes {
     }
 }
 
-/// The version that the library states of itself.
-pub(super) fn library_version() -> String {
-    // "ORT Build Info: git-branch=rel-1.32.0, …" is all that the API struct offers.
-    let info = ort::info();
-    let branch = info
-        .split("git-branch=")
-        .nth(1)
-        .and_then(|rest| rest.split(',').next());
-    branch
-        .map_or(info, |branch| branch.trim_start_matches("rel-"))
-        .to_owned()
-}
-
 /// The description of ordinary memory, which every tensor of ours lies in.
 fn memory_info() -> *const OrtMemoryInfo {
     struct Info(*const OrtMemoryInfo);

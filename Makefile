@@ -1,0 +1,101 @@
+# What a developer types. `make serve` and `make test` work from a clean clone on a machine that has
+# Rust, Python 3 with pip and venv, and make; whatever else they need they fetch once into folders
+# that git ignores (target/, .onnxruntime/, .venv/).
+
+# Each of these can be given on the command line: `make serve PORT=9000`.
+PORT ?= 8500
+REST_PORT ?= 8501
+CARGO ?= cargo
+PYTHON ?= python3
+SERVE_FLAGS ?=
+PYTEST_FLAGS ?=
+
+ROOT := $(CURDIR)
+ONNXRUNTIME := $(ROOT)/.onnxruntime/lib/libonnxruntime.so
+VENV := $(ROOT)/.venv
+REQUIREMENTS := tests/python/requirements.txt
+MODELS_CONFIG := $(ROOT)/target/models.config
+
+# The Rust tests open the library by this name.
+export ORT_DYLIB_PATH := $(ONNXRUNTIME)
+
+.DELETE_ON_ERROR:
+.PHONY: help serve test test-full lint test-rust test-python onnxruntime venv bench clean
+
+help:
+	@echo "make serve        serves models/ on $(PORT) (gRPC) and $(REST_PORT) (REST)"
+	@echo "make test         everything that has to pass before a change lands"
+	@echo "make test-full    make test, and the tests that take long"
+	@echo "make lint         format, clippy and documentation only"
+	@echo "make test-rust    Rust tests only"
+	@echo "make test-python  Python client tests only"
+	@echo "make bench        the benches"
+	@echo "make onnxruntime  fetches ONNX Runtime's library"
+	@echo "make clean        removes all that was built or fetched"
+
+serve: onnxruntime $(MODELS_CONFIG)
+	$(CARGO) build --release --locked
+	exec target/release/onnx_model_server --port=$(PORT) --rest_api_port=$(REST_PORT) \
+		--model_config_file=$(MODELS_CONFIG) --onnxruntime_library=$(ONNXRUNTIME) $(SERVE_FLAGS)
+
+# Base paths have to be absolute. Written every time, since the clone may have been moved.
+.PHONY: $(MODELS_CONFIG)
+$(MODELS_CONFIG):
+	@mkdir -p $(@D)
+	@sed 's|$${MODELS}|$(ROOT)/models|' models/models.config > $@
+
+# All stages run, also after one has failed, so that one run shows everything there is to mend.
+test:
+	@failed=; \
+	for stage in lint test-rust test-python; do \
+		echo "== $$stage"; \
+		start=$$(date +%s); \
+		$(MAKE) --no-print-directory $$stage || failed="$$failed $$stage"; \
+		echo "== $$stage took $$(($$(date +%s) - start)) s"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "== failed:$$failed"; exit 1; fi
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps
+
+# nextest does not run the examples in doc comments, plain `cargo test` does.
+test-rust: onnxruntime
+	@if $(CARGO) nextest --version > /dev/null 2>&1; then \
+		set -ex; \
+		$(CARGO) nextest run --locked --no-tests=pass --no-fail-fast; \
+		$(CARGO) test --locked --doc; \
+	else \
+		set -ex; \
+		$(CARGO) test --locked --no-fail-fast; \
+	fi
+
+test-python: onnxruntime venv
+	$(CARGO) build --locked
+	$(VENV)/bin/python -m pytest tests/python $(PYTEST_FLAGS)
+
+# The tests that take too long for every change; they are marked `full` on the Python side.
+test-full:
+	$(MAKE) test PYTEST_FLAGS="$(PYTEST_FLAGS) --full"
+
+bench: onnxruntime
+	$(CARGO) bench --locked
+
+onnxruntime:
+	@$(PYTHON) tools/fetch_onnxruntime.py
+
+# Made anew only if the requirements are others than those it was made from; a copy of them lies in
+# it. Its packages are installed by the pip of $(PYTHON), so that no `ensurepip` is needed.
+venv:
+	@cmp -s $(REQUIREMENTS) $(VENV)/requirements.txt || { set -e; \
+		echo "making $(VENV), which takes some minutes"; \
+		rm -rf $(VENV); \
+		$(PYTHON) -m venv --without-pip $(VENV); \
+		$(PYTHON) -m pip --disable-pip-version-check --python $(VENV)/bin/python \
+			install --quiet --no-deps --only-binary=:all: -r $(REQUIREMENTS); \
+		cp $(REQUIREMENTS) $(VENV)/requirements.txt; \
+	}
+
+clean:
+	rm -rf target .venv .onnxruntime .pytest_cache

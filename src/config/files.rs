@@ -1,0 +1,114 @@
+//! The text files that flags name, read into their messages.
+
+use std::path::Path;
+
+use super::flags::{Flags, SessionThreads};
+use crate::error::Result;
+use crate::proto::tensorflow::serving::{
+    BatchingParameters, ModelConfig, ModelConfigList, ModelServerConfig, MonitoringConfig,
+    SslConfig, model_server_config,
+};
+use crate::proto_text;
+
+/// The platform that every existing configuration names.
+const PLATFORM: &str = "tensorflow";
+
+/// The models to serve: what `--model_config_file` holds, else the one model of `--model_name` and
+/// `--model_base_path` (`BuildSingleModelConfig`, `model_servers/server.cc`).
+///
+/// # Errors
+///
+/// Those of [`read_model_server_config`].
+pub fn model_server_config(flags: &Flags) -> Result<ModelServerConfig> {
+    if !flags.model_config_file.is_empty() {
+        return read_model_server_config(Path::new(&flags.model_config_file));
+    }
+    let (name, base_path) = (&flags.model_name, &flags.model_base_path);
+    tracing::info!(
+        "Building single TensorFlow model file config:  model_name: {name} model_base_path: \
+         {base_path}"
+    );
+    let model = ModelConfig {
+        name: name.clone(),
+        base_path: base_path.clone(),
+        model_platform: PLATFORM.to_owned(),
+        ..ModelConfig::default()
+    };
+    let list = ModelConfigList {
+        config: vec![model],
+    };
+    Ok(ModelServerConfig {
+        config: Some(model_server_config::Config::ModelConfigList(list)),
+    })
+}
+
+/// Reads `--model_config_file`.
+///
+/// # Errors
+///
+/// For this and the other readers: the file system's status with `<path>; <reason>` for a file
+/// that cannot be read (`NOT_FOUND` if it is missing), `INVALID_ARGUMENT`
+/// `Invalid protobuf file: '<path>'` for one that does not parse; the log says where.
+pub fn read_model_server_config(path: &Path) -> Result<ModelServerConfig> {
+    proto_text::read_file(path)
+}
+
+/// Reads `--monitoring_config_file`.
+///
+/// # Errors
+///
+/// As [`read_model_server_config`].
+pub fn read_monitoring_config(path: &Path) -> Result<MonitoringConfig> {
+    proto_text::read_file(path)
+}
+
+/// Reads `--batching_parameters_file`.
+///
+/// # Errors
+///
+/// As [`read_model_server_config`].
+pub fn read_batching_parameters(path: &Path) -> Result<BatchingParameters> {
+    proto_text::read_file(path)
+}
+
+/// Reads `--ssl_config_file`, whose values are PEM texts, not file names.
+///
+/// # Errors
+///
+/// As [`read_model_server_config`]. (The original aborts the process.)
+pub fn read_ssl_config(path: &Path) -> Result<SslConfig> {
+    proto_text::read_file(path)
+}
+
+/// The thread counts of every session, from the flags and `--tensorflow_session_config_file`.
+///
+/// # Errors
+///
+/// As [`read_model_server_config`]: the file must be a `tensorflow.ConfigProto`, though all else
+/// that it sets is TensorFlow's business.
+pub fn session_threads(flags: &Flags) -> Result<SessionThreads> {
+    let path = &flags.tensorflow_session_config_file;
+    let from_file = if path.is_empty() {
+        SessionThreads::default()
+    } else {
+        read_session_threads(Path::new(path))?
+    };
+    Ok(flags.session_threads(from_file))
+}
+
+fn read_session_threads(path: &Path) -> Result<SessionThreads> {
+    let config = proto_text::read_described_file(path, "tensorflow.ConfigProto")?;
+    let count = |name| {
+        let count = config
+            .get_field_by_name(name)
+            .and_then(|value| value.as_i32());
+        usize::try_from(count.unwrap_or(0)).unwrap_or(0)
+    };
+    Ok(SessionThreads {
+        intra_op: count("intra_op_parallelism_threads"),
+        inter_op: count("inter_op_parallelism_threads"),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,15 @@
+//! The server's settings: command-line flags and the files they name.
+//!
+//! This module reads and checks them; each setting's meaning is documented where it is used, and
+//! `server` fills the other modules' settings from here.
+//!
+//! Not here: the text format itself (`proto_text`), applying a model config (`lifecycle`).
+
+mod files;
+mod flags;
+
+pub use self::files::{
+    model_server_config, read_batching_parameters, read_model_server_config,
+    read_monitoring_config, read_ssl_config, session_threads,
+};
+pub use self::flags::{Flags, Note, Outcome, SessionThreads};

@@ -1,0 +1,201 @@
+//! `Classify`: the rules of `servables/tensorflow/classifier.cc`.
+
+use super::examples::INPUTS;
+use super::{ExamplesRequest, InferenceOptions, InferenceService};
+use crate::error::{Result, ServingError};
+use crate::id::ServableId;
+use crate::servable::ServableHandle;
+use crate::signature::{CLASSIFY_METHOD_NAME, SignatureDef, definition_text};
+use crate::tensor::{DataType, Tensor, shape_text};
+
+const CLASSES: &str = "classes";
+const SCORES: &str = "scores";
+
+/// The answer to a `Classify`.
+#[derive(Debug)]
+pub struct ClassificationResponse {
+    /// Which version answered.
+    pub servable: ServableId,
+    /// The signature in effect.
+    pub signature_name: String,
+    /// The classes of every example.
+    pub result: ClassificationResult,
+}
+
+/// The classes of every example, with the tensors they came in.
+///
+/// Invariant: there is a tensor; tensors are `string[n, c]` and `float[n, c]`.
+#[derive(Debug)]
+pub struct ClassificationResult {
+    classes: Option<Tensor>,
+    scores: Option<Tensor>,
+    num_classes: usize,
+    num_examples: usize,
+}
+
+/// One class of one example.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Class<'a> {
+    /// Empty where the signature has no labels; not necessarily UTF-8.
+    pub label: &'a [u8],
+    /// 0 where the signature has no scores.
+    pub score: f32,
+}
+
+impl ClassificationResult {
+    /// For each example its classes, in the model's order.
+    pub fn examples(&self) -> impl Iterator<Item = impl Iterator<Item = Class<'_>>> {
+        let labels = self.classes.as_ref().and_then(Tensor::strings);
+        let scores = self.scores.as_ref().and_then(Tensor::as_slice::<f32>);
+        let class = move |index: usize| Class {
+            label: labels.map_or(&[], |labels| &labels[index]),
+            score: scores.map_or(0.0, |scores| scores[index]),
+        };
+        (0..self.num_examples).map(move |example| {
+            let start = example * self.num_classes;
+            (start..start + self.num_classes).map(class)
+        })
+    }
+}
+
+impl InferenceService {
+    /// Classifies examples by one signature of one servable.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_ARGUMENT` where the signature is missing or not one for classification, where
+    /// there is no example, or where the graph's outputs do not make a result; those of
+    /// [`Servable::run`](crate::servable::Servable::run).
+    pub async fn classify(
+        &self,
+        servable: &ServableHandle,
+        request: ExamplesRequest,
+    ) -> Result<ClassificationResponse> {
+        let (signature_name, definition) = super::definition(servable, &request.signature_name)
+            .map_err(|name| super::no_signature(&name))?;
+        let outputs = classification_outputs(&definition, &self.options)?;
+        let inputs = request.examples.to_inputs()?;
+        let fetched = servable
+            .run(&signature_name, inputs, &outputs, request.deadline)
+            .await?;
+        Ok(ClassificationResponse {
+            servable: servable.id.clone(),
+            signature_name,
+            result: classification_result(fetched, &outputs, request.examples.examples.len())?,
+        })
+    }
+}
+
+/// Checks that a signature can classify; returns the aliases to fetch (`PreProcessClassification`).
+pub(super) fn classification_outputs(
+    definition: &SignatureDef,
+    options: &InferenceOptions,
+) -> Result<Vec<String>> {
+    if options.check_method_name && definition.method_name != CLASSIFY_METHOD_NAME {
+        return Err(ServingError::invalid_argument(format!(
+            "Expected classification signature method_name to be {CLASSIFY_METHOD_NAME}. Was: {}",
+            definition.method_name
+        )));
+    }
+    if definition.inputs.len() != 1 {
+        return Err(ServingError::invalid_argument("Expected one input Tensor."));
+    }
+    if !matches!(definition.outputs.len(), 1 | 2) {
+        return Err(ServingError::invalid_argument(format!(
+            "Expected one or two output Tensors, found {}",
+            definition.outputs.len()
+        )));
+    }
+    if !definition.inputs.contains_key(INPUTS) {
+        return Err(ServingError::invalid_argument(format!(
+            "No classification inputs found in SignatureDef: {}",
+            definition_text(definition)
+        )));
+    }
+    let outputs: Vec<String> = [CLASSES, SCORES]
+        .into_iter()
+        .filter(|alias| definition.outputs.contains_key(*alias))
+        .map(str::to_owned)
+        .collect();
+    if outputs.is_empty() {
+        return Err(ServingError::invalid_argument(format!(
+            "Expected classification signature outputs to contain at least one of \"{CLASSES}\" \
+             or \"{SCORES}\". Signature was: {}",
+            definition_text(definition)
+        )));
+    }
+    Ok(outputs)
+}
+
+/// Checks what the graph returned and makes the result of it (`PostProcessClassificationResult`).
+pub(super) fn classification_result(
+    fetched: Vec<(String, Tensor)>,
+    outputs: &[String],
+    num_examples: usize,
+) -> Result<ClassificationResult> {
+    if fetched.len() != outputs.len() {
+        return Err(ServingError::invalid_argument(format!(
+            "Expected {} output tensor(s).  Got: {}",
+            outputs.len(),
+            fetched.len()
+        )));
+    }
+    let (mut classes, mut scores) = (None, None);
+    for (alias, tensor) in fetched {
+        match alias.as_str() {
+            CLASSES => classes = Some(tensor),
+            SCORES => scores = Some(tensor),
+            _ => {}
+        }
+    }
+    let class_width = checked_width(CLASSES, classes.as_ref(), DataType::String, num_examples)?;
+    let score_width = checked_width(SCORES, scores.as_ref(), DataType::Float, num_examples)?;
+    let num_classes = match (class_width, score_width) {
+        (Some(classes), Some(scores)) if classes != scores => {
+            return Err(ServingError::invalid_argument(format!(
+                "Tensors class and score should match in dim_size(1). Got {classes} vs. {scores}"
+            )));
+        }
+        (classes, scores) => classes.or(scores).unwrap_or(0),
+    };
+    Ok(ClassificationResult {
+        classes,
+        scores,
+        num_classes,
+        num_examples,
+    })
+}
+
+/// How many classes an output has for each example; `None` where the signature has no such output.
+fn checked_width(
+    alias: &str,
+    output: Option<&Tensor>,
+    dtype: DataType,
+    num_examples: usize,
+) -> Result<Option<usize>> {
+    let Some(output) = output else {
+        return Ok(None);
+    };
+    let &[batch, width] = output.shape() else {
+        return Err(ServingError::invalid_argument(format!(
+            "Expected Tensor shape: [batch_size num_classes] but got {}",
+            shape_text(output.shape())
+        )));
+    };
+    if output.dtype() != dtype {
+        return Err(ServingError::invalid_argument(format!(
+            "Expected {alias} Tensor of {}. Got: {}",
+            dtype.proto_name(),
+            output.dtype().proto_name()
+        )));
+    }
+    if batch != num_examples {
+        return Err(ServingError::invalid_argument(format!(
+            "Expected {alias} output batch size of {num_examples}. Got: {batch}"
+        )));
+    }
+    Ok(Some(width))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+//! The examples of a `Classify`, `Regress` or `MultiInference`, as the one tensor that such a
+//! signature takes.
+//!
+//! Not here: what is in an example (`signature::example`).
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::error::{Code, Result, ServingError};
+use crate::signature::{RequestInputs, RequestTensor};
+use crate::tensor::Tensor;
+
+/// The alias of the input that takes the examples (`kClassifyInputs`, `kRegressInputs`).
+pub(super) const INPUTS: &str = "inputs";
+
+/// As much as a request without context can hold.
+const MAX_BYTES: usize = i32::MAX as usize;
+
+/// What to classify or to regress, for a servable that is resolved already.
+#[derive(Clone, Debug)]
+pub struct ExamplesRequest {
+    /// Empty for `serving_default`.
+    pub signature_name: String,
+    /// What the signature is applied to.
+    pub examples: Examples,
+    /// When the client loses interest.
+    pub deadline: Option<Instant>,
+}
+
+/// Serialized `tensorflow.Example` messages, not looked into. Counterpart of
+/// `tensorflow.serving.Input`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Examples {
+    /// One for each result.
+    pub examples: Vec<Bytes>,
+    /// Features that all examples share; a feature of the example's own wins.
+    pub context: Option<Bytes>,
+}
+
+impl Examples {
+    /// The string tensor `[n]` that the graph's input takes, under its alias. An example with
+    /// context is both one after another, which is how protobuf merges messages.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_ARGUMENT` where there is no example (`InputToSerializedExampleTensor`, `util.cc`);
+    /// `RESOURCE_EXHAUSTED` where repeating the context makes more than any request holds.
+    pub(super) fn to_inputs(&self) -> Result<RequestInputs> {
+        if self.examples.is_empty() {
+            return Err(ServingError::invalid_argument("Input is empty."));
+        }
+        let serialized = match &self.context {
+            Some(context) if !context.is_empty() => self.with_context(context)?,
+            _ => self.examples.clone(),
+        };
+        let tensor = Tensor::from_strings(&[self.examples.len()], serialized)
+            .ok_or_else(|| ServingError::internal("as many strings as examples are needed"))?;
+        Ok(BTreeMap::from([(
+            INPUTS.to_owned(),
+            RequestTensor::Valid(tensor),
+        )]))
+    }
+
+    /// A small request may ask for a long context in front of very many examples.
+    fn with_context(&self, context: &Bytes) -> Result<Vec<Bytes>> {
+        let own: usize = self.examples.iter().map(Bytes::len).sum();
+        let repeated = context.len().saturating_mul(self.examples.len());
+        if own.saturating_add(repeated) > MAX_BYTES {
+            return Err(ServingError::new(
+                Code::ResourceExhausted,
+                format!("the examples with their context take more than {MAX_BYTES} bytes"),
+            ));
+        }
+        let joined = |example: &Bytes| [context.as_ref(), example.as_ref()].concat().into();
+        Ok(self.examples.iter().map(joined).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn context_in_front_of_too_many_examples_is_refused() {
+        let examples = Examples {
+            examples: vec![Bytes::new(); 1 << 16],
+            context: Some(Bytes::from(vec![0; 1 << 15])),
+        };
+        let error = examples.to_inputs().unwrap_err();
+        assert_eq!(error.code(), Code::ResourceExhausted);
+    }
+}

@@ -1,0 +1,204 @@
+//! `MultiInference`: several classifications and regressions of the same examples
+//! (`servables/tensorflow/multi_inference.cc`).
+
+use std::time::Instant;
+
+use super::classify::{ClassificationResult, classification_outputs, classification_result};
+use super::regress::{regression_outputs, regression_values};
+use super::{Examples, InferenceService};
+use crate::error::{Result, ServingError};
+use crate::id::ServableId;
+use crate::servable::ServableHandle;
+use crate::signature::{CLASSIFY_METHOD_NAME, REGRESS_METHOD_NAME, SignatureDef};
+use crate::tensor::Tensor;
+
+/// What to infer, for the servable that the first task names.
+#[derive(Clone, Debug)]
+pub struct MultiInferenceRequest {
+    /// Each has another signature of the same model.
+    pub tasks: Vec<InferenceTask>,
+    /// What every task is applied to.
+    pub examples: Examples,
+    /// When the client loses interest.
+    pub deadline: Option<Instant>,
+}
+
+/// One part of a [`MultiInferenceRequest`].
+#[derive(Clone, Debug)]
+pub struct InferenceTask {
+    /// Has to be the same in all tasks. Which version is for the first task alone to say.
+    pub model_name: String,
+    /// Empty for `serving_default`.
+    pub signature_name: String,
+    /// [`CLASSIFY_METHOD_NAME`] or [`REGRESS_METHOD_NAME`]; the signature's own does not matter.
+    pub method_name: String,
+}
+
+/// The answer to a [`MultiInferenceRequest`].
+#[derive(Debug)]
+pub struct MultiInferenceResponse {
+    /// Which version answered.
+    pub servable: ServableId,
+    /// In the order of the tasks.
+    pub results: Vec<InferenceResult>,
+}
+
+/// The answer to an [`InferenceTask`].
+#[derive(Debug)]
+pub struct InferenceResult {
+    /// The signature in effect.
+    pub signature_name: String,
+    /// By the method of the task.
+    pub outcome: InferenceOutcome,
+}
+
+/// Of one kind or the other.
+#[derive(Debug)]
+pub enum InferenceOutcome {
+    /// The classes of every example.
+    Classification(ClassificationResult),
+    /// The value of every example.
+    Regression(Vec<f32>),
+}
+
+/// A task that passed its checks.
+struct Plan {
+    signature_name: String,
+    method: Method,
+    outputs: Vec<String>,
+}
+
+#[derive(Clone, Copy)]
+enum Method {
+    Classify,
+    Regress,
+}
+
+impl InferenceService {
+    /// Applies several signatures of one servable to the same examples.
+    ///
+    /// All tasks are checked before the first runs, and all run before the first result is
+    /// checked, as in the original's single run.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_ARGUMENT` for tasks that name no model, another model, no signature of the model
+    /// or the same one twice, `UNIMPLEMENTED` for a method that neither classifies nor regresses;
+    /// otherwise those of [`classify`](Self::classify) and [`regress`](Self::regress).
+    pub async fn multi_inference(
+        &self,
+        servable: &ServableHandle,
+        request: MultiInferenceRequest,
+    ) -> Result<MultiInferenceResponse> {
+        let plans = self.plan(servable, &request.tasks)?;
+        let inputs = request.examples.to_inputs()?;
+        let mut fetched = Vec::with_capacity(plans.len());
+        for Plan {
+            signature_name,
+            outputs,
+            ..
+        } in &plans
+        {
+            let run = servable.run(signature_name, inputs.clone(), outputs, request.deadline);
+            fetched.push(run.await?);
+        }
+
+        let num_examples = request.examples.examples.len();
+        let results: Result<Vec<_>> = plans
+            .into_iter()
+            .zip(fetched)
+            .map(|(plan, fetched)| plan.result(fetched, num_examples))
+            .collect();
+        Ok(MultiInferenceResponse {
+            servable: servable.id.clone(),
+            results: results?,
+        })
+    }
+
+    /// Checks the tasks, each completely before the next.
+    fn plan(&self, servable: &ServableHandle, tasks: &[InferenceTask]) -> Result<Vec<Plan>> {
+        let mut plans: Vec<Plan> = Vec::new();
+        for task in tasks {
+            if task.model_name.is_empty() {
+                return Err(ServingError::invalid_argument(
+                    "Found ModelSpec with an empty model name.",
+                ));
+            }
+            if task.model_name != tasks[0].model_name {
+                return Err(ServingError::invalid_argument(
+                    "All ModelSpecs in a MultiInferenceRequest must access the same model name.",
+                ));
+            }
+            let found = super::definition(servable, &task.signature_name);
+            let signature_name = match &found {
+                Ok((name, _)) | Err(name) => name.clone(),
+            };
+            if plans
+                .iter()
+                .any(|plan| plan.signature_name == signature_name)
+            {
+                return Err(ServingError::invalid_argument(format!(
+                    "Duplicate evaluation of signature: {signature_name}"
+                )));
+            }
+            let (_, definition) = found.map_err(|name| {
+                ServingError::invalid_argument(format!(
+                    "Requested signature not found in model graph: {name}"
+                ))
+            })?;
+            let (method, outputs) = self.method_outputs(&task.method_name, &definition)?;
+            plans.push(Plan {
+                signature_name,
+                method,
+                outputs,
+            });
+        }
+        Ok(plans)
+    }
+
+    fn method_outputs(
+        &self,
+        method_name: &str,
+        definition: &SignatureDef,
+    ) -> Result<(Method, Vec<String>)> {
+        match method_name {
+            CLASSIFY_METHOD_NAME => {
+                let outputs = classification_outputs(definition, &self.options)?;
+                Ok((Method::Classify, outputs))
+            }
+            REGRESS_METHOD_NAME => {
+                let outputs = regression_outputs(definition, &self.options)?;
+                Ok((Method::Regress, outputs))
+            }
+            other => Err(ServingError::unimplemented(format!(
+                "Unsupported signature method_name: {other}"
+            ))),
+        }
+    }
+}
+
+impl Plan {
+    fn result(
+        self,
+        fetched: Vec<(String, Tensor)>,
+        num_examples: usize,
+    ) -> Result<InferenceResult> {
+        let outcome = match self.method {
+            Method::Classify => InferenceOutcome::Classification(classification_result(
+                fetched,
+                &self.outputs,
+                num_examples,
+            )?),
+            Method::Regress => {
+                InferenceOutcome::Regression(regression_values(&fetched, num_examples)?)
+            }
+        };
+        Ok(InferenceResult {
+            signature_name: self.signature_name,
+            outcome,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

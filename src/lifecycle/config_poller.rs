@@ -1,0 +1,84 @@
+//! Reads the model configuration again and again and applies it
+//! (`PollFilesystemAndReloadConfig`, `model_servers/server.cc`).
+//!
+//! Not here: where the configuration comes from: that is the caller's closure.
+
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use tracing::error;
+
+use super::ServerCore;
+use super::signal::Signal;
+use crate::error::Result;
+use crate::proto::tensorflow::serving::ModelServerConfig;
+
+/// A thread that keeps a server's configuration up to date until it is stopped or dropped.
+pub struct ConfigPoller {
+    stop: Arc<Signal>,
+    /// `None` once it is stopped, or where the system had none to give.
+    thread: Option<JoinHandle<()>>,
+}
+
+impl ConfigPoller {
+    /// Applies what `read` returns to `core`, now and after each `interval`, changed or not.
+    /// Failures are logged, and what was loaded stays.
+    pub fn start(
+        core: Arc<ServerCore>,
+        interval: Duration,
+        read: impl Fn() -> Result<ModelServerConfig> + Send + 'static,
+    ) -> Self {
+        let stop = Arc::<Signal>::default();
+        let stop_thread = Arc::clone(&stop);
+        let thread = Builder::new()
+            .name("config-poller".to_owned())
+            .spawn(move || {
+                loop {
+                    read_and_apply(&core, &read);
+                    if stop_thread.wait(interval) {
+                        return;
+                    }
+                }
+            });
+        let thread = thread
+            .inspect_err(|error| error!(%error, "no thread to re-read the configuration"))
+            .ok();
+        Self { stop, thread }
+    }
+
+    /// Stops reading, and waits for a configuration that is being applied; shut the core down
+    /// before to end its waits.
+    pub fn stop(mut self) {
+        self.stop.raise();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            error!("the thread that re-reads the configuration panicked");
+        }
+    }
+}
+
+/// Stops reading and waits for nothing.
+impl Drop for ConfigPoller {
+    fn drop(&mut self) {
+        self.stop.raise();
+    }
+}
+
+fn read_and_apply(core: &ServerCore, read: &impl Fn() -> Result<ModelServerConfig>) {
+    match read() {
+        Err(error) => error!(
+            "Failed to read ModelServerConfig file: {}: {error}",
+            error.code()
+        ),
+        Ok(config) => {
+            if let Err(error) = core.reload(config) {
+                error!(
+                    "PollFilesystemAndReloadConfig failed to ReloadConfig: {}: {error}",
+                    error.code()
+                );
+            }
+        }
+    }
+}

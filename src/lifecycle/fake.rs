@@ -1,0 +1,92 @@
+//! A loader for tests that fails, blocks and counts as it is told.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex};
+
+use super::Loader;
+use crate::error::{Result, ServingError};
+use crate::id::ServableId;
+use crate::servable::Servable;
+
+/// Loads servables without signatures.
+#[derive(Default)]
+pub(crate) struct FakeLoader {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    calls: Vec<(ServableId, PathBuf)>,
+    failures: BTreeMap<ServableId, (usize, Arc<dyn Fn() -> ServingError + Send + Sync>)>,
+    blocked: Vec<ServableId>,
+    running: usize,
+    most_running: usize,
+}
+
+impl FakeLoader {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// The next `times` loads of this version fail.
+    pub(crate) fn fail(
+        &self,
+        id: &ServableId,
+        times: usize,
+        error: impl Fn() -> ServingError + Send + Sync + 'static,
+    ) {
+        let mut state = self.state.lock().unwrap();
+        state.failures.insert(id.clone(), (times, Arc::new(error)));
+    }
+
+    /// Loads of this version wait for [`unblock`](Self::unblock).
+    pub(crate) fn block(&self, id: &ServableId) {
+        self.state.lock().unwrap().blocked.push(id.clone());
+    }
+
+    pub(crate) fn unblock(&self, id: &ServableId) {
+        self.state.lock().unwrap().blocked.retain(|it| it != id);
+        self.changed.notify_all();
+    }
+
+    /// How often loads of this version began.
+    pub(crate) fn loads(&self, id: &ServableId) -> usize {
+        let state = self.state.lock().unwrap();
+        state.calls.iter().filter(|(it, _)| it == id).count()
+    }
+
+    /// All loads in the order they began, with their directories.
+    pub(crate) fn calls(&self) -> Vec<(ServableId, PathBuf)> {
+        self.state.lock().unwrap().calls.clone()
+    }
+
+    /// The most loads that ran at one time.
+    pub(crate) fn most_running(&self) -> usize {
+        self.state.lock().unwrap().most_running
+    }
+}
+
+impl Loader for FakeLoader {
+    fn load(&self, id: &ServableId, directory: &Path) -> Result<Servable> {
+        let mut state = self.state.lock().unwrap();
+        state.calls.push((id.clone(), directory.to_owned()));
+        state.running += 1;
+        state.most_running = state.most_running.max(state.running);
+        while state.blocked.contains(id) {
+            state = self.changed.wait(state).unwrap();
+        }
+        state.running -= 1;
+        if let Some((times, error)) = state.failures.get_mut(id)
+            && *times > 0
+        {
+            *times -= 1;
+            let error = Arc::clone(error);
+            // The error may be a panic.
+            drop(state);
+            return Err(error());
+        }
+        Ok(Servable::new(id.clone(), [], BTreeMap::new()))
+    }
+}

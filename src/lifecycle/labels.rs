@@ -1,0 +1,48 @@
+//! Which versions labels may stand for (`ServerCore::UpdateModelVersionLabelMap`).
+//!
+//! Not here: resolving a label (`lifecycle::lookup`).
+
+use std::collections::BTreeMap;
+
+use super::lookup::Labels;
+use super::state_monitor::StateMonitor;
+use crate::error::{Result, ServingError};
+use crate::proto::tensorflow::serving::ModelConfig;
+
+/// The labels that a configuration assigns.
+///
+/// A label may stand only for a version that is available now. With `allow_unavailable` that
+/// holds only for labels that stand for another version so far.
+///
+/// # Errors
+///
+/// `FAILED_PRECONDITION` for a version that is not available.
+pub(crate) fn assign_labels(
+    models: &[ModelConfig],
+    current: &Labels,
+    states: &StateMonitor,
+    allow_unavailable: bool,
+) -> Result<Labels> {
+    let mut labels = Labels::new();
+    for model in models {
+        let current = current.get(&model.name);
+        let mut assigned = BTreeMap::new();
+        for (label, &version) in &model.version_labels {
+            let so_far = current.and_then(|it| it.get(label));
+            let is_moved = so_far.is_some_and(|&so_far| so_far != version);
+            let may_be_unavailable = allow_unavailable && !is_moved;
+            if !may_be_unavailable && !states.is_available(&model.name, version) {
+                return Err(ServingError::failed_precondition(format!(
+                    "Request to assign label to version {version} of model {}, which is not \
+                     currently available for inference",
+                    model.name
+                )));
+            }
+            assigned.insert(label.clone(), version);
+        }
+        if !assigned.is_empty() {
+            labels.insert(model.name.clone(), assigned);
+        }
+    }
+    Ok(labels)
+}

@@ -1,0 +1,62 @@
+//! What operators can set about the lifecycle of models.
+
+use std::num::NonZeroUsize;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+/// The lifecycle's settings; `Default` is what a server without flags runs with.
+#[derive(Clone, Debug)]
+pub struct LifecycleOptions {
+    /// How often a failed load is tried again (`--max_num_load_retries`).
+    pub max_num_load_retries: u32,
+    /// The pause before each further try (`--load_retry_interval_micros`).
+    pub load_retry_interval: Duration,
+    /// How many versions load at a time after start-up (`--num_load_threads`); 0 is taken as 1.
+    pub num_load_threads: usize,
+    /// How many versions are destroyed at a time (`--num_unload_threads`); 0 is taken as 1.
+    pub num_unload_threads: usize,
+    /// How many versions load at a time during start-up: as in the original 4 for each CPU.
+    pub num_initial_load_threads: usize,
+    /// When to look for new versions (`--file_system_poll_wait_seconds`).
+    pub file_system_poll_wait: PollWait,
+    /// Lets new labels stand for versions that are not available
+    /// (`--allow_version_labels_for_unavailable_models`).
+    pub allow_version_labels_for_unavailable_models: bool,
+}
+
+impl Default for LifecycleOptions {
+    fn default() -> Self {
+        let cpus = available_parallelism().map_or(1, NonZeroUsize::get);
+        Self {
+            max_num_load_retries: 5,
+            load_retry_interval: Duration::from_secs(60),
+            num_load_threads: 0,
+            num_unload_threads: 0,
+            num_initial_load_threads: 4 * cpus,
+            file_system_poll_wait: PollWait::Every(Duration::from_secs(1)),
+            allow_version_labels_for_unavailable_models: false,
+        }
+    }
+}
+
+/// When the source looks at the base paths, besides whenever something is to be read at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PollWait {
+    /// With each change of the configuration, and again after each such time.
+    Every(Duration),
+    /// With each change of the configuration only.
+    Once,
+    /// Never: no version is ever found.
+    Never,
+}
+
+impl PollWait {
+    /// What a value of `--file_system_poll_wait_seconds` means.
+    pub fn from_seconds(seconds: i64) -> Self {
+        match u64::try_from(seconds) {
+            Err(_) => Self::Never,
+            Ok(0) => Self::Once,
+            Ok(seconds) => Self::Every(Duration::from_secs(seconds)),
+        }
+    }
+}

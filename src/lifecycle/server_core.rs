@@ -1,0 +1,295 @@
+//! The lifecycle as the rest of the server sees it: applies model configurations, finds servables,
+//! tells states (`model_servers/server_core.cc`).
+//!
+//! Not here: reading configurations (`config`), the RPC that brings one (`transport`).
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use tracing::{error, info};
+
+use super::labels::assign_labels;
+use super::lookup::LookupTable;
+use super::manager::{Manager, Parts};
+use super::signal::Signal;
+use super::source::storage::{LocalStorage, Storage, local_path};
+use super::source::{Source, VersionPolicy, WatchedModel, no_version_error};
+use super::state_monitor::{Expectation, StateMonitor};
+use super::validate::{
+    check_names_and_paths, check_platforms_kept, check_platforms_known, check_transition,
+};
+use super::{LifecycleOptions, Loader, PollWait};
+use crate::error::{Code, Result, ServingError};
+use crate::id::ModelSpec;
+use crate::proto::tensorflow::serving::model_server_config::Config;
+use crate::proto::tensorflow::serving::{ModelConfig, ModelConfigList, ModelServerConfig};
+use crate::servable::{ServableHandle, ServableLookup, ServableState};
+
+/// All models of a server, loaded, watched and found.
+///
+/// Its threads stop with [`shutdown`](Self::shutdown), or when it is dropped.
+pub struct ServerCore {
+    options: LifecycleOptions,
+    table: Arc<LookupTable>,
+    monitor: Arc<StateMonitor>,
+    source: Arc<Source>,
+    manager: Arc<Manager>,
+    /// The configuration in force, which may be one that failed half-way. Serialises changes: held
+    /// while one waits for its models.
+    current: Mutex<Option<Config>>,
+    stop: Arc<Signal>,
+    /// Looks for versions. Taken when the server shuts down.
+    poller: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// How a change of the configuration treats models that it newly names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// Waits for each, however long it takes a version to appear.
+    UntilPresent,
+    /// Waits for each that has a version.
+    IfPresent,
+    /// Waits for none.
+    No,
+}
+
+impl ServerCore {
+    /// A server without models, on the local file system.
+    pub fn new(options: LifecycleOptions, loader: Arc<dyn Loader>) -> Self {
+        Self::with_storage(options, loader, Arc::new(LocalStorage))
+    }
+
+    /// A server without models, that finds versions in `storage`.
+    pub fn with_storage(
+        options: LifecycleOptions,
+        loader: Arc<dyn Loader>,
+        storage: Arc<dyn Storage>,
+    ) -> Self {
+        let table = Arc::<LookupTable>::default();
+        let monitor = Arc::<StateMonitor>::default();
+        let manager = Manager::new(Parts {
+            options: options.clone(),
+            loader,
+            storage: Arc::clone(&storage),
+            table: Arc::clone(&table),
+            monitor: Arc::clone(&monitor),
+        });
+        Self {
+            options,
+            table,
+            monitor,
+            source: Arc::new(Source::new(storage)),
+            manager: Arc::new(manager),
+            current: Mutex::default(),
+            stop: Arc::default(),
+            poller: Mutex::default(),
+        }
+    }
+
+    /// Applies the configuration that the server starts with, and blocks until every model has a
+    /// version that is available or failed: for ever, where a base path has none.
+    ///
+    /// # Errors
+    ///
+    /// As [`reload`](Self::reload), with `servable(s) did not become available`.
+    pub fn start(&self, config: ModelServerConfig) -> Result<()> {
+        self.apply(config, Wait::UntilPresent)
+    }
+
+    /// Applies the configuration that the server starts with, and waits for no model.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`reload`](Self::reload) that come before the wait.
+    pub fn start_without_waiting(&self, config: ModelServerConfig) -> Result<()> {
+        self.apply(config, Wait::No)
+    }
+
+    /// Applies a new configuration and blocks until every model that it newly names has a version
+    /// that is available or failed. Calls wait for each other.
+    ///
+    /// # Errors
+    ///
+    /// In this order, and with the texts of `ServerCore::ReloadConfig`: `FAILED_PRECONDITION` for
+    /// another kind of configuration; `INVALID_ARGUMENT` for duplicate names, relative paths and
+    /// changed platforms; from here on the configuration is in force: `FAILED_PRECONDITION` for
+    /// labels of versions that are not available; `INVALID_ARGUMENT` for unknown platforms;
+    /// `UNKNOWN` where a new model did not become available; `INVALID_ARGUMENT` for a
+    /// `logging_config`. `CANCELLED` when the server shuts down meanwhile.
+    pub fn reload(&self, config: ModelServerConfig) -> Result<()> {
+        self.apply(config, Wait::IfPresent)
+    }
+
+    /// Stops all threads and ends all waits. Loaded servables stay until the core is dropped.
+    pub fn shutdown(&self) {
+        self.stop.raise();
+        self.monitor.close();
+        self.manager.stop();
+        if let Some(poller) = self.lock_poller().take()
+            && poller.join().is_err()
+        {
+            error!("the thread that looks for versions panicked");
+        }
+    }
+
+    fn apply(&self, config: ModelServerConfig, wait: Wait) -> Result<()> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        check_transition(current.as_ref(), config.config.as_ref())?;
+        let Some(config) = config.config else {
+            info!("Taking no action for empty config.");
+            return Ok(());
+        };
+        let Config::ModelConfigList(ModelConfigList { config: models }) = &config else {
+            return Err(ServingError::unimplemented(
+                "ModelServer does not yet support custom model config.",
+            ));
+        };
+        check_names_and_paths(models)?;
+        if let Some(Config::ModelConfigList(old)) = current.as_ref() {
+            check_platforms_kept(&old.config, models)?;
+        }
+        let models = models.clone();
+        *current = Some(config);
+
+        self.apply_labels(&models)?;
+        info!("Adding/updating models.");
+        check_platforms_known(&models)?;
+        self.watch(&models, wait)?;
+        info!("Finished adding/updating models");
+        if models.iter().any(|model| model.logging_config.is_some()) {
+            return Err(ServingError::invalid_argument(
+                "No request-logger-creator provided.",
+            ));
+        }
+        Ok(())
+    }
+
+    fn apply_labels(&self, models: &[ModelConfig]) -> Result<()> {
+        let labels = assign_labels(
+            models,
+            &self.table.labels(),
+            &self.monitor,
+            self.options.allow_version_labels_for_unavailable_models,
+        )?;
+        self.table.set_labels(labels);
+        Ok(())
+    }
+
+    /// Watches these models from now on, looks for their versions, and waits as told.
+    fn watch(&self, models: &[ModelConfig], wait: Wait) -> Result<()> {
+        let watched = models
+            .iter()
+            .map(|model| {
+                info!(" (Re-)adding model: {}", model.name);
+                Ok(WatchedModel {
+                    name: Arc::from(model.name.as_str()),
+                    base_path: local_path(&model.base_path)?,
+                    policy: VersionPolicy::from_config(model.model_version_policy.as_ref()),
+                })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let old_names = self.source.model_names();
+        let new_names: Vec<_> = watched
+            .iter()
+            .map(|model| Arc::clone(&model.name))
+            .filter(|name| !old_names.contains(name))
+            .collect();
+
+        // From before the first version appears, so that none is missed.
+        let expectation = self.monitor.expect(new_names);
+        self.source.watch(watched, self.manager.as_ref());
+        let is_start = wait != Wait::IfPresent;
+        if is_start {
+            self.manager.begin_start_up();
+        }
+        self.poll_now(&expectation, wait);
+        if is_start {
+            self.manager.end_start_up();
+        }
+        self.ensure_poller()?;
+        match wait {
+            Wait::UntilPresent => expectation.wait("servable"),
+            Wait::IfPresent => expectation.wait("model"),
+            Wait::No => Ok(()),
+        }
+    }
+
+    /// Looks for versions once; a reload does not wait for models that have none.
+    fn poll_now(&self, expectation: &Expectation<'_>, wait: Wait) {
+        if self.options.file_system_poll_wait == PollWait::Never {
+            if wait == Wait::IfPresent {
+                expectation.give_up_all(&ServingError::not_found(
+                    "the file system is never polled for versions",
+                ));
+            }
+            return;
+        }
+        let found = self.source.poll(self.manager.as_ref());
+        self.manager.retry_changed();
+        if wait == Wait::IfPresent {
+            for (model, versions) in found {
+                match versions {
+                    Ok(0) => expectation.give_up(&model.name, &no_version_error(&model)),
+                    Ok(_) => {}
+                    Err(error) => expectation.give_up(&model.name, &error),
+                }
+            }
+        }
+    }
+
+    /// Starts the thread that looks for versions, unless it runs or none is wanted.
+    fn ensure_poller(&self) -> Result<()> {
+        let mut poller = self.lock_poller();
+        let PollWait::Every(interval) = self.options.file_system_poll_wait else {
+            return Ok(());
+        };
+        if poller.is_some() || self.stop.is_raised() {
+            return Ok(());
+        }
+        let (source, manager) = (Arc::clone(&self.source), Arc::clone(&self.manager));
+        let stop = Arc::clone(&self.stop);
+        let thread = Builder::new()
+            .name("version-poller".to_owned())
+            .spawn(move || poll_until(&stop, interval, &source, &manager))
+            .map_err(|error| {
+                ServingError::new(
+                    Code::ResourceExhausted,
+                    format!("no thread to look for versions: {error}"),
+                )
+            })?;
+        *poller = Some(thread);
+        Ok(())
+    }
+
+    fn lock_poller(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.poller.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn poll_until(stop: &Signal, interval: Duration, source: &Source, manager: &Manager) {
+    while !stop.wait(interval) {
+        source.poll(manager);
+        manager.retry_changed();
+    }
+}
+
+impl ServableLookup for ServerCore {
+    fn servable_handle(&self, spec: &ModelSpec) -> Result<ServableHandle> {
+        self.table.find(spec)
+    }
+
+    fn states(&self, model: &str) -> Vec<ServableState> {
+        self.monitor.states(model)
+    }
+}
+
+impl Drop for ServerCore {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+#[cfg(test)]
+#[path = "server_core_tests/mod.rs"]
+mod tests;

@@ -1,0 +1,165 @@
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::*;
+
+/// Keeps what is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+/// What `events` leaves in the log with these two variables.
+fn logged(tf_level: Option<&str>, directives: Option<&str>, events: impl FnOnce()) -> String {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter(tf_level, directives).0)
+        .with_writer(log.clone())
+        .event_format(TensorFlowFormat)
+        .finish();
+    tracing::subscriber::with_default(subscriber, events);
+    let bytes = log.0.lock().unwrap().clone();
+    String::from_utf8(bytes).unwrap()
+}
+
+fn all_levels() {
+    tracing::debug!("D");
+    tracing::info!("I");
+    tracing::warn!("W");
+    tracing::error!("E");
+    tracing::info!(target: "h2::codec", "library I");
+    tracing::warn!(target: "h2::codec", "library W");
+}
+
+#[test]
+fn line_has_tensorflows_format() {
+    let line = logged(None, None, || {
+        tracing::info!(
+            attempt = 2,
+            model = "m",
+            "Running at {} ...",
+            "0.0.0.0:8500"
+        );
+    });
+    let (time, rest) = line.split_at(26);
+    let shape: String = time
+        .chars()
+        .map(|c| if c.is_ascii_digit() { '0' } else { c })
+        .collect();
+    assert_eq!(shape, "0000-00-00 00:00:00.000000");
+    let rest = rest
+        .strip_prefix(": I onnx_model_server/logging/tests.rs:")
+        .unwrap();
+    let (number, rest) = rest.split_once("] ").unwrap();
+    number.parse::<u32>().unwrap();
+    assert_eq!(rest, "Running at 0.0.0.0:8500 ... attempt=2 model=m\n");
+}
+
+#[test]
+fn event_stays_on_one_line() {
+    let line = logged(None, None, || {
+        tracing::warn!(name = "a\nb", "forged\r\n2026 \u{1b}[31mtext\0 é\u{85}");
+    });
+    let (_, rest) = line.split_once("] ").unwrap();
+    let expected = "forged\\r\\n2026 \\u{1b}[31mtext\\u{0} é\\u{85} name=a\\nb\n";
+    assert_eq!(rest, expected);
+}
+
+#[test]
+fn tensorflows_level_is_honoured() {
+    check_letters(None, None, "IWEW");
+    check_letters(Some("0"), None, "IWEW");
+    check_letters(Some("1"), None, "WEW");
+    check_letters(Some("2"), None, "E");
+    check_letters(Some("3"), None, "");
+    check_letters(Some("10"), None, "");
+    check_letters(Some("-1"), None, "IWEW");
+    check_letters(Some("garbage"), None, "IWEW");
+}
+
+#[test]
+fn own_variable_goes_first() {
+    check_letters(Some("3"), Some("onnx_model_server=debug"), "IIWE");
+    check_letters(Some("2"), Some(""), "E");
+    check_letters(Some("2"), Some("=,=nonsense=x"), "E");
+    let (_, complaint) = filter(None, Some("=,=nonsense=x"));
+    assert!(
+        complaint
+            .unwrap()
+            .starts_with("ONNX_MODEL_SERVER_LOG is ignored: ")
+    );
+}
+
+#[track_caller]
+fn check_letters(tf_level: Option<&str>, directives: Option<&str>, expected: &str) {
+    let log = logged(tf_level, directives, all_levels);
+    let letters: String = log
+        .lines()
+        .map(|line| line.chars().nth(28).unwrap())
+        .collect();
+    assert_eq!(letters, expected, "{log}");
+}
+
+/// Expected texts: `date -u -d @<seconds>`.
+#[test]
+fn time_is_utc_with_microseconds() {
+    check_time(0, 0, "1970-01-01 00:00:00.000000");
+    check_time(951_782_399, 999_999_999, "2000-02-28 23:59:59.999999");
+    check_time(951_782_400, 1_000, "2000-02-29 00:00:00.000001");
+    check_time(1_767_225_599, 0, "2025-12-31 23:59:59.000000");
+    check_time(1_767_225_600, 0, "2026-01-01 00:00:00.000000");
+    check_time(4_107_542_400, 0, "2100-03-01 00:00:00.000000");
+    check_time(253_402_300_800, 0, "10000-01-01 00:00:00.000000");
+}
+
+#[track_caller]
+fn check_time(seconds: u64, nanos: u32, expected: &str) {
+    let mut text = String::new();
+    write_time(&mut text, UNIX_EPOCH + Duration::new(seconds, nanos)).unwrap();
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn every_day_follows_the_one_before() {
+    let mut previous = civil_date(0);
+    assert_eq!(previous, (1970, 1, 1));
+    for day in 1..200_000 {
+        let (year, month, date) = civil_date(day);
+        let same_month = (previous.0, previous.1, previous.2 + 1);
+        let next = match previous {
+            (year, 12, 31) => (year + 1, 1, 1),
+            (year, month, date) if date == days_of_month(year, month) => (year, month + 1, 1),
+            _ => same_month,
+        };
+        assert_eq!((year, month, date), next);
+        previous = next;
+    }
+}
+
+fn days_of_month(year: u64, month: u64) -> u64 {
+    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    match month {
+        2 if leap => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}

@@ -1,0 +1,45 @@
+//! The shared library itself: where it is, and which version it is.
+
+use std::ffi::{CStr, CString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use ort::sys::OrtApiBase;
+
+/// Where the library is looked for when no flag names it: `ORT_DYLIB_PATH`, beside the executable,
+/// in `../lib` of it, then by the system's loader.
+pub(super) fn find() -> PathBuf {
+    const NAME: &str = "libonnxruntime.so";
+    if let Some(path) = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
+        return path.into();
+    }
+    let executable = std::env::current_exe().ok();
+    let beside = executable.as_deref().and_then(Path::parent);
+    beside
+        .into_iter()
+        .flat_map(|folder| [folder.join(NAME), folder.join("../lib").join(NAME)])
+        .find(|path| path.exists())
+        .unwrap_or_else(|| NAME.into())
+}
+
+/// The version that a library states of itself, such as `1.32.0`; `None` where it cannot be loaded
+/// or is not ONNX Runtime. The library stays loaded.
+pub(super) fn version(path: &Path) -> Option<String> {
+    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+    // SAFETY: loading runs the library's initialisers, as using it would anyway. The symbol has
+    // the type of ONNX Runtime's C API, and the strings it leads to are static.
+    unsafe {
+        let library = libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
+        if library.is_null() {
+            return None;
+        }
+        let symbol = libc::dlsym(library, c"OrtGetApiBase".as_ptr());
+        if symbol.is_null() {
+            return None;
+        }
+        let api_base: unsafe extern "system" fn() -> *const OrtApiBase =
+            std::mem::transmute(symbol);
+        let version = ((*api_base()).GetVersionString)();
+        Some(CStr::from_ptr(version).to_string_lossy().into_owned())
+    }
+}

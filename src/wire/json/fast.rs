@@ -1,0 +1,476 @@
+//! Predict bodies read in one pass, from bytes straight into the tensors' buffers.
+//!
+//! This path answers only for bodies that are right in every way; at anything else, from a syntax
+//! error to a repeated key, it gives up by returning `None`, and `exact` decides. Both agree on
+//! every body that this path accepts.
+
+use std::borrow::Cow;
+
+use super::column::{Column, Scan, base64_object};
+use super::predict::{Format, InputSpec, PredictBody};
+use super::string;
+use super::syntax::{self, byte_at, skip_whitespace};
+use crate::error::Result;
+use crate::tensor::NamedTensors;
+
+/// See [`decode_predict`](super::decode_predict). `None` says nothing about the body.
+pub(super) fn decode(
+    body: &[u8],
+    resolve: &mut impl FnMut(&str) -> Result<Vec<InputSpec>>,
+) -> Option<PredictBody> {
+    match TopLevel::read(body, String::new(), resolve)? {
+        Outcome::Decoded(decoded) => Some(decoded),
+        // The tensors came before the name and were read under the wrong signature.
+        Outcome::OtherSignature(name) => match TopLevel::read(body, name, resolve)? {
+            Outcome::Decoded(decoded) => Some(decoded),
+            Outcome::OtherSignature(_) => None,
+        },
+    }
+}
+
+enum Outcome {
+    Decoded(PredictBody),
+    OtherSignature(String),
+}
+
+/// The members of the top level as they come.
+struct TopLevel {
+    /// The name to resolve: as read, or as assumed until it is read.
+    signature_name: String,
+    named: bool,
+    tensors: Option<(Format, NamedTensors)>,
+    output_filter: Option<Vec<String>>,
+}
+
+impl TopLevel {
+    fn read(
+        text: &[u8],
+        assumed_name: String,
+        resolve: &mut impl FnMut(&str) -> Result<Vec<InputSpec>>,
+    ) -> Option<Outcome> {
+        let mut top = Self {
+            signature_name: assumed_name,
+            named: false,
+            tensors: None,
+            output_filter: None,
+        };
+        let mut reader = Reader {
+            text,
+            pos: syntax::skip_byte_order_mark(text),
+        };
+        reader.expect(b'{')?;
+        loop {
+            let key = reader.key()?;
+            match &*key {
+                b"signature_name" => {
+                    if let Some(other) = top.name(reader.string()?)? {
+                        return Some(Outcome::OtherSignature(other));
+                    }
+                }
+                b"instances" if top.tensors.is_none() => {
+                    let mut inputs = Inputs::resolve(&top.signature_name, resolve)?;
+                    let tensors = inputs.rows(&mut reader)?;
+                    top.tensors = Some((Format::Row, tensors));
+                }
+                b"inputs" if top.tensors.is_none() => {
+                    let mut inputs = Inputs::resolve(&top.signature_name, resolve)?;
+                    let tensors = inputs.columns(&mut reader)?;
+                    top.tensors = Some((Format::Columnar, tensors));
+                }
+                b"output_filter" if top.output_filter.is_none() => {
+                    top.output_filter = Some(reader.strings()?);
+                }
+                b"instances" | b"inputs" | b"output_filter" => return None,
+                _ => reader.skip_value()?,
+            }
+            if !reader.comma_or(b'}')? {
+                break;
+            }
+        }
+        let (format, inputs) = top.tensors?;
+        let unread_name = !top.named && !top.signature_name.is_empty();
+        (!unread_name).then_some(Outcome::Decoded(PredictBody {
+            signature_name: top.signature_name,
+            format,
+            inputs,
+            output_filter: top.output_filter.unwrap_or_default(),
+        }))
+    }
+
+    /// Takes the name in; returns it if tensors were already read under another.
+    fn name(&mut self, name: String) -> Option<Option<String>> {
+        if self.named {
+            return None;
+        }
+        self.named = true;
+        if self.tensors.is_some() && name != self.signature_name {
+            return Some(Some(name));
+        }
+        self.signature_name = name;
+        Some(None)
+    }
+}
+
+/// A place in unchecked text.
+struct Reader<'a> {
+    text: &'a [u8],
+    pos: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// The next byte that is not white space.
+    #[inline(always)]
+    fn peek(&mut self) -> u8 {
+        if byte_at(self.text, self.pos) <= b' ' {
+            self.pos = skip_whitespace(self.text, self.pos);
+        }
+        byte_at(self.text, self.pos)
+    }
+
+    #[inline(always)]
+    fn expect(&mut self, byte: u8) -> Option<()> {
+        if self.peek() != byte {
+            return None;
+        }
+        self.pos += 1;
+        Some(())
+    }
+
+    /// Whether a comma follows rather than the closing `end`.
+    #[inline(always)]
+    fn comma_or(&mut self, end: u8) -> Option<bool> {
+        let byte = self.peek();
+        if byte != b',' && byte != end {
+            return None;
+        }
+        self.pos += 1;
+        Some(byte == b',')
+    }
+
+    /// A key, and its colon. One with a zero in it is left to the exact path.
+    #[inline(always)]
+    fn key(&mut self) -> Option<Cow<'a, [u8]>> {
+        self.expect(b'"')?;
+        let start = self.pos;
+        let end = string::plain_end(self.text, start);
+        let key = if byte_at(self.text, end) == b'"' {
+            self.pos = end + 1;
+            Cow::Borrowed(self.text.get(start..end)?)
+        } else {
+            self.escaped_key(start - 1)?
+        };
+        self.expect(b':')?;
+        Some(key)
+    }
+
+    #[cold]
+    fn escaped_key(&mut self, quote: usize) -> Option<Cow<'a, [u8]>> {
+        let mut key = Vec::new();
+        self.pos = string::read(self.text, quote, &mut key).ok()?;
+        (!key.contains(&0)).then_some(Cow::Owned(key))
+    }
+
+    fn string(&mut self) -> Option<String> {
+        if self.peek() != b'"' {
+            return None;
+        }
+        let mut bytes = Vec::new();
+        self.pos = string::read(self.text, self.pos, &mut bytes).ok()?;
+        String::from_utf8(bytes).ok()
+    }
+
+    fn strings(&mut self) -> Option<Vec<String>> {
+        let mut strings = Vec::new();
+        self.expect(b'[')?;
+        if self.peek() == b']' {
+            self.pos += 1;
+            return Some(strings);
+        }
+        loop {
+            strings.push(self.string()?);
+            if !self.comma_or(b']')? {
+                return Some(strings);
+            }
+        }
+    }
+
+    fn skip_value(&mut self) -> Option<()> {
+        self.pos = syntax::check_value(self.text, self.pos).ok()?;
+        Some(())
+    }
+}
+
+/// The inputs of the signature while they are read.
+struct Inputs(Vec<Input>);
+
+struct Input {
+    alias: String,
+    column: Column,
+    nesting: Nesting,
+    /// In an object of `instances` or `inputs`: the number of the last one that had this input.
+    object: usize,
+}
+
+impl Inputs {
+    fn resolve(
+        name: &str,
+        resolve: &mut impl FnMut(&str) -> Result<Vec<InputSpec>>,
+    ) -> Option<Self> {
+        let mut specs = resolve(name).ok()?;
+        specs.sort_by(|a, b| a.alias.cmp(&b.alias));
+        // An input of that name could be taken for a base64 value.
+        let ambiguous = specs.iter().any(|spec| spec.alias == "b64");
+        if specs.is_empty() || ambiguous {
+            return None;
+        }
+        let inputs = specs.into_iter().map(|spec| Input {
+            column: Column::new(spec.dtype),
+            alias: spec.alias,
+            nesting: Nesting::default(),
+            object: 0,
+        });
+        Some(Self(inputs.collect()))
+    }
+
+    fn rows(&mut self, reader: &mut Reader<'_>) -> Option<NamedTensors> {
+        if reader.peek() != b'[' {
+            return None;
+        }
+        let list = reader.pos;
+        reader.pos += 1;
+        let first = reader.peek();
+        if first == b']' {
+            return None;
+        }
+        let named = first == b'{' && base64_object(reader.text, reader.pos).is_none();
+        if named {
+            let count = self.object_rows(reader)?;
+            return self.tensors(Some(count));
+        }
+        // A list of equal values is one value with one more dimension.
+        reader.pos = list;
+        self.only()?.read(reader)?;
+        self.tensors(None)
+    }
+
+    fn columns(&mut self, reader: &mut Reader<'_>) -> Option<NamedTensors> {
+        let named = reader.peek() == b'{' && base64_object(reader.text, reader.pos).is_none();
+        if named {
+            self.object(reader, 1, &mut Vec::new(), true)?;
+        } else {
+            self.only()?.read(reader)?;
+        }
+        self.tensors(None)
+    }
+
+    fn only(&mut self) -> Option<&mut Input> {
+        match &mut self.0[..] {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+
+    /// Reads the objects of `instances` and returns how many there were.
+    fn object_rows(&mut self, reader: &mut Reader<'_>) -> Option<usize> {
+        let mut order = Vec::with_capacity(self.0.len());
+        let mut count = 0;
+        loop {
+            count += 1;
+            self.object(reader, count, &mut order, false)?;
+            if !reader.comma_or(b']')? {
+                return Some(count);
+            }
+        }
+    }
+
+    /// Reads object number `number`, which must have every input once. `order` is the order of
+    /// inputs in the object before, which this one very likely has too.
+    fn object(
+        &mut self,
+        reader: &mut Reader<'_>,
+        number: usize,
+        order: &mut Vec<usize>,
+        others_allowed: bool,
+    ) -> Option<()> {
+        reader.expect(b'{')?;
+        let mut found = 0;
+        loop {
+            let key = reader.key()?;
+            let guess = order.get(found).copied();
+            let index = match guess.filter(|&index| self.0[index].alias.as_bytes() == &*key) {
+                Some(index) => index,
+                None => match self.find(&key) {
+                    Some(index) => index,
+                    None if others_allowed => {
+                        reader.skip_value()?;
+                        if reader.comma_or(b'}')? {
+                            continue;
+                        }
+                        break;
+                    }
+                    None => return None,
+                },
+            };
+            if guess.is_none() {
+                order.push(index);
+            }
+            let input = &mut self.0[index];
+            if input.object == number {
+                return None;
+            }
+            input.object = number;
+            input.read(reader)?;
+            found += 1;
+            if !reader.comma_or(b'}')? {
+                break;
+            }
+        }
+        (found == self.0.len()).then_some(())
+    }
+
+    fn find(&self, key: &[u8]) -> Option<usize> {
+        self.0
+            .binary_search_by(|input| input.alias.as_bytes().cmp(key))
+            .ok()
+    }
+
+    /// The tensors; `rows` is the first dimension where the values were rows of it.
+    fn tensors(&mut self, rows: Option<usize>) -> Option<NamedTensors> {
+        let inputs = std::mem::take(&mut self.0).into_iter();
+        let tensors = inputs.map(|input| {
+            let mut shape: Vec<usize> = rows.into_iter().collect();
+            shape.extend_from_slice(&input.nesting.sizes);
+            let tensor = input.column.into_tensor(&input.alias, &shape).ok()?;
+            Some((input.alias, tensor))
+        });
+        tensors.collect()
+    }
+}
+
+impl Input {
+    /// Reads one value of this input.
+    #[inline]
+    fn read(&mut self, reader: &mut Reader<'_>) -> Option<()> {
+        let nesting = &mut self.nesting;
+        match &mut self.column {
+            Column::Float(all) => nesting.read(reader, all),
+            Column::Double(all) => nesting.read(reader, all),
+            Column::Int32(all) => nesting.read(reader, all),
+            Column::Int16(all) => nesting.read(reader, all),
+            Column::Int8(all) => nesting.read(reader, all),
+            Column::UInt8(all) => nesting.read(reader, all),
+            Column::UInt32(all) => nesting.read(reader, all),
+            Column::Int64(all) => nesting.read(reader, all),
+            Column::UInt64(all) => nesting.read(reader, all),
+            Column::Bool(all) => nesting.read(reader, all),
+            Column::String(all) => nesting.read(reader, all),
+            Column::Unsupported(_) => None,
+        }
+    }
+}
+
+/// The shape of an input's values, learned from the first elements and required from then on.
+#[derive(Default)]
+struct Nesting {
+    /// Sizes by level. Those of lists that are still open for the first time are not known yet.
+    sizes: Vec<usize>,
+    /// How many levels there are, once the first leaf or empty list was met.
+    rank: Option<usize>,
+    /// For every open list, how many of its elements are done. Kept for its memory.
+    open: Vec<usize>,
+}
+
+/// A size that is not known yet.
+const UNKNOWN: usize = usize::MAX;
+
+impl Nesting {
+    fn read(&mut self, reader: &mut Reader<'_>, leaves: &mut impl Scan) -> Option<()> {
+        self.open.clear();
+        loop {
+            if reader.peek() == b'[' {
+                reader.pos += 1;
+                self.descend(reader)?;
+                if byte_at(reader.text, reader.pos) != b']' {
+                    continue;
+                }
+                // The list is empty, and its closing bracket comes next.
+            } else {
+                let level = self.open.len();
+                if *self.rank.get_or_insert(level) != level {
+                    return None;
+                }
+                let Some(done) = self.open.last_mut() else {
+                    reader.pos = leaves.scan(reader.text, reader.pos)?;
+                    return Some(());
+                };
+                *done = reader.leaves(leaves)?;
+            }
+            if !self.ascend(reader)? {
+                return Some(());
+            }
+        }
+    }
+
+    /// Enters a list.
+    fn descend(&mut self, reader: &mut Reader<'_>) -> Option<()> {
+        let level = self.open.len();
+        if self.rank.is_some_and(|rank| level >= rank) {
+            return None;
+        }
+        if level == self.sizes.len() {
+            self.sizes.push(UNKNOWN);
+        }
+        self.open.push(0);
+        if reader.peek() == b']' {
+            self.rank.get_or_insert(level + 1);
+        }
+        Some(())
+    }
+
+    /// Closes lists, from before the closing bracket of the innermost, until one goes on; `false`
+    /// at the end of the value.
+    fn ascend(&mut self, reader: &mut Reader<'_>) -> Option<bool> {
+        loop {
+            // Before the bracket of the list that ends here.
+            reader.pos += 1;
+            let size = self.open.pop()?;
+            let known = &mut self.sizes[self.open.len()];
+            if *known == UNKNOWN {
+                *known = size;
+            }
+            if *known != size {
+                return None;
+            }
+            let Some(done) = self.open.last_mut() else {
+                return Some(false);
+            };
+            *done += 1;
+            match reader.peek() {
+                b',' => {
+                    reader.pos += 1;
+                    return Some(true);
+                }
+                b']' => {}
+                _ => return None,
+            }
+        }
+    }
+}
+
+impl Reader<'_> {
+    /// Reads leaves up to the closing bracket of their list and returns how many there were.
+    #[inline(always)]
+    fn leaves(&mut self, leaves: &mut impl Scan) -> Option<usize> {
+        let mut count = 0;
+        loop {
+            self.pos = leaves.scan(self.text, self.pos)?;
+            count += 1;
+            match self.peek() {
+                b',' => self.pos += 1,
+                b']' => return Some(count),
+                _ => return None,
+            }
+            self.peek();
+        }
+    }
+}
