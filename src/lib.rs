@@ -17,6 +17,8 @@ pub mod runtime;
 
 pub mod tensor;
 
+pub mod monitoring;
+
 pub mod error;
 pub mod id;
 pub mod proto;
