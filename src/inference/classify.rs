@@ -4,6 +4,7 @@ use super::examples::INPUTS;
 use super::{ExamplesRequest, InferenceOptions, InferenceService};
 use crate::error::{Result, ServingError};
 use crate::id::ServableId;
+use crate::monitoring::Api;
 use crate::servable::ServableHandle;
 use crate::signature::{CLASSIFY_METHOD_NAME, SignatureDef, definition_text};
 use crate::tensor::{DataType, Tensor, shape_text};
@@ -104,8 +105,15 @@ impl InferenceService {
             .map_err(|name| super::no_signature(&name))?;
         let outputs = classification_outputs(&definition, &self.options)?;
         let inputs = request.examples.to_inputs()?;
-        let fetched = servable
-            .run(&signature_name, inputs, &outputs, request.deadline)
+        let fetched = self
+            .run(
+                Api::Classify,
+                servable,
+                &signature_name,
+                inputs,
+                &outputs,
+                request.deadline,
+            )
             .await?;
         Ok(ClassificationResponse {
             servable: servable.id.clone(),
