@@ -6,7 +6,7 @@ use crate::inference::Examples;
 use crate::proto::tensorflow::serving::internal::{SerializedInput, serialized_input::Kind};
 
 /// The examples of a request; none where it has no input.
-pub(crate) fn from_proto(input: Option<SerializedInput>) -> Examples {
+pub fn from_proto(input: Option<SerializedInput>) -> Examples {
     match input.and_then(|input| input.kind) {
         None => Examples::default(),
         Some(Kind::ExampleList(list)) => Examples {

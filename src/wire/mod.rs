@@ -3,7 +3,7 @@
 //! Not here: sockets and status numbers (`transport`), what a request means (`inference`).
 
 pub mod classification;
-pub(crate) mod examples;
+pub mod examples;
 pub mod json;
 pub mod metadata;
 pub mod model_spec;
