@@ -1,0 +1,102 @@
+//! Plays recorded exchanges against servers in this process.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::case::{self, Case, Request, Setup};
+use super::{compare, recordings};
+use crate::support::http;
+use crate::support::server::TestServer;
+
+/// How often a server that needs time is asked again.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// One exchange after it was played.
+pub(crate) struct Played {
+    pub(crate) id: String,
+    pub(crate) group: String,
+    pub(crate) result: Result<(), String>,
+}
+
+/// Plays the recordings of `folder` with these models: single exchanges on one server for each
+/// setup, each sequence on a fresh server of its own.
+pub(crate) async fn play_all(folder: &Path, models: &Path) -> Vec<Played> {
+    let setups = case::read_setups(&folder.join("setups.json"));
+    let files = recordings(folder);
+    let cases = files.iter().flat_map(|file| case::read_cases(file, models));
+
+    let mut runs: BTreeMap<(String, String), Vec<Case>> = BTreeMap::new();
+    for case in cases {
+        let sequence = if case.seq > 0 { &case.group } else { "" };
+        let run = (case.setup.clone(), sequence.to_owned());
+        runs.entry(run).or_default().push(case);
+    }
+    let mut played = Vec::new();
+    for ((setup, _), cases) in runs {
+        played.extend(play_run(&setups[&setup], cases, models).await);
+    }
+    played
+}
+
+async fn play_run(setup: &Setup, mut cases: Vec<Case>, models: &Path) -> Vec<Played> {
+    cases.sort_by_key(|case| case.seq);
+    let files = tempfile::tempdir().unwrap();
+    let flags = setup.write(models, files.path());
+    let server = match TestServer::try_start(&flags, files).await {
+        Ok(server) => server,
+        Err(error) => {
+            let error = format!("the server does not start: {error}");
+            let played = cases.into_iter().map(|case| played(case, Err(error.clone())));
+            return played.collect();
+        }
+    };
+    let mut all = Vec::new();
+    let mut settled = Instant::now();
+    for case in cases {
+        let result = play_until(&server, &case, settled).await;
+        settled = Instant::now() + case.pause;
+        all.push(played(case, result));
+    }
+    server.stop().await;
+    all
+}
+
+fn played(case: Case, result: Result<(), String>) -> Played {
+    Played {
+        id: case.id,
+        group: case.group,
+        result,
+    }
+}
+
+/// Plays an exchange, and again while it fails and the exchange before it may still be at work.
+async fn play_until(server: &TestServer, case: &Case, settled: Instant) -> Result<(), String> {
+    loop {
+        let result = play(server, case).await;
+        if result.is_ok() || Instant::now() >= settled {
+            return result;
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+async fn play(server: &TestServer, case: &Case) -> Result<(), String> {
+    match &case.request {
+        Request::Rest { bytes, expect } => {
+            let reply = http::exchange(server.rest, bytes).await;
+            compare::check_rest(expect, &reply.map_err(|error| error.to_string())?)
+        }
+        Request::Grpc {
+            method,
+            message,
+            timeout,
+            metadata,
+            expect,
+        } => {
+            let message = message.clone();
+            let reply = server.grpc.call_with(method, message, *timeout, metadata);
+            compare::check_grpc(method, expect, &reply.await)
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The server as a client sees it: over real sockets, with small models.
+//!
+//! One file for each RPC, endpoint or recording; `support` starts servers and makes calls.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+mod architecture;

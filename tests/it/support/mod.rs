@@ -1,0 +1,8 @@
+//! Starting servers and calling them, so that a test is arrange, act, assert.
+
+pub(crate) mod grpc;
+pub(crate) mod http;
+pub(crate) mod json;
+pub(crate) mod material;
+pub(crate) mod proto;
+pub(crate) mod server;

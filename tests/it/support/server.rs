@@ -1,0 +1,104 @@
+//! A server in this process, on ports that the system picks.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use onnx_model_server::config::flags::{Flags, Outcome};
+use onnx_model_server::error::Result;
+use onnx_model_server::server::{Server, ServerOptions};
+use tempfile::TempDir;
+
+use super::grpc::GrpcClient;
+use super::http::{self, HttpReply};
+use super::material;
+
+/// A running server and its clients.
+pub(crate) struct TestServer {
+    server: Server,
+    pub(crate) rest: SocketAddr,
+    pub(crate) grpc: GrpcClient,
+    /// Files that the flags name.
+    _files: TempDir,
+}
+
+impl TestServer {
+    /// Starts a server with these flags, written as on the command line.
+    pub(crate) async fn start(flags: &[String]) -> Self {
+        let files = tempfile::tempdir().unwrap();
+        Self::try_start(flags, files).await.expect("a server")
+    }
+
+    /// Starts a server with these models, given by base path, and further flags.
+    pub(crate) async fn with_models(models: &[(&str, &Path)], flags: &[&str]) -> Self {
+        let files = tempfile::tempdir().unwrap();
+        let config = files.path().join("models.config");
+        fs::write(&config, model_config(models)).unwrap();
+        let mut all = vec![format!("--model_config_file={}", config.display())];
+        all.extend(flags.iter().map(|&flag| flag.to_owned()));
+        Self::try_start(&all, files).await.expect("a server")
+    }
+
+    /// As the others; `files` lives as long as the server.
+    pub(crate) async fn try_start(flags: &[String], files: TempDir) -> Result<Self> {
+        let mut arguments = vec![OsString::from("onnx_model_server")];
+        arguments.push(format!("--onnxruntime_library={}", onnxruntime().display()).into());
+        arguments.extend(flags.iter().map(OsString::from));
+        let Outcome::Run { flags, .. } = Flags::parse(arguments) else {
+            panic!("these flags do not start a server: {flags:?}");
+        };
+        let mut options = ServerOptions::from_flags(&flags)?;
+        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+        options.grpc_address = Some(any_port);
+        options.rest_address = Some(any_port);
+        let server = Server::start(options).await?;
+        Ok(Self {
+            rest: server.rest_address().expect("a REST port"),
+            grpc: GrpcClient::new(server.grpc_address().expect("a gRPC port")),
+            server,
+            _files: files,
+        })
+    }
+
+    /// A REST request with this body.
+    pub(crate) async fn post(&self, path: &str, body: impl AsRef<[u8]>) -> HttpReply {
+        let request = http::request("POST", path, &[], Some(body.as_ref()));
+        http::exchange(self.rest, &request).await.unwrap()
+    }
+
+    /// A REST request without a body.
+    pub(crate) async fn get(&self, path: &str) -> HttpReply {
+        let request = http::request("GET", path, &[], None);
+        http::exchange(self.rest, &request).await.unwrap()
+    }
+
+    /// Stops the server and waits until it has.
+    pub(crate) async fn stop(self) {
+        self.server.stop().await;
+    }
+}
+
+/// ONNX Runtime's library: `ORT_DYLIB_PATH`, else where `make onnxruntime` puts it.
+pub(crate) fn onnxruntime() -> PathBuf {
+    std::env::var_os("ORT_DYLIB_PATH").map_or_else(
+        || material::root().join(".onnxruntime/lib/libonnxruntime.so"),
+        PathBuf::from,
+    )
+}
+
+/// A `--model_config_file` with these models.
+pub(crate) fn model_config(models: &[(&str, &Path)]) -> String {
+    let mut text = String::from("model_config_list {\n");
+    for (name, base_path) in models {
+        let base_path = base_path.display();
+        writeln!(
+            text,
+            "config {{ name: '{name}' base_path: '{base_path}' model_platform: 'tensorflow' \
+             model_version_policy {{ all {{}} }} }}"
+        )
+        .expect("writing to a string");
+    }
+    text + "}\n"
+}
