@@ -21,6 +21,8 @@ pub mod runtime;
 
 pub mod tensor;
 
+pub mod monitoring;
+
 pub mod error;
 pub mod id;
 pub mod logging;

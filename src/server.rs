@@ -14,9 +14,10 @@ use tokio::task::JoinHandle;
 
 use crate::config::{self, Flags};
 use crate::error::{Code, Result, ServingError};
-use crate::inference::InferenceService;
+use crate::inference::{InferenceOptions, InferenceService};
 use crate::lifecycle::loader::OnnxLoader;
 use crate::lifecycle::{ConfigPoller, LifecycleOptions, PollWait, ServerCore};
+use crate::monitoring::Metrics;
 use crate::proto::tensorflow::serving::ModelServerConfig;
 use crate::runtime::Backend;
 use crate::runtime::ort::{OnnxRuntime, OnnxRuntimeOptions};
@@ -42,6 +43,8 @@ pub struct ServerOptions {
     pub lifecycle: LifecycleOptions,
     /// The library that runs graphs.
     pub onnxruntime: OnnxRuntimeOptions,
+    /// The calls.
+    pub inference: InferenceOptions,
     /// The gRPC services.
     pub grpc: GrpcOptions,
     /// The REST API.
@@ -79,6 +82,9 @@ impl ServerOptions {
                 inter_op_threads: threads.inter_op,
                 spinning: false,
             },
+            inference: InferenceOptions {
+                check_method_name: flags.enable_signature_method_name_check,
+            },
             grpc: GrpcOptions {
                 serialize_as_tensor_content: flags.enable_serialization_as_tensor_content,
                 health_service: flags.enable_grpc_healthcheck_service,
@@ -87,9 +93,26 @@ impl ServerOptions {
             rest: RestOptions {
                 timeout: (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms)),
                 cors: flags.rest_api_enable_cors_support,
+                monitoring_path: monitoring_path(flags)?,
             },
         })
     }
+}
+
+/// The default of `HttpServer` (`model_servers/http_server.cc`).
+const DEFAULT_MONITORING_PATH: &str = "/monitoring/prometheus/metrics";
+
+fn monitoring_path(flags: &Flags) -> Result<Option<String>> {
+    // The original reads the file only if there is a port to show the page on.
+    if flags.monitoring_config_file.is_empty() || flags.rest_api_port == 0 {
+        return Ok(None);
+    }
+    let config = config::read_monitoring_config(flags.monitoring_config_file.as_ref())?;
+    let prometheus = config.prometheus_config.filter(|prometheus| prometheus.enable);
+    Ok(prometheus.map(|prometheus| match prometheus.path.is_empty() {
+        true => DEFAULT_MONITORING_PATH.to_owned(),
+        false => prometheus.path,
+    }))
 }
 
 fn lifecycle_options(flags: &Flags) -> LifecycleOptions {
@@ -132,6 +155,7 @@ pub fn version_text(flags: &Flags) -> String {
 /// A running server.
 pub struct Server {
     core: Arc<ServerCore>,
+    metrics: Arc<Metrics>,
     poller: Option<ConfigPoller>,
     grpc_address: Option<SocketAddr>,
     rest_address: Option<SocketAddr>,
@@ -163,6 +187,7 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let mut server = Self {
             core,
+            metrics: Arc::new(Metrics::new()),
             poller,
             grpc_address: None,
             rest_address: None,
@@ -182,9 +207,10 @@ impl Server {
         stopped: &watch::Receiver<bool>,
     ) -> Result<()> {
         let servables: Arc<dyn ServableLookup> = Arc::clone(&self.core) as _;
-        let inference = InferenceService::new(Arc::clone(&servables));
+        let inference = InferenceService::new(Arc::clone(&servables), Arc::clone(&self.metrics))
+            .with_options(options.inference);
         let reloader = Arc::new(Reloader(Arc::clone(&self.core)));
-        let grpc = grpc::service(inference.clone(), servables, reloader, options.grpc);
+        let grpc = grpc::service(inference.clone(), &self.metrics, servables, reloader, options.grpc);
 
         if let Some(address) = options.grpc_address {
             let listener = Listener::tcp(address).map_err(|error| grpc_failed(&error))?;
@@ -248,7 +274,7 @@ impl Server {
         self.rest_address = listener.address();
         let port = self.rest_address.map_or(0, |address| address.port());
         tracing::info!("Exporting HTTP/REST API at:localhost:{port} ...");
-        let rest = RestService::new(inference, options.rest);
+        let rest = RestService::new(inference, Arc::clone(&self.metrics), options.rest.clone());
         let served = serve(listener, Protocols::Http1And2, rest, stopped.clone());
         self.ports.push(tokio::spawn(served));
     }

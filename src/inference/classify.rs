@@ -4,6 +4,7 @@ use super::examples::INPUTS;
 use super::{ExamplesRequest, InferenceOptions, InferenceService};
 use crate::error::{Result, ServingError};
 use crate::id::ServableId;
+use crate::monitoring::Api;
 use crate::servable::ServableHandle;
 use crate::signature::{CLASSIFY_METHOD_NAME, SignatureDef, definition_text};
 use crate::tensor::{DataType, Tensor, shape_text};
@@ -24,13 +25,13 @@ pub struct ClassificationResponse {
 
 /// The classes of every example, with the tensors they came in.
 ///
-/// Invariant: there is a tensor; tensors are `string[n, c]` and `float[n, c]`.
+/// Invariant: `classes: string[n, c]` and `scores: float[n, c]`, with the numbers given here.
 #[derive(Debug)]
 pub struct ClassificationResult {
     classes: Option<Tensor>,
     scores: Option<Tensor>,
-    num_classes: usize,
     num_examples: usize,
+    num_classes: usize,
 }
 
 /// One class of one example.
@@ -43,6 +44,35 @@ pub struct Class<'a> {
 }
 
 impl ClassificationResult {
+    /// The result of these outputs for `num_examples` examples.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_ARGUMENT` where an output has another shape or dtype than a result's, or the two
+    /// do not go together.
+    pub fn try_new(
+        classes: Option<Tensor>,
+        scores: Option<Tensor>,
+        num_examples: usize,
+    ) -> Result<Self> {
+        let class_width = checked_width(CLASSES, classes.as_ref(), DataType::String, num_examples)?;
+        let score_width = checked_width(SCORES, scores.as_ref(), DataType::Float, num_examples)?;
+        let num_classes = match (class_width, score_width) {
+            (Some(classes), Some(scores)) if classes != scores => {
+                return Err(ServingError::invalid_argument(format!(
+                    "Tensors class and score should match in dim_size(1). Got {classes} vs. {scores}"
+                )));
+            }
+            (classes, scores) => classes.or(scores).unwrap_or(0),
+        };
+        Ok(Self {
+            classes,
+            scores,
+            num_classes,
+            num_examples,
+        })
+    }
+
     /// For each example its classes, in the model's order.
     pub fn examples(&self) -> impl Iterator<Item = impl Iterator<Item = Class<'_>>> {
         let labels = self.classes.as_ref().and_then(Tensor::strings);
@@ -75,8 +105,15 @@ impl InferenceService {
             .map_err(|name| super::no_signature(&name))?;
         let outputs = classification_outputs(&definition, &self.options)?;
         let inputs = request.examples.to_inputs()?;
-        let fetched = servable
-            .run(&signature_name, inputs, &outputs, request.deadline)
+        let fetched = self
+            .run(
+                Api::Classify,
+                servable,
+                &signature_name,
+                inputs,
+                &outputs,
+                request.deadline,
+            )
             .await?;
         Ok(ClassificationResponse {
             servable: servable.id.clone(),
@@ -148,22 +185,7 @@ pub(super) fn classification_result(
             _ => {}
         }
     }
-    let class_width = checked_width(CLASSES, classes.as_ref(), DataType::String, num_examples)?;
-    let score_width = checked_width(SCORES, scores.as_ref(), DataType::Float, num_examples)?;
-    let num_classes = match (class_width, score_width) {
-        (Some(classes), Some(scores)) if classes != scores => {
-            return Err(ServingError::invalid_argument(format!(
-                "Tensors class and score should match in dim_size(1). Got {classes} vs. {scores}"
-            )));
-        }
-        (classes, scores) => classes.or(scores).unwrap_or(0),
-    };
-    Ok(ClassificationResult {
-        classes,
-        scores,
-        num_classes,
-        num_examples,
-    })
+    ClassificationResult::try_new(classes, scores, num_examples)
 }
 
 /// How many classes an output has for each example; `None` where the signature has no such output.

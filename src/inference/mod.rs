@@ -18,11 +18,14 @@ mod testing;
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::error::{Result, ServingError};
 use crate::id::{ModelSpec, VersionChoice};
+use crate::monitoring::{Api, Metrics};
 use crate::servable::{Servable, ServableHandle, ServableLookup, ServableState};
-use crate::signature::{DEFAULT_SIGNATURE_NAME, SignatureDef};
+use crate::signature::{DEFAULT_SIGNATURE_NAME, RequestInputs, SignatureDef};
+use crate::tensor::Tensor;
 
 pub use self::classify::{Class, ClassificationResponse, ClassificationResult};
 pub use self::examples::{Examples, ExamplesRequest};
@@ -45,14 +48,16 @@ pub struct InferenceOptions {
 #[derive(Clone)]
 pub struct InferenceService {
     servables: Arc<dyn ServableLookup>,
+    metrics: Arc<Metrics>,
     options: InferenceOptions,
 }
 
 impl InferenceService {
     /// A service over these servables.
-    pub fn new(servables: Arc<dyn ServableLookup>) -> Self {
+    pub fn new(servables: Arc<dyn ServableLookup>, metrics: Arc<Metrics>) -> Self {
         Self {
             servables,
+            metrics,
             options: InferenceOptions::default(),
         }
     }
@@ -69,6 +74,22 @@ impl InferenceService {
     /// As [`ServableLookup::servable_handle`].
     pub fn resolve(&self, spec: &ModelSpec) -> Result<ServableHandle> {
         self.servables.servable_handle(spec)
+    }
+
+    /// Runs a signature and measures the run as TensorFlow Serving does (`runtime_latency`).
+    async fn run(
+        &self,
+        api: Api,
+        servable: &Servable,
+        signature_name: &str,
+        inputs: RequestInputs,
+        output_filter: &[String],
+        deadline: Option<Instant>,
+    ) -> Result<Vec<(String, Tensor)>> {
+        let started = Instant::now();
+        let outputs = servable.run(signature_name, inputs, output_filter, deadline).await?;
+        self.metrics.record_runtime_latency(&servable.id.name, api, started.elapsed());
+        Ok(outputs)
     }
 
     /// The states of all versions, or of the one that `spec` names by number, in descending order.

@@ -3,10 +3,13 @@
 use std::time::Instant;
 
 use super::InferenceService;
-use crate::error::Result;
+use crate::error::{Result, ServingError};
 use crate::id::ServableId;
+use crate::monitoring::Api;
 use crate::servable::ServableHandle;
-use crate::signature::RequestInputs;
+use crate::signature::{
+    CLASSIFY_METHOD_NAME, PREDICT_METHOD_NAME, REGRESS_METHOD_NAME, RequestInputs,
+};
 use crate::tensor::Tensor;
 
 /// What to predict, for a servable that is resolved already.
@@ -38,15 +41,20 @@ impl InferenceService {
     ///
     /// # Errors
     ///
-    /// As [`Servable::run`](crate::servable::Servable::run).
+    /// `INTERNAL` for a method name that the flag refuses; those of
+    /// [`Servable::run`](crate::servable::Servable::run).
     pub async fn predict(
         &self,
         servable: &ServableHandle,
         request: PredictRequest,
     ) -> Result<PredictResponse> {
-        let signature_name = servable.signature(&request.signature_name)?.name.clone();
-        let outputs = servable
+        let signature = servable.signature(&request.signature_name)?;
+        self.check_method_name(&signature.method_name)?;
+        let signature_name = signature.name.clone();
+        let outputs = self
             .run(
+                Api::Predict,
+                servable,
                 &signature_name,
                 request.inputs,
                 &request.output_filter,
@@ -58,5 +66,22 @@ impl InferenceService {
             signature_name,
             outputs,
         })
+    }
+
+    /// Predict answers for signatures of every method, unless the flag asks for a known one
+    /// (`PreProcessPrediction`, `predict_util.cc`).
+    fn check_method_name(&self, method_name: &str) -> Result<()> {
+        const KNOWN: [&str; 3] = [
+            PREDICT_METHOD_NAME,
+            CLASSIFY_METHOD_NAME,
+            REGRESS_METHOD_NAME,
+        ];
+        if !self.options.check_method_name || KNOWN.contains(&method_name) {
+            return Ok(());
+        }
+        Err(ServingError::internal(format!(
+            "Expected prediction signature method_name to be one of {{{}}}. Was: {method_name}",
+            KNOWN.join(", ")
+        )))
     }
 }

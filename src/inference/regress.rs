@@ -4,6 +4,7 @@ use super::examples::INPUTS;
 use super::{ExamplesRequest, InferenceOptions, InferenceService};
 use crate::error::{Result, ServingError};
 use crate::id::ServableId;
+use crate::monitoring::Api;
 use crate::servable::ServableHandle;
 use crate::signature::{REGRESS_METHOD_NAME, SignatureDef, definition_text};
 use crate::tensor::{Tensor, shape_text};
@@ -38,8 +39,15 @@ impl InferenceService {
             .map_err(|name| super::no_signature(&name))?;
         let outputs = regression_outputs(&definition, &self.options)?;
         let inputs = request.examples.to_inputs()?;
-        let fetched = servable
-            .run(&signature_name, inputs, &outputs, request.deadline)
+        let fetched = self
+            .run(
+                Api::Regress,
+                servable,
+                &signature_name,
+                inputs,
+                &outputs,
+                request.deadline,
+            )
             .await?;
         Ok(RegressionResponse {
             servable: servable.id.clone(),

@@ -1,46 +1,172 @@
-//! Loads a version directory: files to graphs and signatures.
+//! Loads a version directory: files to signatures, signatures to graphs, graphs onto a backend.
+//!
+//! Where a signature comes from and which file has its graph: `plan`. What of a graph it needs and
+//! how clients see that: `bind`. Which files may be read: `directory`.
+
+mod bind;
+mod directory;
+mod examples;
+mod no_graph;
+mod plan;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
+use self::bind::{BoundSignature, GraphFile, bind};
+use self::directory::VersionDirectory;
+use self::no_graph::NoGraph;
+use self::plan::Plan;
 use crate::error::{Result, ServingError};
 use crate::id::ServableId;
 use crate::lifecycle::Loader;
-use crate::onnx::OnnxModel;
-use crate::runtime::Backend;
+use crate::onnx::{ClassLabels, OnnxModel};
+use crate::proto::onnx_model_server::Labels;
+use crate::runtime::{Backend, Graph};
 use crate::servable::Servable;
-use crate::signature::derive;
+use crate::signature::SignatureDef;
+
+/// The meta graph that is served where nothing else is configured.
+const DEFAULT_TAG: &str = "serve";
+/// The largest file of labels that is read.
+const MAX_LABELS_BYTES: usize = 64 << 20;
 
 /// Loads ONNX version directories onto a backend.
 pub struct OnnxLoader {
     backend: Arc<dyn Backend>,
+    saved_model_tags: Vec<String>,
 }
 
 impl OnnxLoader {
     /// A loader that runs what it loads on `backend`.
     pub fn new(backend: Arc<dyn Backend>) -> Self {
-        Self { backend }
+        Self {
+            backend,
+            saved_model_tags: vec![DEFAULT_TAG.to_owned()],
+        }
+    }
+
+    /// The same, choosing the meta graph with exactly these tags (`--saved_model_tags`).
+    #[must_use]
+    pub fn with_saved_model_tags(mut self, tags: Vec<String>) -> Self {
+        self.saved_model_tags = tags;
+        self
+    }
+
+    fn load_graph(&self, bound: &BoundSignature) -> Result<Arc<dyn Graph>> {
+        if bound.needs_no_graph() {
+            return Ok(Arc::new(NoGraph));
+        }
+        let mut relaxed = bound.model.clone();
+        relaxed.relax_shapes();
+        let error = match self.backend.load(relaxed.into_source()?) {
+            Ok(graph) => return Ok(graph),
+            Err(error) => error,
+        };
+        // An operator that wants to know its shapes may live with those that are declared.
+        if let Ok(graph) = self.backend.load(bound.model.clone().into_source()?) {
+            tracing::warn!(
+                model = bound.model.origin(),
+                signature = bound.name(),
+                "the model runs on inputs of its declared shapes only: {error}"
+            );
+            return Ok(graph);
+        }
+        Err(ServingError::new(
+            error.code(),
+            format!(
+                "signature '{}' cannot be served: {error}. Operators of TensorFlow that no ONNX \
+                 runtime has must be replaced or moved out of the model before it is converted",
+                bound.name()
+            ),
+        ))
     }
 }
 
 impl Loader for OnnxLoader {
     fn load(&self, id: &ServableId, directory: &Path) -> Result<Servable> {
-        let file = directory.join("model.onnx");
-        if !file.exists() {
-            return Err(ServingError::not_found(format!(
-                "no ONNX model in {}",
-                directory.display()
-            )));
+        let prepared = Prepared::read(directory, &self.saved_model_tags)?;
+        let mut loaded: Vec<(&OnnxModel, Arc<dyn Graph>)> = Vec::new();
+        let mut signatures = Vec::with_capacity(prepared.signatures.len());
+        for bound in &prepared.signatures {
+            let same = loaded
+                .iter()
+                .find(|(model, _)| model.is_same_graph(&bound.model));
+            let graph = match same {
+                Some((_, graph)) => Arc::clone(graph),
+                None => {
+                    let graph = self.load_graph(bound)?;
+                    loaded.push((&bound.model, Arc::clone(&graph)));
+                    graph
+                }
+            };
+            signatures.push((bound.finish(graph.as_ref())?, graph));
         }
-        let mut model = OnnxModel::read(&file)?;
-        model.drop_input_shapes();
-        let graph = self.backend.load(model.into_source())?;
-        let signature = derive("serving_default", graph.as_ref())?;
         Ok(Servable::new(
             id.clone(),
-            [(signature, graph)],
-            BTreeMap::new(),
+            signatures,
+            prepared.metadata_only,
         ))
     }
+}
+
+/// A version directory, read and checked, with nothing loaded onto a backend yet.
+struct Prepared {
+    /// Sorted by name.
+    signatures: Vec<BoundSignature>,
+    metadata_only: BTreeMap<String, SignatureDef>,
+}
+
+impl Prepared {
+    fn read(path: &Path, tags: &[String]) -> Result<Self> {
+        let directory = VersionDirectory::open(path)?;
+        let mut plan = Plan::read(&directory, tags)?;
+        let mut class_labels: BTreeMap<String, Vec<ClassLabels>> = BTreeMap::new();
+        for (file, model) in &mut plan.models {
+            model.read_external_data(&mut |name| directory.read_external_data(name))?;
+            model.rewrite_operators();
+            class_labels.insert(file.clone(), model.drop_zip_maps());
+        }
+        let read_labels = |labels: &Labels| read_labels(&directory, labels);
+        let bound = plan.signatures.iter().map(|planned| {
+            let file = GraphFile {
+                name: &planned.file,
+                model: &plan.models[&planned.file],
+                class_labels: &class_labels[&planned.file],
+                parse_nodes: &plan.parse_nodes,
+                read_labels: &read_labels,
+            };
+            bind(planned, &file)
+        });
+        Ok(Self {
+            signatures: bound.collect::<Result<_>>()?,
+            metadata_only: plan.metadata_only,
+        })
+    }
+}
+
+/// Labels inline, or one a line in a file.
+fn read_labels(directory: &VersionDirectory, labels: &Labels) -> Result<Vec<Bytes>> {
+    if labels.file.is_empty() {
+        let labels = labels.label.iter().cloned();
+        return Ok(labels.map(Bytes::from).collect());
+    }
+    let text = directory.read(&labels.file)?;
+    if text.len() > MAX_LABELS_BYTES {
+        return Err(ServingError::invalid_argument(format!(
+            "{}: more than {MAX_LABELS_BYTES} bytes of labels",
+            directory.path().join(&labels.file).display()
+        )));
+    }
+    let text = text
+        .strip_suffix(b"\n")
+        .map_or(text.clone(), |it| text.slice_ref(it));
+    let lines = text.split(|&byte| byte == b'\n');
+    let lines = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    Ok(lines.map(|line| text.slice_ref(line)).collect())
 }

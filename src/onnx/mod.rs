@@ -1,36 +1,61 @@
 //! Reading and editing ONNX files.
 //!
-//! Edits are made once, at load, on the protobuf, so that the backend optimises them away.
+//! Edits are made once, at load, on the protobuf, so that the backend optimises them away. Large
+//! weights are shared between the copies of a model (a clone copies nodes, not tensors' bytes).
 //!
-//! Not here: what aliases mean (`signature`), running graphs (`runtime`).
+//! Not here: what aliases mean (`signature`), which files may be read (`lifecycle::loader`),
+//! running graphs (`runtime`).
 
-use std::path::Path;
+mod border;
+mod constant;
+mod external;
+mod interface;
+mod parse_example;
+mod prune;
+mod relax;
+mod rewrite;
+mod strings;
+mod walk;
+mod zip_map;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
 
 use crate::error::{Result, ServingError};
-use crate::proto::onnx::{ModelProto, type_proto};
+use crate::proto::onnx::{GraphProto, ModelProto, NodeProto};
 use crate::runtime::GraphSource;
 
+pub use self::border::Transform;
+pub use self::parse_example::{DenseKey, ParseExample, RaggedKey, SparseKey};
+pub use self::zip_map::ClassLabels;
+
+/// What a protobuf can be at most; ONNX Runtime reads no larger one.
+const MAX_PROTOBUF_BYTES: usize = i32::MAX as usize;
+
 /// An ONNX model in memory.
+///
+/// Invariant: `proto.graph` is there.
+#[derive(Clone)]
 pub struct OnnxModel {
     origin: String,
     proto: ModelProto,
+    external_data: Vec<(String, Arc<[u8]>)>,
 }
 
 impl OnnxModel {
-    /// Reads an ONNX file.
+    /// Parses an ONNX file; `origin` names it in errors. External data is not read yet, see
+    /// [`read_external_data`](Self::read_external_data).
     ///
     /// # Errors
     ///
-    /// `NOT_FOUND` where it cannot be read, `INVALID_ARGUMENT` where it is no ONNX model; both
-    /// name the file.
-    pub fn read(file: &Path) -> Result<Self> {
-        let origin = file.display().to_string();
-        let bytes = std::fs::read(file)
-            .map_err(|error| ServingError::not_found(format!("cannot read {origin}: {error}")))?;
-        let proto = ModelProto::decode(Bytes::from(bytes)).map_err(|error| {
+    /// `INVALID_ARGUMENT` where it is no ONNX model. Graphs nested deeper than protobuf's usual
+    /// limit of 100 messages are refused as well.
+    pub fn parse(origin: impl Into<String>, bytes: Bytes) -> Result<Self> {
+        let origin = origin.into();
+        let proto = ModelProto::decode(bytes).map_err(|error| {
             ServingError::invalid_argument(format!("{origin} is not an ONNX model: {error}"))
         })?;
         if proto.graph.is_none() {
@@ -38,32 +63,119 @@ impl OnnxModel {
                 "{origin} is not an ONNX model: it has no graph"
             )));
         }
-        Ok(Self { origin, proto })
+        Ok(Self {
+            origin,
+            proto,
+            external_data: Vec::new(),
+        })
     }
 
-    /// Forgets the declared shapes of the graph's inputs: ONNX Runtime enforces them, TensorFlow
-    /// never did.
-    pub fn drop_input_shapes(&mut self) {
-        for input in self
+    /// Where the model came from.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// The value of a key in the model's metadata.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        let entry = self
             .proto
-            .graph
-            .iter_mut()
-            .flat_map(|graph| &mut graph.input)
-        {
-            if let Some(type_proto::Value::TensorType(tensor)) =
-                input.r#type.as_mut().and_then(|ty| ty.value.as_mut())
-            {
-                tensor.shape = None;
-            }
-        }
+            .metadata_props
+            .iter()
+            .find(|entry| entry.key() == key)?;
+        entry.value.as_deref()
+    }
+
+    /// Whether both are the same graph over the same weights.
+    pub fn is_same_graph(&self, other: &Self) -> bool {
+        let mut files = self.external_data.iter().zip(&other.external_data);
+        self.proto == other.proto
+            && self.external_data.len() == other.external_data.len()
+            && files.all(|(a, b)| a.0 == b.0 && Arc::ptr_eq(&a.1, &b.1))
     }
 
     /// The model as a backend takes it.
-    pub fn into_source(self) -> GraphSource {
-        GraphSource {
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_ARGUMENT` where it became larger than a protobuf can be.
+    pub fn into_source(self) -> Result<GraphSource> {
+        if self.proto.encoded_len() > MAX_PROTOBUF_BYTES {
+            return Err(ServingError::invalid_argument(format!(
+                "{}: the model takes more than 2 GiB without its external data; export it with \
+                 external data",
+                self.origin
+            )));
+        }
+        Ok(GraphSource {
             origin: self.origin,
             model: self.proto.encode_to_vec().into(),
-            external_data: Vec::new(),
+            external_data: self.external_data,
+        })
+    }
+
+    fn graph(&self) -> &GraphProto {
+        self.proto.graph.as_ref().expect("checked by parse")
+    }
+
+    fn graph_mut(&mut self) -> &mut GraphProto {
+        self.proto.graph.as_mut().expect("checked by parse")
+    }
+
+    /// A name that nothing in the model has, made from `wish`.
+    fn unused_name(&self, wish: &str) -> String {
+        let taken = walk::names(self.graph());
+        let mut name = wish.to_owned();
+        let mut number = 0;
+        while taken.contains(name.as_str()) {
+            number += 1;
+            name = format!("{wish}.{number}");
         }
+        name
+    }
+
+    /// The version of ONNX's own operators that the model uses.
+    fn opset(&self) -> i64 {
+        self.proto
+            .opset_import
+            .iter()
+            .filter(|import| is_onnx_domain(import.domain()))
+            .map(|import| import.version())
+            .max()
+            .unwrap_or(1)
+    }
+
+    /// Names of the operators of ONNX's own domain and others that the graph uses, as errors name
+    /// them: `Conv`, `ai.onnx.ml.ZipMap`.
+    pub fn operators(&self) -> BTreeSet<String> {
+        let mut operators = BTreeSet::new();
+        walk::for_each_node(&self.graph().node, &mut |node| {
+            operators.insert(if is_onnx_domain(node.domain()) {
+                node.op_type().to_owned()
+            } else {
+                format!("{}.{}", node.domain(), node.op_type())
+            });
+        });
+        operators
+    }
+}
+
+/// Whether a domain is that of ONNX's own operators.
+fn is_onnx_domain(domain: &str) -> bool {
+    matches!(domain, "" | "ai.onnx")
+}
+
+/// Whether a node is this operator of ONNX's own domain.
+fn is_op(node: &NodeProto, op_type: &str) -> bool {
+    node.op_type() == op_type && is_onnx_domain(node.domain())
+}
+
+/// A node of ONNX's own domain with one output.
+fn node(op_type: &str, inputs: &[&str], output: &str) -> NodeProto {
+    NodeProto {
+        op_type: Some(op_type.to_owned()),
+        name: Some(format!("{output}/{op_type}")),
+        input: inputs.iter().map(|&name| name.to_owned()).collect(),
+        output: vec![output.to_owned()],
+        ..NodeProto::default()
     }
 }

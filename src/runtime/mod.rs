@@ -6,6 +6,8 @@
 #[cfg(feature = "onnxruntime")]
 pub mod ort;
 
+mod executor;
+
 #[cfg(test)]
 mod contract;
 
@@ -16,6 +18,8 @@ use bytes::Bytes;
 
 use crate::error::Result;
 use crate::tensor::{DataType, Tensor};
+
+pub use self::executor::{DirectExecutor, Execution, Executor};
 
 /// A library that executes ONNX graphs.
 pub trait Backend: Send + Sync {

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crate::error::{Code, Result, ServingError};
 use crate::id::{ModelSpec, ServableId};
-use crate::runtime::{Graph, RunControl};
+use crate::runtime::{DirectExecutor, Executor, Graph};
 use crate::signature::{DEFAULT_SIGNATURE_NAME, RequestInputs, Signature, SignatureDef};
 use crate::tensor::Tensor;
 
@@ -16,7 +16,7 @@ use crate::tensor::Tensor;
 pub struct Servable {
     /// Model and version.
     pub id: ServableId,
-    signatures: BTreeMap<String, (Signature, Arc<dyn Graph>)>,
+    signatures: BTreeMap<String, (Signature, Arc<dyn Executor>)>,
     /// Signatures that clients see in the metadata and cannot call, such as TensorFlow 2's
     /// `__saved_model_init_op`.
     metadata_only: BTreeMap<String, SignatureDef>,
@@ -34,13 +34,28 @@ impl Servable {
     ) -> Self {
         let signatures = signatures
             .into_iter()
-            .map(|bound| (bound.0.name.clone(), bound))
+            .map(|(signature, graph)| {
+                let executor: Arc<dyn Executor> = Arc::new(DirectExecutor::new(graph));
+                (signature.name.clone(), (signature, executor))
+            })
             .collect();
         Self {
             id,
             signatures,
             metadata_only,
         }
+    }
+
+    /// The same servable with other executors: `wrap` gets each signature and the executor it has.
+    #[must_use]
+    pub fn map_executors(
+        mut self,
+        wrap: impl Fn(&Signature, Arc<dyn Executor>) -> Arc<dyn Executor>,
+    ) -> Self {
+        for (signature, executor) in self.signatures.values_mut() {
+            *executor = wrap(signature, Arc::clone(executor));
+        }
+        self
     }
 
     /// The signature that a request names; an empty name means `serving_default`.
@@ -83,10 +98,9 @@ impl Servable {
     ///
     /// # Errors
     ///
-    /// Those of [`Signature::bind`] and [`Graph::run`]; `DEADLINE_EXCEEDED` with the original's
-    /// text once `deadline` has passed, when the run is stopped as well.
+    /// Those of [`Signature::bind`] and [`Executor::execute`].
     pub async fn run(
-        self: &Arc<Self>,
+        &self,
         signature_name: &str,
         inputs: RequestInputs,
         output_filter: &[String],
@@ -97,50 +111,13 @@ impl Servable {
         let fetched = if call.fetches.is_empty() {
             Vec::new()
         } else {
-            let graph = Arc::clone(&self.signatures[&signature.name].1);
+            let executor = &self.signatures[&signature.name].1;
             let feeds = std::mem::take(&mut call.feeds);
-            run_graph(graph, feeds, call.fetches.clone(), deadline).await?
+            executor
+                .execute(feeds, call.fetches.clone(), deadline)
+                .await?
         };
         signature.unbind(call, fetched)
-    }
-}
-
-/// Runs a graph on a thread that may block.
-async fn run_graph(
-    graph: Arc<dyn Graph>,
-    feeds: Vec<Tensor>,
-    fetches: Vec<usize>,
-    deadline: Option<Instant>,
-) -> Result<Vec<Tensor>> {
-    let control = Arc::new(RunControl::default());
-    // A caller that goes away drops this future: the run must not outlive its interest.
-    let guard = TerminateOnDrop(Arc::clone(&control));
-    let run = tokio::task::spawn_blocking(move || graph.run(&feeds, &fetches, &control));
-    let finished = match deadline {
-        None => run.await,
-        Some(deadline) => match tokio::time::timeout_at(deadline.into(), run).await {
-            Ok(finished) => finished,
-            Err(_) => {
-                drop(guard);
-                return Err(ServingError::new(
-                    Code::DeadlineExceeded,
-                    "Timed out waiting for notification",
-                ));
-            }
-        },
-    };
-    finished.unwrap_or_else(|error| {
-        Err(ServingError::internal(format!(
-            "the run ended abnormally: {error}"
-        )))
-    })
-}
-
-struct TerminateOnDrop(Arc<RunControl>);
-
-impl Drop for TerminateOnDrop {
-    fn drop(&mut self) {
-        self.0.terminate();
     }
 }
 

@@ -1,14 +1,12 @@
 //! The signature of a graph that comes without one: its own names, one `serving_default`.
 
-use std::collections::BTreeMap;
-
 use super::Signature;
-use super::{DEFAULT_SIGNATURE_NAME, Feed, Input, Output, OutputSource, PREDICT_METHOD_NAME};
-use crate::error::{Result, ServingError};
-use crate::proto::tensorflow::{
-    SignatureDef, TensorInfo, TensorShapeProto, tensor_info, tensor_shape_proto,
+use super::{
+    DEFAULT_SIGNATURE_NAME, Feed, Input, Interface, Output, OutputSource, PREDICT_METHOD_NAME,
+    declare,
 };
-use crate::runtime::{Graph, ValueInfo};
+use crate::error::Result;
+use crate::runtime::Graph;
 
 /// Derives a predict signature whose aliases are the graph's names.
 ///
@@ -16,19 +14,18 @@ use crate::runtime::{Graph, ValueInfo};
 ///
 /// `UNIMPLEMENTED` for an input or output that is no tensor.
 pub fn derive(name: &str, graph: &dyn Graph) -> Result<Signature> {
-    let mut definition = SignatureDef {
-        method_name: PREDICT_METHOD_NAME.to_owned(),
-        ..SignatureDef::default()
+    let interface = Interface {
+        inputs: graph.inputs().to_vec(),
+        outputs: graph.outputs().to_vec(),
     };
-    definition.inputs = tensor_infos(graph.inputs())?;
-    definition.outputs = tensor_infos(graph.outputs())?;
+    let definition = declare(name, None, None, &interface)?.definition;
 
     let mut inputs = Vec::new();
     for info in graph.inputs() {
         inputs.push(Input {
             alias: info.name.clone(),
             tensor_name: info.name.clone(),
-            dtype: tensor_dtype(info)?,
+            dtype: info.dtype.expect("it was declared"),
             default: None,
         });
     }
@@ -46,6 +43,7 @@ pub fn derive(name: &str, graph: &dyn Graph) -> Result<Signature> {
         .map(|(index, info)| Output {
             alias: info.name.clone(),
             source: OutputSource::Graph(index),
+            classes: None,
         })
         .collect();
     outputs.sort_by(|a, b| a.alias.cmp(&b.alias));
@@ -60,42 +58,8 @@ pub fn derive(name: &str, graph: &dyn Graph) -> Result<Signature> {
         method_name: PREDICT_METHOD_NAME.to_owned(),
         inputs,
         outputs,
+        examples: Vec::new(),
         feeds,
         definition,
-    })
-}
-
-fn tensor_infos(values: &[ValueInfo]) -> Result<BTreeMap<String, TensorInfo>> {
-    values
-        .iter()
-        .map(|value| Ok((value.name.clone(), tensor_info(value)?)))
-        .collect()
-}
-
-fn tensor_info(value: &ValueInfo) -> Result<TensorInfo> {
-    let dims = |shape: &Vec<i64>| {
-        let dim = |&size| tensor_shape_proto::Dim {
-            size,
-            ..Default::default()
-        };
-        TensorShapeProto {
-            dim: shape.iter().map(dim).collect(),
-            unknown_rank: false,
-        }
-    };
-    let unknown = TensorShapeProto {
-        dim: Vec::new(),
-        unknown_rank: true,
-    };
-    Ok(TensorInfo {
-        dtype: tensor_dtype(value)?.number(),
-        tensor_shape: Some(value.shape.as_ref().map_or(unknown, dims)),
-        encoding: Some(tensor_info::Encoding::Name(value.name.clone())),
-    })
-}
-
-fn tensor_dtype(value: &ValueInfo) -> Result<crate::tensor::DataType> {
-    value.dtype.ok_or_else(|| {
-        ServingError::unimplemented(format!("'{}' of the graph is not a tensor", value.name))
     })
 }

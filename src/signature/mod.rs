@@ -7,19 +7,39 @@
 //! Not here: reading files (`lifecycle::loader`), running graphs (`runtime`), JSON and protobuf
 //! forms of requests (`wire`).
 
+mod declaration;
 mod definition_text;
 mod derive;
+mod diagnosis;
 pub mod example;
+mod example_input;
+mod matching;
+mod saved_model;
+mod saved_parse;
+mod tensor_value;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
 
 use crate::error::{Result, ServingError};
 use crate::tensor::{DataType, Tensor};
 
 pub use crate::proto::tensorflow::SignatureDef;
 
+pub use self::declaration::{
+    Declaration, Interface, Port, declare, feature_default, feature_shape,
+};
 pub use self::definition_text::definition_text;
 pub use self::derive::derive;
+pub use self::diagnosis::does_not_fit;
+pub use self::example_input::{ExampleInput, FeatureTensor};
+pub use self::matching::{
+    Matching, Rule, Wanted, is_convertible, known_shape, match_aliases, tensor_name,
+};
+pub use self::saved_model::SavedModel;
+pub use self::saved_parse::{SavedDense, SavedParseNode};
 
 /// The signature used when a request names none.
 pub const DEFAULT_SIGNATURE_NAME: &str = "serving_default";
@@ -54,6 +74,8 @@ pub struct Signature {
     pub inputs: Vec<Input>,
     /// Sorted by alias.
     pub outputs: Vec<Output>,
+    /// Inputs that are serialized examples, parsed before the graph runs.
+    pub examples: Vec<ExampleInput>,
     /// What each graph input is fed with, in the graph's order.
     pub feeds: Vec<Feed>,
     /// What clients see as metadata.
@@ -78,8 +100,8 @@ pub struct Input {
 pub enum Feed {
     /// The signature's input with this index.
     Input(usize),
-    /// Always this.
-    Constant(Tensor),
+    /// A feature of the example input with this index into [`Signature::examples`].
+    Feature(usize, FeatureTensor),
 }
 
 /// An output that clients get.
@@ -89,6 +111,19 @@ pub struct Output {
     pub alias: String,
     /// Where it comes from.
     pub source: OutputSource,
+    /// For Classify: what the columns of this output, the scores, stand for, where no output says
+    /// so.
+    pub classes: Option<Arc<Classes>>,
+}
+
+/// The classes that scores are given for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Classes {
+    /// One for each score of an example.
+    pub labels: Vec<Bytes>,
+    /// Only so many of the highest scores are answered, in descending order; 0: all, in the
+    /// tensor's order.
+    pub top_k: usize,
 }
 
 /// Where an output comes from.
@@ -103,7 +138,7 @@ pub enum OutputSource {
 /// A request that fits its signature: what to feed, what to fetch, and what to make of it.
 #[derive(Debug)]
 pub struct BoundCall {
-    /// One tensor for each graph input, in the graph's order.
+    /// One tensor for each graph input, in the graph's order; none where nothing is fetched.
     pub feeds: Vec<Tensor>,
     /// Indices of the graph outputs to fetch, each once.
     pub fetches: Vec<usize>,
@@ -120,7 +155,7 @@ impl Signature {
     /// # Errors
     ///
     /// `INVALID_ARGUMENT` with the texts and in the order of `predict_util.cc`: number of inputs,
-    /// missing inputs, undecodable tensors, unknown inputs, the output filter, dtypes.
+    /// missing inputs, undecodable tensors, unknown inputs, the output filter, dtypes, examples.
     pub fn bind(&self, inputs: RequestInputs, output_filter: &[String]) -> Result<BoundCall> {
         let inputs = self.complete_inputs(inputs)?;
         let outputs = self.select_outputs(output_filter)?;
@@ -147,19 +182,32 @@ impl Signature {
                 OutputSource::Input(input) => (index, Some(inputs[input].clone())),
             })
             .collect();
-        let feeds = self
-            .feeds
-            .iter()
-            .map(|feed| match feed {
-                Feed::Input(index) => inputs[*index].clone(),
-                Feed::Constant(tensor) => tensor.clone(),
-            })
-            .collect();
+        let feeds = if fetches.is_empty() {
+            Vec::new()
+        } else {
+            self.feed(&inputs)?
+        };
         Ok(BoundCall {
             feeds,
             fetches,
             outputs,
         })
+    }
+
+    /// One tensor for each of the graph's inputs. Examples are parsed here.
+    fn feed(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        let parsed = self
+            .examples
+            .iter()
+            .map(|example| example.parse(&inputs[example.input]))
+            .collect::<Result<Vec<_>>>()?;
+        let feeds = self.feeds.iter();
+        Ok(feeds
+            .map(|feed| match feed {
+                Feed::Input(index) => inputs[*index].clone(),
+                Feed::Feature(example, feature) => feature.of(&parsed[*example]).clone(),
+            })
+            .collect())
     }
 
     /// Names what the graph returned for `call.fetches`. Sorted by alias.

@@ -4,5 +4,6 @@
 //! through `wire`, calls to `inference`.
 
 pub mod grpc;
+mod observe;
 pub mod rest;
 pub mod serve;

@@ -2,8 +2,13 @@
 //!
 //! Not here: sockets and status numbers (`transport`), what a request means (`inference`).
 
+pub mod classification;
+pub mod examples;
 pub mod json;
+pub mod metadata;
 pub mod model_spec;
+pub mod multi_inference;
 pub mod predict;
+pub mod regression;
 pub mod status;
 pub mod tensor_proto;

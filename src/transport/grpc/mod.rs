@@ -23,6 +23,7 @@ use tower::Service;
 
 use crate::inference::InferenceService;
 
+use crate::monitoring::Metrics;
 use crate::proto::SERVED_DESCRIPTORS;
 use crate::proto::prediction_service::prediction_service_server::PredictionServiceServer;
 use crate::proto::tensorflow::profiler_service_server::ProfilerServiceServer;
@@ -48,6 +49,7 @@ pub struct GrpcOptions {
 /// All services of the port, ready for [`serve`](crate::transport::serve::serve).
 pub fn service(
     inference: InferenceService,
+    metrics: &Arc<Metrics>,
     servables: Arc<dyn ServableLookup>,
     reloader: Arc<dyn ReloadConfig>,
     options: GrpcOptions,
@@ -67,11 +69,12 @@ pub fn service(
     }
     let prediction = prediction_service::PredictionServiceImpl::new(
         inference.clone(),
+        Arc::clone(metrics),
         options.serialize_as_tensor_content,
     );
     add!(PredictionServiceServer::new(prediction));
     add!(ModelServiceServer::new(
-        model_service::ModelServiceImpl::new(inference, reloader)
+        model_service::ModelServiceImpl::new(inference, Arc::clone(metrics), reloader)
     ));
     let mut services = vec![
         "tensorflow.serving.PredictionService",

@@ -1,5 +1,6 @@
 //! `tensorflow.serving.ModelService`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
@@ -7,6 +8,7 @@ use tonic::{Request, Response, Status};
 use super::status::to_status;
 use crate::error::{Result, ServingError};
 use crate::inference::InferenceService;
+use crate::monitoring::Metrics;
 use crate::proto::tensorflow::serving as pb;
 use crate::wire::{model_spec, status};
 
@@ -24,15 +26,17 @@ pub trait ReloadConfig: Send + Sync {
 /// The handlers.
 pub(super) struct ModelServiceImpl {
     inference: InferenceService,
+    metrics: Arc<Metrics>,
     reloader: Arc<dyn ReloadConfig>,
 }
 
 impl ModelServiceImpl {
-    pub(super) fn new(inference: InferenceService, reloader: Arc<dyn ReloadConfig>) -> Self {
-        Self {
-            inference,
-            reloader,
-        }
+    pub(super) fn new(
+        inference: InferenceService,
+        metrics: Arc<Metrics>,
+        reloader: Arc<dyn ReloadConfig>,
+    ) -> Self {
+        Self { inference, metrics, reloader }
     }
 
     fn model_status(
@@ -57,16 +61,23 @@ impl ModelServiceImpl {
                  Only ModelConfigList is currently supported",
             ));
         };
+        let names: BTreeSet<String> = request.metric_names.into_iter().collect();
+        let values = |metrics: &Metrics| -> Vec<i64> {
+            names.iter().map(|name| metrics.first_value(name)).collect()
+        };
+        let before = values(&self.metrics);
         let reloader = Arc::clone(&self.reloader);
-        tokio::task::spawn_blocking(move || reloader.reload(config))
-            .await
-            .map_err(|error| {
-                ServingError::internal(format!("the reload ended abnormally: {error}"))
-            })??;
-        Ok(pb::ReloadConfigResponse {
-            status: Some(pb::StatusProto::default()),
-            ..pb::ReloadConfigResponse::default()
-        })
+        tokio::task::spawn_blocking(move || reloader.reload(config)).await.map_err(|error| {
+            ServingError::internal(format!("the reload ended abnormally: {error}"))
+        })??;
+        let after = values(&self.metrics);
+        let increases = before.into_iter().zip(after).map(|(before, after)| after - before);
+        let metric = names.into_iter().zip(increases).map(|(name, increase)| pb::Metric {
+            name,
+            value_increase: Some(pb::metric::ValueIncrease::Int64ValueIncrease(increase)),
+        });
+        let metric = metric.collect();
+        Ok(pb::ReloadConfigResponse { status: Some(pb::StatusProto::default()), metric })
     }
 }
 

@@ -1,29 +1,39 @@
 //! `tensorflow.serving.PredictionService`.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use tonic::{Request, Response, Status};
 
 use super::deadline;
 use super::status::to_status;
-use crate::error::{Result, ServingError};
-use crate::inference::{InferenceService, PredictRequest};
+use crate::error::Result;
+use crate::id::ServableId;
+use crate::inference::{
+    ClassificationResponse, InferenceService, ModelMetadata, MultiInferenceResponse,
+    PredictRequest, RegressionResponse,
+};
+use crate::monitoring::{Api, Metrics, Protocol};
 use crate::proto::prediction_service::prediction_service_server::PredictionService;
 use crate::proto::tensorflow::serving as pb;
+use crate::transport::observe::{AnsweredBy, Observation};
 use crate::wire::predict::{PredictCall, PredictReply};
+use crate::wire::{classification, metadata, multi_inference, regression};
 
 /// The handlers.
 pub(super) struct PredictionServiceImpl {
     inference: InferenceService,
+    metrics: Arc<Metrics>,
     serialize_as_tensor_content: bool,
 }
 
 impl PredictionServiceImpl {
-    pub(super) fn new(inference: InferenceService, serialize_as_tensor_content: bool) -> Self {
-        Self {
-            inference,
-            serialize_as_tensor_content,
-        }
+    pub(super) fn new(
+        inference: InferenceService,
+        metrics: Arc<Metrics>,
+        serialize_as_tensor_content: bool,
+    ) -> Self {
+        Self { inference, metrics, serialize_as_tensor_content }
     }
 
     async fn run_predict(
@@ -40,11 +50,64 @@ impl PredictionServiceImpl {
             deadline,
         };
         let response = self.inference.predict(&servable, request).await?;
-        Ok(PredictReply {
-            response,
-            as_tensor_content: self.serialize_as_tensor_content,
-        })
+        Ok(PredictReply { response, as_tensor_content: self.serialize_as_tensor_content })
     }
+
+    async fn run_classify(
+        &self,
+        request: pb::ClassificationRequest,
+        deadline: Option<Instant>,
+    ) -> Result<ClassificationResponse> {
+        let (spec, request) = classification::from_proto(request, deadline)?;
+        let servable = self.inference.resolve(&spec)?;
+        self.inference.classify(&servable, request).await
+    }
+
+    async fn run_regress(
+        &self,
+        request: pb::RegressionRequest,
+        deadline: Option<Instant>,
+    ) -> Result<RegressionResponse> {
+        let (spec, request) = regression::from_proto(request, deadline)?;
+        let servable = self.inference.resolve(&spec)?;
+        self.inference.regress(&servable, request).await
+    }
+
+    async fn run_multi_inference(
+        &self,
+        request: pb::MultiInferenceRequest,
+        deadline: Option<Instant>,
+    ) -> Result<MultiInferenceResponse> {
+        let (spec, request) = multi_inference::from_proto(request, deadline);
+        let servable = self.inference.resolve(&spec)?;
+        self.inference.multi_inference(&servable, request).await
+    }
+
+    fn model_metadata(&self, request: pb::GetModelMetadataRequest) -> Result<ModelMetadata> {
+        let (spec, fields) = metadata::from_proto(request)?;
+        self.inference.model_metadata(&spec, &fields)
+    }
+
+    /// Counts the call, and turns its outcome into what gRPC sends.
+    fn finish<T, R>(
+        &self,
+        observation: Observation,
+        outcome: Result<T>,
+        answered_by: impl FnOnce(&T) -> AnsweredBy<'_>,
+        encode: impl FnOnce(T) -> R,
+    ) -> Result<Response<R>, Status> {
+        observation.end(outcome.as_ref().map(answered_by));
+        outcome.map(|answer| Response::new(encode(answer))).map_err(|error| to_status(&error))
+    }
+
+    fn observe(&self, api: Api, spec: Option<&pb::ModelSpec>) -> Observation {
+        let model = spec.map_or("", |spec| spec.name.as_str());
+        Observation::start(&self.metrics, Protocol::Grpc, api, model)
+    }
+}
+
+fn of_signature<'a>(servable: &'a ServableId, signature: &'a str) -> AnsweredBy<'a> {
+    AnsweredBy { servable, signature: Some(signature) }
 }
 
 #[tonic::async_trait]
@@ -54,43 +117,79 @@ impl PredictionService for PredictionServiceImpl {
         request: Request<PredictCall>,
     ) -> Result<Response<PredictReply>, Status> {
         let deadline = deadline(request.metadata().as_ref());
-        let reply = self.run_predict(request.into_inner(), deadline).await;
-        reply.map(Response::new).map_err(|error| to_status(&error))
+        let call = request.into_inner();
+        let model = call.spec().map_or("", |(spec, _)| spec.name.as_str());
+        let observation = Observation::start(&self.metrics, Protocol::Grpc, Api::Predict, model);
+        let outcome = self.run_predict(call, deadline).await;
+        self.finish(
+            observation,
+            outcome,
+            |it| of_signature(&it.response.servable, &it.response.signature_name),
+            |reply| reply,
+        )
     }
 
     async fn classify(
         &self,
-        _: Request<pb::ClassificationRequest>,
+        request: Request<pb::ClassificationRequest>,
     ) -> Result<Response<pb::ClassificationResponse>, Status> {
-        Err(to_status(&ServingError::unimplemented(
-            "Classify is not served yet",
-        )))
+        let deadline = deadline(request.metadata().as_ref());
+        let request = request.into_inner();
+        let observation = self.observe(Api::Classify, request.model_spec.as_ref());
+        let outcome = self.run_classify(request, deadline).await;
+        self.finish(
+            observation,
+            outcome,
+            |it| of_signature(&it.servable, &it.signature_name),
+            classification::to_proto,
+        )
     }
 
     async fn regress(
         &self,
-        _: Request<pb::RegressionRequest>,
+        request: Request<pb::RegressionRequest>,
     ) -> Result<Response<pb::RegressionResponse>, Status> {
-        Err(to_status(&ServingError::unimplemented(
-            "Regress is not served yet",
-        )))
+        let deadline = deadline(request.metadata().as_ref());
+        let request = request.into_inner();
+        let observation = self.observe(Api::Regress, request.model_spec.as_ref());
+        let outcome = self.run_regress(request, deadline).await;
+        self.finish(
+            observation,
+            outcome,
+            |it| of_signature(&it.servable, &it.signature_name),
+            regression::to_proto,
+        )
     }
 
     async fn multi_inference(
         &self,
-        _: Request<pb::MultiInferenceRequest>,
+        request: Request<pb::MultiInferenceRequest>,
     ) -> Result<Response<pb::MultiInferenceResponse>, Status> {
-        Err(to_status(&ServingError::unimplemented(
-            "MultiInference is not served yet",
-        )))
+        let deadline = deadline(request.metadata().as_ref());
+        let request = request.into_inner();
+        let spec = request.tasks.first().and_then(|task| task.model_spec.as_ref());
+        let observation = self.observe(Api::MultiInference, spec);
+        let outcome = self.run_multi_inference(request, deadline).await;
+        self.finish(
+            observation,
+            outcome,
+            |it| AnsweredBy { servable: &it.servable, signature: None },
+            multi_inference::to_proto,
+        )
     }
 
     async fn get_model_metadata(
         &self,
-        _: Request<pb::GetModelMetadataRequest>,
+        request: Request<pb::GetModelMetadataRequest>,
     ) -> Result<Response<pb::GetModelMetadataResponse>, Status> {
-        Err(to_status(&ServingError::unimplemented(
-            "GetModelMetadata is not served yet",
-        )))
+        let request = request.into_inner();
+        let observation = self.observe(Api::Metadata, request.model_spec.as_ref());
+        let outcome = self.model_metadata(request);
+        self.finish(
+            observation,
+            outcome,
+            |it| AnsweredBy { servable: &it.servable, signature: None },
+            metadata::to_proto,
+        )
     }
 }

@@ -6,13 +6,14 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::route::Route;
-use super::{RestOptions, error_body};
+use super::RestOptions;
 use crate::error::{Code, Result, ServingError};
-use crate::id::ModelSpec;
-use crate::inference::{InferenceService, PredictRequest};
+use crate::id::{ModelSpec, ServableId};
+use crate::inference::{ExamplesRequest, InferenceService, PredictRequest, SIGNATURE_DEF_FIELD};
+use crate::monitoring::Api;
 use crate::servable::ServableHandle;
 use crate::signature::RequestTensor;
-use crate::wire::json;
+use crate::wire::{examples, json};
 
 /// Bodies from this size on are decoded and encoded where blocking is allowed: at some 100 MB/s it
 /// would keep other connections of the worker waiting.
@@ -22,14 +23,32 @@ const BLOCKING_BYTES: usize = 256 << 10;
 pub(super) struct Answer {
     pub(super) code: Code,
     pub(super) body: Bytes,
+    /// Which servable answered, by which signature.
+    pub(super) answered_by: Option<(ServableId, Option<String>)>,
 }
 
 impl Answer {
     pub(super) fn error(error: &ServingError) -> Self {
-        Self {
-            code: error.code(),
-            body: error_body(error),
-        }
+        Self { code: error.code(), body: json::error_body(&error.to_string()).into(), answered_by: None }
+    }
+
+    pub(super) fn without_body(code: Code) -> Self {
+        Self { code, body: Bytes::new(), answered_by: None }
+    }
+
+    fn ok(body: Vec<u8>, servable: ServableId, signature: Option<String>) -> Self {
+        Self { code: Code::Ok, body: body.into(), answered_by: Some((servable, signature)) }
+    }
+}
+
+/// What a request asks for, as it is counted.
+pub(super) fn api_of(route: &Route) -> Api {
+    match route {
+        Route::Predict(_) => Api::Predict,
+        Route::Classify(_) => Api::Classify,
+        Route::Regress(_) => Api::Regress,
+        Route::Metadata(_) => Api::Metadata,
+        Route::Status(_) => Api::Status,
     }
 }
 
@@ -42,18 +61,12 @@ pub(super) async fn handle(
 ) -> Answer {
     let result = match route {
         Route::Predict(spec) => predict(inference, options, &spec, body).await,
-        Route::Classify(_) => Err(ServingError::unimplemented("classify is not served yet")),
-        Route::Regress(_) => Err(ServingError::unimplemented("regress is not served yet")),
-        Route::Metadata(_) => Err(ServingError::unimplemented("metadata is not served yet")),
+        Route::Classify(spec) => classify(inference, options, &spec, &body).await,
+        Route::Regress(spec) => regress(inference, options, &spec, &body).await,
+        Route::Metadata(spec) => metadata(inference, &spec),
         Route::Status(spec) => status(inference, &spec),
     };
-    match result {
-        Ok(body) => Answer {
-            code: Code::Ok,
-            body: body.into(),
-        },
-        Err(error) => Answer::error(&error),
-    }
+    result.unwrap_or_else(|error| Answer::error(&error))
 }
 
 async fn predict(
@@ -61,7 +74,7 @@ async fn predict(
     options: &RestOptions,
     spec: &ModelSpec,
     body: Bytes,
-) -> Result<Vec<u8>> {
+) -> Result<Answer> {
     // The reader may ask more than once; all answers come from one servable.
     let resolved: OnceCell<ServableHandle> = OnceCell::new();
     let decoded = off_worker(body.len(), || {
@@ -89,34 +102,79 @@ async fn predict(
         signature_name: decoded.signature_name,
         inputs,
         output_filter: decoded.output_filter,
-        deadline: options.timeout.map(|timeout| Instant::now() + timeout),
+        deadline: deadline(options),
     };
     let response = inference.predict(&servable, request).await?;
-    let size = response
-        .outputs
-        .iter()
-        .map(|(_, tensor)| tensor.len() * 8)
-        .sum();
-    off_worker(size, || {
-        json::encode_predict(&response.outputs, decoded.format)
-    })
+    let size = response.outputs.iter().map(|(_, tensor)| tensor.len() * 8).sum();
+    let body = off_worker(size, || json::encode_predict(&response.outputs, decoded.format))?;
+    Ok(Answer::ok(body, response.servable, Some(response.signature_name)))
 }
 
 /// What the JSON reader has to know of a signature.
 fn json_inputs(servable: &ServableHandle, signature_name: &str) -> Result<Vec<json::InputSpec>> {
-    let signature = servable
-        .signature(signature_name)
-        .map_err(|_| json::signature_not_found(signature_name))?;
+    let signature = servable.signature(signature_name).map_err(|error| match error {
+        ServingError::SignatureNotFound { name } => json::signature_not_found(&name),
+        error => error,
+    })?;
     let inputs = signature.inputs.iter();
     Ok(inputs
-        .map(|input| json::InputSpec {
-            alias: input.alias.clone(),
-            dtype: input.dtype,
-        })
+        .map(|input| json::InputSpec { alias: input.alias.clone(), dtype: input.dtype })
         .collect())
 }
 
-fn status(inference: &InferenceService, spec: &ModelSpec) -> Result<Vec<u8>> {
+async fn classify(
+    inference: &InferenceService,
+    options: &RestOptions,
+    spec: &ModelSpec,
+    body: &Bytes,
+) -> Result<Answer> {
+    let (servable, request) = examples_request(inference, options, spec, body)?;
+    let response = inference.classify(&servable, request).await?;
+    let examples = response.result.examples();
+    let body = json::encode_classifications(
+        examples.map(|classes| classes.map(|class| (class.label, class.score))),
+    )?;
+    Ok(Answer::ok(body, response.servable, Some(response.signature_name)))
+}
+
+async fn regress(
+    inference: &InferenceService,
+    options: &RestOptions,
+    spec: &ModelSpec,
+    body: &Bytes,
+) -> Result<Answer> {
+    let (servable, request) = examples_request(inference, options, spec, body)?;
+    let response = inference.regress(&servable, request).await?;
+    let body = json::encode_regressions(&response.values)?;
+    Ok(Answer::ok(body, response.servable, Some(response.signature_name)))
+}
+
+/// Examples are read before the model is looked up, as in the original.
+fn examples_request(
+    inference: &InferenceService,
+    options: &RestOptions,
+    spec: &ModelSpec,
+    body: &Bytes,
+) -> Result<(ServableHandle, ExamplesRequest)> {
+    let decoded = off_worker(body.len(), || json::decode_examples(body))?;
+    let servable = inference.resolve(spec)?;
+    let request = ExamplesRequest {
+        signature_name: decoded.signature_name,
+        examples: examples::from_proto(Some(decoded.input)),
+        deadline: deadline(options),
+    };
+    Ok((servable, request))
+}
+
+fn metadata(inference: &InferenceService, spec: &ModelSpec) -> Result<Answer> {
+    let metadata = inference.model_metadata(spec, &[SIGNATURE_DEF_FIELD.to_owned()])?;
+    let servable = metadata.servable;
+    let body =
+        json::encode_model_metadata(&servable.name, servable.version, metadata.signature_defs)?;
+    Ok(Answer::ok(body, servable, None))
+}
+
+fn status(inference: &InferenceService, spec: &ModelSpec) -> Result<Answer> {
     let versions: Vec<json::VersionStatus> = inference
         .model_status(spec)?
         .into_iter()
@@ -127,14 +185,15 @@ fn status(inference: &InferenceService, spec: &ModelSpec) -> Result<Vec<u8>> {
             error_message: state.message,
         })
         .collect();
-    Ok(json::encode_model_status(&versions))
+    let body = json::encode_model_status(&versions).into();
+    Ok(Answer { code: Code::Ok, body, answered_by: None })
+}
+
+fn deadline(options: &RestOptions) -> Option<Instant> {
+    options.timeout.and_then(|timeout| Instant::now().checked_add(timeout))
 }
 
 /// Runs `work` in place, telling the runtime first where it may take long.
 fn off_worker<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
-    if bytes < BLOCKING_BYTES {
-        work()
-    } else {
-        tokio::task::block_in_place(work)
-    }
+    if bytes < BLOCKING_BYTES { work() } else { tokio::task::block_in_place(work) }
 }

@@ -15,23 +15,27 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
 use self::handlers::Answer;
 use self::route::{RouteError, is_api_path, route};
 use self::status::http_status;
+use super::observe::{AnsweredBy, Observation};
+use crate::error::Code;
 use crate::inference::InferenceService;
-use crate::wire::json;
+use crate::monitoring::{Api, Metrics, Protocol, TENSORFLOW_PAGE_CONTENT_TYPE};
 
 /// What the flags say about the REST port.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct RestOptions {
     /// `--rest_api_timeout_in_ms`: bounds a run; `None` for no bound.
     pub timeout: Option<Duration>,
     /// `--rest_api_enable_cors_support`.
     pub cors: bool,
+    /// Where `--monitoring_config_file` puts TensorFlow Serving's metrics page.
+    pub monitoring_path: Option<String>,
 }
 
 /// The REST API as a hyper service.
@@ -42,14 +46,20 @@ pub struct RestService {
 
 struct Inner {
     inference: InferenceService,
+    metrics: Arc<Metrics>,
     options: RestOptions,
 }
 
 impl RestService {
     /// The API over these calls.
-    pub fn new(inference: InferenceService, options: RestOptions) -> Self {
+    pub fn new(inference: InferenceService, metrics: Arc<Metrics>, options: RestOptions) -> Self {
+        let inner = Inner {
+            inference,
+            metrics,
+            options,
+        };
         Self {
-            inner: Arc::new(Inner { inference, options }),
+            inner: Arc::new(inner),
         }
     }
 }
@@ -66,29 +76,19 @@ impl hyper::service::Service<Request<Incoming>> for RestService {
 }
 
 impl Inner {
-    /// Methods first, then paths, in the order of `evhttp_server.cc` and `http_server.cc`.
+    /// Methods first, then the metrics page, then the API, in the order of `evhttp_server.cc`.
     async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let known = [
-            Method::GET,
-            Method::POST,
-            Method::OPTIONS,
-            Method::HEAD,
-            Method::PUT,
-            Method::DELETE,
-            Method::PATCH,
-        ];
-        if !known.contains(request.method()) {
+        if !is_known_method(request.method()) {
             return html_page(StatusCode::NOT_IMPLEMENTED);
         }
-        let path = request
-            .uri()
-            .path_and_query()
-            .map_or("", |path| path.as_str());
-        if !is_api_path(path) {
+        if self.options.monitoring_path.as_deref() == Some(request.uri().path()) {
+            return self.monitoring_page(request.uri());
+        }
+        if !is_api_path(full_path(request.uri())) {
             return html_page(StatusCode::NOT_FOUND);
         }
         let mut response = if request.method() == Method::OPTIONS {
-            preflight(&request)
+            self.preflight(&request)
         } else {
             json_response(self.answer(request).await)
         };
@@ -98,49 +98,93 @@ impl Inner {
         response
     }
 
+    /// Answers what is below `/v1/`, and counts it.
     async fn answer(&self, request: Request<Incoming>) -> Answer {
         let (parts, body) = request.into_parts();
-        let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
-        let route = match route(parts.method.as_str(), path) {
-            Ok(route) => route,
-            // The status is the error's, the body stays empty: rest.md 1.8.
-            Err(error @ RouteError::VersionOverflow) => {
-                return Answer {
-                    code: error.code(),
-                    body: Bytes::new(),
-                };
-            }
-            Err(RouteError::Malformed(error)) => return Answer::error(&error),
+        let route = route(parts.method.as_str(), full_path(&parts.uri));
+        let (api, model) = match &route {
+            Ok(route) => (handlers::api_of(route), route.model()),
+            Err(_) => (Api::Other, ""),
         };
-        let body = match body::read(&parts.headers, body).await {
-            Ok(body) => body,
-            Err(error) => return Answer::error(&error),
+        let observation = Observation::start(&self.metrics, Protocol::Rest, api, model);
+        let answer = match route {
+            Ok(route) => match body::read(&parts.headers, body).await {
+                Ok(body) => handlers::handle(&self.inference, &self.options, route, body).await,
+                Err(error) => Answer::error(&error),
+            },
+            Err(RouteError::Malformed(error)) => Answer::error(&error),
+            Err(RouteError::VersionOverflow) => Answer::without_body(Code::InvalidArgument),
         };
-        handlers::handle(&self.inference, &self.options, route, body).await
+        let answered_by = answer.answered_by.as_ref();
+        let answered_by = answered_by.map(|(servable, signature)| AnsweredBy {
+            servable,
+            signature: signature.as_deref(),
+        });
+        observation.end_with_code(answer.code, answered_by);
+        answer
     }
+
+    /// `OPTIONS`: fine for an `Origin` with `http://` or `https://` in it; the body is empty
+    /// either way.
+    fn preflight(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        let observation = Observation::start(&self.metrics, Protocol::Rest, Api::Other, "");
+        let origin = request.headers().get(ORIGIN);
+        let origin = origin.map_or(&b""[..], HeaderValue::as_bytes);
+        let contains = |part: &[u8]| origin.windows(part.len()).any(|window| window == part);
+        let code = if contains(b"http://") || contains(b"https://") {
+            Code::Ok
+        } else {
+            Code::FailedPrecondition
+        };
+        observation.end_with_code(code, None);
+        let content_type = "text/html; charset=ISO-8859-1";
+        response(http_status(code), content_type, Bytes::new())
+    }
+
+    /// The page answers any method; a query is an error of its own (`prometheus_exporter.cc`).
+    fn monitoring_page(&self, uri: &Uri) -> Response<Full<Bytes>> {
+        let (path, full) = (uri.path(), full_path(uri));
+        if full != path {
+            let text = format!("Unexpected path: {full}. Should be {path}");
+            return response(StatusCode::BAD_REQUEST, "text/plain", text.into());
+        }
+        let page = self.metrics.tensorflow_page();
+        response(StatusCode::OK, TENSORFLOW_PAGE_CONTENT_TYPE, page.into())
+    }
+}
+
+/// The methods that libevent was told of; others are "Not Implemented".
+fn is_known_method(method: &Method) -> bool {
+    [
+        Method::GET,
+        Method::POST,
+        Method::OPTIONS,
+        Method::HEAD,
+        Method::PUT,
+        Method::DELETE,
+        Method::PATCH,
+    ]
+    .contains(method)
+}
+
+/// The path with its query, undecoded, as the original matches it.
+fn full_path(uri: &Uri) -> &str {
+    uri.path_and_query().map_or("", |path| path.as_str())
 }
 
 fn json_response(answer: Answer) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(answer.body));
-    *response.status_mut() = http_status(answer.code);
-    let json = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(CONTENT_TYPE, json);
-    response
+    response(http_status(answer.code), "application/json", answer.body)
 }
 
-/// `OPTIONS`: fine for an `Origin` with `http://` or `https://` in it; the body is empty either way.
-fn preflight(request: &Request<Incoming>) -> Response<Full<Bytes>> {
-    let origin = request
-        .headers()
-        .get(ORIGIN)
-        .map_or(&b""[..], |origin| origin.as_bytes());
-    let contains = |part: &[u8]| origin.windows(part.len()).any(|window| window == part);
-    let mut response = Response::new(Full::default());
-    if !(contains(b"http://") || contains(b"https://")) {
-        *response.status_mut() = StatusCode::BAD_REQUEST;
-    }
-    let html = HeaderValue::from_static("text/html; charset=ISO-8859-1");
-    response.headers_mut().insert(CONTENT_TYPE, html);
+fn response(
+    status: StatusCode,
+    content_type: &'static str,
+    body: Bytes,
+) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    let content_type = HeaderValue::from_static(content_type);
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
 }
 
@@ -151,9 +195,8 @@ fn add_cors_headers(response: &mut Response<Full<Bytes>>) {
         ("access-control-allow-headers", "Content-Type"),
     ] {
         let name = HeaderName::from_static(name);
-        response
-            .headers_mut()
-            .insert(name, HeaderValue::from_static(value));
+        let value = HeaderValue::from_static(value);
+        response.headers_mut().insert(name, value);
     }
 }
 
@@ -161,21 +204,12 @@ fn add_cors_headers(response: &mut Response<Full<Bytes>>) {
 fn html_page(status: StatusCode) -> Response<Full<Bytes>> {
     let reason = status.canonical_reason().unwrap_or_default();
     let page = format!(
-        "<HTML><HEAD>\n<TITLE>{} {reason}</TITLE>\n</HEAD><BODY>\n<H1>{reason}</H1>\n</BODY></HTML>\n",
+        "<HTML><HEAD>\n<TITLE>{} {reason}</TITLE>\n</HEAD><BODY>\n<H1>{reason}</H1>\n\
+         </BODY></HTML>\n",
         status.as_u16()
     );
-    let mut response = Response::new(Full::from(page));
-    *response.status_mut() = status;
+    let mut response = response(status, "text/html", page.into());
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(CONNECTION, close);
     response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
-    response
-        .headers_mut()
-        .insert(CONNECTION, HeaderValue::from_static("close"));
-    response
-}
-
-/// The error document of `error`.
-fn error_body(error: &crate::error::ServingError) -> Bytes {
-    json::error_body(&error.to_string()).into()
 }

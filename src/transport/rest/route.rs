@@ -3,7 +3,7 @@
 //! The original matches two regular expressions, case-insensitively, on the undecoded path with
 //! its query; what follows here are those expressions as code.
 
-use crate::error::{Code, Result, ServingError};
+use crate::error::ServingError;
 use crate::id::{ModelSpec, VersionChoice};
 
 /// What a URL asks for.
@@ -30,12 +30,15 @@ pub(super) enum RouteError {
     VersionOverflow,
 }
 
-impl RouteError {
-    /// The code that is counted.
-    pub(super) fn code(&self) -> Code {
+impl Route {
+    /// The model's name, decoded.
+    pub(super) fn model(&self) -> &str {
         match self {
-            Self::Malformed(error) => error.code(),
-            Self::VersionOverflow => Code::InvalidArgument,
+            Self::Predict(spec)
+            | Self::Classify(spec)
+            | Self::Regress(spec)
+            | Self::Metadata(spec)
+            | Self::Status(spec) => &spec.name,
         }
     }
 }

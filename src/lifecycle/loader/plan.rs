@@ -1,0 +1,298 @@
+//! Which signatures a version has, and which file each one's graph is in.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::directory::VersionDirectory;
+use crate::error::{Result, ServingError};
+use crate::onnx::OnnxModel;
+use crate::proto::onnx_model_server::{Signature as MapSignature, SignatureMap};
+use crate::proto_text;
+use crate::signature::{DEFAULT_SIGNATURE_NAME, SavedModel, SavedParseNode, SignatureDef};
+
+const SAVED_MODEL_FILE: &str = "saved_model.pb";
+const MAP_FILE: &str = "signature_map.pbtxt";
+const MODEL_FILE: &str = "model.onnx";
+/// The key of a signature map in an ONNX file's metadata.
+const MAP_METADATA_KEY: &str = "signature_map";
+
+/// Everything that a version directory holds, before any signature is bound to its graph.
+pub(super) struct Plan {
+    /// Sorted by name.
+    pub(super) signatures: Vec<PlannedSignature>,
+    /// What clients see in the metadata only.
+    pub(super) metadata_only: BTreeMap<String, SignatureDef>,
+    /// What the original's graph says about parsing examples.
+    pub(super) parse_nodes: Vec<SavedParseNode>,
+    /// Parsed models by file name, those that are needed.
+    pub(super) models: BTreeMap<String, OnnxModel>,
+}
+
+/// A signature, where its definition comes from, and where its graph is.
+pub(super) struct PlannedSignature {
+    pub(super) name: String,
+    /// `None`: the graph's own names.
+    pub(super) original: Option<SignatureDef>,
+    pub(super) map: Option<MapSignature>,
+    /// The name of the ONNX file.
+    pub(super) file: String,
+}
+
+impl Plan {
+    /// Reads a version directory.
+    ///
+    /// # Errors
+    ///
+    /// `NOT_FOUND` where there is no ONNX file, with the way to make one from a SavedModel;
+    /// `INVALID_ARGUMENT` for a damaged file, or signatures that have no file or share one by
+    /// accident.
+    pub(super) fn read(directory: &VersionDirectory, tags: &[String]) -> Result<Self> {
+        let files = directory.onnx_files()?;
+        if files.is_empty() {
+            return Err(no_onnx_file(directory));
+        }
+        let map = read_map_file(directory)?;
+        let mut plan = Self {
+            signatures: Vec::new(),
+            metadata_only: BTreeMap::new(),
+            parse_nodes: Vec::new(),
+            models: BTreeMap::new(),
+        };
+        let mut drafts: BTreeMap<String, Draft> = BTreeMap::new();
+        if directory.has(SAVED_MODEL_FILE) {
+            let origin = directory.path().join(SAVED_MODEL_FILE);
+            let contents = directory.read(SAVED_MODEL_FILE)?;
+            let saved = SavedModel::parse(&origin.display().to_string(), contents, tags)?;
+            plan.metadata_only = saved.metadata_only;
+            plan.parse_nodes = saved.parse_nodes;
+            for (name, definition) in saved.signatures {
+                drafts.entry(name).or_default().original = Some(definition);
+            }
+        } else {
+            plan.derive(directory, &files, &map, &mut drafts)?;
+        }
+        for signature in map {
+            let draft = drafts.entry(signature.name.clone()).or_default();
+            draft.map = Some(match draft.map.take() {
+                Some(inner) => merged(inner, signature),
+                None => signature,
+            });
+        }
+        plan.finish(directory, &files, drafts)?;
+        Ok(plan)
+    }
+
+    /// The signatures of a directory without `saved_model.pb`: those in the files' metadata, else
+    /// one of the graph's own names for each file.
+    fn derive(
+        &mut self,
+        directory: &VersionDirectory,
+        files: &[String],
+        map: &[MapSignature],
+        drafts: &mut BTreeMap<String, Draft>,
+    ) -> Result<()> {
+        let main = match files {
+            [only] => Some(only.as_str()),
+            _ => files
+                .iter()
+                .map(String::as_str)
+                .find(|it| *it == MODEL_FILE),
+        };
+        let named = |file: &str| {
+            let names = map
+                .iter()
+                .filter(|it| file_of(it, files).as_deref() == Some(file));
+            names.count() > 0
+        };
+        let derived: Vec<(&str, &str)> = match main {
+            Some(file) => vec![(DEFAULT_SIGNATURE_NAME, file)],
+            // A file that the map gives a signature needs none named after the file.
+            None => files
+                .iter()
+                .filter(|file| !named(file))
+                .map(|file| (file.trim_end_matches(".onnx"), file.as_str()))
+                .collect(),
+        };
+        for (name, file) in derived {
+            let model = self.model(directory, file)?;
+            let Some(text) = model.metadata(MAP_METADATA_KEY) else {
+                drafts.entry(name.to_owned()).or_default().file = Some(file.to_owned());
+                continue;
+            };
+            let parsed: SignatureMap = proto_text::parse(text.as_bytes()).map_err(|error| {
+                ServingError::invalid_argument(format!(
+                    "{}: the signature map in its metadata: {error}",
+                    model.origin()
+                ))
+            })?;
+            for signature in checked(parsed, model.origin())? {
+                let draft = drafts.entry(signature.name.clone()).or_default();
+                draft.file = Some(file.to_owned());
+                draft.map = Some(signature);
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(
+        &mut self,
+        directory: &VersionDirectory,
+        files: &[String],
+        drafts: BTreeMap<String, Draft>,
+    ) -> Result<()> {
+        let mut by_file: BTreeMap<String, String> = BTreeMap::new();
+        for (name, draft) in drafts {
+            let mapped = draft.map.as_ref().filter(|map| !map.graph.is_empty());
+            let file = match (mapped, draft.file) {
+                (Some(map), _) => map.graph.clone(),
+                (None, Some(file)) => file,
+                (None, None) => {
+                    graph_file(&name, files).ok_or_else(|| no_graph(&name, directory))?
+                }
+            };
+            if mapped.is_none() && file == own_file(&name) {
+                if let Some(other) = by_file.insert(file.clone(), name.clone()) {
+                    return Err(ServingError::invalid_argument(format!(
+                        "{}: the signatures '{other}' and '{name}' come to the same file {file}; \
+                         a signature_map.pbtxt can give each its graph",
+                        directory.path().display()
+                    )));
+                }
+            }
+            self.model(directory, &file)?;
+            self.signatures.push(PlannedSignature {
+                name,
+                original: draft.original,
+                map: draft.map,
+                file,
+            });
+        }
+        let used: BTreeSet<&String> = self.signatures.iter().map(|it| &it.file).collect();
+        self.models.retain(|file, _| used.contains(file));
+        if self.signatures.is_empty() {
+            return Err(ServingError::invalid_argument(format!(
+                "{}: the model has no signature that clients can call",
+                directory.path().display()
+            )));
+        }
+        Ok(())
+    }
+
+    fn model(&mut self, directory: &VersionDirectory, file: &str) -> Result<&OnnxModel> {
+        if !self.models.contains_key(file) {
+            let origin = directory.path().join(file).display().to_string();
+            let model = OnnxModel::parse(origin, directory.read(file)?)?;
+            self.models.insert(file.to_owned(), model);
+        }
+        Ok(&self.models[file])
+    }
+}
+
+/// What is known of a signature so far.
+#[derive(Default)]
+struct Draft {
+    original: Option<SignatureDef>,
+    map: Option<MapSignature>,
+    file: Option<String>,
+}
+
+fn read_map_file(directory: &VersionDirectory) -> Result<Vec<MapSignature>> {
+    if !directory.has(MAP_FILE) {
+        return Ok(Vec::new());
+    }
+    let origin = directory.path().join(MAP_FILE).display().to_string();
+    let map: SignatureMap = proto_text::parse(&directory.read(MAP_FILE)?)
+        .map_err(|error| ServingError::invalid_argument(format!("{origin}: {error}")))?;
+    checked(map, &origin)
+}
+
+/// The signatures of a map, each named and none twice.
+fn checked(map: SignatureMap, origin: &str) -> Result<Vec<MapSignature>> {
+    let mut names = BTreeSet::new();
+    let mut signatures = map.signature;
+    for signature in &mut signatures {
+        if signature.name.is_empty() {
+            signature.name = DEFAULT_SIGNATURE_NAME.to_owned();
+        }
+        if !names.insert(signature.name.clone()) {
+            return Err(ServingError::invalid_argument(format!(
+                "{origin}: signature '{}' occurs twice",
+                signature.name
+            )));
+        }
+    }
+    Ok(signatures)
+}
+
+/// A signature of an ONNX file's metadata with what `signature_map.pbtxt` says over it.
+fn merged(mut inner: MapSignature, outer: MapSignature) -> MapSignature {
+    if !outer.graph.is_empty() {
+        inner.graph = outer.graph;
+    }
+    if !outer.method_name.is_empty() {
+        inner.method_name = outer.method_name;
+    }
+    inner
+        .input
+        .retain(|it| !outer.input.iter().any(|new| new.alias == it.alias));
+    inner.input.extend(outer.input);
+    inner
+        .output
+        .retain(|it| !outer.output.iter().any(|new| new.alias == it.alias));
+    inner.output.extend(outer.output);
+    inner
+        .constant
+        .retain(|it| !outer.constant.iter().any(|new| new.tensor == it.tensor));
+    inner.constant.extend(outer.constant);
+    inner.example_input = outer.example_input.or(inner.example_input);
+    inner
+}
+
+fn file_of(map: &MapSignature, files: &[String]) -> Option<String> {
+    if map.graph.is_empty() {
+        graph_file(&map.name, files)
+    } else {
+        Some(map.graph.clone())
+    }
+}
+
+/// The file of a signature that no map gives one: its own, `model.onnx`, or the only one.
+fn graph_file(signature: &str, files: &[String]) -> Option<String> {
+    let own = own_file(signature);
+    let mut found = [own.as_str(), MODEL_FILE].into_iter();
+    let found = found.find(|name| files.iter().any(|file| file == name));
+    match (found, files) {
+        (Some(name), _) => Some(name.to_owned()),
+        (None, [only]) => Some(only.clone()),
+        _ => None,
+    }
+}
+
+/// `<signature>.onnx`, with `_` for what should not stand in a file name.
+fn own_file(signature: &str) -> String {
+    let clean = |c: char| match c {
+        'A'..='Z' | 'a'..='z' | '0'..='9' | '.' | '_' | '-' => c,
+        _ => '_',
+    };
+    let name: String = signature.chars().map(clean).collect();
+    format!("{name}.onnx")
+}
+
+fn no_graph(signature: &str, directory: &VersionDirectory) -> ServingError {
+    ServingError::invalid_argument(format!(
+        "{}: signature '{signature}' has no graph: there is neither {} nor {MODEL_FILE} nor only \
+         one *.onnx file; a signature_map.pbtxt can name one",
+        directory.path().display(),
+        own_file(signature)
+    ))
+}
+
+fn no_onnx_file(directory: &VersionDirectory) -> ServingError {
+    let path = directory.path().display();
+    if directory.has(SAVED_MODEL_FILE) {
+        return ServingError::not_found(format!(
+            "{path} holds a TensorFlow SavedModel and no ONNX file. Convert it where TensorFlow is \
+             installed: python3 tools/import_model.py saved_model {path} --output {path}"
+        ));
+    }
+    ServingError::not_found(format!("no ONNX model (*.onnx) in {path}"))
+}

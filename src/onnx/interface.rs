@@ -1,0 +1,119 @@
+//! A model's inputs and outputs, as the file declares them.
+
+use super::OnnxModel;
+use crate::proto::onnx::{
+    ValueInfoProto, tensor_proto::DataType as OnnxType, tensor_shape_proto::dimension, type_proto,
+};
+use crate::runtime::ValueInfo;
+use crate::tensor::DataType;
+
+impl OnnxModel {
+    /// The inputs that every run has to be given, in the file's order. Those with a value in the
+    /// file are no inputs.
+    pub fn inputs(&self) -> Vec<ValueInfo> {
+        let graph = self.graph();
+        let has_value = |name: &str| {
+            let sparse = graph.sparse_initializer.iter();
+            graph.initializer.iter().any(|it| it.name() == name)
+                || sparse.flat_map(|it| &it.values).any(|it| it.name() == name)
+        };
+        graph
+            .input
+            .iter()
+            .filter(|input| !has_value(input.name()))
+            .map(value_info)
+            .collect()
+    }
+
+    /// What the graph returns, each name once, in the file's order.
+    pub fn outputs(&self) -> Vec<ValueInfo> {
+        let mut outputs: Vec<ValueInfo> = Vec::new();
+        for output in &self.graph().output {
+            if outputs.iter().all(|known| known.name != output.name()) {
+                outputs.push(value_info(output));
+            }
+        }
+        outputs
+    }
+}
+
+/// A declaration in this server's terms. A symbolic or absent dimension is -1.
+pub(super) fn value_info(value: &ValueInfoProto) -> ValueInfo {
+    let (mut dtype, mut shape) = (None, None);
+    if let Some(tensor) = tensor_type(value) {
+        dtype = data_type(tensor.elem_type());
+        shape = tensor.shape.as_ref().map(|shape| {
+            let dims = shape.dim.iter();
+            dims.map(|dim| match &dim.value {
+                Some(dimension::Value::DimValue(size)) if *size >= 0 => *size,
+                _ => -1,
+            })
+            .collect()
+        });
+    }
+    ValueInfo {
+        name: value.name().to_owned(),
+        dtype,
+        shape,
+    }
+}
+
+/// The declared tensor type; `None` for sequences, maps and the like.
+pub(super) fn tensor_type(value: &ValueInfoProto) -> Option<&type_proto::Tensor> {
+    match value.r#type.as_ref()?.value.as_ref()? {
+        type_proto::Value::TensorType(tensor) => Some(tensor),
+        _ => None,
+    }
+}
+
+/// A declaration of a tensor of any shape.
+pub(super) fn tensor_value(name: &str, elem_type: i32) -> ValueInfoProto {
+    let tensor = type_proto::Tensor {
+        elem_type: Some(elem_type),
+        shape: None,
+    };
+    ValueInfoProto {
+        name: Some(name.to_owned()),
+        r#type: Some(crate::proto::onnx::TypeProto {
+            value: Some(type_proto::Value::TensorType(tensor)),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+/// ONNX's element types by TensorFlow's.
+const TYPES: &[(OnnxType, DataType)] = &[
+    (OnnxType::Float, DataType::Float),
+    (OnnxType::Uint8, DataType::UInt8),
+    (OnnxType::Int8, DataType::Int8),
+    (OnnxType::Uint16, DataType::UInt16),
+    (OnnxType::Int16, DataType::Int16),
+    (OnnxType::Int32, DataType::Int32),
+    (OnnxType::Int64, DataType::Int64),
+    (OnnxType::String, DataType::String),
+    (OnnxType::Bool, DataType::Bool),
+    (OnnxType::Float16, DataType::Half),
+    (OnnxType::Double, DataType::Double),
+    (OnnxType::Uint32, DataType::UInt32),
+    (OnnxType::Uint64, DataType::UInt64),
+    (OnnxType::Complex64, DataType::Complex64),
+    (OnnxType::Complex128, DataType::Complex128),
+    (OnnxType::Bfloat16, DataType::BFloat16),
+    (OnnxType::Float8e4m3fn, DataType::Float8E4M3Fn),
+    (OnnxType::Float8e4m3fnuz, DataType::Float8E4M3Fnuz),
+    (OnnxType::Float8e5m2, DataType::Float8E5M2),
+    (OnnxType::Float8e5m2fnuz, DataType::Float8E5M2Fnuz),
+];
+
+/// TensorFlow's type for the number of one of ONNX's.
+pub(super) fn data_type(elem_type: i32) -> Option<DataType> {
+    let known = TYPES.iter().find(|(onnx, _)| *onnx as i32 == elem_type);
+    known.map(|&(_, dtype)| dtype)
+}
+
+/// The number of ONNX's type; `None` where it has no such.
+pub(super) fn elem_type(dtype: DataType) -> Option<i32> {
+    let known = TYPES.iter().find(|(_, known)| *known == dtype);
+    known.map(|&(onnx, _)| onnx as i32)
+}

@@ -1,0 +1,76 @@
+//! TensorFlow operators that converters leave in a file and that ONNX can say in its own.
+//!
+//! Not here: strings (`strings`), tf.Example (`parse_example`).
+
+use super::border::int_attribute;
+use super::{OnnxModel, is_op, node, walk};
+use crate::proto::onnx::{
+    AttributeProto, NodeProto, TensorProto, attribute_proto::AttributeType,
+    tensor_proto::DataType as OnnxType,
+};
+
+impl OnnxModel {
+    /// Rewrites what no runtime knows and ONNX can express: `Erfc`, and comparisons of strings.
+    pub fn rewrite_operators(&mut self) {
+        let opset = self.opset();
+        rewrite_erfc(&mut self.graph_mut().node, opset);
+        self.rewrite_string_equal();
+    }
+}
+
+fn rewrite_erfc(nodes: &mut Vec<NodeProto>, opset: i64) {
+    replace_nodes(nodes, &mut |node| {
+        (is_op(node, "Erfc")).then(|| erfc(node, opset)).flatten()
+    });
+}
+
+/// erfc(x) = 1 - erf(x), computed in float, the only type that `Erf` has a kernel for.
+fn erfc(original: &NodeProto, opset: i64) -> Option<Vec<NodeProto>> {
+    let (x, y) = (original.input.first()?, original.output.first()?);
+    let name = |part: &str| format!("{y}/erfc/{part}");
+    let (float, erf, one) = (name("float"), name("erf"), name("one"));
+    let mut to_float = node("Cast", &[x], &float);
+    to_float
+        .attribute
+        .push(int_attribute("to", OnnxType::Float as i64));
+    let mut nodes = vec![to_float, node("Erf", &[&float], &erf)];
+    let mut constant = node("Constant", &[], &one);
+    constant.attribute.push(AttributeProto {
+        name: Some("value".to_owned()),
+        r#type: Some(AttributeType::Tensor as i32),
+        t: Some(TensorProto {
+            data_type: Some(OnnxType::Float as i32),
+            float_data: vec![1.0],
+            ..TensorProto::default()
+        }),
+        ..AttributeProto::default()
+    });
+    nodes.push(constant);
+    if opset >= 15 {
+        let result = name("result");
+        nodes.push(node("Sub", &[&one, &erf], &result));
+        nodes.push(node("CastLike", &[&result, x], y));
+    } else {
+        nodes.push(node("Sub", &[&one, &erf], y));
+    }
+    Some(nodes)
+}
+
+/// Replaces nodes by what `replacement` returns for them, in nested graphs as well.
+pub(super) fn replace_nodes(
+    nodes: &mut Vec<NodeProto>,
+    replacement: &mut impl FnMut(&NodeProto) -> Option<Vec<NodeProto>>,
+) {
+    let mut replaced = Vec::with_capacity(nodes.len());
+    for mut node in std::mem::take(nodes) {
+        if let Some(new) = replacement(&node) {
+            replaced.extend(new);
+            continue;
+        }
+        for graph in walk::subgraphs_mut(&mut node) {
+            replace_nodes(&mut graph.node, replacement);
+        }
+        replaced.push(node);
+    }
+    *nodes = replaced;
+}

@@ -1,0 +1,182 @@
+//! What to say when a signature does not fit its graph: both sides, and a map to fill in.
+
+use std::fmt::Write;
+
+use super::declaration::{Declaration, Interface};
+use super::matching::{Matching, Wanted, is_convertible, known_shape, tensor_name};
+use crate::error::ServingError;
+use crate::runtime::ValueInfo;
+use crate::tensor::DataType;
+
+/// Marks what a person has to fill in.
+const OPEN_SLOT: &str = "???";
+
+/// The error of a signature that does not fit its graph. `unfed` are graph inputs that the
+/// signature's outputs need and that nothing feeds.
+pub fn does_not_fit(
+    declaration: &Declaration,
+    graph: &Interface,
+    graph_file: &str,
+    inputs: &Matching,
+    outputs: &Matching,
+    unfed: &[String],
+) -> ServingError {
+    let mut text = format!(
+        "signature '{}' does not fit the graph in {graph_file}:\n",
+        declaration.name
+    );
+    let wanted = declaration.wanted_inputs();
+    describe(&mut text, "input", &wanted, inputs, &graph.inputs);
+    let wanted = declaration.wanted_outputs();
+    describe(&mut text, "output", &wanted, outputs, &graph.outputs);
+    for name in unfed {
+        let _ = writeln!(
+            text,
+            "  graph input {} is needed and no alias feeds it",
+            value_text(name, &graph.inputs)
+        );
+    }
+    text.push_str("write a signature_map.pbtxt beside the model, with every ??? filled in:\n");
+    write_map(
+        &mut text,
+        declaration,
+        graph,
+        graph_file,
+        inputs,
+        outputs,
+        unfed,
+    );
+    ServingError::invalid_argument(text)
+}
+
+fn describe(
+    text: &mut String,
+    what: &str,
+    wanted: &[Wanted],
+    matching: &Matching,
+    values: &[ValueInfo],
+) {
+    for it in wanted.iter().filter(|it| matching.open.contains(&it.alias)) {
+        let fitting = fitting(it, matching, values);
+        let found = match fitting.len() {
+            0 => "none of the graph's free tensors has its dtype and rank".to_owned(),
+            _ => format!("several tensors may be meant: {}", fitting.join(", ")),
+        };
+        let _ = writeln!(text, "  {what} {}: {found}", wanted_text(it));
+    }
+    for name in &matching.left {
+        let _ = writeln!(
+            text,
+            "  graph {what} {} has no alias",
+            value_text(name, values)
+        );
+    }
+}
+
+/// The free tensors that an alias may mean, quoted.
+fn fitting(wanted: &Wanted, matching: &Matching, values: &[ValueInfo]) -> Vec<String> {
+    let dtype = DataType::from_number(wanted.info.dtype);
+    let rank = known_shape(&wanted.info).map(|shape| shape.len());
+    let free = values.iter().filter(|it| matching.left.contains(&it.name));
+    free.filter(|it| match (dtype, it.dtype) {
+        (Some(own), Some(other)) => is_convertible(own, other),
+        _ => false,
+    })
+    .filter(|it| {
+        let other = it.shape.as_ref().map(Vec::len).filter(|&rank| rank > 0);
+        rank.is_none() || other.is_none() || rank == other
+    })
+    .map(|it| quoted(&it.name))
+    .collect()
+}
+
+fn write_map(
+    text: &mut String,
+    declaration: &Declaration,
+    graph: &Interface,
+    graph_file: &str,
+    inputs: &Matching,
+    outputs: &Matching,
+    unfed: &[String],
+) {
+    let _ = writeln!(text, "signature {{\n  name: {}", quoted(&declaration.name));
+    let _ = writeln!(text, "  graph: {}", quoted(graph_file));
+    let sides = [
+        ("input", declaration.wanted_inputs(), inputs, &graph.inputs),
+        (
+            "output",
+            declaration.wanted_outputs(),
+            outputs,
+            &graph.outputs,
+        ),
+    ];
+    for (what, wanted, matching, values) in sides {
+        for it in &wanted {
+            let alias = quoted(&it.alias);
+            let slot = match matching.found.get(&it.alias) {
+                Some((tensor, _)) => format!("tensor: {} }}", quoted(tensor)),
+                None => {
+                    let choices = fitting(it, matching, values).join(", ");
+                    format!("tensor: \"{OPEN_SLOT}\" }}  # one of: {choices}")
+                }
+            };
+            let _ = writeln!(text, "  {what} {{ alias: {alias} {slot}");
+        }
+    }
+    for name in unfed {
+        let value = graph.inputs.iter().find(|it| it.name == *name);
+        let dtype = value.and_then(|it| it.dtype);
+        let _ = writeln!(
+            text,
+            "  # or, if no client sends it: constant {{ tensor: {} value {{ dtype: {} {OPEN_SLOT} }} }}",
+            quoted(name),
+            dtype.map_or(OPEN_SLOT, DataType::proto_name)
+        );
+    }
+    text.push_str("}\n");
+}
+
+fn wanted_text(wanted: &Wanted) -> String {
+    let dtype = DataType::from_number(wanted.info.dtype).map_or("?", DataType::name);
+    let shape = shape_text(known_shape(&wanted.info).as_deref());
+    format!(
+        "{} ({dtype}{shape}, originally {})",
+        quoted(&wanted.alias),
+        quoted(tensor_name(&wanted.info))
+    )
+}
+
+fn value_text(name: &str, values: &[ValueInfo]) -> String {
+    let value = values.iter().find(|value| value.name == name);
+    let dtype = value.and_then(|value| value.dtype);
+    let shape = value.and_then(|value| value.shape.as_deref());
+    format!(
+        "{} ({}{})",
+        quoted(name),
+        dtype.map_or("no tensor", DataType::name),
+        shape_text(shape)
+    )
+}
+
+/// `[?,28,28,1]`; empty for an unknown rank.
+fn shape_text(shape: Option<&[i64]>) -> String {
+    let Some(shape) = shape else {
+        return String::new();
+    };
+    let dims: Vec<String> = shape
+        .iter()
+        .map(|&dim| {
+            if dim < 0 {
+                "?".to_owned()
+            } else {
+                dim.to_string()
+            }
+        })
+        .collect();
+    format!("[{}]", dims.join(","))
+}
+
+/// A string of protobuf's text format.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
