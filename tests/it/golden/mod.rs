@@ -13,7 +13,6 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-pub(crate) use self::case::tolerance;
 pub(crate) use self::compare::code_name;
 use self::lists::{LEFT_OUT, Listed, NOT_YET};
 use self::play::Played;
@@ -126,7 +125,10 @@ impl<'a> Report<'a> {
             self.failures.join("\n")
         );
         let stale = &self.stale;
-        assert!(stale.is_empty(), "these pass: remove them from the list NOT_YET: {stale:?}");
+        assert!(
+            stale.is_empty(),
+            "these pass: remove them from the list NOT_YET: {stale:?}"
+        );
     }
 }
 
