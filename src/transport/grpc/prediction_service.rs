@@ -16,6 +16,7 @@ use crate::inference::{
 use crate::monitoring::{Api, Metrics, Protocol};
 use crate::proto::prediction_service::prediction_service_server::PredictionService;
 use crate::proto::tensorflow::serving as pb;
+use crate::transport::limit::Gate;
 use crate::transport::observe::{AnsweredBy, Observation};
 use crate::wire::predict::{PredictCall, PredictReply};
 use crate::wire::{classification, metadata, multi_inference, regression};
@@ -25,6 +26,7 @@ pub(super) struct PredictionServiceImpl {
     inference: InferenceService,
     metrics: Arc<Metrics>,
     serialize_as_tensor_content: bool,
+    gate: Gate,
 }
 
 impl PredictionServiceImpl {
@@ -32,8 +34,9 @@ impl PredictionServiceImpl {
         inference: InferenceService,
         metrics: Arc<Metrics>,
         serialize_as_tensor_content: bool,
+        gate: Gate,
     ) -> Self {
-        Self { inference, metrics, serialize_as_tensor_content }
+        Self { inference, metrics, serialize_as_tensor_content, gate }
     }
 
     async fn run_predict(
@@ -41,6 +44,7 @@ impl PredictionServiceImpl {
         call: PredictCall,
         deadline: Option<Instant>,
     ) -> Result<PredictReply> {
+        let _permit = self.gate.enter(deadline).await?;
         let (spec, signature_name) = call.spec()?;
         let servable = self.inference.resolve(spec)?;
         let request = PredictRequest {
@@ -58,6 +62,7 @@ impl PredictionServiceImpl {
         request: pb::ClassificationRequest,
         deadline: Option<Instant>,
     ) -> Result<ClassificationResponse> {
+        let _permit = self.gate.enter(deadline).await?;
         let (spec, request) = classification::from_proto(request, deadline)?;
         let servable = self.inference.resolve(&spec)?;
         self.inference.classify(&servable, request).await
@@ -68,6 +73,7 @@ impl PredictionServiceImpl {
         request: pb::RegressionRequest,
         deadline: Option<Instant>,
     ) -> Result<RegressionResponse> {
+        let _permit = self.gate.enter(deadline).await?;
         let (spec, request) = regression::from_proto(request, deadline)?;
         let servable = self.inference.resolve(&spec)?;
         self.inference.regress(&servable, request).await
@@ -78,6 +84,7 @@ impl PredictionServiceImpl {
         request: pb::MultiInferenceRequest,
         deadline: Option<Instant>,
     ) -> Result<MultiInferenceResponse> {
+        let _permit = self.gate.enter(deadline).await?;
         let (spec, request) = multi_inference::from_proto(request, deadline);
         let servable = self.inference.resolve(&spec)?;
         self.inference.multi_inference(&servable, request).await

@@ -6,7 +6,6 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::route::Route;
-use super::RestOptions;
 use crate::error::{Code, Result, ServingError};
 use crate::id::{ModelSpec, ServableId};
 use crate::inference::{ExamplesRequest, InferenceService, PredictRequest, SIGNATURE_DEF_FIELD};
@@ -55,14 +54,14 @@ pub(super) fn api_of(route: &Route) -> Api {
 /// Answers a request that has a route.
 pub(super) async fn handle(
     inference: &InferenceService,
-    options: &RestOptions,
+    deadline: Option<Instant>,
     route: Route,
     body: Bytes,
 ) -> Answer {
     let result = match route {
-        Route::Predict(spec) => predict(inference, options, &spec, body).await,
-        Route::Classify(spec) => classify(inference, options, &spec, &body).await,
-        Route::Regress(spec) => regress(inference, options, &spec, &body).await,
+        Route::Predict(spec) => predict(inference, deadline, &spec, body).await,
+        Route::Classify(spec) => classify(inference, deadline, &spec, &body).await,
+        Route::Regress(spec) => regress(inference, deadline, &spec, &body).await,
         Route::Metadata(spec) => metadata(inference, &spec),
         Route::Status(spec) => status(inference, &spec),
     };
@@ -71,7 +70,7 @@ pub(super) async fn handle(
 
 async fn predict(
     inference: &InferenceService,
-    options: &RestOptions,
+    deadline: Option<Instant>,
     spec: &ModelSpec,
     body: Bytes,
 ) -> Result<Answer> {
@@ -102,7 +101,7 @@ async fn predict(
         signature_name: decoded.signature_name,
         inputs,
         output_filter: decoded.output_filter,
-        deadline: deadline(options),
+        deadline,
     };
     let response = inference.predict(&servable, request).await?;
     let size = response.outputs.iter().map(|(_, tensor)| tensor.len() * 8).sum();
@@ -124,11 +123,11 @@ fn json_inputs(servable: &ServableHandle, signature_name: &str) -> Result<Vec<js
 
 async fn classify(
     inference: &InferenceService,
-    options: &RestOptions,
+    deadline: Option<Instant>,
     spec: &ModelSpec,
     body: &Bytes,
 ) -> Result<Answer> {
-    let (servable, request) = examples_request(inference, options, spec, body)?;
+    let (servable, request) = examples_request(inference, deadline, spec, body)?;
     let response = inference.classify(&servable, request).await?;
     let examples = response.result.examples();
     let body = json::encode_classifications(
@@ -139,11 +138,11 @@ async fn classify(
 
 async fn regress(
     inference: &InferenceService,
-    options: &RestOptions,
+    deadline: Option<Instant>,
     spec: &ModelSpec,
     body: &Bytes,
 ) -> Result<Answer> {
-    let (servable, request) = examples_request(inference, options, spec, body)?;
+    let (servable, request) = examples_request(inference, deadline, spec, body)?;
     let response = inference.regress(&servable, request).await?;
     let body = json::encode_regressions(&response.values)?;
     Ok(Answer::ok(body, response.servable, Some(response.signature_name)))
@@ -152,7 +151,7 @@ async fn regress(
 /// Examples are read before the model is looked up, as in the original.
 fn examples_request(
     inference: &InferenceService,
-    options: &RestOptions,
+    deadline: Option<Instant>,
     spec: &ModelSpec,
     body: &Bytes,
 ) -> Result<(ServableHandle, ExamplesRequest)> {
@@ -161,7 +160,7 @@ fn examples_request(
     let request = ExamplesRequest {
         signature_name: decoded.signature_name,
         examples: examples::from_proto(Some(decoded.input)),
-        deadline: deadline(options),
+        deadline,
     };
     Ok((servable, request))
 }
@@ -187,10 +186,6 @@ fn status(inference: &InferenceService, spec: &ModelSpec) -> Result<Answer> {
         .collect();
     let body = json::encode_model_status(&versions).into();
     Ok(Answer { code: Code::Ok, body, answered_by: None })
-}
-
-fn deadline(options: &RestOptions) -> Option<Instant> {
-    options.timeout.and_then(|timeout| Instant::now().checked_add(timeout))
 }
 
 /// Runs `work` in place, telling the runtime first where it may take long.
