@@ -7,3 +7,4 @@
 mod support;
 
 mod architecture;
+mod golden;

@@ -74,9 +74,11 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// Writes the files to `folder` and returns the flags that name them.
+    /// Writes the files to `folder` and returns the flags that name them. A model that does not
+    /// load fails the test at once.
     pub(crate) fn write(&self, models: &Path, folder: &Path) -> Vec<String> {
         let mut flags = self.flags.clone();
+        flags.push("--max_num_load_retries=0".to_owned());
         for (name, text) in &self.files {
             let path = folder.join(name);
             fs::write(&path, with_models(text, models)).unwrap();

@@ -6,7 +6,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use onnx_model_server::config::flags::{Flags, Outcome};
+use onnx_model_server::config::{Flags, Outcome};
 use onnx_model_server::error::Result;
 use onnx_model_server::server::{Server, ServerOptions};
 use tempfile::TempDir;
