@@ -15,14 +15,40 @@ const ROW: usize = 256;
 fn main() {
     for size in [MIB, 64 * MIB] {
         let name = format!("{}MiB", size / MIB);
-        decode(&format!("short_floats/{name}"), DataType::Float, body(size, short_float));
-        decode(&format!("python_floats/{name}"), DataType::Float, body(size, long_float));
-        decode(&format!("doubles/{name}"), DataType::Double, body(size, long_float));
-        decode(&format!("pixels/{name}"), DataType::Float, body(size, pixel));
-        decode(&format!("int64s/{name}"), DataType::Int64, body(size, integer));
-        encode(&format!("floats/{name}"), tensor(size / 12, |bits| unit(bits) as f32));
+        decode(
+            &format!("short_floats/{name}"),
+            DataType::Float,
+            body(size, short_float),
+        );
+        decode(
+            &format!("python_floats/{name}"),
+            DataType::Float,
+            body(size, long_float),
+        );
+        decode(
+            &format!("doubles/{name}"),
+            DataType::Double,
+            body(size, long_float),
+        );
+        decode(
+            &format!("pixels/{name}"),
+            DataType::Float,
+            body(size, pixel),
+        );
+        decode(
+            &format!("int64s/{name}"),
+            DataType::Int64,
+            body(size, integer),
+        );
+        encode(
+            &format!("floats/{name}"),
+            tensor(size / 12, |bits| unit(bits) as f32),
+        );
         encode(&format!("doubles/{name}"), tensor(size / 20, unit));
-        encode(&format!("int64s/{name}"), tensor(size / 10, |bits| (bits >> 34) as i64));
+        encode(
+            &format!("int64s/{name}"),
+            tensor(size / 10, |bits| (bits >> 34) as i64),
+        );
     }
 }
 
@@ -104,7 +130,10 @@ fn decode(name: &str, dtype: DataType, body: Vec<u8>) {
         drop(black_box(value));
     });
     let pass = fastest(|| {
-        black_box(body.iter().fold(0u64, |sum, &byte| sum.wrapping_add(byte.into())));
+        black_box(
+            body.iter()
+                .fold(0u64, |sum, &byte| sum.wrapping_add(byte.into())),
+        );
     });
     report(&format!("decode/{name}"), body.len(), ours, value, pass);
     println!(

@@ -109,7 +109,10 @@ impl ServerOptions {
 /// The original's numbers of threads are defaults that nobody chose: only a number that was given
 /// bounds anything.
 fn max_calls(flags: &Flags, name: &str, value: i32) -> Option<usize> {
-    flags.given.contains(name).then(|| usize::try_from(value).unwrap_or(0).max(1))
+    flags
+        .given
+        .contains(name)
+        .then(|| usize::try_from(value).unwrap_or(0).max(1))
 }
 
 /// The default of `HttpServer` (`model_servers/http_server.cc`).
@@ -121,11 +124,15 @@ fn monitoring_path(flags: &Flags) -> Result<Option<String>> {
         return Ok(None);
     }
     let config = config::read_monitoring_config(flags.monitoring_config_file.as_ref())?;
-    let prometheus = config.prometheus_config.filter(|prometheus| prometheus.enable);
-    Ok(prometheus.map(|prometheus| match prometheus.path.is_empty() {
-        true => DEFAULT_MONITORING_PATH.to_owned(),
-        false => prometheus.path,
-    }))
+    let prometheus = config
+        .prometheus_config
+        .filter(|prometheus| prometheus.enable);
+    Ok(
+        prometheus.map(|prometheus| match prometheus.path.is_empty() {
+            true => DEFAULT_MONITORING_PATH.to_owned(),
+            false => prometheus.path,
+        }),
+    )
 }
 
 fn lifecycle_options(flags: &Flags) -> LifecycleOptions {
@@ -223,7 +230,13 @@ impl Server {
         let inference = InferenceService::new(Arc::clone(&servables), Arc::clone(&self.metrics))
             .with_options(options.inference);
         let reloader = Arc::new(Reloader(Arc::clone(&self.core)));
-        let grpc = grpc::service(inference.clone(), &self.metrics, servables, reloader, options.grpc);
+        let grpc = grpc::service(
+            inference.clone(),
+            &self.metrics,
+            servables,
+            reloader,
+            options.grpc,
+        );
 
         if let Some(address) = options.grpc_address {
             let listener = Listener::tcp(address).map_err(|error| grpc_failed(&error))?;
@@ -232,7 +245,12 @@ impl Server {
                 "Running gRPC ModelServer at {} ...",
                 shown(self.grpc_address)
             );
-            let served = serve(listener, options.grpc_connections.clone(), grpc.clone(), stopped.clone());
+            let served = serve(
+                listener,
+                options.grpc_connections.clone(),
+                grpc.clone(),
+                stopped.clone(),
+            );
             self.ports.push(tokio::spawn(served));
         }
         if let Some(path) = &options.grpc_socket_path {
@@ -288,7 +306,12 @@ impl Server {
         let port = self.rest_address.map_or(0, |address| address.port());
         tracing::info!("Exporting HTTP/REST API at:localhost:{port} ...");
         let rest = RestService::new(inference, Arc::clone(&self.metrics), options.rest.clone());
-        let served = serve(listener, ConnectionOptions::new(Protocols::Http1And2), rest, stopped.clone());
+        let served = serve(
+            listener,
+            ConnectionOptions::new(Protocols::Http1And2),
+            rest,
+            stopped.clone(),
+        );
         self.ports.push(tokio::spawn(served));
     }
 

@@ -87,8 +87,11 @@ impl InferenceService {
         deadline: Option<Instant>,
     ) -> Result<Vec<(String, Tensor)>> {
         let started = Instant::now();
-        let outputs = servable.run(signature_name, inputs, output_filter, deadline).await?;
-        self.metrics.record_runtime_latency(&servable.id.name, api, started.elapsed());
+        let outputs = servable
+            .run(signature_name, inputs, output_filter, deadline)
+            .await?;
+        self.metrics
+            .record_runtime_latency(&servable.id.name, api, started.elapsed());
         Ok(outputs)
     }
 

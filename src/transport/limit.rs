@@ -27,15 +27,21 @@ impl Gate {
         &self,
         deadline: Option<Instant>,
     ) -> Result<Option<OwnedSemaphorePermit>> {
-        let Some(semaphore) = &self.0 else { return Ok(None) };
+        let Some(semaphore) = &self.0 else {
+            return Ok(None);
+        };
         let entry = Arc::clone(semaphore).acquire_owned();
         let entered = match deadline {
             None => entry.await,
-            Some(deadline) => tokio::time::timeout_at(deadline.into(), entry).await.map_err(|_| {
-                ServingError::new(Code::DeadlineExceeded, "Timed out waiting for notification")
-            })?,
+            Some(deadline) => tokio::time::timeout_at(deadline.into(), entry)
+                .await
+                .map_err(|_| {
+                    ServingError::new(Code::DeadlineExceeded, "Timed out waiting for notification")
+                })?,
         };
-        entered.map(Some).map_err(|_| ServingError::internal("the gate was closed"))
+        entered
+            .map(Some)
+            .map_err(|_| ServingError::internal("the gate was closed"))
     }
 }
 

@@ -256,7 +256,9 @@ fn builder(options: &ConnectionOptions) -> Builder<TokioExecutor> {
         .max_concurrent_streams(options.max_concurrent_streams)
         .max_header_list_size(MAX_HEADER_LIST);
     if let Some((interval, timeout)) = options.keepalive {
-        http2.keep_alive_interval(interval).keep_alive_timeout(timeout);
+        http2
+            .keep_alive_interval(interval)
+            .keep_alive_timeout(timeout);
     }
     builder
         .http1()

@@ -22,25 +22,51 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("monitoring", &[]),
     ("runtime", &[]),
     ("onnx", &["proto", "proto_text", "proto_wire", "runtime"]),
-    ("signature", &["proto", "proto_text", "proto_wire", "onnx", "runtime"]),
+    (
+        "signature",
+        &["proto", "proto_text", "proto_wire", "onnx", "runtime"],
+    ),
     ("batching", &["runtime", "monitoring"]),
     ("servable", &["signature", "runtime"]),
     ("inference", &["servable", "signature", "monitoring"]),
     (
         "wire",
-        &["inference", "servable", "signature", "proto", "proto_text", "proto_wire"],
+        &[
+            "inference",
+            "servable",
+            "signature",
+            "proto",
+            "proto_text",
+            "proto_wire",
+        ],
     ),
-    ("warmup", &["wire", "inference", "servable", "proto", "proto_wire"]),
+    (
+        "warmup",
+        &["wire", "inference", "servable", "proto", "proto_wire"],
+    ),
     (
         "lifecycle",
         &[
-            "servable", "signature", "runtime", "batching", "onnx", "monitoring", "proto",
+            "servable",
+            "signature",
+            "runtime",
+            "batching",
+            "onnx",
+            "monitoring",
+            "proto",
             "proto_text",
         ],
     ),
     (
         "transport",
-        &["wire", "inference", "servable", "monitoring", "proto", "proto_wire"],
+        &[
+            "wire",
+            "inference",
+            "servable",
+            "monitoring",
+            "proto",
+            "proto_wire",
+        ],
     ),
     ("config", &["proto", "proto_text"]),
 ];
@@ -201,7 +227,9 @@ fn names_library(text: &str, library: &str) -> bool {
 
 /// `text` without comments.
 fn code(text: &str) -> String {
-    let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let lines = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -211,5 +239,8 @@ fn paths_are_found_in_every_form() {
     let names: Vec<String> = paths_after(text, "crate::").into_iter().collect();
     assert_eq!(names, ["a", "d", "e", "h", "i"]);
     assert!(names_library("use ort::Session;", "ort"));
-    assert!(!names_library("use crate::runtime::ort::Graph; use port::X;", "ort"));
+    assert!(!names_library(
+        "use crate::runtime::ort::Graph; use port::X;",
+        "ort"
+    ));
 }

@@ -42,7 +42,10 @@ pub(crate) fn apply(list: &str, options: &mut ConnectionOptions) -> Result<()> {
 }
 
 fn number(key: &str, value: &str, min: u32, max: u32) -> Result<u32> {
-    let number = value.parse::<u32>().ok().filter(|number| (min..=max).contains(number));
+    let number = value
+        .parse::<u32>()
+        .ok()
+        .filter(|number| (min..=max).contains(number));
     number.ok_or_else(|| {
         ServingError::invalid_argument(format!(
             "grpc_channel_arguments: {key}={value} is not a number from {min} to {max}"
@@ -75,12 +78,19 @@ mod tests {
         assert_eq!(options.max_concurrent_streams, 7);
         assert_eq!(options.max_frame_bytes, 16_384);
         assert_eq!(options.max_age, Some(Duration::from_millis(1500)));
-        assert_eq!(options.keepalive, Some((Duration::from_secs(9), KEEPALIVE_TIMEOUT)));
+        assert_eq!(
+            options.keepalive,
+            Some((Duration::from_secs(9), KEEPALIVE_TIMEOUT))
+        );
     }
 
     #[test]
     fn malformed_items_are_refused() {
-        for list in ["novalue", "grpc.max_concurrent_streams=many", "grpc.keepalive_time_ms=-1"] {
+        for list in [
+            "novalue",
+            "grpc.max_concurrent_streams=many",
+            "grpc.keepalive_time_ms=-1",
+        ] {
             assert!(applied(list).is_err(), "{list}");
         }
         assert!(applied("").is_ok());

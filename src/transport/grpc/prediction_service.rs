@@ -36,7 +36,12 @@ impl PredictionServiceImpl {
         serialize_as_tensor_content: bool,
         gate: Gate,
     ) -> Self {
-        Self { inference, metrics, serialize_as_tensor_content, gate }
+        Self {
+            inference,
+            metrics,
+            serialize_as_tensor_content,
+            gate,
+        }
     }
 
     async fn run_predict(
@@ -54,7 +59,10 @@ impl PredictionServiceImpl {
             deadline,
         };
         let response = self.inference.predict(&servable, request).await?;
-        Ok(PredictReply { response, as_tensor_content: self.serialize_as_tensor_content })
+        Ok(PredictReply {
+            response,
+            as_tensor_content: self.serialize_as_tensor_content,
+        })
     }
 
     async fn run_classify(
@@ -104,7 +112,9 @@ impl PredictionServiceImpl {
         encode: impl FnOnce(T) -> R,
     ) -> Result<Response<R>, Status> {
         observation.end(outcome.as_ref().map(answered_by));
-        outcome.map(|answer| Response::new(encode(answer))).map_err(|error| to_status(&error))
+        outcome
+            .map(|answer| Response::new(encode(answer)))
+            .map_err(|error| to_status(&error))
     }
 
     fn observe(&self, api: Api, spec: Option<&pb::ModelSpec>) -> Observation {
@@ -114,7 +124,10 @@ impl PredictionServiceImpl {
 }
 
 fn of_signature<'a>(servable: &'a ServableId, signature: &'a str) -> AnsweredBy<'a> {
-    AnsweredBy { servable, signature: Some(signature) }
+    AnsweredBy {
+        servable,
+        signature: Some(signature),
+    }
 }
 
 #[tonic::async_trait]
@@ -174,13 +187,19 @@ impl PredictionService for PredictionServiceImpl {
     ) -> Result<Response<pb::MultiInferenceResponse>, Status> {
         let deadline = deadline(request.metadata().as_ref());
         let request = request.into_inner();
-        let spec = request.tasks.first().and_then(|task| task.model_spec.as_ref());
+        let spec = request
+            .tasks
+            .first()
+            .and_then(|task| task.model_spec.as_ref());
         let observation = self.observe(Api::MultiInference, spec);
         let outcome = self.run_multi_inference(request, deadline).await;
         self.finish(
             observation,
             outcome,
-            |it| AnsweredBy { servable: &it.servable, signature: None },
+            |it| AnsweredBy {
+                servable: &it.servable,
+                signature: None,
+            },
             multi_inference::to_proto,
         )
     }
@@ -195,7 +214,10 @@ impl PredictionService for PredictionServiceImpl {
         self.finish(
             observation,
             outcome,
-            |it| AnsweredBy { servable: &it.servable, signature: None },
+            |it| AnsweredBy {
+                servable: &it.servable,
+                signature: None,
+            },
             metadata::to_proto,
         )
     }

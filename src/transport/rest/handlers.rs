@@ -28,15 +28,27 @@ pub(super) struct Answer {
 
 impl Answer {
     pub(super) fn error(error: &ServingError) -> Self {
-        Self { code: error.code(), body: json::error_body(&error.to_string()).into(), answered_by: None }
+        Self {
+            code: error.code(),
+            body: json::error_body(&error.to_string()).into(),
+            answered_by: None,
+        }
     }
 
     pub(super) fn without_body(code: Code) -> Self {
-        Self { code, body: Bytes::new(), answered_by: None }
+        Self {
+            code,
+            body: Bytes::new(),
+            answered_by: None,
+        }
     }
 
     fn ok(body: Vec<u8>, servable: ServableId, signature: Option<String>) -> Self {
-        Self { code: Code::Ok, body: body.into(), answered_by: Some((servable, signature)) }
+        Self {
+            code: Code::Ok,
+            body: body.into(),
+            answered_by: Some((servable, signature)),
+        }
     }
 }
 
@@ -104,20 +116,35 @@ async fn predict(
         deadline,
     };
     let response = inference.predict(&servable, request).await?;
-    let size = response.outputs.iter().map(|(_, tensor)| tensor.len() * 8).sum();
-    let body = off_worker(size, || json::encode_predict(&response.outputs, decoded.format))?;
-    Ok(Answer::ok(body, response.servable, Some(response.signature_name)))
+    let size = response
+        .outputs
+        .iter()
+        .map(|(_, tensor)| tensor.len() * 8)
+        .sum();
+    let body = off_worker(size, || {
+        json::encode_predict(&response.outputs, decoded.format)
+    })?;
+    Ok(Answer::ok(
+        body,
+        response.servable,
+        Some(response.signature_name),
+    ))
 }
 
 /// What the JSON reader has to know of a signature.
 fn json_inputs(servable: &ServableHandle, signature_name: &str) -> Result<Vec<json::InputSpec>> {
-    let signature = servable.signature(signature_name).map_err(|error| match error {
-        ServingError::SignatureNotFound { name } => json::signature_not_found(&name),
-        error => error,
-    })?;
+    let signature = servable
+        .signature(signature_name)
+        .map_err(|error| match error {
+            ServingError::SignatureNotFound { name } => json::signature_not_found(&name),
+            error => error,
+        })?;
     let inputs = signature.inputs.iter();
     Ok(inputs
-        .map(|input| json::InputSpec { alias: input.alias.clone(), dtype: input.dtype })
+        .map(|input| json::InputSpec {
+            alias: input.alias.clone(),
+            dtype: input.dtype,
+        })
         .collect())
 }
 
@@ -133,7 +160,11 @@ async fn classify(
     let body = json::encode_classifications(
         examples.map(|classes| classes.map(|class| (class.label, class.score))),
     )?;
-    Ok(Answer::ok(body, response.servable, Some(response.signature_name)))
+    Ok(Answer::ok(
+        body,
+        response.servable,
+        Some(response.signature_name),
+    ))
 }
 
 async fn regress(
@@ -145,7 +176,11 @@ async fn regress(
     let (servable, request) = examples_request(inference, deadline, spec, body)?;
     let response = inference.regress(&servable, request).await?;
     let body = json::encode_regressions(&response.values)?;
-    Ok(Answer::ok(body, response.servable, Some(response.signature_name)))
+    Ok(Answer::ok(
+        body,
+        response.servable,
+        Some(response.signature_name),
+    ))
 }
 
 /// Examples are read before the model is looked up, as in the original.
@@ -185,10 +220,18 @@ fn status(inference: &InferenceService, spec: &ModelSpec) -> Result<Answer> {
         })
         .collect();
     let body = json::encode_model_status(&versions).into();
-    Ok(Answer { code: Code::Ok, body, answered_by: None })
+    Ok(Answer {
+        code: Code::Ok,
+        body,
+        answered_by: None,
+    })
 }
 
 /// Runs `work` in place, telling the runtime first where it may take long.
 fn off_worker<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
-    if bytes < BLOCKING_BYTES { work() } else { tokio::task::block_in_place(work) }
+    if bytes < BLOCKING_BYTES {
+        work()
+    } else {
+        tokio::task::block_in_place(work)
+    }
 }

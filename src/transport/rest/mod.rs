@@ -190,11 +190,7 @@ fn json_response(answer: Answer) -> Response<Full<Bytes>> {
     response(http_status(answer.code), "application/json", answer.body)
 }
 
-fn response(
-    status: StatusCode,
-    content_type: &'static str,
-    body: Bytes,
-) -> Response<Full<Bytes>> {
+fn response(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
     let content_type = HeaderValue::from_static(content_type);

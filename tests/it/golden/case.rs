@@ -98,7 +98,9 @@ pub(crate) fn read_setups(file: &Path) -> BTreeMap<String, Setup> {
         files: pairs(json.get("files")),
     };
     let members = json.members().expect("an object").iter();
-    members.map(|(name, json)| (text_of(name), setup(json))).collect()
+    members
+        .map(|(name, json)| (text_of(name), setup(json)))
+        .collect()
 }
 
 /// Reads a file of exchanges; `models` is where the models of its setups lie.
@@ -187,7 +189,10 @@ fn grpc_expect(expect: &Json) -> GrpcExpect {
 }
 
 fn metadata(request: &Json) -> Vec<(String, String)> {
-    let list = request.get("metadata").and_then(Json::as_array).unwrap_or_default();
+    let list = request
+        .get("metadata")
+        .and_then(Json::as_array)
+        .unwrap_or_default();
     list.iter()
         .map(|pair| {
             let pair = texts(Some(pair));
@@ -223,7 +228,9 @@ fn number(json: &Json, name: &str) -> Option<u64> {
 
 fn texts(json: Option<&Json>) -> Vec<String> {
     let list = json.and_then(Json::as_array).unwrap_or_default();
-    list.iter().map(|text| text.as_str().expect("a text").to_owned()).collect()
+    list.iter()
+        .map(|text| text.as_str().expect("a text").to_owned())
+        .collect()
 }
 
 fn pairs(json: Option<&Json>) -> Vec<(String, String)> {

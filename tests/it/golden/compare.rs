@@ -12,7 +12,10 @@ use crate::support::proto::{self, Comparison};
 pub(crate) fn check_rest(expect: &RestExpect, reply: &HttpReply) -> Result<(), String> {
     if !expect.statuses.contains(&reply.status.into()) {
         let (expected, status) = (&expect.statuses, reply.status);
-        return Err(format!("status {status}, not {expected:?}: {}", reply.text()));
+        return Err(format!(
+            "status {status}, not {expected:?}: {}",
+            reply.text()
+        ));
     }
     check_headers(expect, reply)?;
     check_body(expect, &reply.body)?;
@@ -33,7 +36,9 @@ fn check_headers(expect: &RestExpect, reply: &HttpReply) -> Result<(), String> {
             actual = actual.and_then(|it| it.split(';').next()).map(str::trim);
         }
         if actual != Some(expected) {
-            return Err(format!("header {name}: expected {expected:?}, got {actual:?}"));
+            return Err(format!(
+                "header {name}: expected {expected:?}, got {actual:?}"
+            ));
         }
     }
     for name in &expect.headers_absent {
@@ -47,7 +52,11 @@ fn check_headers(expect: &RestExpect, reply: &HttpReply) -> Result<(), String> {
 fn check_body(expect: &RestExpect, body: &[u8]) -> Result<(), String> {
     match expect.compare.as_str() {
         "bytes" if expect.body == body => Ok(()),
-        "bytes" => Err(format!("expected {}, got {}", shown(&expect.body), shown(body))),
+        "bytes" => Err(format!(
+            "expected {}, got {}",
+            shown(&expect.body),
+            shown(body)
+        )),
         "json" => {
             let (expected, actual) = (Json::parse(&expect.body)?, Json::parse(body)?);
             expected.check(&actual, expect.tolerance)?;
@@ -64,7 +73,9 @@ fn check_body(expect: &RestExpect, body: &[u8]) -> Result<(), String> {
 
 fn sorted_lines(body: &[u8]) -> Vec<&[u8]> {
     let lines = body.split(|&byte| byte == b'\n');
-    let mut lines: Vec<&[u8]> = lines.map(|line| line.strip_suffix(b",").unwrap_or(line)).collect();
+    let mut lines: Vec<&[u8]> = lines
+        .map(|line| line.strip_suffix(b",").unwrap_or(line))
+        .collect();
     lines.sort_unstable();
     lines
 }
@@ -89,7 +100,10 @@ pub(crate) fn check_grpc(
     let code = code_name(reply.code);
     if !expect.codes.iter().any(|expected| expected == code) {
         let expected = &expect.codes;
-        return Err(format!("code {code}, not {expected:?}: {:?}", reply.details));
+        return Err(format!(
+            "code {code}, not {expected:?}: {:?}",
+            reply.details
+        ));
     }
     let fine = match expect.details_compare.as_str() {
         "exact" => reply.details == expect.details,

@@ -126,7 +126,10 @@ impl<'a> Report<'a> {
             self.failures.join("\n")
         );
         let stale = &self.stale;
-        assert!(stale.is_empty(), "these pass: remove them from the list NOT_YET: {stale:?}");
+        assert!(
+            stale.is_empty(),
+            "these pass: remove them from the list NOT_YET: {stale:?}"
+        );
     }
 }
 

@@ -47,7 +47,9 @@ async fn play_run(setup: &Setup, mut cases: Vec<Case>, models: &Path) -> Vec<Pla
         Ok(server) => server,
         Err(error) => {
             let error = format!("the server does not start: {error}");
-            let played = cases.into_iter().map(|case| played(case, Err(error.clone())));
+            let played = cases
+                .into_iter()
+                .map(|case| played(case, Err(error.clone())));
             return played.collect();
         }
     };

@@ -110,9 +110,9 @@ impl Json {
             (Self::Integer(a), Self::Integer(b)) => a == b,
             (Self::Float(a), Self::Float(b)) => tolerance.accepts(*a, *b),
             // Expected values of the zoo spell these three out.
-            (Self::String(a), Self::Float(b)) => non_finite(a).is_some_and(|a| {
-                a == *b || (a.is_nan() && b.is_nan())
-            }),
+            (Self::String(a), Self::Float(b)) => {
+                non_finite(a).is_some_and(|a| a == *b || (a.is_nan() && b.is_nan()))
+            }
             (Self::String(a), Self::String(b)) => a == b,
             (Self::Array(a), Self::Array(b)) if a.len() == b.len() => {
                 for (index, (a, b)) in a.iter().zip(b).enumerate() {
@@ -156,9 +156,11 @@ impl fmt::Display for Json {
             Self::Bool(value) => write!(f, "{value}"),
             Self::Integer(number) => write!(f, "{number}"),
             Self::Float(number) if number.is_nan() => f.write_str("NaN"),
-            Self::Float(number) if number.is_infinite() => {
-                f.write_str(if *number > 0.0 { "Infinity" } else { "-Infinity" })
-            }
+            Self::Float(number) if number.is_infinite() => f.write_str(if *number > 0.0 {
+                "Infinity"
+            } else {
+                "-Infinity"
+            }),
             Self::Float(number) => write!(f, "{number:?}"),
             Self::String(text) => write_string(f, text),
             Self::Array(elements) => {
@@ -261,7 +263,8 @@ impl Reader<'_> {
             b't' => b'\t',
             b'u' => {
                 let mut units = vec![self.unit()?];
-                if (0xd800..0xdc00).contains(&units[0]) && self.text[self.at..].starts_with(b"\\u") {
+                if (0xd800..0xdc00).contains(&units[0]) && self.text[self.at..].starts_with(b"\\u")
+                {
                     self.at += 2;
                     units.push(self.unit()?);
                 }
@@ -318,7 +321,9 @@ impl Reader<'_> {
     }
 
     fn next(&mut self) -> Result<u8, String> {
-        let byte = self.peek().ok_or_else(|| self.error("the text ends early"))?;
+        let byte = self
+            .peek()
+            .ok_or_else(|| self.error("the text ends early"))?;
         self.at += 1;
         Ok(byte)
     }

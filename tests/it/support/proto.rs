@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use onnx_model_server::proto::SERVED_DESCRIPTORS;
-use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, ReflectMessage as _, Value};
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, MessageDescriptor, ReflectMessage as _, Value,
+};
 
 use super::json::Tolerance;
 
@@ -80,7 +82,10 @@ impl Comparison<'_> {
                 }
             }
         }
-        match (expected.unknown_fields().count(), actual.unknown_fields().count()) {
+        match (
+            expected.unknown_fields().count(),
+            actual.unknown_fields().count(),
+        ) {
             (expected, actual) if expected == actual => Ok(()),
             (expected, actual) => Err(format!("{path}: {actual} unknown fields, not {expected}")),
         }
@@ -93,7 +98,10 @@ impl Comparison<'_> {
         path: &str,
     ) -> Result<(), String> {
         let content = |any: &DynamicMessage| -> Option<DynamicMessage> {
-            let (url, value) = (any.get_field_by_name("type_url")?, any.get_field_by_name("value")?);
+            let (url, value) = (
+                any.get_field_by_name("type_url")?,
+                any.get_field_by_name("value")?,
+            );
             let descriptor = POOL.get_message_by_name(url.as_str()?.rsplit('/').next()?)?;
             DynamicMessage::decode(descriptor, value.as_bytes()?.clone()).ok()
         };
