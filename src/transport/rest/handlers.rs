@@ -8,10 +8,12 @@ use bytes::Bytes;
 use super::route::Route;
 use crate::error::{Code, Result, ServingError};
 use crate::id::{ModelSpec, ServableId};
-use crate::inference::{ExamplesRequest, InferenceService, PredictRequest, SIGNATURE_DEF_FIELD};
+use crate::inference::{
+    ExamplesRequest, InferenceService, PredictRequest, RequestTensor, SIGNATURE_DEF_FIELD,
+};
 use crate::monitoring::Api;
 use crate::servable::ServableHandle;
-use crate::signature::RequestTensor;
+
 use crate::wire::{examples, json};
 
 /// Bodies from this size on are decoded and encoded where blocking is allowed: at some 100 MB/s it
