@@ -14,7 +14,8 @@ ROOT := $(CURDIR)
 ONNXRUNTIME := $(ROOT)/.onnxruntime/lib/libonnxruntime.so
 VENV := $(ROOT)/.venv
 REQUIREMENTS := tests/python/requirements.txt
-MODELS_CONFIG := $(ROOT)/target/models.config
+TARGET := $(or $(CARGO_TARGET_DIR),$(ROOT)/target)
+MODELS_CONFIG := $(TARGET)/models.config
 
 # The Rust tests open the library by this name.
 export ORT_DYLIB_PATH := $(ONNXRUNTIME)
@@ -35,7 +36,7 @@ help:
 
 serve: onnxruntime $(MODELS_CONFIG)
 	$(CARGO) build --release --locked
-	exec target/release/onnx_model_server --port=$(PORT) --rest_api_port=$(REST_PORT) \
+	exec $(TARGET)/release/onnx_model_server --port=$(PORT) --rest_api_port=$(REST_PORT) \
 		--model_config_file=$(MODELS_CONFIG) --onnxruntime_library=$(ONNXRUNTIME) $(SERVE_FLAGS)
 
 # Base paths have to be absolute. Written every time, since the clone may have been moved.

@@ -22,9 +22,9 @@ use crate::proto::tensorflow::serving::ModelServerConfig;
 use crate::runtime::Backend;
 use crate::runtime::ort::{OnnxRuntime, OnnxRuntimeOptions};
 use crate::servable::ServableLookup;
-use crate::transport::grpc::{self, GrpcOptions, ReloadConfig};
+use crate::transport::grpc::{self, GrpcOptions, ReloadConfig, channel_arguments};
 use crate::transport::rest::{RestOptions, RestService};
-use crate::transport::serve::{Listener, Protocols, serve};
+use crate::transport::serve::{ConnectionOptions, Listener, Protocols, serve};
 
 /// Everything a server is started with.
 #[derive(Clone, Debug)]
@@ -45,6 +45,8 @@ pub struct ServerOptions {
     pub onnxruntime: OnnxRuntimeOptions,
     /// The calls.
     pub inference: InferenceOptions,
+    /// The connections of the gRPC port.
+    pub grpc_connections: ConnectionOptions,
     /// The gRPC services.
     pub grpc: GrpcOptions,
     /// The REST API.
@@ -67,6 +69,8 @@ impl ServerOptions {
                 Duration::from_secs(poll_seconds),
             )
         });
+        let mut grpc_connections = ConnectionOptions::new(Protocols::Http2);
+        channel_arguments::apply(&flags.grpc_channel_arguments, &mut grpc_connections)?;
         let timeout_ms = u64::try_from(flags.rest_api_timeout_in_ms).unwrap_or(0);
         Ok(Self {
             grpc_address: port(flags.port).map(|port| (Ipv4Addr::UNSPECIFIED, port).into()),
@@ -85,18 +89,30 @@ impl ServerOptions {
             inference: InferenceOptions {
                 check_method_name: flags.enable_signature_method_name_check,
             },
+            grpc_connections,
             grpc: GrpcOptions {
                 serialize_as_tensor_content: flags.enable_serialization_as_tensor_content,
                 health_service: flags.enable_grpc_healthcheck_service,
                 profiler_service: flags.enable_profiler,
+                max_calls: max_calls(flags, "grpc_max_threads", flags.grpc_max_threads),
             },
             rest: RestOptions {
                 timeout: (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms)),
                 cors: flags.rest_api_enable_cors_support,
+                max_calls: max_calls(flags, "rest_api_num_threads", flags.rest_api_num_threads),
                 monitoring_path: monitoring_path(flags)?,
             },
         })
     }
+}
+
+/// The original's numbers of threads are defaults that nobody chose: only a number that was given
+/// bounds anything.
+fn max_calls(flags: &Flags, name: &str, value: i32) -> Option<usize> {
+    flags
+        .given
+        .contains(name)
+        .then(|| usize::try_from(value).unwrap_or(0).max(1))
 }
 
 /// The default of `HttpServer` (`model_servers/http_server.cc`).
@@ -108,11 +124,15 @@ fn monitoring_path(flags: &Flags) -> Result<Option<String>> {
         return Ok(None);
     }
     let config = config::read_monitoring_config(flags.monitoring_config_file.as_ref())?;
-    let prometheus = config.prometheus_config.filter(|prometheus| prometheus.enable);
-    Ok(prometheus.map(|prometheus| match prometheus.path.is_empty() {
-        true => DEFAULT_MONITORING_PATH.to_owned(),
-        false => prometheus.path,
-    }))
+    let prometheus = config
+        .prometheus_config
+        .filter(|prometheus| prometheus.enable);
+    Ok(
+        prometheus.map(|prometheus| match prometheus.path.is_empty() {
+            true => DEFAULT_MONITORING_PATH.to_owned(),
+            false => prometheus.path,
+        }),
+    )
 }
 
 fn lifecycle_options(flags: &Flags) -> LifecycleOptions {
@@ -210,7 +230,13 @@ impl Server {
         let inference = InferenceService::new(Arc::clone(&servables), Arc::clone(&self.metrics))
             .with_options(options.inference);
         let reloader = Arc::new(Reloader(Arc::clone(&self.core)));
-        let grpc = grpc::service(inference.clone(), &self.metrics, servables, reloader, options.grpc);
+        let grpc = grpc::service(
+            inference.clone(),
+            &self.metrics,
+            servables,
+            reloader,
+            options.grpc,
+        );
 
         if let Some(address) = options.grpc_address {
             let listener = Listener::tcp(address).map_err(|error| grpc_failed(&error))?;
@@ -219,7 +245,12 @@ impl Server {
                 "Running gRPC ModelServer at {} ...",
                 shown(self.grpc_address)
             );
-            let served = serve(listener, Protocols::Http2, grpc.clone(), stopped.clone());
+            let served = serve(
+                listener,
+                options.grpc_connections.clone(),
+                grpc.clone(),
+                stopped.clone(),
+            );
             self.ports.push(tokio::spawn(served));
         }
         if let Some(path) = &options.grpc_socket_path {
@@ -228,7 +259,7 @@ impl Server {
             tracing::info!("Running gRPC ModelServer at UNIX socket {path} ...");
             self.ports.push(tokio::spawn(serve(
                 listener,
-                Protocols::Http2,
+                options.grpc_connections.clone(),
                 grpc,
                 stopped.clone(),
             )));
@@ -275,7 +306,12 @@ impl Server {
         let port = self.rest_address.map_or(0, |address| address.port());
         tracing::info!("Exporting HTTP/REST API at:localhost:{port} ...");
         let rest = RestService::new(inference, Arc::clone(&self.metrics), options.rest.clone());
-        let served = serve(listener, Protocols::Http1And2, rest, stopped.clone());
+        let served = serve(
+            listener,
+            ConnectionOptions::new(Protocols::Http1And2),
+            rest,
+            stopped.clone(),
+        );
         self.ports.push(tokio::spawn(served));
     }
 

@@ -24,7 +24,7 @@ use crate::error::{Result, ServingError};
 use crate::id::{ModelSpec, VersionChoice};
 use crate::monitoring::{Api, Metrics};
 use crate::servable::{Servable, ServableHandle, ServableLookup, ServableState};
-use crate::signature::{DEFAULT_SIGNATURE_NAME, RequestInputs, SignatureDef};
+use crate::signature::{DEFAULT_SIGNATURE_NAME, SignatureDef};
 use crate::tensor::Tensor;
 
 pub use self::classify::{Class, ClassificationResponse, ClassificationResult};
@@ -35,6 +35,7 @@ pub use self::multi_inference::{
 };
 pub use self::predict::{PredictRequest, PredictResponse};
 pub use self::regress::RegressionResponse;
+pub use crate::signature::{RequestInputs, RequestTensor};
 
 /// What the flags say about the calls.
 #[derive(Clone, Copy, Debug, Default)]
@@ -87,8 +88,11 @@ impl InferenceService {
         deadline: Option<Instant>,
     ) -> Result<Vec<(String, Tensor)>> {
         let started = Instant::now();
-        let outputs = servable.run(signature_name, inputs, output_filter, deadline).await?;
-        self.metrics.record_runtime_latency(&servable.id.name, api, started.elapsed());
+        let outputs = servable
+            .run(signature_name, inputs, output_filter, deadline)
+            .await?;
+        self.metrics
+            .record_runtime_latency(&servable.id.name, api, started.elapsed());
         Ok(outputs)
     }
 

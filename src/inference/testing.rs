@@ -85,10 +85,7 @@ impl Stub {
 
 /// A service that knows this one servable.
 pub(super) fn service_of(servable: &ServableHandle) -> InferenceService {
-    InferenceService::new(
-        Arc::new(OneServable(Arc::clone(servable))),
-        Arc::default(),
-    )
+    InferenceService::new(Arc::new(OneServable(Arc::clone(servable))), Arc::default())
 }
 
 pub(super) fn floats(shape: &[usize], values: &[f32]) -> Option<Tensor> {

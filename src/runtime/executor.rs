@@ -61,8 +61,7 @@ impl Executor for DirectExecutor {
         Box::pin(async move {
             let control = Arc::new(RunControl::default());
             let stop_when_dropped = TerminateOnDrop(Arc::clone(&control));
-            let run =
-                tokio::task::spawn_blocking(move || graph.run(&feeds, &fetches, &control));
+            let run = tokio::task::spawn_blocking(move || graph.run(&feeds, &fetches, &control));
             let finished = match deadline {
                 None => run.await,
                 Some(deadline) => match tokio::time::timeout_at(deadline.into(), run).await {
@@ -72,7 +71,9 @@ impl Executor for DirectExecutor {
             };
             drop(stop_when_dropped);
             finished.unwrap_or_else(|error| {
-                Err(ServingError::internal(format!("the run ended abnormally: {error}")))
+                Err(ServingError::internal(format!(
+                    "the run ended abnormally: {error}"
+                )))
             })
         })
     }

@@ -4,6 +4,7 @@
 //! through `wire`, calls to `inference`.
 
 pub mod grpc;
+mod limit;
 mod observe;
 pub mod rest;
 pub mod serve;

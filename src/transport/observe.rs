@@ -60,6 +60,7 @@ impl Observation {
             version: answered_by.as_ref().map(|it| it.servable.version),
             signature: answered_by.as_ref().and_then(|it| it.signature),
         };
-        self.metrics.record_request(&labels, code.name(), self.started.elapsed());
+        self.metrics
+            .record_request(&labels, code.name(), self.started.elapsed());
     }
 }

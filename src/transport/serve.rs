@@ -6,6 +6,8 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -14,11 +16,10 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// How long the accept loop rests after an error that is not one connection's, such as too many
 /// open files.
@@ -30,9 +31,40 @@ const BACKLOG: i32 = 1024;
 /// HTTP/2 flow control: large tensors must not wait for window updates.
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
-const MAX_FRAME: u32 = 1 << 20;
-const MAX_CONCURRENT_STREAMS: u32 = 1024;
 const MAX_HEADER_LIST: u32 = 64 << 10;
+
+/// A client may take this long to send a request's headers, and a connection may be idle for as
+/// long on HTTP/1: libevent's socket timeout.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(50);
+
+/// How connections are kept.
+#[derive(Clone, Debug)]
+pub struct ConnectionOptions {
+    /// What the port speaks.
+    pub protocols: Protocols,
+    /// Calls at a time on one HTTP/2 connection (`grpc.max_concurrent_streams`).
+    pub max_concurrent_streams: u32,
+    /// The largest HTTP/2 frame to receive (`grpc.http2.max_frame_size`).
+    pub max_frame_bytes: u32,
+    /// A connection is asked to end after this time (`grpc.max_connection_age_ms`).
+    pub max_age: Option<Duration>,
+    /// Pings a quiet peer after this time (`grpc.keepalive_time_ms`), and gives it up if there is
+    /// no answer within the other (`grpc.keepalive_timeout_ms`).
+    pub keepalive: Option<(Duration, Duration)>,
+}
+
+impl ConnectionOptions {
+    /// The defaults for a port that speaks these protocols.
+    pub fn new(protocols: Protocols) -> Self {
+        Self {
+            protocols,
+            max_concurrent_streams: 1024,
+            max_frame_bytes: 1 << 20,
+            max_age: None,
+            keepalive: None,
+        }
+    }
+}
 
 /// A socket that listens.
 pub enum Listener {
@@ -99,7 +131,7 @@ pub enum Protocols {
 /// Serves connections until `stop` turns true, then waits for those under way.
 pub async fn serve<S, B>(
     listener: Listener,
-    protocols: Protocols,
+    options: ConnectionOptions,
     service: S,
     mut stop: watch::Receiver<bool>,
 ) where
@@ -112,23 +144,24 @@ pub async fn serve<S, B>(
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let builder = builder(protocols);
-    let graceful = GracefulShutdown::new();
+    let builder = Arc::new(builder(&options));
+    // Every connection holds a sender; none is left once all have ended.
+    let (connection_open, mut all_closed) = mpsc::channel::<()>(1);
     loop {
-        let stream: Result<Box<dyn Stream>, io::Error> = tokio::select! {
+        let stream: io::Result<Box<dyn Stream>> = tokio::select! {
             stream = accept(&listener) => stream,
             _ = stop.wait_for(|stop| *stop) => break,
         };
         match stream {
             Ok(stream) => {
-                let connection = builder
-                    .serve_connection_with_upgrades(TokioIo::new(stream), service.clone())
-                    .into_owned();
-                let connection = graceful.watch(connection);
+                let builder = Arc::clone(&builder);
+                let service = service.clone();
+                let max_age = options.max_age;
+                let stop = stop.clone();
+                let open = connection_open.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = connection.await {
-                        tracing::debug!(error, "connection ended");
-                    }
+                    drive(&builder, stream, service, max_age, stop).await;
+                    drop(open);
                 });
             }
             Err(error) if is_one_connections(&error) => {}
@@ -143,7 +176,47 @@ pub async fn serve<S, B>(
         let _ = std::fs::remove_file(path);
     }
     drop(listener);
-    graceful.shutdown().await;
+    drop(connection_open);
+    all_closed.recv().await;
+}
+
+/// Drives one connection to its end; asks it to end once the server stops or its time is over.
+async fn drive<S, B>(
+    builder: &Builder<TokioExecutor>,
+    stream: Box<dyn Stream>,
+    service: S,
+    max_age: Option<Duration>,
+    mut stop: watch::Receiver<bool>,
+) where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
+    S::Future: Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let ending = async {
+        let aged = async {
+            match max_age {
+                Some(age) => tokio::time::sleep(age).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => {}
+            () = aged => {}
+        }
+    };
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = ending => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(error, "connection ended");
+    }
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -169,23 +242,28 @@ fn is_one_connections(error: &io::Error) -> bool {
     )
 }
 
-fn builder(protocols: Protocols) -> Builder<TokioExecutor> {
+fn builder(options: &ConnectionOptions) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    if protocols == Protocols::Http2 {
+    if options.protocols == Protocols::Http2 {
         builder = builder.http2_only();
     }
-    builder
-        .http2()
+    let mut http2 = builder.http2();
+    http2
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_frame_size(MAX_FRAME)
-        .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
+        .max_frame_size(options.max_frame_bytes)
+        .max_concurrent_streams(options.max_concurrent_streams)
         .max_header_list_size(MAX_HEADER_LIST);
+    if let Some((interval, timeout)) = options.keepalive {
+        http2
+            .keep_alive_interval(interval)
+            .keep_alive_timeout(timeout);
+    }
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs(50))
+        .header_read_timeout(HEADER_TIMEOUT)
         .keep_alive(true)
         // libevent writes headers in this form.
         .title_case_headers(true);

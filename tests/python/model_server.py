@@ -13,8 +13,9 @@ import time
 PROJECT = pathlib.Path(__file__).resolve().parents[2]
 # Where the developers' material lies, if it does: outside the repository, so tests do without.
 SHARED = pathlib.Path(os.environ.get("SHARED", PROJECT.parent / "shared"))
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", PROJECT / "target"))
 BINARY = pathlib.Path(
-    os.environ.get("ONNX_MODEL_SERVER", PROJECT / "target" / "debug" / "onnx_model_server")
+    os.environ.get("ONNX_MODEL_SERVER", TARGET / "debug" / "onnx_model_server")
 )
 LIBRARY = os.environ.get(
     "ORT_DYLIB_PATH", str(PROJECT / ".onnxruntime" / "lib" / "libonnxruntime.so")

@@ -12,6 +12,7 @@ mod threads;
 mod usage;
 mod validate;
 
+use std::collections::BTreeSet;
 use std::thread;
 
 pub use self::parse::{Note, Outcome};
@@ -72,6 +73,8 @@ pub struct Flags {
     pub enable_grpc_healthcheck_service: bool,
     pub enable_serialization_as_tensor_content: bool,
     pub onnxruntime_library: String,
+    /// The names of the flags that were given, whatever their values.
+    pub given: BTreeSet<&'static str>,
 }
 
 impl Default for Flags {
@@ -127,6 +130,7 @@ impl Default for Flags {
             enable_grpc_healthcheck_service: false,
             enable_serialization_as_tensor_content: false,
             onnxruntime_library: String::new(),
+            given: BTreeSet::new(),
         }
     }
 }

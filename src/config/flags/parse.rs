@@ -120,6 +120,7 @@ fn assign(flags: &mut Flags, argument: &str) -> Option<Result<(), String>> {
         (Slot::Float(slot), Some(value)) => store(slot, number(value)),
         (Slot::String(slot), Some(value)) => store(slot, Some(value.to_owned())),
     };
+    flags.given.insert(definition.name);
     Some(done.ok_or_else(|| {
         let value = value.unwrap_or_default();
         format!("Couldn't interpret value {value} for flag {name}.")

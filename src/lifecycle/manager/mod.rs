@@ -80,6 +80,19 @@ enum StartUp {
     Over,
 }
 
+impl State {
+    /// Start-up is over once nothing loads and nothing is left to load.
+    fn note_end_of_start_up(&mut self) {
+        let is_new = |phase: &Phase| matches!(phase, Phase::New);
+        if self.start_up == StartUp::Loading
+            && self.loads == 0
+            && !self.registry.versions().any(|(_, it)| is_new(&it.phase))
+        {
+            self.start_up = StartUp::Over;
+        }
+    }
+}
+
 /// A version whose load failed, and the files it failed with.
 struct FailedVersion {
     id: ServableId,
@@ -159,7 +172,12 @@ impl Manager {
 
 impl AspiredVersionsSink for Manager {
     fn set_aspired_versions(&self, model: &Arc<str>, versions: Vec<AspiredVersion>) {
-        self.shared.lock().registry.set_aspired(model, versions);
+        // At once, as far as that goes: a list that is empty for a moment must not be lost to the
+        // next one, or a model that is dropped and added again would not start anew.
+        let mut state = self.shared.lock();
+        state.registry.set_aspired(model, versions);
+        self.shared.apply_pending(&mut state);
+        drop(state);
         self.shared.changed.notify_all();
     }
 }
@@ -194,9 +212,7 @@ impl Shared {
         for id in state.registry.flush() {
             monitor.publish(&id, ManagerState::End, None);
         }
-        for id in state.registry.apply_pending() {
-            monitor.publish(&id, ManagerState::Start, None);
-        }
+        self.apply_pending(state);
 
         let mut progress = self.drop_drained(state);
         let actions = state.registry.next_actions();
@@ -213,10 +229,14 @@ impl Shared {
                 progress |= self.load(state, ServableId::new(model, version));
             }
         }
-        if !progress && state.loads == 0 && state.start_up == StartUp::Loading {
-            state.start_up = StartUp::Over;
-        }
+        state.note_end_of_start_up();
         progress
+    }
+
+    fn apply_pending(&self, state: &mut State) {
+        for id in state.registry.apply_pending() {
+            self.parts.monitor.publish(&id, ManagerState::Start, None);
+        }
     }
 
     fn load_limit(&self, state: &State) -> usize {
@@ -278,6 +298,7 @@ impl Shared {
             Ok(servable) => self.serve(&mut state, id, Arc::new(servable)),
             Err(error) => self.note_failure(&mut state, id, &error, end.fingerprint),
         }
+        state.note_end_of_start_up();
         drop(state);
         self.changed.notify_all();
         drop(unwanted);

@@ -5,4 +5,7 @@
 
 mod support;
 
+mod faults;
+mod loads;
 mod reload;
+mod versions;

@@ -193,3 +193,7 @@ fn describe(path: &Path, error: &io::Error) -> ServingError {
         _ => ServingError::new(Code::Unknown, format!("{path}; {error}")),
     }
 }
+
+#[cfg(test)]
+#[path = "storage_tests.rs"]
+mod tests;

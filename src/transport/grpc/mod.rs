@@ -3,6 +3,7 @@
 //! A handler is decode, call, encode. Not here: message formats (`wire`), meaning (`inference`),
 //! sockets (`transport::serve`).
 
+pub(crate) mod channel_arguments;
 pub mod codec;
 mod health;
 mod model_service;
@@ -29,6 +30,7 @@ use crate::proto::prediction_service::prediction_service_server::PredictionServi
 use crate::proto::tensorflow::profiler_service_server::ProfilerServiceServer;
 use crate::proto::tensorflow::serving::model_service_server::ModelServiceServer;
 use crate::servable::ServableLookup;
+use crate::transport::limit::Gate;
 
 pub use self::model_service::ReloadConfig;
 
@@ -44,6 +46,8 @@ pub struct GrpcOptions {
     pub health_service: bool,
     /// `--enable_profiler`.
     pub profiler_service: bool,
+    /// `--grpc_max_threads`, where it is given: calls that are worked on at the same time.
+    pub max_calls: Option<usize>,
 }
 
 /// All services of the port, ready for [`serve`](crate::transport::serve::serve).
@@ -71,6 +75,7 @@ pub fn service(
         inference.clone(),
         Arc::clone(metrics),
         options.serialize_as_tensor_content,
+        Gate::new(options.max_calls),
     );
     add!(PredictionServiceServer::new(prediction));
     add!(ModelServiceServer::new(

@@ -36,7 +36,11 @@ impl ModelServiceImpl {
         metrics: Arc<Metrics>,
         reloader: Arc<dyn ReloadConfig>,
     ) -> Self {
-        Self { inference, metrics, reloader }
+        Self {
+            inference,
+            metrics,
+            reloader,
+        }
     }
 
     fn model_status(
@@ -67,17 +71,28 @@ impl ModelServiceImpl {
         };
         let before = values(&self.metrics);
         let reloader = Arc::clone(&self.reloader);
-        tokio::task::spawn_blocking(move || reloader.reload(config)).await.map_err(|error| {
-            ServingError::internal(format!("the reload ended abnormally: {error}"))
-        })??;
+        tokio::task::spawn_blocking(move || reloader.reload(config))
+            .await
+            .map_err(|error| {
+                ServingError::internal(format!("the reload ended abnormally: {error}"))
+            })??;
         let after = values(&self.metrics);
-        let increases = before.into_iter().zip(after).map(|(before, after)| after - before);
-        let metric = names.into_iter().zip(increases).map(|(name, increase)| pb::Metric {
-            name,
-            value_increase: Some(pb::metric::ValueIncrease::Int64ValueIncrease(increase)),
-        });
+        let increases = before
+            .into_iter()
+            .zip(after)
+            .map(|(before, after)| after - before);
+        let metric = names
+            .into_iter()
+            .zip(increases)
+            .map(|(name, increase)| pb::Metric {
+                name,
+                value_increase: Some(pb::metric::ValueIncrease::Int64ValueIncrease(increase)),
+            });
         let metric = metric.collect();
-        Ok(pb::ReloadConfigResponse { status: Some(pb::StatusProto::default()), metric })
+        Ok(pb::ReloadConfigResponse {
+            status: Some(pb::StatusProto::default()),
+            metric,
+        })
     }
 }
 

@@ -16,6 +16,7 @@ use crate::inference::{
 use crate::monitoring::{Api, Metrics, Protocol};
 use crate::proto::prediction_service::prediction_service_server::PredictionService;
 use crate::proto::tensorflow::serving as pb;
+use crate::transport::limit::Gate;
 use crate::transport::observe::{AnsweredBy, Observation};
 use crate::wire::predict::{PredictCall, PredictReply};
 use crate::wire::{classification, metadata, multi_inference, regression};
@@ -25,6 +26,7 @@ pub(super) struct PredictionServiceImpl {
     inference: InferenceService,
     metrics: Arc<Metrics>,
     serialize_as_tensor_content: bool,
+    gate: Gate,
 }
 
 impl PredictionServiceImpl {
@@ -32,8 +34,14 @@ impl PredictionServiceImpl {
         inference: InferenceService,
         metrics: Arc<Metrics>,
         serialize_as_tensor_content: bool,
+        gate: Gate,
     ) -> Self {
-        Self { inference, metrics, serialize_as_tensor_content }
+        Self {
+            inference,
+            metrics,
+            serialize_as_tensor_content,
+            gate,
+        }
     }
 
     async fn run_predict(
@@ -41,6 +49,7 @@ impl PredictionServiceImpl {
         call: PredictCall,
         deadline: Option<Instant>,
     ) -> Result<PredictReply> {
+        let _permit = self.gate.enter(deadline).await?;
         let (spec, signature_name) = call.spec()?;
         let servable = self.inference.resolve(spec)?;
         let request = PredictRequest {
@@ -50,7 +59,10 @@ impl PredictionServiceImpl {
             deadline,
         };
         let response = self.inference.predict(&servable, request).await?;
-        Ok(PredictReply { response, as_tensor_content: self.serialize_as_tensor_content })
+        Ok(PredictReply {
+            response,
+            as_tensor_content: self.serialize_as_tensor_content,
+        })
     }
 
     async fn run_classify(
@@ -58,6 +70,7 @@ impl PredictionServiceImpl {
         request: pb::ClassificationRequest,
         deadline: Option<Instant>,
     ) -> Result<ClassificationResponse> {
+        let _permit = self.gate.enter(deadline).await?;
         let (spec, request) = classification::from_proto(request, deadline)?;
         let servable = self.inference.resolve(&spec)?;
         self.inference.classify(&servable, request).await
@@ -68,6 +81,7 @@ impl PredictionServiceImpl {
         request: pb::RegressionRequest,
         deadline: Option<Instant>,
     ) -> Result<RegressionResponse> {
+        let _permit = self.gate.enter(deadline).await?;
         let (spec, request) = regression::from_proto(request, deadline)?;
         let servable = self.inference.resolve(&spec)?;
         self.inference.regress(&servable, request).await
@@ -78,6 +92,7 @@ impl PredictionServiceImpl {
         request: pb::MultiInferenceRequest,
         deadline: Option<Instant>,
     ) -> Result<MultiInferenceResponse> {
+        let _permit = self.gate.enter(deadline).await?;
         let (spec, request) = multi_inference::from_proto(request, deadline);
         let servable = self.inference.resolve(&spec)?;
         self.inference.multi_inference(&servable, request).await
@@ -97,7 +112,9 @@ impl PredictionServiceImpl {
         encode: impl FnOnce(T) -> R,
     ) -> Result<Response<R>, Status> {
         observation.end(outcome.as_ref().map(answered_by));
-        outcome.map(|answer| Response::new(encode(answer))).map_err(|error| to_status(&error))
+        outcome
+            .map(|answer| Response::new(encode(answer)))
+            .map_err(|error| to_status(&error))
     }
 
     fn observe(&self, api: Api, spec: Option<&pb::ModelSpec>) -> Observation {
@@ -107,7 +124,10 @@ impl PredictionServiceImpl {
 }
 
 fn of_signature<'a>(servable: &'a ServableId, signature: &'a str) -> AnsweredBy<'a> {
-    AnsweredBy { servable, signature: Some(signature) }
+    AnsweredBy {
+        servable,
+        signature: Some(signature),
+    }
 }
 
 #[tonic::async_trait]
@@ -167,13 +187,19 @@ impl PredictionService for PredictionServiceImpl {
     ) -> Result<Response<pb::MultiInferenceResponse>, Status> {
         let deadline = deadline(request.metadata().as_ref());
         let request = request.into_inner();
-        let spec = request.tasks.first().and_then(|task| task.model_spec.as_ref());
+        let spec = request
+            .tasks
+            .first()
+            .and_then(|task| task.model_spec.as_ref());
         let observation = self.observe(Api::MultiInference, spec);
         let outcome = self.run_multi_inference(request, deadline).await;
         self.finish(
             observation,
             outcome,
-            |it| AnsweredBy { servable: &it.servable, signature: None },
+            |it| AnsweredBy {
+                servable: &it.servable,
+                signature: None,
+            },
             multi_inference::to_proto,
         )
     }
@@ -188,7 +214,10 @@ impl PredictionService for PredictionServiceImpl {
         self.finish(
             observation,
             outcome,
-            |it| AnsweredBy { servable: &it.servable, signature: None },
+            |it| AnsweredBy {
+                servable: &it.servable,
+                signature: None,
+            },
             metadata::to_proto,
         )
     }

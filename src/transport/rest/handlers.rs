@@ -6,13 +6,14 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::route::Route;
-use super::RestOptions;
 use crate::error::{Code, Result, ServingError};
 use crate::id::{ModelSpec, ServableId};
-use crate::inference::{ExamplesRequest, InferenceService, PredictRequest, SIGNATURE_DEF_FIELD};
+use crate::inference::{
+    ExamplesRequest, InferenceService, PredictRequest, RequestTensor, SIGNATURE_DEF_FIELD,
+};
 use crate::monitoring::Api;
 use crate::servable::ServableHandle;
-use crate::signature::RequestTensor;
+
 use crate::wire::{examples, json};
 
 /// Bodies from this size on are decoded and encoded where blocking is allowed: at some 100 MB/s it
@@ -29,15 +30,27 @@ pub(super) struct Answer {
 
 impl Answer {
     pub(super) fn error(error: &ServingError) -> Self {
-        Self { code: error.code(), body: json::error_body(&error.to_string()).into(), answered_by: None }
+        Self {
+            code: error.code(),
+            body: json::error_body(&error.to_string()).into(),
+            answered_by: None,
+        }
     }
 
     pub(super) fn without_body(code: Code) -> Self {
-        Self { code, body: Bytes::new(), answered_by: None }
+        Self {
+            code,
+            body: Bytes::new(),
+            answered_by: None,
+        }
     }
 
     fn ok(body: Vec<u8>, servable: ServableId, signature: Option<String>) -> Self {
-        Self { code: Code::Ok, body: body.into(), answered_by: Some((servable, signature)) }
+        Self {
+            code: Code::Ok,
+            body: body.into(),
+            answered_by: Some((servable, signature)),
+        }
     }
 }
 
@@ -55,14 +68,14 @@ pub(super) fn api_of(route: &Route) -> Api {
 /// Answers a request that has a route.
 pub(super) async fn handle(
     inference: &InferenceService,
-    options: &RestOptions,
+    deadline: Option<Instant>,
     route: Route,
     body: Bytes,
 ) -> Answer {
     let result = match route {
-        Route::Predict(spec) => predict(inference, options, &spec, body).await,
-        Route::Classify(spec) => classify(inference, options, &spec, &body).await,
-        Route::Regress(spec) => regress(inference, options, &spec, &body).await,
+        Route::Predict(spec) => predict(inference, deadline, &spec, body).await,
+        Route::Classify(spec) => classify(inference, deadline, &spec, &body).await,
+        Route::Regress(spec) => regress(inference, deadline, &spec, &body).await,
         Route::Metadata(spec) => metadata(inference, &spec),
         Route::Status(spec) => status(inference, &spec),
     };
@@ -71,7 +84,7 @@ pub(super) async fn handle(
 
 async fn predict(
     inference: &InferenceService,
-    options: &RestOptions,
+    deadline: Option<Instant>,
     spec: &ModelSpec,
     body: Bytes,
 ) -> Result<Answer> {
@@ -102,57 +115,80 @@ async fn predict(
         signature_name: decoded.signature_name,
         inputs,
         output_filter: decoded.output_filter,
-        deadline: deadline(options),
+        deadline,
     };
     let response = inference.predict(&servable, request).await?;
-    let size = response.outputs.iter().map(|(_, tensor)| tensor.len() * 8).sum();
-    let body = off_worker(size, || json::encode_predict(&response.outputs, decoded.format))?;
-    Ok(Answer::ok(body, response.servable, Some(response.signature_name)))
+    let size = response
+        .outputs
+        .iter()
+        .map(|(_, tensor)| tensor.len() * 8)
+        .sum();
+    let body = off_worker(size, || {
+        json::encode_predict(&response.outputs, decoded.format)
+    })?;
+    Ok(Answer::ok(
+        body,
+        response.servable,
+        Some(response.signature_name),
+    ))
 }
 
 /// What the JSON reader has to know of a signature.
 fn json_inputs(servable: &ServableHandle, signature_name: &str) -> Result<Vec<json::InputSpec>> {
-    let signature = servable.signature(signature_name).map_err(|error| match error {
-        ServingError::SignatureNotFound { name } => json::signature_not_found(&name),
-        error => error,
-    })?;
+    let signature = servable
+        .signature(signature_name)
+        .map_err(|error| match error {
+            ServingError::SignatureNotFound { name } => json::signature_not_found(&name),
+            error => error,
+        })?;
     let inputs = signature.inputs.iter();
     Ok(inputs
-        .map(|input| json::InputSpec { alias: input.alias.clone(), dtype: input.dtype })
+        .map(|input| json::InputSpec {
+            alias: input.alias.clone(),
+            dtype: input.dtype,
+        })
         .collect())
 }
 
 async fn classify(
     inference: &InferenceService,
-    options: &RestOptions,
+    deadline: Option<Instant>,
     spec: &ModelSpec,
     body: &Bytes,
 ) -> Result<Answer> {
-    let (servable, request) = examples_request(inference, options, spec, body)?;
+    let (servable, request) = examples_request(inference, deadline, spec, body)?;
     let response = inference.classify(&servable, request).await?;
     let examples = response.result.examples();
     let body = json::encode_classifications(
         examples.map(|classes| classes.map(|class| (class.label, class.score))),
     )?;
-    Ok(Answer::ok(body, response.servable, Some(response.signature_name)))
+    Ok(Answer::ok(
+        body,
+        response.servable,
+        Some(response.signature_name),
+    ))
 }
 
 async fn regress(
     inference: &InferenceService,
-    options: &RestOptions,
+    deadline: Option<Instant>,
     spec: &ModelSpec,
     body: &Bytes,
 ) -> Result<Answer> {
-    let (servable, request) = examples_request(inference, options, spec, body)?;
+    let (servable, request) = examples_request(inference, deadline, spec, body)?;
     let response = inference.regress(&servable, request).await?;
     let body = json::encode_regressions(&response.values)?;
-    Ok(Answer::ok(body, response.servable, Some(response.signature_name)))
+    Ok(Answer::ok(
+        body,
+        response.servable,
+        Some(response.signature_name),
+    ))
 }
 
 /// Examples are read before the model is looked up, as in the original.
 fn examples_request(
     inference: &InferenceService,
-    options: &RestOptions,
+    deadline: Option<Instant>,
     spec: &ModelSpec,
     body: &Bytes,
 ) -> Result<(ServableHandle, ExamplesRequest)> {
@@ -161,7 +197,7 @@ fn examples_request(
     let request = ExamplesRequest {
         signature_name: decoded.signature_name,
         examples: examples::from_proto(Some(decoded.input)),
-        deadline: deadline(options),
+        deadline,
     };
     Ok((servable, request))
 }
@@ -186,14 +222,18 @@ fn status(inference: &InferenceService, spec: &ModelSpec) -> Result<Answer> {
         })
         .collect();
     let body = json::encode_model_status(&versions).into();
-    Ok(Answer { code: Code::Ok, body, answered_by: None })
-}
-
-fn deadline(options: &RestOptions) -> Option<Instant> {
-    options.timeout.and_then(|timeout| Instant::now().checked_add(timeout))
+    Ok(Answer {
+        code: Code::Ok,
+        body,
+        answered_by: None,
+    })
 }
 
 /// Runs `work` in place, telling the runtime first where it may take long.
 fn off_worker<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
-    if bytes < BLOCKING_BYTES { work() } else { tokio::task::block_in_place(work) }
+    if bytes < BLOCKING_BYTES {
+        work()
+    } else {
+        tokio::task::block_in_place(work)
+    }
 }

@@ -11,7 +11,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN};
@@ -20,8 +20,9 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 
 use self::handlers::Answer;
-use self::route::{RouteError, is_api_path, route};
+use self::route::{Route, RouteError, is_api_path, route};
 use self::status::http_status;
+use super::limit::Gate;
 use super::observe::{AnsweredBy, Observation};
 use crate::error::Code;
 use crate::inference::InferenceService;
@@ -34,6 +35,8 @@ pub struct RestOptions {
     pub timeout: Option<Duration>,
     /// `--rest_api_enable_cors_support`.
     pub cors: bool,
+    /// `--rest_api_num_threads`, where it is given: requests that are worked on at the same time.
+    pub max_calls: Option<usize>,
     /// Where `--monitoring_config_file` puts TensorFlow Serving's metrics page.
     pub monitoring_path: Option<String>,
 }
@@ -47,6 +50,7 @@ pub struct RestService {
 struct Inner {
     inference: InferenceService,
     metrics: Arc<Metrics>,
+    gate: Gate,
     options: RestOptions,
 }
 
@@ -56,6 +60,7 @@ impl RestService {
         let inner = Inner {
             inference,
             metrics,
+            gate: Gate::new(options.max_calls),
             options,
         };
         Self {
@@ -109,7 +114,7 @@ impl Inner {
         let observation = Observation::start(&self.metrics, Protocol::Rest, api, model);
         let answer = match route {
             Ok(route) => match body::read(&parts.headers, body).await {
-                Ok(body) => handlers::handle(&self.inference, &self.options, route, body).await,
+                Ok(body) => self.handle(route, body).await,
                 Err(error) => Answer::error(&error),
             },
             Err(RouteError::Malformed(error)) => Answer::error(&error),
@@ -122,6 +127,15 @@ impl Inner {
         });
         observation.end_with_code(answer.code, answered_by);
         answer
+    }
+
+    async fn handle(&self, route: Route, body: Bytes) -> Answer {
+        let timeout = self.options.timeout;
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        match self.gate.enter(deadline).await {
+            Ok(_permit) => handlers::handle(&self.inference, deadline, route, body).await,
+            Err(error) => Answer::error(&error),
+        }
     }
 
     /// `OPTIONS`: fine for an `Origin` with `http://` or `https://` in it; the body is empty
@@ -176,11 +190,7 @@ fn json_response(answer: Answer) -> Response<Full<Bytes>> {
     response(http_status(answer.code), "application/json", answer.body)
 }
 
-fn response(
-    status: StatusCode,
-    content_type: &'static str,
-    body: Bytes,
-) -> Response<Full<Bytes>> {
+fn response(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
     let content_type = HeaderValue::from_static(content_type);

@@ -77,9 +77,9 @@ struct Decimal {
     end: usize,
 }
 
-/// Above these nobody writes numbers, and RapidJSON has rules of its own about the largest.
+/// Beyond these RapidJSON has rules of its own about what is too big.
 const MANY_DIGITS: usize = 300;
-const LARGE_EXPONENT: i32 = 300;
+const LARGE_EXPONENT: i32 = 308;
 
 /// Powers of ten that a double holds exactly.
 const EXACT_POWERS: [f64; 23] = [
@@ -123,7 +123,7 @@ fn scan_decimal(text: &[u8], start: usize) -> Option<Decimal> {
     (decimal.digits < MANY_DIGITS).then_some(decimal)
 }
 
-#[cold]
+#[inline(never)]
 fn scan_exponent(text: &[u8], decimal: &mut Decimal) -> Option<()> {
     let mut pos = decimal.end + 1;
     let negative = byte_at(text, pos) == b'-';
@@ -132,7 +132,7 @@ fn scan_exponent(text: &[u8], decimal: &mut Decimal) -> Option<()> {
     pos += 1;
     while let Some(digit) = digit_at(text, pos) {
         exponent = exponent * 10 + i32::from(digit);
-        if exponent > LARGE_EXPONENT {
+        if exponent > if negative { 9_999 } else { LARGE_EXPONENT } {
             return None;
         }
         pos += 1;

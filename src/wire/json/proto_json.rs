@@ -1,13 +1,14 @@
 //! Messages as protobuf's own JSON printer writes them (one space a level, field names as in the
 //! `.proto` file, fields without presence always printed).
 //!
-//! Generic over descriptors, for the documents that the original hands to that printer. Types with
-//! a JSON form of their own (`google.protobuf.Any` and its like) occur in none of them.
+//! Generic over descriptors, for the documents that the original hands to that printer. Of the
+//! types with a JSON form of their own only the wrappers (`google.protobuf.Int64Value`) occur.
 
 use std::collections::HashMap;
 
 use prost_reflect::{
-    DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MapKey, ReflectMessage, Value,
+    DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MapKey, MessageDescriptor,
+    ReflectMessage, Value,
 };
 
 use super::base64;
@@ -66,6 +67,9 @@ impl Layout {
 /// Appends a message, inside `layout`. Recurses as deep as the message, which its decoder bounds.
 pub(super) fn write_message(message: &DynamicMessage, layout: Layout, out: &mut Vec<u8>) {
     let descriptor = message.descriptor();
+    if let Some(wrapped) = wrapped_field(&descriptor) {
+        return write_value(&message.get_field(&wrapped), &wrapped.kind(), layout, out);
+    }
     let mut fields: Vec<FieldDescriptor> = descriptor.fields().collect();
     fields.retain(|field| !field.supports_presence() || message.has_field(field));
     fields.sort_by_key(FieldDescriptor::number);
@@ -74,6 +78,13 @@ pub(super) fn write_message(message: &DynamicMessage, layout: Layout, out: &mut 
         out.extend_from_slice(b": ");
         write_value(&message.get_field(&field), &field.kind(), inside, out);
     });
+}
+
+/// The only field of one of the messages that stand for a scalar that may be absent.
+fn wrapped_field(descriptor: &MessageDescriptor) -> Option<FieldDescriptor> {
+    let name = descriptor.full_name().strip_prefix("google.protobuf.")?;
+    let wrapper = name.ends_with("Value") && name != "ListValue" && name != "Value";
+    wrapper.then(|| descriptor.get_field_by_name("value"))?
 }
 
 fn write_value(value: &Value, kind: &Kind, layout: Layout, out: &mut Vec<u8>) {

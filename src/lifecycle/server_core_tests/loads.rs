@@ -1,0 +1,151 @@
+//! Single loads: retries, files that change, loaders that panic.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::support::*;
+use crate::error::{Code, ServingError};
+use crate::lifecycle::LifecycleOptions;
+use crate::lifecycle::fake::FakeLoader;
+use crate::lifecycle::{Loader, ServerCore, WarmingLoader};
+use crate::servable::{ManagerState, ServableLookup};
+
+fn retries(max_num_load_retries: u32, load_retry_interval: Duration) -> LifecycleOptions {
+    LifecycleOptions {
+        max_num_load_retries,
+        load_retry_interval,
+        ..fast()
+    }
+}
+
+// retrier_test.cc RetryFinallySucceeds; aspired_versions_manager_test.cc
+// RetryOnLoadErrorFinallySucceeds
+#[test]
+fn load_is_retried_until_it_succeeds() {
+    let fixture = Fixture::with_options(retries(10, Duration::ZERO));
+    fixture.add_version("m", "1");
+    let m = id("m", 1);
+    fixture.loader.fail(&m, 6, || ServingError::internal("no"));
+    fixture.core.start(list([fixture.model("m")])).unwrap();
+    assert_eq!(fixture.loader.loads(&m), 7);
+}
+
+// retrier_test.cc RetryFinallyFails; aspired_versions_manager_test.cc RetryOnLoadErrorFinallyFails
+#[test]
+fn load_is_retried_up_to_the_limit() {
+    let fixture = Fixture::with_options(retries(10, Duration::ZERO));
+    fixture.add_version("m", "1");
+    let m = id("m", 1);
+    fixture
+        .loader
+        .fail(&m, usize::MAX, || ServingError::internal("no"));
+    let config = list([fixture.model("m")]);
+    assert!(fixture.core.start(config).is_err());
+    assert_eq!(fixture.loader.loads(&m), 11);
+}
+
+// retrier_test.cc RetryCancelled
+#[test]
+fn retry_ends_when_nobody_wants_the_version() {
+    let fixture = Fixture::with_options(retries(10, Duration::from_secs(3600)));
+    fixture.add_version("m", "1");
+    let m = id("m", 1);
+    fixture
+        .loader
+        .fail(&m, usize::MAX, || ServingError::internal("no"));
+    let config = list([fixture.model("m")]);
+    fixture.core.start_without_waiting(config).unwrap();
+    eventually("it is tried", || fixture.loader.loads(&m) == 1);
+    fixture.core.reload(list([])).unwrap();
+    fixture.await_state("m", 1, ManagerState::End);
+    assert_eq!(fixture.core.states("m")[0].code, Code::Cancelled);
+    assert_eq!(fixture.loader.loads(&m), 1);
+}
+
+#[test]
+fn shutdown_ends_a_retry() {
+    let fixture = Fixture::with_options(retries(10, Duration::from_secs(3600)));
+    fixture.add_version("m", "1");
+    let m = id("m", 1);
+    fixture
+        .loader
+        .fail(&m, usize::MAX, || ServingError::internal("no"));
+    let config = list([fixture.model("m")]);
+    fixture.core.start_without_waiting(config).unwrap();
+    eventually("it is tried", || fixture.loader.loads(&m) == 1);
+    fixture.core.shutdown();
+    fixture.await_state("m", 1, ManagerState::End);
+}
+
+#[test]
+fn panicking_loader_fails_its_version_only() {
+    let fixture = Fixture::new();
+    fixture.add_version("good", "1");
+    fixture.add_version("bad", "1");
+    fixture
+        .loader
+        .fail(&id("bad", 1), usize::MAX, || panic!("on purpose"));
+    let config = list([fixture.model("good"), fixture.model("bad")]);
+    let error = fixture.core.start(config).unwrap_err();
+    let text = "{name: bad version: 1} due to error: INTERNAL: the loader panicked: on purpose";
+    assert!(error.to_string().contains(text), "{error}");
+    eventually("the other serves", || fixture.latest("good") == Some(1));
+}
+
+// aspired_versions_manager_test.cc EventBusServableLifecycle and, for the polls that follow,
+// lifecycle.md 4: a failed version is not tried again
+#[test]
+fn failed_version_rests_until_its_files_change() {
+    let fixture = Fixture::new();
+    fixture.add_version("m", "1");
+    let m = id("m", 1);
+    fixture.loader.fail(&m, 1, || ServingError::internal("no"));
+    assert!(fixture.core.start(list([fixture.model("m")])).is_err());
+    // Many polls.
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(fixture.loader.loads(&m), 1);
+    assert_eq!(fixture.state("m", 1), Some(ManagerState::End));
+
+    fs::write(fixture.path("m/1/model.onnx"), "mended").unwrap();
+    fixture.await_state("m", 1, ManagerState::Available);
+    assert_eq!(fixture.loader.loads(&m), 2);
+}
+
+#[test]
+fn directory_that_changes_during_a_load_is_loaded_again() {
+    let fixture = Fixture::new();
+    fixture.add_version("m", "1");
+    let m = id("m", 1);
+    fixture.loader.block(&m);
+    let config = list([fixture.model("m")]);
+    fixture.core.start_without_waiting(config).unwrap();
+    eventually("it loads", || fixture.loader.loads(&m) == 1);
+    fs::write(fixture.path("m/1/more"), "copied late").unwrap();
+    fixture.loader.unblock(&m);
+    fixture.await_state("m", 1, ManagerState::Available);
+    assert_eq!(fixture.loader.loads(&m), 2);
+}
+
+// saved_model_warmup_test.cc RunFailure, at this level
+#[test]
+fn failing_warmup_fails_the_load() {
+    let fixture = Fixture::new();
+    fixture.add_version("m", "1");
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&runs);
+    let inner: Arc<dyn Loader> = FakeLoader::new();
+    let loader = WarmingLoader::new(inner, move |servable, directory| {
+        assert_eq!(servable.id.version, 1);
+        assert!(directory.ends_with("m/1"));
+        match counted.fetch_add(1, Ordering::SeqCst) {
+            0 => Err(ServingError::invalid_argument("Run failed")),
+            _ => Ok(()),
+        }
+    });
+    let core = ServerCore::new(retries(1, Duration::ZERO), Arc::new(loader));
+    core.start(list([fixture.model("m")])).unwrap();
+    assert_eq!(runs.load(Ordering::SeqCst), 2);
+    assert_eq!(core.states("m")[0].state, ManagerState::Available);
+}
