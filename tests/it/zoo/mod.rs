@@ -23,8 +23,17 @@ use crate::support::proto::{Comparison, POOL};
 use crate::support::server::{TestServer, model_config};
 use crate::support::{material, server};
 
-/// Models of which not all cases pass yet, and why. An entry that does fails the test.
-const NOT_YET: &[(&str, &str)] = &[];
+/// Cases that come out otherwise: model, case, why. They are played and counted; one that comes out
+/// as recorded fails the test.
+const DIFFERS: &[(&str, &str, &str)] = &[
+    ("dtypes", "bfloat16, row", BFLOAT16),
+    ("dtypes", "bfloat16, columnar", BFLOAT16),
+    ("mnist", "wrong channel count", RESHAPE),
+    ("mnist", "missing batch dimension", RESHAPE),
+];
+const BFLOAT16: &str =
+    "tf2onnx made bfloat16 float16, whose range is smaller: 3e38 becomes infinite";
+const RESHAPE: &str = "tf2onnx made the transpose of one channel a reshape, which takes any shape";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn models_in_the_repository_answer_as_tensorflow_did() {
@@ -46,23 +55,17 @@ async fn all_models_answer_as_tensorflow_did() {
 
 async fn play_zoo(folder: &Path, title: &str) {
     let mut table = format!("zoo, {title}: passed/total\n");
-    let mut failures = Vec::new();
-    let mut stale = Vec::new();
+    let mut all = Outcome::default();
     for entry in case::read_zoo(folder) {
-        let mut outcome = Outcome::default();
-        play_entry(&entry, &mut outcome).await;
-        let total = outcome.passed + outcome.failures.len();
-        let is_listed = NOT_YET.iter().any(|(name, _)| *name == entry.name);
-        let note = if is_listed { "  not yet" } else { outcome.note };
-        let (name, passed) = (&entry.name, outcome.passed);
-        writeln!(table, "  {name:28} {passed:4}/{total}{note}").expect("writing to a string");
-        match (is_listed, outcome.failures.is_empty()) {
-            (true, true) => stale.push(entry.name),
-            (true, false) => {}
-            (false, _) => failures.extend(outcome.failures),
-        }
+        let outcome = play_entry(&entry).await;
+        outcome.write(&mut table, &entry.name);
+        all.failures.extend(outcome.failures);
+        all.stale.extend(outcome.stale);
     }
     print(&table);
+    let Outcome {
+        failures, stale, ..
+    } = all;
     assert!(
         failures.is_empty(),
         "{} fail:\n{}",
@@ -71,68 +74,95 @@ async fn play_zoo(folder: &Path, title: &str) {
     );
     assert!(
         stale.is_empty(),
-        "these pass: remove them from the list NOT_YET: {stale:?}"
+        "these pass: remove them from the list DIFFERS: {stale:?}"
     );
 }
 
-/// How one model did.
+/// How a model did.
 #[derive(Default)]
 struct Outcome {
     passed: usize,
+    differs: usize,
+    is_refused: bool,
     failures: Vec<String>,
-    note: &'static str,
+    /// Cases of [`DIFFERS`] that come out as recorded.
+    stale: Vec<String>,
 }
 
 impl Outcome {
-    fn add(&mut self, what: impl FnOnce() -> String, result: Result<(), String>) {
-        match result {
-            Ok(()) => self.passed += 1,
-            Err(error) => self.failures.push(format!("{}: {error}", what())),
+    fn add(&mut self, entry: &Entry, case: &str, port: &str, result: Result<(), String>) {
+        let is_listed = DIFFERS
+            .iter()
+            .any(|(model, name, _)| (*model, *name) == (entry.name.as_str(), case));
+        let name = &entry.name;
+        match (result, is_listed) {
+            (Ok(()), false) => self.passed += 1,
+            (Ok(()), true) => self.stale.push(format!("{name}, {case}, {port}")),
+            (Err(_), true) => self.differs += 1,
+            (Err(error), false) => self
+                .failures
+                .push(format!("{name}, {case}, {port}: {error}")),
         }
+    }
+
+    fn write(&self, table: &mut String, name: &str) {
+        let (passed, differs) = (self.passed, self.differs);
+        let total = passed + differs + self.failures.len() + self.stale.len();
+        let mut note = String::new();
+        if differs > 0 {
+            note = format!("  differs {differs}");
+        }
+        if self.is_refused {
+            note += "  refused";
+        }
+        writeln!(table, "  {name:28} {passed:4}/{total}{note}").expect("writing to a string");
     }
 }
 
-async fn play_entry(entry: &Entry, outcome: &mut Outcome) {
+async fn play_entry(entry: &Entry) -> Outcome {
+    let mut outcome = Outcome::default();
     let server = match start(entry).await {
         Ok(server) => server,
         Err(error) => {
-            let refused = check_refusal(entry, &error.to_string());
-            outcome.note = "  refused";
-            return outcome.add(|| format!("{}: the load", entry.name), refused);
+            outcome.is_refused = true;
+            outcome.add(
+                entry,
+                "the load",
+                "",
+                check_refusal(entry, &error.to_string()),
+            );
+            return outcome;
         }
     };
     if entry.serves == "no" {
-        outcome.add(|| entry.name.clone(), Err("it must not load".to_owned()));
+        outcome.add(entry, "the load", "", Err("it must be refused".to_owned()));
     }
     for case in &entry.cases {
-        let what = |port: &str| {
-            format!(
-                "{}, version {}, {}, {port}",
-                entry.name, case.version, case.name
-            )
-        };
         if entry.serves == "errors" {
             let result = play::fails(&server, &entry.model, case).await;
-            outcome.add(|| what("both"), result);
+            outcome.add(entry, &case.name, "both ports", result);
             continue;
         }
         if let Some(result) = play::over_rest(&server, case).await {
-            outcome.add(|| what("REST"), result);
+            outcome.add(entry, &case.name, "REST", result);
         }
         if let Some(result) = play::over_grpc(&server, &entry.model, case).await {
-            outcome.add(|| what("gRPC"), result);
+            outcome.add(entry, &case.name, "gRPC", result);
         }
     }
     let versions: BTreeSet<i64> = entry.cases.iter().map(|case| case.version).collect();
     for version in versions {
         if let Some(result) = check_metadata(&server, entry, version).await {
             outcome.add(
-                || format!("{}, version {version}, metadata", entry.name),
+                entry,
+                &format!("metadata of version {version}"),
+                "gRPC",
                 result,
             );
         }
     }
     server.stop().await;
+    outcome
 }
 
 async fn start(entry: &Entry) -> Result<TestServer, ServingError> {
