@@ -53,7 +53,7 @@ pub(super) fn initializer<'a>(graph: &'a GraphProto, name: &str) -> Option<&'a T
 }
 
 /// A tensor of an ONNX file; `None` where it is damaged, external, or of a type unknown here.
-fn to_tensor(proto: &TensorProto) -> Option<Tensor> {
+pub(super) fn to_tensor(proto: &TensorProto) -> Option<Tensor> {
     if proto.data_location() == tensor_proto::DataLocation::External {
         return None;
     }

@@ -10,12 +10,14 @@ mod border;
 mod constant;
 mod external;
 mod interface;
+mod layout;
 mod parse_example;
 mod prune;
 mod relax;
 mod rewrite;
 mod strings;
 mod walk;
+mod widen;
 mod zip_map;
 
 use std::collections::BTreeSet;

@@ -1,6 +1,6 @@
 //! TensorFlow operators that converters leave in a file and that ONNX can say in its own.
 //!
-//! Not here: strings (`strings`), tf.Example (`parse_example`).
+//! Not here: strings (`strings`), transposes (`layout`), tf.Example (`parse_example`).
 
 use super::border::int_attribute;
 use super::{OnnxModel, is_op, node, walk};
@@ -10,11 +10,13 @@ use crate::proto::onnx::{
 };
 
 impl OnnxModel {
-    /// Rewrites what no runtime knows and ONNX can express: `Erfc`, and comparisons of strings.
+    /// Rewrites what no runtime knows and ONNX can express, and what converters got wrong: `Erfc`,
+    /// comparisons of strings, transposes that became reshapes.
     pub fn rewrite_operators(&mut self) {
         let opset = self.opset();
         rewrite_erfc(&mut self.graph_mut().node, opset);
         self.rewrite_string_equal();
+        self.restore_transposes();
     }
 }
 

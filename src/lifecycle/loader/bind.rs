@@ -9,7 +9,7 @@ use super::plan::PlannedSignature;
 use crate::error::{Result, ServingError};
 use crate::onnx::{ClassLabels, OnnxModel, ParseExample, Transform};
 use crate::proto::onnx_model_server::Labels;
-use crate::runtime::Graph;
+use crate::runtime::{Graph, ValueInfo};
 use crate::signature::{
     Classes, Declaration, ExampleInput, Feed, Input, Interface, Matching, Output, OutputSource,
     Port, Rule, SavedParseNode, Signature, Wanted, declare, does_not_fit, is_convertible,
@@ -62,6 +62,7 @@ pub(super) fn bind(planned: &PlannedSignature, file: &GraphFile<'_>) -> Result<B
     binder.match_outputs();
     binder.match_inputs()?;
     binder.check_complete()?;
+    binder.widen_bfloat16();
     binder.transform_outputs()?;
     binder.transform_inputs()?;
     binder.into_bound()
@@ -241,6 +242,27 @@ impl<'a> Binder<'a> {
             &self.outputs,
             &unfed,
         ))
+    }
+
+    /// Where the signature is of bfloat16 and the graph of float16, the graph computes in float.
+    fn widen_bfloat16(&mut self) {
+        let definition = &self.declaration.definition;
+        let infos = definition
+            .inputs
+            .values()
+            .chain(definition.outputs.values());
+        let mut dtypes = infos.filter_map(|info| DataType::from_number(info.dtype));
+        let is_half = |it: &&mut ValueInfo| it.dtype == Some(DataType::Half);
+        if !dtypes.clone().any(|it| it == DataType::BFloat16)
+            || dtypes.any(|it| it == DataType::Half)
+            || !self.model.widen_half()
+        {
+            return;
+        }
+        let values = self.graph.inputs.iter_mut().chain(&mut self.graph.outputs);
+        for value in values.filter(is_half) {
+            value.dtype = Some(DataType::Float);
+        }
     }
 
     fn transform_outputs(&mut self) -> Result<()> {
