@@ -9,6 +9,7 @@ pub mod config;
 pub mod transport;
 
 pub mod lifecycle;
+pub mod warmup;
 pub mod onnx;
 
 pub mod wire;
