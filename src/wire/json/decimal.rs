@@ -51,13 +51,30 @@ pub(super) struct Cut {
     power: i32,
 }
 
-/// What was cut off, compared with half a unit of the last digit.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Rest {
-    Zero,
-    Less,
-    Half,
-    More,
+/// What was cut off, in units of 2^-64 of the last digit; never zero, nor half, unless it is that
+/// exactly.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rest(u64);
+
+impl Rest {
+    const HALF: Self = Self(1 << 63);
+
+    /// The lowest `bits` bits of `product`.
+    #[inline]
+    fn of_bits(product: u128, bits: u32) -> Self {
+        let fraction = product << (128 - bits);
+        Self((fraction >> 64) as u64 | u64::from(fraction as u64 != 0))
+    }
+
+    /// `rest / divisor`.
+    fn of_division(rest: u128, divisor: u128) -> Self {
+        let below_half = match rest.cmp(&(divisor / 2)) {
+            Ordering::Less => u64::from(rest != 0),
+            Ordering::Equal => Self::HALF.0,
+            Ordering::Greater => Self::HALF.0 + 1,
+        };
+        Self(below_half)
+    }
 }
 
 impl Cut {
@@ -99,11 +116,8 @@ impl Cut {
     /// The value to all digits, rounded half to even.
     #[inline]
     pub(super) fn rounded<const DIGITS: u32>(self) -> Decimal {
-        let up = match self.rest {
-            Rest::Zero | Rest::Less => 0,
-            Rest::Half => self.integer & 1,
-            Rest::More => 1,
-        };
+        let tie = u64::from(self.rest == Rest::HALF);
+        let up = u64::from(self.rest > Rest::HALF) | (tie & self.integer);
         carried::<DIGITS>(self.integer + up, self.power)
     }
 
@@ -114,7 +128,7 @@ impl Cut {
         let (integer, cut) = (self.integer / unit, self.integer % unit);
         let up = match (cut.cmp(&(unit / 2)), self.rest) {
             (Ordering::Less, _) => 0,
-            (Ordering::Equal, Rest::Zero) => integer & 1,
+            (Ordering::Equal, Rest(0)) => integer & 1,
             _ => 1,
         };
         carried::<FEWER>(integer + up, self.power + (DIGITS - FEWER) as i32)
@@ -145,21 +159,19 @@ fn multiplied(significand: u64, binary: i32, power: usize) -> Option<(u64, Rest)
     if bits <= 64 && (-63..0).contains(&binary) {
         let product = significand * ten as u64;
         let shift = binary.unsigned_abs();
-        let (cut, half) = (product & ((1 << shift) - 1), 1u64 << (shift - 1));
-        return Some((product >> shift, Rest::of(cut, half)));
+        return Some((product >> shift, Rest(product << (64 - shift))));
     }
     let product = u128::from(significand) * ten;
     if binary >= 0 {
         let fits = product.leading_zeros() as i32 > binary + 64;
-        return fits.then(|| ((product << binary) as u64, Rest::Zero));
+        return fits.then(|| ((product << binary) as u64, Rest(0)));
     }
     let shift = binary.unsigned_abs();
     if shift >= 128 {
         return None;
     }
     let integer = u64::try_from(product >> shift).ok()?;
-    let (cut, half) = (product & ((1 << shift) - 1), 1u128 << (shift - 1));
-    Some((integer, Rest::of(cut, half)))
+    Some((integer, Rest::of_bits(product, shift)))
 }
 
 /// `significand × 2^binary / 10^power`.
@@ -172,19 +184,7 @@ fn divided(significand: u64, binary: i32, power: usize) -> Option<(u64, Rest)> {
     }
     let value = wide << binary;
     let integer = u64::try_from(value / ten).ok()?;
-    Some((integer, Rest::of(value % ten, ten / 2)))
-}
-
-impl Rest {
-    #[inline]
-    fn of<T: Ord + Default>(cut: T, half: T) -> Self {
-        match cut.cmp(&half) {
-            Ordering::Less if cut == T::default() => Self::Zero,
-            Ordering::Less => Self::Less,
-            Ordering::Equal => Self::Half,
-            Ordering::Greater => Self::More,
-        }
-    }
+    Some((integer, Rest::of_division(value % ten, ten)))
 }
 
 /// The exponent of the first digit: exact but next to powers of ten, or one too small beyond the

@@ -122,9 +122,10 @@ fn write<P: Precision>(value: f64, out: &mut Vec<u8>) {
     if !value.is_finite() {
         return write_non_finite(value, out);
     }
-    if value.is_sign_negative() {
-        out.push(b'-');
-    }
+    // Without a branch: signs are hard to foresee.
+    let start = out.len() + usize::from(value.is_sign_negative());
+    out.push(b'-');
+    out.truncate(start);
     let value = value.abs();
     if value < 1e6 && value as u32 as f64 == value {
         write_integer((value as u32).into(), out);

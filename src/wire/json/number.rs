@@ -304,15 +304,15 @@ fn scan_non_finite(text: &[u8], start: usize) -> Option<(f64, usize)> {
     }
 }
 
-/// Reads an integer of at most 64 bits.
+/// Reads an integer of at most 64 bits: its sign, and its absolute value.
 #[inline(always)]
-pub(super) fn scan_integer(text: &[u8], start: usize) -> Option<(i128, usize)> {
+fn scan_integer(text: &[u8], start: usize) -> Option<(bool, u64, usize)> {
     let negative = byte_at(text, start) == b'-';
     let first = start + usize::from(negative);
-    let lead = u64::from(digit_at(text, first)?);
-    let (mut value, mut end) = (lead, first + 1);
-    if lead != 0 {
-        (value, end) = scan_digits(text, end, lead);
+    let mut value = u64::from(digit_at(text, first)?);
+    let mut end = first + 1;
+    if value != 0 {
+        (value, end) = scan_digits(text, end, value);
     }
     if matches!(byte_at(text, end), b'.' | b'e' | b'E') {
         return None;
@@ -320,6 +320,25 @@ pub(super) fn scan_integer(text: &[u8], start: usize) -> Option<(i128, usize)> {
     if end - first > 19 {
         value = str::from_utf8(text.get(first..end)?).ok()?.parse().ok()?;
     }
-    let value = i128::from(value);
-    Some((if negative { -value } else { value }, end))
+    Some((negative, value, end))
+}
+
+/// Reads an integer that an `i64` holds.
+#[inline(always)]
+pub(super) fn scan_i64(text: &[u8], start: usize) -> Option<(i64, usize)> {
+    let (negative, value, end) = scan_integer(text, start)?;
+    let largest = i64::MAX as u64 + u64::from(negative);
+    let signed = if negative {
+        value.wrapping_neg()
+    } else {
+        value
+    };
+    (value <= largest).then_some((signed as i64, end))
+}
+
+/// Reads an integer that a `u64` holds; `-0` is one.
+#[inline(always)]
+pub(super) fn scan_u64(text: &[u8], start: usize) -> Option<(u64, usize)> {
+    let (negative, value, end) = scan_integer(text, start)?;
+    (!negative || value == 0).then_some((value, end))
 }
