@@ -36,8 +36,6 @@ trait Precision {
     fn short(cut: Cut) -> Decimal;
     /// Whether `decimal` reads back as `value`.
     fn reads_back(decimal: Decimal, value: f64) -> bool;
-    /// Appends a decimal of all digits.
-    fn write_long(decimal: Decimal, out: &mut Vec<u8>);
 }
 
 struct Float;
@@ -76,11 +74,6 @@ impl Precision for Float {
         let nearest: Option<f32> = decimal.text().parse().ok();
         nearest.map(f64::from) == Some(value)
     }
-
-    #[inline]
-    fn write_long(decimal: Decimal, out: &mut Vec<u8>) {
-        write_decimal(decimal.significand, decimal.power + 8, 9, out);
-    }
 }
 
 struct Double;
@@ -110,11 +103,6 @@ impl Precision for Double {
     fn reads_back(decimal: Decimal, value: f64) -> bool {
         decimal.nearest_f64() == value
     }
-
-    #[inline]
-    fn write_long(decimal: Decimal, out: &mut Vec<u8>) {
-        write_decimal(decimal.significand, decimal.power + 16, 17, out);
-    }
 }
 
 #[inline]
@@ -122,28 +110,26 @@ fn write<P: Precision>(value: f64, out: &mut Vec<u8>) {
     if !value.is_finite() {
         return write_non_finite(value, out);
     }
-    // Without a branch: signs are hard to foresee.
-    let start = out.len() + usize::from(value.is_sign_negative());
-    out.push(b'-');
-    out.truncate(start);
+    let negative = value.is_sign_negative();
     let value = value.abs();
     if value < 1e6 && value as u32 as f64 == value {
-        write_integer((value as u32).into(), out);
+        out.extend_from_slice(&b"-"[..usize::from(negative)]);
+        write_up_to_eight(value as u64, out);
         out.extend_from_slice(b".0");
         return;
     }
     let Some(cut) = P::cut(value) else {
-        return write_extreme::<P>(value, out);
+        return write_extreme::<P>(value, negative, out);
     };
     let long = P::long(cut);
     let beyond = long.significand % P::UNIT;
     if beyond <= P::APART || beyond >= P::UNIT - P::APART {
         let short = P::short(cut);
         if P::reads_back(short, value) {
-            return write_decimal(short.significand, short.power + 5, 6, out);
+            return write_decimal(negative, short, 6, out);
         }
     }
-    P::write_long(long, out);
+    write_decimal(negative, long, P::DIGITS, out);
 }
 
 #[cold]
@@ -157,22 +143,26 @@ fn write_non_finite(value: f64, out: &mut Vec<u8>) {
 
 /// For values so large or small that there is no exact arithmetic for them.
 #[cold]
-fn write_extreme<P: Precision>(value: f64, out: &mut Vec<u8>) {
+fn write_extreme<P: Precision>(value: f64, negative: bool, out: &mut Vec<u8>) {
     let short = Decimal::from_std(value, 6);
     if P::reads_back(short, value) {
-        write_decimal(short.significand, short.power + 5, 6, out);
+        write_decimal(negative, short, 6, out);
     } else {
-        P::write_long(Decimal::from_std(value, P::DIGITS), out);
+        let long = Decimal::from_std(value, P::DIGITS);
+        write_decimal(negative, long, P::DIGITS, out);
     }
 }
 
-/// Appends what `%.{precision}g` gives for a significand of `precision` digits, and `.0` to what
-/// would look like an integer. `exponent` is that of the first digit.
+/// Appends what `%.{precision}g` gives for a decimal of `precision` digits, and `.0` to what would
+/// look like an integer.
 ///
 /// The digits stay in registers until they are written where they belong; what is written too much
 /// is overwritten or cut off.
 #[inline(always)]
-fn write_decimal(significand: u64, exponent: i32, precision: usize, out: &mut Vec<u8>) {
+fn write_decimal(negative: bool, decimal: Decimal, precision: usize, out: &mut Vec<u8>) {
+    let Decimal { significand, power } = decimal;
+    // Of the first digit.
+    let exponent = power + precision as i32 - 1;
     // Sixteen digits, the first one in the lowest byte, and a seventeenth.
     let (digits, last) = match precision {
         6 => (
@@ -195,44 +185,42 @@ fn write_decimal(significand: u64, exponent: i32, precision: usize, out: &mut Ve
         b'0' => 16 - ((digits ^ ZEROS).leading_zeros() / 8) as usize,
         _ => 17,
     };
-    let start = out.len();
-    if (-4..0).contains(&exponent) {
-        let zeros = exponent.unsigned_abs() as usize;
-        out.extend_from_slice(b"0.000...........................");
-        let text = &mut out[start..start + 32];
-        put(text, zeros + 1, digits);
-        text[zeros + 17] = last;
-        out.truncate(start + zeros + 1 + count);
-    } else if exponent >= 0 && (exponent as usize) < precision {
-        let point = exponent as usize + 1;
-        // Zeros for an integer whose last digits were zeros.
-        out.extend_from_slice(b"................0000000000000000000000");
-        let text = &mut out[start..start + 38];
-        put(text, 0, digits);
-        if point <= 16 {
-            put(
-                text,
-                point + 1,
-                digits.checked_shr(8 * point as u32).unwrap_or(ZEROS),
-            );
-            text[point] = b'.';
-            text[17] = last;
-            let length = (point + 2).max(count + 1);
-            if count <= point {
-                text[point + 1] = b'0';
-            }
-            out.truncate(start + length);
-        } else {
-            text[16] = last;
-            text[17] = b'.';
-            text[18] = b'0';
-            out.truncate(start + 19);
-        }
-    } else {
+    if exponent < -4 || exponent >= precision as i32 {
         let mut text = [last; 17];
         put(&mut text, 0, digits);
-        write_scientific(&text[..count], exponent, out);
+        out.extend_from_slice(&b"-"[..usize::from(negative)]);
+        return write_scientific(&text[..count], exponent, out);
     }
+    // Behind the sign, if there is one.
+    let start = out.len() + usize::from(negative);
+    out.extend_from_slice(b"-0.00000000000000000000000000000000000000");
+    let text = &mut out[start..start + 38];
+    let length = if exponent < 0 {
+        let zeros = exponent.unsigned_abs() as usize;
+        text[..8].copy_from_slice(b"0.000000");
+        put(text, zeros + 1, digits);
+        text[zeros + 17] = last;
+        zeros + 1 + count
+    } else {
+        let point = exponent as usize + 1;
+        put(text, 0, digits);
+        if point <= 16 {
+            let fraction = digits.checked_shr(8 * point as u32).unwrap_or_default();
+            put(text, point + 1, fraction);
+        }
+        text[17] = last;
+        // What an integer has behind its point.
+        if count <= point {
+            text[point + 1] = b'0';
+        }
+        // The seventeenth digit, where it stands before the point.
+        if point == 17 {
+            text[16] = last;
+        }
+        text[point] = b'.';
+        (point + 2).max(count + 1)
+    };
+    out.truncate(start + length);
 }
 
 /// Sixteen zeros as text.
