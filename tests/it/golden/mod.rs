@@ -13,7 +13,6 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-pub(crate) use self::case::tolerance;
 pub(crate) use self::compare::code_name;
 use self::lists::{LEFT_OUT, Listed, NOT_YET};
 use self::play::Played;

@@ -113,7 +113,13 @@ impl Comparison<'_> {
         }
     }
 
-    fn check_value(&self, expected: &Value, actual: &Value, path: &str) -> Result<(), String> {
+    /// Where two values differ; `path` is what they are called.
+    pub(crate) fn check_value(
+        &self,
+        expected: &Value,
+        actual: &Value,
+        path: &str,
+    ) -> Result<(), String> {
         let equal = match (expected, actual) {
             (Value::Message(a), Value::Message(b)) => return self.check_message(a, b, path),
             (Value::F32(a), Value::F32(b)) => self.tolerance.accepts((*a).into(), (*b).into()),
