@@ -9,8 +9,8 @@ pub mod config;
 pub mod transport;
 
 pub mod lifecycle;
-pub mod warmup;
 pub mod onnx;
+pub mod warmup;
 
 pub mod wire;
 
