@@ -10,6 +10,7 @@ pub mod transport;
 
 pub mod lifecycle;
 pub mod onnx;
+pub mod warmup;
 
 pub mod wire;
 

@@ -5,10 +5,11 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -16,15 +17,18 @@ use crate::config::{self, Flags};
 use crate::error::{Code, Result, ServingError};
 use crate::inference::{InferenceOptions, InferenceService};
 use crate::lifecycle::loader::OnnxLoader;
-use crate::lifecycle::{ConfigPoller, LifecycleOptions, PollWait, ServerCore};
-use crate::monitoring::Metrics;
+use crate::lifecycle::{
+    ConfigPoller, LifecycleOptions, Loader, PollWait, ServerCore, WarmingLoader,
+};
+use crate::monitoring::{Metrics, ModelState};
 use crate::proto::tensorflow::serving::ModelServerConfig;
 use crate::runtime::Backend;
 use crate::runtime::ort::{OnnxRuntime, OnnxRuntimeOptions};
-use crate::servable::ServableLookup;
+use crate::servable::{ManagerState, ServableLookup};
 use crate::transport::grpc::{self, GrpcOptions, ReloadConfig, channel_arguments};
 use crate::transport::rest::{RestOptions, RestService};
 use crate::transport::serve::{ConnectionOptions, Listener, Protocols, serve};
+use crate::warmup::{Warmup, WarmupOptions};
 
 /// Everything a server is started with.
 #[derive(Clone, Debug)]
@@ -41,6 +45,12 @@ pub struct ServerOptions {
     pub model_config_poll: Option<(PathBuf, Duration)>,
     /// Loading and unloading.
     pub lifecycle: LifecycleOptions,
+    /// Whether the ports stay closed until every model has an available version.
+    pub wait_for_models: bool,
+    /// `--saved_model_tags`.
+    pub saved_model_tags: Vec<String>,
+    /// What runs before a version becomes available.
+    pub warmup: WarmupOptions,
     /// The library that runs graphs.
     pub onnxruntime: OnnxRuntimeOptions,
     /// The calls.
@@ -80,6 +90,14 @@ impl ServerOptions {
             models: config::model_server_config(flags)?,
             model_config_poll: poll,
             lifecycle: lifecycle_options(flags),
+            wait_for_models: flags.wait_for_models,
+            saved_model_tags: tags(&flags.saved_model_tags),
+            warmup: WarmupOptions {
+                is_enabled: flags.enable_model_warmup,
+                num_request_iterations: u32::try_from(flags.num_request_iterations_for_warmup)
+                    .unwrap_or(0),
+                synthesizes: flags.synthesize_warmup,
+            },
             onnxruntime: OnnxRuntimeOptions {
                 library: non_empty(&flags.onnxruntime_library),
                 intra_op_threads: threads.intra_op,
@@ -151,6 +169,11 @@ fn lifecycle_options(flags: &Flags) -> LifecycleOptions {
     }
 }
 
+fn tags(flag: &str) -> Vec<String> {
+    let tags = flag.split(',').filter(|tag| !tag.is_empty());
+    tags.map(str::to_owned).collect()
+}
+
 fn port(flag: i32) -> Option<u16> {
     u16::try_from(flag).ok().filter(|&port| port != 0)
 }
@@ -192,12 +215,28 @@ impl Server {
     /// cannot be bound. A REST port that cannot be bound is logged and left out, as in the
     /// original.
     pub async fn start(options: ServerOptions) -> Result<Self> {
-        let backend: Arc<dyn Backend> = Arc::new(OnnxRuntime::open(&options.onnxruntime)?);
-        let loader = Arc::new(OnnxLoader::new(backend));
-        let core = Arc::new(ServerCore::new(options.lifecycle.clone(), loader));
+        let metrics = Arc::new(Metrics::new());
+        let core = Arc::new(ServerCore::new(
+            options.lifecycle.clone(),
+            loader(&options, &metrics)?,
+        ));
+        {
+            let metrics = Arc::clone(&metrics);
+            core.observe_states(move |state| {
+                metrics.set_model_state(&state.id, model_state(state.state));
+            });
+        }
         {
             let (core, models) = (Arc::clone(&core), options.models.clone());
-            blocking(move || core.start(models)).await?;
+            let wait = options.wait_for_models;
+            blocking(move || {
+                if wait {
+                    core.start(models)
+                } else {
+                    core.start_without_waiting(models)
+                }
+            })
+            .await?;
         }
         let poller = options.model_config_poll.clone().map(|(path, period)| {
             ConfigPoller::start(Arc::clone(&core), period, move || {
@@ -207,7 +246,7 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let mut server = Self {
             core,
-            metrics: Arc::new(Metrics::new()),
+            metrics,
             poller,
             grpc_address: None,
             rest_address: None,
@@ -344,6 +383,30 @@ impl Server {
         if let Err(error) = unloaded.await {
             tracing::error!(%error, "unloading ended abnormally");
         }
+    }
+}
+
+/// What makes servables: the files read, mapped, loaded, and warmed up.
+fn loader(options: &ServerOptions, metrics: &Arc<Metrics>) -> Result<Arc<dyn Loader>> {
+    let backend: Arc<dyn Backend> = Arc::new(OnnxRuntime::open(&options.onnxruntime)?);
+    let loader = OnnxLoader::new(backend).with_saved_model_tags(options.saved_model_tags.clone());
+    let warmup = Warmup::new(
+        options.warmup,
+        options.inference,
+        Arc::clone(metrics),
+        Handle::current(),
+    );
+    let warm_up = move |servable: &_, directory: &Path| warmup.warm_up(servable, directory);
+    Ok(Arc::new(WarmingLoader::new(Arc::new(loader), warm_up)))
+}
+
+fn model_state(state: ManagerState) -> ModelState {
+    match state {
+        ManagerState::Start => ModelState::Start,
+        ManagerState::Loading => ModelState::Loading,
+        ManagerState::Available => ModelState::Available,
+        ManagerState::Unloading => ModelState::Unloading,
+        ManagerState::End => ModelState::End,
     }
 }
 

@@ -16,10 +16,13 @@ pub(crate) struct FakeLoader {
     changed: Condvar,
 }
 
+/// Makes an error, or panics.
+type MakeError = Arc<dyn Fn() -> ServingError + Send + Sync>;
+
 #[derive(Default)]
 struct State {
     calls: Vec<(ServableId, PathBuf)>,
-    failures: BTreeMap<ServableId, (usize, Arc<dyn Fn() -> ServingError + Send + Sync>)>,
+    failures: BTreeMap<ServableId, (usize, MakeError)>,
     blocked: Vec<ServableId>,
     running: usize,
     most_running: usize,

@@ -87,6 +87,12 @@ impl ServerCore {
         }
     }
 
+    /// Tells `observer` of every change of a version's state from now on, in order. To be called
+    /// once, before the start; `observer` must be quick and must not call back.
+    pub fn observe_states(&self, observer: impl Fn(&ServableState) + Send + Sync + 'static) {
+        self.monitor.observe(Box::new(observer));
+    }
+
     /// Applies the configuration that the server starts with, and blocks until every model has a
     /// version that is available or failed: for ever, where a base path has none.
     ///

@@ -4,8 +4,9 @@
 //! Not here: deciding the states (`lifecycle::manager`).
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, MutexGuard};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tracing::warn;
 
 use crate::error::{Code, Result, ServingError};
 use crate::id::ServableId;
@@ -17,7 +18,11 @@ pub(crate) struct StateMonitor {
     /// Held for a few instructions at a time.
     inner: Mutex<Inner>,
     changed: Condvar,
+    observer: OnceLock<Observer>,
 }
+
+/// Hears of every change of state, in order.
+type Observer = Box<dyn Fn(&ServableState) + Send + Sync>;
 
 #[derive(Default)]
 struct Inner {
@@ -87,6 +92,9 @@ impl StateMonitor {
             code,
             message,
         };
+        if let Some(observer) = self.observer.get() {
+            observer(&state);
+        }
         let versions = inner.states.entry(Arc::clone(&id.name)).or_default();
         versions.insert(id.version, state);
         if let Some(outcome) = outcome {
@@ -94,6 +102,14 @@ impl StateMonitor {
         }
         drop(inner);
         self.changed.notify_all();
+    }
+
+    /// Tells `observer` of every state from now on, while it holds its lock. Only the first
+    /// observer counts.
+    pub(crate) fn observe(&self, observer: Observer) {
+        if self.observer.set(observer).is_err() {
+            warn!("a second observer of states is ignored");
+        }
     }
 
     /// The states of a model's versions, in descending order.

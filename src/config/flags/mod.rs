@@ -73,6 +73,8 @@ pub struct Flags {
     pub enable_grpc_healthcheck_service: bool,
     pub enable_serialization_as_tensor_content: bool,
     pub onnxruntime_library: String,
+    pub synthesize_warmup: bool,
+    pub wait_for_models: bool,
     /// The names of the flags that were given, whatever their values.
     pub given: BTreeSet<&'static str>,
 }
@@ -130,6 +132,8 @@ impl Default for Flags {
             enable_grpc_healthcheck_service: false,
             enable_serialization_as_tensor_content: false,
             onnxruntime_library: String::new(),
+            synthesize_warmup: true,
+            wait_for_models: true,
             given: BTreeSet::new(),
         }
     }

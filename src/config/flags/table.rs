@@ -362,4 +362,16 @@ pub(super) const FLAGS: &[Definition] = &[
         "Path of the ONNX Runtime shared library; empty: ORT_DYLIB_PATH, then beside the \
          executable or in ../lib, then the system's libonnxruntime.so"
     ),
+    row!(
+        synthesize_warmup,
+        Bool,
+        Real,
+        "Run each graph once on zeros before a version without a warmup file becomes available"
+    ),
+    row!(
+        wait_for_models,
+        Bool,
+        Real,
+        "Open the ports once every model has an available version; false: open them at once"
+    ),
 ];

@@ -175,7 +175,9 @@ impl AspiredVersionsSink for Manager {
         // At once, as far as that goes: a list that is empty for a moment must not be lost to the
         // next one, or a model that is dropped and added again would not start anew.
         let mut state = self.shared.lock();
-        state.registry.set_aspired(model, versions);
+        if !state.registry.set_aspired(model, versions) {
+            return;
+        }
         self.shared.apply_pending(&mut state);
         drop(state);
         self.shared.changed.notify_all();

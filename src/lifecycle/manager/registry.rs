@@ -68,9 +68,25 @@ impl Managed {
 }
 
 impl Registry {
-    /// Takes note of a model's newest aspired versions.
-    pub(super) fn set_aspired(&mut self, model: &Arc<str>, versions: Vec<AspiredVersion>) {
-        self.pending.insert(Arc::clone(model), versions);
+    /// Takes note of a model's newest aspired versions; returns whether they are news.
+    pub(super) fn set_aspired(&mut self, model: &Arc<str>, versions: Vec<AspiredVersion>) -> bool {
+        // Most polls find what the one before found.
+        let is_news = self.pending.contains_key(model) || !self.is_aspired(model, &versions);
+        if is_news {
+            self.pending.insert(Arc::clone(model), versions);
+        }
+        is_news
+    }
+
+    /// Whether exactly these versions are aspired already.
+    fn is_aspired(&self, model: &str, versions: &[AspiredVersion]) -> bool {
+        let managed = self.models.get(model);
+        let is_aspired = |it: &AspiredVersion| {
+            let managed = managed.and_then(|managed| managed.get(&it.version));
+            managed.is_some_and(|managed| managed.is_aspired)
+        };
+        let count = managed.map_or(0, |it| it.values().filter(|it| it.is_aspired).count());
+        count == versions.len() && versions.iter().all(is_aspired)
     }
 
     /// Forgets versions that are not aspired and hold nothing; returns those that were never

@@ -1,6 +1,6 @@
 //! Versions that come and go: order of loads and unloads, states, draining.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::support::*;
 use crate::error::{Code, ServingError};
@@ -34,6 +34,41 @@ fn version_zero_is_a_version() {
     fixture.add_version("m", "0");
     fixture.core.start(list([fixture.model("m")])).unwrap();
     assert_eq!(fixture.latest("m"), Some(0));
+}
+
+// aspired_versions_manager_test.cc EventBusServableLifecycle, EventBusErrorOnLoad
+#[test]
+fn states_follow_each_other_in_order() {
+    let fixture = Fixture::new();
+    fixture.add_version("m", "1");
+    let seen = Arc::<Mutex<Vec<_>>>::default();
+    let for_core = Arc::clone(&seen);
+    fixture.core.observe_states(move |state| {
+        let event = (state.id.version, state.state, state.message.clone());
+        for_core.lock().unwrap().push(event);
+    });
+    fixture.core.start(list([fixture.model("m")])).unwrap();
+    let two = id("m", 2);
+    fixture
+        .loader
+        .fail(&two, 1, || ServingError::internal("two"));
+    fixture.add_version("m", "2");
+    fixture.await_state("m", 2, ManagerState::End);
+    fixture.core.reload(list([])).unwrap();
+    fixture.await_state("m", 1, ManagerState::End);
+
+    let event = |version, state| (version, state, String::new());
+    let expected = [
+        event(1, ManagerState::Start),
+        event(1, ManagerState::Loading),
+        event(1, ManagerState::Available),
+        event(2, ManagerState::Start),
+        event(2, ManagerState::Loading),
+        (2, ManagerState::End, "two".to_owned()),
+        event(1, ManagerState::Unloading),
+        event(1, ManagerState::End),
+    ];
+    assert_eq!(*seen.lock().unwrap(), expected);
 }
 
 // get_model_status_impl_test.cc AllVersionsSuccess
@@ -355,7 +390,8 @@ fn start_up_loads_many_at_a_time_later_few() {
     let a = fixture.model("a").policy(all());
     let config = list([a.clone()]);
     fixture.core.start_without_waiting(config).unwrap();
-    eventually("three load", || running("a") == 3);
+    eventually("three load", || fixture.loader.most_running() == 3);
+    assert_eq!(running("a"), 3);
     block_all("a", false);
     fixture.await_state("a", 1, ManagerState::Available);
     assert_eq!(fixture.loader.most_running(), 3);

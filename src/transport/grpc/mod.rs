@@ -12,12 +12,16 @@ mod profiler_service;
 mod status;
 
 use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use http::{HeaderMap, Request};
 use hyper::body::Incoming;
+use tonic::Status;
 use tonic::codec::CompressionEncoding;
 use tonic::service::{Routes, RoutesBuilder};
 use tower::Service;
@@ -132,17 +136,20 @@ pub struct GrpcService {
 impl hyper::service::Service<Request<Incoming>> for GrpcService {
     type Response = http::Response<tonic::body::Body>;
     type Error = Infallible;
-    type Future = <Routes as Service<Request<Incoming>>>::Future;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let mut routes = self.routes.clone();
-        // A router is always ready; polling it here keeps tower's contract.
-        let ready: Poll<Result<(), Infallible>> = Service::<Request<Incoming>>::poll_ready(
-            &mut routes,
-            &mut Context::from_waker(std::task::Waker::noop()),
-        );
-        debug_assert!(ready.is_ready());
-        routes.call(request)
+        Box::pin(async move {
+            // A router is always ready; waiting for it keeps tower's contract.
+            poll_fn(|cx| Service::<Request<Incoming>>::poll_ready(&mut routes, cx)).await?;
+            // One broken call must not take the connection and the calls beside it along.
+            let answered = AssertUnwindSafe(routes.call(request)).catch_unwind().await;
+            answered.unwrap_or_else(|_| {
+                tracing::error!("a gRPC call panicked");
+                Ok(Status::internal("the call failed within the server").into_http())
+            })
+        })
     }
 }
 

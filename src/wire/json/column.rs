@@ -261,20 +261,21 @@ scan_numbers! {
     i16: |text, pos| scan_narrow(text, pos).map(|(value, end)| (value as i16, end));
     i8: |text, pos| scan_narrow(text, pos).map(|(value, end)| (value as i8, end));
     u8: |text, pos| scan_narrow(text, pos).map(|(value, end)| (value as u8, end));
-    u32: scan_wide;
-    i64: scan_wide;
-    u64: scan_wide;
+    u32: scan_u32;
+    i64: number::scan_i64;
+    u64: number::scan_u64;
 }
 
 #[inline(always)]
 fn scan_narrow(text: &[u8], pos: usize) -> Option<(i32, usize)> {
-    scan_wide(text, pos)
+    let (value, end) = number::scan_i64(text, pos)?;
+    Some((i32::try_from(value).ok()?, end))
 }
 
 #[inline(always)]
-fn scan_wide<T: TryFrom<i128>>(text: &[u8], pos: usize) -> Option<(T, usize)> {
-    let (value, end) = number::scan_integer(text, pos)?;
-    Some((T::try_from(value).ok()?, end))
+fn scan_u32(text: &[u8], pos: usize) -> Option<(u32, usize)> {
+    let (value, end) = number::scan_u64(text, pos)?;
+    Some((u32::try_from(value).ok()?, end))
 }
 
 /// Makes room by what the text so far needed: `pos` of its `len` bytes gave the elements there

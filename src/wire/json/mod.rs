@@ -24,6 +24,7 @@ mod predict;
 mod string;
 mod syntax;
 
+mod decimal;
 mod encode;
 mod float_text;
 mod metadata;

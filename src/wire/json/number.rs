@@ -66,6 +66,7 @@ fn non_finite(text: &str) -> f64 {
 }
 
 /// A finite number in its text's own terms: `±significand × 10^exponent`.
+#[derive(Clone, Copy)]
 struct Decimal {
     negative: bool,
     /// Wrong (wrapped) where there are more than 19 digits.
@@ -91,43 +92,49 @@ const EXACT_POWERS: [f64; 23] = [
 fn scan_decimal(text: &[u8], start: usize) -> Option<Decimal> {
     let negative = byte_at(text, start) == b'-';
     let first = start + usize::from(negative);
-    let lead = u64::from(digit_at(text, first)?);
-    let mut pos = first + 1;
-    let mut significand = lead;
-    if lead != 0 && digit_at(text, pos).is_some() {
-        (significand, pos) = scan_digits(text, pos, lead);
+    let mut significand = u64::from(digit_at(text, first)?);
+    let mut end = first + 1;
+    if significand != 0 && byte_at(text, end) != b'.' {
+        (significand, end) = scan_digits(text, end, significand);
     }
-    let mut decimal = Decimal {
-        negative,
-        significand,
-        digits: pos - first,
-        exponent: 0,
-        integer: true,
-        end: pos,
-    };
-    if byte_at(text, pos) == b'.' {
-        let (significand, end) = scan_digits(text, pos + 1, significand);
-        let fraction = end - pos - 1;
+    let mut digits = end - first;
+    let mut exponent = 0;
+    let mut integer = true;
+    if byte_at(text, end) == b'.' {
+        let point = end;
+        (significand, end) = scan_digits(text, point + 1, significand);
+        let fraction = end - point - 1;
         if fraction == 0 {
             return None;
         }
-        decimal.significand = significand;
-        decimal.digits += fraction;
-        decimal.exponent = -i32::try_from(fraction).ok()?;
-        decimal.integer = false;
-        decimal.end = end;
+        digits += fraction;
+        if digits >= MANY_DIGITS {
+            return None;
+        }
+        exponent = -(fraction as i32);
+        integer = false;
     }
-    if byte_at(text, decimal.end) | 0x20 == b'e' {
-        scan_exponent(text, &mut decimal)?;
+    if byte_at(text, end) | 0x20 == b'e' {
+        let (shift, behind) = scan_exponent(text, end + 1)?;
+        exponent += shift;
+        end = behind;
+        integer = false;
     }
-    (decimal.digits < MANY_DIGITS).then_some(decimal)
+    (digits < MANY_DIGITS).then_some(Decimal {
+        negative,
+        significand,
+        digits,
+        exponent,
+        integer,
+        end,
+    })
 }
 
+/// Reads an exponent from behind its `e`.
 #[inline(never)]
-fn scan_exponent(text: &[u8], decimal: &mut Decimal) -> Option<()> {
-    let mut pos = decimal.end + 1;
-    let negative = byte_at(text, pos) == b'-';
-    pos += usize::from(negative || byte_at(text, pos) == b'+');
+fn scan_exponent(text: &[u8], start: usize) -> Option<(i32, usize)> {
+    let negative = byte_at(text, start) == b'-';
+    let mut pos = start + usize::from(negative || byte_at(text, start) == b'+');
     let mut exponent = i32::from(digit_at(text, pos)?);
     pos += 1;
     while let Some(digit) = digit_at(text, pos) {
@@ -137,10 +144,7 @@ fn scan_exponent(text: &[u8], decimal: &mut Decimal) -> Option<()> {
         }
         pos += 1;
     }
-    decimal.exponent += if negative { -exponent } else { exponent };
-    decimal.integer = false;
-    decimal.end = pos;
-    Some(())
+    Some((if negative { -exponent } else { exponent }, pos))
 }
 
 /// Reads digits from `pos` on behind those in `value`, eight at a time. Wraps beyond 19 digits.
@@ -190,7 +194,7 @@ fn eight_digits(word: u64) -> u64 {
 impl Decimal {
     /// The nearest double, where one multiplication or division of exact doubles gives it.
     #[inline(always)]
-    fn exact(&self) -> Option<f64> {
+    fn exact(self) -> Option<f64> {
         if self.digits > 19 || self.significand > 1 << 53 {
             return None;
         }
@@ -200,7 +204,7 @@ impl Decimal {
 
     /// Significand times power of ten in double arithmetic, without the sign.
     #[inline(always)]
-    fn scaled(&self) -> Option<f64> {
+    fn scaled(self) -> Option<f64> {
         let power = *EXACT_POWERS.get(self.exponent.unsigned_abs() as usize)?;
         let significand = self.significand as f64;
         Some(if self.exponent < 0 {
@@ -210,20 +214,18 @@ impl Decimal {
         })
     }
 
-    /// The nearest double by the standard library's parser.
-    #[cold]
-    fn parsed(&self, text: &[u8], start: usize) -> Option<f64> {
-        str::from_utf8(text.get(start..self.end)?)
-            .ok()?
-            .parse()
-            .ok()
-    }
-
     /// An integer has no negative zero.
     #[inline(always)]
-    fn fix_zero(&self, value: f64) -> f64 {
+    fn fix_zero(self, value: f64) -> f64 {
         if self.integer { value + 0.0 } else { value }
     }
+}
+
+/// The nearest double by the standard library's parser.
+#[inline(never)]
+fn parsed(text: &[u8], start: usize, end: usize) -> Option<f64> {
+    let text = str::from_utf8(text.get(start..end)?).ok()?;
+    text.parse().ok()
 }
 
 /// Reads the nearest double; any number will do.
@@ -234,7 +236,7 @@ pub(super) fn scan_f64(text: &[u8], start: usize) -> Option<(f64, usize)> {
     };
     let value = match decimal.exact() {
         Some(value) => value,
-        None => decimal.parsed(text, start)?,
+        None => parsed(text, start, decimal.end)?,
     };
     Some((decimal.fix_zero(value), decimal.end))
 }
@@ -250,7 +252,7 @@ pub(super) fn scan_f32(text: &[u8], start: usize) -> Option<(f32, usize)> {
         Some(value) => value as f32,
         None => match decimal.nearly() {
             Some(value) => value,
-            None => decimal.parsed(text, start)? as f32,
+            None => parsed(text, start, decimal.end)? as f32,
         },
     };
     let value = if decimal.integer { value + 0.0 } else { value };
@@ -264,7 +266,7 @@ impl Decimal {
     /// units in the last place of the nearest one. Unless a tie between two floats is that close,
     /// both round to the same float.
     #[inline(always)]
-    fn nearly(&self) -> Option<f32> {
+    fn nearly(self) -> Option<f32> {
         const BELOW_FLOAT: u64 = (1 << 29) - 1;
         const TIE: u64 = 1 << 28;
         if self.digits > 19 {
@@ -302,15 +304,15 @@ fn scan_non_finite(text: &[u8], start: usize) -> Option<(f64, usize)> {
     }
 }
 
-/// Reads an integer of at most 64 bits.
+/// Reads an integer of at most 64 bits: its sign, and its absolute value.
 #[inline(always)]
-pub(super) fn scan_integer(text: &[u8], start: usize) -> Option<(i128, usize)> {
+fn scan_integer(text: &[u8], start: usize) -> Option<(bool, u64, usize)> {
     let negative = byte_at(text, start) == b'-';
     let first = start + usize::from(negative);
-    let lead = u64::from(digit_at(text, first)?);
-    let (mut value, mut end) = (lead, first + 1);
-    if lead != 0 {
-        (value, end) = scan_digits(text, end, lead);
+    let mut value = u64::from(digit_at(text, first)?);
+    let mut end = first + 1;
+    if value != 0 {
+        (value, end) = scan_digits(text, end, value);
     }
     if matches!(byte_at(text, end), b'.' | b'e' | b'E') {
         return None;
@@ -318,6 +320,25 @@ pub(super) fn scan_integer(text: &[u8], start: usize) -> Option<(i128, usize)> {
     if end - first > 19 {
         value = str::from_utf8(text.get(first..end)?).ok()?.parse().ok()?;
     }
-    let value = i128::from(value);
-    Some((if negative { -value } else { value }, end))
+    Some((negative, value, end))
+}
+
+/// Reads an integer that an `i64` holds.
+#[inline(always)]
+pub(super) fn scan_i64(text: &[u8], start: usize) -> Option<(i64, usize)> {
+    let (negative, value, end) = scan_integer(text, start)?;
+    let largest = i64::MAX as u64 + u64::from(negative);
+    let signed = if negative {
+        value.wrapping_neg()
+    } else {
+        value
+    };
+    (value <= largest).then_some((signed as i64, end))
+}
+
+/// Reads an integer that a `u64` holds; `-0` is one.
+#[inline(always)]
+pub(super) fn scan_u64(text: &[u8], start: usize) -> Option<(u64, usize)> {
+    let (negative, value, end) = scan_integer(text, start)?;
+    (!negative || value == 0).then_some((value, end))
 }

@@ -45,28 +45,26 @@ pub(super) fn write_list<T>(
     out: &mut Vec<u8>,
     mut write: impl FnMut(T, &mut Vec<u8>),
 ) {
-    let mut separator = Vec::new();
-    match lists {
-        Lists::Lines => {
-            separator.push(b',');
-            new_line(depth + 1, &mut separator);
-        }
-        Lists::SingleLine => separator.extend_from_slice(b", "),
-    }
-    out.push(b'[');
     let mut elements = elements.into_iter();
-    if let Some(first) = elements.next() {
-        if lists == Lists::Lines {
-            new_line(depth + 1, out);
+    out.push(b'[');
+    if lists == Lists::SingleLine {
+        if let Some(first) = elements.next() {
+            write(first, out);
         }
+        for element in elements {
+            out.extend_from_slice(b", ");
+            write(element, out);
+        }
+    } else if let Some(first) = elements.next() {
+        let mut separator = vec![b','];
+        new_line(depth + 1, &mut separator);
+        out.extend_from_slice(&separator[1..]);
         write(first, out);
         for element in elements {
             out.extend_from_slice(&separator);
             write(element, out);
         }
-        if lists == Lists::Lines {
-            new_line(depth, out);
-        }
+        new_line(depth, out);
     }
     out.push(b']');
 }

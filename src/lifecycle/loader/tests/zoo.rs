@@ -252,7 +252,10 @@ fn every_model_answers_as_its_original() {
 #[test]
 fn every_twin_has_its_definitions() {
     let places = ["../shared/golden/models", "../../shared/golden/models"];
-    let mut found = places.iter().map(|it| project().join(it)).filter(|it| it.is_dir());
+    let mut found = places
+        .iter()
+        .map(|it| project().join(it))
+        .filter(|it| it.is_dir());
     let Some(models) = found.next() else {
         return;
     };

@@ -1,0 +1,185 @@
+//! Replays the requests that a version brings along
+//! (`servables/tensorflow/saved_model_warmup_util.cc`).
+//!
+//! Not here: the file's framing (`warmup::tfrecord`).
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+use std::time::Instant;
+
+use prost::Message;
+use tracing::{info, warn};
+
+use super::Warmup;
+use super::tfrecord::RecordReader;
+use crate::error::{Code, Result, ServingError};
+use crate::inference::PredictRequest;
+use crate::proto::tensorflow::serving as pb;
+use crate::proto::tensorflow::serving::prediction_log::LogType;
+use crate::servable::ServableHandle;
+use crate::wire::predict::PredictCall;
+use crate::wire::{classification, multi_inference, regression};
+
+/// More records than this fail the load.
+const MAX_RECORDS: u64 = 1000;
+/// How much of an unparsable record its error shows.
+const MAX_SHOWN_BYTES: usize = 256;
+
+/// How reading a warmup file ended.
+enum End {
+    /// At the end of the file, or where it could not be read on. This is what metrics count.
+    Read(Result<()>),
+    /// At a request that failed or should not be there.
+    Refused(ServingError),
+}
+
+impl Warmup {
+    /// Runs every request of `file`, which lies under the version directory `directory`.
+    pub(super) fn replay(
+        &self,
+        servable: &ServableHandle,
+        directory: &Path,
+        file: &Path,
+    ) -> Result<()> {
+        let begin = Instant::now();
+        info!(
+            "Starting to read warmup data for model at {}",
+            file.display()
+        );
+        let mut records = 0;
+        let result = match self.replay_records(servable, file, &mut records) {
+            End::Refused(error) => return Err(error),
+            End::Read(result) => result,
+        };
+        let elapsed = begin.elapsed();
+        let status = match &result {
+            Ok(()) => Code::Ok.name().to_owned(),
+            Err(error) => format!("{}: {error}", error.code()),
+        };
+        let directory = directory.display().to_string();
+        self.metrics
+            .record_warmup(&directory, &status, elapsed, records);
+        result?;
+        info!(
+            "Finished reading warmup data for model at {}. Number of warmup records read: \
+             {records}. Elapsed time (microseconds): {}.",
+            file.display(),
+            elapsed.as_micros()
+        );
+        Ok(())
+    }
+
+    fn replay_records(&self, servable: &ServableHandle, path: &Path, records: &mut u64) -> End {
+        let opened = File::open(path).and_then(|file| {
+            let bytes = file.metadata()?.len();
+            Ok(RecordReader::new(BufReader::new(file), bytes))
+        });
+        let mut reader = match opened {
+            Ok(reader) => reader,
+            Err(error) => {
+                let text = format!("{}; {error}", path.display());
+                return End::Read(Err(ServingError::new(Code::Unknown, text)));
+            }
+        };
+        loop {
+            let record = match reader.next_record() {
+                Ok(Some(record)) => record,
+                Ok(None) => return End::Read(Ok(())),
+                Err(error) => return End::Read(Err(explain(error))),
+            };
+            let replayed = parse(&record, path).and_then(|log| self.replay_log(servable, log));
+            if let Err(error) = replayed {
+                return End::Refused(error);
+            }
+            *records += 1;
+            if *records > MAX_RECORDS {
+                return End::Refused(ServingError::invalid_argument(format!(
+                    "Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {}",
+                    path.display()
+                )));
+            }
+        }
+    }
+
+    /// Runs one recorded request as often as the options say.
+    fn replay_log(&self, servable: &ServableHandle, log: pb::PredictionLog) -> Result<()> {
+        let Some(log) = log.log_type else {
+            warn!("a warmup record without a request is skipped");
+            return Ok(());
+        };
+        let iterations = self.options.num_request_iterations.max(1);
+        for _ in 0..iterations {
+            self.runtime.block_on(self.run(servable, log.clone()))?;
+        }
+        Ok(())
+    }
+
+    /// Runs a request on `servable`, whichever model it names.
+    async fn run(&self, servable: &ServableHandle, log: LogType) -> Result<()> {
+        match log {
+            LogType::PredictLog(log) => {
+                let request = predict_request(log.request.unwrap_or_default())?;
+                self.inference.predict(servable, request).await?;
+            }
+            LogType::ClassifyLog(log) => {
+                let mut request = log.request.unwrap_or_default();
+                request.model_spec.get_or_insert_default();
+                let (_, request) = classification::from_proto(request, None)?;
+                self.inference.classify(servable, request).await?;
+            }
+            LogType::RegressLog(log) => {
+                let mut request = log.request.unwrap_or_default();
+                request.model_spec.get_or_insert_default();
+                let (_, request) = regression::from_proto(request, None)?;
+                self.inference.regress(servable, request).await?;
+            }
+            LogType::MultiInferenceLog(log) => {
+                let request = log.request.unwrap_or_default();
+                let (_, request) = multi_inference::from_proto(request, None);
+                self.inference.multi_inference(servable, request).await?;
+            }
+            LogType::PredictStreamedLog(_) => return Err(unsupported(7)),
+            LogType::SessionRunLog(_) => return Err(unsupported(5)),
+        }
+        Ok(())
+    }
+}
+
+fn parse(record: &[u8], path: &Path) -> Result<pb::PredictionLog> {
+    pb::PredictionLog::decode(record).map_err(|_| {
+        let shown = &record[..record.len().min(MAX_SHOWN_BYTES)];
+        ServingError::invalid_argument(format!(
+            "Failed to parse warmup record: {} from {}",
+            String::from_utf8_lossy(shown),
+            path.display()
+        ))
+    })
+}
+
+fn predict_request(mut request: pb::PredictRequest) -> Result<PredictRequest> {
+    request.model_spec.get_or_insert_default();
+    let call = PredictCall::decode(&request.encode_to_vec().into())?;
+    let (_, signature_name) = call.spec()?;
+    Ok(PredictRequest {
+        signature_name: signature_name.to_owned(),
+        inputs: call.inputs,
+        output_filter: call.output_filter,
+        deadline: None,
+    })
+}
+
+/// `number` is the request's field in `PredictionLog`.
+fn unsupported(number: u32) -> ServingError {
+    ServingError::unimplemented(format!("Unsupported log_type for warmup: {number}"))
+}
+
+fn explain(error: ServingError) -> ServingError {
+    if error.code() != Code::DataLoss {
+        return error;
+    }
+    ServingError::new(
+        Code::DataLoss,
+        format!("{error}. Please verify your warmup data is in TFRecord format."),
+    )
+}

@@ -1,0 +1,63 @@
+//! Makes up one request for each signature: zeros of the declared shapes.
+//!
+//! Not here: requests that a version brings along (`warmup::replay`).
+
+use std::time::{Duration, Instant};
+
+use tracing::debug;
+
+use crate::servable::ServableHandle;
+use crate::signature::{Input, RequestInputs, RequestTensor, Signature};
+use crate::tensor::{Tensor, element_count};
+
+/// All runs together end after this.
+const MAX_TIME: Duration = Duration::from_secs(5);
+/// No input is made larger than this.
+const MAX_ELEMENTS: usize = 1 << 24;
+
+/// Runs each signature once, except for those that take examples: what would be in those, nobody
+/// can tell. Whether the runs succeed does not matter.
+pub(super) async fn run_once(servable: &ServableHandle) {
+    let deadline = Instant::now() + MAX_TIME;
+    for signature in servable.signatures() {
+        if Instant::now() >= deadline {
+            return;
+        }
+        let Some(inputs) = zeros(signature) else {
+            continue;
+        };
+        let run = servable.run(&signature.name, inputs, &[], Some(deadline));
+        if let Err(error) = run.await {
+            let (id, name) = (&servable.id, &signature.name);
+            debug!(%id, signature = name, %error, "a made-up warmup request failed");
+        }
+    }
+}
+
+/// Zeros and empty strings for all inputs; `None` where there is no telling.
+fn zeros(signature: &Signature) -> Option<RequestInputs> {
+    if !signature.examples.is_empty() {
+        return None;
+    }
+    let zeros = |input: &Input| {
+        let shape = declared_shape(signature, &input.alias);
+        element_count(&shape).filter(|&count| count <= MAX_ELEMENTS)?;
+        let tensor = Tensor::zeros(input.dtype, &shape)?;
+        Some((input.alias.clone(), RequestTensor::Valid(tensor)))
+    };
+    signature.inputs.iter().map(zeros).collect()
+}
+
+/// The shape that clients see, with 1 for what is not fixed.
+fn declared_shape(signature: &Signature, alias: &str) -> Vec<usize> {
+    let info = signature.definition.inputs.get(alias);
+    let shape = info.and_then(|info| info.tensor_shape.as_ref());
+    match shape {
+        Some(shape) if !shape.unknown_rank => {
+            let dims = shape.dim.iter();
+            dims.map(|dim| usize::try_from(dim.size).unwrap_or(1))
+                .collect()
+        }
+        _ => vec![1],
+    }
+}
