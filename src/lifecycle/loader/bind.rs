@@ -139,7 +139,7 @@ impl<'a> Binder<'a> {
 
     fn match_inputs(&mut self) -> Result<()> {
         let needed = self.needed();
-        let mut wanted = self.declaration.wanted_inputs();
+        let mut wanted = self.wanted_inputs();
         if let Some(example) = &self.declaration.example {
             let dtype_of = |name: &str| {
                 let inputs = self.model.inputs();
@@ -171,6 +171,20 @@ impl<'a> Binder<'a> {
         self.find_features(&needed)
     }
 
+    /// The inputs to be matched. One that the original parses as examples is of strings, whatever
+    /// the signature says: nobody checked that in TensorFlow, and half_plus_three says float.
+    fn wanted_inputs(&self) -> Vec<Wanted> {
+        let mut wanted = self.declaration.wanted_inputs();
+        for it in &mut wanted {
+            let operation = tensor_name(&it.info).strip_suffix(":0");
+            let mut nodes = self.file.parse_nodes.iter();
+            if nodes.any(|node| operation == Some(&node.serialized)) {
+                it.info.dtype = DataType::String.number();
+            }
+        }
+        wanted
+    }
+
     /// Finds the inputs that take examples: those in front of a parse node of the file, and those
     /// that were in front of one in the original.
     fn find_features(&mut self, needed: &BTreeSet<String>) -> Result<()> {
@@ -199,7 +213,7 @@ impl<'a> Binder<'a> {
             }
         }
         let free: Vec<String> = needed.iter().cloned().collect();
-        for wanted in self.declaration.wanted_inputs() {
+        for wanted in self.wanted_inputs() {
             let is_string = wanted.info.dtype == DataType::String.number();
             if !is_string || !self.inputs.open.contains(&wanted.alias) {
                 continue;
@@ -383,12 +397,21 @@ impl<'a> Binder<'a> {
     }
 
     fn into_bound(mut self) -> Result<BoundSignature> {
-        self.model.separate_outputs();
+        for (name, returned) in self.model.separate_outputs() {
+            let fetched = self.fetched.values_mut().filter(|it| **it == name);
+            fetched.for_each(|it| it.clone_from(&returned));
+        }
         let mut defaults = self.declaration.defaults()?;
         let wanted = self.declaration.wanted_inputs();
         let mut inputs = Vec::with_capacity(wanted.len());
         for it in &wanted {
-            let dtype = DataType::from_number(it.info.dtype).ok_or_else(|| {
+            let is_example = self.features.contains_key(&it.alias);
+            let dtype = if is_example {
+                Some(DataType::String)
+            } else {
+                DataType::from_number(it.info.dtype)
+            };
+            let dtype = dtype.ok_or_else(|| {
                 let error = ServingError::invalid_argument("it has no dtype that is known");
                 self.explain(&format!("input '{}'", it.alias), &error)
             })?;
