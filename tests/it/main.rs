@@ -7,5 +7,7 @@
 mod support;
 
 mod architecture;
+mod dtypes;
 mod golden;
+mod predict_grpc;
 mod zoo;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes};
 use prost::Message;
 use tonic::client::Grpc;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::{MetadataKey, MetadataMap};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
@@ -38,6 +38,13 @@ impl GrpcClient {
             .max_decoding_message_size(usize::MAX)
             .max_encoding_message_size(usize::MAX);
         Self { grpc }
+    }
+
+    /// A client that packs its messages.
+    pub(crate) fn compressed(&self, encoding: CompressionEncoding) -> Self {
+        Self {
+            grpc: self.grpc.clone().send_compressed(encoding),
+        }
     }
 
     /// Calls `/package.Service/Method`.

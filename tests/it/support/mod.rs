@@ -4,6 +4,7 @@ pub(crate) mod grpc;
 pub(crate) mod http;
 pub(crate) mod json;
 pub(crate) mod material;
+pub(crate) mod model;
 pub(crate) mod predict;
 pub(crate) mod proto;
 pub(crate) mod server;

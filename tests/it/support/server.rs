@@ -25,10 +25,9 @@ pub(crate) struct TestServer {
 }
 
 impl TestServer {
-    /// Starts a server with these flags, written as on the command line.
-    pub(crate) async fn start(flags: &[String]) -> Self {
-        let files = tempfile::tempdir().unwrap();
-        Self::try_start(flags, files).await.expect("a server")
+    /// Starts a server with `half_plus_two` of `models/`: y = x / 2 + 2, `x: float[?]`.
+    pub(crate) async fn half_plus_two() -> Self {
+        Self::with_models(&[("half_plus_two", &half_plus_two())], &[]).await
     }
 
     /// Starts a server with these models, given by base path, and further flags.
@@ -78,6 +77,11 @@ impl TestServer {
     pub(crate) async fn stop(self) {
         self.server.stop().await;
     }
+}
+
+/// The base path of `half_plus_two`.
+pub(crate) fn half_plus_two() -> PathBuf {
+    material::root().join("models/half_plus_two")
 }
 
 /// ONNX Runtime's library: `ORT_DYLIB_PATH`, else where `make onnxruntime` puts it.

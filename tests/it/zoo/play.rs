@@ -40,8 +40,8 @@ pub(crate) async fn over_rest(server: &TestServer, case: &Case) -> Option<Result
     };
     // Decimals are rounded to the dtype's precision; the exact bits are gRPC's part.
     let tolerance = Tolerance {
+        abs: case.tolerance.abs.max(f32::MIN_POSITIVE.into()),
         rel: case.tolerance.rel.max(f32::EPSILON.into()),
-        ..case.tolerance
     };
     let actual = Json::parse(&reply.body);
     Some(actual.and_then(|actual| expected.check(&actual, tolerance)))
