@@ -99,8 +99,8 @@ impl OnnxModel {
     }
 
     /// Puts a node in front of every output that is an input or a constant of the graph too: ONNX
-    /// Runtime wants one between the two.
-    pub fn separate_outputs(&mut self) {
+    /// Runtime wants one between the two. Returns old and new names.
+    pub fn separate_outputs(&mut self) -> Vec<(String, String)> {
         let graph = self.graph();
         let taken = |name: &str| {
             graph.input.iter().any(|it| it.name() == name)
@@ -108,19 +108,18 @@ impl OnnxModel {
         };
         let outputs = graph.output.iter().map(|it| it.name().to_owned());
         let shared: Vec<String> = outputs.filter(|name| taken(name)).collect();
+        let mut renamed = Vec::with_capacity(shared.len());
         for name in shared {
-            let inner = self.unused_name(&format!("{name}/taken"));
-            let copy = node("Identity", &[&inner], &name);
+            let returned = self.unused_name(&format!("{name}/returned"));
+            let copy = node("Identity", &[&name], &returned);
             let graph = self.graph_mut();
-            for input in graph.input.iter_mut().filter(|it| it.name() == name) {
-                input.name = Some(inner.clone());
+            for output in graph.output.iter_mut().filter(|it| it.name() == name) {
+                output.name = Some(returned.clone());
             }
-            for tensor in graph.initializer.iter_mut().filter(|it| it.name() == name) {
-                tensor.name = Some(inner.clone());
-            }
-            rename_read(&mut graph.node, &name, &inner);
             graph.node.push(copy);
+            renamed.push((name, returned));
         }
+        renamed
     }
 
     /// Declares the type of the graph's input `name`, where the file left it open.

@@ -1,0 +1,135 @@
+//! Turns what was found into a signature.
+
+use std::sync::Arc;
+
+use super::{Binder, BoundSignature, Tensors};
+use crate::error::{Result, ServingError};
+use crate::signature::{
+    Classes, ExampleInput, Input, Output, OutputSource, Rule, Signature, tensor_name,
+};
+use crate::tensor::DataType;
+
+impl Binder<'_> {
+    pub(super) fn into_bound(mut self) -> Result<BoundSignature> {
+        for (name, returned) in self.model.separate_outputs() {
+            let fetched = self.fetched.values_mut().filter(|it| **it == name);
+            fetched.for_each(|it| it.clone_from(&returned));
+        }
+        let mut fetches = Vec::new();
+        let inputs = self.signature_inputs()?;
+        let outputs = self.signature_outputs(&inputs, &mut fetches)?;
+        let examples = self.features.iter();
+        let examples = examples.filter_map(|(alias, features)| {
+            Some(ExampleInput {
+                input: index_of(&inputs, alias)?,
+                spec: features.spec.clone(),
+                takes_scalar: features.takes_scalar,
+            })
+        });
+        let examples = examples.collect();
+        let (input_tensors, output_tensors) = self.described();
+        let definition = self.declaration.definition;
+        Ok(BoundSignature {
+            signature: Signature {
+                name: self.declaration.name,
+                method_name: definition.method_name.clone(),
+                inputs,
+                outputs,
+                examples,
+                feeds: Vec::new(),
+                definition,
+            },
+            model: self.model,
+            feeds: self.feeds,
+            inputs: input_tensors,
+            outputs: output_tensors,
+            fetches,
+        })
+    }
+
+    fn signature_inputs(&self) -> Result<Vec<Input>> {
+        let mut defaults = self.declaration.defaults()?;
+        let wanted = self.declaration.wanted_inputs().into_iter();
+        wanted
+            .map(|it| {
+                let dtype = match self.features.contains_key(&it.alias) {
+                    true => Some(DataType::String),
+                    false => DataType::from_number(it.info.dtype),
+                };
+                let dtype = dtype.ok_or_else(|| {
+                    let error = ServingError::invalid_argument("its dtype is not known");
+                    self.explain(&format!("input '{}'", it.alias), &error)
+                })?;
+                Ok(Input {
+                    tensor_name: tensor_name(&it.info).to_owned(),
+                    dtype,
+                    default: defaults.remove(&it.alias),
+                    alias: it.alias,
+                })
+            })
+            .collect()
+    }
+
+    /// The outputs; the graph's are collected in `fetches`, each once.
+    fn signature_outputs(
+        &self,
+        inputs: &[Input],
+        fetches: &mut Vec<String>,
+    ) -> Result<Vec<Output>> {
+        let mut outputs = Vec::new();
+        for alias in self.declaration.definition.outputs.keys() {
+            let input = self.handed_through.get(alias);
+            let source = match input.and_then(|input| index_of(inputs, input)) {
+                Some(index) => OutputSource::Input(index),
+                None => {
+                    let name = &self.fetched[alias];
+                    let known = fetches.iter().position(|it| it == name);
+                    OutputSource::Graph(known.unwrap_or_else(|| {
+                        fetches.push(name.clone());
+                        fetches.len() - 1
+                    }))
+                }
+            };
+            outputs.push(Output {
+                alias: alias.clone(),
+                source,
+                classes: self.classes(alias)?.map(Arc::new),
+            });
+        }
+        Ok(outputs)
+    }
+
+    fn classes(&self, alias: &String) -> Result<Option<Classes>> {
+        let port = self.declaration.outputs.get(alias);
+        let top_k = port.map_or(0, |port| port.top_k);
+        if let Some(labels) = port.and_then(|port| port.labels.as_ref()) {
+            let labels = (self.file.read_labels)(labels)?;
+            return Ok(Some(Classes { labels, top_k }));
+        }
+        let tensor = self.outputs.found.get(alias).map(|(tensor, _)| tensor);
+        let mut known = self.file.class_labels.iter();
+        let known = known.find(|it| Some(&it.output) == tensor);
+        Ok(known.map(|it| Classes {
+            labels: it.labels.clone(),
+            top_k,
+        }))
+    }
+
+    /// Graph tensor and rule by alias, of inputs and of outputs.
+    fn described(&self) -> (Tensors, Tensors) {
+        let mut inputs = self.inputs.found.clone();
+        for (alias, features) in &self.features {
+            let tensors: Vec<&str> = features.feeds.keys().map(String::as_str).collect();
+            inputs.insert(alias.clone(), (tensors.join(", "), Rule::Examples));
+        }
+        let mut outputs = self.outputs.found.clone();
+        for (alias, input) in &self.handed_through {
+            outputs.insert(alias.clone(), (input.clone(), Rule::PassThrough));
+        }
+        (inputs, outputs)
+    }
+}
+
+fn index_of(inputs: &[Input], alias: &str) -> Option<usize> {
+    inputs.iter().position(|it| it.alias == alias)
+}
