@@ -129,6 +129,7 @@ async fn play_entry(entry: &Entry) -> Outcome {
     if entry.serves == "no" {
         outcome.add(entry, "the load", "", Err("it must be refused".to_owned()));
     }
+    server.settled(&[&entry.model]).await;
     for case in &entry.cases {
         if entry.serves == "errors" {
             let result = play::fails(&server, &entry.model, case).await;
