@@ -43,7 +43,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "warmup",
-        &["wire", "inference", "servable", "proto", "proto_wire"],
+        &[
+            "wire",
+            "inference",
+            "servable",
+            "signature",
+            "monitoring",
+            "proto",
+            "proto_wire",
+        ],
     ),
     (
         "lifecycle",
