@@ -114,5 +114,4 @@ impl Table {
 }
 
 #[cfg(test)]
-#[path = "lookup_tests.rs"]
 mod tests;

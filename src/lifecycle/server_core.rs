@@ -297,5 +297,4 @@ impl Drop for ServerCore {
 }
 
 #[cfg(test)]
-#[path = "server_core_tests/mod.rs"]
 mod tests;

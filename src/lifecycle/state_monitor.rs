@@ -258,5 +258,4 @@ fn failures(wait: &Wait) -> Vec<String> {
 }
 
 #[cfg(test)]
-#[path = "state_monitor_tests.rs"]
 mod tests;

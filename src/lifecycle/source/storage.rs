@@ -195,5 +195,4 @@ fn describe(path: &Path, error: &io::Error) -> ServingError {
 }
 
 #[cfg(test)]
-#[path = "storage_tests.rs"]
 mod tests;

@@ -120,5 +120,4 @@ fn specific(
 }
 
 #[cfg(test)]
-#[path = "versions_tests.rs"]
 mod tests;

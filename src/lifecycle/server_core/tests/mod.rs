@@ -6,6 +6,7 @@
 mod support;
 
 mod faults;
+mod labels;
 mod loads;
 mod reload;
 mod versions;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::error::Result;
+use crate::error::{Code, Result};
 use crate::id::{ModelSpec, ServableId, VersionChoice};
 use crate::lifecycle::fake::FakeLoader;
 use crate::lifecycle::source::storage::{LocalStorage, Storage};
@@ -169,6 +169,13 @@ pub(super) fn specific(versions: &[i64]) -> PolicyChoice {
     PolicyChoice::Specific(Specific {
         versions: versions.to_vec(),
     })
+}
+
+/// How a configuration is refused.
+#[track_caller]
+pub(super) fn check_error(fixture: &Fixture, config: ModelServerConfig, code: Code, text: &str) {
+    let error = fixture.core.reload(config).unwrap_err();
+    assert_eq!((error.to_string().as_str(), error.code()), (text, code));
 }
 
 /// Looks until it is so.

@@ -1,3 +1,5 @@
+//! Fingerprints and paths, on real directories.
+
 use std::fs;
 
 use tempfile::TempDir;
