@@ -19,8 +19,10 @@ mod examples;
 mod fast;
 mod fill;
 mod grisu;
+mod nesting;
 mod number;
 mod predict;
+mod reader;
 mod string;
 mod syntax;
 
