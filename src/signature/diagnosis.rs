@@ -62,7 +62,7 @@ fn describe(
     text: &mut String,
     what: &str,
     wanted: &[Wanted],
-    matching: &Matching,
+    (matching, left): (&Matching, Vec<&String>),
     values: &[ValueInfo],
 ) {
     for it in wanted.iter().filter(|it| matching.open.contains(&it.alias)) {
