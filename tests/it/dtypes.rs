@@ -5,9 +5,9 @@
 
 use bytes::{BufMut, BytesMut};
 use onnx_model_server::proto::tensorflow::{DataType, TensorProto};
-use prost::Message;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use prost::Message;
 use tempfile::TempDir;
 
 use crate::support::model::{self, DTYPES};
@@ -55,7 +55,9 @@ async fn random_tensors_come_back_unchanged() {
                 tensor.to_typed()
             };
             let request = predict::request(predict::model("identity", name), "x", proto);
-            let outputs = handle.block_on(predict::call(&server.grpc, &request)).unwrap();
+            let outputs = handle
+                .block_on(predict::call(&server.grpc, &request))
+                .unwrap();
             prop_assert!(same(&outputs["y"], &tensor), "{:?}", outputs["y"]);
             Ok(())
         })
@@ -72,8 +74,20 @@ async fn unpacked_values_are_read() {
         values: Values::Float(vec![]),
     };
     for (signature, field, wire_type, first, second) in [
-        ("float", 5_u8, 5_u8, 1.5_f32.to_le_bytes().to_vec(), 2.5_f32.to_le_bytes().to_vec()),
-        ("double", 6, 1, 1.5_f64.to_le_bytes().to_vec(), 2.5_f64.to_le_bytes().to_vec()),
+        (
+            "float",
+            5_u8,
+            5_u8,
+            1.5_f32.to_le_bytes().to_vec(),
+            2.5_f32.to_le_bytes().to_vec(),
+        ),
+        (
+            "double",
+            6,
+            1,
+            1.5_f64.to_le_bytes().to_vec(),
+            2.5_f64.to_le_bytes().to_vec(),
+        ),
         ("int32", 7, 0, vec![3], vec![4]),
         ("int64", 10, 0, vec![3], vec![4]),
         ("bool", 11, 0, vec![1], vec![0]),
@@ -90,9 +104,8 @@ async fn unpacked_values_are_read() {
         let message = request_bytes(signature, &bytes);
         let reply = server.grpc.call(PREDICT, message).await;
 
-        let response = onnx_model_server::proto::tensorflow::serving::PredictResponse::decode(
-            reply.message,
-        );
+        let response =
+            onnx_model_server::proto::tensorflow::serving::PredictResponse::decode(reply.message);
         let expected = match dtype {
             DataType::DtFloat => Values::Float(vec![1.5, 2.5]),
             DataType::DtDouble => Values::Double(vec![1.5, 2.5]),
@@ -132,7 +145,14 @@ fn sample(dtype: DataType, shape: &[i64]) -> TestTensor {
     let count = usize::try_from(shape.iter().product::<i64>()).unwrap();
     let values = if dtype == DataType::DtString {
         let texts: [&[u8]; 4] = [b"", b"\0a\0", b"\xff\xfe", "chữ".as_bytes()];
-        Values::String(texts.iter().cycle().take(count).map(|text| text.to_vec()).collect())
+        Values::String(
+            texts
+                .iter()
+                .cycle()
+                .take(count)
+                .map(|text| text.to_vec())
+                .collect(),
+        )
     } else {
         let size = 8 / elements(dtype);
         let one = |index: usize| match dtype {

@@ -7,7 +7,10 @@
 mod support;
 
 mod architecture;
+mod bad_input;
 mod dtypes;
 mod golden;
 mod predict_grpc;
+mod predict_rest;
+mod start_up;
 mod zoo;

@@ -16,7 +16,11 @@ use crate::support::tensor::{TestTensor, Values, shape_proto};
 async fn predict_answers_in_typed_fields() {
     let server = TestServer::half_plus_two().await;
 
-    let request = request(model("half_plus_two", ""), "x", floats(&[3], &[1.0, 2.0, 5.0]));
+    let request = request(
+        model("half_plus_two", ""),
+        "x",
+        floats(&[3], &[1.0, 2.0, 5.0]),
+    );
     let response: PredictResponse = server.grpc.call_as(PREDICT, &request).await.unwrap();
 
     let expected = PredictResponse {
@@ -30,7 +34,9 @@ async fn predict_answers_in_typed_fields() {
 async fn predict_answers_in_tensor_content_by_flag() {
     let flags = ["--enable_serialization_as_tensor_content=true"];
     let models = [("half_plus_two", half_plus_two())];
-    let models = models.each_ref().map(|(name, path)| (*name, path.as_path()));
+    let models = models
+        .each_ref()
+        .map(|(name, path)| (*name, path.as_path()));
     let server = TestServer::with_models(&models, &flags).await;
 
     let request = request(model("half_plus_two", ""), "x", floats(&[2], &[1.0, 2.0]));
@@ -42,7 +48,9 @@ async fn predict_answers_in_tensor_content_by_flag() {
     };
     assert_eq!(response.outputs["y"], expected.to_content());
     // REST has one form, whatever the flag says.
-    let reply = server.post("/v1/models/half_plus_two:predict", r#"{"inputs":[1.0]}"#).await;
+    let reply = server
+        .post("/v1/models/half_plus_two:predict", r#"{"inputs":[1.0]}"#)
+        .await;
     assert_eq!(reply.text(), "{\n    \"outputs\": [\n        2.5\n    ]\n}");
 }
 
@@ -50,7 +58,12 @@ async fn predict_answers_in_tensor_content_by_flag() {
 async fn short_and_long_value_lists_fill_the_shape() {
     let server = TestServer::half_plus_two().await;
     for (what, shape, sent, answered) in [
-        ("the last value is repeated", &[3][..], &[1.0, 2.0][..], &[2.5, 3.0, 3.0][..]),
+        (
+            "the last value is repeated",
+            &[3][..],
+            &[1.0, 2.0][..],
+            &[2.5, 3.0, 3.0][..],
+        ),
         ("no value is zeros", &[2], &[], &[2.0, 2.0]),
         ("surplus is ignored", &[1], &[1.0, 2.0], &[2.5]),
         ("no elements need no values", &[0], &[1.0], &[]),
@@ -81,7 +94,11 @@ async fn predict_refuses_with_the_originals_texts() {
     };
     for (request, code, text) in [
         (no_spec, Code::InvalidArgument, "Missing ModelSpec"),
-        (with(model("", "")), Code::InvalidArgument, "ModelSpec has no name specified."),
+        (
+            with(model("", "")),
+            Code::InvalidArgument,
+            "ModelSpec has no name specified.",
+        ),
         (
             with(model("nope", "")),
             Code::NotFound,
@@ -124,7 +141,11 @@ async fn predict_refuses_with_the_originals_texts() {
 async fn long_error_texts_are_cut() {
     let server = TestServer::half_plus_two().await;
 
-    let request = request(model("half_plus_two", &"s".repeat(3000)), "x", floats(&[1], &[1.0]));
+    let request = request(
+        model("half_plus_two", &"s".repeat(3000)),
+        "x",
+        floats(&[1], &[1.0]),
+    );
     let status = predict::call(&server.grpc, &request).await.unwrap_err();
 
     let whole = format!("Serving signature key \"{}", "s".repeat(3000));
@@ -142,7 +163,11 @@ async fn packed_requests_are_unpacked() {
     ] {
         let client = server.grpc.compressed(encoding);
         let outputs = predict::call(&client, &request).await.unwrap();
-        assert_eq!(outputs["y"].values, Values::Float(vec![3.0; 1000]), "{encoding:?}");
+        assert_eq!(
+            outputs["y"].values,
+            Values::Float(vec![3.0; 1000]),
+            "{encoding:?}"
+        );
     }
 }
 
@@ -158,7 +183,9 @@ async fn large_tensors_pass_in_both_directions() {
     let request = request(model("half_plus_two", ""), "x", tensor.to_content());
     let outputs = predict::call(&server.grpc, &request).await.unwrap();
 
-    let expected = (0..elements).map(|number| number as f32 / 2.0 + 2.0).collect();
+    let expected = (0..elements)
+        .map(|number| number as f32 / 2.0 + 2.0)
+        .collect();
     assert!(outputs["y"].values == Values::Float(expected));
 }
 

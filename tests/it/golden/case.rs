@@ -88,6 +88,16 @@ impl Setup {
         }
         flags
     }
+
+    /// The models' names.
+    pub(crate) fn models(&self) -> Vec<&str> {
+        let texts = self
+            .files
+            .iter()
+            .filter(|(name, _)| name == "models.config");
+        let parts = texts.flat_map(|(_, text)| text.split("name: '").skip(1));
+        parts.filter_map(|part| part.split('\'').next()).collect()
+    }
 }
 
 /// Reads `setups.json`.

@@ -53,6 +53,7 @@ async fn play_run(setup: &Setup, mut cases: Vec<Case>, models: &Path) -> Vec<Pla
             return played.collect();
         }
     };
+    server.settled(&setup.models()).await;
     let mut all = Vec::new();
     let mut settled = Instant::now();
     for case in cases {

@@ -5,15 +5,23 @@ use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use onnx_model_server::config::{Flags, Outcome};
 use onnx_model_server::error::Result;
+use onnx_model_server::proto::tensorflow::serving::model_version_status::State;
+use onnx_model_server::proto::tensorflow::serving::{
+    GetModelStatusRequest, GetModelStatusResponse,
+};
 use onnx_model_server::server::{Server, ServerOptions};
 use tempfile::TempDir;
 
 use super::grpc::GrpcClient;
 use super::http::{self, HttpReply};
-use super::material;
+use super::{material, predict};
+
+/// Longest wait for models to load.
+const SETTLING: Duration = Duration::from_secs(60);
 
 /// A running server and its clients.
 pub(crate) struct TestServer {
@@ -37,10 +45,13 @@ impl TestServer {
         fs::write(&config, model_config(models)).unwrap();
         let mut all = vec![format!("--model_config_file={}", config.display())];
         all.extend(flags.iter().map(|&flag| flag.to_owned()));
-        Self::try_start(&all, files).await.expect("a server")
+        let server = Self::try_start(&all, files).await.expect("a server");
+        let names: Vec<&str> = models.iter().map(|(name, _)| *name).collect();
+        server.settled(&names).await;
+        server
     }
 
-    /// As the others; `files` lives as long as the server.
+    /// As the others, without the wait for all versions; `files` lives as long as the server.
     pub(crate) async fn try_start(flags: &[String], files: TempDir) -> Result<Self> {
         let mut arguments = vec![OsString::from("onnx_model_server")];
         arguments.push(format!("--onnxruntime_library={}", onnxruntime().display()).into());
@@ -71,6 +82,28 @@ impl TestServer {
     pub(crate) async fn get(&self, path: &str) -> HttpReply {
         let request = http::request("GET", path, &[], None);
         http::exchange(self.rest, &request).await.unwrap()
+    }
+
+    /// Waits until every version of these models is loaded or given up. The ports open as soon as
+    /// one version of each is.
+    pub(crate) async fn settled(&self, models: &[&str]) {
+        for model in models {
+            let request = GetModelStatusRequest {
+                model_spec: Some(predict::model(model, "")),
+            };
+            let deadline = Instant::now() + SETTLING;
+            while !self.has_settled(&request).await {
+                assert!(Instant::now() < deadline, "{model} is still loading");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    }
+
+    async fn has_settled(&self, request: &GetModelStatusRequest) -> bool {
+        let method = "/tensorflow.serving.ModelService/GetModelStatus";
+        let response: GetModelStatusResponse = self.grpc.call_as(method, request).await.unwrap();
+        let mut versions = response.model_version_status.iter();
+        versions.all(|version| matches!(version.state(), State::Available | State::End))
     }
 
     /// Stops the server and waits until it has.

@@ -34,7 +34,6 @@ pub(crate) struct Case {
     pub(crate) rest: Option<(String, String)>,
     pub(crate) inputs: Option<BTreeMap<String, TestTensor>>,
     pub(crate) examples: Option<Vec<Vec<u8>>>,
-    pub(crate) status: i64,
     pub(crate) rest_status: i64,
     pub(crate) grpc_code: String,
     /// TensorFlow refuses in a kernel: any error will do.
@@ -108,7 +107,6 @@ fn read_case(case: &Json, common: Tolerance) -> Case {
         }),
         inputs: case.get("inputs").and_then(tensors),
         examples: examples.map(|examples| examples.iter().map(decode).collect()),
-        status,
         rest_status: expect
             .get("rest_status")
             .and_then(Json::as_i64)

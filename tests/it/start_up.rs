@@ -1,0 +1,288 @@
+//! The program: flags, exit status, what it prints, the order of its start, its end. Facts of
+//! TensorFlow Serving's `main.cc` and `server.cc`.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
+
+use crate::support::server::{half_plus_two, onnxruntime};
+
+/// Longest wait for the process to do something.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+#[test]
+fn version_is_two_lines() {
+    let output = run(&["--version"]);
+
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(lines.len(), 2, "{text}");
+    assert!(lines[0].ends_with(env!("CARGO_PKG_VERSION")), "{text}");
+}
+
+#[test]
+fn help_and_bad_values_print_usage_and_exit_255() {
+    for flags in [
+        &["--help"][..],
+        &["--port=80x"],
+        &["--enable_batching=maybe"],
+    ] {
+        let output = run(flags);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(255), "{flags:?}");
+        assert!(text.starts_with("usage: "), "{flags:?}: {text}");
+        assert!(text.contains("\nFlags:\n\t--port=8500"), "{text}");
+    }
+}
+
+#[test]
+fn wrong_combinations_exit_255_with_the_originals_text() {
+    let base_path = "--model_base_path=/nowhere";
+    for (flags, text) in [
+        (
+            &["--port=0", base_path][..],
+            "At least one of server_options.grpc_port or server_options.grpc_socket_path must be \
+             set.",
+        ),
+        (
+            &[],
+            "Both server_options.model_base_path and server_options.model_config_file are empty!",
+        ),
+        (
+            &[base_path, "--batching_parameters_file=/nowhere"],
+            "server_options.batching_parameters_file is set without setting \
+             server_options.enable_batching to true.",
+        ),
+        (
+            &[
+                base_path,
+                "--use_alts_credentials=true",
+                "--ssl_config_file=/nowhere",
+            ],
+            "Either use_alts_credentials must be false or ssl_config_file must be empty.",
+        ),
+    ] {
+        let output = run(flags);
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        let expected = format!("Failed to start server. Error: INVALID_ARGUMENT: {text}");
+        assert_eq!(output.status.code(), Some(255), "{flags:?}");
+        assert!(stdout.contains(&expected), "{flags:?}: {stdout}");
+    }
+}
+
+#[test]
+fn a_model_that_does_not_load_exits_255() {
+    let base_path = tempfile::tempdir().unwrap();
+    fs::create_dir(base_path.path().join("1")).unwrap();
+    fs::write(base_path.path().join("1/model.onnx"), "no model").unwrap();
+    let flags = [
+        format!("--model_base_path={}", base_path.path().display()),
+        "--max_num_load_retries=0".to_owned(),
+        format!("--port={}", free_port()),
+    ];
+
+    let output = run(&flags.each_ref().map(String::as_str));
+
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let text = "Failed to start server. Error: UNKNOWN: 1 servable(s) did not become available: \
+                {{{name: default version: 1} due to error: ";
+    assert_eq!(output.status.code(), Some(255));
+    assert!(stdout.contains(text), "{stdout}");
+}
+
+#[test]
+fn ports_open_in_the_originals_order() {
+    let (grpc, rest) = (free_port(), free_port());
+    let mut server = Server::start(&half_plus_two(), &[], grpc, rest);
+
+    for line in [
+        format!("Running gRPC ModelServer at 0.0.0.0:{grpc} ..."),
+        format!("Exporting HTTP/REST API at:localhost:{rest} ..."),
+        "Entering the event loop ...".to_owned(),
+    ] {
+        server.wait_for(&line);
+    }
+    assert!(is_open(grpc) && is_open(rest));
+}
+
+#[test]
+fn unknown_flags_do_not_stop_the_start() {
+    let flags = ["--no_such_flag=1", "word"];
+    let mut server = Server::start(&half_plus_two(), &flags, free_port(), free_port());
+
+    server.wait_for("Entering the event loop ...");
+    let stdout = server.stop_and_read_stdout();
+
+    assert!(
+        stdout.starts_with("unknown argument: --no_such_flag=1\nusage: "),
+        "{stdout}"
+    );
+}
+
+#[test]
+fn a_missing_base_path_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let base_path = folder.path().join("later");
+    let (grpc, rest) = (free_port(), free_port());
+    let mut server = Server::start(&base_path, &[], grpc, rest);
+
+    server.wait_for("Could not find base path");
+    assert!(
+        !is_open(grpc) && !is_open(rest),
+        "a port is open before there is a model"
+    );
+    copy(&half_plus_two().join("1"), &base_path.join("1"));
+
+    server.wait_for("Entering the event loop ...");
+    assert!(is_open(grpc) && is_open(rest));
+}
+
+#[test]
+fn sigterm_ends_the_process_with_status_0() {
+    let mut server = Server::start(&half_plus_two(), &[], free_port(), free_port());
+    server.wait_for("Entering the event loop ...");
+
+    server.signal("TERM");
+
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+/// Runs the program to its end. It prints little: the pipes hold it all.
+fn run(flags: &[&str]) -> Output {
+    let child = command(flags).spawn().expect("the program");
+    let (_, log) = mpsc::channel();
+    let mut server = Server { child, log };
+    let status = server.wait();
+    let mut output = Output {
+        status,
+        stdout: Vec::new(),
+        stderr: Vec::new(),
+    };
+    let stdout = server.child.stdout.take();
+    let stderr = server.child.stderr.take();
+    stdout
+        .expect("a pipe")
+        .read_to_end(&mut output.stdout)
+        .unwrap();
+    stderr
+        .expect("a pipe")
+        .read_to_end(&mut output.stderr)
+        .unwrap();
+    output
+}
+
+fn command(flags: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_onnx_model_server"));
+    command
+        .arg(format!("--onnxruntime_library={}", onnxruntime().display()))
+        .args(flags)
+        .env_remove("TF_CPP_MIN_LOG_LEVEL")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// A running program; killed when dropped.
+struct Server {
+    child: Child,
+    /// Lines of stderr.
+    log: Receiver<String>,
+}
+
+impl Server {
+    fn start(base_path: &Path, flags: &[&str], grpc: u16, rest: u16) -> Self {
+        let base_path = format!("--model_base_path={}", base_path.display());
+        let ports = [format!("--port={grpc}"), format!("--rest_api_port={rest}")];
+        let mut command = command(flags);
+        let mut child = command
+            .arg(base_path)
+            .args(ports)
+            .spawn()
+            .expect("the program");
+        let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+        let (sender, log) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                // Read to the end even if nobody listens: a full pipe would stop the program.
+                let _ = sender.send(line);
+            }
+        });
+        Self { child, log }
+    }
+
+    /// Waits for a line of the log that contains `text`.
+    fn wait_for(&mut self, text: &str) {
+        let deadline = Instant::now() + TIMEOUT;
+        let mut seen = String::new();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.log.recv_timeout(left) {
+                Ok(line) if line.contains(text) => return,
+                Ok(line) => seen += &format!("{line}\n"),
+                Err(error) => panic!("no {text:?} in the log ({error}):\n{seen}"),
+            }
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    fn wait(&mut self) -> std::process::ExitStatus {
+        let deadline = Instant::now() + TIMEOUT;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the program does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn stop_and_read_stdout(&mut self) -> String {
+        self.signal("TERM");
+        let mut text = String::new();
+        let mut stdout = self.child.stdout.take().expect("a pipe");
+        stdout.read_to_string(&mut text).unwrap();
+        self.wait();
+        text
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+fn is_open(port: u16) -> bool {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    TcpStream::connect_timeout(&address, TIMEOUT).is_ok()
+}
+
+fn copy(from: &Path, to: &Path) {
+    // Aside first: the server must not find half a version.
+    let aside = to.with_extension("part");
+    fs::create_dir_all(&aside).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), aside.join(entry.file_name())).unwrap();
+    }
+    fs::rename(aside, to).unwrap();
+}
