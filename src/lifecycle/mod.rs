@@ -22,6 +22,7 @@ mod policy;
 mod signal;
 
 pub mod loader;
+mod batching;
 mod warming;
 
 mod options;
@@ -35,6 +36,7 @@ use crate::error::Result;
 use crate::id::ServableId;
 use crate::servable::Servable;
 
+pub use self::batching::BatchingLoader;
 pub use self::config_poller::ConfigPoller;
 pub use self::options::{LifecycleOptions, PollWait};
 pub use self::server_core::ServerCore;
