@@ -10,4 +10,6 @@ mod architecture;
 mod dtypes;
 mod golden;
 mod predict_grpc;
+mod rest_additions;
+mod rest_connections;
 mod zoo;
