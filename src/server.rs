@@ -119,6 +119,12 @@ impl ServerOptions {
                 cors: flags.rest_api_enable_cors_support,
                 max_calls: max_calls(flags, "rest_api_num_threads", flags.rest_api_num_threads),
                 monitoring_path: monitoring_path(flags)?,
+                serialize_as_tensor_content: flags.enable_serialization_as_tensor_content,
+                model_listing: flags.enable_model_listing,
+                compression_min_bytes: flags.rest_api_enable_response_compression.then(|| {
+                    usize::try_from(flags.rest_api_response_compression_min_bytes).unwrap_or(0)
+                }),
+                ..RestOptions::default()
             },
         })
     }

@@ -13,4 +13,6 @@ mod golden;
 mod predict_grpc;
 mod predict_rest;
 mod start_up;
+mod rest_additions;
+mod rest_connections;
 mod zoo;

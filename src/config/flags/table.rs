@@ -374,4 +374,23 @@ pub(super) const FLAGS: &[Definition] = &[
         Real,
         "Open the ports once every model has an available version; false: open them at once"
     ),
+    row!(
+        enable_model_listing,
+        Bool,
+        Real,
+        "Answer GET /v1/models with a list of the models; false: with an error, as TensorFlow \
+         Serving"
+    ),
+    row!(
+        rest_api_enable_response_compression,
+        Bool,
+        Real,
+        "Send gzip to REST clients that accept it"
+    ),
+    row!(
+        rest_api_response_compression_min_bytes,
+        Int32,
+        Real,
+        "Size from which REST responses are compressed, where that is enabled"
+    ),
 ];
