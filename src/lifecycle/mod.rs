@@ -21,8 +21,8 @@ mod manager;
 mod policy;
 mod signal;
 
-pub mod loader;
 mod batching;
+pub mod loader;
 mod warming;
 
 mod options;
