@@ -18,6 +18,8 @@ pub mod inference;
 pub mod servable;
 pub mod signature;
 
+pub mod batching;
+
 pub mod runtime;
 
 pub mod tensor;

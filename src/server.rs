@@ -13,12 +13,13 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::batching::{BatchScheduler, BatchingOptions};
 use crate::config::{self, Flags};
 use crate::error::{Code, Result, ServingError};
 use crate::inference::{InferenceOptions, InferenceService};
 use crate::lifecycle::loader::OnnxLoader;
 use crate::lifecycle::{
-    ConfigPoller, LifecycleOptions, Loader, PollWait, ServerCore, WarmingLoader,
+    BatchingLoader, ConfigPoller, LifecycleOptions, Loader, PollWait, ServerCore, WarmingLoader,
 };
 use crate::monitoring::{Metrics, ModelState};
 use crate::proto::tensorflow::serving::ModelServerConfig;
@@ -49,6 +50,10 @@ pub struct ServerOptions {
     pub wait_for_models: bool,
     /// `--saved_model_tags`.
     pub saved_model_tags: Vec<String>,
+    /// `--enable_batching`, with the parameters of the one file.
+    pub batching: Option<BatchingOptions>,
+    /// `--enable_per_model_batching_parameters`.
+    pub batching_per_version: bool,
     /// What runs before a version becomes available.
     pub warmup: WarmupOptions,
     /// The library that runs graphs.
@@ -59,6 +64,8 @@ pub struct ServerOptions {
     pub grpc_connections: ConnectionOptions,
     /// The gRPC services.
     pub grpc: GrpcOptions,
+    /// `--monitoring_config_file`; as in the original read only if there is a REST port.
+    pub monitoring_config_file: Option<PathBuf>,
     /// The REST API.
     pub rest: RestOptions,
 }
@@ -92,6 +99,11 @@ impl ServerOptions {
             lifecycle: lifecycle_options(flags),
             wait_for_models: flags.wait_for_models,
             saved_model_tags: tags(&flags.saved_model_tags),
+            batching: config::batching_options(flags)?.map(|batching| BatchingOptions {
+                adaptive: flags.adaptive_batching,
+                ..batching
+            }),
+            batching_per_version: flags.enable_per_model_batching_parameters,
             warmup: WarmupOptions {
                 is_enabled: flags.enable_model_warmup,
                 num_request_iterations: u32::try_from(flags.num_request_iterations_for_warmup)
@@ -108,6 +120,7 @@ impl ServerOptions {
                 check_method_name: flags.enable_signature_method_name_check,
             },
             grpc_connections,
+            monitoring_config_file: non_empty(&flags.monitoring_config_file),
             grpc: GrpcOptions {
                 serialize_as_tensor_content: flags.enable_serialization_as_tensor_content,
                 health_service: flags.enable_grpc_healthcheck_service,
@@ -118,7 +131,12 @@ impl ServerOptions {
                 timeout: (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms)),
                 cors: flags.rest_api_enable_cors_support,
                 max_calls: max_calls(flags, "rest_api_num_threads", flags.rest_api_num_threads),
-                monitoring_path: monitoring_path(flags)?,
+                serialize_as_tensor_content: flags.enable_serialization_as_tensor_content,
+                model_listing: flags.enable_model_listing,
+                compression_min_bytes: flags.rest_api_enable_response_compression.then(|| {
+                    usize::try_from(flags.rest_api_response_compression_min_bytes).unwrap_or(0)
+                }),
+                ..RestOptions::default()
             },
         })
     }
@@ -136,21 +154,14 @@ fn max_calls(flags: &Flags, name: &str, value: i32) -> Option<usize> {
 /// The default of `HttpServer` (`model_servers/http_server.cc`).
 const DEFAULT_MONITORING_PATH: &str = "/monitoring/prometheus/metrics";
 
-fn monitoring_path(flags: &Flags) -> Result<Option<String>> {
-    // The original reads the file only if there is a port to show the page on.
-    if flags.monitoring_config_file.is_empty() || flags.rest_api_port == 0 {
-        return Ok(None);
-    }
-    let config = config::read_monitoring_config(flags.monitoring_config_file.as_ref())?;
-    let prometheus = config
-        .prometheus_config
-        .filter(|prometheus| prometheus.enable);
-    Ok(
-        prometheus.map(|prometheus| match prometheus.path.is_empty() {
-            true => DEFAULT_MONITORING_PATH.to_owned(),
-            false => prometheus.path,
-        }),
-    )
+/// Where the file puts TensorFlow Serving's metrics page; `None` for nowhere.
+fn monitoring_path(file: &Path) -> Result<Option<String>> {
+    let config = config::read_monitoring_config(file)?;
+    let prometheus = config.prometheus_config.filter(|it| it.enable);
+    Ok(prometheus.map(|it| match it.path.is_empty() {
+        true => DEFAULT_MONITORING_PATH.to_owned(),
+        false => it.path,
+    }))
 }
 
 fn lifecycle_options(flags: &Flags) -> LifecycleOptions {
@@ -214,7 +225,10 @@ impl Server {
     /// Those of the first configuration (`server_core.cc`); `INVALID_ARGUMENT` where the gRPC port
     /// cannot be bound. A REST port that cannot be bound is logged and left out, as in the
     /// original.
-    pub async fn start(options: ServerOptions) -> Result<Self> {
+    pub async fn start(mut options: ServerOptions) -> Result<Self> {
+        if let (Some(_), Some(file)) = (options.rest_address, &options.monitoring_config_file) {
+            options.rest.monitoring_path = monitoring_path(file)?;
+        }
         let metrics = Arc::new(Metrics::new());
         let core = Arc::new(ServerCore::new(
             options.lifecycle.clone(),
@@ -386,18 +400,37 @@ impl Server {
     }
 }
 
-/// What makes servables: the files read, mapped, loaded, and warmed up.
+/// What makes servables: the files read, mapped and loaded, batched, and warmed up.
 fn loader(options: &ServerOptions, metrics: &Arc<Metrics>) -> Result<Arc<dyn Loader>> {
     let backend: Arc<dyn Backend> = Arc::new(OnnxRuntime::open(&options.onnxruntime)?);
-    let loader = OnnxLoader::new(backend).with_saved_model_tags(options.saved_model_tags.clone());
+    let tags = options.saved_model_tags.clone();
+    let mut loader: Arc<dyn Loader> =
+        Arc::new(OnnxLoader::new(backend).with_saved_model_tags(tags));
+    if let Some(batching) = options.batching.clone() {
+        let scheduler = Arc::new(BatchScheduler::try_new(&batching)?);
+        let per_version = options.batching_per_version;
+        let parameters = move |directory: &Path| match per_version {
+            true => Ok(config::version_batching_options(directory)?.map(|version| {
+                let adaptive = batching.adaptive;
+                BatchingOptions {
+                    adaptive,
+                    ..version
+                }
+            })),
+            false => Ok(Some(batching.clone())),
+        };
+        let metrics = Arc::clone(metrics);
+        loader = Arc::new(BatchingLoader::new(loader, scheduler, metrics, parameters));
+    }
+    let metrics = Arc::clone(metrics);
     let warmup = Warmup::new(
         options.warmup,
         options.inference,
-        Arc::clone(metrics),
+        metrics,
         Handle::current(),
     );
     let warm_up = move |servable: &_, directory: &Path| warmup.warm_up(servable, directory);
-    Ok(Arc::new(WarmingLoader::new(Arc::new(loader), warm_up)))
+    Ok(Arc::new(WarmingLoader::new(loader, warm_up)))
 }
 
 fn model_state(state: ManagerState) -> ModelState {

@@ -5,9 +5,11 @@
 //!
 //! Not here: the text format itself (`proto_text`), applying a model config (`lifecycle`).
 
+mod batching;
 mod files;
 mod flags;
 
+pub use self::batching::{batching_options, version_batching_options};
 pub use self::files::{
     model_server_config, read_batching_parameters, read_model_server_config,
     read_monitoring_config, read_ssl_config, session_threads,

@@ -120,6 +120,17 @@ impl InferenceService {
         }
         Ok(states)
     }
+
+    /// All models by name, each with the states of its versions in descending order.
+    pub fn models(&self) -> Vec<(Arc<str>, Vec<ServableState>)> {
+        let models = self.servables.models().into_iter();
+        models
+            .map(|model| {
+                let states = self.servables.states(&model);
+                (model, states)
+            })
+            .collect()
+    }
 }
 
 /// The name in effect and the definition of the signature that a request names, whether it can be

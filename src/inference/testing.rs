@@ -143,4 +143,8 @@ impl ServableLookup for OneServable {
     fn states(&self, _: &str) -> Vec<ServableState> {
         Vec::new()
     }
+
+    fn models(&self) -> Vec<Arc<str>> {
+        Vec::new()
+    }
 }

@@ -1,11 +1,13 @@
 //! Loads a version directory: files to signatures, signatures to graphs, graphs onto a backend.
 //!
 //! Where a signature comes from and which file has its graph: `plan`. What of a graph it needs and
-//! how clients see that: `bind`. Which files may be read: `directory`.
+//! how clients see that: `bind`. Which files may be read: `directory`. What people are told about a
+//! directory: `inspect`.
 
 mod bind;
 mod directory;
 mod examples;
+mod inspect;
 mod no_graph;
 mod plan;
 
@@ -30,6 +32,8 @@ use crate::proto::onnx_model_server::Labels;
 use crate::runtime::{Backend, Graph};
 use crate::servable::Servable;
 use crate::signature::SignatureDef;
+
+pub use self::inspect::{CheckReport, Shown, check, show};
 
 /// The meta graph that is served where nothing else is configured.
 const DEFAULT_TAG: &str = "serve";

@@ -21,6 +21,7 @@ mod manager;
 mod policy;
 mod signal;
 
+mod batching;
 pub mod loader;
 mod warming;
 
@@ -35,6 +36,7 @@ use crate::error::Result;
 use crate::id::ServableId;
 use crate::servable::Servable;
 
+pub use self::batching::BatchingLoader;
 pub use self::config_poller::ConfigPoller;
 pub use self::options::{LifecycleOptions, PollWait};
 pub use self::server_core::ServerCore;

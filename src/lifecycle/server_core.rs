@@ -288,6 +288,10 @@ impl ServableLookup for ServerCore {
     fn states(&self, model: &str) -> Vec<ServableState> {
         self.monitor.states(model)
     }
+
+    fn models(&self) -> Vec<Arc<str>> {
+        self.monitor.models()
+    }
 }
 
 impl Drop for ServerCore {

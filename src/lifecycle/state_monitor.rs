@@ -119,6 +119,13 @@ impl StateMonitor {
         versions.map_or_else(Vec::new, |it| it.values().rev().cloned().collect())
     }
 
+    /// The names of all models that ever had a version, sorted.
+    pub(crate) fn models(&self) -> Vec<Arc<str>> {
+        let mut models: Vec<_> = self.lock().states.keys().cloned().collect();
+        models.sort_unstable();
+        models
+    }
+
     /// Whether a version serves now.
     pub(crate) fn is_available(&self, model: &str, version: i64) -> bool {
         let inner = self.lock();

@@ -133,6 +133,9 @@ pub trait ServableLookup: Send + Sync {
 
     /// Every version of a model that was ever tracked in this process, in descending order.
     fn states(&self, model: &str) -> Vec<ServableState>;
+
+    /// The names of all models that have [`states`](Self::states), sorted.
+    fn models(&self) -> Vec<Arc<str>>;
 }
 
 /// What the manager last did with a version, and how that went.

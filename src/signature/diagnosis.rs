@@ -26,9 +26,18 @@ pub fn does_not_fit(
         declaration.name
     );
     let wanted = declaration.wanted_inputs();
-    describe(&mut text, "input", &wanted, inputs, &graph.inputs);
+    let free = |name: &&String| !unfed.contains(name);
+    let left = inputs.left.iter().filter(free).collect();
+    describe(&mut text, "input", &wanted, (inputs, left), &graph.inputs);
     let wanted = declaration.wanted_outputs();
-    describe(&mut text, "output", &wanted, outputs, &graph.outputs);
+    let left = outputs.left.iter().collect();
+    describe(
+        &mut text,
+        "output",
+        &wanted,
+        (outputs, left),
+        &graph.outputs,
+    );
     for name in unfed {
         let _ = writeln!(
             text,
@@ -53,7 +62,7 @@ fn describe(
     text: &mut String,
     what: &str,
     wanted: &[Wanted],
-    matching: &Matching,
+    (matching, left): (&Matching, Vec<&String>),
     values: &[ValueInfo],
 ) {
     for it in wanted.iter().filter(|it| matching.open.contains(&it.alias)) {
@@ -64,7 +73,7 @@ fn describe(
         };
         let _ = writeln!(text, "  {what} {}: {found}", wanted_text(it));
     }
-    for name in &matching.left {
+    for name in left {
         let _ = writeln!(
             text,
             "  graph {what} {} has no alias",
@@ -123,12 +132,13 @@ fn write_map(
             let _ = writeln!(text, "  {what} {{ alias: {alias} {slot}");
         }
     }
-    for name in unfed {
+    // While an input is open, what is not fed may be what it means.
+    for name in unfed.iter().filter(|_| inputs.open.is_empty()) {
         let value = graph.inputs.iter().find(|it| it.name == *name);
         let dtype = value.and_then(|it| it.dtype);
         let _ = writeln!(
             text,
-            "  # or, if no client sends it: constant {{ tensor: {} value {{ dtype: {} {OPEN_SLOT} }} }}",
+            "  # if no client sends it: constant {{ tensor: {} value {{ dtype: {} {OPEN_SLOT} }} }}",
             quoted(name),
             dtype.map_or(OPEN_SLOT, DataType::proto_name)
         );

@@ -6,5 +6,6 @@
 pub mod grpc;
 mod limit;
 mod observe;
+mod prompt;
 pub mod rest;
 pub mod serve;

@@ -21,6 +21,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
 
+use super::prompt::Prompt;
+
 /// How long the accept loop rests after an error that is not one connection's, such as too many
 /// open files.
 const ACCEPT_ERROR_PAUSE: Duration = Duration::from_millis(50);
@@ -194,7 +196,8 @@ async fn drive<S, B>(
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let stream = TokioIo::new(Prompt::new(stream, HEADER_TIMEOUT));
+    let mut connection = pin!(builder.serve_connection(stream, service));
     let ending = async {
         let aged = async {
             match max_age {

@@ -106,6 +106,10 @@ impl ServableLookup for NoServables {
     fn states(&self, _: &str) -> Vec<ServableState> {
         Vec::new()
     }
+
+    fn models(&self) -> Vec<Arc<str>> {
+        Vec::new()
+    }
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "proto_wire",
         ],
     ),
-    ("config", &["proto", "proto_text"]),
+    ("config", &["batching", "proto", "proto_text"]),
 ];
 
 /// Files that name every layer: assembly, the program's start, its commands, the list of modules.

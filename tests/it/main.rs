@@ -12,5 +12,7 @@ mod dtypes;
 mod golden;
 mod predict_grpc;
 mod predict_rest;
+mod rest_additions;
+mod rest_connections;
 mod start_up;
 mod zoo;

@@ -75,6 +75,10 @@ pub struct Flags {
     pub onnxruntime_library: String,
     pub synthesize_warmup: bool,
     pub wait_for_models: bool,
+    pub adaptive_batching: bool,
+    pub enable_model_listing: bool,
+    pub rest_api_enable_response_compression: bool,
+    pub rest_api_response_compression_min_bytes: i32,
     /// The names of the flags that were given, whatever their values.
     pub given: BTreeSet<&'static str>,
 }
@@ -134,6 +138,10 @@ impl Default for Flags {
             onnxruntime_library: String::new(),
             synthesize_warmup: true,
             wait_for_models: true,
+            adaptive_batching: false,
+            enable_model_listing: false,
+            rest_api_enable_response_compression: false,
+            rest_api_response_compression_min_bytes: 1024,
             given: BTreeSet::new(),
         }
     }

@@ -36,8 +36,6 @@ pub(super) enum Effect {
 
 const NO_TENSORFLOW: Effect = Effect::None("models run in ONNX Runtime, not in TensorFlow");
 const NO_GPU: Effect = Effect::None("models run on the CPU");
-/// For features still to come: turn into [`Effect::Real`] with the feature.
-const LATER: Effect = Effect::None("not supported yet");
 const NO_TFLITE: Effect = Effect::None("TensorFlow Lite models are not supported");
 
 const fn flag(
@@ -108,19 +106,19 @@ pub(super) const FLAGS: &[Definition] = &[
     row!(
         enable_batching,
         Bool,
-        LATER,
+        Real,
         "Run requests together in batches"
     ),
     row!(
         batching_parameters_file,
         String,
-        LATER,
+        Real,
         "Text file with a BatchingParameters message; empty: defaults. Needs --enable_batching"
     ),
     row!(
         enable_per_model_batching_parameters,
         Bool,
-        LATER,
+        Real,
         "Read batching_params.pbtxt from each version directory; models without it are not batched"
     ),
     row!(
@@ -273,7 +271,7 @@ pub(super) const FLAGS: &[Definition] = &[
     row!(
         monitoring_config_file,
         String,
-        LATER,
+        Real,
         "Text file with a MonitoringConfig message; needs --rest_api_port"
     ),
     row!(
@@ -373,5 +371,30 @@ pub(super) const FLAGS: &[Definition] = &[
         Bool,
         Real,
         "Open the ports once every model has an available version; false: open them at once"
+    ),
+    row!(
+        enable_model_listing,
+        Bool,
+        Real,
+        "Answer GET /v1/models with a list of the models; false: with an error, as TensorFlow \
+         Serving"
+    ),
+    row!(
+        rest_api_enable_response_compression,
+        Bool,
+        Real,
+        "Send gzip to REST clients that accept it"
+    ),
+    row!(
+        rest_api_response_compression_min_bytes,
+        Int32,
+        Real,
+        "Size from which REST responses are compressed, where that is enabled"
+    ),
+    row!(
+        adaptive_batching,
+        Bool,
+        Real,
+        "Let batch_timeout_micros wait only while a batch is running"
     ),
 ];

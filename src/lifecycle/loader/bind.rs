@@ -14,8 +14,8 @@ use crate::onnx::{ClassLabels, OnnxModel, ParseExample};
 use crate::proto::onnx_model_server::Labels;
 use crate::runtime::Graph;
 use crate::signature::{
-    Declaration, Feed, Interface, Matching, OutputSource, Rule, SavedParseNode, Signature, declare,
-    does_not_fit,
+    Declaration, Feed, Interface, Matching, OutputSource, Rule, SavedParseNode, Signature,
+    SignatureDef, declare, does_not_fit,
 };
 
 /// Graph tensor and rule, by alias.
@@ -77,6 +77,11 @@ impl BoundSignature {
     /// The signature's name.
     pub(super) fn name(&self) -> &str {
         &self.signature.name
+    }
+
+    /// What clients see as metadata.
+    pub(super) fn definition(&self) -> &SignatureDef {
+        &self.signature.definition
     }
 
     /// Whether no output needs the graph.

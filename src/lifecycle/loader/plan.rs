@@ -223,28 +223,51 @@ fn checked(map: SignatureMap, origin: &str) -> Result<Vec<MapSignature>> {
     Ok(signatures)
 }
 
-/// A signature of an ONNX file's metadata with what `signature_map.pbtxt` says over it.
+/// A signature of an ONNX file's metadata with what `signature_map.pbtxt` says over it: a field
+/// that is not set there stays.
 fn merged(mut inner: MapSignature, outer: MapSignature) -> MapSignature {
-    if !outer.graph.is_empty() {
-        inner.graph = outer.graph;
+    replace_set(&mut inner.graph, outer.graph);
+    replace_set(&mut inner.method_name, outer.method_name);
+    for new in outer.input {
+        match inner.input.iter_mut().find(|it| it.alias == new.alias) {
+            Some(old) => {
+                replace_set(&mut old.tensor, new.tensor);
+                replace_set(&mut old.dtype, new.dtype);
+                replace_set(&mut old.shape, new.shape);
+                replace_set(&mut old.transpose, new.transpose);
+                replace_set(&mut old.reshape, new.reshape);
+                replace_set(&mut old.default, new.default);
+            }
+            None => inner.input.push(new),
+        }
     }
-    if !outer.method_name.is_empty() {
-        inner.method_name = outer.method_name;
+    for new in outer.output {
+        match inner.output.iter_mut().find(|it| it.alias == new.alias) {
+            Some(old) => {
+                replace_set(&mut old.tensor, new.tensor);
+                replace_set(&mut old.dtype, new.dtype);
+                replace_set(&mut old.shape, new.shape);
+                replace_set(&mut old.transpose, new.transpose);
+                replace_set(&mut old.reshape, new.reshape);
+                replace_set(&mut old.labels, new.labels);
+                replace_set(&mut old.top_k, new.top_k);
+            }
+            None => inner.output.push(new),
+        }
     }
+    for new in outer.constant {
+        inner.constant.retain(|it| it.tensor != new.tensor);
+        inner.constant.push(new);
+    }
+    replace_set(&mut inner.example_input, outer.example_input);
     inner
-        .input
-        .retain(|it| !outer.input.iter().any(|new| new.alias == it.alias));
-    inner.input.extend(outer.input);
-    inner
-        .output
-        .retain(|it| !outer.output.iter().any(|new| new.alias == it.alias));
-    inner.output.extend(outer.output);
-    inner
-        .constant
-        .retain(|it| !outer.constant.iter().any(|new| new.tensor == it.tensor));
-    inner.constant.extend(outer.constant);
-    inner.example_input = outer.example_input.or(inner.example_input);
-    inner
+}
+
+/// Replaces a field by one that is set, that is, not its type's default.
+fn replace_set<T: Default + PartialEq>(old: &mut T, new: T) {
+    if new != T::default() {
+        *old = new;
+    }
 }
 
 fn file_of(map: &MapSignature, files: &[String]) -> Option<String> {

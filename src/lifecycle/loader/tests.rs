@@ -25,6 +25,8 @@ use crate::signature::{RequestInputs, RequestTensor, SignatureDef};
 use crate::tensor::{DataType, Tensor};
 
 mod files;
+mod inspect;
+mod maps;
 mod zoo;
 
 /// ONNX Runtime, once for all tests: the library of `ORT_DYLIB_PATH`, or the one that

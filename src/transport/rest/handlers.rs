@@ -1,28 +1,25 @@
 //! One function per kind of request: decode, call, encode.
 
-use std::cell::OnceCell;
 use std::time::Instant;
 
 use bytes::Bytes;
+use http::HeaderMap;
 
-use super::route::Route;
+use super::route::{Route, missing_name};
+use super::{RestOptions, off_worker, predict, protobuf};
 use crate::error::{Code, Result, ServingError};
 use crate::id::{ModelSpec, ServableId};
-use crate::inference::{
-    ExamplesRequest, InferenceService, PredictRequest, RequestTensor, SIGNATURE_DEF_FIELD,
-};
+use crate::inference::{ExamplesRequest, InferenceService, SIGNATURE_DEF_FIELD};
 use crate::monitoring::Api;
-use crate::servable::ServableHandle;
-
+use crate::servable::{ServableHandle, ServableState};
 use crate::wire::{examples, json};
 
-/// Bodies from this size on are decoded and encoded where blocking is allowed: at some 100 MB/s it
-/// would keep other connections of the worker waiting.
-const BLOCKING_BYTES: usize = 256 << 10;
+const JSON: &str = "application/json";
 
 /// What goes back: a code, which becomes the HTTP status, and a document.
 pub(super) struct Answer {
     pub(super) code: Code,
+    pub(super) content_type: &'static str,
     pub(super) body: Bytes,
     /// Which servable answered, by which signature.
     pub(super) answered_by: Option<(ServableId, Option<String>)>,
@@ -32,24 +29,26 @@ impl Answer {
     pub(super) fn error(error: &ServingError) -> Self {
         Self {
             code: error.code(),
+            content_type: JSON,
             body: json::error_body(&error.to_string()).into(),
             answered_by: None,
         }
     }
 
-    pub(super) fn without_body(code: Code) -> Self {
+    pub(super) fn ok(body: Vec<u8>, servable: ServableId, signature: Option<String>) -> Self {
         Self {
-            code,
-            body: Bytes::new(),
-            answered_by: None,
+            answered_by: Some((servable, signature)),
+            ..Self::states(body)
         }
     }
 
-    fn ok(body: Vec<u8>, servable: ServableId, signature: Option<String>) -> Self {
+    /// A document that no servable had to be asked for.
+    fn states(body: Vec<u8>) -> Self {
         Self {
             code: Code::Ok,
+            content_type: JSON,
             body: body.into(),
-            answered_by: Some((servable, signature)),
+            answered_by: None,
         }
     }
 }
@@ -62,92 +61,33 @@ pub(super) fn api_of(route: &Route) -> Api {
         Route::Regress(_) => Api::Regress,
         Route::Metadata(_) => Api::Metadata,
         Route::Status(_) => Api::Status,
+        Route::Models => Api::Other,
     }
 }
 
 /// Answers a request that has a route.
 pub(super) async fn handle(
     inference: &InferenceService,
+    options: &RestOptions,
     deadline: Option<Instant>,
     route: Route,
+    headers: &HeaderMap,
     body: Bytes,
 ) -> Answer {
     let result = match route {
-        Route::Predict(spec) => predict(inference, deadline, &spec, body).await,
+        Route::Predict(spec) if protobuf::is_protobuf(headers) => {
+            let as_tensor_content = options.serialize_as_tensor_content;
+            protobuf::predict(inference, deadline, &spec, body, as_tensor_content).await
+        }
+        Route::Predict(spec) => predict::predict(inference, deadline, &spec, body).await,
         Route::Classify(spec) => classify(inference, deadline, &spec, &body).await,
         Route::Regress(spec) => regress(inference, deadline, &spec, &body).await,
         Route::Metadata(spec) => metadata(inference, &spec),
         Route::Status(spec) => status(inference, &spec),
+        Route::Models if options.model_listing => Ok(models(inference)),
+        Route::Models => Err(missing_name()),
     };
     result.unwrap_or_else(|error| Answer::error(&error))
-}
-
-async fn predict(
-    inference: &InferenceService,
-    deadline: Option<Instant>,
-    spec: &ModelSpec,
-    body: Bytes,
-) -> Result<Answer> {
-    // The reader may ask more than once; all answers come from one servable.
-    let resolved: OnceCell<ServableHandle> = OnceCell::new();
-    let decoded = off_worker(body.len(), || {
-        json::decode_predict(&body, |signature_name| {
-            let servable = match resolved.get() {
-                Some(servable) => servable,
-                None => {
-                    let servable = inference.resolve(spec)?;
-                    resolved.get_or_init(|| servable)
-                }
-            };
-            json_inputs(servable, signature_name)
-        })
-    })?;
-    drop(body);
-    let servable = resolved
-        .into_inner()
-        .ok_or_else(|| ServingError::internal("no signature was looked up"))?;
-    let inputs = decoded
-        .inputs
-        .into_iter()
-        .map(|(alias, tensor)| (alias, RequestTensor::Valid(tensor)))
-        .collect();
-    let request = PredictRequest {
-        signature_name: decoded.signature_name,
-        inputs,
-        output_filter: decoded.output_filter,
-        deadline,
-    };
-    let response = inference.predict(&servable, request).await?;
-    let size = response
-        .outputs
-        .iter()
-        .map(|(_, tensor)| tensor.len() * 8)
-        .sum();
-    let body = off_worker(size, || {
-        json::encode_predict(&response.outputs, decoded.format)
-    })?;
-    Ok(Answer::ok(
-        body,
-        response.servable,
-        Some(response.signature_name),
-    ))
-}
-
-/// What the JSON reader has to know of a signature.
-fn json_inputs(servable: &ServableHandle, signature_name: &str) -> Result<Vec<json::InputSpec>> {
-    let signature = servable
-        .signature(signature_name)
-        .map_err(|error| match error {
-            ServingError::SignatureNotFound { name } => json::signature_not_found(&name),
-            error => error,
-        })?;
-    let inputs = signature.inputs.iter();
-    Ok(inputs
-        .map(|input| json::InputSpec {
-            alias: input.alias.clone(),
-            dtype: input.dtype,
-        })
-        .collect())
 }
 
 async fn classify(
@@ -211,8 +151,24 @@ fn metadata(inference: &InferenceService, spec: &ModelSpec) -> Result<Answer> {
 }
 
 fn status(inference: &InferenceService, spec: &ModelSpec) -> Result<Answer> {
-    let versions: Vec<json::VersionStatus> = inference
-        .model_status(spec)?
+    let versions = version_statuses(inference.model_status(spec)?);
+    Ok(Answer::states(json::encode_model_status(&versions)))
+}
+
+fn models(inference: &InferenceService) -> Answer {
+    let models: Vec<json::ModelStatus> = inference
+        .models()
+        .into_iter()
+        .map(|(name, states)| json::ModelStatus {
+            name,
+            versions: version_statuses(states),
+        })
+        .collect();
+    Answer::states(json::encode_model_list(&models))
+}
+
+fn version_statuses(states: Vec<ServableState>) -> Vec<json::VersionStatus> {
+    states
         .into_iter()
         .map(|state| json::VersionStatus {
             version: state.id.version,
@@ -220,20 +176,5 @@ fn status(inference: &InferenceService, spec: &ModelSpec) -> Result<Answer> {
             error_code: state.code,
             error_message: state.message,
         })
-        .collect();
-    let body = json::encode_model_status(&versions).into();
-    Ok(Answer {
-        code: Code::Ok,
-        body,
-        answered_by: None,
-    })
-}
-
-/// Runs `work` in place, telling the runtime first where it may take long.
-fn off_worker<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
-    if bytes < BLOCKING_BYTES {
-        work()
-    } else {
-        tokio::task::block_in_place(work)
-    }
+        .collect()
 }

@@ -3,30 +3,45 @@
 //! Not here: JSON (`wire::json`), meaning (`inference`), sockets (`transport::serve`).
 
 mod body;
+mod compress;
 mod handlers;
+mod isolate;
+mod openapi;
+mod predict;
+mod protobuf;
 mod route;
 mod status;
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::fmt::Display;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, ORIGIN,
+};
 use http::{Method, Request, Response, StatusCode, Uri};
+use http_body::Body;
 use http_body_util::Full;
-use hyper::body::Incoming;
 
 use self::handlers::Answer;
-use self::route::{Route, RouteError, is_api_path, route};
+use self::isolate::isolated;
+use self::route::{Route, is_api_path, route};
 use self::status::http_status;
 use super::limit::Gate;
 use super::observe::{AnsweredBy, Observation};
 use crate::error::Code;
 use crate::inference::InferenceService;
 use crate::monitoring::{Api, Metrics, Protocol, TENSORFLOW_PAGE_CONTENT_TYPE};
+
+/// libevent's socket timeout.
+const STALL_TIMEOUT: Duration = Duration::from_secs(50);
+
+/// Bodies from this size on are decoded and encoded where blocking is allowed: at some 100 MB/s it
+/// would keep other connections of the worker waiting.
+const BLOCKING_BYTES: usize = 256 << 10;
 
 /// What the flags say about the REST port.
 #[derive(Clone, Debug)]
@@ -39,6 +54,30 @@ pub struct RestOptions {
     pub max_calls: Option<usize>,
     /// Where `--monitoring_config_file` puts TensorFlow Serving's metrics page.
     pub monitoring_path: Option<String>,
+    /// `--enable_serialization_as_tensor_content`, for Predict with protobuf bodies.
+    pub serialize_as_tensor_content: bool,
+    /// `--enable_model_listing`: whether `GET /v1/models` lists the models.
+    pub model_listing: bool,
+    /// Answers of this size are gzipped for clients that take it; `None` for none.
+    pub compression_min_bytes: Option<usize>,
+    /// A request's body that stalls for this long is given up.
+    pub stall_timeout: Duration,
+}
+
+impl Default for RestOptions {
+    /// The flags' defaults.
+    fn default() -> Self {
+        Self {
+            timeout: Some(Duration::from_secs(30)),
+            cors: false,
+            max_calls: None,
+            monitoring_path: None,
+            serialize_as_tensor_content: false,
+            model_listing: false,
+            compression_min_bytes: None,
+            stall_timeout: STALL_TIMEOUT,
+        }
+    }
 }
 
 /// The REST API as a hyper service.
@@ -69,33 +108,62 @@ impl RestService {
     }
 }
 
-impl hyper::service::Service<Request<Incoming>> for RestService {
+impl<B> hyper::service::Service<Request<B>> for RestService
+where
+    B: Body<Data = Bytes, Error: Display> + Send + Unpin + 'static,
+{
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, request: Request<B>) -> Self::Future {
         let inner = Arc::clone(&self.inner);
-        Box::pin(async move { Ok(inner.respond(request).await) })
+        Box::pin(async move { Ok(inner.respond(request).await.map(Full::new)) })
     }
 }
 
 impl Inner {
-    /// Methods first, then the metrics page, then the API, in the order of `evhttp_server.cc`.
-    async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    /// Answers a request, in the form that the client asked for.
+    async fn respond<B>(&self, request: Request<B>) -> Response<Bytes>
+    where
+        B: Body<Data = Bytes, Error: Display> + Unpin,
+    {
+        let is_head = request.method() == Method::HEAD;
+        let compression = self
+            .options
+            .compression_min_bytes
+            .map(|min_bytes| (min_bytes, compress::accepts_gzip(request.headers())));
+        let mut response = self.dispatch(request).await;
+        if let Some((min_bytes, accepts_gzip)) = compression {
+            compress::apply(&mut response, min_bytes, accepts_gzip);
+        }
+        if is_head {
+            drop_body(&mut response);
+        }
+        response
+    }
+
+    /// Methods first, then the pages, then the API, in the order of `evhttp_server.cc`.
+    async fn dispatch<B>(&self, request: Request<B>) -> Response<Bytes>
+    where
+        B: Body<Data = Bytes, Error: Display> + Unpin,
+    {
         if !is_known_method(request.method()) {
             return html_page(StatusCode::NOT_IMPLEMENTED);
         }
-        if self.options.monitoring_path.as_deref() == Some(request.uri().path()) {
+        let path = request.uri().path();
+        if self.options.monitoring_path.as_deref() == Some(path) {
             return self.monitoring_page(request.uri());
         }
-        if !is_api_path(full_path(request.uri())) {
+        let mut response = if path == openapi::PATH && is_read(request.method()) {
+            openapi::document()
+        } else if !is_api_path(full_path(request.uri())) {
             return html_page(StatusCode::NOT_FOUND);
-        }
-        let mut response = if request.method() == Method::OPTIONS {
+        } else if request.method() == Method::OPTIONS {
             self.preflight(&request)
         } else {
-            json_response(self.answer(request).await)
+            let answer = self.answer(request).await;
+            response(http_status(answer.code), answer.content_type, answer.body)
         };
         if self.options.cors {
             add_cors_headers(&mut response);
@@ -104,7 +172,10 @@ impl Inner {
     }
 
     /// Answers what is below `/v1/`, and counts it.
-    async fn answer(&self, request: Request<Incoming>) -> Answer {
+    async fn answer<B>(&self, request: Request<B>) -> Answer
+    where
+        B: Body<Data = Bytes, Error: Display> + Unpin,
+    {
         let (parts, body) = request.into_parts();
         let route = route(parts.method.as_str(), full_path(&parts.uri));
         let (api, model) = match &route {
@@ -113,13 +184,10 @@ impl Inner {
         };
         let observation = Observation::start(&self.metrics, Protocol::Rest, api, model);
         let answer = match route {
-            Ok(route) => match body::read(&parts.headers, body).await {
-                Ok(body) => self.handle(route, body).await,
-                Err(error) => Answer::error(&error),
-            },
-            Err(RouteError::Malformed(error)) => Answer::error(&error),
-            Err(RouteError::VersionOverflow) => Answer::without_body(Code::InvalidArgument),
+            Ok(route) => isolated(self.handle(route, &parts.headers, body)).await,
+            Err(error) => Err(error),
         };
+        let answer = answer.unwrap_or_else(|error| Answer::error(&error));
         let answered_by = answer.answered_by.as_ref();
         let answered_by = answered_by.map(|(servable, signature)| AnsweredBy {
             servable,
@@ -129,18 +197,28 @@ impl Inner {
         answer
     }
 
-    async fn handle(&self, route: Route, body: Bytes) -> Answer {
+    async fn handle<B>(&self, route: Route, headers: &HeaderMap, body: B) -> Answer
+    where
+        B: Body<Data = Bytes, Error: Display> + Unpin,
+    {
+        let body = match body::read(headers, body, self.options.stall_timeout).await {
+            Ok(body) => body,
+            Err(error) => return Answer::error(&error),
+        };
         let timeout = self.options.timeout;
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         match self.gate.enter(deadline).await {
-            Ok(_permit) => handlers::handle(&self.inference, deadline, route, body).await,
+            Ok(_permit) => {
+                let (inference, options) = (&self.inference, &self.options);
+                handlers::handle(inference, options, deadline, route, headers, body).await
+            }
             Err(error) => Answer::error(&error),
         }
     }
 
     /// `OPTIONS`: fine for an `Origin` with `http://` or `https://` in it; the body is empty
     /// either way.
-    fn preflight(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    fn preflight<B>(&self, request: &Request<B>) -> Response<Bytes> {
         let observation = Observation::start(&self.metrics, Protocol::Rest, Api::Other, "");
         let origin = request.headers().get(ORIGIN);
         let origin = origin.map_or(&b""[..], HeaderValue::as_bytes);
@@ -156,7 +234,7 @@ impl Inner {
     }
 
     /// The page answers any method; a query is an error of its own (`prometheus_exporter.cc`).
-    fn monitoring_page(&self, uri: &Uri) -> Response<Full<Bytes>> {
+    fn monitoring_page(&self, uri: &Uri) -> Response<Bytes> {
         let (path, full) = (uri.path(), full_path(uri));
         if full != path {
             let text = format!("Unexpected path: {full}. Should be {path}");
@@ -181,24 +259,25 @@ fn is_known_method(method: &Method) -> bool {
     .contains(method)
 }
 
+/// The methods that pages of our own answer.
+fn is_read(method: &Method) -> bool {
+    method == Method::GET || method == Method::HEAD
+}
+
 /// The path with its query, undecoded, as the original matches it.
 fn full_path(uri: &Uri) -> &str {
     uri.path_and_query().map_or("", |path| path.as_str())
 }
 
-fn json_response(answer: Answer) -> Response<Full<Bytes>> {
-    response(http_status(answer.code), "application/json", answer.body)
-}
-
-fn response(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
+fn response(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Bytes> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     let content_type = HeaderValue::from_static(content_type);
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
 }
 
-fn add_cors_headers(response: &mut Response<Full<Bytes>>) {
+fn add_cors_headers(response: &mut Response<Bytes>) {
     for (name, value) in [
         ("access-control-allow-origin", "*"),
         ("access-control-allow-methods", "POST, GET"),
@@ -211,7 +290,7 @@ fn add_cors_headers(response: &mut Response<Full<Bytes>>) {
 }
 
 /// The page that answers what is outside the API.
-fn html_page(status: StatusCode) -> Response<Full<Bytes>> {
+fn html_page(status: StatusCode) -> Response<Bytes> {
     let reason = status.canonical_reason().unwrap_or_default();
     let page = format!(
         "<HTML><HEAD>\n<TITLE>{} {reason}</TITLE>\n</HEAD><BODY>\n<H1>{reason}</H1>\n\
@@ -223,3 +302,22 @@ fn html_page(status: StatusCode) -> Response<Full<Bytes>> {
     response.headers_mut().insert(CONNECTION, close);
     response
 }
+
+/// Leaves the headers as they are, `Content-Length` included.
+fn drop_body(response: &mut Response<Bytes>) {
+    let body = std::mem::take(response.body_mut());
+    let length = HeaderValue::from(body.len());
+    response.headers_mut().insert(CONTENT_LENGTH, length);
+}
+
+/// Runs `work` in place, telling the runtime first where it may take long.
+fn off_worker<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    if bytes < BLOCKING_BYTES {
+        work()
+    } else {
+        tokio::task::block_in_place(work)
+    }
+}
+
+#[cfg(test)]
+mod tests;

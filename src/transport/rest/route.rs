@@ -3,7 +3,7 @@
 //! The original matches two regular expressions, case-insensitively, on the undecoded path with
 //! its query; what follows here are those expressions as code.
 
-use crate::error::ServingError;
+use crate::error::{Result, ServingError};
 use crate::id::{ModelSpec, VersionChoice};
 
 /// What a URL asks for.
@@ -19,15 +19,8 @@ pub(super) enum Route {
     Metadata(ModelSpec),
     /// States of a model's versions.
     Status(ModelSpec),
-}
-
-/// Why a URL has no route.
-#[derive(Debug)]
-pub(super) enum RouteError {
-    /// Answered with the JSON error.
-    Malformed(ServingError),
-    /// A version beyond int64: the original answers 400 with an empty body.
-    VersionOverflow,
+    /// `GET /v1/models`: states of all models. An error in the original.
+    Models,
 }
 
 impl Route {
@@ -39,6 +32,7 @@ impl Route {
             | Self::Regress(spec)
             | Self::Metadata(spec)
             | Self::Status(spec) => &spec.name,
+            Self::Models => "",
         }
     }
 }
@@ -49,7 +43,12 @@ pub(super) fn is_api_path(path: &str) -> bool {
 }
 
 /// Finds the route of a request. `path` includes the query, undecoded.
-pub(super) fn route(method: &str, path: &str) -> Result<Route, RouteError> {
+///
+/// # Errors
+///
+/// `INVALID_ARGUMENT`; the text is the original's, but for a version beyond int64, where the
+/// original answers without a body.
+pub(super) fn route(method: &str, path: &str) -> Result<Route> {
     let matched = match method {
         "POST" => match_post(path),
         "GET" => match_get(path),
@@ -60,10 +59,7 @@ pub(super) fn route(method: &str, path: &str) -> Result<Route, RouteError> {
     };
     let name = matched.name.map(unescape).unwrap_or_default();
     let version = match (matched.version, matched.label) {
-        (Some(digits), _) => {
-            let number = digits.parse().map_err(|_| RouteError::VersionOverflow)?;
-            Some(VersionChoice::Version(number))
-        }
+        (Some(digits), _) => Some(VersionChoice::Version(version(digits)?)),
         (None, Some(label)) => Some(VersionChoice::Label(unescape(label))),
         (None, None) => None,
     };
@@ -76,17 +72,26 @@ pub(super) fn route(method: &str, path: &str) -> Result<Route, RouteError> {
         ("POST", Some("regress")) => Ok(Route::Regress(spec)),
         ("POST", _) => Err(malformed(method, path)),
         (_, Some("metadata")) => Ok(Route::Metadata(spec)),
-        _ if spec.name.is_empty() => Err(RouteError::Malformed(ServingError::invalid_argument(
-            "Missing model name in request.",
-        ))),
+        _ if spec.name.is_empty() && spec.version.is_none() => Ok(Route::Models),
+        _ if spec.name.is_empty() => Err(missing_name()),
         _ => Ok(Route::Status(spec)),
     }
 }
 
-fn malformed(method: &str, path: &str) -> RouteError {
-    RouteError::Malformed(ServingError::invalid_argument(format!(
-        "Malformed request: {method} {path}"
-    )))
+/// The original's answer to [`Route::Models`], too.
+pub(super) fn missing_name() -> ServingError {
+    ServingError::invalid_argument("Missing model name in request.")
+}
+
+fn malformed(method: &str, path: &str) -> ServingError {
+    ServingError::invalid_argument(format!("Malformed request: {method} {path}"))
+}
+
+fn version(digits: &str) -> Result<i64> {
+    // The words of the original's log.
+    digits.parse().map_err(|_| {
+        ServingError::invalid_argument(format!("Failed to convert version: {digits} to numeric."))
+    })
 }
 
 /// The groups of either expression.
@@ -177,6 +182,9 @@ fn strip_prefix_ignore_case<'a>(text: &'a str, prefix: &str) -> Option<&'a str> 
 /// Percent-decoding as libcurl does it: `%XX` only, anything else stays. What is not UTF-8 then
 /// names no model of ours.
 fn unescape(text: &str) -> String {
+    if !text.contains('%') {
+        return text.to_owned();
+    }
     let bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut index = 0;
@@ -295,9 +303,7 @@ mod tests {
             ("DELETE", "/v1/models/m"),
         ];
         for (method, path) in cases {
-            let Err(RouteError::Malformed(error)) = route(method, path) else {
-                panic!("{method} {path} has a route");
-            };
+            let error = route(method, path).unwrap_err();
             assert_eq!(
                 error.to_string(),
                 format!("Malformed request: {method} {path}")
@@ -307,20 +313,26 @@ mod tests {
 
     #[test]
     fn a_missing_name_is_told() {
-        for path in ["/v1/models", "/v1/models/versions/1", "/v1/models/labels/x"] {
-            let Err(RouteError::Malformed(error)) = route("GET", path) else {
-                panic!("{path} has a route");
-            };
+        assert_eq!(route("GET", "/v1/models").unwrap(), Route::Models);
+        for path in ["/v1/models/versions/1", "/v1/models/labels/x"] {
+            let error = route("GET", path).unwrap_err();
             assert_eq!(error.to_string(), "Missing model name in request.");
         }
     }
 
+    // The recorded answer is 400 without a body; the text is what the original logs.
     #[test]
-    fn a_version_beyond_int64_is_special() {
+    fn a_version_beyond_int64_is_told() {
         let path = "/v1/models/m/versions/18446744073709551615:predict";
-        assert!(matches!(
-            route("POST", path),
-            Err(RouteError::VersionOverflow)
-        ));
+        assert_eq!(
+            route("POST", path).unwrap_err().to_string(),
+            "Failed to convert version: 18446744073709551615 to numeric."
+        );
+    }
+
+    #[test]
+    fn names_that_are_not_utf8_name_nothing() {
+        let route = route("GET", "/v1/models/a%FFb").unwrap();
+        assert_eq!(route, Route::Status(spec("a\u{fffd}b")));
     }
 }

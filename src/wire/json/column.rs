@@ -287,10 +287,12 @@ fn reserve<T>(all: &mut Vec<T>, len: usize, pos: usize) {
     let have = all.len();
     let left = len.saturating_sub(pos);
     let at_this_rate = (have as u128 * left as u128 / pos.max(1) as u128) as usize;
+    let wanted = at_this_rate + at_this_rate / 32 + have / 8 + 16;
     // An element and its comma are two bytes at least.
     let most = left / 2 + 1;
-    let wanted = at_this_rate + at_this_rate / 32 + have / 8 + 16;
-    all.reserve_exact(wanted.min(most));
+    // A dense beginning is no reason to reserve for a large body at once.
+    let step = have * 7 + 1024;
+    all.reserve_exact(wanted.min(most).min(step));
 }
 
 impl Scan for Booleans {

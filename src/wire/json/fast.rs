@@ -4,12 +4,11 @@
 //! error to a repeated key, it gives up by returning `None`, and `exact` decides. Both agree on
 //! every body that this path accepts.
 
-use std::borrow::Cow;
-
-use super::column::{Column, Scan, base64_object};
+use super::column::{Column, base64_object};
+use super::nesting::Nesting;
 use super::predict::{Format, InputSpec, PredictBody};
-use super::string;
-use super::syntax::{self, byte_at, skip_whitespace};
+use super::reader::Reader;
+use super::syntax;
 use crate::error::Result;
 use crate::tensor::NamedTensors;
 
@@ -108,95 +107,6 @@ impl TopLevel {
         }
         self.signature_name = name;
         Some(None)
-    }
-}
-
-/// A place in unchecked text.
-struct Reader<'a> {
-    text: &'a [u8],
-    pos: usize,
-}
-
-impl<'a> Reader<'a> {
-    /// The next byte that is not white space.
-    #[inline(always)]
-    fn peek(&mut self) -> u8 {
-        if byte_at(self.text, self.pos) <= b' ' {
-            self.pos = skip_whitespace(self.text, self.pos);
-        }
-        byte_at(self.text, self.pos)
-    }
-
-    #[inline(always)]
-    fn expect(&mut self, byte: u8) -> Option<()> {
-        if self.peek() != byte {
-            return None;
-        }
-        self.pos += 1;
-        Some(())
-    }
-
-    /// Whether a comma follows rather than the closing `end`.
-    #[inline(always)]
-    fn comma_or(&mut self, end: u8) -> Option<bool> {
-        let byte = self.peek();
-        if byte != b',' && byte != end {
-            return None;
-        }
-        self.pos += 1;
-        Some(byte == b',')
-    }
-
-    /// A key, and its colon. One with a zero in it is left to the exact path.
-    #[inline(always)]
-    fn key(&mut self) -> Option<Cow<'a, [u8]>> {
-        self.expect(b'"')?;
-        let start = self.pos;
-        let end = string::plain_end(self.text, start);
-        let key = if byte_at(self.text, end) == b'"' {
-            self.pos = end + 1;
-            Cow::Borrowed(self.text.get(start..end)?)
-        } else {
-            self.escaped_key(start - 1)?
-        };
-        self.expect(b':')?;
-        Some(key)
-    }
-
-    #[cold]
-    fn escaped_key(&mut self, quote: usize) -> Option<Cow<'a, [u8]>> {
-        let mut key = Vec::new();
-        self.pos = string::read(self.text, quote, &mut key).ok()?;
-        (!key.contains(&0)).then_some(Cow::Owned(key))
-    }
-
-    fn string(&mut self) -> Option<String> {
-        if self.peek() != b'"' {
-            return None;
-        }
-        let mut bytes = Vec::new();
-        self.pos = string::read(self.text, self.pos, &mut bytes).ok()?;
-        String::from_utf8(bytes).ok()
-    }
-
-    fn strings(&mut self) -> Option<Vec<String>> {
-        let mut strings = Vec::new();
-        self.expect(b'[')?;
-        if self.peek() == b']' {
-            self.pos += 1;
-            return Some(strings);
-        }
-        loop {
-            strings.push(self.string()?);
-            if !self.comma_or(b']')? {
-                return Some(strings);
-            }
-        }
-    }
-
-    fn skip_value(&mut self) -> Option<()> {
-        self.pos = syntax::check_value(self.text, self.pos).ok()?;
-        Some(())
     }
 }
 
@@ -365,112 +275,6 @@ impl Input {
             Column::Bool(all) => nesting.read(reader, all),
             Column::String(all) => nesting.read(reader, all),
             Column::Unsupported(_) => None,
-        }
-    }
-}
-
-/// The shape of an input's values, learned from the first elements and required from then on.
-#[derive(Default)]
-struct Nesting {
-    /// Sizes by level. Those of lists that are still open for the first time are not known yet.
-    sizes: Vec<usize>,
-    /// How many levels there are, once the first leaf or empty list was met.
-    rank: Option<usize>,
-    /// For every open list, how many of its elements are done. Kept for its memory.
-    open: Vec<usize>,
-}
-
-/// A size that is not known yet.
-const UNKNOWN: usize = usize::MAX;
-
-impl Nesting {
-    fn read(&mut self, reader: &mut Reader<'_>, leaves: &mut impl Scan) -> Option<()> {
-        self.open.clear();
-        loop {
-            if reader.peek() == b'[' {
-                reader.pos += 1;
-                self.descend(reader)?;
-                if byte_at(reader.text, reader.pos) != b']' {
-                    continue;
-                }
-                // The list is empty, and its closing bracket comes next.
-            } else {
-                let level = self.open.len();
-                if *self.rank.get_or_insert(level) != level {
-                    return None;
-                }
-                let Some(done) = self.open.last_mut() else {
-                    reader.pos = leaves.scan(reader.text, reader.pos)?;
-                    return Some(());
-                };
-                *done = reader.leaves(leaves)?;
-            }
-            if !self.ascend(reader)? {
-                return Some(());
-            }
-        }
-    }
-
-    /// Enters a list.
-    fn descend(&mut self, reader: &mut Reader<'_>) -> Option<()> {
-        let level = self.open.len();
-        if self.rank.is_some_and(|rank| level >= rank) {
-            return None;
-        }
-        if level == self.sizes.len() {
-            self.sizes.push(UNKNOWN);
-        }
-        self.open.push(0);
-        if reader.peek() == b']' {
-            self.rank.get_or_insert(level + 1);
-        }
-        Some(())
-    }
-
-    /// Closes lists, from before the closing bracket of the innermost, until one goes on; `false`
-    /// at the end of the value.
-    fn ascend(&mut self, reader: &mut Reader<'_>) -> Option<bool> {
-        loop {
-            // Before the bracket of the list that ends here.
-            reader.pos += 1;
-            let size = self.open.pop()?;
-            let known = &mut self.sizes[self.open.len()];
-            if *known == UNKNOWN {
-                *known = size;
-            }
-            if *known != size {
-                return None;
-            }
-            let Some(done) = self.open.last_mut() else {
-                return Some(false);
-            };
-            *done += 1;
-            match reader.peek() {
-                b',' => {
-                    reader.pos += 1;
-                    return Some(true);
-                }
-                b']' => {}
-                _ => return None,
-            }
-        }
-    }
-}
-
-impl Reader<'_> {
-    /// Reads leaves up to the closing bracket of their list and returns how many there were.
-    #[inline(always)]
-    fn leaves(&mut self, leaves: &mut impl Scan) -> Option<usize> {
-        let mut count = 0;
-        loop {
-            self.pos = leaves.scan(self.text, self.pos)?;
-            count += 1;
-            match self.peek() {
-                b',' => self.pos += 1,
-                b']' => return Some(count),
-                _ => return None,
-            }
-            self.peek();
         }
     }
 }

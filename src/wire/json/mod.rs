@@ -19,8 +19,10 @@ mod examples;
 mod fast;
 mod fill;
 mod grisu;
+mod nesting;
 mod number;
 mod predict;
+mod reader;
 mod string;
 mod syntax;
 
@@ -40,7 +42,7 @@ pub use self::predict::{
     Format, InputSpec, PredictBody, decode_predict, no_inputs, signature_not_found,
 };
 pub use self::results::{encode_classifications, encode_regressions, error_body};
-pub use self::status::{VersionStatus, encode_model_status};
+pub use self::status::{ModelStatus, VersionStatus, encode_model_list, encode_model_status};
 
 #[cfg(test)]
 mod tests;

@@ -21,7 +21,7 @@ const MAX_RANK: usize = 254;
 /// Packed and unpacked fields are accepted, values in a field of another dtype are not looked at.
 ///
 /// Returns `None` where TensorFlow reports a parsing error: no or an unsupported dtype, a negative
-/// or unknown shape, `tensor_content` of the wrong length, overflow; and beyond [`MAX_EXPANSION`].
+/// dimension, `tensor_content` of the wrong length, overflow; and beyond [`MAX_EXPANSION`].
 pub fn decode(message: &Bytes) -> Option<Tensor> {
     let header = read_header(message).ok()?;
     let dtype = DataType::from_number(header.dtype)?;
@@ -109,10 +109,10 @@ fn read_header(message: &[u8]) -> Result<Header<'_>, Malformed> {
     Ok(header)
 }
 
-/// Appends the dims of a `TensorShapeProto`.
+/// Appends the dims of a `TensorShapeProto`. As in TensorFlow, `unknown_rank` says nothing here: a
+/// tensor of values has a rank.
 fn read_shape(message: &[u8], shape: &mut Vec<usize>) -> Result<(), Malformed> {
     const DIM: u32 = 2;
-    const UNKNOWN_RANK: u32 = 3;
     let mut fields = Fields::new(message);
     while let Some((number, value)) = fields.next()? {
         match (number, value) {
@@ -123,7 +123,6 @@ fn read_shape(message: &[u8], shape: &mut Vec<usize>) -> Result<(), Malformed> {
                     return Err(Malformed);
                 }
             }
-            (UNKNOWN_RANK, Value::Varint(unknown)) if unknown != 0 => return Err(Malformed),
             _ => {}
         }
     }

@@ -51,7 +51,7 @@ fn float(value: f64, salt: u8) -> String {
         return "NaN".to_owned();
     }
     if value.is_infinite() {
-        let long = if salt % 2 == 0 { "inity" } else { "" };
+        let long = if salt.is_multiple_of(2) { "inity" } else { "" };
         return format!("{}Inf{long}", if value < 0.0 { "-" } else { "" });
     }
     match salt % 3 {
@@ -65,7 +65,7 @@ fn float(value: f64, salt: u8) -> String {
 fn string(bytes: &Bytes, salt: u8) -> String {
     let mut out = Vec::new();
     match str::from_utf8(bytes) {
-        Ok(text) if salt % 2 == 0 => return serde_json::to_string(text).unwrap(),
+        Ok(text) if salt.is_multiple_of(2) => return serde_json::to_string(text).unwrap(),
         _ => base64::encode(bytes, &mut out),
     }
     format!(r#"{{"b64" : "{}"}}"#, String::from_utf8(out).unwrap())
@@ -81,7 +81,7 @@ fn nested(tensor: &Tensor, from: usize, shape: &[usize], salt: u8, out: &mut Str
     out.push('[');
     for part in 0..count {
         out.push_str(if part > 0 { "," } else { "" });
-        out.push_str(if salt % 4 == 0 { " " } else { "" });
+        out.push_str(if salt.is_multiple_of(4) { " " } else { "" });
         nested(tensor, from + part * size, rest, salt, out);
     }
     out.push(']');

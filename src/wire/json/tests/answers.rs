@@ -287,7 +287,7 @@ fn classifications_and_regressions_have_their_layouts() {
     );
     let answer = encode_classifications([labels(&[])]);
     assert_eq!(text(answer.unwrap()), "{\n    \"results\": [[]\n    ]\n}");
-    let error = encode_classifications([labels(&[]); 0]).unwrap_err();
+    let error = encode_classifications(Vec::<Vec<(&[u8], f32)>>::new()).unwrap_err();
     assert_eq!(
         error.to_string(),
         "Cannot convert empty ClassificationResults to JSON"

@@ -1,0 +1,169 @@
+//! An executor that lets requests run together.
+//!
+//! Not here: queues and threads (`scheduler`), merging and splitting (`batch`).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::batch::BatchedGraph;
+use super::metrics::BatchMetrics;
+use super::options::QueueLimits;
+use super::rows;
+use super::scheduler::{BatchScheduler, Request};
+use crate::error::{Result, ServingError};
+use crate::runtime::{Execution, Executor, Graph};
+use crate::tensor::Tensor;
+
+/// The largest rank that `pad_variable_length_inputs` takes (`batching_util.cc`).
+const MAX_PADDED_RANK: usize = 6;
+
+/// Runs the requests for one signature in batches (`BatchingSession`).
+///
+/// Requests of one batch have the same fetches, dtypes and, unless they may be padded, dimensions
+/// but the first. A request without rows is run by itself.
+pub struct BatchingExecutor {
+    inner: Arc<dyn Executor>,
+    graph: Arc<BatchedGraph>,
+    scheduler: Arc<BatchScheduler>,
+    /// How many inputs a request has.
+    request_inputs: usize,
+}
+
+impl BatchingExecutor {
+    /// Batches the requests to `inner`: dimension 0 of all that its graph is fed with is the batch.
+    /// A request has `request_inputs` inputs, which are counted.
+    ///
+    /// A graph that declares a number for dimension 0 of an input cannot run batches: `inner`
+    /// is handed back.
+    pub fn wrap(
+        inner: Arc<dyn Executor>,
+        request_inputs: usize,
+        limits: QueueLimits,
+        scheduler: Arc<BatchScheduler>,
+        metrics: BatchMetrics,
+    ) -> Arc<dyn Executor> {
+        if has_fixed_batch(inner.graph().as_ref()) {
+            return inner;
+        }
+        let graph = BatchedGraph {
+            graph: Arc::clone(inner.graph()),
+            limits,
+            metrics,
+            running: Arc::default(),
+        };
+        Arc::new(Self {
+            inner,
+            graph: Arc::new(graph),
+            scheduler,
+            request_inputs,
+        })
+    }
+
+    /// The rows of a request.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_ARGUMENT` with the texts of `ComputeInputSize` (`batching_session.cc`).
+    fn rows(&self, feeds: &[Tensor]) -> Result<usize> {
+        let mut rows = None;
+        for feed in feeds {
+            let Some(&feed_rows) = feed.shape().first() else {
+                return Err(ServingError::invalid_argument(
+                    "Batching Run() input tensors must have at least one dimension",
+                ));
+            };
+            if *rows.get_or_insert(feed_rows) != feed_rows {
+                return Err(ServingError::invalid_argument(
+                    "Batching Run() input tensors must have equal 0th-dimension size",
+                ));
+            }
+        }
+        rows.ok_or_else(|| {
+            ServingError::invalid_argument("Batching Run() must have at least one input tensor")
+        })
+    }
+
+    /// Padding knows few ranks, and the original refuses others even if there is nothing to pad.
+    fn check_rank(&self, feeds: &[Tensor]) -> Result<()> {
+        let mut ranks = feeds.iter().map(|feed| feed.shape().len());
+        if self.graph.limits.pad && ranks.any(|rank| rank > MAX_PADDED_RANK) {
+            return Err(ServingError::invalid_argument(
+                "Only tensors with rank from 1 to 6 can be padded.",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Executor for BatchingExecutor {
+    fn graph(&self) -> &Arc<dyn Graph> {
+        self.inner.graph()
+    }
+
+    fn execute(
+        &self,
+        feeds: Vec<Tensor>,
+        fetches: Vec<usize>,
+        deadline: Option<Instant>,
+    ) -> Execution<'_> {
+        Box::pin(async move {
+            let rows = self.rows(&feeds)?;
+            if rows == 0 {
+                return self.inner.execute(feeds, fetches, deadline).await;
+            }
+            self.check_rank(&feeds)?;
+            let mut sorted = fetches.clone();
+            sorted.sort_unstable();
+            sorted.dedup();
+            let request = Request {
+                feeds,
+                rows,
+                deadline,
+            };
+            let tickets = self.scheduler.submit(&self.graph, &sorted, request)?;
+            self.graph.metrics.record_request(self.request_inputs, rows);
+            let mut parts = Vec::with_capacity(tickets.len());
+            for ticket in tickets {
+                parts.push(ticket.wait().await?);
+            }
+            in_order(join(parts)?, &sorted, &fetches)
+        })
+    }
+}
+
+/// The outputs of a request from those of its parts.
+fn join(mut parts: Vec<Vec<Tensor>>) -> Result<Vec<Tensor>> {
+    if parts.len() == 1 {
+        return Ok(parts.remove(0));
+    }
+    let outputs = parts.first().map_or(0, Vec::len);
+    (0..outputs)
+        .map(|index| {
+            let tensors: Vec<&Tensor> = parts.iter().filter_map(|part| part.get(index)).collect();
+            rows::concatenate(&tensors)
+        })
+        .collect()
+}
+
+/// `outputs` are those of `sorted`; the caller asked for `fetches`.
+fn in_order(outputs: Vec<Tensor>, sorted: &[usize], fetches: &[usize]) -> Result<Vec<Tensor>> {
+    if sorted == fetches {
+        return Ok(outputs);
+    }
+    let output = |fetch| {
+        let index = sorted.binary_search(fetch).ok()?;
+        outputs.get(index).cloned()
+    };
+    fetches
+        .iter()
+        .map(output)
+        .collect::<Option<_>>()
+        .ok_or_else(|| ServingError::internal("Wrong number of batched output tensors"))
+}
+
+fn has_fixed_batch(graph: &dyn Graph) -> bool {
+    graph.inputs().iter().any(|value| {
+        let rows = value.shape.as_ref().and_then(|shape| shape.first());
+        rows.is_some_and(|&rows| rows >= 0)
+    })
+}

@@ -1,0 +1,31 @@
+//! Turns many small requests into few large runs, under TensorFlow Serving's batching parameters.
+//!
+//! A [`BatchingExecutor`] stands around the executor of one signature and puts requests into
+//! queues; the threads of the one [`BatchScheduler`] take batches from the queues of all models,
+//! merge their inputs, run the graph once and give each request its rows of the outputs.
+//! `docs/batching.md` tells the rules to users.
+//!
+//! Not here: what requests mean (`inference`), where parameters are read (`config`), which
+//! servables are batched (`lifecycle`).
+
+mod executor;
+mod options;
+
+mod scheduler;
+
+mod batch;
+mod queue;
+mod task;
+
+mod metrics;
+mod rows;
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;
+
+pub use self::executor::BatchingExecutor;
+pub use self::metrics::BatchMetrics;
+pub use self::options::{BatchingOptions, QueueLimits};
+pub use self::scheduler::BatchScheduler;

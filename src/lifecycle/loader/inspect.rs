@@ -1,0 +1,254 @@
+//! Looking at a version directory without serving it: what `show` and `check` print.
+//!
+//! Not here: the command line (`commands`).
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::bind::Tensors;
+use super::{OnnxLoader, Prepared};
+use crate::error::{Result, ServingError};
+use crate::id::ServableId;
+use crate::lifecycle::Loader;
+use crate::proto::tensorflow::TensorInfo;
+use crate::runtime::Backend;
+use crate::servable::Servable;
+use crate::signature::{
+    RequestInputs, RequestTensor, Signature, SignatureDef, known_shape, tensor_name,
+};
+use crate::tensor::{DataType, Tensor, element_count};
+
+/// The most elements that a check makes of a declared shape.
+const MAX_PROBE_ELEMENTS: usize = 1 << 28;
+
+/// What [`show`] prints. The layouts are those of `saved_model_cli show`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// The names of the tag sets.
+    TagSets,
+    /// The names of the signatures.
+    SignatureNames,
+    /// One signature.
+    Signature(String),
+    /// Every signature.
+    All,
+}
+
+/// Describes the version in `directory`: its signatures, and for each alias the graph's tensor and
+/// what led to it.
+///
+/// # Errors
+///
+/// As for a load, apart from what only a backend notices; `NOT_FOUND` for a signature that the
+/// model does not have.
+pub fn show(directory: &Path, saved_model_tags: &[String], shown: &Shown) -> Result<String> {
+    let tag_set = saved_model_tags.join(",");
+    if *shown == Shown::TagSets {
+        return Ok(format!(
+            "The given SavedModel contains the following tag-sets:\n'{tag_set}'\n"
+        ));
+    }
+    let prepared = Prepared::read(directory, saved_model_tags)?;
+    let signatures = described(&prepared);
+    let mut text = String::new();
+    match shown {
+        Shown::TagSets | Shown::SignatureNames => {
+            text.push_str(
+                "The given SavedModel MetaGraphDef contains SignatureDefs with the following \
+                 keys:\n",
+            );
+            for name in signatures.keys() {
+                let _ = writeln!(text, "SignatureDef key: \"{name}\"");
+            }
+        }
+        Shown::Signature(name) => {
+            let signature = signatures.get(name.as_str()).ok_or_else(|| {
+                ServingError::not_found(format!("the model has no signature '{name}'"))
+            })?;
+            signature.write(&mut text, "");
+        }
+        Shown::All => {
+            let _ = writeln!(
+                text,
+                "\nMetaGraphDef with tag-set: '{tag_set}' contains the following SignatureDefs:"
+            );
+            for (name, signature) in &signatures {
+                let _ = writeln!(text, "\nsignature_def['{name}']:");
+                signature.write(&mut text, "  ");
+            }
+        }
+    }
+    Ok(text)
+}
+
+/// A signature as it is printed.
+struct Description<'a> {
+    definition: &'a SignatureDef,
+    /// Absent for what clients see and cannot call.
+    tensors: Option<(&'a Tensors, &'a Tensors)>,
+}
+
+fn described(prepared: &Prepared) -> BTreeMap<&str, Description<'_>> {
+    let mut signatures = BTreeMap::new();
+    for (name, definition) in &prepared.metadata_only {
+        let tensors = None;
+        signatures.insert(
+            name.as_str(),
+            Description {
+                definition,
+                tensors,
+            },
+        );
+    }
+    for bound in &prepared.signatures {
+        let description = Description {
+            definition: bound.definition(),
+            tensors: Some((&bound.inputs, &bound.outputs)),
+        };
+        signatures.insert(bound.name(), description);
+    }
+    signatures
+}
+
+impl Description<'_> {
+    fn write(&self, text: &mut String, indent: &str) {
+        let sides = [
+            (
+                "input",
+                &self.definition.inputs,
+                self.tensors.map(|it| it.0),
+            ),
+            (
+                "output",
+                &self.definition.outputs,
+                self.tensors.map(|it| it.1),
+            ),
+        ];
+        for (side, infos, tensors) in sides {
+            let _ = writeln!(
+                text,
+                "{indent}The given SavedModel SignatureDef contains the following {side}(s):"
+            );
+            for (alias, info) in infos {
+                let _ = writeln!(text, "{indent}  {side}s['{alias}'] tensor_info:");
+                write_tensor_info(text, indent, info);
+                if let Some((tensor, rule)) = tensors.and_then(|it| it.get(alias)) {
+                    let _ = writeln!(text, "{indent}      graph: {tensor} ({rule})");
+                }
+            }
+        }
+        let method = &self.definition.method_name;
+        let _ = writeln!(text, "{indent}Method name is: {method}");
+    }
+}
+
+fn write_tensor_info(text: &mut String, indent: &str, info: &TensorInfo) {
+    let dtype = DataType::from_number(info.dtype).map_or("DT_INVALID", DataType::proto_name);
+    let shape = match known_shape(info) {
+        None => "unknown_rank".to_owned(),
+        Some(dims) => {
+            let dims: Vec<String> = dims.iter().map(ToString::to_string).collect();
+            format!("({})", dims.join(", "))
+        }
+    };
+    let _ = writeln!(text, "{indent}      dtype: {dtype}");
+    let _ = writeln!(text, "{indent}      shape: {shape}");
+    let _ = writeln!(text, "{indent}      name: {}", tensor_name(info));
+}
+
+/// How a check went.
+#[derive(Clone, Debug)]
+pub struct CheckReport {
+    /// For people, line by line.
+    pub text: String,
+    /// Whether the server would serve the version and every signature ran.
+    pub passed: bool,
+}
+
+/// Loads the version in `directory` as the server would and runs each signature once on zeros of
+/// the declared shape (1 for a dim of any size; no examples where it takes tf.Example).
+pub fn check(
+    backend: Arc<dyn Backend>,
+    directory: &Path,
+    saved_model_tags: &[String],
+) -> CheckReport {
+    let mut report = CheckReport {
+        text: String::new(),
+        passed: true,
+    };
+    let loader = OnnxLoader::new(backend).with_saved_model_tags(saved_model_tags.to_vec());
+    let start = Instant::now();
+    let servable = match loader.load(&ServableId::new("check", 1), directory) {
+        Ok(servable) => servable,
+        Err(error) => {
+            report.line(
+                false,
+                &format!("{} is not served: {error}", directory.display()),
+            );
+            return report;
+        }
+    };
+    let loaded = format!(
+        "{} loaded in {}",
+        directory.display(),
+        millis(start.elapsed())
+    );
+    report.line(true, &loaded);
+    for signature in servable.signatures() {
+        let start = Instant::now();
+        let result = run_once(&servable, signature);
+        let took = millis(start.elapsed());
+        let line = match &result {
+            Ok(()) => format!("signature_def['{}'] ran in {took}", signature.name),
+            Err(error) => format!("signature_def['{}'] failed: {error}", signature.name),
+        };
+        report.line(result.is_ok(), &line);
+    }
+    report
+}
+
+impl CheckReport {
+    fn line(&mut self, passed: bool, line: &str) {
+        let _ = writeln!(self.text, "{} {line}", if passed { "ok  " } else { "FAIL" });
+        self.passed &= passed;
+    }
+}
+
+fn run_once(servable: &Servable, signature: &Signature) -> Result<()> {
+    let mut inputs = RequestInputs::new();
+    for (index, input) in signature.inputs.iter().enumerate() {
+        let is_example = signature.examples.iter().any(|it| it.input == index);
+        let info = signature.definition.inputs.get(&input.alias);
+        let shape = match info.and_then(known_shape) {
+            _ if is_example => vec![0],
+            None => Vec::new(),
+            Some(dims) => dims
+                .iter()
+                .map(|&dim| usize::try_from(dim).unwrap_or(1))
+                .collect(),
+        };
+        let small = element_count(&shape).is_some_and(|count| count <= MAX_PROBE_ELEMENTS);
+        let zeros = small.then(|| Tensor::zeros(input.dtype, &shape)).flatten();
+        let zeros = zeros.ok_or_else(|| {
+            let text = format!("no zeros of input '{}' can be made", input.alias);
+            ServingError::invalid_argument(text)
+        })?;
+        inputs.insert(input.alias.clone(), RequestTensor::Valid(zeros));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(|error| ServingError::internal(format!("cannot start a run: {error}")))?;
+    let outputs = runtime.block_on(servable.run(&signature.name, inputs, &[], None))?;
+    match outputs.len() == signature.outputs.len() {
+        true => Ok(()),
+        false => Err(ServingError::internal("an output is missing")),
+    }
+}
+
+fn millis(duration: Duration) -> String {
+    format!("{:.1} ms", duration.as_secs_f64() * 1e3)
+}

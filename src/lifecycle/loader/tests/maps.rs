@@ -1,0 +1,569 @@
+//! Signature maps, matching rules and edits of graphs, on small graphs made here.
+
+use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+use crate::proto::onnx::{
+    GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
+    TensorShapeProto, TypeProto, ValueInfoProto, tensor_shape_proto, type_proto,
+};
+use crate::proto::tensorflow::{
+    MetaGraphDef, SavedModel as SavedModelProto, TensorInfo, meta_graph_def::MetaInfoDef,
+    tensor_info::Encoding,
+};
+use crate::runtime::{Graph, GraphSource};
+
+const FLOAT: i32 = 1;
+const INT32: i32 = 6;
+const BOOL: i32 = 9;
+
+/// A graph of single-output nodes.
+#[derive(Clone, Default)]
+struct Net {
+    graph: GraphProto,
+    metadata: Vec<StringStringEntryProto>,
+}
+
+fn value(name: &str, elem_type: i32, dims: &[i64]) -> ValueInfoProto {
+    let dim = |&size: &i64| tensor_shape_proto::Dimension {
+        value: (size >= 0).then_some(tensor_shape_proto::dimension::Value::DimValue(size)),
+        ..Default::default()
+    };
+    let shape = TensorShapeProto {
+        dim: dims.iter().map(dim).collect(),
+    };
+    let tensor = type_proto::Tensor {
+        elem_type: Some(elem_type),
+        shape: Some(shape),
+    };
+    ValueInfoProto {
+        name: Some(name.to_owned()),
+        r#type: Some(TypeProto {
+            value: Some(type_proto::Value::TensorType(tensor)),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+impl Net {
+    fn input(mut self, name: &str, elem_type: i32, dims: &[i64]) -> Self {
+        self.graph.input.push(value(name, elem_type, dims));
+        self
+    }
+
+    fn output(mut self, name: &str, elem_type: i32, dims: &[i64]) -> Self {
+        self.graph.output.push(value(name, elem_type, dims));
+        self
+    }
+
+    fn node(mut self, op_type: &str, inputs: &[&str], output: &str) -> Self {
+        self.graph.node.push(NodeProto {
+            op_type: Some(op_type.to_owned()),
+            input: inputs.iter().map(|&it| it.to_owned()).collect(),
+            output: vec![output.to_owned()],
+            ..NodeProto::default()
+        });
+        self
+    }
+
+    fn metadata(mut self, map: &str) -> Self {
+        self.metadata.push(StringStringEntryProto {
+            key: Some("signature_map".to_owned()),
+            value: Some(map.to_owned()),
+        });
+        self
+    }
+
+    fn version(self) -> Version {
+        let mut graph = self.graph;
+        graph.name = Some("net".to_owned());
+        let model = ModelProto {
+            ir_version: Some(8),
+            opset_import: vec![OperatorSetIdProto {
+                domain: None,
+                version: Some(17),
+            }],
+            graph: Some(graph),
+            metadata_props: self.metadata,
+            ..ModelProto::default()
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("1");
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("model.onnx"), model.encode_to_vec()).unwrap();
+        Version {
+            _folder: folder,
+            path,
+        }
+    }
+}
+
+struct Version {
+    _folder: tempfile::TempDir,
+    path: PathBuf,
+}
+
+impl Version {
+    fn map(self, text: &str) -> Self {
+        fs::write(self.path.join("signature_map.pbtxt"), text).unwrap();
+        self
+    }
+
+    fn original(self, signatures: &[(&str, SignatureDef)]) -> Self {
+        let signatures = signatures.iter();
+        let saved_model = SavedModelProto {
+            meta_graphs: vec![MetaGraphDef {
+                meta_info_def: Some(MetaInfoDef {
+                    tags: vec!["serve".to_owned()],
+                    ..MetaInfoDef::default()
+                }),
+                signature_def: signatures
+                    .map(|it| (it.0.to_owned(), it.1.clone()))
+                    .collect(),
+                ..MetaGraphDef::default()
+            }],
+            ..SavedModelProto::default()
+        };
+        fs::write(
+            self.path.join("saved_model.pb"),
+            saved_model.encode_to_vec(),
+        )
+        .unwrap();
+        self
+    }
+
+    #[track_caller]
+    fn load(&self) -> Servable {
+        load(&self.path).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    #[track_caller]
+    fn refusal(&self) -> String {
+        let error = load(&self.path).err().expect("it was loaded");
+        assert_eq!(error.code(), Code::InvalidArgument, "{error}");
+        error.to_string()
+    }
+}
+
+/// Inputs and outputs of floats of any shape, by alias and original tensor.
+fn floats_def(inputs: &[(&str, &str)], outputs: &[(&str, &str)]) -> SignatureDef {
+    let info = |name: &str| TensorInfo {
+        dtype: DataType::Float.number(),
+        encoding: Some(Encoding::Name(name.to_owned())),
+        ..TensorInfo::default()
+    };
+    let infos = |list: &[(&str, &str)]| {
+        let list = list.iter();
+        list.map(|(alias, name)| ((*alias).to_owned(), info(name)))
+            .collect()
+    };
+    SignatureDef {
+        inputs: infos(inputs),
+        outputs: infos(outputs),
+        method_name: "tensorflow/serving/predict".to_owned(),
+        ..SignatureDef::default()
+    }
+}
+
+fn floats(shape: &[usize], values: &[f32]) -> Tensor {
+    Tensor::from_vec(shape, values.to_vec()).unwrap()
+}
+
+#[track_caller]
+fn answer<const N: usize>(
+    servable: &Servable,
+    signature: &str,
+    inputs: [(&str, Tensor); N],
+) -> BTreeMap<String, Tensor> {
+    let inputs = inputs.into_iter();
+    let inputs = inputs.map(|(alias, it)| (alias.to_owned(), RequestTensor::Valid(it)));
+    let answer = run(servable, signature, inputs.collect());
+    answer
+        .unwrap_or_else(|error| panic!("{error}"))
+        .into_iter()
+        .collect()
+}
+
+/// y = a - b: which is which shows in the answer.
+fn difference() -> Net {
+    Net::default()
+        .input("p", FLOAT, &[-1])
+        .input("q", FLOAT, &[-1])
+        .node("Sub", &["p", "q"], "y")
+        .output("y", FLOAT, &[-1])
+}
+
+#[test]
+fn ambiguous_inputs_are_refused_with_a_map_to_fill_in() {
+    let definition = floats_def(&[("a", "in_a:0"), ("b", "in_b:0")], &[("y", "out:0")]);
+    let version = difference()
+        .version()
+        .original(&[("serving_default", definition)]);
+    let refusal = version.refusal();
+    for text in [
+        "input \"a\" (float, originally \"in_a:0\"): several tensors may be meant: \"p\", \"q\"",
+        "graph input \"p\" (float[?])",
+        "signature {\n  name: \"serving_default\"\n  graph: \"model.onnx\"\n",
+        "  input { alias: \"a\" tensor: \"???\" }  # one of: \"p\", \"q\"\n",
+        "  output { alias: \"y\" tensor: \"y\" }\n}\n",
+    ] {
+        assert!(refusal.contains(text), "{refusal}");
+    }
+
+    // The printed map, filled in, is one.
+    let map = refusal.split_once("filled in:\n").unwrap().1;
+    let map = map.replacen("???", "q", 1).replacen("???", "p", 1);
+    let version = version.map(&map);
+    let (a, b) = (floats(&[1], &[5.0]), floats(&[1], &[3.0]));
+    let outputs = answer(&version.load(), "", [("a", a), ("b", b)]);
+    assert_eq!(outputs["y"], floats(&[1], &[-2.0]));
+}
+
+#[test]
+fn missing_output_is_refused() {
+    let definition = floats_def(&[("p", "p:0"), ("q", "q:0")], &[("y", "y:0"), ("z", "z:0")]);
+    let version = difference()
+        .version()
+        .original(&[("serving_default", definition)]);
+    let refusal = version.refusal();
+    assert!(refusal.contains("output \"z\""), "{refusal}");
+}
+
+#[test]
+fn unfed_graph_input_is_refused_or_constant() {
+    let definition = floats_def(&[("p", "p:0")], &[("y", "y:0")]);
+    let version = difference()
+        .version()
+        .original(&[("serving_default", definition)]);
+    let refusal = version.refusal();
+    assert!(
+        refusal.contains("graph input \"q\" (float[?]) is needed"),
+        "{refusal}"
+    );
+
+    let map = r#"signature { name: "serving_default"
+        constant { tensor: "q" value { tensor_shape { dim { size: 1 } } float_val: 2 } } }"#;
+    let servable = version.map(map).load();
+    let outputs = answer(&servable, "", [("p", floats(&[1], &[5.0]))]);
+    assert_eq!(outputs["y"], floats(&[1], &[3.0]));
+}
+
+#[test]
+fn map_transposes_reshapes_and_casts() {
+    let version = Net::default()
+        .input("image", FLOAT, &[-1, 2, -1, 3])
+        .node("Neg", &["image"], "neg")
+        .output("neg", FLOAT, &[-1, 2, -1, 3])
+        .version()
+        .map(
+            r#"signature { name: "serving_default"
+            input { alias: "pixels" tensor: "image" dtype: DT_INT32 transpose: [0, 3, 1, 2] }
+            output { alias: "flat" tensor: "neg" dtype: DT_DOUBLE reshape: [0, -1] } }"#,
+        );
+    let servable = version.load();
+    let definition = &servable.definitions()["serving_default"];
+    // The client's shape is the graph's before the transpose: [?, ?, 3, 2].
+    let dims = definition.inputs["pixels"]
+        .tensor_shape
+        .as_ref()
+        .unwrap()
+        .dim
+        .iter();
+    assert_eq!(dims.map(|dim| dim.size).collect::<Vec<_>>(), [-1, -1, 3, 2]);
+    assert_eq!(definition.inputs["pixels"].dtype, DataType::Int32.number());
+    assert_eq!(definition.inputs.len(), 1);
+
+    let pixels = Tensor::from_vec(&[1, 1, 3, 2], vec![1, 2, 3, 4, 5, 6]).unwrap();
+    let outputs = answer(&servable, "", [("pixels", pixels)]);
+    let expected = vec![-1.0f64, -3.0, -5.0, -2.0, -4.0, -6.0];
+    assert_eq!(
+        outputs["flat"],
+        Tensor::from_vec(&[1, 6], expected).unwrap()
+    );
+    assert_eq!(outputs.len(), 1);
+}
+
+#[test]
+fn map_default_makes_an_input_optional() {
+    let version = difference().version().map(
+        r#"signature { name: "serving_default" input { alias: "q" default { float_val: 1 } } }"#,
+    );
+    let servable = version.load();
+    let outputs = answer(&servable, "", [("p", floats(&[1], &[5.0]))]);
+    assert_eq!(outputs["y"], floats(&[1], &[4.0]));
+    let (p, q) = (floats(&[1], &[5.0]), floats(&[1], &[2.0]));
+    let outputs = answer(&servable, "", [("p", p), ("q", q)]);
+    assert_eq!(outputs["y"], floats(&[1], &[3.0]));
+}
+
+#[test]
+fn map_leaves_outputs_out_and_labels_others() {
+    let net = difference()
+        .node("Neg", &["y"], "z")
+        .output("z", FLOAT, &[-1]);
+    let version = net.version().map(
+        r#"signature { name: "serving_default" method_name: "tensorflow/serving/classify"
+           output { alias: "scores" tensor: "z" labels { label: "cat" label: "dog" } top_k: 1 } }"#,
+    );
+    let servable = version.load();
+    let signature = servable.signature("").unwrap();
+    assert_eq!(signature.method_name, "tensorflow/serving/classify");
+    let [scores] = signature.outputs.as_slice() else {
+        panic!("{:?}", signature.outputs);
+    };
+    let classes = scores.classes.as_ref().unwrap();
+    assert_eq!(classes.labels, ["cat", "dog"]);
+    assert_eq!(classes.top_k, 1);
+
+    let map =
+        r#"signature { name: "serving_default" output { alias: "z" labels { file: "l.txt" } } }"#;
+    fs::write(version.path.join("l.txt"), "cat\r\ndog\n").unwrap();
+    let version = version.map(map);
+    let classes = version.load().signature("").unwrap().outputs[0]
+        .classes
+        .clone();
+    assert_eq!(classes.unwrap().labels, ["cat", "dog"]);
+}
+
+#[test]
+fn map_in_the_metadata_replaces_derived_names() {
+    let map = r#"signature { name: "sub"
+        input { alias: "minuend" tensor: "p" } input { alias: "subtrahend" tensor: "q" }
+        output { alias: "difference" tensor: "y" } }"#;
+    let version = difference().metadata(map).version();
+    let servable = version.load();
+    let names: Vec<_> = servable.signatures().map(|it| it.name.as_str()).collect();
+    assert_eq!(names, ["sub"]);
+    let (p, q) = (floats(&[1], &[5.0]), floats(&[1], &[2.0]));
+    let outputs = answer(&servable, "sub", [("minuend", p), ("subtrahend", q)]);
+    assert_eq!(outputs["difference"], floats(&[1], &[3.0]));
+    assert_eq!(outputs.len(), 1);
+
+    // The file lies over the metadata.
+    let map = r#"signature { name: "sub" output { alias: "difference" dtype: DT_INT32 } }"#;
+    let servable = version.map(map).load();
+    let definition = &servable.definitions()["sub"];
+    assert_eq!(
+        definition.outputs["difference"].dtype,
+        DataType::Int32.number()
+    );
+}
+
+#[test]
+fn impossible_conversion_is_refused() {
+    let map = r#"signature { name: "serving_default" input { alias: "p" dtype: DT_STRING } }"#;
+    let refusal = difference().version().map(map).refusal();
+    assert!(
+        refusal.contains("'p' is string for clients and float in the graph"),
+        "{refusal}"
+    );
+}
+
+#[test]
+fn map_of_unknown_tensors_is_refused() {
+    let map = r#"signature { name: "serving_default" input { alias: "p" tensor: "r" } }"#;
+    let refusal = difference().version().map(map).refusal();
+    assert!(
+        refusal.contains("the graph has no input 'r'; it has 'p', 'q'"),
+        "{refusal}"
+    );
+}
+
+#[test]
+fn function_outputs_are_matched_by_number() {
+    let net = Net::default()
+        .input("serving_default_x:0", FLOAT, &[-1])
+        .node("Neg", &["serving_default_x:0"], "Identity_1:0")
+        .node("Abs", &["serving_default_x:0"], "Identity:0")
+        .output("Identity_1:0", FLOAT, &[-1])
+        .output("Identity:0", FLOAT, &[-1]);
+    // Sorted by alias: big is the function's output 0, small its output 1.
+    let definition = floats_def(
+        &[("x", "in:0")],
+        &[("small", "Call_7:1"), ("big", "Call_7:0")],
+    );
+    let version = net.version().original(&[("serving_default", definition)]);
+    let outputs = answer(&version.load(), "", [("x", floats(&[1], &[-2.0]))]);
+    assert_eq!(outputs["big"], floats(&[1], &[2.0]));
+    assert_eq!(outputs["small"], floats(&[1], &[2.0]));
+}
+
+#[test]
+fn handed_through_input_needs_no_graph() {
+    let definition = floats_def(
+        &[("p", "p:0"), ("q", "q:0")],
+        &[("y", "y:0"), ("same", "q:0")],
+    );
+    let version = difference()
+        .version()
+        .original(&[("serving_default", definition)]);
+    let (p, q) = (floats(&[1], &[5.0]), floats(&[1], &[2.0]));
+    let outputs = answer(&version.load(), "", [("p", p), ("q", q)]);
+    assert_eq!(outputs["same"], floats(&[1], &[2.0]));
+    assert_eq!(outputs["y"], floats(&[1], &[3.0]));
+}
+
+#[test]
+fn sequence_output_is_stacked() {
+    let mut net = Net::default()
+        .input("a", FLOAT, &[-1])
+        .input("b", FLOAT, &[-1])
+        .node("SequenceConstruct", &["a", "b"], "s")
+        .output("s", FLOAT, &[]);
+    let element = value("s", FLOAT, &[]).r#type.unwrap();
+    let sequence = type_proto::Sequence {
+        elem_type: Some(Box::new(element)),
+    };
+    net.graph.output[0].r#type = Some(TypeProto {
+        value: Some(type_proto::Value::SequenceType(Box::new(sequence))),
+        ..Default::default()
+    });
+    let version = net.version();
+    let (a, b) = (floats(&[2], &[1.0, 2.0]), floats(&[2], &[3.0, 4.0]));
+    let outputs = answer(&version.load(), "", [("a", a), ("b", b)]);
+    assert_eq!(outputs["s"], floats(&[2, 2], &[1.0, 2.0, 3.0, 4.0]));
+}
+
+#[test]
+fn strings_are_compared_without_opset_19() {
+    const STRING: i32 = 8;
+    let net = Net::default()
+        .input("a", STRING, &[-1])
+        .input("b", STRING, &[-1])
+        .node("Equal", &["a", "b"], "same")
+        .output("same", BOOL, &[-1]);
+    let servable = net.version().load();
+    let strings = |shape: &[usize], values: &[&'static [u8]]| {
+        let values = values.iter().map(|it| Bytes::from_static(it));
+        Tensor::from_strings(shape, values.collect()).unwrap()
+    };
+    let bools = |shape: &[usize], values: &'static [u8]| {
+        Tensor::from_bytes(DataType::Bool, shape, Bytes::from_static(values)).unwrap()
+    };
+    let a = strings(&[2, 2], &[b"x", b"", b"\xff", b"y"]);
+    let b = strings(&[2], &[b"x", b"y"]);
+    let outputs = answer(&servable, "", [("a", a), ("b", b.clone())]);
+    assert_eq!(outputs["same"], bools(&[2, 2], &[1, 0, 0, 1]));
+    let outputs = answer(&servable, "", [("a", strings(&[], &[b"y"])), ("b", b)]);
+    assert_eq!(outputs["same"], bools(&[2], &[0, 1]));
+    let empty = || strings(&[0, 2], &[]);
+    let outputs = answer(&servable, "", [("a", empty()), ("b", empty())]);
+    assert_eq!(outputs["same"], bools(&[0, 2], &[]));
+}
+
+#[test]
+fn features_of_every_kind_are_fed() {
+    use crate::proto::tensorflow::{
+        BytesList, Example, Feature, Features, FloatList, Int64List, feature::Kind,
+    };
+    const INT64: i32 = 7;
+    let net = Net::default()
+        .input("x", FLOAT, &[-1, 2])
+        .input("indices", INT64, &[-1, 2])
+        .input("values", INT32, &[-1])
+        .input("splits", INT64, &[-1])
+        .node("Neg", &["x"], "neg")
+        .node("Identity", &["indices"], "indices_out")
+        .node("Neg", &["values"], "values_out")
+        .node("Identity", &["splits"], "splits_out")
+        .output("neg", FLOAT, &[-1, 2])
+        .output("indices_out", INT64, &[-1, 2])
+        .output("values_out", INT32, &[-1])
+        .output("splits_out", INT64, &[-1]);
+    let version = net.version().map(
+        r#"signature { name: "serving_default" example_input { alias: "inputs"
+             feature { key: "x" dtype: DT_FLOAT shape { dim { size: 2 } } tensor: "x"
+                       default { float_val: 7 } }
+             feature { key: "unused" dtype: DT_STRING shape {} }
+             sparse_feature { key: "ids" dtype: DT_INT64 indices_tensor: "indices"
+                              values_tensor: "values" }
+             ragged_feature { key: "words" dtype: DT_STRING row_splits_tensor: "splits" } } }"#,
+    );
+    let servable = version.load();
+    let feature = |kind: Kind| Feature { kind: Some(kind) };
+    let bytes = |values: &[&'static str]| {
+        let value = values
+            .iter()
+            .map(|it| Bytes::from_static(it.as_bytes()))
+            .collect();
+        feature(Kind::BytesList(BytesList { value }))
+    };
+    let example = |features: Vec<(&str, Feature)>| {
+        let feature = features
+            .into_iter()
+            .map(|(key, it)| (key.to_owned(), it))
+            .collect();
+        let features = Some(Features { feature });
+        Bytes::from(Example { features }.encode_to_vec())
+    };
+    let ids = feature(Kind::Int64List(Int64List { value: vec![4, 5] }));
+    let x = feature(Kind::FloatList(FloatList {
+        value: vec![1.0, 2.0],
+    }));
+    let first = example(vec![("x", x), ("ids", ids), ("unused", bytes(&["u"]))]);
+    let second = example(vec![
+        ("words", bytes(&["a", "b"])),
+        ("unused", bytes(&["u"])),
+    ]);
+    let inputs = Tensor::from_strings(&[2], vec![first, second]).unwrap();
+    let outputs = answer(&servable, "", [("inputs", inputs)]);
+    assert_eq!(outputs["neg"], floats(&[2, 2], &[-1.0, -2.0, -7.0, -7.0]));
+    let indices = Tensor::from_vec(&[2, 2], vec![0i64, 0, 0, 1]).unwrap();
+    assert_eq!(outputs["indices_out"], indices);
+    // The graph takes int32, examples hold int64: converted.
+    assert_eq!(
+        outputs["values_out"],
+        Tensor::from_vec(&[2], vec![-4, -5]).unwrap()
+    );
+    assert_eq!(
+        outputs["splits_out"],
+        Tensor::from_vec(&[3], vec![0i64, 0, 2]).unwrap()
+    );
+
+    let missing = Tensor::from_strings(&[1], vec![example(vec![])]).unwrap();
+    let inputs = BTreeMap::from([("inputs".to_owned(), RequestTensor::Valid(missing))]);
+    let error = run(&servable, "", inputs).unwrap_err();
+    assert!(error.to_string().contains("unused"), "{error}");
+}
+
+/// Counts what is loaded.
+struct Counting(Arc<dyn Backend>, AtomicUsize);
+
+impl Backend for Counting {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn version(&self) -> String {
+        self.0.version()
+    }
+
+    fn load(&self, source: GraphSource) -> Result<Arc<dyn Graph>> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.load(source)
+    }
+}
+
+#[test]
+fn signatures_over_the_same_tensors_share_a_graph() {
+    let net = difference()
+        .node("Neg", &["p"], "z")
+        .output("z", FLOAT, &[-1]);
+    let both = floats_def(&[("p", "p:0"), ("q", "q:0")], &[("y", "y:0")]);
+    let again = floats_def(&[("one", "p:0"), ("two", "q:0")], &[("result", "y:0")]);
+    let other = floats_def(&[("p", "p:0")], &[("z", "z:0")]);
+    let version = net
+        .version()
+        .original(&[("a", both), ("b", again), ("c", other)]);
+    let counting = Arc::new(Counting(backend(), AtomicUsize::new(0)));
+    let loader = OnnxLoader::new(Arc::clone(&counting) as Arc<dyn Backend>);
+    let servable = loader
+        .load(&ServableId::new("m", 1), &version.path)
+        .unwrap();
+    assert_eq!(counting.1.load(Ordering::Relaxed), 2);
+    // Pruned: q is not asked for.
+    let outputs = answer(&servable, "c", [("p", floats(&[1], &[5.0]))]);
+    assert_eq!(outputs["z"], floats(&[1], &[-5.0]));
+}

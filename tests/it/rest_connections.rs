@@ -1,0 +1,115 @@
+//! How the REST port treats connections: HTTP/2 with prior knowledge, HEAD, large headers.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use tonic::body::Body;
+use tonic::transport::{Channel, Endpoint};
+use tower::Service;
+
+use crate::support::http::{HttpConnection, request};
+use crate::support::material;
+use crate::support::server::TestServer;
+
+const PREDICT: &str = "/v1/models/half_plus_two:predict";
+const ANSWER: &str = "{\n    \"predictions\": [2.5, 3.0, 4.5\n    ]\n}";
+
+async fn half_plus_two() -> TestServer {
+    let base_path = material::root().join("models/half_plus_two");
+    TestServer::with_models(&[("half_plus_two", &base_path)], &[]).await
+}
+
+/// gRPC's channel is an HTTP/2 client that carries any request.
+async fn http2(address: SocketAddr) -> Channel {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+    endpoint.connect().await.unwrap()
+}
+
+async fn call(
+    mut channel: Channel,
+    method: &str,
+    path: &str,
+    body: &'static str,
+) -> http::Response<Bytes> {
+    let body = Full::new(Bytes::from_static(body.as_bytes()));
+    let request = http::Request::builder().method(method).uri(path);
+    let request = request.body(Body::new(body)).unwrap();
+    poll_fn(|context| channel.poll_ready(context))
+        .await
+        .unwrap();
+    let (head, body) = channel.call(request).await.unwrap().into_parts();
+    http::Response::from_parts(head, body.collect().await.unwrap().to_bytes())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http2_answers_as_http1_does() {
+    let server = half_plus_two().await;
+    let channel = http2(server.rest).await;
+    let body = r#"{"instances": [1.0, 2.0, 5.0]}"#;
+    // Several at a time on one connection.
+    let calls = (0..8).map(|_| tokio::spawn(call(channel.clone(), "POST", PREDICT, body)));
+    for reply in calls.collect::<Vec<_>>() {
+        let reply = reply.await.unwrap();
+        assert_eq!(reply.version(), http::Version::HTTP_2);
+        assert_eq!(reply.status(), 200);
+        assert_eq!(reply.headers()["content-type"], "application/json");
+        assert_eq!(reply.body(), ANSWER);
+    }
+    for path in [
+        "/v1/models/half_plus_two",
+        "/v1/models/nope?x=1",
+        "/nothing",
+    ] {
+        let reply = call(channel.clone(), "GET", path, "").await;
+        let on_http1 = server.get(path).await;
+        assert_eq!(reply.status(), on_http1.status, "{path}");
+        assert_eq!(reply.body(), &on_http1.body, "{path}");
+    }
+    drop(channel);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn head_has_no_body_on_either_version() {
+    let server = half_plus_two().await;
+    let path = "/v1/models/half_plus_two";
+    let error = "{\n    \"error\": \"Malformed request: HEAD /v1/models/half_plus_two\"\n}";
+
+    let channel = http2(server.rest).await;
+    let reply = call(channel.clone(), "HEAD", path, "").await;
+    assert_eq!(reply.status(), 400);
+    assert_eq!(reply.headers()["content-length"], error.len().to_string());
+    assert!(reply.body().is_empty());
+    drop(channel);
+
+    // The next answer on the connection begins right after the headers.
+    let mut connection = HttpConnection::open(server.rest).await.unwrap();
+    let head = request("HEAD", path, &[], None);
+    let reply = connection.exchange(&head).await.unwrap();
+    assert_eq!(reply.status, 400);
+    let length = error.len().to_string();
+    assert_eq!(reply.header("content-length"), Some(length.as_str()));
+    let get = request("GET", path, &[], None);
+    assert_eq!(connection.exchange(&get).await.unwrap().status, 200);
+    drop(connection);
+    server.stop().await;
+}
+
+// The original has no bound; docs/rest.md tells ours.
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_are_bounded() {
+    let server = half_plus_two().await;
+    let status = async |headers: &[(&str, &str)]| {
+        let get = request("GET", "/v1/models/half_plus_two", headers, None);
+        let mut connection = HttpConnection::open(server.rest).await.unwrap();
+        connection.exchange(&get).await.unwrap().status
+    };
+    assert_eq!(status(&[("X-Large", &"x".repeat(300_000))]).await, 200);
+    assert_eq!(status(&[("X-Large", &"x".repeat(500_000))]).await, 431);
+    // `Host` is one more.
+    assert_eq!(status(&[("X-Many", "x"); 99]).await, 200);
+    assert_eq!(status(&[("X-Many", "x"); 100]).await, 431);
+    server.stop().await;
+}
