@@ -17,7 +17,7 @@ use crate::support::tensor::shape_proto;
 
 const PATH: &str = "/v1/models/half_plus_two:predict";
 
-// `Tensor::FromProto` refuses these (`spec`: a tensor parsing error); a size that overflows must
+// `Tensor::FromProto` of TensorFlow refuses these, too; a size that overflows must
 // not be asked of the allocator.
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_tensors_are_refused() {
