@@ -10,6 +10,7 @@ mod examples;
 mod inspect;
 mod no_graph;
 mod plan;
+mod ranked;
 
 #[cfg(test)]
 mod tests;
@@ -66,9 +67,7 @@ impl OnnxLoader {
         if bound.needs_no_graph() {
             return Ok(Arc::new(NoGraph));
         }
-        let mut relaxed = bound.model.clone();
-        relaxed.relax_shapes();
-        let error = match self.backend.load(relaxed.into_source()?) {
+        let error = match ranked::load(&self.backend, &bound.model, bound.ranked_inputs()) {
             Ok(graph) => return Ok(graph),
             Err(error) => error,
         };

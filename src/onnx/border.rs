@@ -1,6 +1,6 @@
 //! What stands between a client and a graph: transposes, reshapes, casts and constants, as nodes.
 
-use super::interface::{elem_type, tensor_type, tensor_value};
+use super::interface::{elem_type, ranked_tensor_value, tensor_type, tensor_value, value_info};
 use super::{OnnxModel, constant, node, walk};
 use crate::error::{Result, ServingError};
 use crate::proto::onnx::{AttributeProto, NodeProto, attribute_proto::AttributeType};
@@ -44,7 +44,13 @@ impl OnnxModel {
         }
         let chain = self.chain(&sent, steps, name);
         let graph = self.graph_mut();
-        graph.input[index] = tensor_value(&sent, client_type);
+        let rank = value_info(&graph.input[index])
+            .shape
+            .map(|shape| shape.len());
+        graph.input[index] = match rank.filter(|_| transform.reshape.is_empty()) {
+            Some(rank) => ranked_tensor_value(&sent, client_type, rank),
+            None => tensor_value(&sent, client_type),
+        };
         graph.node.splice(0..0, chain);
         Ok(sent)
     }

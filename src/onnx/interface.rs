@@ -2,7 +2,10 @@
 
 use super::OnnxModel;
 use crate::proto::onnx::{
-    ValueInfoProto, tensor_proto::DataType as OnnxType, tensor_shape_proto::dimension, type_proto,
+    TensorShapeProto, ValueInfoProto,
+    tensor_proto::DataType as OnnxType,
+    tensor_shape_proto::{Dimension, dimension},
+    type_proto,
 };
 use crate::runtime::ValueInfo;
 use crate::tensor::DataType;
@@ -80,6 +83,17 @@ pub(super) fn tensor_value(name: &str, elem_type: i32) -> ValueInfoProto {
         }),
         ..Default::default()
     }
+}
+
+/// A declaration of a tensor of this rank and any sizes.
+pub(super) fn ranked_tensor_value(name: &str, elem_type: i32, rank: usize) -> ValueInfoProto {
+    let mut value = tensor_value(name, elem_type);
+    let ty = value.r#type.as_mut().and_then(|ty| ty.value.as_mut());
+    if let Some(type_proto::Value::TensorType(tensor)) = ty {
+        let dim = vec![Dimension::default(); rank];
+        tensor.shape = Some(TensorShapeProto { dim });
+    }
+    value
 }
 
 /// ONNX's element types by TensorFlow's.

@@ -87,6 +87,15 @@ impl OnnxModel {
         entry.value.as_deref()
     }
 
+    /// What the model takes in memory, external data included.
+    pub fn size_in_bytes(&self) -> usize {
+        let external = self
+            .external_data
+            .iter()
+            .map(|(_, contents)| contents.len());
+        self.proto.encoded_len() + external.sum::<usize>()
+    }
+
     /// Whether both are the same graph over the same weights.
     pub fn is_same_graph(&self, other: &Self) -> bool {
         let mut files = self.external_data.iter().zip(&other.external_data);

@@ -9,3 +9,4 @@ mod observe;
 mod prompt;
 pub mod rest;
 pub mod serve;
+mod unix_authority;

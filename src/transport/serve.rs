@@ -22,6 +22,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
 
 use super::prompt::Prompt;
+use super::unix_authority::UnixAuthority;
 
 /// How long the accept loop rests after an error that is not one connection's, such as too many
 /// open files.
@@ -232,7 +233,7 @@ async fn accept(listener: &Listener) -> io::Result<Box<dyn Stream>> {
             stream.set_nodelay(true)?;
             Box::new(stream)
         }
-        Listener::Unix(listener, _) => Box::new(listener.accept().await?.0),
+        Listener::Unix(listener, _) => Box::new(UnixAuthority::new(listener.accept().await?.0)),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes};
 
-use super::tensor_proto::{self, Encoder, Form};
+use super::tensor_proto::{self, Encoder, ExpansionBudget, Form};
 use crate::error::{Result, ServingError};
 use crate::id::{ModelSpec, VersionChoice};
 use crate::inference::PredictResponse;
@@ -54,6 +54,7 @@ fn decode(message: &Bytes) -> Result<PredictCall, Malformed> {
     const INPUTS: u32 = 2;
     const OUTPUT_FILTER: u32 = 3;
     let mut call = PredictCall::default();
+    let mut budget = ExpansionBudget::default();
     let mut fields = Fields::new(message);
     while let Some((number, value)) = fields.next()? {
         let Value::Delimited(value) = value else {
@@ -73,7 +74,7 @@ fn decode(message: &Bytes) -> Result<PredictCall, Malformed> {
                 }),
             )?,
             INPUTS => {
-                let (alias, tensor) = read_input(message, value)?;
+                let (alias, tensor) = read_input(message, value, &mut budget)?;
                 call.inputs.insert(alias, tensor);
             }
             OUTPUT_FILTER => call.output_filter.push(read_string(value)?),
@@ -117,7 +118,11 @@ fn read_int64_value(message: &[u8]) -> Result<i64, Malformed> {
 }
 
 /// One entry of the map `inputs`.
-fn read_input(message: &Bytes, entry: &[u8]) -> Result<(String, RequestTensor), Malformed> {
+fn read_input(
+    message: &Bytes,
+    entry: &[u8],
+    budget: &mut ExpansionBudget,
+) -> Result<(String, RequestTensor), Malformed> {
     let mut alias = String::new();
     let mut tensor = Bytes::new();
     let mut fields = Fields::new(entry);
@@ -129,7 +134,7 @@ fn read_input(message: &Bytes, entry: &[u8]) -> Result<(String, RequestTensor), 
         }
     }
     check_wire(&tensor)?;
-    let tensor = match tensor_proto::decode(&tensor) {
+    let tensor = match tensor_proto::decode(&tensor, budget) {
         Some(tensor) => RequestTensor::Valid(tensor),
         None => RequestTensor::Malformed,
     };

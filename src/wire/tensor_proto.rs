@@ -4,8 +4,10 @@
 
 mod decode;
 mod encode;
+#[cfg(test)]
+mod tests;
 
-pub use self::decode::{MAX_EXPANSION, decode};
+pub use self::decode::{ExpansionBudget, MAX_EXPANSION, decode};
 pub(crate) use self::encode::{Encoder, Form};
 
 use crate::tensor::DataType;

@@ -5,17 +5,17 @@ mod assemble;
 mod border;
 mod matching;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::examples::Features;
 use super::plan::PlannedSignature;
 use crate::error::{Result, ServingError};
 use crate::onnx::{ClassLabels, OnnxModel, ParseExample};
 use crate::proto::onnx_model_server::Labels;
-use crate::runtime::Graph;
+use crate::runtime::{Graph, ValueInfo};
 use crate::signature::{
     Declaration, Feed, Interface, Matching, OutputSource, Rule, SavedParseNode, Signature,
-    SignatureDef, declare, does_not_fit,
+    SignatureDef, declare, does_not_fit, known_shape,
 };
 
 /// Graph tensor and rule, by alias.
@@ -82,6 +82,25 @@ impl BoundSignature {
     /// What clients see as metadata.
     pub(super) fn definition(&self) -> &SignatureDef {
         &self.signature.definition
+    }
+
+    /// The graph inputs whose declared rank is to be believed: those that the signature gives the
+    /// same one.
+    pub(super) fn ranked_inputs(&self) -> HashSet<String> {
+        let ranked = |input: &ValueInfo| {
+            let declared = input.shape.as_ref()?.len();
+            match self.feeds.get(&input.name)? {
+                Feed::Feature(..) => Some(()),
+                Feed::Input(index) => {
+                    let alias = &self.signature.inputs.get(*index)?.alias;
+                    let shape = known_shape(self.definition().inputs.get(alias)?)?;
+                    (shape.len() == declared).then_some(())
+                }
+            }
+        };
+        let inputs = self.model.inputs().into_iter();
+        let ranked = inputs.filter(|input| ranked(input).is_some());
+        ranked.map(|input| input.name).collect()
     }
 
     /// Whether no output needs the graph.

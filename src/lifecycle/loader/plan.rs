@@ -149,14 +149,15 @@ impl Plan {
                     graph_file(&name, files).ok_or_else(|| no_graph(&name, directory))?
                 }
             };
-            if mapped.is_none() && file == own_file(&name) {
-                if let Some(other) = by_file.insert(file.clone(), name.clone()) {
-                    return Err(ServingError::invalid_argument(format!(
-                        "{}: the signatures '{other}' and '{name}' come to the same file {file}; \
-                         a signature_map.pbtxt can give each its graph",
-                        directory.path().display()
-                    )));
-                }
+            if mapped.is_none()
+                && file == own_file(&name)
+                && let Some(other) = by_file.insert(file.clone(), name.clone())
+            {
+                return Err(ServingError::invalid_argument(format!(
+                    "{}: the signatures '{other}' and '{name}' come to the same file {file}; a \
+                     signature_map.pbtxt can give each its graph",
+                    directory.path().display()
+                )));
             }
             self.model(directory, &file)?;
             self.signatures.push(PlannedSignature {

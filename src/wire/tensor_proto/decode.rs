@@ -6,10 +6,35 @@ use super::{Typed, field, typed_field};
 use crate::proto_wire::{Fields, Malformed, Value, read_varint};
 use crate::tensor::{DataType, Tensor, element_count};
 
-/// A message whose last value is repeated to fill its shape may not grow beyond this many bytes,
-/// unless it was larger than that to begin with. TensorFlow has no bound here: ten bytes make it
+/// The tensors of one request that grow far beyond what was sent, by the repetition of their last
+/// value, may take this many bytes together. TensorFlow has no bound here: ten bytes make it
 /// allocate all memory.
 pub const MAX_EXPANSION: usize = 64 << 20;
+
+/// What is left of [`MAX_EXPANSION`] for the tensors of one request.
+#[derive(Debug)]
+pub struct ExpansionBudget {
+    bytes: usize,
+}
+
+impl Default for ExpansionBudget {
+    fn default() -> Self {
+        Self {
+            bytes: MAX_EXPANSION,
+        }
+    }
+}
+
+impl ExpansionBudget {
+    /// Takes `expanded` bytes out of the budget, unless `sent` bytes could hold that many values of
+    /// `unit` bytes each by themselves. `None` where not enough is left.
+    fn take(&mut self, expanded: usize, sent: usize, unit: usize) -> Option<()> {
+        if expanded > sent.saturating_mul(unit) {
+            self.bytes = self.bytes.checked_sub(expanded)?;
+        }
+        Some(())
+    }
+}
 
 /// TensorFlow's own limit (`TensorShape::MaxDimensions`).
 const MAX_RANK: usize = 254;
@@ -21,67 +46,73 @@ const MAX_RANK: usize = 254;
 /// Packed and unpacked fields are accepted, values in a field of another dtype are not looked at.
 ///
 /// Returns `None` where TensorFlow reports a parsing error: no or an unsupported dtype, a negative
-/// dimension, `tensor_content` of the wrong length, overflow; and beyond [`MAX_EXPANSION`].
-pub fn decode(message: &Bytes) -> Option<Tensor> {
+/// dim, `tensor_content` of the wrong length, overflow; and where `budget` does not
+/// allow for the repetition.
+pub fn decode(message: &Bytes, budget: &mut ExpansionBudget) -> Option<Tensor> {
     let header = read_header(message).ok()?;
     let dtype = DataType::from_number(header.dtype)?;
     let (number, typed) = typed_field(dtype)?;
-    let shape = header.shape;
-    let count = element_count(&shape)?;
-    let content = header.content.filter(|content| !content.is_empty());
+    let shape = &header.shape;
+    let count = element_count(shape)?;
     if count == 0 {
-        return Tensor::zeros(dtype, &shape);
+        return Tensor::zeros(dtype, shape);
     }
-    if let (Some(size), Some(content)) = (dtype.size(), content) {
-        return (count.checked_mul(size)? == content.len())
-            .then(|| Tensor::from_bytes(dtype, &shape, message.slice_ref(content)))?;
+    let content = header.content.filter(|content| !content.is_empty());
+    if let Typed::Strings = typed {
+        return decode_strings(message, content, shape, count, budget);
+    }
+    let size = dtype.size()?;
+    let expanded = count.checked_mul(size)?;
+    if let Some(content) = content {
+        if content.len() != expanded {
+            return None;
+        }
+        return Tensor::from_bytes(dtype, shape, content_bytes(message, content, typed));
     }
 
-    let unit = dtype.size().unwrap_or(size_of::<Bytes>());
-    let expanded = count.checked_mul(unit)?;
-    if expanded > MAX_EXPANSION.max(message.len().saturating_mul(unit)) {
-        return None;
-    }
-    match typed {
-        Typed::Strings => {
-            let mut strings = match content {
-                Some(content) => strings_of_content(message, content, count).ok()?,
-                None => strings_of_field(message, count).ok()?,
-            };
-            let last = strings.last().cloned().unwrap_or_default();
-            strings.resize(count, last);
-            Tensor::from_strings(&shape, strings)
+    budget.take(expanded, message.len(), size)?;
+    let mut buffer = AlignedBuffer::zeroed(expanded);
+    let out = buffer.bytes_mut();
+    let filled = match typed {
+        Typed::Fixed(width) => fill_fixed(message, number, width, out),
+        Typed::Bool => fill_varints(message, number, out, 1, |value, element| {
+            element[0] = u8::from(value != 0);
+        }),
+        Typed::Varint(_) | Typed::Strings => {
+            fill_varints(message, number, out, size, |value, element| {
+                element.copy_from_slice(&value.to_le_bytes()[..size]);
+            })
         }
-        _ => {
-            let size = dtype.size()?;
-            let mut buffer = AlignedBuffer::zeroed(expanded);
-            let filled = match typed {
-                Typed::Fixed(_) => fill_fixed(message, number, buffer.bytes_mut()).ok()?,
-                Typed::Bool => fill_varints(
-                    message,
-                    number,
-                    buffer.bytes_mut(),
-                    |value, out| {
-                        out[0] = u8::from(value != 0);
-                    },
-                    1,
-                )
-                .ok()?,
-                _ => fill_varints(
-                    message,
-                    number,
-                    buffer.bytes_mut(),
-                    |value, out| {
-                        out.copy_from_slice(&value.to_le_bytes()[..size]);
-                    },
-                    size,
-                )
-                .ok()?,
-            };
-            repeat_last(buffer.bytes_mut(), filled, size);
-            Tensor::from_bytes(dtype, &shape, buffer.into_bytes())
-        }
+    };
+    repeat_last(out, filled.ok()?, size);
+    Tensor::from_bytes(dtype, shape, buffer.into_bytes())
+}
+
+/// The elements of `tensor_content`, shared with `message`. Bytes that are no booleans become true:
+/// kernels may take it for granted that there are only two.
+fn content_bytes(message: &Bytes, content: &[u8], typed: Typed) -> Bytes {
+    if typed == Typed::Bool && content.iter().any(|&byte| byte > 1) {
+        return content.iter().map(|&byte| u8::from(byte != 0)).collect();
     }
+    message.slice_ref(content)
+}
+
+fn decode_strings(
+    message: &Bytes,
+    content: Option<&[u8]>,
+    shape: &[usize],
+    count: usize,
+    budget: &mut ExpansionBudget,
+) -> Option<Tensor> {
+    const UNIT: usize = size_of::<Bytes>();
+    budget.take(count.checked_mul(UNIT)?, message.len(), UNIT)?;
+    let mut strings = match content {
+        Some(content) => strings_of_content(message, content, count).ok()?,
+        None => strings_of_field(message, count).ok()?,
+    };
+    let last = strings.last().cloned().unwrap_or_default();
+    strings.resize(count, last);
+    Tensor::from_strings(shape, strings)
 }
 
 struct Header<'a> {
@@ -115,15 +146,11 @@ fn read_shape(message: &[u8], shape: &mut Vec<usize>) -> Result<(), Malformed> {
     const DIM: u32 = 2;
     let mut fields = Fields::new(message);
     while let Some((number, value)) = fields.next()? {
-        match (number, value) {
-            (DIM, Value::Delimited(dim)) => {
-                let size = read_dim(dim)?;
-                shape.push(usize::try_from(size).map_err(|_| Malformed)?);
-                if shape.len() > MAX_RANK {
-                    return Err(Malformed);
-                }
+        if let (DIM, Value::Delimited(dim)) = (number, value) {
+            shape.push(usize::try_from(read_dim(dim)?).map_err(|_| Malformed)?);
+            if shape.len() > MAX_RANK {
+                return Err(Malformed);
             }
-            _ => {}
         }
     }
     Ok(())
@@ -141,8 +168,14 @@ fn read_dim(message: &[u8]) -> Result<i64, Malformed> {
     Ok(size)
 }
 
-/// Copies the bytes of a fixed-size field, packed or not, to the front of `out`; returns how many.
-fn fill_fixed(message: &[u8], number: u32, out: &mut [u8]) -> Result<usize, Malformed> {
+/// Copies the values of a fixed-size field, packed or not, to the front of `out`; returns how many
+/// bytes that are. `width` is the size of one value; a complex element takes two.
+fn fill_fixed(
+    message: &[u8],
+    number: u32,
+    width: usize,
+    out: &mut [u8],
+) -> Result<usize, Malformed> {
     let mut filled = 0;
     let mut fields = Fields::new(message);
     while let Some((field, value)) = fields.next()? {
@@ -150,10 +183,12 @@ fn fill_fixed(message: &[u8], number: u32, out: &mut [u8]) -> Result<usize, Malf
             continue;
         }
         let bytes: &[u8] = match &value {
-            Value::Delimited(packed) => packed,
-            Value::Fixed32(bytes) => bytes,
-            Value::Fixed64(bytes) => bytes,
-            Value::Varint(_) => continue,
+            Value::Delimited(packed) if packed.len() % width == 0 => packed,
+            Value::Delimited(_) => return Err(Malformed),
+            Value::Fixed32(bytes) if width == 4 => bytes,
+            Value::Fixed64(bytes) if width == 8 => bytes,
+            // Another wire type makes it an unknown field.
+            _ => continue,
         };
         let fits = bytes.len().min(out.len() - filled);
         out[filled..filled + fits].copy_from_slice(&bytes[..fits]);
@@ -168,8 +203,8 @@ fn fill_varints(
     message: &[u8],
     number: u32,
     out: &mut [u8],
-    write: impl Fn(u64, &mut [u8]),
     size: usize,
+    write: impl Fn(u64, &mut [u8]),
 ) -> Result<usize, Malformed> {
     let total = out.len() / size;
     let mut elements = out.chunks_exact_mut(size);

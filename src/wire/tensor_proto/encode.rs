@@ -97,6 +97,12 @@ impl<'a> Encoder<'a> {
             Some((_, Typed::Varint(_))) if form == Form::TypedField => {
                 for_each_varint(self.tensor, |value| put_varint(buf, value));
             }
+            // A graph's constants may hold bytes that are no booleans, and no varints either.
+            Some((_, Typed::Bool)) if bytes.iter().any(|&byte| byte > 1) => {
+                bytes
+                    .iter()
+                    .for_each(|&byte| buf.put_u8(u8::from(byte != 0)));
+            }
             _ => buf.put_slice(bytes),
         }
     }

@@ -567,3 +567,49 @@ fn signatures_over_the_same_tensors_share_a_graph() {
     let outputs = answer(&servable, "c", [("p", floats(&[1], &[5.0]))]);
     assert_eq!(outputs["z"], floats(&[1], &[-5.0]));
 }
+
+#[test]
+fn other_ranks_are_loaded_when_they_come() {
+    let net = Net::default()
+        .input("x", FLOAT, &[-1, 3])
+        .node("Neg", &["x"], "y")
+        .output("y", FLOAT, &[2, 3]);
+    let version = net.version();
+    let counting = Arc::new(Counting(backend(), AtomicUsize::new(0)));
+    let loader = OnnxLoader::new(Arc::clone(&counting) as Arc<dyn Backend>);
+    let servable = loader
+        .load(&ServableId::new("m", 1), &version.path)
+        .unwrap();
+    let loads = || counting.1.load(Ordering::Relaxed);
+    // Other sizes than declared need no second graph, other ranks do.
+    let outputs = answer(&servable, "", [("x", floats(&[1, 2], &[1.0, 2.0]))]);
+    assert_eq!(outputs["y"], floats(&[1, 2], &[-1.0, -2.0]));
+    assert_eq!(loads(), 1);
+    for _ in 0..2 {
+        let outputs = answer(&servable, "", [("x", floats(&[1], &[1.0]))]);
+        assert_eq!(outputs["y"], floats(&[1], &[-1.0]));
+        assert_eq!(loads(), 2);
+    }
+}
+
+#[test]
+fn ranks_that_an_operator_fixes_are_refused_without_a_second_graph() {
+    let mut net = Net::default()
+        .input("x", FLOAT, &[1, 2, 3])
+        .node("Transpose", &["x"], "y")
+        .output("y", FLOAT, &[3, 2, 1]);
+    net.graph.node[0]
+        .attribute
+        .push(crate::proto::onnx::AttributeProto {
+            name: Some("perm".to_owned()),
+            r#type: Some(7),
+            ints: vec![2, 1, 0],
+            ..Default::default()
+        });
+    let servable = net.version().load();
+    let outputs = answer(&servable, "", [("x", floats(&[1, 1, 2], &[1.0, 2.0]))]);
+    assert_eq!(outputs["y"], floats(&[2, 1, 1], &[1.0, 2.0]));
+    let x = RequestTensor::Valid(floats(&[1], &[1.0]));
+    let error = run(&servable, "", BTreeMap::from([("x".to_owned(), x)])).unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+}

@@ -166,10 +166,8 @@ fn check_version(directory: &Path, cases: &Value, serves: &str) -> Line {
         }
     };
     let mut failures = Vec::new();
-    if let Some(original) = original_definitions(directory) {
-        if servable.definitions() != original {
-            failures.push(format!("{name}: the definitions are not the original's"));
-        }
+    if original_definitions(directory).is_some_and(|it| it != servable.definitions()) {
+        failures.push(format!("{name}: the definitions are not the original's"));
     }
     let version = directory.file_name().unwrap().to_str().unwrap();
     let (mut passed, mut rest_only) = (0, 0);
