@@ -20,7 +20,7 @@ CHECKS = (
     "response_schema_conformance",
 )
 EXAMPLES = 10
-SECONDS = 120
+SECONDS = 300
 
 # With the name of a model that is there, so that calls get beyond looking it up, and with any name.
 CONFIGS = {
