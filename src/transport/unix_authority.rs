@@ -376,8 +376,8 @@ mod tests {
     #[test]
     fn authority_by_its_index_is_mended() {
         check(
-            &[frame(1, 4, b"\x41\x05a%2Fb\x01\x03%20\x11\x02%%")],
-            &[frame(1, 4, b"\x41\x05a-2Fb\x01\x03-20\x11\x02%%")],
+            &[frame(1, 4, b"\x41\x05a%2Fb\x01\x03%20\x11\x02%%\x04\x02%%")],
+            &[frame(1, 4, b"\x41\x05a-2Fb\x01\x03-20\x11\x02--\x04\x02%%")],
         );
     }
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from grpc_calls import TIMEOUT, predict_request, prediction
-from model_server import BINARY, LIBRARY, PROJECT, free_ports
+from model_server import BINARY, LIBRARY, PROJECT, ModelServer, free_ports
 
 HALF_PLUS_TWO = [
     "--model_name=half_plus_two",
@@ -28,20 +28,23 @@ def predict_over(channel):
     return list(response.outputs["y"].float_val)
 
 
-def test_unix_socket_beside_the_port(start_server, tmp_path):
+def test_unix_socket_beside_the_port(tmp_path):
     path = tmp_path / "grpc.sock"
     # A leftover of a server that was killed does not matter.
     stale = socket.socket(socket.AF_UNIX)
     stale.bind(str(path))
     stale.close()
 
-    server = start_server([*HALF_PLUS_TWO, f"--grpc_socket_path={path}"], ["half_plus_two"])
-
-    for address in (f"unix:{path}", server.grpc_address):
-        with grpc.insecure_channel(address) as channel:
-            assert predict_over(channel) == [3.0]
-    assert "Running gRPC ModelServer at UNIX socket" in server.log()
-    server.stop()
+    flags = [*HALF_PLUS_TWO, f"--grpc_socket_path={path}"]
+    server = ModelServer(flags, ["half_plus_two"], tmp_path / "server.log")
+    try:
+        for address in (f"unix:{path}", server.grpc_address):
+            with grpc.insecure_channel(address) as channel:
+                for _ in range(3):
+                    assert predict_over(channel) == [3.0]
+        assert f"Running gRPC ModelServer at UNIX socket {path}" in server.log()
+    finally:
+        server.stop()
     assert not path.exists()
 
 

@@ -29,9 +29,7 @@ BEGINNING = ("half_plus_two", "half_plus_three", "vers")
 @pytest.fixture
 def fresh(start_server, tmp_path):
     """A server of its own for each test: these change what it serves."""
-    server = start_server(golden_flags(tmp_path, "reload"), BEGINNING)
-    yield server
-    server.stop()
+    return start_server(golden_flags(tmp_path, "reload"), BEGINNING)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +110,8 @@ def reload_request(config, metric_names=()):
 
 
 def model(name, rest=""):
-    return f"config {{ name: '{name}' base_path: '${{MODELS}}/{name}' model_platform: 'tensorflow' {rest} }}"
+    path = f"base_path: '${{MODELS}}/{name}'"
+    return f"config {{ name: '{name}' {path} model_platform: 'tensorflow' {rest} }}"
 
 
 def models(*names):
@@ -150,8 +149,9 @@ def test_reload_of_an_empty_list_unloads_everything(fresh):
     with grpc.insecure_channel(fresh.grpc_address) as channel:
         stub = model_service_pb2_grpc.ModelServiceStub(channel)
         stub.HandleReloadConfigRequest(reload_request("model_config_list {}"), timeout=TIMEOUT)
-        for name in BEGINNING:
-            wait_until(lambda: {state for _, state in states(stub, name)} == {"END"})  # noqa: B023
+        wait_until(
+            lambda: {state for name in BEGINNING for _, state in states(stub, name)} == {"END"}
+        )
 
 
 def test_reload_moves_labels(fresh):
@@ -214,7 +214,7 @@ def test_reload_takes_lists_only(stub):
     "config",
     [
         models("vers", "vers"),
-        "model_config_list { config { name: 'x' base_path: 'relative' model_platform: 'tensorflow' } }",
+        "model_config_list { config { name: 'x' base_path: 'x' model_platform: 'tensorflow' } }",
         "model_config_list { config { name: 'x' model_platform: 'tensorflow' } }",
     ],
     ids=["a name twice", "a relative path", "no path"],

@@ -227,11 +227,13 @@ def test_predict_refuses_a_shape_that_does_not_fit(stub):
 
 
 def classification(signature_name="", examples=(), context=None):
-    return with_examples(classification_pb2.ClassificationRequest(), signature_name, examples, context)
+    request = classification_pb2.ClassificationRequest()
+    return with_examples(request, signature_name, examples, context)
 
 
 def regression(signature_name="", examples=(), context=None):
-    return with_examples(regression_pb2.RegressionRequest(), signature_name, examples, context)
+    request = regression_pb2.RegressionRequest()
+    return with_examples(request, signature_name, examples, context)
 
 
 def with_examples(request, signature_name, examples, context):
@@ -471,7 +473,6 @@ def test_metadata_is_the_models_own(stub, model):
     original = saved_model_pb2.SavedModel.FromString(content).meta_graphs[0].signature_def
     assert sorted(signatures.signature_def) == sorted(original)
     for name, signature in original.items():
-        # The server reads no defaults; the recordings have none either.
         assert signatures.signature_def[name] == signature, name
 
 

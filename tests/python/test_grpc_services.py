@@ -17,7 +17,6 @@ from tensorflow_serving.apis import (
     model_management_pb2,
     model_service_pb2_grpc,
     session_service_pb2,
-    session_service_pb2_grpc,
 )
 
 from grpc_calls import GOLDEN, TIMEOUT, golden_flags, refused
@@ -184,24 +183,30 @@ def test_reflection_lists_the_services(channel, plain_channel, version):
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
 def test_reflection_describes_messages(channel, version):
-    requests = [
-        reflection_pb2.ServerReflectionRequest(file_containing_symbol=name)
-        for name in ("tensorflow.serving.PredictRequest", "no.such.Symbol")
-    ]
-    requests.append(
+    by_symbol, by_name = reflect(
+        channel,
+        version,
+        reflection_pb2.ServerReflectionRequest(
+            file_containing_symbol="tensorflow.serving.PredictRequest"
+        ),
         reflection_pb2.ServerReflectionRequest(
             file_by_filename="tensorflow_serving/apis/predict.proto"
-        )
+        ),
     )
-
-    by_symbol, unknown, by_name = reflect(channel, version, *requests)
 
     (content,) = by_name.file_descriptor_response.file_descriptor_proto
     file = descriptor_pb2.FileDescriptorProto.FromString(content)
     assert file.package == "tensorflow.serving"
     assert "PredictRequest" in [it.name for it in file.message_type]
     assert content in by_symbol.file_descriptor_response.file_descriptor_proto
-    assert unknown.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_reflection_of_an_unknown_symbol_ends_the_stream(channel, version):
+    """gRPC's own library says so in an `error_response`, and the stream goes on."""
+    request = reflection_pb2.ServerReflectionRequest(file_containing_symbol="no.such.Symbol")
+    with refused(grpc.StatusCode.NOT_FOUND):
+        reflect(channel, version, request)
 
 
 def test_calls_can_be_made_from_reflection_alone(channel):
@@ -239,11 +244,12 @@ def test_profiler_is_unimplemented(channel, plain_channel, method):
 
 
 def test_session_run_is_unimplemented(channel):
-    stub = session_service_pb2_grpc.SessionServiceStub(channel)
+    """The client's package has its messages, the original never served it."""
+    run = channel.unary_unary("/tensorflow.serving.SessionService/SessionRun")
     request = session_service_pb2.SessionRunRequest(fetch=["y:0"])
     request.model_spec.name = "half_plus_two"
     with refused(grpc.StatusCode.UNIMPLEMENTED):
-        stub.SessionRun(request, timeout=TIMEOUT)
+        run(request.SerializeToString(), timeout=TIMEOUT)
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,8 @@ VALUES = {
     "u64": np.uint64([0, 1, 2, 2**63, 2**64 - 1, 5, 6, 7]),
     "bool": np.array([True, False, True, True, False, False, True, False]),
     "str": np.array(
-        [b"", b"a", b"\x00", b"in\x00side", b"\xff\xfe", "é€😀".encode(), b"\n", b"x" * 1000], object
+        [b"", b"a", b"\x00", b"in\x00side", b"\xff\xfe", "é€😀".encode(), b"\n", b"x" * 1000],
+        object,
     ),
 }
 SHAPES = [(8,), (2, 4), (1, 2, 1, 2, 1, 2, 1, 1)]

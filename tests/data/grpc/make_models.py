@@ -56,7 +56,9 @@ def slow():
         helper.make_graph(
             [
                 helper.make_node("Range", ["zero", "steps", "one"], ["all_steps"]),
-                helper.make_node("Scan", ["zero", "all_steps"], ["y"], body=body, num_scan_inputs=1),
+                helper.make_node(
+                    "Scan", ["zero", "all_steps"], ["y"], body=body, num_scan_inputs=1
+                ),
             ],
             "count",
             [scalar["steps"]],
