@@ -14,6 +14,8 @@ ROOT := $(CURDIR)
 ONNXRUNTIME := $(ROOT)/.onnxruntime/lib/libonnxruntime.so
 VENV := $(ROOT)/.venv
 REQUIREMENTS := tests/python/requirements.txt
+IMPORT_VENV := $(ROOT)/.venv-import
+IMPORT_REQUIREMENTS := tools/import_requirements.txt
 TARGET := $(or $(CARGO_TARGET_DIR),$(ROOT)/target)
 MODELS_CONFIG := $(TARGET)/models.config
 
@@ -21,7 +23,8 @@ MODELS_CONFIG := $(TARGET)/models.config
 export ORT_DYLIB_PATH := $(ONNXRUNTIME)
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test test-full lint test-rust test-python onnxruntime venv bench clean
+.PHONY: help serve test test-full lint test-rust test-python test-import \
+	onnxruntime venv import-venv bench clean
 
 help:
 	@echo "make serve        serves models/ on $(PORT) (gRPC) and $(REST_PORT) (REST)"
@@ -30,6 +33,7 @@ help:
 	@echo "make lint         format, clippy and documentation only"
 	@echo "make test-rust    Rust tests only"
 	@echo "make test-python  Python client tests only"
+	@echo "make test-import  tools/import_model.py with TensorFlow and PyTorch, some GB of them"
 	@echo "make bench        the benches"
 	@echo "make onnxruntime  fetches ONNX Runtime's library"
 	@echo "make clean        removes all that was built or fetched"
@@ -74,7 +78,13 @@ test-rust: onnxruntime
 
 test-python: onnxruntime venv
 	$(CARGO) build --locked
-	$(VENV)/bin/python -m pytest tests/python $(PYTEST_FLAGS)
+	$(VENV)/bin/python -m pytest tests/python --ignore-glob='*/test_import_*' \
+		$(PYTEST_FLAGS)
+
+# Not part of `make test`: it installs whole training libraries.
+test-import: onnxruntime import-venv
+	$(CARGO) build --locked
+	$(IMPORT_VENV)/bin/python -m pytest $(wildcard tests/python/test_import_*.py) $(PYTEST_FLAGS)
 
 # The tests that take too long for every change; they are marked `full` on the Python side.
 test-full:
@@ -98,5 +108,18 @@ venv:
 		cp $(REQUIREMENTS) $(VENV)/requirements.txt; \
 	}
 
+# On top of the packages of $(VENV), here with all that they depend on.
+import-venv:
+	@cat $(REQUIREMENTS) $(IMPORT_REQUIREMENTS) | cmp -s - $(IMPORT_VENV)/requirements.txt || { set -e; \
+		echo "making $(IMPORT_VENV), which takes some minutes"; \
+		rm -rf $(IMPORT_VENV); \
+		$(PYTHON) -m venv --without-pip $(IMPORT_VENV); \
+		pip="$(PYTHON) -m pip --disable-pip-version-check --python $(IMPORT_VENV)/bin/python \
+			install --quiet --only-binary=:all:"; \
+		$$pip --no-deps -r $(REQUIREMENTS); \
+		$$pip -r $(IMPORT_REQUIREMENTS); \
+		cat $(REQUIREMENTS) $(IMPORT_REQUIREMENTS) > $(IMPORT_VENV)/requirements.txt; \
+	}
+
 clean:
-	rm -rf target .venv .onnxruntime .pytest_cache
+	rm -rf target .venv .venv-import .onnxruntime .pytest_cache

@@ -2,6 +2,7 @@
 //!
 //! Modules in the order data flows; `ARCHITECTURE.md` is the map.
 
+pub mod commands;
 pub mod server;
 
 pub mod config;

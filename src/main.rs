@@ -1,8 +1,10 @@
 //! The process: arguments, log, signals, exit status; nothing else.
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use onnx_model_server::commands::{self, Command};
 use onnx_model_server::config::{Flags, Outcome};
 use onnx_model_server::error::ServingError;
 use onnx_model_server::logging;
@@ -14,8 +16,15 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// The original returns -1 from `main` for every failure.
 const FAILURE: u8 = 255;
+/// A command found something that is not right.
+const COMMAND_FAILURE: u8 = 1;
+/// A command was given arguments that it does not take.
+const COMMAND_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    if let Some(command) = Command::parse(std::env::args_os()) {
+        return run_command(command);
+    }
     match Flags::parse(std::env::args_os()) {
         Outcome::Usage { text, errors } => {
             for error in errors {
@@ -41,6 +50,28 @@ fn main() -> ExitCode {
                 tracing::warn!("{note}");
             }
             run(&flags)
+        }
+    }
+}
+
+fn run_command(command: Result<Command, String>) -> ExitCode {
+    let command = match command {
+        Ok(command) => command,
+        Err(error) => {
+            eprintln!("{error}\n{}", commands::USAGE);
+            return ExitCode::from(COMMAND_USAGE);
+        }
+    };
+    logging::init();
+    match command.run() {
+        Ok(report) => {
+            // A reader that has seen enough, such as `head`, is no failure.
+            let _ = std::io::stdout().write_all(report.text.as_bytes());
+            ExitCode::from(if report.passed { 0 } else { COMMAND_FAILURE })
+        }
+        Err(error) => {
+            eprintln!("{}: {error}", error.code());
+            ExitCode::from(COMMAND_FAILURE)
         }
     }
 }

@@ -8,6 +8,7 @@ mod support;
 
 mod architecture;
 mod bad_input;
+mod commands;
 mod dtypes;
 mod golden;
 mod predict_grpc;

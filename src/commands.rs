@@ -1,0 +1,223 @@
+//! The program's commands beside serving: `show` and `check` look at one version directory.
+//!
+//! A command counts only as the first argument, where the server's flags would begin with `--`.
+//! Flags are those of `saved_model_cli show`; a value may follow as `--dir=X` or as `--dir X`.
+//!
+//! Not here: what is shown and checked (`lifecycle::loader`), the server's flags (`config`).
+
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::lifecycle::loader::{self, Shown};
+use crate::runtime::ort::{OnnxRuntime, OnnxRuntimeOptions};
+
+/// How the commands are called.
+pub const USAGE: &str = "\
+usage: onnx_model_server show --dir DIR [--all]
+       onnx_model_server show --dir DIR --tag_set TAGS [--signature_def NAME]
+       onnx_model_server check --dir DIR [--tag_set TAGS] [--onnxruntime_library FILE]
+
+show   prints the signatures of a version directory in the layout of `saved_model_cli show`, and
+       for each alias the ONNX graph's tensor and what led to it
+check  loads a version directory as the server would and runs each signature once on zeros
+
+  --dir DIR                   the version directory, <base path>/<version>
+  --all                       everything there is to show
+  --tag_set TAGS              tags of the meta graph, comma-separated; default: serve
+  --signature_def NAME        only this signature
+  --onnxruntime_library FILE  as the server's flag
+
+The exit status is 0 if all is well, 1 if the server would not serve the directory or a signature
+failed, 2 for wrong arguments.
+";
+
+const DEFAULT_TAG_SET: &str = "serve";
+
+/// A command to run instead of the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// `show`.
+    Show {
+        /// The version directory.
+        directory: PathBuf,
+        /// Tags of the meta graph.
+        tags: Vec<String>,
+        /// How much of it.
+        shown: Shown,
+    },
+    /// `check`.
+    Check {
+        /// The version directory.
+        directory: PathBuf,
+        /// Tags of the meta graph.
+        tags: Vec<String>,
+        /// `None`: where the server would look for it.
+        onnxruntime_library: Option<PathBuf>,
+    },
+    /// `--help` of a command.
+    Help,
+}
+
+/// What a command has to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// For stdout.
+    pub text: String,
+    /// Whether all is well.
+    pub passed: bool,
+}
+
+impl Command {
+    /// Reads a process's arguments, its own name first. `None` if the first is no command.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the arguments, on one line.
+    pub fn parse(
+        arguments: impl IntoIterator<Item = OsString>,
+    ) -> Option<std::result::Result<Self, String>> {
+        let mut arguments = arguments.into_iter().skip(1);
+        let command = arguments.next()?;
+        match command.to_str()? {
+            name @ ("show" | "check") => {
+                Some(Arguments::parse(arguments).and_then(|arguments| arguments.into_command(name)))
+            }
+            _ => None,
+        }
+    }
+
+    /// Carries the command out. May take as long as loading the model.
+    ///
+    /// # Errors
+    ///
+    /// Those of a load; for `check`, where ONNX Runtime cannot be opened.
+    pub fn run(&self) -> Result<Report> {
+        match self {
+            Self::Show {
+                directory,
+                tags,
+                shown,
+            } => Ok(Report {
+                text: loader::show(directory, tags, shown)?,
+                passed: true,
+            }),
+            Self::Check {
+                directory,
+                tags,
+                onnxruntime_library,
+            } => {
+                let backend = OnnxRuntime::open(&OnnxRuntimeOptions {
+                    library: onnxruntime_library.clone(),
+                    ..OnnxRuntimeOptions::default()
+                })?;
+                let report = loader::check(Arc::new(backend), directory, tags);
+                Ok(Report {
+                    text: report.text,
+                    passed: report.passed,
+                })
+            }
+            Self::Help => Ok(Report {
+                text: USAGE.to_owned(),
+                passed: true,
+            }),
+        }
+    }
+}
+
+/// The arguments behind a command's name. The last of several of one name counts.
+#[derive(Default)]
+struct Arguments {
+    help: bool,
+    all: bool,
+    directory: Option<OsString>,
+    tag_set: Option<OsString>,
+    signature_def: Option<OsString>,
+    onnxruntime_library: Option<OsString>,
+}
+
+impl Arguments {
+    fn parse(mut arguments: impl Iterator<Item = OsString>) -> std::result::Result<Self, String> {
+        let mut parsed = Self::default();
+        while let Some(argument) = arguments.next() {
+            let (name, value) = split(argument);
+            let slot = match name.as_str() {
+                "-h" | "--help" => {
+                    parsed.help = true;
+                    continue;
+                }
+                "--all" => {
+                    parsed.all = true;
+                    continue;
+                }
+                "--dir" => &mut parsed.directory,
+                "--tag_set" => &mut parsed.tag_set,
+                "--signature_def" => &mut parsed.signature_def,
+                "--onnxruntime_library" => &mut parsed.onnxruntime_library,
+                _ => return Err(format!("unknown argument: {name}")),
+            };
+            let value = value.or_else(|| arguments.next());
+            *slot = Some(value.ok_or_else(|| format!("{name} needs a value"))?);
+        }
+        Ok(parsed)
+    }
+
+    fn into_command(self, name: &str) -> std::result::Result<Command, String> {
+        if self.help {
+            return Ok(Command::Help);
+        }
+        let directory = self.directory.ok_or("--dir is missing")?.into();
+        let has_tag_set = self.tag_set.is_some();
+        let tag_set = self.tag_set.unwrap_or_else(|| DEFAULT_TAG_SET.into());
+        let tags = tag_set
+            .to_string_lossy()
+            .split(',')
+            .map(str::to_owned)
+            .collect();
+        if name == "check" {
+            if self.all || self.signature_def.is_some() {
+                return Err(
+                    "check runs every signature: --all and --signature_def are for show".to_owned(),
+                );
+            }
+            return Ok(Command::Check {
+                directory,
+                tags,
+                onnxruntime_library: self.onnxruntime_library.map(PathBuf::from),
+            });
+        }
+        if self.onnxruntime_library.is_some() {
+            return Err("show runs nothing: --onnxruntime_library is for check".to_owned());
+        }
+        let shown = match self.signature_def {
+            _ if self.all => Shown::All,
+            Some(signature) => Shown::Signature(signature.to_string_lossy().into_owned()),
+            None if has_tag_set => Shown::SignatureNames,
+            None => Shown::TagSets,
+        };
+        Ok(Command::Show {
+            directory,
+            tags,
+            shown,
+        })
+    }
+}
+
+/// `--name=value` or `--name`.
+fn split(argument: OsString) -> (String, Option<OsString>) {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+    let bytes = argument.as_bytes();
+    let (name, value) = match bytes.iter().position(|&byte| byte == b'=') {
+        Some(at) => (
+            &bytes[..at],
+            Some(OsString::from_vec(bytes[at + 1..].to_vec())),
+        ),
+        None => (bytes, None),
+    };
+    (String::from_utf8_lossy(name).into_owned(), value)
+}

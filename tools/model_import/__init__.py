@@ -1,0 +1,1 @@
+"""What tools/import_model.py is made of."""

@@ -1,0 +1,47 @@
+"""What a converter hands on: a model's signatures as ONNX, each with its original to compare with.
+
+Not here: making them (`saved_model`, `torch_model`), writing them (`version_directory`).
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+
+import onnx
+
+
+@dataclasses.dataclass
+class Tensor:
+    """An input or an output of a signature."""
+
+    # What the graph calls it.
+    graph_name: str
+    # A numpy dtype; object for strings.
+    dtype: object
+    # None for a dim of any size; None as a whole where the rank is not known.
+    shape: tuple | None
+
+
+@dataclasses.dataclass
+class Signature:
+    """One way to call the model."""
+
+    name: str
+    # With all its weights inside.
+    graph: onnx.ModelProto
+    # By alias.
+    inputs: dict[str, Tensor]
+    outputs: dict[str, Tensor]
+    # Arrays by alias to arrays by alias.
+    run_original: Callable[[dict], dict]
+    # tf2onnx makes numbers of strings to compare them, which fails; the server mends that.
+    compares_strings: bool = False
+
+
+@dataclasses.dataclass
+class Imported:
+    """A whole model."""
+
+    signatures: list[Signature]
+    # The original SavedModel, if there is one: signatures and warmup requests come from there.
+    saved_model: pathlib.Path | None = None
