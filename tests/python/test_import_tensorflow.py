@@ -4,12 +4,16 @@ import json
 import re
 import subprocess
 
+import grpc
 import numpy
 import pytest
 
 tensorflow = pytest.importorskip("tensorflow")
 keras = pytest.importorskip("keras")
 pytest.importorskip("tf2onnx")
+
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from importing import check_same, import_model, predict, run_import, serve
 from model_server import BINARY, LIBRARY
@@ -215,7 +219,7 @@ def test_keras_model_with_recurrent_layers(originals, server):
 
 
 def test_keras_signatures_share_a_graph(server):
-    files = {path.name for path in (server.base / "recurrent" / "1").iterdir()}
+    files = {path.name for path in (server.base / "inputs" / "1").iterdir()}
     assert files == {"model.onnx", "saved_model.pb"}
 
 
@@ -229,7 +233,10 @@ def test_classify_and_regress(originals, server, verb):
     signature = "serving_default" if verb == "classify" else "regress"
     body = {
         "signature_name": signature,
-        "examples": [{"position": [0.5, -1.0], "ids": [1, 2, 2]}, {"age": 3.0, "position": [1.0, 2.0]}],
+        "examples": [
+            {"position": [0.5, -1.0], "ids": [1, 2, 2]},
+            {"age": 3.0, "position": [1.0, 2.0]},
+        ],
     }
     status, _, reply = server.rest("POST", f"/v1/models/examples:{verb}", json.dumps(body))
     assert status == 200, reply
@@ -255,9 +262,26 @@ def test_strings_and_vocabularies(originals, server):
 
 
 def test_small_types_and_equal_names(originals, server):
+    # REST has no halves, in the original either.
     inputs = {"h": [0.5, 1.5], "u": [250, 3], "k": 7, "b": [True, False]}
+    function = tensorflow.saved_model.load(originals / "types").signatures["serving_default"]
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "types"
+    for alias, spec in function.structured_input_signature[1].items():
+        proto = tensorflow.make_tensor_proto(inputs[alias], spec.dtype)
+        request.inputs[alias].CopyFrom(proto)
+    with grpc.insecure_channel(server.grpc_address) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        reply = stub.Predict(request, timeout=60)
+    outputs = {alias: tensorflow.make_ndarray(it) for alias, it in reply.outputs.items()}
     expected = original(originals / "types", "serving_default", inputs)
-    check_same(predict(server, "types", inputs), expected)
+    check_same(outputs, expected)
+    assert {alias: it.dtype for alias, it in outputs.items()} == {
+        alias: it.dtype for alias, it in expected.items()
+    }
+
+
+def test_names_that_are_no_file_names(originals, server):
     inputs = {"x": [[1.0, 2.0, 3.0]]}
     expected = original(originals / "types", "Double/It", inputs)
     check_same(predict(server, "types", inputs, "Double/It"), expected)
@@ -268,7 +292,12 @@ def test_metadata_is_the_originals(originals, server):
     assert status == 200
     signatures = json.loads(reply)["metadata"]["signature_def"]["signature_def"]
     assert set(signatures) == {"serving_default", "Double/It", "__saved_model_init_op"}
-    assert signatures["Double/It"]["inputs"]["x"]["name"] == "Double/It_x:0"
+    contents = (originals / "types" / "saved_model.pb").read_bytes()
+    saved = saved_model_pb2.SavedModel.FromString(contents).meta_graphs[0].signature_def
+    for name, signature in signatures.items():
+        for side in ("inputs", "outputs"):
+            wanted = {alias: info.name for alias, info in getattr(saved[name], side).items()}
+            assert {alias: it["name"] for alias, it in signature[side].items()} == wanted
 
 
 def test_check_passes(server):
@@ -301,7 +330,8 @@ def test_command_in_the_servers_log_works(originals, tmp_path, start_server):
     base.mkdir()
     (tmp_path / "copy").rename(tensorflow_copy)
     before = (tensorflow_copy / "saved_model.pb").read_bytes()
-    done = subprocess.run([BINARY, "show", "--dir", tensorflow_copy, "--all"], capture_output=True, text=True)
+    show = [BINARY, "show", "--dir", tensorflow_copy, "--all"]
+    done = subprocess.run(show, capture_output=True, text=True)
     assert done.returncode == 1
     command = re.search(r"python3 tools/import_model.py (.*)", done.stderr).group(1).split()
     import_model(*command)
@@ -312,6 +342,7 @@ def test_command_in_the_servers_log_works(originals, tmp_path, start_server):
 
 
 def test_existing_version_is_not_touched(originals, server):
-    status, text = run_import("saved_model", originals / "types", "--output", server.base / "types" / "1")
+    output = server.base / "types" / "1"
+    status, text = run_import("saved_model", originals / "types", "--output", output)
     assert status == 1
     assert "exists already" in text
