@@ -93,15 +93,18 @@ fn relax_nested(nodes: &mut [NodeProto]) {
     for node in nodes {
         // ONNX Runtime wants to know the ranks of what the body of a Scan returns.
         let ranks_needed = is_op(node, "Scan");
+        // A Loop's counter and condition are scalars, and a run fails where that is not said.
+        let scalars = if is_op(node, "Loop") { 2 } else { 0 };
         for graph in walk::subgraphs_mut(node) {
-            relax_subgraph(graph, ranks_needed);
+            relax_subgraph(graph, ranks_needed, scalars);
             relax_nested(&mut graph.node);
         }
     }
 }
 
-fn relax_subgraph(graph: &mut GraphProto, ranks_needed: bool) {
-    for value in graph.input.iter_mut().chain(&mut graph.output) {
+fn relax_subgraph(graph: &mut GraphProto, ranks_needed: bool, scalars: usize) {
+    let inputs = graph.input.iter_mut().skip(scalars);
+    for value in inputs.chain(&mut graph.output) {
         if ranks_needed {
             drop_sizes(value);
         } else {

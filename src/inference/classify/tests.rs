@@ -190,8 +190,14 @@ async fn no_example_is_refused_after_the_signature() {
         "Input is empty.",
     );
     check_error(
-        classify(stub(), no_examples()).await,
-        "Expected one or two output Tensors, found 0",
+        classify(
+            ["a", "b", "c"]
+                .iter()
+                .fold(stub(), |stub, alias| stub.output(alias, None)),
+            no_examples(),
+        )
+        .await,
+        "Expected one or two output Tensors, found 3",
     );
 }
 

@@ -95,8 +95,9 @@ impl Backend for OnnxRuntime {
         let failed = |error: ort::Error| load_error(&source.origin, error.code(), error.message());
         let mut builder = Session::builder(self.environment)
             .and_then(|builder| Ok(builder.with_parallel_execution(self.parallel_execution)?))
-            // Its warnings repeat with every run; what matters comes back as an error.
-            .and_then(|builder| Ok(builder.with_log_level(LogLevel::Error)?))
+            // Whatever fails comes back as an error. Logged as well, a client could fill the disk with
+            // requests that kernels refuse.
+            .and_then(|builder| Ok(builder.with_log_level(LogLevel::Fatal)?))
             .map_err(failed)?;
         for (name, contents) in source.external_data {
             builder = builder
