@@ -19,9 +19,10 @@ use crate::error::{Code, Result, ServingError};
 use crate::inference::{InferenceOptions, InferenceService};
 use crate::lifecycle::loader::OnnxLoader;
 use crate::lifecycle::{
-    BatchingLoader, ConfigPoller, LifecycleOptions, Loader, PollWait, ServerCore, WarmingLoader,
+    BatchingLoader, ConfigPoller, LifecycleOptions, Loader, MeasuringLoader, PollWait, ServerCore,
+    WarmingLoader,
 };
-use crate::monitoring::{Metrics, ModelState};
+use crate::monitoring::{Metrics, ModelState, Protocol};
 use crate::proto::tensorflow::serving::ModelServerConfig;
 use crate::runtime::Backend;
 use crate::runtime::ort::{OnnxRuntime, OnnxRuntimeOptions};
@@ -358,6 +359,7 @@ impl Server {
         self.rest_address = listener.address();
         let port = self.rest_address.map_or(0, |address| address.port());
         tracing::info!("Exporting HTTP/REST API at:localhost:{port} ...");
+        let inference = inference.for_protocol(Protocol::Rest);
         let rest = RestService::new(inference, Arc::clone(&self.metrics), options.rest.clone());
         let served = serve(
             listener,
@@ -422,7 +424,7 @@ fn loader(options: &ServerOptions, metrics: &Arc<Metrics>) -> Result<Arc<dyn Loa
         let metrics = Arc::clone(metrics);
         loader = Arc::new(BatchingLoader::new(loader, scheduler, metrics, parameters));
     }
-    let metrics = Arc::clone(metrics);
+    let (metrics, measured) = (Arc::clone(metrics), Arc::clone(metrics));
     let warmup = Warmup::new(
         options.warmup,
         options.inference,
@@ -430,7 +432,8 @@ fn loader(options: &ServerOptions, metrics: &Arc<Metrics>) -> Result<Arc<dyn Loa
         Handle::current(),
     );
     let warm_up = move |servable: &_, directory: &Path| warmup.warm_up(servable, directory);
-    Ok(Arc::new(WarmingLoader::new(loader, warm_up)))
+    let loader = Arc::new(WarmingLoader::new(loader, warm_up));
+    Ok(Arc::new(MeasuringLoader::new(loader, measured)))
 }
 
 fn model_state(state: ManagerState) -> ModelState {

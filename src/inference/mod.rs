@@ -18,11 +18,11 @@ mod testing;
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::error::{Result, ServingError};
-use crate::id::{ModelSpec, VersionChoice};
-use crate::monitoring::{Api, Metrics};
+use crate::id::{ModelSpec, ServableId, VersionChoice};
+use crate::monitoring::{Api, Direction, Metrics, Protocol};
 use crate::servable::{Servable, ServableHandle, ServableLookup, ServableState};
 use crate::signature::{DEFAULT_SIGNATURE_NAME, SignatureDef};
 use crate::tensor::Tensor;
@@ -50,6 +50,7 @@ pub struct InferenceOptions {
 pub struct InferenceService {
     servables: Arc<dyn ServableLookup>,
     metrics: Arc<Metrics>,
+    protocol: Protocol,
     options: InferenceOptions,
 }
 
@@ -59,8 +60,14 @@ impl InferenceService {
         Self {
             servables,
             metrics,
+            protocol: Protocol::Grpc,
             options: InferenceOptions::default(),
         }
+    }
+
+    /// The same for calls that come in by this protocol, as they are counted.
+    pub fn for_protocol(self, protocol: Protocol) -> Self {
+        Self { protocol, ..self }
     }
 
     /// The same with other options than the defaults.
@@ -87,6 +94,9 @@ impl InferenceService {
         output_filter: &[String],
         deadline: Option<Instant>,
     ) -> Result<Vec<(String, Tensor)>> {
+        let _in_flight = self
+            .metrics
+            .start_request(&servable.id, signature_name, self.protocol);
         let started = Instant::now();
         let outputs = servable
             .run(signature_name, inputs, output_filter, deadline)
@@ -94,6 +104,18 @@ impl InferenceService {
         self.metrics
             .record_runtime_latency(&servable.id.name, api, started.elapsed());
         Ok(outputs)
+    }
+
+    /// Measures how long a transport took to decode a request or to encode its answer.
+    pub fn record_codec(
+        &self,
+        servable: &ServableId,
+        signature_name: &str,
+        direction: Direction,
+        elapsed: Duration,
+    ) {
+        self.metrics
+            .record_codec(servable, signature_name, self.protocol, direction, elapsed);
     }
 
     /// The states of all versions, or of the one that `spec` names by number, in descending order.

@@ -109,9 +109,12 @@ impl InferenceService {
             .zip(fetched)
             .map(|(plan, fetched)| plan.result(fetched, num_examples))
             .collect();
+        let results = results?;
+        self.metrics
+            .record_example_count(&servable.id.name, num_examples);
         Ok(MultiInferenceResponse {
             servable: servable.id.clone(),
-            results: results?,
+            results,
         })
     }
 

@@ -34,7 +34,7 @@ use super::limit::Gate;
 use super::observe::{AnsweredBy, Observation};
 use crate::error::Code;
 use crate::inference::InferenceService;
-use crate::monitoring::{Api, Metrics, Protocol, TENSORFLOW_PAGE_CONTENT_TYPE};
+use crate::monitoring::{Api, Metrics, PAGE_CONTENT_TYPE, Protocol, TENSORFLOW_PAGE_CONTENT_TYPE};
 
 /// libevent's socket timeout.
 const STALL_TIMEOUT: Duration = Duration::from_secs(50);
@@ -79,6 +79,9 @@ impl Default for RestOptions {
         }
     }
 }
+
+/// Where Prometheus looks for metrics by default: this server's own are there.
+const METRICS_PATH: &str = "/metrics";
 
 /// The REST API as a hyper service.
 #[derive(Clone)]
@@ -157,6 +160,12 @@ impl Inner {
         }
         let mut response = if path == openapi::PATH && is_read(request.method()) {
             openapi::document()
+        } else if path == METRICS_PATH && is_read(request.method()) {
+            response(
+                StatusCode::OK,
+                PAGE_CONTENT_TYPE,
+                self.metrics.page().into(),
+            )
         } else if !is_api_path(full_path(request.uri())) {
             return html_page(StatusCode::NOT_FOUND);
         } else if request.method() == Method::OPTIONS {

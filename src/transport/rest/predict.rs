@@ -10,6 +10,7 @@ use super::off_worker;
 use crate::error::{Result, ServingError};
 use crate::id::ModelSpec;
 use crate::inference::{InferenceService, PredictRequest, RequestTensor};
+use crate::monitoring::Direction;
 use crate::servable::ServableHandle;
 use crate::wire::json;
 
@@ -22,6 +23,7 @@ pub(super) async fn predict(
 ) -> Result<Answer> {
     // The reader may ask more than once; all answers come from one servable.
     let resolved: OnceCell<ServableHandle> = OnceCell::new();
+    let started = Instant::now();
     let decoded = off_worker(body.len(), || {
         json::decode_predict(&body, |signature_name| {
             let servable = match resolved.get() {
@@ -35,6 +37,7 @@ pub(super) async fn predict(
         })
     })?;
     drop(body);
+    let decoding = started.elapsed();
     let servable = resolved
         .into_inner()
         .ok_or_else(|| ServingError::internal("no signature was looked up"))?;
@@ -50,6 +53,7 @@ pub(super) async fn predict(
         deadline,
     };
     let response = inference.predict(&servable, request).await?;
+    let started = Instant::now();
     let size = response
         .outputs
         .iter()
@@ -58,6 +62,9 @@ pub(super) async fn predict(
     let body = off_worker(size, || {
         json::encode_predict(&response.outputs, decoded.format)
     })?;
+    let (id, signature_name) = (&response.servable, &response.signature_name);
+    inference.record_codec(id, signature_name, Direction::Decode, decoding);
+    inference.record_codec(id, signature_name, Direction::Encode, started.elapsed());
     Ok(Answer::ok(
         body,
         response.servable,
