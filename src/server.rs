@@ -91,9 +91,10 @@ impl ServerOptions {
         channel_arguments::apply(&flags.grpc_channel_arguments, &mut grpc_connections)?;
         let timeout_ms = u64::try_from(flags.rest_api_timeout_in_ms).unwrap_or(0);
         Ok(Self {
-            grpc_address: port(flags.port).map(|port| (Ipv4Addr::UNSPECIFIED, port).into()),
+            grpc_address: port("port", flags.port)?
+                .map(|port| (Ipv4Addr::UNSPECIFIED, port).into()),
             grpc_socket_path: non_empty(&flags.grpc_socket_path),
-            rest_address: port(flags.rest_api_port)
+            rest_address: port("rest_api_port", flags.rest_api_port)?
                 .map(|port| (Ipv6Addr::UNSPECIFIED, port).into()),
             models: config::model_server_config(flags)?,
             model_config_poll: poll,
@@ -186,8 +187,16 @@ fn tags(flag: &str) -> Vec<String> {
     tags.map(str::to_owned).collect()
 }
 
-fn port(flag: i32) -> Option<u16> {
-    u16::try_from(flag).ok().filter(|&port| port != 0)
+/// The port of a flag, `None` for 0.
+///
+/// # Errors
+///
+/// `INVALID_ARGUMENT` for what is no port, as the original's failure to bind it.
+fn port(name: &str, flag: i32) -> Result<Option<u16>> {
+    let port = u16::try_from(flag).map_err(|_| {
+        ServingError::invalid_argument(format!("--{name}={flag} is not a port number"))
+    })?;
+    Ok(Some(port).filter(|&port| port != 0))
 }
 
 fn non_empty(flag: &str) -> Option<PathBuf> {
@@ -290,6 +299,7 @@ impl Server {
             servables,
             reloader,
             options.grpc,
+            stopped.clone(),
         );
 
         if let Some(address) = options.grpc_address {

@@ -15,8 +15,10 @@ use crate::tensor::Tensor;
 /// The alias of the input that takes the examples (`kClassifyInputs`, `kRegressInputs`).
 pub(super) const INPUTS: &str = "inputs";
 
-/// As much as a request without context can hold.
-const MAX_BYTES: usize = i32::MAX as usize;
+/// The context is repeated for every example: so much memory may that take, or [`EXPANSION`] times
+/// the request where that is more.
+const MAX_BYTES: usize = 64 << 20;
+const EXPANSION: usize = 16;
 
 /// What to classify or to regress, for a servable that is resolved already.
 #[derive(Clone, Debug)]
@@ -46,7 +48,7 @@ impl Examples {
     /// # Errors
     ///
     /// `INVALID_ARGUMENT` where there is no example (`InputToSerializedExampleTensor`, `util.cc`);
-    /// `RESOURCE_EXHAUSTED` where repeating the context makes more than any request holds.
+    /// `RESOURCE_EXHAUSTED` where repeating the context takes too much memory.
     pub(super) fn to_inputs(&self) -> Result<RequestInputs> {
         if self.examples.is_empty() {
             return Err(ServingError::invalid_argument("Input is empty."));
@@ -67,10 +69,12 @@ impl Examples {
     fn with_context(&self, context: &Bytes) -> Result<Vec<Bytes>> {
         let own: usize = self.examples.iter().map(Bytes::len).sum();
         let repeated = context.len().saturating_mul(self.examples.len());
-        if own.saturating_add(repeated) > MAX_BYTES {
+        let request = own.saturating_add(context.len());
+        let max_bytes = MAX_BYTES.max(request.saturating_mul(EXPANSION));
+        if own.saturating_add(repeated) > max_bytes {
             return Err(ServingError::new(
                 Code::ResourceExhausted,
-                format!("the examples with their context take more than {MAX_BYTES} bytes"),
+                format!("the examples with their context take more than {max_bytes} bytes"),
             ));
         }
         let joined = |example: &Bytes| [context.as_ref(), example.as_ref()].concat().into();

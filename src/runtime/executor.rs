@@ -5,6 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::task::AbortHandle;
+
 use super::{Graph, RunControl};
 use crate::error::{Code, Result, ServingError};
 use crate::tensor::Tensor;
@@ -60,8 +62,14 @@ impl Executor for DirectExecutor {
         let graph = Arc::clone(&self.graph);
         Box::pin(async move {
             let control = Arc::new(RunControl::default());
-            let stop_when_dropped = TerminateOnDrop(Arc::clone(&control));
-            let run = tokio::task::spawn_blocking(move || graph.run(&feeds, &fetches, &control));
+            let run = {
+                let control = Arc::clone(&control);
+                tokio::task::spawn_blocking(move || graph.run(&feeds, &fetches, &control))
+            };
+            let given_up = GiveUpOnDrop {
+                control,
+                task: run.abort_handle(),
+            };
             let finished = match deadline {
                 None => run.await,
                 Some(deadline) => match tokio::time::timeout_at(deadline.into(), run).await {
@@ -69,7 +77,7 @@ impl Executor for DirectExecutor {
                     Err(_) => return Err(deadline_exceeded()),
                 },
             };
-            drop(stop_when_dropped);
+            drop(given_up);
             finished.unwrap_or_else(|error| {
                 Err(ServingError::internal(format!(
                     "the run ended abnormally: {error}"
@@ -85,10 +93,15 @@ fn deadline_exceeded() -> ServingError {
 }
 
 /// A caller that goes away, or whose time is over, has no interest in the run any more.
-struct TerminateOnDrop(Arc<RunControl>);
+struct GiveUpOnDrop {
+    control: Arc<RunControl>,
+    task: AbortHandle,
+}
 
-impl Drop for TerminateOnDrop {
+impl Drop for GiveUpOnDrop {
     fn drop(&mut self) {
-        self.0.terminate();
+        // Leaves the queue of tokio's threads if it has not begun, else is stopped.
+        self.task.abort();
+        self.control.terminate();
     }
 }

@@ -3,6 +3,7 @@
 //! Nothing here knows what is inside a model, and no rule about requests lives here: bytes go
 //! through `wire`, calls to `inference`.
 
+mod blocking;
 pub mod grpc;
 mod limit;
 mod observe;

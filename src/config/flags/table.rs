@@ -319,8 +319,8 @@ pub(super) const FLAGS: &[Definition] = &[
     row!(
         enable_profiler,
         Bool,
-        Effect::None("there is no TensorFlow to profile"),
-        "Offer ProfilerService"
+        Real,
+        "Offer ProfilerService, which answers UNIMPLEMENTED"
     ),
     row!(
         thread_pool_factory_config_file,

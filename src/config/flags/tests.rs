@@ -256,7 +256,6 @@ fn flags_without_effect_leave_a_note() {
                 notes,
                 [
                     "--num_tflite_pools has no effect: TensorFlow Lite models are not supported",
-                    "--enable_profiler has no effect: there is no TensorFlow to profile",
                     "--mixed_precision has no effect: models run in ONNX Runtime, not in TensorFlow",
                 ]
             );

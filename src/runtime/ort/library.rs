@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use ort::sys::OrtApiBase;
 
 /// Where the library is looked for when no flag names it: `ORT_DYLIB_PATH`, beside the executable,
-/// in `../lib` of it, then by the system's loader.
+/// in `lib` and `../lib` of its folder, where `make onnxruntime` puts it in a checkout that the
+/// executable was built in, then by the system's loader.
 pub(super) fn find() -> PathBuf {
     const NAME: &str = "libonnxruntime.so";
     if let Some(path) = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
@@ -15,9 +16,14 @@ pub(super) fn find() -> PathBuf {
     }
     let executable = std::env::current_exe().ok();
     let beside = executable.as_deref().and_then(Path::parent);
-    beside
+    let installed = beside
         .into_iter()
-        .flat_map(|folder| [folder.join(NAME), folder.join("../lib").join(NAME)])
+        .flat_map(|folder| ["", "lib", "../lib"].map(|lib| folder.join(lib).join(NAME)));
+    let checkout = executable
+        .iter()
+        .flat_map(|executable| executable.ancestors());
+    installed
+        .chain(checkout.map(|folder| folder.join(".onnxruntime/lib").join(NAME)))
         .find(|path| path.exists())
         .unwrap_or_else(|| NAME.into())
 }

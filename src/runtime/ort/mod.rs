@@ -23,8 +23,8 @@ use crate::error::{Result, ServingError};
 /// Where the library is, and how many threads it may use.
 #[derive(Clone, Debug, Default)]
 pub struct OnnxRuntimeOptions {
-    /// The shared library. `None`: `ORT_DYLIB_PATH`, then beside the
-    /// executable, then `../lib` of it, then the system's search path.
+    /// The shared library. `None`: `ORT_DYLIB_PATH`, then beside the executable, in its `lib` and
+    /// `../lib`, in `.onnxruntime/lib` of a folder above, then the system's search path.
     pub library: Option<PathBuf>,
     /// Threads that work on one operator; 0: as many as the process may use at a time.
     pub intra_op_threads: usize,
@@ -113,8 +113,8 @@ impl Backend for OnnxRuntime {
 
 fn make_environment(options: &OnnxRuntimeOptions) -> Result<Environment> {
     let library = options.library();
-    let builder = ort::init_from(&library)
-        .map_err(|error| ServingError::not_found(format!("cannot load ONNX Runtime: {error}")))?;
+    let builder =
+        ort::init_from(&library).map_err(|error| ServingError::not_found(not_loaded(&error)))?;
     let threads = match options.intra_op_threads {
         // Honours the CPU quota of the control group and the affinity mask.
         0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -142,6 +142,14 @@ fn make_environment(options: &OnnxRuntimeOptions) -> Result<Environment> {
         "ONNX Runtime is ready"
     );
     Ok(environment)
+}
+
+/// What to do about a library that is missing, too old or not ONNX Runtime.
+fn not_loaded(error: &ort::LoadDynamicError) -> String {
+    format!(
+        "cannot load ONNX Runtime: {error}. Name its shared library, version 1.24 or later, with \
+         --onnxruntime_library or ORT_DYLIB_PATH; `make onnxruntime` fetches one"
+    )
 }
 
 /// Passes ONNX Runtime's own messages on to this process's log.

@@ -8,8 +8,10 @@ use super::{DenseFeature, RaggedTensor, SparseTensor};
 use crate::error::{Code, Result, ServingError};
 use crate::tensor::{DataType, Tensor, element_count};
 
-/// No tensor gets larger in memory: defaults and padding cost the client next to nothing.
-const MAX_TENSOR_BYTES: usize = i32::MAX as usize;
+/// Defaults and padding cost the client next to nothing: a tensor may take this much memory, or
+/// [`EXPANSION`] times the request where that is more.
+const MAX_PADDED_BYTES: usize = 64 << 20;
+const EXPANSION: usize = 16;
 
 /// A feature as specified, checked.
 #[derive(Clone, Debug)]
@@ -177,10 +179,11 @@ impl Values {
     }
 
     /// Fails where `shape` would be too large for a tensor of this kind.
-    pub(super) fn check_size(dtype: DataType, shape: &[usize]) -> Result<()> {
+    pub(super) fn check_size(dtype: DataType, shape: &[usize], request_bytes: usize) -> Result<()> {
+        let max_bytes = MAX_PADDED_BYTES.max(request_bytes.saturating_mul(EXPANSION));
         let size = dtype.size().unwrap_or(size_of::<Bytes>());
         match element_count(shape).and_then(|count| count.checked_mul(size)) {
-            Some(bytes) if bytes <= MAX_TENSOR_BYTES => Ok(()),
+            Some(bytes) if bytes <= max_bytes => Ok(()),
             _ => Err(ServingError::new(
                 Code::ResourceExhausted,
                 format!(
@@ -233,7 +236,6 @@ fn pad<T: Clone + Default>(values: &[T], ends: &[usize], width: usize, padding: 
 /// The sparse matrix of rows that end at `ends`.
 pub(super) fn sparse_tensor(values: Values, ends: &[usize]) -> Result<SparseTensor> {
     let count = values.len();
-    Values::check_size(DataType::Int64, &[count, 2])?;
     let mut indices = Vec::with_capacity(2 * count);
     let mut start = 0;
     for (row, &end) in ends.iter().enumerate() {

@@ -158,7 +158,7 @@ impl ExampleSpec {
     ///
     /// `INVALID_ARGUMENT` with the original's texts for bytes that are no example, values of
     /// another type, a wrong number of values, and a missing feature without default;
-    /// `RESOURCE_EXHAUSTED` where defaults or padding would make a tensor larger than any request.
+    /// `RESOURCE_EXHAUSTED` where defaults or padding would take too much memory.
     pub fn parse(&self, serialized: &[Bytes]) -> Result<ParsedExamples> {
         parser::parse(self, serialized)
     }

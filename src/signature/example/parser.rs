@@ -62,17 +62,20 @@ struct Collected<'a> {
     ends: Vec<usize>,
     /// The example that had a value last, counted from 1.
     last_example: usize,
+    /// The length of all examples together.
+    request_bytes: usize,
 }
 
 impl<'a> Collected<'a> {
     fn try_new(column: &'a Column, examples: usize, request_bytes: usize) -> Result<Self> {
         let mut values = Values::empty(column.dtype);
         if let Layout::Fixed { elements, .. } = &column.layout {
-            Values::check_size(column.dtype, &[examples, *elements])?;
+            Values::check_size(column.dtype, &[examples, *elements], request_bytes)?;
             values.reserve(examples * elements, request_bytes);
         }
         Ok(Self {
             column,
+            request_bytes,
             values,
             ends: Vec::new(),
             last_example: 0,
@@ -169,7 +172,7 @@ impl<'a> Collected<'a> {
                 let width = longest(&self.ends);
                 let mut shape = vec![examples, width / stride];
                 shape.extend_from_slice(inner_shape);
-                Values::check_size(self.column.dtype, &shape)?;
+                Values::check_size(self.column.dtype, &shape, self.request_bytes)?;
                 let padded = self.values.padded(&self.ends, width, padding.clone());
                 parsed.dense.push(padded.into_tensor(&shape)?);
             }

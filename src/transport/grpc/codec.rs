@@ -1,10 +1,11 @@
 //! tonic's view of [`wire::predict`](crate::wire::predict): no generated message in between.
 
-use bytes::{Buf, BufMut};
+use bytes::{Buf, Bytes};
 use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 use super::status::to_status;
+use crate::transport::blocking::off_worker;
 use crate::wire::predict::{PredictCall, PredictReply};
 
 /// The codec of `PredictionService.Predict`.
@@ -31,8 +32,12 @@ impl Encoder for PredictCodec {
     type Error = Status;
 
     fn encode(&mut self, item: PredictReply, dst: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        item.encode(dst, |dst, len| dst.reserve(len));
-        debug_assert!(dst.has_remaining_mut());
+        let outputs = item.response.outputs.iter();
+        let bytes = outputs
+            .filter_map(|(_, tensor)| tensor.bytes())
+            .map(Bytes::len)
+            .sum();
+        off_worker(bytes, || item.encode(dst, |dst, len| dst.reserve(len)));
         Ok(())
     }
 }
@@ -43,7 +48,7 @@ impl Decoder for PredictCodec {
 
     fn decode(&mut self, src: &mut DecodeBuf<'_>) -> Result<Option<PredictCall>, Status> {
         let message = src.copy_to_bytes(src.remaining());
-        PredictCall::decode(&message)
+        off_worker(message.len(), || PredictCall::decode(&message))
             .map(Some)
             .map_err(|error| to_status(&error))
     }

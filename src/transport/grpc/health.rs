@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -17,12 +18,17 @@ use crate::servable::{ManagerState, ServableLookup};
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The service over these servables.
-pub(super) fn server(servables: Arc<dyn ServableLookup>) -> HealthServer<impl Health> {
-    HealthServer::new(HealthImpl { servables })
+pub(super) fn server(
+    servables: Arc<dyn ServableLookup>,
+    stopped: watch::Receiver<bool>,
+) -> HealthServer<impl Health> {
+    HealthServer::new(HealthImpl { servables, stopped })
 }
 
 struct HealthImpl {
     servables: Arc<dyn ServableLookup>,
+    /// Watches end with the server: nobody waits for them.
+    stopped: watch::Receiver<bool>,
 }
 
 /// The status of a service name: empty, `ModelService` and `PredictionService` as in the original;
@@ -78,8 +84,9 @@ impl Health for HealthImpl {
     ) -> Result<Response<Self::WatchStream>, Status> {
         let service = request.into_inner().service;
         let servables = Arc::clone(&self.servables);
+        let mut stopped = self.stopped.clone();
         let (sender, receiver) = tokio::sync::mpsc::channel(1);
-        // Ends when the watcher goes away: the channel then closes.
+        // Ends when the watcher goes away, for then the channel closes, or the server stops.
         tokio::spawn(async move {
             let mut last = None;
             loop {
@@ -92,6 +99,7 @@ impl Health for HealthImpl {
                 last = Some(now);
                 tokio::select! {
                     () = sender.closed() => return,
+                    _ = stopped.wait_for(|stopped| *stopped) => return,
                     () = tokio::time::sleep(WATCH_INTERVAL) => {}
                 }
             }

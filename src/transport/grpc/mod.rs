@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use http::{HeaderMap, Request};
 use hyper::body::Incoming;
+use tokio::sync::watch;
 use tonic::Status;
 use tonic::codec::CompressionEncoding;
 use tonic::service::{Routes, RoutesBuilder};
@@ -61,6 +62,7 @@ pub fn service(
     servables: Arc<dyn ServableLookup>,
     reloader: Arc<dyn ReloadConfig>,
     options: GrpcOptions,
+    stopped: watch::Receiver<bool>,
 ) -> GrpcService {
     let mut routes = RoutesBuilder::default();
     macro_rules! add {
@@ -96,7 +98,7 @@ pub fn service(
         services.push("tensorflow.ProfilerService");
     }
     if options.health_service {
-        routes.add_service(health::server(servables));
+        add!(health::server(servables, stopped));
         services.push("grpc.health.v1.Health");
     }
     add_reflection(&mut routes, &services);

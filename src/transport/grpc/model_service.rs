@@ -2,14 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tonic::{Request, Response, Status};
 
+use super::deadline;
 use super::status::to_status;
 use crate::error::{Result, ServingError};
 use crate::inference::InferenceService;
 use crate::monitoring::Metrics;
 use crate::proto::tensorflow::serving as pb;
+use crate::transport::limit::Gate;
 use crate::wire::{model_spec, status};
 
 /// Puts a new model configuration into effect. Implemented by the assembly over `lifecycle`.
@@ -28,6 +31,8 @@ pub(super) struct ModelServiceImpl {
     inference: InferenceService,
     metrics: Arc<Metrics>,
     reloader: Arc<dyn ReloadConfig>,
+    /// Reloads wait for each other here, where waiting costs no thread.
+    gate: Gate,
 }
 
 impl ModelServiceImpl {
@@ -40,6 +45,7 @@ impl ModelServiceImpl {
             inference,
             metrics,
             reloader,
+            gate: Gate::new(Some(1)),
         }
     }
 
@@ -52,7 +58,11 @@ impl ModelServiceImpl {
         Ok(status::to_proto(states))
     }
 
-    async fn reload(&self, request: pb::ReloadConfigRequest) -> Result<pb::ReloadConfigResponse> {
+    async fn reload(
+        &self,
+        request: pb::ReloadConfigRequest,
+        deadline: Option<Instant>,
+    ) -> Result<pb::ReloadConfigResponse> {
         let is_list = |config: &pb::ModelServerConfig| {
             matches!(
                 config.config,
@@ -69,13 +79,17 @@ impl ModelServiceImpl {
         let values = |metrics: &Metrics| -> Vec<i64> {
             names.iter().map(|name| metrics.first_value(name)).collect()
         };
+        let permit = self.gate.enter(deadline).await?;
         let before = values(&self.metrics);
         let reloader = Arc::clone(&self.reloader);
-        tokio::task::spawn_blocking(move || reloader.reload(config))
-            .await
-            .map_err(|error| {
-                ServingError::internal(format!("the reload ended abnormally: {error}"))
-            })??;
+        // A reload goes on when its caller goes away, and keeps its turn until it ends.
+        let reload = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            reloader.reload(config)
+        });
+        reload.await.map_err(|error| {
+            ServingError::internal(format!("the reload ended abnormally: {error}"))
+        })??;
         let after = values(&self.metrics);
         let increases = before
             .into_iter()
@@ -112,8 +126,9 @@ impl pb::model_service_server::ModelService for ModelServiceImpl {
         &self,
         request: Request<pb::ReloadConfigRequest>,
     ) -> Result<Response<pb::ReloadConfigResponse>, Status> {
+        let deadline = deadline(request.metadata().as_ref());
         let response = self
-            .reload(request.into_inner())
+            .reload(request.into_inner(), deadline)
             .await
             .map_err(|e| to_status(&e))?;
         Ok(Response::new(response))

@@ -30,6 +30,7 @@ use self::handlers::Answer;
 use self::isolate::isolated;
 use self::route::{Route, is_api_path, route};
 use self::status::http_status;
+use super::blocking::off_worker;
 use super::limit::Gate;
 use super::observe::{AnsweredBy, Observation};
 use crate::error::Code;
@@ -38,10 +39,6 @@ use crate::monitoring::{Api, Metrics, PAGE_CONTENT_TYPE, Protocol, TENSORFLOW_PA
 
 /// libevent's socket timeout.
 const STALL_TIMEOUT: Duration = Duration::from_secs(50);
-
-/// Bodies from this size on are decoded and encoded where blocking is allowed: at some 100 MB/s it
-/// would keep other connections of the worker waiting.
-const BLOCKING_BYTES: usize = 256 << 10;
 
 /// What the flags say about the REST port.
 #[derive(Clone, Debug)]
@@ -317,15 +314,6 @@ fn drop_body(response: &mut Response<Bytes>) {
     let body = std::mem::take(response.body_mut());
     let length = HeaderValue::from(body.len());
     response.headers_mut().insert(CONTENT_LENGTH, length);
-}
-
-/// Runs `work` in place, telling the runtime first where it may take long.
-fn off_worker<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
-    if bytes < BLOCKING_BYTES {
-        work()
-    } else {
-        tokio::task::block_in_place(work)
-    }
 }
 
 #[cfg(test)]
