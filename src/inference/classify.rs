@@ -1,12 +1,19 @@
-//! `Classify`: the rules of `servables/tensorflow/classifier.cc`.
+//! `Classify`: the rules of `servables/tensorflow/classifier.cc`, and the labels and top-k that a
+//! signature map can add to a graph which has scores only.
+//!
+//! Not here: where labels come from (`lifecycle::loader`).
+
+mod top_k;
+
+use std::sync::Arc;
 
 use super::examples::INPUTS;
 use super::{ExamplesRequest, InferenceOptions, InferenceService};
 use crate::error::{Result, ServingError};
 use crate::id::ServableId;
 use crate::monitoring::Api;
-use crate::servable::ServableHandle;
-use crate::signature::{CLASSIFY_METHOD_NAME, SignatureDef, definition_text};
+use crate::servable::{Servable, ServableHandle};
+use crate::signature::{CLASSIFY_METHOD_NAME, Classes, SignatureDef, definition_text};
 use crate::tensor::{DataType, Tensor, shape_text};
 
 const CLASSES: &str = "classes";
@@ -32,6 +39,13 @@ pub struct ClassificationResult {
     scores: Option<Tensor>,
     num_examples: usize,
     num_classes: usize,
+    /// What the columns stand for where there is no tensor `classes`.
+    ///
+    /// Invariant: `c` labels.
+    declared: Option<Arc<Classes>>,
+    /// Where the classes to answer stand in the tensors, the same number for every example;
+    /// `None`: all, as they stand there.
+    ranking: Option<Vec<usize>>,
 }
 
 /// One class of one example.
@@ -70,21 +84,64 @@ impl ClassificationResult {
             scores,
             num_classes,
             num_examples,
+            declared: None,
+            ranking: None,
         })
     }
 
-    /// For each example its classes, in the model's order.
+    /// The same with what the signature declares about the columns of `scores`: its labels, unless
+    /// the model itself returns `classes`, and how many of the best to keep. Of equal scores the
+    /// first is the better, as in TensorFlow's `TopKV2`; NaN is the worst.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_ARGUMENT` where there are more or fewer labels than columns.
+    pub fn with_declared(mut self, declared: Arc<Classes>) -> Result<Self> {
+        let Some(scores) = self.scores.as_ref().and_then(Tensor::as_slice::<f32>) else {
+            return Ok(self);
+        };
+        if declared.top_k > 0 {
+            self.ranking = Some(top_k::best(scores, self.num_classes, declared.top_k));
+        }
+        if self.classes.is_none() {
+            let (labels, columns) = (declared.labels.len(), self.num_classes);
+            if labels != columns {
+                return Err(ServingError::invalid_argument(format!(
+                    "Expected as many labels as {SCORES} in dim_size(1). Got {labels} vs. {columns}"
+                )));
+            }
+            self.declared = Some(declared);
+        }
+        Ok(self)
+    }
+
+    /// For each example its classes: in the model's order, or the best first where the signature
+    /// says how many to keep.
     pub fn examples(&self) -> impl Iterator<Item = impl Iterator<Item = Class<'_>>> {
-        let labels = self.classes.as_ref().and_then(Tensor::strings);
         let scores = self.scores.as_ref().and_then(Tensor::as_slice::<f32>);
         let class = move |index: usize| Class {
-            label: labels.map_or(&[], |labels| &labels[index]),
+            label: self.label(index),
             score: scores.map_or(0.0, |scores| scores[index]),
         };
+        let ranking = self.ranking.as_deref();
+        let width = match ranking {
+            Some(ranking) => ranking.len() / self.num_examples.max(1),
+            None => self.num_classes,
+        };
         (0..self.num_examples).map(move |example| {
-            let start = example * self.num_classes;
-            (start..start + self.num_classes).map(class)
+            let places = example * width..(example + 1) * width;
+            places.map(move |place| class(ranking.map_or(place, |ranking| ranking[place])))
         })
+    }
+
+    /// The label of the class that stands at `index` in the tensors.
+    fn label(&self, index: usize) -> &[u8] {
+        let labels = self.classes.as_ref().and_then(Tensor::strings);
+        match (labels, &self.declared) {
+            (Some(labels), _) => &labels[index],
+            (None, Some(declared)) => &declared.labels[index % self.num_classes],
+            (None, None) => &[],
+        }
     }
 }
 
@@ -104,6 +161,7 @@ impl InferenceService {
         let (signature_name, definition) = super::definition(servable, &request.signature_name)
             .map_err(|name| super::no_signature(&name))?;
         let outputs = classification_outputs(&definition, &self.options)?;
+        let declared = declared_classes(servable, &signature_name);
         let inputs = request.examples.to_inputs()?;
         let fetched = self
             .run(
@@ -118,7 +176,12 @@ impl InferenceService {
         Ok(ClassificationResponse {
             servable: servable.id.clone(),
             signature_name,
-            result: classification_result(fetched, &outputs, request.examples.examples.len())?,
+            result: classification_result(
+                fetched,
+                &outputs,
+                declared,
+                request.examples.examples.len(),
+            )?,
         })
     }
 }
@@ -164,10 +227,18 @@ pub(super) fn classification_outputs(
     Ok(outputs)
 }
 
+/// What a signature declares about the columns of its scores.
+pub(super) fn declared_classes(servable: &Servable, signature_name: &str) -> Option<Arc<Classes>> {
+    let signature = servable.signature(signature_name).ok()?;
+    let scores = signature.outputs.iter().find(|it| it.alias == SCORES)?;
+    scores.classes.clone()
+}
+
 /// Checks what the graph returned and makes the result of it (`PostProcessClassificationResult`).
 pub(super) fn classification_result(
     fetched: Vec<(String, Tensor)>,
     outputs: &[String],
+    declared: Option<Arc<Classes>>,
     num_examples: usize,
 ) -> Result<ClassificationResult> {
     if fetched.len() != outputs.len() {
@@ -185,7 +256,11 @@ pub(super) fn classification_result(
             _ => {}
         }
     }
-    ClassificationResult::try_new(classes, scores, num_examples)
+    let result = ClassificationResult::try_new(classes, scores, num_examples)?;
+    match declared {
+        Some(declared) => result.with_declared(declared),
+        None => Ok(result),
+    }
 }
 
 /// How many classes an output has for each example; `None` where the signature has no such output.

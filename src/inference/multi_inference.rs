@@ -1,15 +1,18 @@
 //! `MultiInference`: several classifications and regressions of the same examples
 //! (`servables/tensorflow/multi_inference.cc`).
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use super::classify::{ClassificationResult, classification_outputs, classification_result};
+use super::classify::{
+    ClassificationResult, classification_outputs, classification_result, declared_classes,
+};
 use super::regress::{regression_outputs, regression_values};
 use super::{Examples, InferenceService};
 use crate::error::{Result, ServingError};
 use crate::id::ServableId;
 use crate::servable::ServableHandle;
-use crate::signature::{CLASSIFY_METHOD_NAME, REGRESS_METHOD_NAME, SignatureDef};
+use crate::signature::{CLASSIFY_METHOD_NAME, Classes, REGRESS_METHOD_NAME, SignatureDef};
 use crate::tensor::Tensor;
 
 /// What to infer, for the servable that the first task names.
@@ -66,6 +69,8 @@ struct Plan {
     signature_name: String,
     method: Method,
     outputs: Vec<String>,
+    /// For [`Method::Classify`]: what the columns of the scores stand for.
+    declared: Option<Arc<Classes>>,
 }
 
 #[derive(Clone, Copy)]
@@ -151,6 +156,7 @@ impl InferenceService {
             })?;
             let (method, outputs) = self.method_outputs(&task.method_name, &definition)?;
             plans.push(Plan {
+                declared: declared_classes(servable, &signature_name),
                 signature_name,
                 method,
                 outputs,
@@ -190,6 +196,7 @@ impl Plan {
             Method::Classify => InferenceOutcome::Classification(classification_result(
                 fetched,
                 &self.outputs,
+                self.declared,
                 num_examples,
             )?),
             Method::Regress => {

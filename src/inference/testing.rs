@@ -3,18 +3,22 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
+
 use crate::error::{Result, ServingError};
 use crate::id::{ModelSpec, ServableId, ServableRequest};
 use crate::inference::InferenceService;
 use crate::runtime::{Graph, RunControl, ValueInfo};
 use crate::servable::{Servable, ServableHandle, ServableLookup, ServableState};
-use crate::signature::{SignatureDef, derive};
+use crate::signature::{Classes, SignatureDef, derive};
 use crate::tensor::{DataType, Tensor};
 
 /// A signature to be, with one input `inputs` of strings unless told otherwise.
 pub(super) struct Stub {
     name: &'static str,
     method_name: &'static str,
+    /// For the output `scores`.
+    classes: Option<Arc<Classes>>,
     graph: StubGraph,
 }
 
@@ -39,6 +43,7 @@ impl Stub {
         Self {
             name,
             method_name: "",
+            classes: None,
             graph,
         }
     }
@@ -64,6 +69,12 @@ impl Stub {
         self
     }
 
+    /// Declares what the columns of the output `scores` stand for.
+    pub(super) fn classes(mut self, classes: Classes) -> Self {
+        self.classes = Some(Arc::new(classes));
+        self
+    }
+
     pub(super) fn fed(&self) -> Fed {
         Arc::clone(&self.graph.fed)
     }
@@ -77,6 +88,10 @@ impl Stub {
                 false => stub,
             };
             let mut signature = derive(stub.name, &stub.graph).unwrap();
+            let scores = signature.outputs.iter_mut();
+            for scores in scores.filter(|it| it.alias == "scores") {
+                scores.classes.clone_from(&stub.classes);
+            }
             signature.method_name = stub.method_name.to_owned();
             signature.definition.method_name = stub.method_name.to_owned();
             (signature, Arc::new(stub.graph) as Arc<dyn Graph>)
@@ -93,14 +108,20 @@ pub(super) fn service_of(servable: &ServableHandle) -> InferenceService {
     InferenceService::new(Arc::new(OneServable(Arc::clone(servable))), Arc::default())
 }
 
+pub(super) fn classes(labels: &[&'static str], top_k: usize) -> Classes {
+    let labels = labels.iter().map(|it| Bytes::from_static(it.as_bytes()));
+    Classes {
+        labels: labels.collect(),
+        top_k,
+    }
+}
+
 pub(super) fn floats(shape: &[usize], values: &[f32]) -> Option<Tensor> {
     Some(Tensor::from_vec(shape, values.to_vec()).unwrap())
 }
 
 pub(super) fn strings(shape: &[usize], values: &[&'static str]) -> Option<Tensor> {
-    let values = values
-        .iter()
-        .map(|it| bytes::Bytes::from_static(it.as_bytes()));
+    let values = values.iter().map(|it| Bytes::from_static(it.as_bytes()));
     Some(Tensor::from_strings(shape, values.collect()).unwrap())
 }
 

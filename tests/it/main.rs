@@ -8,6 +8,7 @@ mod support;
 
 mod architecture;
 mod bad_input;
+mod classify_rest;
 mod commands;
 mod dtypes;
 mod golden;

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::*;
 use crate::error::Code;
 use crate::inference::Examples;
-use crate::inference::testing::{Stub, floats, service_of, strings};
+use crate::inference::testing::{Stub, classes, floats, service_of, strings};
 
 fn two_examples() -> ExamplesRequest {
     ExamplesRequest {
@@ -76,6 +76,64 @@ async fn no_classes_leave_empty_rows() {
     let stub = stub().output("scores", floats(&[2, 0], &[]));
     let response = classify(stub, two_examples()).await.unwrap();
     assert_eq!(rows(&response.result), [vec![], vec![]]);
+}
+
+// signature-map.md: labels go with the columns, in the tensor's order.
+#[tokio::test]
+async fn declared_labels_become_the_classes() {
+    let stub = stub()
+        .output("scores", floats(&[2, 2], &[0.1, 0.9, 0.8, 0.2]))
+        .classes(classes(&["cat", "dog"], 0));
+    let response = classify(stub, two_examples()).await.unwrap();
+    assert_eq!(
+        rows(&response.result),
+        [[("cat", 0.1), ("dog", 0.9)], [("cat", 0.8), ("dog", 0.2)]]
+    );
+}
+
+#[tokio::test]
+async fn declared_top_k_keeps_the_best_first() {
+    let stub = stub()
+        .output("scores", floats(&[2, 3], &[0.1, 0.2, 0.7, 0.4, 0.4, 0.2]))
+        .classes(classes(&["cat", "dog", "emu"], 2));
+    let response = classify(stub, two_examples()).await.unwrap();
+    assert_eq!(
+        rows(&response.result),
+        [[("emu", 0.7), ("dog", 0.2)], [("cat", 0.4), ("dog", 0.4)]]
+    );
+}
+
+#[tokio::test]
+async fn classes_of_the_model_stand_over_declared_labels() {
+    let stub = stub()
+        .output("classes", strings(&[2, 2], &["a", "b", "c", "d"]))
+        .output("scores", floats(&[2, 2], &[0.1, 0.9, 0.8, 0.2]))
+        .classes(classes(&["only one"], 1));
+    let response = classify(stub, two_examples()).await.unwrap();
+    assert_eq!(rows(&response.result), [[("b", 0.9)], [("c", 0.8)]]);
+}
+
+#[tokio::test]
+async fn labels_of_another_number_are_refused_after_the_shape() {
+    let labels = || classes(&["cat", "dog"], 1);
+    let three = floats(&[2, 3], &[0.0; 6]);
+    check_error(
+        classify(
+            stub().output("scores", three).classes(labels()),
+            two_examples(),
+        )
+        .await,
+        "Expected as many labels as scores in dim_size(1). Got 2 vs. 3",
+    );
+    let flat = floats(&[2], &[0.0; 2]);
+    check_error(
+        classify(
+            stub().output("scores", flat).classes(labels()),
+            two_examples(),
+        )
+        .await,
+        "Expected Tensor shape: [batch_size num_classes] but got [2]",
+    );
 }
 
 #[tokio::test]
@@ -249,7 +307,7 @@ async fn unfit_outputs_are_refused() {
         check_error(classify(stub, two_examples()).await, text);
     }
     check_error(
-        classification_result(Vec::new(), &["scores".to_owned()], 1),
+        classification_result(Vec::new(), &["scores".to_owned()], None, 1),
         "Expected 1 output tensor(s).  Got: 0",
     );
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::*;
 use crate::error::Code;
 use crate::inference::Class;
-use crate::inference::testing::{Stub, floats, service_of};
+use crate::inference::testing::{Stub, classes, floats, service_of};
 
 const CLASSIFY: &str = "tensorflow/serving/classify";
 const REGRESS: &str = "tensorflow/serving/regress";
@@ -70,6 +70,31 @@ async fn results_are_in_task_order() {
     };
     let classes: Vec<Class<'_>> = result.examples().flatten().collect();
     assert_eq!(classes, [2.5, 3.0].map(|score| Class { label: b"", score }));
+}
+
+#[tokio::test]
+async fn declared_labels_go_with_their_task() {
+    let scores = || floats(&[2, 1], &[2.5, 3.0]);
+    let servable = Stub::servable([
+        Stub::new("named")
+            .output("scores", scores())
+            .classes(classes(&["y"], 0)),
+        Stub::new("unnamed").output("scores", scores()),
+    ]);
+    let tasks = [("model", "named", CLASSIFY), ("model", "unnamed", CLASSIFY)];
+    let response = service_of(&servable)
+        .multi_inference(&servable, request(&tasks))
+        .await
+        .unwrap();
+    let labels = response
+        .results
+        .iter()
+        .flat_map(|result| match &result.outcome {
+            InferenceOutcome::Classification(result) => result.examples().flatten(),
+            InferenceOutcome::Regression(_) => panic!("both tasks classify"),
+        });
+    let labels: Vec<&[u8]> = labels.map(|class| class.label).collect();
+    assert_eq!(labels, [&b"y"[..], b"y", b"", b""]);
 }
 
 #[tokio::test]
