@@ -89,6 +89,16 @@ impl Setup {
         flags
     }
 
+    /// Serves `<name>_cut` under the name of each of these models.
+    pub(crate) fn cut(&mut self, models: &[&str]) {
+        for (_, text) in &mut self.files {
+            for name in models {
+                let base_path = |end: &str| format!("'${{MODELS}}/{name}{end}'");
+                *text = text.replace(&base_path(""), &base_path("_cut"));
+            }
+        }
+    }
+
     /// The models' names.
     pub(crate) fn models(&self) -> Vec<&str> {
         let texts = self

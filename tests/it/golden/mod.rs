@@ -1,7 +1,8 @@
 //! Replays what the real TensorFlow Serving was recorded to answer (`tests/data/golden`).
 //!
 //! Twice: with the models in the repository, and with the recordings' own models where those lie
-//! beside the clone. A table of groups goes to stderr, so that it shows in a passing run, too.
+//! beside the clone. What takes examples is played once more each time, with graphs from which the
+//! parsing was cut and signature maps that say how to do it instead. A table of groups goes to stderr, so that it shows in a passing run, too.
 
 mod case;
 mod compare;
@@ -17,6 +18,15 @@ pub(crate) use self::compare::code_name;
 use self::lists::{LEFT_OUT, Listed, NOT_YET};
 use self::play::Played;
 use crate::support::material;
+
+/// The groups whose requests are examples.
+const EXAMPLES: &[&str] = &[
+    "grpc_classify",
+    "grpc_regress",
+    "grpc_multi_inference",
+    "rest_classify",
+    "rest_regress",
+];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn recorded_answers_with_models_in_the_repository() {
@@ -36,6 +46,34 @@ async fn recorded_answers_with_the_recordings_own_models() {
     let played = play::play_all(&folder, &folder.join("models")).await;
     let report = Report::new(&played, NOT_YET, &[]);
     report.print("the recordings' own models");
+    report.judge();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recorded_answers_with_a_cut_model_in_the_repository() {
+    let folder = material::data().join("golden");
+    // The others are cut as they are (`make_stand_ins.py`).
+    let played = play::play_cut(&folder, &folder.join("models"), EXAMPLES, &["ex"]).await;
+    let report = Report::new(&played, NOT_YET, LEFT_OUT);
+    report.print("a cut model in the repository");
+    report.judge();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recorded_answers_with_the_recordings_own_cut_models() {
+    let Some(folder) = material::shared("golden") else {
+        print("golden: the recordings' own models are not beside this clone; nothing played\n");
+        return;
+    };
+    let cut = [
+        "ex",
+        "half_plus_two",
+        "half_plus_two_tf2",
+        "half_plus_three",
+    ];
+    let played = play::play_cut(&folder, &folder.join("models"), EXAMPLES, &cut).await;
+    let report = Report::new(&played, NOT_YET, &[]);
+    report.print("the recordings' own cut models");
     report.judge();
 }
 

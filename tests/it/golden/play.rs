@@ -23,9 +23,37 @@ pub(crate) struct Played {
 /// setup, each sequence on a fresh server of its own.
 pub(crate) async fn play_all(folder: &Path, models: &Path) -> Vec<Played> {
     let setups = case::read_setups(&folder.join("setups.json"));
+    play_runs(&setups, read_cases(folder, models), models).await
+}
+
+/// Plays these groups once more, with `<name>_cut` in place of each of these models: graphs that
+/// take features, and maps that say how to parse them.
+pub(crate) async fn play_cut(
+    folder: &Path,
+    models: &Path,
+    groups: &[&str],
+    cut: &[&str],
+) -> Vec<Played> {
+    let mut setups = case::read_setups(&folder.join("setups.json"));
+    for setup in setups.values_mut() {
+        setup.cut(cut);
+    }
+    let mut cases = read_cases(folder, models);
+    cases.retain(|case| groups.contains(&case.group.as_str()));
+    play_runs(&setups, cases, models).await
+}
+
+fn read_cases(folder: &Path, models: &Path) -> Vec<Case> {
     let files = recordings(folder);
     let cases = files.iter().flat_map(|file| case::read_cases(file, models));
+    cases.collect()
+}
 
+async fn play_runs(
+    setups: &BTreeMap<String, Setup>,
+    cases: Vec<Case>,
+    models: &Path,
+) -> Vec<Played> {
     let mut runs: BTreeMap<(String, String), Vec<Case>> = BTreeMap::new();
     for case in cases {
         let sequence = if case.seq > 0 { &case.group } else { "" };
