@@ -66,7 +66,8 @@ def model(name, signatures):
     folder = HERE / name / VERSION
     folder.mkdir(parents=True, exist_ok=True)
     text = "".join(signature(folder, *row) for row in signatures)
-    (folder / "signature_map.pbtxt").write_text(text)
+    header = "# Written by make_stand_ins.py.\n"
+    (folder / "signature_map.pbtxt").write_text(header + text)
 
 
 BOTH = (FEATURE_X, FEATURE_X2)
