@@ -65,6 +65,11 @@ impl ServingError {
         Self::new(Code::Unimplemented, message)
     }
 
+    /// The time that the client gave is over, in the words of `direct_session.cc`.
+    pub fn deadline_exceeded() -> Self {
+        Self::new(Code::DeadlineExceeded, "Timed out waiting for notification")
+    }
+
     /// An invariant of this server broke.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(Code::Internal, message)

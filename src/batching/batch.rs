@@ -207,7 +207,7 @@ impl Batch {
     fn in_time(&self, error: ServingError) -> ServingError {
         if self.run.control.is_terminated() {
             // The session's own text (`common_runtime/direct_session.cc`).
-            return ServingError::new(Code::DeadlineExceeded, "Timed out waiting for notification");
+            return ServingError::deadline_exceeded();
         }
         error
     }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use tokio::task::AbortHandle;
 
 use super::{Graph, RunControl};
-use crate::error::{Code, Result, ServingError};
+use crate::error::{Result, ServingError};
 use crate::tensor::Tensor;
 
 /// The outcome of [`Executor::execute`], to be awaited.
@@ -74,7 +74,7 @@ impl Executor for DirectExecutor {
                 None => run.await,
                 Some(deadline) => match tokio::time::timeout_at(deadline.into(), run).await {
                     Ok(finished) => finished,
-                    Err(_) => return Err(deadline_exceeded()),
+                    Err(_) => return Err(ServingError::deadline_exceeded()),
                 },
             };
             drop(given_up);
@@ -85,11 +85,6 @@ impl Executor for DirectExecutor {
             })
         })
     }
-}
-
-/// The error of a run whose time is over (`common_runtime/direct_session.cc`).
-fn deadline_exceeded() -> ServingError {
-    ServingError::new(Code::DeadlineExceeded, "Timed out waiting for notification")
 }
 
 /// A caller that goes away, or whose time is over, has no interest in the run any more.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::error::{Code, Result, ServingError};
+use crate::error::{Result, ServingError};
 
 /// Lets a number of calls in at a time, or any number. Those beyond wait, first come, first
 /// served, until their deadline.
@@ -35,9 +35,7 @@ impl Gate {
             None => entry.await,
             Some(deadline) => tokio::time::timeout_at(deadline.into(), entry)
                 .await
-                .map_err(|_| {
-                    ServingError::new(Code::DeadlineExceeded, "Timed out waiting for notification")
-                })?,
+                .map_err(|_| ServingError::deadline_exceeded())?,
         };
         entered
             .map(Some)
@@ -48,6 +46,7 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Code;
 
     #[tokio::test]
     async fn calls_beyond_the_bound_wait_until_their_deadline() {
