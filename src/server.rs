@@ -1,13 +1,14 @@
 //! Puts the parts together, in the order of the original's start-up, and takes them apart again.
 //!
-//! The only file that names every layer. Not here: what flags mean one by one (`config`), the
-//! process around the server (`main`).
+//! The only place that names every layer. Not here: what flags mean one by one (`config`), the
+//! process around the server (`main`). `options` turns flags into what each part is started with.
+
+mod options;
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -16,142 +17,23 @@ use tokio::task::JoinHandle;
 use crate::batching::{BatchScheduler, BatchingOptions};
 use crate::config::{self, Flags};
 use crate::error::{Code, Result, ServingError};
-use crate::inference::{InferenceOptions, InferenceService};
+use crate::inference::InferenceService;
 use crate::lifecycle::loader::OnnxLoader;
 use crate::lifecycle::{
-    BatchingLoader, ConfigPoller, LifecycleOptions, Loader, MeasuringLoader, PollWait, ServerCore,
-    WarmingLoader,
+    BatchingLoader, ConfigPoller, Loader, MeasuringLoader, ServerCore, WarmingLoader,
 };
 use crate::monitoring::{Metrics, ModelState, Protocol};
 use crate::proto::tensorflow::serving::ModelServerConfig;
 use crate::runtime::Backend;
 use crate::runtime::ort::{OnnxRuntime, OnnxRuntimeOptions};
 use crate::servable::{ManagerState, ServableLookup};
-use crate::transport::grpc::{self, GrpcOptions, ReloadConfig, channel_arguments};
-use crate::transport::rest::{RestOptions, RestService};
+use crate::transport::grpc::{self, ReloadConfig};
+use crate::transport::rest::RestService;
 use crate::transport::serve::{ConnectionOptions, Listener, Protocols, serve};
-use crate::warmup::{Warmup, WarmupOptions};
+use crate::warmup::Warmup;
 
-/// Everything a server is started with.
-#[derive(Clone, Debug)]
-pub struct ServerOptions {
-    /// The gRPC port; port 0 picks one, `None` has no TCP port.
-    pub grpc_address: Option<SocketAddr>,
-    /// `--grpc_socket_path`.
-    pub grpc_socket_path: Option<PathBuf>,
-    /// The REST port; port 0 picks one, `None` has none.
-    pub rest_address: Option<SocketAddr>,
-    /// The models to begin with.
-    pub models: ModelServerConfig,
-    /// The file to read `models` from again, and how often.
-    pub model_config_poll: Option<(PathBuf, Duration)>,
-    /// Loading and unloading.
-    pub lifecycle: LifecycleOptions,
-    /// Whether the ports stay closed until every model has an available version.
-    pub wait_for_models: bool,
-    /// `--saved_model_tags`.
-    pub saved_model_tags: Vec<String>,
-    /// `--enable_batching`, with the parameters of the one file.
-    pub batching: Option<BatchingOptions>,
-    /// `--enable_per_model_batching_parameters`.
-    pub batching_per_version: bool,
-    /// What runs before a version becomes available.
-    pub warmup: WarmupOptions,
-    /// The library that runs graphs.
-    pub onnxruntime: OnnxRuntimeOptions,
-    /// The calls.
-    pub inference: InferenceOptions,
-    /// The connections of the gRPC port.
-    pub grpc_connections: ConnectionOptions,
-    /// The gRPC services.
-    pub grpc: GrpcOptions,
-    /// `--monitoring_config_file`; as in the original read only if there is a REST port.
-    pub monitoring_config_file: Option<PathBuf>,
-    /// The REST API.
-    pub rest: RestOptions,
-}
-
-impl ServerOptions {
-    /// What the flags ask for. Reads the files they name.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Flags::validate`] and of the files.
-    pub fn from_flags(flags: &Flags) -> Result<Self> {
-        flags.validate()?;
-        let threads = config::session_threads(flags)?;
-        let poll_seconds = u64::try_from(flags.model_config_file_poll_wait_seconds).unwrap_or(0);
-        let poll = (poll_seconds > 0 && !flags.model_config_file.is_empty()).then(|| {
-            (
-                flags.model_config_file.clone().into(),
-                Duration::from_secs(poll_seconds),
-            )
-        });
-        let mut grpc_connections = ConnectionOptions::new(Protocols::Http2);
-        channel_arguments::apply(&flags.grpc_channel_arguments, &mut grpc_connections)?;
-        let timeout_ms = u64::try_from(flags.rest_api_timeout_in_ms).unwrap_or(0);
-        Ok(Self {
-            grpc_address: port("port", flags.port)?
-                .map(|port| (Ipv4Addr::UNSPECIFIED, port).into()),
-            grpc_socket_path: non_empty(&flags.grpc_socket_path),
-            rest_address: port("rest_api_port", flags.rest_api_port)?
-                .map(|port| (Ipv6Addr::UNSPECIFIED, port).into()),
-            models: config::model_server_config(flags)?,
-            model_config_poll: poll,
-            lifecycle: lifecycle_options(flags),
-            wait_for_models: flags.wait_for_models,
-            saved_model_tags: tags(&flags.saved_model_tags),
-            batching: config::batching_options(flags)?.map(|batching| BatchingOptions {
-                adaptive: flags.adaptive_batching,
-                ..batching
-            }),
-            batching_per_version: flags.enable_per_model_batching_parameters,
-            warmup: WarmupOptions {
-                is_enabled: flags.enable_model_warmup,
-                num_request_iterations: u32::try_from(flags.num_request_iterations_for_warmup)
-                    .unwrap_or(0),
-                synthesizes: flags.synthesize_warmup,
-            },
-            onnxruntime: OnnxRuntimeOptions {
-                library: non_empty(&flags.onnxruntime_library),
-                intra_op_threads: threads.intra_op,
-                inter_op_threads: threads.inter_op,
-                spinning: false,
-            },
-            inference: InferenceOptions {
-                check_method_name: flags.enable_signature_method_name_check,
-            },
-            grpc_connections,
-            monitoring_config_file: non_empty(&flags.monitoring_config_file),
-            grpc: GrpcOptions {
-                serialize_as_tensor_content: flags.enable_serialization_as_tensor_content,
-                health_service: flags.enable_grpc_healthcheck_service,
-                profiler_service: flags.enable_profiler,
-                max_calls: max_calls(flags, "grpc_max_threads", flags.grpc_max_threads),
-            },
-            rest: RestOptions {
-                timeout: (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms)),
-                cors: flags.rest_api_enable_cors_support,
-                max_calls: max_calls(flags, "rest_api_num_threads", flags.rest_api_num_threads),
-                serialize_as_tensor_content: flags.enable_serialization_as_tensor_content,
-                model_listing: flags.enable_model_listing,
-                compression_min_bytes: flags.rest_api_enable_response_compression.then(|| {
-                    usize::try_from(flags.rest_api_response_compression_min_bytes).unwrap_or(0)
-                }),
-                ..RestOptions::default()
-            },
-        })
-    }
-}
-
-/// The original's numbers of threads are defaults that nobody chose: only a number that was given
-/// bounds anything.
-fn max_calls(flags: &Flags, name: &str, value: i32) -> Option<usize> {
-    flags
-        .given
-        .contains(name)
-        .then(|| usize::try_from(value).unwrap_or(0).max(1))
-}
+pub use options::ServerOptions;
+use options::non_empty;
 
 /// The default of `HttpServer` (`model_servers/http_server.cc`).
 const DEFAULT_MONITORING_PATH: &str = "/monitoring/prometheus/metrics";
@@ -164,43 +46,6 @@ fn monitoring_path(file: &Path) -> Result<Option<String>> {
         true => DEFAULT_MONITORING_PATH.to_owned(),
         false => it.path,
     }))
-}
-
-fn lifecycle_options(flags: &Flags) -> LifecycleOptions {
-    let count = |value: i32| usize::try_from(value).unwrap_or(0);
-    LifecycleOptions {
-        max_num_load_retries: u32::try_from(flags.max_num_load_retries).unwrap_or(0),
-        load_retry_interval: Duration::from_micros(
-            u64::try_from(flags.load_retry_interval_micros).unwrap_or(0),
-        ),
-        num_load_threads: count(flags.num_load_threads),
-        num_unload_threads: count(flags.num_unload_threads),
-        file_system_poll_wait: PollWait::from_seconds(flags.file_system_poll_wait_seconds.into()),
-        allow_version_labels_for_unavailable_models: flags
-            .allow_version_labels_for_unavailable_models,
-        ..LifecycleOptions::default()
-    }
-}
-
-fn tags(flag: &str) -> Vec<String> {
-    let tags = flag.split(',').filter(|tag| !tag.is_empty());
-    tags.map(str::to_owned).collect()
-}
-
-/// The port of a flag, `None` for 0.
-///
-/// # Errors
-///
-/// `INVALID_ARGUMENT` for what is no port, as the original's failure to bind it.
-fn port(name: &str, flag: i32) -> Result<Option<u16>> {
-    let port = u16::try_from(flag).map_err(|_| {
-        ServingError::invalid_argument(format!("--{name}={flag} is not a port number"))
-    })?;
-    Ok(Some(port).filter(|&port| port != 0))
-}
-
-fn non_empty(flag: &str) -> Option<PathBuf> {
-    (!flag.is_empty()).then(|| flag.into())
 }
 
 /// The two lines of `--version`: this server's, and its library's.
