@@ -101,7 +101,7 @@ impl ServerOptions {
                 library: non_empty(&flags.onnxruntime_library),
                 intra_op_threads: threads.intra_op,
                 inter_op_threads: threads.inter_op,
-                spinning: false,
+                spinning: flags.onnxruntime_allow_spinning,
             },
             inference: InferenceOptions {
                 check_method_name: flags.enable_signature_method_name_check,
