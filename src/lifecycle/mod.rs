@@ -18,6 +18,7 @@ mod state_monitor;
 pub mod source;
 
 mod manager;
+mod memory;
 mod policy;
 mod signal;
 
