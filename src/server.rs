@@ -20,14 +20,18 @@ use crate::error::{Code, Result, ServingError};
 use crate::inference::InferenceService;
 use crate::lifecycle::loader::OnnxLoader;
 use crate::lifecycle::{
-    BatchingLoader, ConfigPoller, Loader, MeasuringLoader, ServerCore, WarmingLoader,
+    BatchingLoader, ConfigPoller, Loader, MeasuringLoader, RunMeasuringLoader, ServerCore,
+    WarmingLoader,
 };
 use crate::monitoring::{Metrics, ModelState, Protocol};
 use crate::proto::tensorflow::serving::ModelServerConfig;
+use crate::request_log::RequestLog;
 use crate::runtime::Backend;
 use crate::runtime::ort::{OnnxRuntime, OnnxRuntimeOptions};
 use crate::servable::{ManagerState, ServableLookup};
+use crate::telemetry::Observer;
 use crate::transport::grpc::{self, ReloadConfig};
+use crate::transport::observed::Observed;
 use crate::transport::rest::RestService;
 use crate::transport::serve::{ConnectionOptions, Listener, Protocols, serve};
 use crate::warmup::Warmup;
@@ -65,6 +69,8 @@ pub fn version_text(flags: &Flags) -> String {
 pub struct Server {
     core: Arc<ServerCore>,
     metrics: Arc<Metrics>,
+    observer: Arc<Observer>,
+    request_log: Arc<RequestLog>,
     poller: Option<ConfigPoller>,
     grpc_address: Option<SocketAddr>,
     rest_address: Option<SocketAddr>,
@@ -85,6 +91,7 @@ impl Server {
             options.rest.monitoring_path = monitoring_path(file)?;
         }
         let metrics = Arc::new(Metrics::new());
+        let observer = Arc::new(Observer::try_new(&options.observer)?);
         let core = Arc::new(ServerCore::new(
             options.lifecycle.clone(),
             loader(&options, &metrics)?,
@@ -94,6 +101,12 @@ impl Server {
             core.observe_states(move |state| {
                 metrics.set_model_state(&state.id, model_state(state.state));
             });
+        }
+        let request_log = RequestLog::start(options.request_log.clone(), Arc::clone(&metrics))?;
+        let request_log = Arc::new(request_log);
+        {
+            let request_log = Arc::clone(&request_log);
+            core.apply_request_logging(move |models| request_log.configure(models));
         }
         {
             let (core, models) = (Arc::clone(&core), options.models.clone());
@@ -116,6 +129,8 @@ impl Server {
         let mut server = Self {
             core,
             metrics,
+            observer,
+            request_log,
             poller,
             grpc_address: None,
             rest_address: None,
@@ -136,7 +151,8 @@ impl Server {
     ) -> Result<()> {
         let servables: Arc<dyn ServableLookup> = Arc::clone(&self.core) as _;
         let inference = InferenceService::new(Arc::clone(&servables), Arc::clone(&self.metrics))
-            .with_options(options.inference);
+            .with_options(options.inference)
+            .with_logger(Arc::clone(&self.request_log) as _);
         let reloader = Arc::new(Reloader(Arc::clone(&self.core)));
         let grpc = grpc::service(
             inference.clone(),
@@ -146,6 +162,7 @@ impl Server {
             options.grpc,
             stopped.clone(),
         );
+        let grpc = Observed::new(grpc, Arc::clone(&self.observer), Protocol::Grpc);
 
         if let Some(address) = options.grpc_address {
             let listener = Listener::tcp(address).map_err(|error| grpc_failed(&error))?;
@@ -216,6 +233,7 @@ impl Server {
         tracing::info!("Exporting HTTP/REST API at:localhost:{port} ...");
         let inference = inference.for_protocol(Protocol::Rest);
         let rest = RestService::new(inference, Arc::clone(&self.metrics), options.rest.clone());
+        let rest = Observed::new(rest, Arc::clone(&self.observer), Protocol::Rest);
         let served = serve(
             listener,
             ConnectionOptions::new(Protocols::Http1And2),
@@ -245,11 +263,14 @@ impl Server {
             }
         }
         let (core, poller) = (self.core, self.poller);
+        let (observer, request_log) = (self.observer, self.request_log);
         let unloaded = tokio::task::spawn_blocking(move || {
             core.shutdown();
             if let Some(poller) = poller {
                 poller.stop();
             }
+            request_log.shutdown();
+            observer.shutdown();
         });
         if let Err(error) = unloaded.await {
             tracing::error!(%error, "unloading ended abnormally");
@@ -263,6 +284,7 @@ fn loader(options: &ServerOptions, metrics: &Arc<Metrics>) -> Result<Arc<dyn Loa
     let tags = options.saved_model_tags.clone();
     let mut loader: Arc<dyn Loader> =
         Arc::new(OnnxLoader::new(backend).with_saved_model_tags(tags));
+    loader = Arc::new(RunMeasuringLoader::new(loader, Arc::clone(metrics)));
     if let Some(batching) = options.batching.clone() {
         let scheduler = Arc::new(BatchScheduler::try_new(&batching)?);
         let per_version = options.batching_per_version;

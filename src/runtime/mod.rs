@@ -19,7 +19,7 @@ use bytes::Bytes;
 use crate::error::Result;
 use crate::tensor::{DataType, Tensor};
 
-pub use self::executor::{DirectExecutor, Execution, Executor};
+pub use self::executor::{DirectExecutor, Executed, Execution, Executor, RunTimes};
 
 /// A library that executes ONNX graphs.
 pub trait Backend: Send + Sync {

@@ -7,6 +7,7 @@ mod blocking;
 pub mod grpc;
 mod limit;
 mod observe;
+pub mod observed;
 mod prompt;
 pub mod rest;
 pub mod serve;

@@ -79,6 +79,13 @@ pub struct Flags {
     pub enable_model_listing: bool,
     pub rest_api_enable_response_compression: bool,
     pub rest_api_response_compression_min_bytes: i32,
+    pub log_format: String,
+    pub access_log: String,
+    pub access_log_sampling_rate: f32,
+    pub otlp_endpoint: String,
+    pub otlp_sampling_rate: f32,
+    pub request_log_max_file_bytes: i64,
+    pub request_log_path_allowlist: String,
     /// The names of the flags that were given, whatever their values.
     pub given: BTreeSet<&'static str>,
 }
@@ -142,6 +149,13 @@ impl Default for Flags {
             enable_model_listing: false,
             rest_api_enable_response_compression: false,
             rest_api_response_compression_min_bytes: 1024,
+            log_format: "text".to_owned(),
+            access_log: "off".to_owned(),
+            access_log_sampling_rate: 0.01,
+            otlp_endpoint: String::new(),
+            otlp_sampling_rate: 1.0,
+            request_log_max_file_bytes: 256 << 20,
+            request_log_path_allowlist: String::new(),
             given: BTreeSet::new(),
         }
     }

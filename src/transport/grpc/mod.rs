@@ -18,9 +18,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderMap, Request};
-use hyper::body::Incoming;
+use http_body::Body;
 use tokio::sync::watch;
 use tonic::Status;
 use tonic::codec::CompressionEncoding;
@@ -135,16 +136,20 @@ pub struct GrpcService {
     routes: Routes,
 }
 
-impl hyper::service::Service<Request<Incoming>> for GrpcService {
+impl<B> hyper::service::Service<Request<B>> for GrpcService
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+{
     type Response = http::Response<tonic::body::Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, request: Request<B>) -> Self::Future {
         let mut routes = self.routes.clone();
         Box::pin(async move {
             // A router is always ready; waiting for it keeps tower's contract.
-            poll_fn(|cx| Service::<Request<Incoming>>::poll_ready(&mut routes, cx)).await?;
+            poll_fn(|cx| Service::<Request<B>>::poll_ready(&mut routes, cx)).await?;
             // One broken call must not take the connection and the calls beside it along.
             let answered = AssertUnwindSafe(routes.call(request)).catch_unwind().await;
             answered.unwrap_or_else(|_| {
