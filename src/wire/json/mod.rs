@@ -13,6 +13,7 @@ mod base64;
 mod column;
 mod cursor;
 mod debug_text;
+mod depth;
 mod document;
 mod exact;
 mod examples;
@@ -36,6 +37,7 @@ mod results;
 mod status;
 mod writer;
 
+pub use self::depth::is_deeper_than;
 pub use self::encode::encode_predict;
 pub use self::examples::{ExamplesBody, decode_examples};
 pub use self::metadata::encode_model_metadata;
