@@ -34,7 +34,7 @@ help:
 	@echo "make test-rust    Rust tests only"
 	@echo "make test-python  Python client tests only"
 	@echo "make test-import  tools/import_model.py with TensorFlow and PyTorch, some GB of them"
-	@echo "make bench        the benches"
+	@echo "make bench        measures: a table, and target/bench/report.json; 10 minutes"
 	@echo "make onnxruntime  fetches ONNX Runtime's library"
 	@echo "make clean        removes all that was built or fetched"
 
@@ -90,8 +90,11 @@ test-import: onnxruntime import-venv
 test-full:
 	$(MAKE) test PYTEST_FLAGS="$(PYTEST_FLAGS) --full"
 
+# Everything is compiled before anything is measured.
 bench: onnxruntime
-	$(CARGO) bench --locked
+	$(CARGO) bench --locked --bench json --bench serving --no-run
+	$(CARGO) bench --locked --bench json
+	$(CARGO) bench --locked --bench serving
 
 onnxruntime:
 	@$(PYTHON) tools/fetch_onnxruntime.py
