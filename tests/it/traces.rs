@@ -90,7 +90,10 @@ async fn predict_grpc(server: &TestServer, name: &str, traceparent: &str) -> Cod
     let metadata = [("traceparent".to_owned(), traceparent.to_owned())];
     let method = "/tensorflow.serving.PredictionService/Predict";
     let message = predict_request(name).encode_to_vec();
-    let reply = server.grpc.call_with(method, message, None, &metadata).await;
+    let reply = server
+        .grpc
+        .call_with(method, message, None, &metadata)
+        .await;
     reply.code
 }
 
@@ -115,7 +118,11 @@ fn attributes(span: &Span) -> BTreeMap<&str, String> {
 fn check_attributes(span: &Span, expected: &[(&str, &str)]) {
     let actual = attributes(span);
     for (key, value) in expected {
-        assert_eq!(actual.get(key).map(String::as_str), Some(*value), "{key}: {actual:?}");
+        assert_eq!(
+            actual.get(key).map(String::as_str),
+            Some(*value),
+            "{key}: {actual:?}"
+        );
     }
 }
 
@@ -136,9 +143,18 @@ fn check_trace(spans: &[Span], name: &str) -> Span {
     assert_eq!(names, STAGES);
     for child in children {
         assert_eq!(child.trace_id, root.trace_id);
-        assert!(child.start_time_unix_nano >= root.start_time_unix_nano, "{child:?}");
-        assert!(child.end_time_unix_nano >= child.start_time_unix_nano, "{child:?}");
-        assert!(child.end_time_unix_nano <= root.end_time_unix_nano, "{child:?}");
+        assert!(
+            child.start_time_unix_nano >= root.start_time_unix_nano,
+            "{child:?}"
+        );
+        assert!(
+            child.end_time_unix_nano >= child.start_time_unix_nano,
+            "{child:?}"
+        );
+        assert!(
+            child.end_time_unix_nano <= root.end_time_unix_nano,
+            "{child:?}"
+        );
     }
     root.clone()
 }
@@ -150,8 +166,14 @@ async fn spans_continue_the_clients_trace() {
     let traceparent = format!("00-{TRACE}-{PARENT}-01");
     let id = ("x-request-id", "mine");
     predict_rest(&server, &[("traceparent", &traceparent), id]).await;
-    assert_eq!(predict_grpc(&server, "half_plus_two", &traceparent).await, Code::Ok);
-    assert_eq!(predict_grpc(&server, "nope", &traceparent).await, Code::NotFound);
+    assert_eq!(
+        predict_grpc(&server, "half_plus_two", &traceparent).await,
+        Code::Ok
+    );
+    assert_eq!(
+        predict_grpc(&server, "nope", &traceparent).await,
+        Code::NotFound
+    );
     server.stop().await;
 
     let spans = collector.spans();
@@ -193,7 +215,10 @@ async fn spans_continue_the_clients_trace() {
         .iter()
         .find(|span| span.status.as_ref().is_some_and(|it| it.code == 2))
         .expect("the failed call");
-    assert_eq!((failed.name.as_str(), hex(&failed.trace_id).as_str()), (name, TRACE));
+    assert_eq!(
+        (failed.name.as_str(), hex(&failed.trace_id).as_str()),
+        (name, TRACE)
+    );
     check_attributes(failed, &[("rpc.grpc.status_code", "5")]);
 }
 
@@ -202,8 +227,16 @@ async fn the_client_decides_what_is_recorded() {
     let collector = Collector::default();
     let server = server(&collector, &["--otlp_sampling_rate=0"]).await;
     predict_rest(&server, &[]).await;
-    predict_rest(&server, &[("traceparent", &format!("00-{TRACE}-{PARENT}-00"))]).await;
-    predict_rest(&server, &[("traceparent", &format!("00-{TRACE}-{PARENT}-01"))]).await;
+    predict_rest(
+        &server,
+        &[("traceparent", &format!("00-{TRACE}-{PARENT}-00"))],
+    )
+    .await;
+    predict_rest(
+        &server,
+        &[("traceparent", &format!("00-{TRACE}-{PARENT}-01"))],
+    )
+    .await;
     predict_rest(&server, &[("traceparent", "no-trace")]).await;
     server.stop().await;
 
