@@ -36,7 +36,7 @@ help:
 	@echo "make test-rust    Rust tests only"
 	@echo "make test-python  Python client tests only"
 	@echo "make test-import  tools/import_model.py with TensorFlow and PyTorch, some GB of them"
-	@echo "make bench        the benches"
+	@echo "make bench        measures: a table, and target/bench/report.json; 10 minutes"
 	@echo "make image        the container image $(IMAGE), by docker, podman or buildah"
 	@echo "make test-image   builds the image with buildah and tests it; needs root"
 	@echo "make onnxruntime  fetches ONNX Runtime's library"
@@ -94,8 +94,11 @@ test-import: onnxruntime import-venv
 test-full:
 	$(MAKE) test PYTEST_FLAGS="$(PYTEST_FLAGS) --full"
 
+# Everything is compiled before anything is measured.
 bench: onnxruntime
-	$(CARGO) bench --locked
+	$(CARGO) bench --locked --bench json --bench serving --no-run
+	$(CARGO) bench --locked --bench json
+	$(CARGO) bench --locked --bench serving
 
 # IMAGE_FLAGS are arguments of the build, such as `--build-arg BASE_IMAGE=…`: docs/image.md.
 image:
