@@ -29,10 +29,11 @@ CALL_SECONDS = 60
 class ModelServer:
     """One running server. It listens on two ports of its own and logs into a file."""
 
-    def __init__(self, flags, models, log_path, on_start=lambda pid: None):
+    def __init__(self, flags, models, log_path, on_start=lambda pid: None, **process):
         """Starts the server with `flags` and waits until each of `models` is available.
 
-        Calls `on_start` with the process's id before it waits.
+        Calls `on_start` with the process's id before it waits. `process` goes to
+        `subprocess.Popen`: another `executable`, `user` or `env`.
         """
         self.log_path = log_path
         self.grpc_port, self.rest_port = free_ports(2)
@@ -40,7 +41,11 @@ class ModelServer:
         command += [f"--onnxruntime_library={LIBRARY}", *flags]
         with open(log_path, "wb") as log:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                **process,
             )
         try:
             on_start(self.process.pid)

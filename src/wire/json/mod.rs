@@ -20,6 +20,7 @@ mod examples;
 mod fast;
 mod fill;
 mod grisu;
+mod nearest;
 mod nesting;
 mod number;
 mod predict;
