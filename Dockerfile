@@ -59,6 +59,7 @@ RUN ln -s onnx_model_server /usr/bin/tensorflow_model_server && mkdir -m 755 /mo
 
 ENV MODEL_BASE_PATH=/models \
     MODEL_NAME=model \
+    ORT_DISABLE_TELEMETRY=1 \
     ORT_DYLIB_PATH=/usr/lib/onnxruntime/libonnxruntime.so
 
 # gRPC, REST.

@@ -39,6 +39,7 @@ fn main() -> ExitCode {
             notes,
         } => {
             reap_orphans();
+            allow_many_descriptors();
             // An unknown name is refused once the flags are checked.
             let format = LogFormat::from_name(&flags.log_format);
             logging::init(format.unwrap_or(LogFormat::Text));
@@ -136,9 +137,25 @@ async fn serve(flags: &Flags) -> Result<ExitCode, ServingError> {
 /// waited for here: the kernel is told to forget them.
 fn reap_orphans() {
     if std::process::id() == 1 {
-        // SAFETY: sets a disposition and no handler, before there are other threads. This program
-        // starts no processes whose status it would need.
+        // SAFETY: sets a disposition and no handler. This program starts no processes whose status
+        // it would need.
         unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+    }
+}
+
+/// Every connection takes a descriptor, and the usual soft limit of 1024 is for programs that call
+/// `select`.
+fn allow_many_descriptors() {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: both calls are given a valid limit of this process; where one fails, what was stays.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
     }
 }
 

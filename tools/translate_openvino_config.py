@@ -18,9 +18,9 @@ import pathlib
 import sys
 
 UNKNOWN_LIST = "is left out: this server runs single models only"
-# Of one model. The rest of its fields is about OpenVINO's devices and preprocessing.
+# Fields of one model. The rest is about OpenVINO's devices.
 TRANSLATED = {"name", "base_path", "model_version_policy"}
-IN_THE_GRAPH = {"batch_size", "shape", "layout", "precision", "mean", "scale", "color_format"}
+REPLACED = {"batch_size", "shape", "layout", "precision", "mean", "scale", "color_format"}
 REMOTE = ("gs://", "s3://", "azure://", "azfs://", "http://", "https://")
 MODEL_FILES = (".onnx", ".xml", ".pb", ".pdmodel", ".pdiparams", ".tflite")
 
@@ -92,8 +92,8 @@ def translate_model(name, model, folder, notes):
         if path.endswith(MODEL_FILES):
             notes.append(f"{name}: {path} is a file: put it into a version folder, 1/model.onnx")
     for key in model:
-        if key in IN_THE_GRAPH:
-            notes.append(f"{name}: {key} is left out: the ONNX graph has to bring it")
+        if key in REPLACED:
+            notes.append(f"{name}: {key} is left out: see docs/migrating.md for what takes its place")
         elif key not in TRANSLATED:
             notes.append(f"{name}: {key} is left out: it has no counterpart")
     return [

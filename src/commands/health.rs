@@ -9,8 +9,9 @@
 mod tests;
 
 use std::ffi::OsString;
+use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, TcpStream, ToSocketAddrs};
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::time::Duration;
@@ -78,49 +79,79 @@ fn parse(flags: Vec<OsString>) -> Option<Flags> {
 
 /// What the server says of itself: `Ok` if it is ready.
 fn check(flags: &Flags) -> Result<String, String> {
-    let failed = |port: u16| move |error: io::Error| format!("port {port}: {error}");
-    if let Some(port) = port(flags.rest_api_port) {
-        return ask(port).map_err(failed(port))?;
+    let admin_host = match flags.admin_host.as_str() {
+        "" => &flags.rest_api_host,
+        host => host,
+    };
+    let http = Port::open(admin_host, flags.admin_port)
+        .or_else(|| Port::open(&flags.rest_api_host, flags.rest_api_port));
+    if let Some(port) = http {
+        return port.ask().map_err(|error| format!("{port}: {error}"))?;
     }
-    // Nothing to ask over HTTP. Ports open when the models are available.
-    let port = port(flags.port).ok_or("the server has no port")?;
-    connect(port).map_err(failed(port))?;
-    Ok(format!("port {port} is open"))
+    // Nothing to ask over HTTP. This port opens when the models are available.
+    let port = Port::open(&flags.grpc_host, flags.port).ok_or("the server has no port")?;
+    match port.connect() {
+        Ok(_) => Ok(format!("{port} is open")),
+        Err(error) => Err(format!("{port}: {error}")),
+    }
 }
 
-/// A flag's port, if it names one.
-fn port(flag: i32) -> Option<u16> {
-    u16::try_from(flag).ok().filter(|&port| port != 0)
+/// Where one of the server's ports is reached from this machine.
+struct Port {
+    host: String,
+    number: u16,
 }
 
-/// `GET /readyz`: the body, as `Ok` for status 200.
-fn ask(port: u16) -> io::Result<Result<String, String>> {
-    let mut stream = connect(port)?;
-    stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n")?;
-    let mut answer = Vec::new();
-    stream.take(ANSWER_BYTES).read_to_end(&mut answer)?;
+impl Port {
+    /// `None` if the flag says that there is no such port.
+    fn open(host: &str, number: i32) -> Option<Self> {
+        let number = u16::try_from(number).ok().filter(|&number| number != 0)?;
+        let is_any = host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified());
+        let host = if host.is_empty() || is_any {
+            "localhost"
+        } else {
+            host
+        };
+        Some(Self {
+            host: host.to_owned(),
+            number,
+        })
+    }
 
-    let answer = String::from_utf8_lossy(&answer);
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    let status_line = head.lines().next().unwrap_or_default();
-    Ok(match status_line.split(' ').nth(1) {
-        Some("200") => Ok(body.to_owned()),
-        _ => Err(format!("{status_line}\n{body}")),
-    })
-}
+    /// `GET /readyz`: the body, as `Ok` for status 200.
+    fn ask(&self) -> io::Result<Result<String, String>> {
+        let mut stream = self.connect()?;
+        stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n")?;
+        let mut answer = Vec::new();
+        stream.take(ANSWER_BYTES).read_to_end(&mut answer)?;
 
-fn connect(port: u16) -> io::Result<TcpStream> {
-    let addresses: Vec<SocketAddr> = ("localhost", port).to_socket_addrs()?.collect();
-    let mut last = io::Error::other("localhost has no address");
-    for address in addresses {
-        match TcpStream::connect_timeout(&address, TIMEOUT) {
-            Ok(stream) => {
-                stream.set_read_timeout(Some(TIMEOUT))?;
-                stream.set_write_timeout(Some(TIMEOUT))?;
-                return Ok(stream);
+        let answer = String::from_utf8_lossy(&answer);
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        let status_line = head.lines().next().unwrap_or_default();
+        Ok(match status_line.split(' ').nth(1) {
+            Some("200") => Ok(body.to_owned()),
+            _ => Err(format!("{status_line}\n{body}")),
+        })
+    }
+
+    fn connect(&self) -> io::Result<TcpStream> {
+        let mut last = io::Error::other("the host has no address");
+        for address in (self.host.as_str(), self.number).to_socket_addrs()? {
+            match TcpStream::connect_timeout(&address, TIMEOUT) {
+                Ok(stream) => {
+                    stream.set_read_timeout(Some(TIMEOUT))?;
+                    stream.set_write_timeout(Some(TIMEOUT))?;
+                    return Ok(stream);
+                }
+                Err(error) => last = error,
             }
-            Err(error) => last = error,
         }
+        Err(last)
     }
-    Err(last)
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "port {}", self.number)
+    }
 }

@@ -86,20 +86,30 @@ impl Activity {
         let shortest = idle.map_or(stall, |idle| idle.min(stall));
         loop {
             let quiet = self.quiet_for();
-            let due = if self.unwritten.load(Ordering::Relaxed) > 0 {
-                Some((stall, Overdue::Unread))
-            } else if self.requests.load(Ordering::Relaxed) == 0 {
-                idle.map(|idle| (idle, Overdue::Idle))
-            } else {
-                None
+            let awaited = self.awaits_client();
+            let limit = match awaited {
+                Some(Overdue::Unread) => Some(stall),
+                Some(Overdue::Idle) => idle,
+                None => None,
             };
-            let pause = match due {
-                Some((limit, why)) if quiet >= limit => return why,
-                Some((limit, _)) => shortest.min(limit - quiet),
-                None => shortest,
+            let pause = match (limit, awaited) {
+                (Some(limit), Some(why)) if quiet >= limit => return why,
+                (Some(limit), _) => shortest.min(limit - quiet),
+                (None, _) => shortest,
             };
             // Not shorter than the clock's tick.
             sleep(pause.max(Duration::from_millis(1))).await;
+        }
+    }
+
+    /// What the client should do next; `None` while a request is being worked on.
+    fn awaits_client(&self) -> Option<Overdue> {
+        if self.unwritten.load(Ordering::Relaxed) > 0 {
+            Some(Overdue::Unread)
+        } else if self.requests.load(Ordering::Relaxed) == 0 {
+            Some(Overdue::Idle)
+        } else {
+            None
         }
     }
 
@@ -236,50 +246,42 @@ mod tests {
 
     use super::*;
 
-    const IDLE: Duration = Duration::from_secs(5);
-    const STALL: Duration = Duration::from_secs(10);
+    const SHORT: Duration = Duration::from_millis(1);
+    const NEVER: Duration = Duration::from_secs(3600);
 
-    async fn is_overdue(activity: &Activity, after: Duration) -> Option<Overdue> {
-        let overdue = activity.overdue(Some(IDLE), STALL);
-        tokio::time::timeout(after, overdue).await.ok()
-    }
-
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_connection_without_requests_is_idle() {
         let activity = Activity::new(UnderWay::default());
-        assert_eq!(is_overdue(&activity, IDLE / 2).await, None);
         let request = activity.begin(&Request::new(()));
+        assert_eq!(activity.awaits_client(), None);
         // Worked on, however long.
-        assert_eq!(is_overdue(&activity, STALL * 10).await, None);
+        let overdue = activity.overdue(Some(SHORT), SHORT);
+        assert!(tokio::time::timeout(SHORT * 20, overdue).await.is_err());
         drop(request);
-        assert_eq!(is_overdue(&activity, IDLE / 2).await, None);
-        assert_eq!(is_overdue(&activity, IDLE * 2).await, Some(Overdue::Idle));
+        let overdue = activity.overdue(None, SHORT);
+        assert!(tokio::time::timeout(SHORT * 20, overdue).await.is_err());
+        assert_eq!(activity.overdue(Some(SHORT), NEVER).await, Overdue::Idle);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn an_answer_counts_until_it_is_written() {
         let everywhere = UnderWay::default();
         let activity = Activity::new(everywhere.clone());
         let request = activity.begin(&Request::new(()));
         let answer = Response::new(Full::new(Bytes::from_static(b"answer")));
         let mut body = request.answered(answer).into_body();
+        // It is not the client that is waited for as long as there is nothing to read.
+        assert_eq!(activity.awaits_client(), None);
         let frame = body.frame().await.unwrap().unwrap();
         let Ok(mut data) = frame.into_data() else {
             panic!("a frame without data");
         };
         drop(body);
-        assert_eq!(everywhere.count(), 1);
-
-        // Some of it is taken now and then.
-        for _ in 0..3 {
-            assert_eq!(is_overdue(&activity, STALL - IDLE / 2).await, None);
-            data.advance(1);
-        }
-        assert_eq!(
-            is_overdue(&activity, STALL * 2).await,
-            Some(Overdue::Unread)
-        );
+        data.advance(1);
+        assert_eq!((data.remaining(), everywhere.count()), (5, 1));
+        assert_eq!(activity.overdue(Some(NEVER), SHORT).await, Overdue::Unread);
         drop(data);
         assert_eq!(everywhere.count(), 0);
+        assert_eq!(activity.awaits_client(), Some(Overdue::Idle));
     }
 }

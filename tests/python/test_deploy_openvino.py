@@ -96,7 +96,7 @@ def test_what_has_no_counterpart_is_named(tmp_path):
     assert 'base_path: "/models/m"' in text
     assert notes == [
         "pipeline_config_list is left out: this server runs single models only",
-        "m: batch_size is left out: the ONNX graph has to bring it",
+        "m: batch_size is left out: see docs/migrating.md for what takes its place",
         "m: nireq is left out: it has no counterpart",
         "m: target_device is left out: it has no counterpart",
     ]

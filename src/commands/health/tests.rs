@@ -32,6 +32,31 @@ fn a_ready_server_passes() {
 }
 
 #[test]
+fn the_admin_port_is_asked_first() {
+    let port = answer_once("HTTP/1.1 200 OK\r\n\r\nok");
+    let report = run(&["--rest_api_port=1", "--admin_host=127.0.0.1"]
+        .into_iter()
+        .map(OsString::from)
+        .chain([format!("--admin_port={port}").into()])
+        .collect::<Vec<_>>());
+    assert!(report.passed, "{report:?}");
+}
+
+#[test]
+fn any_host_is_asked_on_this_machine() {
+    for (host, asked) in [
+        ("", "localhost"),
+        ("0.0.0.0", "localhost"),
+        ("::", "localhost"),
+        ("127.0.0.2", "127.0.0.2"),
+        ("server", "server"),
+    ] {
+        assert_eq!(Port::open(host, 1).unwrap().host, asked, "{host}");
+    }
+    assert!(Port::open("", 0).is_none());
+}
+
+#[test]
 fn a_server_that_is_not_ready_fails() {
     let port = answer_once("HTTP/1.1 503 Service Unavailable\r\n\r\nmissing: mnist");
     let report = run(&[OsString::from(format!("--rest_api_port={port}"))]);
