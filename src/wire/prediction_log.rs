@@ -32,7 +32,7 @@ pub fn encode(call: LoggedCall, metadata: pb::LogMetadata) -> Vec<u8> {
             };
             let reply = PredictReply {
                 response,
-                as_tensor_content: true,
+                as_tensor_content: false,
             };
             return with_predict(log, &predict_request(&request, model), &reply);
         }
@@ -120,7 +120,7 @@ fn predict_request(request: &PredictRequest, model: String) -> Vec<u8> {
         let RequestTensor::Valid(tensor) = input else {
             continue;
         };
-        let tensor = Encoder::new(tensor, Form::TensorContent);
+        let tensor = Encoder::new(tensor, Form::TypedField);
         let entry = delimited_len(1, alias.len()) + delimited_len(2, tensor.len());
         message.reserve(delimited_len(INPUTS, entry));
         put_delimited(&mut message, INPUTS, entry);
@@ -157,7 +157,7 @@ mod tests {
         })
     }
 
-    fn tensor(dtype: tf::DataType, content: Vec<u8>, strings: &[&'static [u8]]) -> tf::TensorProto {
+    fn tensor(dtype: tf::DataType, floats: &[f32], strings: &[&'static [u8]]) -> tf::TensorProto {
         let dim = tf::tensor_shape_proto::Dim {
             size: 2,
             ..Default::default()
@@ -168,7 +168,7 @@ mod tests {
                 dim: vec![dim],
                 unknown_rank: false,
             }),
-            tensor_content: content.into(),
+            float_val: floats.to_vec(),
             string_val: strings.iter().map(|it| (*it).into()).collect(),
             ..Default::default()
         }
@@ -196,11 +196,8 @@ mod tests {
         };
         let bytes = encode(LoggedCall::Predict(request, response), metadata());
 
-        let floats = || {
-            let content = [1f32, 2.0].map(f32::to_le_bytes).concat();
-            tensor(tf::DataType::DtFloat, content, &[])
-        };
-        let strings = tensor(tf::DataType::DtString, Vec::new(), &[b"a", b""]);
+        let floats = || tensor(tf::DataType::DtFloat, &[1.0, 2.0], &[]);
+        let strings = tensor(tf::DataType::DtString, &[], &[b"a", b""]);
         let expected = pb::PredictionLog {
             log_metadata: Some(pb::LogMetadata {
                 model_spec: spec(Some(7), "serving_default"),
