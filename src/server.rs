@@ -22,7 +22,8 @@ use crate::error::{Code, Result, ServingError};
 use crate::inference::InferenceService;
 use crate::lifecycle::loader::OnnxLoader;
 use crate::lifecycle::{
-    BatchingLoader, ConfigPoller, Loader, MeasuringLoader, ServerCore, WarmingLoader,
+    BatchingLoader, ConfigPoller, Loader, LowPriorityLoader, MeasuringLoader, ServerCore,
+    WarmingLoader,
 };
 use crate::monitoring::{Metrics, ModelState, Protocol};
 use crate::proto::tensorflow::serving::ModelServerConfig;
@@ -365,8 +366,8 @@ fn listen_on_all(address: SocketAddr) -> io::Result<Listener> {
 fn loader(options: &ServerOptions, metrics: &Arc<Metrics>) -> Result<Arc<dyn Loader>> {
     let backend: Arc<dyn Backend> = Arc::new(OnnxRuntime::open(&options.onnxruntime)?);
     let tags = options.saved_model_tags.clone();
-    let mut loader: Arc<dyn Loader> =
-        Arc::new(OnnxLoader::new(backend).with_saved_model_tags(tags));
+    let loader = OnnxLoader::new(backend).with_saved_model_tags(tags);
+    let mut loader: Arc<dyn Loader> = Arc::new(LowPriorityLoader::new(Arc::new(loader)));
     if let Some(batching) = options.batching.clone() {
         let scheduler = Arc::new(BatchScheduler::try_new(&batching)?);
         let per_version = options.batching_per_version;
