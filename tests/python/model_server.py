@@ -120,6 +120,23 @@ class ModelServer:
         return status == 200 and b'"AVAILABLE"' in body
 
 
+def peak_memory_mib(pid):
+    """The most memory that a process has had resident."""
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise AssertionError("the kernel does not say")
+
+
+def poll(condition, seconds=30):
+    """Waits until `condition()` is true and returns what it was."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it never became true"
+        time.sleep(0.02)
+    return value
+
+
 def free_ports(count):
     """Ports that nobody listens on at this moment."""
     sockets = [socket.socket() for _ in range(count)]
