@@ -22,6 +22,7 @@ mod policy;
 mod signal;
 
 mod batching;
+mod fixed_rows;
 pub mod loader;
 mod low_priority;
 mod measuring;
