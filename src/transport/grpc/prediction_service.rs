@@ -48,10 +48,12 @@ impl PredictionServiceImpl {
         &self,
         call: PredictCall,
         deadline: Option<Instant>,
+        observation: &mut Observation,
     ) -> Result<PredictReply> {
         let _permit = self.gate.enter(deadline).await?;
         let (spec, signature_name) = call.spec()?;
         let servable = self.inference.resolve(spec)?;
+        observation.reached(&servable, Some(signature_name));
         let request = PredictRequest {
             signature_name: signature_name.to_owned(),
             inputs: call.inputs,
@@ -69,10 +71,12 @@ impl PredictionServiceImpl {
         &self,
         request: pb::ClassificationRequest,
         deadline: Option<Instant>,
+        observation: &mut Observation,
     ) -> Result<ClassificationResponse> {
         let _permit = self.gate.enter(deadline).await?;
         let (spec, request) = classification::from_proto(request, deadline)?;
         let servable = self.inference.resolve(&spec)?;
+        observation.reached(&servable, Some(&request.signature_name));
         self.inference.classify(&servable, request).await
     }
 
@@ -80,10 +84,12 @@ impl PredictionServiceImpl {
         &self,
         request: pb::RegressionRequest,
         deadline: Option<Instant>,
+        observation: &mut Observation,
     ) -> Result<RegressionResponse> {
         let _permit = self.gate.enter(deadline).await?;
         let (spec, request) = regression::from_proto(request, deadline)?;
         let servable = self.inference.resolve(&spec)?;
+        observation.reached(&servable, Some(&request.signature_name));
         self.inference.regress(&servable, request).await
     }
 
@@ -91,10 +97,12 @@ impl PredictionServiceImpl {
         &self,
         request: pb::MultiInferenceRequest,
         deadline: Option<Instant>,
+        observation: &mut Observation,
     ) -> Result<MultiInferenceResponse> {
         let _permit = self.gate.enter(deadline).await?;
         let (spec, request) = multi_inference::from_proto(request, deadline);
         let servable = self.inference.resolve(&spec)?;
+        observation.reached(&servable, None);
         self.inference.multi_inference(&servable, request).await
     }
 
@@ -139,8 +147,9 @@ impl PredictionService for PredictionServiceImpl {
         let deadline = deadline(request.metadata().as_ref());
         let call = request.into_inner();
         let model = call.spec().map_or("", |(spec, _)| spec.name.as_str());
-        let observation = Observation::start(&self.metrics, Protocol::Grpc, Api::Predict, model);
-        let outcome = self.run_predict(call, deadline).await;
+        let mut observation =
+            Observation::start(&self.metrics, Protocol::Grpc, Api::Predict, model);
+        let outcome = self.run_predict(call, deadline, &mut observation).await;
         self.finish(
             observation,
             outcome,
@@ -155,8 +164,8 @@ impl PredictionService for PredictionServiceImpl {
     ) -> Result<Response<pb::ClassificationResponse>, Status> {
         let deadline = deadline(request.metadata().as_ref());
         let request = request.into_inner();
-        let observation = self.observe(Api::Classify, request.model_spec.as_ref());
-        let outcome = self.run_classify(request, deadline).await;
+        let mut observation = self.observe(Api::Classify, request.model_spec.as_ref());
+        let outcome = self.run_classify(request, deadline, &mut observation).await;
         self.finish(
             observation,
             outcome,
@@ -171,8 +180,8 @@ impl PredictionService for PredictionServiceImpl {
     ) -> Result<Response<pb::RegressionResponse>, Status> {
         let deadline = deadline(request.metadata().as_ref());
         let request = request.into_inner();
-        let observation = self.observe(Api::Regress, request.model_spec.as_ref());
-        let outcome = self.run_regress(request, deadline).await;
+        let mut observation = self.observe(Api::Regress, request.model_spec.as_ref());
+        let outcome = self.run_regress(request, deadline, &mut observation).await;
         self.finish(
             observation,
             outcome,
@@ -191,8 +200,10 @@ impl PredictionService for PredictionServiceImpl {
             .tasks
             .first()
             .and_then(|task| task.model_spec.as_ref());
-        let observation = self.observe(Api::MultiInference, spec);
-        let outcome = self.run_multi_inference(request, deadline).await;
+        let mut observation = self.observe(Api::MultiInference, spec);
+        let outcome = self
+            .run_multi_inference(request, deadline, &mut observation)
+            .await;
         self.finish(
             observation,
             outcome,

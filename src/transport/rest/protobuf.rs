@@ -11,6 +11,7 @@ use super::off_worker;
 use crate::error::{Code, Result, ServingError};
 use crate::id::ModelSpec;
 use crate::inference::{InferenceService, PredictRequest, PredictResponse};
+use crate::transport::observe::Observation;
 use crate::wire::predict::{PredictCall, PredictReply};
 
 /// The media type of serialized messages.
@@ -34,6 +35,7 @@ pub(super) async fn predict(
     url: &ModelSpec,
     body: Bytes,
     as_tensor_content: bool,
+    observation: &mut Observation,
 ) -> Result<Answer> {
     let size = body.len();
     let call = off_worker(size, || PredictCall::decode(&body))
@@ -45,6 +47,7 @@ pub(super) async fn predict(
         Err(_) => (url.clone(), String::new()),
     };
     let servable = inference.resolve(&spec)?;
+    observation.reached(&servable, Some(&signature_name));
     let request = PredictRequest {
         signature_name,
         inputs: call.inputs,
