@@ -3,6 +3,7 @@
 //! The only place that names every layer. Not here: what flags mean one by one (`config`), the
 //! process around the server (`main`). `options` turns flags into what each part is started with.
 
+mod loader;
 mod memory;
 mod options;
 
@@ -12,34 +13,31 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::batching::{BatchScheduler, BatchingOptions};
 use crate::config::{self, Flags};
 use crate::error::{Code, Result, ServingError};
 use crate::inference::InferenceService;
-use crate::lifecycle::loader::OnnxLoader;
-use crate::lifecycle::{
-    BatchingLoader, ConfigPoller, Loader, MeasuringLoader, ServerCore, WarmingLoader,
-};
+use crate::lifecycle::{ConfigPoller, ServerCore};
 use crate::monitoring::{Metrics, ModelState, Protocol};
 use crate::proto::tensorflow::serving::ModelServerConfig;
-use crate::runtime::Backend;
-use crate::runtime::ort::{OnnxRuntime, OnnxRuntimeOptions};
+use crate::request_log::RequestLog;
+use crate::runtime::ort::OnnxRuntimeOptions;
 use crate::servable::{ManagerState, ServableLookup};
+use crate::telemetry::Observer;
 use crate::transport::activity::UnderWay;
 use crate::transport::admin::AdminService;
 use crate::transport::connection::ConnectionOptions;
 use crate::transport::grpc::{self, ReloadConfig};
 use crate::transport::health::Readiness;
 use crate::transport::limit::Admission;
+use crate::transport::observed::Observed;
 use crate::transport::pages::Pages;
 use crate::transport::rest::RestService;
 use crate::transport::serve::{Listener, serve};
-use crate::warmup::Warmup;
 
+use self::loader::loader;
 pub use options::ServerOptions;
 use options::non_empty;
 
@@ -73,6 +71,8 @@ pub fn version_text(flags: &Flags) -> String {
 pub struct Server {
     core: Arc<ServerCore>,
     metrics: Arc<Metrics>,
+    observer: Arc<Observer>,
+    request_log: Arc<RequestLog>,
     poller: Option<ConfigPoller>,
     grpc_address: Option<SocketAddr>,
     rest_address: Option<SocketAddr>,
@@ -109,6 +109,7 @@ impl Server {
     /// as in the original.
     pub async fn start(options: ServerOptions) -> Result<Self> {
         let metrics = Arc::new(Metrics::new());
+        let observer = Arc::new(Observer::try_new(&options.observer)?);
         let core = Arc::new(ServerCore::new(
             options.lifecycle.clone(),
             loader(&options, &metrics)?,
@@ -119,6 +120,12 @@ impl Server {
                 metrics.set_model_state(&state.id, model_state(state.state));
             });
         }
+        let request_log = RequestLog::start(options.request_log.clone(), Arc::clone(&metrics))?;
+        let request_log = Arc::new(request_log);
+        {
+            let request_log = Arc::clone(&request_log);
+            core.apply_request_logging(move |models| request_log.configure(models));
+        }
         let (stop, stopped) = watch::channel(false);
         let readiness = {
             let core = Arc::clone(&core);
@@ -127,6 +134,8 @@ impl Server {
         let mut server = Self {
             core,
             metrics,
+            observer,
+            request_log,
             poller: None,
             grpc_address: None,
             rest_address: None,
@@ -161,7 +170,8 @@ impl Server {
         };
         let servables: Arc<dyn ServableLookup> = Arc::clone(&self.core) as _;
         let inference = InferenceService::new(servables, Arc::clone(&self.metrics))
-            .with_options(options.inference);
+            .with_options(options.inference)
+            .with_logger(Arc::clone(&self.request_log) as _);
         if let Some(address) = options.admin_address {
             self.open_admin(address, options, pages.clone(), inference.clone())?;
         }
@@ -235,6 +245,7 @@ impl Server {
             options.grpc.clone(),
             stopped.clone(),
         );
+        let grpc = Observed::new(grpc, Arc::clone(&self.observer), Protocol::Grpc);
         let connections = ConnectionOptions {
             under_way: self.under_way.clone(),
             ..options.grpc_connections.clone()
@@ -291,6 +302,7 @@ impl Server {
         self.rest_address = listener.address();
         let port = self.rest_address.map_or(0, |address| address.port());
         tracing::info!("Exporting HTTP/REST API at:localhost:{port} ...");
+        let rest = Observed::new(rest, Arc::clone(&self.observer), Protocol::Rest);
         let connections = ConnectionOptions {
             under_way: self.under_way.clone(),
             ..options.rest_connections.clone()
@@ -338,11 +350,14 @@ impl Server {
             }
         }
         let (core, poller) = (self.core, self.poller);
+        let (observer, request_log) = (self.observer, self.request_log);
         let unloaded = tokio::task::spawn_blocking(move || {
             core.shutdown();
             if let Some(poller) = poller {
                 poller.stop();
             }
+            request_log.shutdown();
+            observer.shutdown();
         });
         if let Err(error) = unloaded.await {
             tracing::error!(%error, "unloading ended abnormally");
@@ -359,40 +374,6 @@ fn listen_on_all(address: SocketAddr) -> io::Result<Listener> {
         }
         _ => Err(error),
     })
-}
-
-/// What makes servables: the files read, mapped and loaded, batched, and warmed up.
-fn loader(options: &ServerOptions, metrics: &Arc<Metrics>) -> Result<Arc<dyn Loader>> {
-    let backend: Arc<dyn Backend> = Arc::new(OnnxRuntime::open(&options.onnxruntime)?);
-    let tags = options.saved_model_tags.clone();
-    let mut loader: Arc<dyn Loader> =
-        Arc::new(OnnxLoader::new(backend).with_saved_model_tags(tags));
-    if let Some(batching) = options.batching.clone() {
-        let scheduler = Arc::new(BatchScheduler::try_new(&batching)?);
-        let per_version = options.batching_per_version;
-        let parameters = move |directory: &Path| match per_version {
-            true => Ok(config::version_batching_options(directory)?.map(|version| {
-                let adaptive = batching.adaptive;
-                BatchingOptions {
-                    adaptive,
-                    ..version
-                }
-            })),
-            false => Ok(Some(batching.clone())),
-        };
-        let metrics = Arc::clone(metrics);
-        loader = Arc::new(BatchingLoader::new(loader, scheduler, metrics, parameters));
-    }
-    let (metrics, measured) = (Arc::clone(metrics), Arc::clone(metrics));
-    let warmup = Warmup::new(
-        options.warmup,
-        options.inference,
-        metrics,
-        Handle::current(),
-    );
-    let warm_up = move |servable: &_, directory: &Path| warmup.warm_up(servable, directory);
-    let loader = Arc::new(WarmingLoader::new(loader, warm_up));
-    Ok(Arc::new(MeasuringLoader::new(loader, measured)))
 }
 
 fn model_state(state: ManagerState) -> ModelState {

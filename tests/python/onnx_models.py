@@ -65,6 +65,27 @@ def weighs(megabytes):
     return model(nodes, {"w": weights, "all": np.int64([0])})
 
 
+def takes_time(products, size=256):
+    """y = x, after so many products of matrices for each row."""
+    nodes = [("Unsqueeze", ["x", "axes"], "rows"), ("Mul", ["rows", "matrix"], "product0")]
+    nodes += [
+        ("MatMul", [f"product{number}", "matrix"], f"product{number + 1}")
+        for number in range(products)
+    ]
+    nodes += [
+        ("ReduceSum", [f"product{products}", "axes"], "sums"),
+        ("Squeeze", ["sums", "axes"], "sum"),
+        ("Mul", ["sum", "zero"], "nothing"),
+        ("Add", ["x", "nothing"], "y"),
+    ]
+    constants = {
+        "axes": np.int64([1, 2]),
+        "matrix": np.eye(size, dtype=np.float32),
+        "zero": np.float32(0),
+    }
+    return model(nodes, constants)
+
+
 def publish(base_path, version, content, mode=0o644):
     """Makes a version directory out of a serialized model, in one step."""
     base_path = pathlib.Path(base_path)

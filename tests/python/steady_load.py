@@ -105,10 +105,13 @@ class Load:
         clients = [GrpcClient(server) for _ in range(grpc_clients)]
         clients += [RestClient(server) for _ in range(rest_clients)]
         self._threads = [threading.Thread(target=self._run, args=[it]) for it in clients]
+        self._calibrated = threading.Barrier(len(clients) + 1)
 
     def __enter__(self):
         for thread in self._threads:
             thread.start()
+        self._calibrated.wait(TIMEOUT)
+        self._steady_from = len(self.calls)
         return self
 
     def __exit__(self, *_):
@@ -120,16 +123,18 @@ class Load:
         return [complaint for call in self.calls if (complaint := call.complaint())]
 
     def quantile_ms(self, share):
-        times = sorted(call.end - call.begin for call in self.calls)
+        """Of the time that the requests since the calibration took."""
+        times = sorted(call.end - call.begin for call in self.calls[self._steady_from :])
         return times[int(share * (len(times) - 1))] * 1e3
 
     def _run(self, client):
         begin = time.monotonic()
         count = 0
-        while not self._is_over.is_set() and time.monotonic() < begin + CALIBRATION_SECONDS:
+        while time.monotonic() < begin + CALIBRATION_SECONDS:
             self._call(client, count)
             count += 1
-        interval = 2 * CALIBRATION_SECONDS / max(count, 1)
+        self._calibrated.wait(TIMEOUT)
+        interval = 2 * CALIBRATION_SECONDS / count
         next_call = time.monotonic()
         while not self._is_over.is_set():
             self._call(client, count)

@@ -1,6 +1,5 @@
 """A server that loads and unloads for ever does not grow."""
 
-import pathlib
 import time
 
 import grpc
@@ -11,6 +10,7 @@ from tensorflow_serving.apis import model_service_pb2_grpc
 
 import onnx_models
 from grpc_calls import TIMEOUT, predict_request, prediction
+from process_usage import Usage
 
 END = get_model_status_pb2.ModelVersionStatus.END
 CYCLES = 300
@@ -37,22 +37,6 @@ def test_loading_and_unloading_leaves_nothing_behind(start_server, tmp_path):
     assert after.descriptors <= warm.descriptors
     # Idle threads for runs and connections come and go by a few.
     assert after.threads <= warm.threads + 4
-
-
-class Usage:
-    """What a process holds at this moment."""
-
-    def __init__(self, pid):
-        process = pathlib.Path("/proc") / str(pid)
-        lines = (process / "status").read_text().splitlines()
-        fields = dict(line.split(":", 1) for line in lines)
-        self.resident = int(fields["VmRSS"].split()[0]) * 1024
-        self.threads = int(fields["Threads"])
-        self.descriptors = len(list((process / "fd").iterdir()))
-
-    def __str__(self):
-        megabytes = self.resident / 2**20
-        return f"{megabytes:.1f} MiB, {self.threads} threads, {self.descriptors} descriptors"
 
 
 def load_and_unload(channel, model):

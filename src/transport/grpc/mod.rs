@@ -13,6 +13,7 @@ mod profiler_service;
 mod status;
 
 use std::convert::Infallible;
+use std::fmt::Display;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,7 +22,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderMap, Request};
 use http_body::Body;
-use hyper::body::Incoming;
 use tokio::sync::watch;
 use tonic::codec::CompressionEncoding;
 use tonic::service::{Routes, RoutesBuilder};
@@ -146,7 +146,11 @@ pub struct GrpcService {
 }
 
 impl GrpcService {
-    async fn answer(mut self, request: Request<Incoming>) -> http::Response<tonic::body::Body> {
+    async fn answer<B>(mut self, request: Request<B>) -> http::Response<tonic::body::Body>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Display,
+    {
         // The other services are small, and some of their calls last: nothing of them is bounded
         // here, so that a busy server still answers its probes.
         let Some(api) = api_of(request.uri().path()) else {
@@ -185,12 +189,16 @@ where
     response
 }
 
-impl hyper::service::Service<Request<Incoming>> for GrpcService {
+impl<B> hyper::service::Service<Request<B>> for GrpcService
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Display + Send,
+{
     type Response = http::Response<tonic::body::Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, request: Request<B>) -> Self::Future {
         let answer = isolated(self.clone().answer(request));
         // One broken call must not take the connection and the calls beside it along.
         Box::pin(async move {
@@ -239,30 +247,4 @@ fn deadline(headers: &HeaderMap) -> Option<Instant> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn seconds_left(timeout: &str) -> Option<f64> {
-        let mut headers = HeaderMap::new();
-        headers.insert("grpc-timeout", timeout.parse().unwrap());
-        deadline(&headers).map(|at| at.duration_since(Instant::now()).as_secs_f64())
-    }
-
-    // Units and the limit of eight digits: gRPC over HTTP/2, "Timeout".
-    #[test]
-    fn deadline_reads_every_unit() {
-        for (timeout, seconds) in [
-            ("2H", 7200.0),
-            ("3M", 180.0),
-            ("5S", 5.0),
-            ("70000m", 70.0),
-            ("9000000u", 9.0),
-        ] {
-            let left = seconds_left(timeout).unwrap();
-            assert!(left <= seconds && left > seconds - 2.0, "{timeout}: {left}");
-        }
-        for malformed in ["", "S", "5", "5x", "-5S", "123456789S", "1.5S"] {
-            assert_eq!(seconds_left(malformed), None, "{malformed}");
-        }
-    }
-}
+mod tests;
