@@ -22,7 +22,9 @@ mod policy;
 mod signal;
 
 mod batching;
+mod fixed_rows;
 pub mod loader;
+mod low_priority;
 mod measuring;
 mod warming;
 
@@ -39,7 +41,8 @@ use crate::servable::Servable;
 
 pub use self::batching::BatchingLoader;
 pub use self::config_poller::ConfigPoller;
-pub use self::measuring::MeasuringLoader;
+pub use self::low_priority::LowPriorityLoader;
+pub use self::measuring::{MeasuringLoader, RunMeasuringLoader};
 pub use self::options::{LifecycleOptions, PollWait};
 pub use self::server_core::ServerCore;
 pub use self::warming::WarmingLoader;
