@@ -126,6 +126,8 @@ impl Loader for OnnxLoader {
 struct Prepared {
     /// Sorted by name.
     signatures: Vec<BoundSignature>,
+    /// The tags of the meta graph; `None` where there is no `saved_model.pb`.
+    tags: Option<Vec<String>>,
     metadata_only: BTreeMap<String, SignatureDef>,
 }
 
@@ -152,6 +154,7 @@ impl Prepared {
         });
         Ok(Self {
             signatures: bound.collect::<Result<_>>()?,
+            tags: plan.tags,
             metadata_only: plan.metadata_only,
         })
     }
