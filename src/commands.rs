@@ -1,10 +1,12 @@
-//! The program's commands beside serving: `show` and `check` look at one version directory.
+//! The program's commands beside serving: `show` and `check` look at one version directory,
+//! `hash_password` and `hash_token` make what an `--auth_config_file` holds.
 //!
 //! A command counts only as the first argument, where the server's flags would begin with `--`.
 //! Flags are those of `saved_model_cli show`; a value may follow as `--dir=X` or as `--dir X`.
 //!
 //! Not here: what is shown and checked (`lifecycle::loader`), the server's flags (`config`).
 
+mod secret;
 #[cfg(test)]
 mod tests;
 
@@ -15,16 +17,21 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::lifecycle::loader::{self, Shown};
 use crate::runtime::ort::{OnnxRuntime, OnnxRuntimeOptions};
+use crate::transport::auth;
 
 /// How the commands are called.
 pub const USAGE: &str = "\
 usage: onnx_model_server show --dir DIR [--all]
        onnx_model_server show --dir DIR --tag_set TAGS [--signature_def NAME]
        onnx_model_server check --dir DIR [--tag_set TAGS] [--onnxruntime_library FILE]
+       onnx_model_server hash_password < FILE
+       onnx_model_server hash_token < FILE
 
 show   prints the signatures of a version directory in the layout of `saved_model_cli show`, and
        for each alias the ONNX graph's tensor and what led to it
 check  loads a version directory as the server would and runs each signature once on zeros
+hash_password, hash_token  print what password_argon2 and token_sha256 of an --auth_config_file
+       hold for the line on stdin
 
   --dir DIR                   the version directory, <base path>/<version>
   --all                       everything there is to show
@@ -59,6 +66,10 @@ pub enum Command {
         /// `None`: where the server would look for it.
         onnxruntime_library: Option<PathBuf>,
     },
+    /// `hash_password`.
+    HashPassword,
+    /// `hash_token`.
+    HashToken,
     /// `--help` of a command.
     Help,
 }
@@ -87,6 +98,13 @@ impl Command {
             name @ ("show" | "check") => {
                 Some(Arguments::parse(arguments).and_then(|arguments| arguments.into_command(name)))
             }
+            name @ ("hash_password" | "hash_token") => Some(match arguments.next() {
+                None if name == "hash_token" => Ok(Self::HashToken),
+                None => Ok(Self::HashPassword),
+                Some(help) if help == "-h" || help == "--help" => Ok(Self::Help),
+                // What it is may be the secret itself.
+                Some(_) => Err(format!("{name} takes no arguments: it reads stdin")),
+            }),
             _ => None,
         }
     }
@@ -95,7 +113,8 @@ impl Command {
     ///
     /// # Errors
     ///
-    /// Those of a load; for `check`, where ONNX Runtime cannot be opened.
+    /// Those of a load; for `check`, where ONNX Runtime cannot be opened; for the hashes, where
+    /// stdin is not one line.
     pub fn run(&self) -> Result<Report> {
         match self {
             Self::Show {
@@ -119,6 +138,20 @@ impl Command {
                 Ok(Report {
                     text: report.text,
                     passed: report.passed,
+                })
+            }
+            Self::HashPassword => {
+                let hash = auth::hash_password(&secret::read(std::io::stdin())?)?;
+                Ok(Report {
+                    text: hash + "\n",
+                    passed: true,
+                })
+            }
+            Self::HashToken => {
+                let hash = auth::hash_token(&secret::read(std::io::stdin())?);
+                Ok(Report {
+                    text: hash + "\n",
+                    passed: true,
                 })
             }
             Self::Help => Ok(Report {

@@ -4,6 +4,7 @@
 //! process around the server (`main`). `options` turns flags into what each part is started with.
 
 mod options;
+mod security;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -20,7 +21,8 @@ use crate::error::{Code, Result, ServingError};
 use crate::inference::InferenceService;
 use crate::lifecycle::loader::OnnxLoader;
 use crate::lifecycle::{
-    BatchingLoader, ConfigPoller, Loader, MeasuringLoader, ServerCore, WarmingLoader,
+    BasePathAllowlist, BatchingLoader, ConfigPoller, Loader, MeasuringLoader, ServerCore,
+    WarmingLoader,
 };
 use crate::monitoring::{Metrics, ModelState, Protocol};
 use crate::proto::tensorflow::serving::ModelServerConfig;
@@ -34,6 +36,8 @@ use crate::warmup::Warmup;
 
 pub use options::ServerOptions;
 use options::non_empty;
+use security::Security;
+pub use security::SecurityOptions;
 
 /// The default of `HttpServer` (`model_servers/http_server.cc`).
 const DEFAULT_MONITORING_PATH: &str = "/monitoring/prometheus/metrics";
@@ -66,6 +70,7 @@ pub struct Server {
     core: Arc<ServerCore>,
     metrics: Arc<Metrics>,
     poller: Option<ConfigPoller>,
+    security: Security,
     grpc_address: Option<SocketAddr>,
     rest_address: Option<SocketAddr>,
     stop: watch::Sender<bool>,
@@ -84,6 +89,11 @@ impl Server {
         if let (Some(_), Some(file)) = (options.rest_address, &options.monitoring_config_file) {
             options.rest.monitoring_path = monitoring_path(file)?;
         }
+        let security = Security::open(&options.security)?;
+        Security::warn_of_open_ports(&options);
+        options.grpc_connections.tls = security.grpc_tls.clone();
+        options.grpc.auth = security.auth.clone();
+        options.rest.auth = security.auth.clone();
         let metrics = Arc::new(Metrics::new());
         let core = Arc::new(ServerCore::new(
             options.lifecycle.clone(),
@@ -117,6 +127,7 @@ impl Server {
             core,
             metrics,
             poller,
+            security,
             grpc_address: None,
             rest_address: None,
             stop,
@@ -137,13 +148,16 @@ impl Server {
         let servables: Arc<dyn ServableLookup> = Arc::clone(&self.core) as _;
         let inference = InferenceService::new(Arc::clone(&servables), Arc::clone(&self.metrics))
             .with_options(options.inference);
-        let reloader = Arc::new(Reloader(Arc::clone(&self.core)));
+        let reloader = Arc::new(Reloader {
+            core: Arc::clone(&self.core),
+            allowlist: options.base_path_allowlist.clone(),
+        });
         let grpc = grpc::service(
             inference.clone(),
             &self.metrics,
             servables,
             reloader,
-            options.grpc,
+            options.grpc.clone(),
             stopped.clone(),
         );
 
@@ -216,12 +230,9 @@ impl Server {
         tracing::info!("Exporting HTTP/REST API at:localhost:{port} ...");
         let inference = inference.for_protocol(Protocol::Rest);
         let rest = RestService::new(inference, Arc::clone(&self.metrics), options.rest.clone());
-        let served = serve(
-            listener,
-            ConnectionOptions::new(Protocols::Http1And2),
-            rest,
-            stopped.clone(),
-        );
+        let mut connections = ConnectionOptions::new(Protocols::Http1And2);
+        connections.tls = self.security.rest_tls.clone();
+        let served = serve(listener, connections, rest, stopped.clone());
         self.ports.push(tokio::spawn(served));
     }
 
@@ -302,11 +313,15 @@ fn model_state(state: ManagerState) -> ModelState {
 }
 
 /// The reload RPC, handed to the lifecycle.
-struct Reloader(Arc<ServerCore>);
+struct Reloader {
+    core: Arc<ServerCore>,
+    allowlist: BasePathAllowlist,
+}
 
 impl ReloadConfig for Reloader {
     fn reload(&self, config: ModelServerConfig) -> Result<()> {
-        self.0.reload(config)
+        self.allowlist.check(&config)?;
+        self.core.reload(config)
     }
 }
 

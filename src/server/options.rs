@@ -9,13 +9,16 @@ use crate::batching::BatchingOptions;
 use crate::config::{self, Flags};
 use crate::error::{Result, ServingError};
 use crate::inference::InferenceOptions;
-use crate::lifecycle::{LifecycleOptions, PollWait};
+use crate::lifecycle::{BasePathAllowlist, LifecycleOptions, PollWait};
 use crate::proto::tensorflow::serving::ModelServerConfig;
 use crate::runtime::ort::OnnxRuntimeOptions;
+use crate::transport::auth::Auth;
 use crate::transport::grpc::{GrpcOptions, channel_arguments};
 use crate::transport::rest::RestOptions;
 use crate::transport::serve::{ConnectionOptions, Protocols};
 use crate::warmup::WarmupOptions;
+
+use super::SecurityOptions;
 
 /// Everything a server is started with.
 #[derive(Clone, Debug)]
@@ -30,6 +33,8 @@ pub struct ServerOptions {
     pub models: ModelServerConfig,
     /// The file to read `models` from again, and how often.
     pub model_config_poll: Option<(PathBuf, Duration)>,
+    /// Where a reload may find models (`--model_base_path_allowlist`).
+    pub base_path_allowlist: BasePathAllowlist,
     /// Loading and unloading.
     pub lifecycle: LifecycleOptions,
     /// Whether the ports stay closed until every model has an available version.
@@ -44,6 +49,8 @@ pub struct ServerOptions {
     pub warmup: WarmupOptions,
     /// The library that runs graphs.
     pub onnxruntime: OnnxRuntimeOptions,
+    /// TLS and authentication.
+    pub security: SecurityOptions,
     /// The calls.
     pub inference: InferenceOptions,
     /// The connections of the gRPC port.
@@ -83,6 +90,7 @@ impl ServerOptions {
                 .map(|port| (Ipv6Addr::UNSPECIFIED, port).into()),
             models: config::model_server_config(flags)?,
             model_config_poll: poll,
+            base_path_allowlist: BasePathAllowlist::try_new(&flags.model_base_path_allowlist)?,
             lifecycle: lifecycle_options(flags),
             wait_for_models: flags.wait_for_models,
             saved_model_tags: tags(&flags.saved_model_tags),
@@ -103,6 +111,11 @@ impl ServerOptions {
                 inter_op_threads: threads.inter_op,
                 spinning: false,
             },
+            security: SecurityOptions {
+                ssl_config_file: non_empty(&flags.ssl_config_file),
+                rest_uses_ssl: flags.rest_api_use_ssl,
+                auth_config_file: non_empty(&flags.auth_config_file),
+            },
             inference: InferenceOptions {
                 check_method_name: flags.enable_signature_method_name_check,
             },
@@ -113,6 +126,7 @@ impl ServerOptions {
                 health_service: flags.enable_grpc_healthcheck_service,
                 profiler_service: flags.enable_profiler,
                 max_calls: max_calls(flags, "grpc_max_threads", flags.grpc_max_threads),
+                auth: Auth::default(),
             },
             rest: RestOptions {
                 timeout: (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms)),

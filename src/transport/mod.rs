@@ -3,6 +3,7 @@
 //! Nothing here knows what is inside a model, and no rule about requests lives here: bytes go
 //! through `wire`, calls to `inference`.
 
+pub mod auth;
 mod blocking;
 pub mod grpc;
 mod limit;
@@ -10,4 +11,5 @@ mod observe;
 mod prompt;
 pub mod rest;
 pub mod serve;
+pub mod tls;
 mod unix_authority;

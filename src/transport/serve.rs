@@ -13,7 +13,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper::service::Service;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -22,6 +22,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
 
 use super::prompt::Prompt;
+use super::tls::{PeerNames, Tls};
 use super::unix_authority::UnixAuthority;
 
 /// How long the accept loop rests after an error that is not one connection's, such as too many
@@ -54,6 +55,8 @@ pub struct ConnectionOptions {
     /// Pings a quiet peer after this time (`grpc.keepalive_time_ms`), and gives it up if there is
     /// no answer within the other (`grpc.keepalive_timeout_ms`).
     pub keepalive: Option<(Duration, Duration)>,
+    /// `None` for plain text.
+    pub tls: Option<Tls>,
 }
 
 impl ConnectionOptions {
@@ -65,6 +68,7 @@ impl ConnectionOptions {
             max_frame_bytes: 1 << 20,
             max_age: None,
             keepalive: None,
+            tls: None,
         }
     }
 }
@@ -147,7 +151,11 @@ pub async fn serve<S, B>(
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let builder = Arc::new(builder(&options));
+    let driver = Arc::new(Driver {
+        builder: builder(&options),
+        is_unix: matches!(listener, Listener::Unix(..)),
+        options,
+    });
     // Every connection holds a sender; none is left once all have ended.
     let (connection_open, mut all_closed) = mpsc::channel::<()>(1);
     loop {
@@ -157,13 +165,12 @@ pub async fn serve<S, B>(
         };
         match stream {
             Ok(stream) => {
-                let builder = Arc::clone(&builder);
+                let driver = Arc::clone(&driver);
                 let service = service.clone();
-                let max_age = options.max_age;
                 let stop = stop.clone();
                 let open = connection_open.clone();
                 tokio::spawn(async move {
-                    drive(&builder, stream, service, max_age, stop).await;
+                    driver.drive(stream, service, stop).await;
                     drop(open);
                 });
             }
@@ -183,43 +190,79 @@ pub async fn serve<S, B>(
     all_closed.recv().await;
 }
 
-/// Drives one connection to its end; asks it to end once the server stops or its time is over.
-async fn drive<S, B>(
-    builder: &Builder<TokioExecutor>,
-    stream: Box<dyn Stream>,
-    service: S,
-    max_age: Option<Duration>,
-    mut stop: watch::Receiver<bool>,
-) where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
-    S::Future: Send + 'static,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let stream = TokioIo::new(Prompt::new(stream, HEADER_TIMEOUT));
-    let mut connection = pin!(builder.serve_connection(stream, service));
-    let ending = async {
-        let aged = async {
-            match max_age {
-                Some(age) => tokio::time::sleep(age).await,
-                None => std::future::pending().await,
+/// How the connections of one listener are driven.
+struct Driver {
+    builder: Builder<TokioExecutor>,
+    is_unix: bool,
+    options: ConnectionOptions,
+}
+
+impl Driver {
+    /// Drives one connection to its end; asks it to end once the server stops or its time is over.
+    async fn drive<S, B>(
+        &self,
+        stream: Box<dyn Stream>,
+        service: S,
+        mut stop: watch::Receiver<bool>,
+    ) where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
+        S::Future: Send + 'static,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let secured = tokio::select! {
+            secured = self.secure(stream) => secured,
+            // Nothing was asked yet.
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        let (stream, peer) = match secured {
+            Ok(secured) => secured,
+            Err(error) => return tracing::debug!(%error, "no TLS handshake"),
+        };
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer.clone());
+            service.call(request)
+        });
+        let stream = TokioIo::new(Prompt::new(stream, HEADER_TIMEOUT));
+        let mut connection = pin!(self.builder.serve_connection(stream, service));
+        let ending = async {
+            let aged = async {
+                match self.options.max_age {
+                    Some(age) => tokio::time::sleep(age).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => {}
+                () = aged => {}
             }
         };
-        tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => {}
-            () = aged => {}
+        let ended = tokio::select! {
+            ended = &mut connection => ended,
+            () = ending => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(error, "connection ended");
         }
-    };
-    let ended = tokio::select! {
-        ended = &mut connection => ended,
-        () = ending => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    }
+
+    /// The stream to speak HTTP on, and whom the client's certificate names.
+    async fn secure(&self, stream: Box<dyn Stream>) -> io::Result<(Box<dyn Stream>, PeerNames)> {
+        let (stream, peer): (Box<dyn Stream>, _) = match &self.options.tls {
+            None => (stream, PeerNames::default()),
+            Some(tls) => {
+                let (stream, peer) = tls.accept(stream, self.options.protocols).await?;
+                (Box::new(stream), peer)
+            }
+        };
+        if self.is_unix {
+            return Ok((Box::new(UnixAuthority::new(stream)), peer));
         }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(error, "connection ended");
+        Ok((stream, peer))
     }
 }
 
@@ -233,7 +276,7 @@ async fn accept(listener: &Listener) -> io::Result<Box<dyn Stream>> {
             stream.set_nodelay(true)?;
             Box::new(stream)
         }
-        Listener::Unix(listener, _) => Box::new(UnixAuthority::new(listener.accept().await?.0)),
+        Listener::Unix(listener, _) => Box::new(listener.accept().await?.0),
     })
 }
 

@@ -79,6 +79,9 @@ pub struct Flags {
     pub enable_model_listing: bool,
     pub rest_api_enable_response_compression: bool,
     pub rest_api_response_compression_min_bytes: i32,
+    pub rest_api_use_ssl: bool,
+    pub auth_config_file: String,
+    pub model_base_path_allowlist: String,
     /// The names of the flags that were given, whatever their values.
     pub given: BTreeSet<&'static str>,
 }
@@ -142,6 +145,9 @@ impl Default for Flags {
             enable_model_listing: false,
             rest_api_enable_response_compression: false,
             rest_api_response_compression_min_bytes: 1024,
+            rest_api_use_ssl: false,
+            auth_config_file: String::new(),
+            model_base_path_allowlist: String::new(),
             given: BTreeSet::new(),
         }
     }

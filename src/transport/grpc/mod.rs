@@ -3,6 +3,7 @@
 //! A handler is decode, call, encode. Not here: message formats (`wire`), meaning (`inference`),
 //! sockets (`transport::serve`).
 
+mod authorized;
 pub(crate) mod channel_arguments;
 pub mod codec;
 mod health;
@@ -28,22 +29,23 @@ use tonic::service::{Routes, RoutesBuilder};
 use tower::Service;
 
 use crate::inference::InferenceService;
-
 use crate::monitoring::Metrics;
 use crate::proto::SERVED_DESCRIPTORS;
 use crate::proto::prediction_service::prediction_service_server::PredictionServiceServer;
 use crate::proto::tensorflow::profiler_service_server::ProfilerServiceServer;
 use crate::proto::tensorflow::serving::model_service_server::ModelServiceServer;
 use crate::servable::ServableLookup;
+use crate::transport::auth::Auth;
 use crate::transport::limit::Gate;
 
+use self::authorized::Guard;
 pub use self::model_service::ReloadConfig;
 
 /// The original's `SetMaxMessageSize`: as large as a protobuf message can be.
 const MAX_MESSAGE_BYTES: usize = i32::MAX as usize;
 
 /// What the flags say about the gRPC port.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct GrpcOptions {
     /// `--enable_serialization_as_tensor_content`.
     pub serialize_as_tensor_content: bool,
@@ -53,6 +55,8 @@ pub struct GrpcOptions {
     pub profiler_service: bool,
     /// `--grpc_max_threads`, where it is given: calls that are worked on at the same time.
     pub max_calls: Option<usize>,
+    /// Who may call.
+    pub auth: Auth,
 }
 
 /// All services of the port, ready for [`serve`](crate::transport::serve::serve).
@@ -83,10 +87,11 @@ pub fn service(
         options.serialize_as_tensor_content,
         Gate::new(options.max_calls),
     );
-    add!(PredictionServiceServer::new(prediction));
-    add!(ModelServiceServer::new(
-        model_service::ModelServiceImpl::new(inference, Arc::clone(metrics), reloader)
-    ));
+    let model_service =
+        model_service::ModelServiceImpl::new(inference.clone(), Arc::clone(metrics), reloader);
+    let guard = Guard::new(options.auth, inference, Arc::clone(metrics));
+    add!(PredictionServiceServer::new(guard.authorize(prediction)));
+    add!(ModelServiceServer::new(guard.authorize(model_service)));
     let mut services = vec![
         "tensorflow.serving.PredictionService",
         "tensorflow.serving.ModelService",
@@ -104,6 +109,7 @@ pub fn service(
     add_reflection(&mut routes, &services);
     GrpcService {
         routes: routes.routes(),
+        guard,
     }
 }
 
@@ -133,6 +139,7 @@ fn add_reflection(routes: &mut RoutesBuilder, services: &[&str]) {
 #[derive(Clone)]
 pub struct GrpcService {
     routes: Routes,
+    guard: Guard,
 }
 
 impl hyper::service::Service<Request<Incoming>> for GrpcService {
@@ -140,9 +147,12 @@ impl hyper::service::Service<Request<Incoming>> for GrpcService {
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let mut routes = self.routes.clone();
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let (mut routes, guard) = (self.routes.clone(), self.guard.clone());
         Box::pin(async move {
+            if let Err(refusal) = guard.admit(&mut request).await {
+                return Ok(refusal.into_http());
+            }
             // A router is always ready; waiting for it keeps tower's contract.
             poll_fn(|cx| Service::<Request<Incoming>>::poll_ready(&mut routes, cx)).await?;
             // One broken call must not take the connection and the calls beside it along.

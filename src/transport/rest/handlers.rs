@@ -12,6 +12,7 @@ use crate::id::{ModelSpec, ServableId};
 use crate::inference::{ExamplesRequest, InferenceService, SIGNATURE_DEF_FIELD};
 use crate::monitoring::Api;
 use crate::servable::{ServableHandle, ServableState};
+use crate::transport::auth::Caller;
 use crate::wire::{examples, json};
 
 const JSON: &str = "application/json";
@@ -65,6 +66,19 @@ pub(super) fn api_of(route: &Route) -> Api {
     }
 }
 
+/// Whether the caller may ask for it.
+///
+/// # Errors
+///
+/// `PERMISSION_DENIED`.
+pub(super) fn check_allowed(route: &Route, caller: &Caller) -> Result<()> {
+    match route {
+        // The list has those models that the caller may see.
+        Route::Models => caller.may_any(Api::Status),
+        route => caller.may(api_of(route), route.model()),
+    }
+}
+
 /// Answers a request that has a route.
 pub(super) async fn handle(
     inference: &InferenceService,
@@ -73,6 +87,7 @@ pub(super) async fn handle(
     route: Route,
     headers: &HeaderMap,
     body: Bytes,
+    caller: &Caller,
 ) -> Answer {
     let result = match route {
         Route::Predict(spec) if protobuf::is_protobuf(headers) => {
@@ -84,7 +99,7 @@ pub(super) async fn handle(
         Route::Regress(spec) => regress(inference, deadline, &spec, &body).await,
         Route::Metadata(spec) => metadata(inference, &spec),
         Route::Status(spec) => status(inference, &spec),
-        Route::Models if options.model_listing => Ok(models(inference)),
+        Route::Models if options.model_listing => Ok(models(inference, caller)),
         Route::Models => Err(missing_name()),
     };
     result.unwrap_or_else(|error| Answer::error(&error))
@@ -155,10 +170,11 @@ fn status(inference: &InferenceService, spec: &ModelSpec) -> Result<Answer> {
     Ok(Answer::states(json::encode_model_status(&versions)))
 }
 
-fn models(inference: &InferenceService) -> Answer {
+fn models(inference: &InferenceService, caller: &Caller) -> Answer {
     let models: Vec<json::ModelStatus> = inference
         .models()
         .into_iter()
+        .filter(|(name, _)| caller.may(Api::Status, name).is_ok())
         .map(|(name, states)| json::ModelStatus {
             name,
             versions: version_statuses(states),

@@ -2,6 +2,7 @@
 //!
 //! Not here: JSON (`wire::json`), meaning (`inference`), sockets (`transport::serve`).
 
+mod admit;
 mod body;
 mod compress;
 mod handlers;
@@ -30,6 +31,7 @@ use self::handlers::Answer;
 use self::isolate::isolated;
 use self::route::{Route, is_api_path, route};
 use self::status::http_status;
+use super::auth::{Auth, Caller};
 use super::blocking::off_worker;
 use super::limit::Gate;
 use super::observe::{AnsweredBy, Observation};
@@ -59,6 +61,8 @@ pub struct RestOptions {
     pub compression_min_bytes: Option<usize>,
     /// A request's body that stalls for this long is given up.
     pub stall_timeout: Duration,
+    /// Who may call.
+    pub auth: Auth,
 }
 
 impl Default for RestOptions {
@@ -73,6 +77,7 @@ impl Default for RestOptions {
             model_listing: false,
             compression_min_bytes: None,
             stall_timeout: STALL_TIMEOUT,
+            auth: Auth::default(),
         }
     }
 }
@@ -144,13 +149,17 @@ impl Inner {
     }
 
     /// Methods first, then the pages, then the API, in the order of `evhttp_server.cc`.
-    async fn dispatch<B>(&self, request: Request<B>) -> Response<Bytes>
+    async fn dispatch<B>(&self, mut request: Request<B>) -> Response<Bytes>
     where
         B: Body<Data = Bytes, Error: Display> + Unpin,
     {
         if !is_known_method(request.method()) {
             return html_page(StatusCode::NOT_IMPLEMENTED);
         }
+        let caller = match self.admit(&mut request).await {
+            Ok(caller) => caller,
+            Err(refusal) => return refusal,
+        };
         let path = request.uri().path();
         if self.options.monitoring_path.as_deref() == Some(path) {
             return self.monitoring_page(request.uri());
@@ -168,17 +177,17 @@ impl Inner {
         } else if request.method() == Method::OPTIONS {
             self.preflight(&request)
         } else {
-            let answer = self.answer(request).await;
+            let answer = self.answer(request, &caller).await;
             response(http_status(answer.code), answer.content_type, answer.body)
         };
         if self.options.cors {
-            add_cors_headers(&mut response);
+            add_cors_headers(&mut response, &self.options.auth);
         }
         response
     }
 
     /// Answers what is below `/v1/`, and counts it.
-    async fn answer<B>(&self, request: Request<B>) -> Answer
+    async fn answer<B>(&self, request: Request<B>, caller: &Caller) -> Answer
     where
         B: Body<Data = Bytes, Error: Display> + Unpin,
     {
@@ -189,8 +198,12 @@ impl Inner {
             Err(_) => (Api::Other, ""),
         };
         let observation = Observation::start(&self.metrics, Protocol::Rest, api, model);
-        let answer = match route {
-            Ok(route) => isolated(self.handle(route, &parts.headers, body)).await,
+        let allowed = route.and_then(|route| {
+            handlers::check_allowed(&route, caller)?;
+            Ok(route)
+        });
+        let answer = match allowed {
+            Ok(route) => isolated(self.handle(route, &parts.headers, body, caller)).await,
             Err(error) => Err(error),
         };
         let answer = answer.unwrap_or_else(|error| Answer::error(&error));
@@ -203,7 +216,7 @@ impl Inner {
         answer
     }
 
-    async fn handle<B>(&self, route: Route, headers: &HeaderMap, body: B) -> Answer
+    async fn handle<B>(&self, route: Route, headers: &HeaderMap, body: B, caller: &Caller) -> Answer
     where
         B: Body<Data = Bytes, Error: Display> + Unpin,
     {
@@ -216,7 +229,7 @@ impl Inner {
         match self.gate.enter(deadline).await {
             Ok(_permit) => {
                 let (inference, options) = (&self.inference, &self.options);
-                handlers::handle(inference, options, deadline, route, headers, body).await
+                handlers::handle(inference, options, deadline, route, headers, body, caller).await
             }
             Err(error) => Answer::error(&error),
         }
@@ -283,11 +296,15 @@ fn response(status: StatusCode, content_type: &'static str, body: Bytes) -> Resp
     response
 }
 
-fn add_cors_headers(response: &mut Response<Bytes>) {
+fn add_cors_headers(response: &mut Response<Bytes>, auth: &Auth) {
+    let allowed_headers = match auth.is_enforced() {
+        true => "Content-Type, Authorization",
+        false => "Content-Type",
+    };
     for (name, value) in [
         ("access-control-allow-origin", "*"),
         ("access-control-allow-methods", "POST, GET"),
-        ("access-control-allow-headers", "Content-Type"),
+        ("access-control-allow-headers", allowed_headers),
     ] {
         let name = HeaderName::from_static(name);
         let value = HeaderValue::from_static(value);
