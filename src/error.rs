@@ -26,6 +26,13 @@ pub enum ServingError {
         name: String,
     },
 
+    /// A bound on all requests together is reached: the same request may pass a little later.
+    #[error("{reason}")]
+    Overloaded {
+        /// Which bound.
+        reason: String,
+    },
+
     /// A failure that its code and text describe fully.
     #[error("{message}")]
     Status {
@@ -80,6 +87,7 @@ impl ServingError {
         match self {
             Self::ServableNotFound(_) => Code::NotFound,
             Self::SignatureNotFound { .. } => Code::FailedPrecondition,
+            Self::Overloaded { .. } => Code::ResourceExhausted,
             Self::Status { code, .. } => *code,
         }
     }

@@ -3,6 +3,7 @@
 //! The only place that names every layer. Not here: what flags mean one by one (`config`), the
 //! process around the server (`main`). `options` turns flags into what each part is started with.
 
+mod memory;
 mod options;
 mod security;
 
@@ -10,6 +11,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -21,17 +23,23 @@ use crate::error::{Code, Result, ServingError};
 use crate::inference::InferenceService;
 use crate::lifecycle::loader::OnnxLoader;
 use crate::lifecycle::{
-    BasePathAllowlist, BatchingLoader, ConfigPoller, Loader, MeasuringLoader, ServerCore,
-    WarmingLoader,
+    BasePathAllowlist, BatchingLoader, ConfigPoller, Loader, LowPriorityLoader, MeasuringLoader,
+    ServerCore, WarmingLoader,
 };
 use crate::monitoring::{Metrics, ModelState, Protocol};
 use crate::proto::tensorflow::serving::ModelServerConfig;
 use crate::runtime::Backend;
 use crate::runtime::ort::{OnnxRuntime, OnnxRuntimeOptions};
 use crate::servable::{ManagerState, ServableLookup};
+use crate::transport::activity::UnderWay;
+use crate::transport::admin::AdminService;
+use crate::transport::connection::ConnectionOptions;
 use crate::transport::grpc::{self, ReloadConfig};
+use crate::transport::health::Readiness;
+use crate::transport::limit::Admission;
+use crate::transport::pages::Pages;
 use crate::transport::rest::RestService;
-use crate::transport::serve::{ConnectionOptions, Listener, Protocols, serve};
+use crate::transport::serve::{Listener, serve};
 use crate::warmup::Warmup;
 
 pub use options::ServerOptions;
@@ -73,27 +81,41 @@ pub struct Server {
     security: Security,
     grpc_address: Option<SocketAddr>,
     rest_address: Option<SocketAddr>,
+    admin_address: Option<SocketAddr>,
+    readiness: Readiness,
+    under_way: UnderWay,
+    drain_timeout: Duration,
     stop: watch::Sender<bool>,
     ports: Vec<JoinHandle<()>>,
+    /// The admin port: stopped last, so that probes see the others drain.
+    stop_admin: watch::Sender<bool>,
+}
+
+/// How a server has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// Every request was answered.
+    Drained,
+    /// The time was over with so many requests under way.
+    CutOff {
+        /// How many.
+        requests: usize,
+    },
 }
 
 impl Server {
-    /// Loads the models, then opens the ports: gRPC first. Returns once both are open.
+    /// Opens the admin port, loads the models, then opens the other ports: gRPC first. Returns once
+    /// they are open.
     ///
     /// # Errors
     ///
     /// Those of the first configuration (`server_core.cc`); `INVALID_ARGUMENT` where the gRPC port
-    /// cannot be bound. A REST port that cannot be bound is logged and left out, as in the
-    /// original.
+    /// or the admin port cannot be bound. A REST port that cannot be bound is logged and left out,
+    /// as in the original.
     pub async fn start(mut options: ServerOptions) -> Result<Self> {
-        if let (Some(_), Some(file)) = (options.rest_address, &options.monitoring_config_file) {
-            options.rest.monitoring_path = monitoring_path(file)?;
-        }
         let security = Security::open(&options.security)?;
         Security::warn_of_open_ports(&options);
-        options.grpc_connections.tls = security.grpc_tls.clone();
-        options.grpc.auth = security.auth.clone();
-        options.rest.auth = security.auth.clone();
+        security.apply(&mut options);
         let metrics = Arc::new(Metrics::new());
         let core = Arc::new(ServerCore::new(
             options.lifecycle.clone(),
@@ -105,62 +127,133 @@ impl Server {
                 metrics.set_model_state(&state.id, model_state(state.state));
             });
         }
-        {
-            let (core, models) = (Arc::clone(&core), options.models.clone());
-            let wait = options.wait_for_models;
-            blocking(move || {
-                if wait {
-                    core.start(models)
-                } else {
-                    core.start_without_waiting(models)
-                }
-            })
-            .await?;
-        }
-        let poller = options.model_config_poll.clone().map(|(path, period)| {
-            ConfigPoller::start(Arc::clone(&core), period, move || {
-                config::read_model_server_config(&path)
-            })
-        });
         let (stop, stopped) = watch::channel(false);
+        let readiness = {
+            let core = Arc::clone(&core);
+            Readiness::new(stopped.clone(), move || core.models_without_version())
+        };
         let mut server = Self {
             core,
             metrics,
-            poller,
+            poller: None,
             security,
             grpc_address: None,
             rest_address: None,
+            admin_address: None,
+            readiness,
+            under_way: UnderWay::default(),
+            drain_timeout: options.drain_timeout,
             stop,
             ports: Vec::new(),
+            stop_admin: watch::Sender::new(false),
         };
-        if let Err(error) = server.open_ports(&options, &stopped) {
+        if let Err(error) = server.open(&options, &stopped).await {
             server.stop().await;
             return Err(error);
         }
         Ok(server)
     }
 
-    fn open_ports(
+    async fn open(
         &mut self,
         options: &ServerOptions,
         stopped: &watch::Receiver<bool>,
     ) -> Result<()> {
+        let monitoring_path = match (options.rest_address, &options.monitoring_config_file) {
+            (Some(_), Some(file)) => monitoring_path(file)?,
+            _ => None,
+        };
+        let pages = Pages {
+            metrics: Arc::clone(&self.metrics),
+            readiness: self.readiness.clone(),
+            monitoring_path,
+        };
         let servables: Arc<dyn ServableLookup> = Arc::clone(&self.core) as _;
-        let inference = InferenceService::new(Arc::clone(&servables), Arc::clone(&self.metrics))
+        let inference = InferenceService::new(servables, Arc::clone(&self.metrics))
             .with_options(options.inference);
-        let reloader = Arc::new(Reloader {
-            core: Arc::clone(&self.core),
-            allowlist: options.base_path_allowlist.clone(),
+        if let Some(address) = options.admin_address {
+            self.open_admin(address, options, pages.clone(), inference.clone())?;
+        }
+        let (core, models) = (Arc::clone(&self.core), options.models.clone());
+        let wait = options.wait_for_models;
+        blocking(move || {
+            if wait {
+                core.start(models)
+            } else {
+                core.start_without_waiting(models)
+            }
+        })
+        .await?;
+        self.poller = options.model_config_poll.clone().map(|(path, period)| {
+            ConfigPoller::start(Arc::clone(&self.core), period, move || {
+                config::read_model_server_config(&path)
+            })
         });
+        let admission =
+            Admission::new(options.max_concurrent_requests, options.max_bytes_in_flight);
+        self.open_grpc(options, inference.clone(), &admission, stopped)?;
+        if let Some(address) = options.rest_address {
+            let inference = inference.for_protocol(Protocol::Rest);
+            let rest = RestService::new(inference, pages, admission, options.rest.clone());
+            self.open_rest(address, options, rest, stopped);
+        }
+        self.readiness.set_serving();
+        Ok(())
+    }
+
+    fn open_admin(
+        &mut self,
+        address: SocketAddr,
+        options: &ServerOptions,
+        pages: Pages,
+        inference: InferenceService,
+    ) -> Result<()> {
+        let listener = listen_on_all(address).map_err(|error| {
+            ServingError::invalid_argument(format!(
+                "cannot listen on {address} (--admin_port): {error}"
+            ))
+        })?;
+        self.admin_address = listener.address();
+        tracing::info!(
+            "Serving health and metrics at {} ...",
+            shown(self.admin_address)
+        );
+        tokio::spawn(serve(
+            listener,
+            // Its requests are not waited for, and probes have no certificates.
+            ConnectionOptions {
+                tls: None,
+                ..options.rest_connections.clone()
+            },
+            AdminService::new(pages, inference, self.security.auth.clone()),
+            self.stop_admin.subscribe(),
+        ));
+        Ok(())
+    }
+
+    fn open_grpc(
+        &mut self,
+        options: &ServerOptions,
+        inference: InferenceService,
+        admission: &Admission,
+        stopped: &watch::Receiver<bool>,
+    ) -> Result<()> {
         let grpc = grpc::service(
-            inference.clone(),
+            inference,
             &self.metrics,
-            servables,
-            reloader,
+            Arc::clone(&self.core) as _,
+            Arc::new(Reloader {
+                core: Arc::clone(&self.core),
+                allowlist: options.base_path_allowlist.clone(),
+            }),
+            admission.clone(),
             options.grpc.clone(),
             stopped.clone(),
         );
-
+        let connections = ConnectionOptions {
+            under_way: self.under_way.clone(),
+            ..options.grpc_connections.clone()
+        };
         if let Some(address) = options.grpc_address {
             let listener = Listener::tcp(address).map_err(|error| grpc_failed(&error))?;
             self.grpc_address = listener.address();
@@ -168,12 +261,7 @@ impl Server {
                 "Running gRPC ModelServer at {} ...",
                 shown(self.grpc_address)
             );
-            let served = serve(
-                listener,
-                options.grpc_connections.clone(),
-                grpc.clone(),
-                stopped.clone(),
-            );
+            let served = serve(listener, connections.clone(), grpc.clone(), stopped.clone());
             self.ports.push(tokio::spawn(served));
         }
         if let Some(path) = &options.grpc_socket_path {
@@ -182,13 +270,10 @@ impl Server {
             tracing::info!("Running gRPC ModelServer at UNIX socket {path} ...");
             self.ports.push(tokio::spawn(serve(
                 listener,
-                options.grpc_connections.clone(),
+                connections,
                 grpc,
                 stopped.clone(),
             )));
-        }
-        if let Some(address) = options.rest_address {
-            self.open_rest(address, options, inference, stopped);
         }
         Ok(())
     }
@@ -197,7 +282,7 @@ impl Server {
         &mut self,
         address: SocketAddr,
         options: &ServerOptions,
-        inference: InferenceService,
+        rest: RestService,
         stopped: &watch::Receiver<bool>,
     ) {
         let is_grpcs = options
@@ -210,14 +295,7 @@ impl Server {
             );
             return;
         }
-        // Where there is no IPv6 the original falls back to the IPv4 wildcard.
-        let listener = Listener::tcp(address).or_else(|error| match address {
-            SocketAddr::V6(v6) if v6.ip().is_unspecified() => {
-                Listener::tcp((Ipv4Addr::UNSPECIFIED, address.port()).into())
-            }
-            _ => Err(error),
-        });
-        let listener = match listener {
+        let listener = match listen_on_all(address) {
             Ok(listener) => listener,
             Err(error) => {
                 let port = address.port();
@@ -228,10 +306,10 @@ impl Server {
         self.rest_address = listener.address();
         let port = self.rest_address.map_or(0, |address| address.port());
         tracing::info!("Exporting HTTP/REST API at:localhost:{port} ...");
-        let inference = inference.for_protocol(Protocol::Rest);
-        let rest = RestService::new(inference, Arc::clone(&self.metrics), options.rest.clone());
-        let mut connections = ConnectionOptions::new(Protocols::Http1And2);
-        connections.tls = self.security.rest_tls.clone();
+        let connections = ConnectionOptions {
+            under_way: self.under_way.clone(),
+            ..options.rest_connections.clone()
+        };
         let served = serve(listener, connections, rest, stopped.clone());
         self.ports.push(tokio::spawn(served));
     }
@@ -246,8 +324,27 @@ impl Server {
         self.rest_address
     }
 
-    /// Closes the ports, answers what is under way, unloads everything.
-    pub async fn stop(self) {
+    /// The admin port in use.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
+    }
+
+    /// Closes the ports, answers what is under way, unloads everything; all within the time that
+    /// the options give.
+    pub async fn stop(self) -> Stopped {
+        let (under_way, drain_timeout) = (self.under_way.clone(), self.drain_timeout);
+        let stop_admin = self.stop_admin.clone();
+        let stopped = match tokio::time::timeout(drain_timeout, self.drain()).await {
+            Ok(()) => Stopped::Drained,
+            Err(_) => Stopped::CutOff {
+                requests: under_way.count(),
+            },
+        };
+        stop_admin.send_replace(true);
+        stopped
+    }
+
+    async fn drain(self) {
         // Nobody listens if no port was opened.
         let _ = self.stop.send(true);
         for port in self.ports {
@@ -268,12 +365,23 @@ impl Server {
     }
 }
 
+/// Listens on a TCP address. Where there is no IPv6, its wildcard becomes the IPv4 wildcard, as in
+/// the original.
+fn listen_on_all(address: SocketAddr) -> io::Result<Listener> {
+    Listener::tcp(address).or_else(|error| match address {
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => {
+            Listener::tcp((Ipv4Addr::UNSPECIFIED, address.port()).into())
+        }
+        _ => Err(error),
+    })
+}
+
 /// What makes servables: the files read, mapped and loaded, batched, and warmed up.
 fn loader(options: &ServerOptions, metrics: &Arc<Metrics>) -> Result<Arc<dyn Loader>> {
     let backend: Arc<dyn Backend> = Arc::new(OnnxRuntime::open(&options.onnxruntime)?);
     let tags = options.saved_model_tags.clone();
-    let mut loader: Arc<dyn Loader> =
-        Arc::new(OnnxLoader::new(backend).with_saved_model_tags(tags));
+    let loader = OnnxLoader::new(backend).with_saved_model_tags(tags);
+    let mut loader: Arc<dyn Loader> = Arc::new(LowPriorityLoader::new(Arc::new(loader)));
     if let Some(batching) = options.batching.clone() {
         let scheduler = Arc::new(BatchScheduler::try_new(&batching)?);
         let per_version = options.batching_per_version;

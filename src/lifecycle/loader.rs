@@ -1,12 +1,13 @@
 //! Loads a version directory: files to signatures, signatures to graphs, graphs onto a backend.
 //!
 //! Where a signature comes from and which file has its graph: `plan`. What of a graph it needs and
-//! how clients see that: `bind`. Which files may be read: `directory`. What people are told about a
+//! how clients see that: `bind`. Which graphs that makes: `graphs`. Which files may be read: `directory`. What people are told about a
 //! directory: `inspect`.
 
 mod bind;
 mod directory;
 mod examples;
+mod graphs;
 mod inspect;
 mod no_graph;
 mod plan;
@@ -23,12 +24,13 @@ use bytes::Bytes;
 
 use self::bind::{BoundSignature, GraphFile, bind};
 use self::directory::VersionDirectory;
+use self::graphs::PlannedGraph;
 use self::no_graph::NoGraph;
 use self::plan::Plan;
 use crate::error::{Result, ServingError};
 use crate::id::ServableId;
 use crate::lifecycle::Loader;
-use crate::onnx::{ClassLabels, OnnxModel};
+use crate::onnx::ClassLabels;
 use crate::proto::onnx_model_server::Labels;
 use crate::runtime::{Backend, Graph};
 use crate::servable::Servable;
@@ -63,19 +65,23 @@ impl OnnxLoader {
         self
     }
 
-    fn load_graph(&self, bound: &BoundSignature) -> Result<Arc<dyn Graph>> {
-        if bound.needs_no_graph() {
-            return Ok(Arc::new(NoGraph));
-        }
-        let error = match ranked::load(&self.backend, &bound.model, bound.ranked_inputs()) {
+    fn load_graph(&self, planned: PlannedGraph, signature: &str) -> Result<Arc<dyn Graph>> {
+        let PlannedGraph {
+            model,
+            ranked,
+            sharing,
+            ..
+        } = planned;
+        let error = match ranked::load(&self.backend, &model, ranked, sharing.clone()) {
             Ok(graph) => return Ok(graph),
             Err(error) => error,
         };
         // An operator that wants to know its shapes may live with those that are declared.
-        if let Ok(graph) = self.backend.load(bound.model.clone().into_source()?) {
+        let origin = model.origin().to_owned();
+        if let Ok(graph) = self.backend.load(model.into_source(sharing)?) {
             tracing::warn!(
-                model = bound.model.origin(),
-                signature = bound.name(),
+                model = origin,
+                signature,
                 "the model runs on inputs of its declared shapes only: {error}"
             );
             return Ok(graph);
@@ -83,9 +89,9 @@ impl OnnxLoader {
         Err(ServingError::new(
             error.code(),
             format!(
-                "signature '{}' cannot be served: {error}. Operators of TensorFlow that no ONNX \
-                 runtime has must be replaced or moved out of the model before it is converted",
-                bound.name()
+                "signature '{signature}' cannot be served: {error}. Operators of TensorFlow that \
+                 no ONNX runtime has must be replaced or moved out of the model before it is \
+                 converted"
             ),
         ))
     }
@@ -94,25 +100,22 @@ impl OnnxLoader {
 impl Loader for OnnxLoader {
     fn load(&self, id: &ServableId, directory: &Path) -> Result<Servable> {
         let prepared = Prepared::read(directory, &self.saved_model_tags)?;
-        let mut loaded: Vec<(&OnnxModel, Arc<dyn Graph>)> = Vec::new();
-        let mut signatures = Vec::with_capacity(prepared.signatures.len());
-        for bound in &prepared.signatures {
-            let same = loaded
-                .iter()
-                .find(|(model, _)| model.is_same_graph(&bound.model));
-            let graph = match same {
-                Some((_, graph)) => Arc::clone(graph),
-                None => {
-                    let graph = self.load_graph(bound)?;
-                    loaded.push((&bound.model, Arc::clone(&graph)));
-                    graph
-                }
-            };
-            signatures.push((bound.finish(graph.as_ref())?, graph));
+        let mut loaded: Vec<Arc<dyn Graph>> = vec![Arc::new(NoGraph); prepared.signatures.len()];
+        for planned in graphs::plan(&prepared.signatures) {
+            let users = planned.signatures.clone();
+            let names = users.iter().map(|&index| prepared.signatures[index].name());
+            let names: Vec<&str> = names.collect();
+            let graph = self.load_graph(planned, &names.join("', '"))?;
+            for index in users {
+                loaded[index] = Arc::clone(&graph);
+            }
         }
+        let signatures = prepared.signatures.iter().zip(loaded);
+        let signatures =
+            signatures.map(|(bound, graph)| Ok((bound.finish(graph.as_ref())?, graph)));
         Ok(Servable::new(
             id.clone(),
-            signatures,
+            signatures.collect::<Result<Vec<_>>>()?,
             prepared.metadata_only,
         ))
     }

@@ -24,6 +24,7 @@ mod signal;
 
 mod batching;
 pub mod loader;
+mod low_priority;
 mod measuring;
 mod warming;
 
@@ -41,6 +42,7 @@ use crate::servable::Servable;
 pub use self::base_path_allowlist::BasePathAllowlist;
 pub use self::batching::BatchingLoader;
 pub use self::config_poller::ConfigPoller;
+pub use self::low_priority::LowPriorityLoader;
 pub use self::measuring::MeasuringLoader;
 pub use self::options::{LifecycleOptions, PollWait};
 pub use self::server_core::ServerCore;

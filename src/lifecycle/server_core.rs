@@ -24,7 +24,7 @@ use crate::error::{Code, Result, ServingError};
 use crate::id::ModelSpec;
 use crate::proto::tensorflow::serving::model_server_config::Config;
 use crate::proto::tensorflow::serving::{ModelConfig, ModelConfigList, ModelServerConfig};
-use crate::servable::{ServableHandle, ServableLookup, ServableState};
+use crate::servable::{ManagerState, ServableHandle, ServableLookup, ServableState};
 
 /// All models of a server, loaded, watched and found.
 ///
@@ -125,6 +125,16 @@ impl ServerCore {
     /// `logging_config`. `CANCELLED` when the server shuts down meanwhile.
     pub fn reload(&self, config: ModelServerConfig) -> Result<()> {
         self.apply(config, Wait::IfPresent)
+    }
+
+    /// The configured models that have no available version.
+    pub fn models_without_version(&self) -> Vec<String> {
+        let mut names = self.source.model_names();
+        names.retain(|name| {
+            let states = self.monitor.states(name);
+            !states.iter().any(|it| it.state == ManagerState::Available)
+        });
+        names.iter().map(ToString::to_string).collect()
     }
 
     /// Stops all threads and ends all waits. Loaded servables stay until the core is dropped.

@@ -1,13 +1,12 @@
 //! Weights that lie in files beside the model.
 //!
-//! Those of the graph itself stay out of the protobuf, which cannot take more than 2 GiB, and are
-//! handed to the backend file by file. Those of nested graphs, functions and attributes, which are
-//! small, are moved into it.
+//! Once read, a model is the same wherever its weights were: the data of the main graph's tensors
+//! are views of the files; those of nested graphs, functions and attributes, which are small, are
+//! copied.
 //!
-//! Not here: which files may be read (`lifecycle::loader`).
+//! Not here: which files may be read (`lifecycle::loader`), how weights reach a backend (`weights`).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -18,8 +17,8 @@ use crate::proto::onnx::{GraphProto, NodeProto, TensorProto, tensor_proto::DataL
 /// Contents of the files by the name that the model gives them.
 struct Files<'a> {
     origin: &'a str,
-    read: &'a mut dyn FnMut(&str) -> Result<Arc<[u8]>>,
-    by_location: BTreeMap<String, Arc<[u8]>>,
+    read: &'a mut dyn FnMut(&str) -> Result<Bytes>,
+    by_location: BTreeMap<String, Bytes>,
 }
 
 impl OnnxModel {
@@ -31,7 +30,7 @@ impl OnnxModel {
     /// Those of `read`; `INVALID_ARGUMENT` where a tensor's place is not inside its file.
     pub fn read_external_data(
         &mut self,
-        read: &mut dyn FnMut(&str) -> Result<Arc<[u8]>>,
+        read: &mut dyn FnMut(&str) -> Result<Bytes>,
     ) -> Result<()> {
         let mut files = Files {
             origin: &self.origin,
@@ -39,11 +38,10 @@ impl OnnxModel {
             by_location: BTreeMap::new(),
         };
         let graph = self.proto.graph.as_mut().expect("checked by parse");
-        let mut kept = Vec::new();
-        for tensor in &graph.initializer {
+        for tensor in &mut graph.initializer {
             if is_external(tensor) {
-                files.slice(tensor)?;
-                kept.push(location(tensor).to_owned());
+                let data = files.slice(tensor)?;
+                move_in(tensor, data);
             }
         }
         files.inline_sparse(graph)?;
@@ -57,26 +55,20 @@ impl OnnxModel {
             }
         }
         self.proto.training_info.clear();
-
-        let by_location = files.by_location;
-        self.external_data = by_location
-            .into_iter()
-            .filter(|(location, _)| kept.contains(location))
-            .collect();
         Ok(())
     }
 }
 
 impl Files<'_> {
-    /// The bytes of an external tensor, as offset and length in its file.
-    fn slice(&mut self, tensor: &TensorProto) -> Result<(Arc<[u8]>, usize, usize)> {
+    /// The bytes of an external tensor, in those of its file.
+    fn slice(&mut self, tensor: &TensorProto) -> Result<Bytes> {
         let location = location(tensor);
         let contents = match self.by_location.get(location) {
-            Some(contents) => Arc::clone(contents),
+            Some(contents) => contents.clone(),
             None => {
                 let contents = (self.read)(location)?;
                 self.by_location
-                    .insert(location.to_owned(), Arc::clone(&contents));
+                    .insert(location.to_owned(), contents.clone());
                 contents
             }
         };
@@ -94,7 +86,7 @@ impl Files<'_> {
         if length > available {
             return Err(outside());
         }
-        Ok((contents, offset, length))
+        Ok(contents.slice(offset..offset + length))
     }
 
     fn number(&self, tensor: &TensorProto, key: &str) -> Result<Option<usize>> {
@@ -114,11 +106,8 @@ impl Files<'_> {
         if !is_external(tensor) {
             return Ok(());
         }
-        let (contents, offset, length) = self.slice(tensor)?;
-        let bytes = Bytes::copy_from_slice(&contents[offset..offset + length]);
-        tensor.raw_data = Some(bytes);
-        tensor.external_data.clear();
-        tensor.data_location = None;
+        let data = Bytes::copy_from_slice(&self.slice(tensor)?);
+        move_in(tensor, data);
         Ok(())
     }
 
@@ -152,6 +141,12 @@ impl Files<'_> {
         }
         Ok(())
     }
+}
+
+fn move_in(tensor: &mut TensorProto, data: Bytes) {
+    tensor.raw_data = Some(data);
+    tensor.external_data.clear();
+    tensor.data_location = None;
 }
 
 fn is_external(tensor: &TensorProto) -> bool {

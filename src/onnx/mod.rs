@@ -1,7 +1,7 @@
 //! Reading and editing ONNX files.
 //!
-//! Edits are made once, at load, on the protobuf, so that the backend optimises them away. Large
-//! weights are shared between the copies of a model (a clone copies nodes, not tensors' bytes).
+//! Edits are made once, at load, on the protobuf, so that the backend optimises them away. The copies
+//! of a model share the bytes of its weights: a clone copies nodes only.
 //!
 //! Not here: what aliases mean (`signature`), which files may be read (`lifecycle::loader`),
 //! running graphs (`runtime`).
@@ -11,31 +11,27 @@ mod constant;
 mod external;
 mod interface;
 mod layout;
+mod merge;
 mod parse_example;
 mod prune;
 mod relax;
 mod rewrite;
 mod strings;
 mod walk;
+mod weights;
 mod widen;
 mod zip_map;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use bytes::Bytes;
 use prost::Message;
 
 use crate::error::{Result, ServingError};
 use crate::proto::onnx::{GraphProto, ModelProto, NodeProto};
-use crate::runtime::GraphSource;
 
 pub use self::border::Transform;
 pub use self::parse_example::{DenseKey, ParseExample, RaggedKey, SparseKey};
 pub use self::zip_map::ClassLabels;
-
-/// What a protobuf can be at most; ONNX Runtime reads no larger one.
-const MAX_PROTOBUF_BYTES: usize = i32::MAX as usize;
 
 /// An ONNX model in memory.
 ///
@@ -44,32 +40,27 @@ const MAX_PROTOBUF_BYTES: usize = i32::MAX as usize;
 pub struct OnnxModel {
     origin: String,
     proto: ModelProto,
-    external_data: Vec<(String, Arc<[u8]>)>,
 }
 
 impl OnnxModel {
     /// Parses an ONNX file; `origin` names it in errors. External data is not read yet, see
-    /// [`read_external_data`](Self::read_external_data).
+    /// [`read_external_data`](Self::read_external_data). Nothing of `bytes` is referred to later.
     ///
     /// # Errors
     ///
     /// `INVALID_ARGUMENT` where it is no ONNX model. Graphs nested deeper than protobuf's usual
     /// limit of 100 messages are refused as well.
-    pub fn parse(origin: impl Into<String>, bytes: Bytes) -> Result<Self> {
+    pub fn parse(origin: impl Into<String>, bytes: &[u8]) -> Result<Self> {
         let origin = origin.into();
-        let proto = ModelProto::decode(bytes).map_err(|error| {
+        let mut proto = ModelProto::decode(bytes).map_err(|error| {
             ServingError::invalid_argument(format!("{origin} is not an ONNX model: {error}"))
         })?;
-        if proto.graph.is_none() {
-            return Err(ServingError::invalid_argument(format!(
-                "{origin} is not an ONNX model: it has no graph"
-            )));
-        }
-        Ok(Self {
-            origin,
-            proto,
-            external_data: Vec::new(),
-        })
+        let graph = proto.graph.as_mut().ok_or_else(|| {
+            let text = format!("{origin} is not an ONNX model: it has no graph");
+            ServingError::invalid_argument(text)
+        })?;
+        weights::make_raw(graph);
+        Ok(Self { origin, proto })
     }
 
     /// Where the model came from.
@@ -87,41 +78,9 @@ impl OnnxModel {
         entry.value.as_deref()
     }
 
-    /// What the model takes in memory, external data included.
-    pub fn size_in_bytes(&self) -> usize {
-        let external = self
-            .external_data
-            .iter()
-            .map(|(_, contents)| contents.len());
-        self.proto.encoded_len() + external.sum::<usize>()
-    }
-
     /// Whether both are the same graph over the same weights.
     pub fn is_same_graph(&self, other: &Self) -> bool {
-        let mut files = self.external_data.iter().zip(&other.external_data);
         self.proto == other.proto
-            && self.external_data.len() == other.external_data.len()
-            && files.all(|(a, b)| a.0 == b.0 && Arc::ptr_eq(&a.1, &b.1))
-    }
-
-    /// The model as a backend takes it.
-    ///
-    /// # Errors
-    ///
-    /// `INVALID_ARGUMENT` where it became larger than a protobuf can be.
-    pub fn into_source(self) -> Result<GraphSource> {
-        if self.proto.encoded_len() > MAX_PROTOBUF_BYTES {
-            return Err(ServingError::invalid_argument(format!(
-                "{}: the model takes more than 2 GiB without its external data; export it with \
-                 external data",
-                self.origin
-            )));
-        }
-        Ok(GraphSource {
-            origin: self.origin,
-            model: self.proto.encode_to_vec().into(),
-            external_data: self.external_data,
-        })
     }
 
     fn graph(&self) -> &GraphProto {

@@ -20,20 +20,6 @@ impl OnnxModel {
         }
         graph.output = kept;
         drop_unneeded(graph);
-        self.drop_unneeded_external_data();
-    }
-
-    fn drop_unneeded_external_data(&mut self) {
-        let graph = self.proto.graph.as_ref().expect("checked by parse");
-        let locations: HashSet<&str> = graph
-            .initializer
-            .iter()
-            .flat_map(|tensor| &tensor.external_data)
-            .filter(|entry| entry.key() == "location")
-            .map(|entry| entry.value())
-            .collect();
-        self.external_data
-            .retain(|(location, _)| locations.contains(location.as_str()));
     }
 }
 

@@ -103,8 +103,8 @@ fn widen_tensor(tensor: &mut TensorProto) {
     let Some(halves) = values.as_ref().and_then(|it| it.as_slice::<f16>()) else {
         return;
     };
-    tensor.float_data = halves.iter().map(|it| it.to_f32()).collect();
+    let floats = halves.iter().flat_map(|it| it.to_f32().to_le_bytes());
+    tensor.raw_data = Some(floats.collect());
     tensor.int32_data.clear();
-    tensor.raw_data = None;
     tensor.data_type = Some(FLOAT);
 }

@@ -70,7 +70,8 @@ fn model(
     GraphSource {
         origin: "contract.onnx".to_owned(),
         model: model.encode_to_vec().into(),
-        external_data: Vec::new(),
+        weights: Vec::new(),
+        sharing: None,
     }
 }
 
@@ -229,7 +230,8 @@ pub(crate) fn broken_models_are_refused(backend: &dyn Backend) {
     let garbage = GraphSource {
         origin: "garbage.onnx".to_owned(),
         model: Bytes::from_static(b"not a model"),
-        external_data: Vec::new(),
+        weights: Vec::new(),
+        sharing: None,
     };
     let error = backend.load(garbage).err().unwrap();
     assert!(error.to_string().contains("garbage.onnx"), "{error}");

@@ -7,6 +7,7 @@
 pub mod ort;
 
 mod executor;
+mod weights;
 
 #[cfg(test)]
 mod contract;
@@ -20,6 +21,7 @@ use crate::error::Result;
 use crate::tensor::{DataType, Tensor};
 
 pub use self::executor::{DirectExecutor, Execution, Executor};
+pub use self::weights::{Weight, WeightSharing};
 
 /// A library that executes ONNX graphs.
 pub trait Backend: Send + Sync {
@@ -44,8 +46,10 @@ pub struct GraphSource {
     pub origin: String,
     /// The serialized `ModelProto`.
     pub model: Bytes,
-    /// Contents of the external data files by the name that the model gives them.
-    pub external_data: Vec<(String, Arc<[u8]>)>,
+    /// The data of those initializers that `model` has without.
+    pub weights: Vec<Weight>,
+    /// What the graph has in common with others; `None` where there are no others.
+    pub sharing: Option<WeightSharing>,
 }
 
 /// A graph that is ready to run.

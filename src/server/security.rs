@@ -27,9 +27,8 @@ pub struct SecurityOptions {
 
 /// What the ports are secured by, and kept up to date while this lives.
 pub(super) struct Security {
-    /// Of the gRPC ports.
-    pub(super) grpc_tls: Option<Tls>,
-    pub(super) rest_tls: Option<Tls>,
+    grpc_tls: Option<Tls>,
+    rest_tls: Option<Tls>,
     pub(super) auth: Auth,
     _watchers: Vec<FileWatcher>,
 }
@@ -67,6 +66,14 @@ impl Security {
             auth,
             _watchers: watchers,
         })
+    }
+
+    /// Puts it in front of what the ports serve.
+    pub(super) fn apply(&self, options: &mut ServerOptions) {
+        options.grpc_connections.tls = self.grpc_tls.clone();
+        options.rest_connections.tls = self.rest_tls.clone();
+        options.grpc.auth = self.auth.clone();
+        options.rest.auth = self.auth.clone();
     }
 
     /// Says, in one line, which ports other hosts reach without protection. That stays possible:

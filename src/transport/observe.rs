@@ -17,12 +17,16 @@ pub(super) struct AnsweredBy<'a> {
 }
 
 /// A request that is being answered.
+///
+/// One that is dropped before its end was given up by its client, or its handler panicked: it is
+/// counted as `CANCELLED` or `INTERNAL`.
 pub(super) struct Observation {
     metrics: Arc<Metrics>,
     protocol: Protocol,
     api: Api,
     model: String,
     started: Instant,
+    is_counted: bool,
 }
 
 impl Observation {
@@ -39,6 +43,7 @@ impl Observation {
             api,
             model: model.into(),
             started: Instant::now(),
+            is_counted: false,
         }
     }
 
@@ -52,7 +57,11 @@ impl Observation {
     }
 
     /// As [`end`](Self::end), where only the code is known.
-    pub(super) fn end_with_code(self, code: Code, answered_by: Option<AnsweredBy<'_>>) {
+    pub(super) fn end_with_code(mut self, code: Code, answered_by: Option<AnsweredBy<'_>>) {
+        self.count(code, answered_by);
+    }
+
+    fn count(&mut self, code: Code, answered_by: Option<AnsweredBy<'_>>) {
         let labels = RequestLabels {
             protocol: self.protocol,
             api: self.api,
@@ -62,5 +71,45 @@ impl Observation {
         };
         self.metrics
             .record_request(&labels, code.name(), self.started.elapsed());
+        self.is_counted = true;
+    }
+}
+
+impl Drop for Observation {
+    fn drop(&mut self) {
+        if self.is_counted {
+            return;
+        }
+        let code = if std::thread::panicking() {
+            Code::Internal
+        } else {
+            Code::Cancelled
+        };
+        self.count(code, None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_is_given_up_is_counted() {
+        let metrics = Arc::new(Metrics::new());
+        let start = || Observation::start(&metrics, Protocol::Grpc, Api::Predict, "");
+        drop(start());
+        let in_a_panic = std::panic::AssertUnwindSafe(|| {
+            let _observation = start();
+            panic!("a handler's");
+        });
+        std::panic::catch_unwind(in_a_panic).unwrap_err();
+        start().end_with_code(Code::NotFound, None);
+
+        let page = metrics.page();
+        for code in ["CANCELLED", "INTERNAL", "NOT_FOUND"] {
+            let code = format!("code=\"{code}\"");
+            let mut lines = page.lines().filter(|line| line.contains(&code));
+            assert!(lines.next().is_some_and(|it| it.ends_with(" 1")), "{page}");
+        }
     }
 }

@@ -23,7 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use self::peer::is_in_force;
-use super::serve::Protocols;
+use super::connection::Protocols;
 use crate::error::{Result, ServingError};
 use crate::proto::tensorflow::serving::SslConfig;
 

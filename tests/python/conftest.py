@@ -50,10 +50,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def start_server(tmp_path_factory):
-    """Starts further servers, `start_server(flags, models)`, and stops them after the module.
-
-    What else is given goes to `ModelServer`.
-    """
+    """Starts further servers as `ModelServer` does, and stops them after the module."""
     started = []
 
     def start(flags, models, **options):

@@ -31,12 +31,20 @@ class ModelServer:
     """One running server. It listens on two ports of its own and logs into a file."""
 
     def __init__(
-        self, flags, models, log_path, on_start=lambda pid: None, context=None, headers=None
+        self,
+        flags,
+        models,
+        log_path,
+        on_start=lambda pid: None,
+        context=None,
+        headers=None,
+        **process,
     ):
         """Starts the server with `flags` and waits until each of `models` is available.
 
         Calls `on_start` with the process's id before it waits. `context` is for REST over TLS,
-        `headers` are what each REST call needs.
+        `headers` are what each REST call needs. `process` goes to `subprocess.Popen`: another
+        `executable`, `user` or `env`.
         """
         self.log_path = log_path
         self.context = context
@@ -46,7 +54,11 @@ class ModelServer:
         command += [f"--onnxruntime_library={LIBRARY}", *flags]
         with open(log_path, "wb") as log:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                **process,
             )
         try:
             on_start(self.process.pid)
@@ -127,6 +139,23 @@ class ModelServer:
         except (OSError, http.client.HTTPException):
             return False
         return status == 200 and b'"AVAILABLE"' in body
+
+
+def peak_memory_mib(pid):
+    """The most memory that a process has had resident."""
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise AssertionError("the kernel does not say")
+
+
+def poll(condition, seconds=30):
+    """Waits until `condition()` is true and returns what it was."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it never became true"
+        time.sleep(0.02)
+    return value
 
 
 def free_ports(count):

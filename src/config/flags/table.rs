@@ -415,4 +415,89 @@ pub(super) const FLAGS: &[Definition] = &[
         Real,
         "Folders, separated by commas, that HandleReloadConfigRequest may name base paths in;          empty: any"
     ),
+    row!(
+        grpc_host,
+        String,
+        Real,
+        "Address or host name that --port is opened on; empty: all IPv4 interfaces"
+    ),
+    row!(
+        rest_api_host,
+        String,
+        Real,
+        "Address or host name that --rest_api_port is opened on; empty: all interfaces"
+    ),
+    row!(
+        admin_port,
+        Int32,
+        Real,
+        "TCP port of health, metrics and model states over HTTP, open from the start; 0: none"
+    ),
+    row!(
+        admin_host,
+        String,
+        Real,
+        "Address or host name that --admin_port is opened on; empty: as --rest_api_host"
+    ),
+    row!(
+        drain_timeout_seconds,
+        Int32,
+        Real,
+        "Seconds that requests under way have to finish after SIGTERM or SIGINT"
+    ),
+    row!(
+        max_connections,
+        Int32,
+        Real,
+        "Connections on one port; more are closed at once"
+    ),
+    row!(
+        max_concurrent_requests,
+        Int32,
+        Real,
+        "Requests at a time; more are refused"
+    ),
+    row!(
+        max_bytes_in_flight,
+        Int64,
+        Real,
+        "Bytes of all requests at a time; more are refused. 0: half the memory there is"
+    ),
+    row!(
+        max_request_bytes,
+        Int32,
+        Real,
+        "Size of a gRPC message or a REST body as it is sent"
+    ),
+    row!(
+        max_decompressed_bytes,
+        Int32,
+        Real,
+        "Size of a decompressed request; 0: 100 MiB for REST, as TensorFlow Serving; for \
+         gRPC as --max_request_bytes"
+    ),
+    row!(
+        max_header_bytes,
+        Int32,
+        Real,
+        "Size of a request's headers; 0: 400 KiB for HTTP/1, 64 KiB for HTTP/2"
+    ),
+    row!(
+        rest_api_max_json_depth,
+        Int32,
+        Real,
+        "How deep the JSON of a request may nest; 0: any depth, which costs nothing"
+    ),
+    row!(
+        rest_api_idle_timeout_seconds,
+        Int32,
+        Real,
+        "Seconds that a REST connection may be without a request; 0: any time"
+    ),
+    row!(
+        stall_timeout_seconds,
+        Int32,
+        Real,
+        "Seconds that a client may stall in a request or in taking its answer"
+    ),
 ];

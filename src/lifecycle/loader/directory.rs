@@ -6,7 +6,6 @@
 
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -107,7 +106,7 @@ impl VersionDirectory {
     /// # Errors
     ///
     /// As [`read`](Self::read); the file has to be inside the version directory.
-    pub(super) fn read_external_data(&self, name: &str) -> Result<Arc<[u8]>> {
+    pub(super) fn read_external_data(&self, name: &str) -> Result<Bytes> {
         let (path, size) = self.resolve(name, &[&self.root])?;
         let mut contents = Vec::new();
         self.fill(name, &path, size, &mut contents)?;

@@ -181,7 +181,7 @@ impl Plan {
     fn model(&mut self, directory: &VersionDirectory, file: &str) -> Result<&OnnxModel> {
         if !self.models.contains_key(file) {
             let origin = directory.path().join(file).display().to_string();
-            let model = OnnxModel::parse(origin, directory.read(file)?)?;
+            let model = OnnxModel::parse(origin, &directory.read(file)?)?;
             self.models.insert(file.to_owned(), model);
         }
         Ok(&self.models[file])

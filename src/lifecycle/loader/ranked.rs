@@ -2,20 +2,22 @@
 //!
 //! TensorFlow runs whatever its kernels take: `[1.0, 2.0, 5.0]` for an input of shape (-1, 1). ONNX
 //! Runtime enforces declared ranks and needs them to optimise. So the graph is loaded with its
-//! ranks, and once more without, when the first request of other ranks comes.
+//! ranks, and once more without, when the first request of other ranks comes. Until then the model
+//! is kept, so the two share its weights.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::error::{Code, Result, ServingError};
 use crate::onnx::OnnxModel;
-use crate::runtime::{Backend, Graph, RunControl, ValueInfo};
+use crate::runtime::{Backend, Graph, RunControl, ValueInfo, WeightSharing};
 use crate::tensor::Tensor;
 
 /// Larger models are not kept for a second load; they are loaded without ranks at once.
 const MAX_KEPT_BYTES: usize = 512 << 20;
 
-/// Loads `model`. Requests may have other ranks than those of the inputs in `ranked`.
+/// Loads `model`. Requests may have other ranks than those of the inputs in `ranked`. `sharing` is
+/// what the model has in common with graphs of other signatures.
 ///
 /// # Errors
 ///
@@ -24,26 +26,33 @@ pub(super) fn load(
     backend: &Arc<dyn Backend>,
     model: &OnnxModel,
     ranked: HashSet<String>,
+    sharing: Option<WeightSharing>,
 ) -> Result<Arc<dyn Graph>> {
     let mut relaxed = model.clone();
     relaxed.relax_shapes(&HashSet::new());
     // Where an operator refuses all other ranks anyway, one graph is enough.
     let is_strict = ranked.iter().all(|name| model.fixes_rank_of(name));
-    if ranked.is_empty() || (!is_strict && model.size_in_bytes() > MAX_KEPT_BYTES) {
-        return backend.load(relaxed.into_source()?);
+    if ranked.is_empty() || (!is_strict && model.weight_bytes() > MAX_KEPT_BYTES) {
+        return backend.load(relaxed.into_source(sharing)?);
     }
+    let mut with_ranks = model.clone();
+    with_ranks.relax_shapes(&ranked);
+    if is_strict {
+        return backend.load(with_ranks.into_source(sharing)?);
+    }
+    let names = model.shareable_weights().into_keys().map(str::to_owned);
+    let names: HashSet<String> = names.collect();
+    let sharing = match sharing {
+        Some(sharing) => sharing.with_names(names),
+        None => WeightSharing::new(names),
+    };
+    let graph = backend.load(with_ranks.into_source(Some(sharing.clone()))?)?;
     let ranks: HashMap<String, usize> = model
         .inputs()
         .into_iter()
         .filter(|input| ranked.contains(&input.name))
         .filter_map(|input| Some((input.name, input.shape?.len())))
         .collect();
-    let mut with_ranks = model.clone();
-    with_ranks.relax_shapes(&ranked);
-    let graph = backend.load(with_ranks.into_source()?)?;
-    if is_strict {
-        return Ok(graph);
-    }
     let inputs = graph.inputs().iter();
     let ranks = inputs
         .map(|input| ranks.get(&input.name).copied())
@@ -52,7 +61,7 @@ pub(super) fn load(
         ranked: graph,
         ranks,
         backend: Arc::clone(backend),
-        source: Mutex::new(Some(relaxed)),
+        source: Mutex::new(Some((relaxed, sharing))),
         relaxed: OnceLock::new(),
     }))
 }
@@ -63,7 +72,7 @@ struct RankedGraph {
     ranks: Vec<Option<usize>>,
     backend: Arc<dyn Backend>,
     /// What `relaxed` is loaded from; taken then. Held for an instant.
-    source: Mutex<Option<OnnxModel>>,
+    source: Mutex<Option<(OnnxModel, WeightSharing)>>,
     /// Without ranks, or why it could not be loaded.
     relaxed: OnceLock<Result<Arc<dyn Graph>, (Code, String)>>,
 }
@@ -82,14 +91,15 @@ impl RankedGraph {
 
     fn load_relaxed(&self) -> Result<Arc<dyn Graph>> {
         let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
-        let model = source.take();
+        let taken = source.take();
         drop(source);
-        let model = model.ok_or_else(|| ServingError::internal("the graph was taken already"))?;
+        let (model, sharing) =
+            taken.ok_or_else(|| ServingError::internal("the graph was taken already"))?;
         tracing::debug!(
             model = model.origin(),
             "the first request of other ranks than declared"
         );
-        let graph = self.backend.load(model.into_source()?)?;
+        let graph = self.backend.load(model.into_source(Some(sharing))?)?;
         let names = |graph: &dyn Graph| -> Vec<String> {
             let values = graph.inputs().iter().chain(graph.outputs());
             values.map(|it| it.name.clone()).collect()

@@ -11,6 +11,7 @@ use ort::value::{Outlet, ValueType};
 
 use super::status::check;
 use super::value::{Value, from_ort_number};
+use super::weights::SharedWeights;
 use crate::error::{Code, Result, ServingError};
 use crate::runtime::{Graph, RunControl, ValueInfo};
 use crate::tensor::Tensor;
@@ -18,6 +19,8 @@ use crate::tensor::Tensor;
 /// A session and the names of its inputs and outputs, ready for the C API.
 pub(super) struct OrtGraph {
     session: Arc<SharedSessionInner>,
+    /// After the session, for it is dropped after it.
+    _weights: SharedWeights,
     inputs: Vec<ValueInfo>,
     outputs: Vec<ValueInfo>,
     input_names: Vec<CString>,
@@ -25,7 +28,7 @@ pub(super) struct OrtGraph {
 }
 
 impl OrtGraph {
-    pub(super) fn new(session: Session, origin: &str) -> Result<Self> {
+    pub(super) fn new(session: Session, weights: SharedWeights, origin: &str) -> Result<Self> {
         let names = |outlets: &[Outlet]| -> Result<Vec<CString>> {
             let name = |outlet: &Outlet| {
                 CString::new(outlet.name()).map_err(|_| {
@@ -40,6 +43,7 @@ impl OrtGraph {
             input_names: names(session.inputs())?,
             output_names: names(session.outputs())?,
             session: session.inner(),
+            _weights: weights,
         })
     }
 

@@ -1,12 +1,13 @@
 //! ONNX Runtime, through the crate `ort` and, where that is too narrow, the C API below it.
 //!
 //! Everything `unsafe` of this crate that has to do with ONNX Runtime is in this folder: `graph`
-//! (running), `value` (tensors), `status` (errors).
+//! (running), `value` (tensors), `weights` (what sessions share), `status` (errors).
 
 mod graph;
 mod library;
 mod status;
 mod value;
+mod weights;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -93,21 +94,16 @@ impl Backend for OnnxRuntime {
 
     fn load(&self, source: GraphSource) -> Result<Arc<dyn Graph>> {
         let failed = |error: ort::Error| load_error(&source.origin, error.code(), error.message());
-        let mut builder = Session::builder(self.environment)
+        let builder = Session::builder(self.environment)
             .and_then(|builder| Ok(builder.with_parallel_execution(self.parallel_execution)?))
             // Whatever fails comes back as an error. Logged as well, a client could fill the disk with
             // requests that kernels refuse.
             .and_then(|builder| Ok(builder.with_log_level(LogLevel::Fatal)?))
             .map_err(failed)?;
-        for (name, contents) in source.external_data {
-            builder = builder
-                .with_external_initializer_file_in_memory(&name, contents)
-                .map_err(|error| load_error(&source.origin, error.code(), error.message()))?;
-        }
-        let session = builder
-            .commit_from_memory(&source.model)
-            .map_err(|error| load_error(&source.origin, error.code(), error.message()))?;
-        Ok(Arc::new(OrtGraph::new(session, &source.origin)?))
+        let (mut builder, weights) = weights::hand_over(builder, &source)
+            .map_err(|failure| failure.into_load_error(&source.origin))?;
+        let session = builder.commit_from_memory(&source.model).map_err(failed)?;
+        Ok(Arc::new(OrtGraph::new(session, weights, &source.origin)?))
     }
 }
 

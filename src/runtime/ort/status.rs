@@ -42,6 +42,23 @@ pub(super) fn check(status: OrtStatusPtr) -> Result<(), Failure> {
 }
 
 impl Failure {
+    /// A failure of this server's own calls around ONNX Runtime.
+    pub(super) fn new(message: &str) -> Self {
+        Self {
+            code: INVALID_ARGUMENT,
+            message: message.to_owned(),
+        }
+    }
+
+    /// A failed load of the model `origin`.
+    pub(super) fn into_load_error(self, origin: &str) -> ServingError {
+        let code = match self.code {
+            NOT_IMPLEMENTED => Code::Unimplemented,
+            _ => Code::InvalidArgument,
+        };
+        ServingError::new(code, format!("cannot load {origin}: {}", self.message))
+    }
+
     /// A failed run. What a kernel refuses is the request's fault, as TensorFlow's kernels report
     /// it; a missing kernel and everything else is not.
     pub(super) fn into_run_error(self) -> ServingError {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use http::{Extensions, Request as HttpRequest};
 use tonic::{Request, Response, Status};
 
+use super::api_of;
 use super::status::to_status;
 use crate::error::{Result, ServingError};
 use crate::inference::InferenceService;
@@ -68,7 +69,7 @@ impl Guard {
         if path.starts_with(OPEN_SERVICE) {
             return Ok(());
         }
-        let api = api_of(path);
+        let api = api_of(path).unwrap_or(Api::Other);
         let peer = request.extensions().get::<PeerNames>().cloned();
         let peer = peer.unwrap_or_default();
         let caller = self.auth.authenticate(request.headers_mut(), &peer).await;
@@ -98,19 +99,6 @@ impl Guard {
     fn refuse(&self, api: Api, model: &str, error: &ServingError) -> Status {
         Observation::start(&self.metrics, Protocol::Grpc, api, model).end(Err(error));
         to_status(error)
-    }
-}
-
-fn api_of(path: &str) -> Api {
-    match path {
-        "/tensorflow.serving.PredictionService/Predict" => Api::Predict,
-        "/tensorflow.serving.PredictionService/Classify" => Api::Classify,
-        "/tensorflow.serving.PredictionService/Regress" => Api::Regress,
-        "/tensorflow.serving.PredictionService/MultiInference" => Api::MultiInference,
-        "/tensorflow.serving.PredictionService/GetModelMetadata" => Api::Metadata,
-        "/tensorflow.serving.ModelService/GetModelStatus" => Api::Status,
-        "/tensorflow.serving.ModelService/HandleReloadConfigRequest" => Api::Reload,
-        _ => Api::Other,
     }
 }
 

@@ -24,6 +24,8 @@ pub(super) struct Answer {
     pub(super) body: Bytes,
     /// Which servable answered, by which signature.
     pub(super) answered_by: Option<(ServableId, Option<String>)>,
+    /// The server was too busy: the client is told to come back.
+    pub(super) may_pass_later: bool,
 }
 
 impl Answer {
@@ -33,6 +35,7 @@ impl Answer {
             content_type: JSON,
             body: json::error_body(&error.to_string()).into(),
             answered_by: None,
+            may_pass_later: matches!(error, ServingError::Overloaded { .. }),
         }
     }
 
@@ -44,12 +47,13 @@ impl Answer {
     }
 
     /// A document that no servable had to be asked for.
-    fn states(body: Vec<u8>) -> Self {
+    fn states(body: impl Into<Bytes>) -> Self {
         Self {
             code: Code::Ok,
             content_type: JSON,
             body: body.into(),
             answered_by: None,
+            may_pass_later: false,
         }
     }
 }
@@ -99,7 +103,7 @@ pub(super) async fn handle(
         Route::Regress(spec) => regress(inference, deadline, &spec, &body).await,
         Route::Metadata(spec) => metadata(inference, &spec),
         Route::Status(spec) => status(inference, &spec),
-        Route::Models if options.model_listing => Ok(models(inference, caller)),
+        Route::Models if options.model_listing => Ok(Answer::states(model_list(inference, caller))),
         Route::Models => Err(missing_name()),
     };
     result.unwrap_or_else(|error| Answer::error(&error))
@@ -170,7 +174,8 @@ fn status(inference: &InferenceService, spec: &ModelSpec) -> Result<Answer> {
     Ok(Answer::states(json::encode_model_status(&versions)))
 }
 
-fn models(inference: &InferenceService, caller: &Caller) -> Answer {
+/// The document that lists all models.
+pub(in crate::transport) fn model_list(inference: &InferenceService, caller: &Caller) -> Bytes {
     let models: Vec<json::ModelStatus> = inference
         .models()
         .into_iter()
@@ -180,7 +185,7 @@ fn models(inference: &InferenceService, caller: &Caller) -> Answer {
             versions: version_statuses(states),
         })
         .collect();
-    Answer::states(json::encode_model_list(&models))
+    json::encode_model_list(&models).into()
 }
 
 fn version_statuses(states: Vec<ServableState>) -> Vec<json::VersionStatus> {

@@ -92,6 +92,7 @@ fn answer(response: PredictResponse, as_tensor_content: bool) -> Answer {
         content_type: PROTOBUF,
         body: body.freeze(),
         answered_by: Some((response.servable, Some(response.signature_name))),
+        may_pass_later: false,
     }
 }
 

@@ -1,0 +1,152 @@
+//! One graph for signatures that differ in their heads only, so that the weights below them are in
+//! memory once.
+//!
+//! Not here: which signatures there are (`lifecycle::loader`).
+
+use std::collections::HashMap;
+
+use super::{OnnxModel, is_onnx_domain};
+use crate::proto::onnx::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
+
+/// Operators that one signature may bear with for the sake of another: cheap beside the weights
+/// that both need, and not choosy about values.
+const HEAD_OPERATORS: &[&str] = &[
+    "Add",
+    "ArgMax",
+    "ArgMin",
+    "Cast",
+    "Clip",
+    "Concat",
+    "Div",
+    "Exp",
+    "Flatten",
+    "Gemm",
+    "Identity",
+    "Log",
+    "LogSoftmax",
+    "MatMul",
+    "Max",
+    "Min",
+    "Mul",
+    "Neg",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceSum",
+    "Relu",
+    "Sigmoid",
+    "Softmax",
+    "Sqrt",
+    "Sub",
+    "Tanh",
+    "Transpose",
+];
+
+/// Smaller models are not worth it.
+const MIN_COMMON_BYTES: usize = 1 << 20;
+/// A signature's weights have to be all but this part of those of the merged graph.
+const MAX_FOREIGN_PART: usize = 16;
+
+impl OnnxModel {
+    /// The graph that returns what `self` and `other`, graphs of one file, return. `None` where it
+    /// would not be worth it or not be the same: where they take other inputs, need weights of
+    /// their own that are more than a sixteenth, or differ in more than [`HEAD_OPERATORS`].
+    pub fn merged(&self, other: &Self) -> Option<Self> {
+        if !is_same_but_graph(&self.proto, &other.proto) {
+            return None;
+        }
+        let (mine, others) = (self.graph(), other.graph());
+        if sorted(&mine.input) != sorted(&others.input)
+            || mine.sparse_initializer != others.sparse_initializer
+        {
+            return None;
+        }
+        let foreign = foreign_parts(mine, others)?;
+        // What `self` has and `other` has not is subject to the same rules.
+        foreign_parts(others, mine)?;
+        let mut merged = self.clone();
+        let graph = merged.graph_mut();
+        graph.node.extend(foreign.nodes.into_iter().cloned());
+        graph
+            .initializer
+            .extend(foreign.tensors.into_iter().cloned());
+        for output in &others.output {
+            match graph.output.iter().find(|it| it.name() == output.name()) {
+                Some(known) if known != output => return None,
+                Some(_) => {}
+                None => graph.output.push(output.clone()),
+            }
+        }
+        let total = merged.weight_bytes();
+        let smaller = self.weight_bytes().min(other.weight_bytes());
+        let is_worth_it =
+            smaller >= MIN_COMMON_BYTES && (total - smaller) <= total / MAX_FOREIGN_PART;
+        is_worth_it.then_some(merged)
+    }
+}
+
+/// What one graph has and another has not.
+struct Foreign<'a> {
+    nodes: Vec<&'a NodeProto>,
+    tensors: Vec<&'a TensorProto>,
+}
+
+/// What `others` has besides `mine`; `None` where a name means something else in each, or a foreign
+/// node is no head's.
+fn foreign_parts<'a>(mine: &GraphProto, others: &'a GraphProto) -> Option<Foreign<'a>> {
+    let mut makers: HashMap<&str, &NodeProto> = HashMap::new();
+    for node in &mine.node {
+        makers.extend(node.output.iter().map(|name| (name.as_str(), node)));
+    }
+    makers.remove("");
+    let values = mine.initializer.iter().map(|it| (it.name(), it));
+    let values: HashMap<&str, &TensorProto> = values.collect();
+
+    let mut foreign = Foreign {
+        nodes: Vec::new(),
+        tensors: Vec::new(),
+    };
+    for node in &others.node {
+        let names = || node.output.iter().filter(|name| !name.is_empty());
+        match names().find_map(|name| makers.get(name.as_str())) {
+            Some(known) if *known == node => {}
+            None if is_head(node) && !names().any(|name| values.contains_key(name.as_str())) => {
+                foreign.nodes.push(node);
+            }
+            _ => return None,
+        }
+    }
+    for tensor in &others.initializer {
+        match values.get(tensor.name()) {
+            Some(known) if is_same_tensor(known, tensor) => {}
+            None if !makers.contains_key(tensor.name()) => foreign.tensors.push(tensor),
+            _ => return None,
+        }
+    }
+    Some(foreign)
+}
+
+fn is_head(node: &NodeProto) -> bool {
+    is_onnx_domain(node.domain()) && HEAD_OPERATORS.contains(&node.op_type())
+}
+
+/// Compares the bytes of two weights by their place: copies of one model share them.
+fn is_same_tensor(one: &TensorProto, other: &TensorProto) -> bool {
+    match (&one.raw_data, &other.raw_data) {
+        (Some(a), Some(b)) if a.as_ptr() == b.as_ptr() && a.len() == b.len() => {
+            one.dims == other.dims && one.data_type == other.data_type
+        }
+        _ => one == other,
+    }
+}
+
+fn is_same_but_graph(one: &ModelProto, other: &ModelProto) -> bool {
+    one.ir_version == other.ir_version
+        && one.opset_import == other.opset_import
+        && one.functions == other.functions
+}
+
+fn sorted(values: &[ValueInfoProto]) -> Vec<&ValueInfoProto> {
+    let mut sorted: Vec<&ValueInfoProto> = values.iter().collect();
+    sorted.sort_by_key(|value| value.name());
+    sorted
+}
