@@ -25,7 +25,7 @@ MODELS_CONFIG := $(TARGET)/models.config
 export ORT_DYLIB_PATH := $(ONNXRUNTIME)
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test test-full lint test-rust test-python test-import \
+.PHONY: help serve test test-full lint test-rust test-python test-import test-ops \
 	onnxruntime venv import-venv bench image test-image clean
 
 help:
@@ -35,6 +35,7 @@ help:
 	@echo "make lint         format, clippy and documentation only"
 	@echo "make test-rust    Rust tests only"
 	@echo "make test-python  Python client tests only"
+	@echo "make test-ops     with Prometheus, where it is installed"
 	@echo "make test-import  tools/import_model.py with TensorFlow and PyTorch, some GB of them"
 	@echo "make bench        measures: a table, and target/bench/report.json; 10 minutes"
 	@echo "make image        the container image $(IMAGE), by docker, podman or buildah"
@@ -83,7 +84,12 @@ test-rust: onnxruntime
 test-python: onnxruntime venv
 	$(CARGO) build --locked
 	$(VENV)/bin/python -m pytest tests/python --ignore-glob='*/test_import_*' \
-		$(PYTEST_FLAGS)
+		--ignore-glob='*/test_ops_*' $(PYTEST_FLAGS)
+
+# Not part of `make test`: it needs programs that only operators have, such as Prometheus.
+test-ops: onnxruntime venv
+	$(CARGO) build --locked
+	$(VENV)/bin/python -m pytest $(wildcard tests/python/test_ops_*.py) $(PYTEST_FLAGS)
 
 # Not part of `make test`: it installs whole training libraries.
 test-import: onnxruntime import-venv

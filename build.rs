@@ -87,8 +87,8 @@ fn prediction_service(out_dir: &Path) {
         .method(method(
             "predict",
             "Predict",
-            "crate::wire::predict::PredictCall",
-            "crate::wire::predict::PredictReply",
+            "crate::transport::grpc::codec::ReceivedPredict",
+            "crate::transport::grpc::codec::PredictAnswer",
             "crate::transport::grpc::codec::PredictCodec",
         ))
         .method(method(

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use onnx_model_server::commands::{self, Command};
 use onnx_model_server::config::{Flags, Outcome};
 use onnx_model_server::error::ServingError;
-use onnx_model_server::logging;
+use onnx_model_server::logging::{self, LogFormat};
 use onnx_model_server::server::{Server, ServerOptions, Stopped};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -40,7 +40,9 @@ fn main() -> ExitCode {
         } => {
             reap_orphans();
             allow_many_descriptors();
-            logging::init();
+            // An unknown name is refused once the flags are checked.
+            let format = LogFormat::from_name(&flags.log_format);
+            logging::init(format.unwrap_or(LogFormat::Text));
             if let Some(unknown) = unknown {
                 print!("{unknown}");
             }
@@ -60,7 +62,7 @@ fn run_command(command: Result<Command, String>) -> ExitCode {
             return ExitCode::from(COMMAND_USAGE);
         }
     };
-    logging::init();
+    logging::init(LogFormat::Text);
     match command.run() {
         Ok(report) => {
             // A reader that has seen enough, such as `head`, is no failure.

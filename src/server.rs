@@ -24,19 +24,22 @@ use crate::inference::InferenceService;
 use crate::lifecycle::loader::OnnxLoader;
 use crate::lifecycle::{
     BasePathAllowlist, BatchingLoader, ConfigPoller, Loader, LowPriorityLoader, MeasuringLoader,
-    ServerCore, WarmingLoader,
+    RunMeasuringLoader, ServerCore, WarmingLoader,
 };
 use crate::monitoring::{Metrics, ModelState, Protocol};
 use crate::proto::tensorflow::serving::ModelServerConfig;
+use crate::request_log::RequestLog;
 use crate::runtime::Backend;
 use crate::runtime::ort::{OnnxRuntime, OnnxRuntimeOptions};
 use crate::servable::{ManagerState, ServableLookup};
+use crate::telemetry::Observer;
 use crate::transport::activity::UnderWay;
 use crate::transport::admin::AdminService;
 use crate::transport::connection::ConnectionOptions;
 use crate::transport::grpc::{self, ReloadConfig};
 use crate::transport::health::Readiness;
 use crate::transport::limit::Admission;
+use crate::transport::observed::Observed;
 use crate::transport::pages::Pages;
 use crate::transport::rest::RestService;
 use crate::transport::serve::{Listener, serve};
@@ -77,6 +80,8 @@ pub fn version_text(flags: &Flags) -> String {
 pub struct Server {
     core: Arc<ServerCore>,
     metrics: Arc<Metrics>,
+    observer: Arc<Observer>,
+    request_log: Arc<RequestLog>,
     poller: Option<ConfigPoller>,
     security: Security,
     grpc_address: Option<SocketAddr>,
@@ -117,6 +122,7 @@ impl Server {
         Security::warn_of_open_ports(&options);
         security.apply(&mut options);
         let metrics = Arc::new(Metrics::new());
+        let observer = Arc::new(Observer::try_new(&options.observer)?);
         let core = Arc::new(ServerCore::new(
             options.lifecycle.clone(),
             loader(&options, &metrics)?,
@@ -127,6 +133,12 @@ impl Server {
                 metrics.set_model_state(&state.id, model_state(state.state));
             });
         }
+        let request_log = RequestLog::start(options.request_log.clone(), Arc::clone(&metrics))?;
+        let request_log = Arc::new(request_log);
+        {
+            let request_log = Arc::clone(&request_log);
+            core.apply_request_logging(move |models| request_log.configure(models));
+        }
         let (stop, stopped) = watch::channel(false);
         let readiness = {
             let core = Arc::clone(&core);
@@ -135,6 +147,8 @@ impl Server {
         let mut server = Self {
             core,
             metrics,
+            observer,
+            request_log,
             poller: None,
             security,
             grpc_address: None,
@@ -170,7 +184,8 @@ impl Server {
         };
         let servables: Arc<dyn ServableLookup> = Arc::clone(&self.core) as _;
         let inference = InferenceService::new(servables, Arc::clone(&self.metrics))
-            .with_options(options.inference);
+            .with_options(options.inference)
+            .with_logger(Arc::clone(&self.request_log) as _);
         if let Some(address) = options.admin_address {
             self.open_admin(address, options, pages.clone(), inference.clone())?;
         }
@@ -250,6 +265,7 @@ impl Server {
             options.grpc.clone(),
             stopped.clone(),
         );
+        let grpc = Observed::new(grpc, Arc::clone(&self.observer), Protocol::Grpc);
         let connections = ConnectionOptions {
             under_way: self.under_way.clone(),
             ..options.grpc_connections.clone()
@@ -306,6 +322,7 @@ impl Server {
         self.rest_address = listener.address();
         let port = self.rest_address.map_or(0, |address| address.port());
         tracing::info!("Exporting HTTP/REST API at:localhost:{port} ...");
+        let rest = Observed::new(rest, Arc::clone(&self.observer), Protocol::Rest);
         let connections = ConnectionOptions {
             under_way: self.under_way.clone(),
             ..options.rest_connections.clone()
@@ -353,11 +370,14 @@ impl Server {
             }
         }
         let (core, poller) = (self.core, self.poller);
+        let (observer, request_log) = (self.observer, self.request_log);
         let unloaded = tokio::task::spawn_blocking(move || {
             core.shutdown();
             if let Some(poller) = poller {
                 poller.stop();
             }
+            request_log.shutdown();
+            observer.shutdown();
         });
         if let Err(error) = unloaded.await {
             tracing::error!(%error, "unloading ended abnormally");
@@ -381,7 +401,9 @@ fn loader(options: &ServerOptions, metrics: &Arc<Metrics>) -> Result<Arc<dyn Loa
     let backend: Arc<dyn Backend> = Arc::new(OnnxRuntime::open(&options.onnxruntime)?);
     let tags = options.saved_model_tags.clone();
     let loader = OnnxLoader::new(backend).with_saved_model_tags(tags);
-    let mut loader: Arc<dyn Loader> = Arc::new(LowPriorityLoader::new(Arc::new(loader)));
+    let loader = Arc::new(LowPriorityLoader::new(Arc::new(loader)));
+    let mut loader: Arc<dyn Loader> =
+        Arc::new(RunMeasuringLoader::new(loader, Arc::clone(metrics)));
     if let Some(batching) = options.batching.clone() {
         let scheduler = Arc::new(BatchScheduler::try_new(&batching)?);
         let per_version = options.batching_per_version;

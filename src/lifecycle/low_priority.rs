@@ -15,8 +15,8 @@ use crate::error::{Code, Result, ServingError};
 use crate::id::ServableId;
 use crate::servable::Servable;
 
-/// By how much the priority is lower. With 10, a load on a busy CPU gets a tenth of it.
-const NICENESS: i32 = 10;
+/// By how much the priority is lower. With 5, a load beside one busy thread gets a quarter of a CPU.
+const NICENESS: i32 = 5;
 
 /// Loads on threads of low priority.
 pub struct LowPriorityLoader {
@@ -101,7 +101,7 @@ mod tests {
             .unwrap();
 
         // 19 is the end of the scale.
-        assert_eq!(*noting.0.lock().unwrap(), [(before + 10).min(19)]);
+        assert_eq!(*noting.0.lock().unwrap(), [(before + 5).min(19)]);
         assert_eq!(niceness(), before);
     }
 

@@ -23,6 +23,7 @@ mod policy;
 mod signal;
 
 mod batching;
+mod fixed_rows;
 pub mod loader;
 mod low_priority;
 mod measuring;
@@ -43,7 +44,7 @@ pub use self::base_path_allowlist::BasePathAllowlist;
 pub use self::batching::BatchingLoader;
 pub use self::config_poller::ConfigPoller;
 pub use self::low_priority::LowPriorityLoader;
-pub use self::measuring::MeasuringLoader;
+pub use self::measuring::{MeasuringLoader, RunMeasuringLoader};
 pub use self::options::{LifecycleOptions, PollWait};
 pub use self::server_core::ServerCore;
 pub use self::warming::WarmingLoader;

@@ -12,7 +12,39 @@ use crate::error::{Result, ServingError};
 use crate::tensor::Tensor;
 
 /// The outcome of [`Executor::execute`], to be awaited.
-pub type Execution<'a> = Pin<Box<dyn Future<Output = Result<Vec<Tensor>>> + Send + 'a>>;
+pub type Execution<'a> = Pin<Box<dyn Future<Output = Result<Executed>> + Send + 'a>>;
+
+/// What a successful run came to.
+#[derive(Debug)]
+pub struct Executed {
+    /// In the order of the fetches.
+    pub outputs: Vec<Tensor>,
+    /// When it waited and ran.
+    pub times: RunTimes,
+}
+
+/// When one request waited for its run and when it ran, which it may have done with others.
+#[derive(Clone, Copy, Debug)]
+pub struct RunTimes {
+    /// The wait begins.
+    pub enqueued: Instant,
+    /// The wait ends, the run begins.
+    pub started: Instant,
+    /// The run ends.
+    pub ended: Instant,
+}
+
+impl RunTimes {
+    /// The times of a request whose parts ran on their own, from the first wait to the last run.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            enqueued: self.enqueued.min(other.enqueued),
+            started: self.started.min(other.started),
+            ended: self.ended.max(other.ended),
+        }
+    }
+}
 
 /// Runs one graph for requests.
 ///
@@ -62,9 +94,19 @@ impl Executor for DirectExecutor {
         let graph = Arc::clone(&self.graph);
         Box::pin(async move {
             let control = Arc::new(RunControl::default());
+            let enqueued = Instant::now();
             let run = {
                 let control = Arc::clone(&control);
-                tokio::task::spawn_blocking(move || graph.run(&feeds, &fetches, &control))
+                tokio::task::spawn_blocking(move || {
+                    let started = Instant::now();
+                    let outputs = graph.run(&feeds, &fetches, &control)?;
+                    let times = RunTimes {
+                        enqueued,
+                        started,
+                        ended: Instant::now(),
+                    };
+                    Ok(Executed { outputs, times })
+                })
             };
             let given_up = GiveUpOnDrop {
                 control,

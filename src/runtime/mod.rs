@@ -20,7 +20,7 @@ use bytes::Bytes;
 use crate::error::Result;
 use crate::tensor::{DataType, Tensor};
 
-pub use self::executor::{DirectExecutor, Execution, Executor};
+pub use self::executor::{DirectExecutor, Executed, Execution, Executor, RunTimes};
 pub use self::weights::{Weight, WeightSharing};
 
 /// A library that executes ONNX graphs.

@@ -12,8 +12,11 @@ use crate::config::{self, Flags};
 use crate::error::{Result, ServingError};
 use crate::inference::InferenceOptions;
 use crate::lifecycle::{BasePathAllowlist, LifecycleOptions, PollWait};
+use crate::logging::LogFormat;
 use crate::proto::tensorflow::serving::ModelServerConfig;
+use crate::request_log::RequestLogOptions;
 use crate::runtime::ort::OnnxRuntimeOptions;
+use crate::telemetry::{AccessLog, AccessLogMode, ObserverOptions, OtlpOptions};
 use crate::transport::auth::Auth;
 use crate::transport::connection::{ConnectionOptions, Protocols};
 use crate::transport::grpc::{GrpcOptions, channel_arguments};
@@ -60,6 +63,10 @@ pub struct ServerOptions {
     pub onnxruntime: OnnxRuntimeOptions,
     /// TLS and authentication.
     pub security: SecurityOptions,
+    /// Sampled requests and their answers.
+    pub request_log: RequestLogOptions,
+    /// The access log and traces.
+    pub observer: ObserverOptions,
     /// The calls.
     pub inference: InferenceOptions,
     /// The connections of the gRPC port.
@@ -150,6 +157,12 @@ impl ServerOptions {
                 rest_uses_ssl: flags.rest_api_use_ssl,
                 auth_config_file: non_empty(&flags.auth_config_file),
             },
+            request_log: RequestLogOptions {
+                max_file_bytes: u64::try_from(flags.request_log_max_file_bytes).unwrap_or(0),
+                allowed_folders: folders(&flags.request_log_path_allowlist),
+                saved_model_tags: tags(&flags.saved_model_tags),
+            },
+            observer: observer_options(flags)?,
             inference: InferenceOptions {
                 check_method_name: flags.enable_signature_method_name_check,
             },
@@ -301,6 +314,46 @@ fn lifecycle_options(flags: &Flags) -> LifecycleOptions {
             .allow_version_labels_for_unavailable_models,
         ..LifecycleOptions::default()
     }
+}
+
+/// The access log and traces.
+///
+/// # Errors
+///
+/// `INVALID_ARGUMENT` for a value that is none of those the flag takes.
+fn observer_options(flags: &Flags) -> Result<ObserverOptions> {
+    if LogFormat::from_name(&flags.log_format).is_none() {
+        return Err(not_one_of("log_format", &flags.log_format, "text, json"));
+    }
+    let mode = AccessLogMode::from_name(&flags.access_log)
+        .ok_or_else(|| not_one_of("access_log", &flags.access_log, "off, errors, sampled, all"))?;
+    let access_log = AccessLog {
+        mode,
+        sampling_rate: share("access_log_sampling_rate", flags.access_log_sampling_rate)?,
+    };
+    let sampling_rate = share("otlp_sampling_rate", flags.otlp_sampling_rate)?;
+    let otlp = (!flags.otlp_endpoint.is_empty()).then(|| OtlpOptions {
+        endpoint: flags.otlp_endpoint.clone(),
+        sampling_rate,
+    });
+    Ok(ObserverOptions { access_log, otlp })
+}
+
+fn not_one_of(name: &str, value: &str, expected: &str) -> ServingError {
+    ServingError::invalid_argument(format!("--{name}={value}: expected one of {expected}"))
+}
+
+fn share(name: &str, flag: f32) -> Result<f64> {
+    if (0.0..=1.0).contains(&flag) {
+        return Ok(flag.into());
+    }
+    let text = format!("--{name}={flag}: expected a number from 0 to 1");
+    Err(ServingError::invalid_argument(text))
+}
+
+fn folders(flag: &str) -> Vec<PathBuf> {
+    let folders = flag.split(',').filter(|folder| !folder.is_empty());
+    folders.map(PathBuf::from).collect()
 }
 
 fn tags(flag: &str) -> Vec<String> {

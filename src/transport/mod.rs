@@ -14,6 +14,7 @@ pub mod health;
 mod isolate;
 pub mod limit;
 mod observe;
+pub mod observed;
 pub mod pages;
 mod prompt;
 pub mod receive;

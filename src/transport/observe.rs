@@ -1,4 +1,5 @@
-//! Counts requests: once each, when the answer is ready.
+//! Counts requests, once each, when the answer is ready, and notes the same for the access log and
+//! traces.
 //!
 //! Not here: the metrics themselves (`monitoring`), and the latency of runs (`inference`).
 
@@ -8,6 +9,7 @@ use std::time::Instant;
 use crate::error::{Code, ServingError};
 use crate::id::ServableId;
 use crate::monitoring::{Api, Metrics, Protocol, RequestLabels};
+use crate::telemetry::{Outcome, note_outcome};
 
 /// Which servable and signature a request was answered by.
 pub(super) struct AnsweredBy<'a> {
@@ -71,6 +73,13 @@ impl Observation {
         };
         self.metrics
             .record_request(&labels, code.name(), self.started.elapsed());
+        note_outcome(&Outcome {
+            api: labels.api.label(),
+            model: labels.model,
+            version: labels.version,
+            signature: labels.signature,
+            code,
+        });
         self.is_counted = true;
     }
 }

@@ -73,8 +73,8 @@ class Container:
 
     def _on_read_only_root(self, command):
         """A bind of the image's files that cannot be written to, with `/proc` and the volumes."""
-        variables = "{{range .OCIv1.Config.Env}}{{println .}}{{end}}"
-        environment = buildah("inspect", "--format", variables, self.name).splitlines()
+        listed = "{{range .OCIv1.Config.Env}}{{println .}}{{end}}"
+        environment = buildah("inspect", "--format", listed, self.name).split()
         root = pathlib.Path(buildah("mount", self.name))
         script = ['mount --bind "$root" "$root"', 'mount -t proc proc "$root/proc"']
         for target, source in self.volumes.items():
@@ -82,8 +82,8 @@ class Container:
             script.append(f'mount --bind "{source}" "$root{target}"')
             script.append(f'mount -o remount,ro,bind "$root{target}"')
         script.append('mount -o remount,ro,bind "$root"')
-        script.append(f'exec env -i {" ".join(map(shlex.quote, environment + self.environment))} \\')
-        script.append(f'    chroot --userspec={self.user} "$root" "$@"')
+        variables = " ".join(map(shlex.quote, environment + self.environment))
+        script.append(f'exec chroot --userspec={self.user} "$root" /usr/bin/env -i {variables} "$@"')
         text = f"root={shlex.quote(str(root))}\n" + "\n".join(script)
         return ["sh", "-ec", text, "sh", *command]
 

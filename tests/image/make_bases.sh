@@ -28,7 +28,8 @@ if ! exists "$base"; then
     rm -rf "$scratch"/root/var/cache/apt/archives/*.deb "$scratch"/root/var/lib/apt/lists/*
     container=$(buildah from scratch)
     buildah add --quiet "$container" "$scratch/root" / > /dev/null
-    buildah config --cmd bash "$container"
+    path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+    buildah config --cmd bash --env "PATH=$path" "$container"
     buildah commit --quiet --format docker --rm "$container" "$base" > /dev/null
 fi
 

@@ -48,6 +48,7 @@ def start_web(stubs, tmp_path_factory):
             "MODEL_SERVER": address,
         }
         command = [sys.executable, "-m", "gunicorn", f"--bind=127.0.0.1:{port}", "--threads=8"]
+        command += ["--no-control-socket"]
         log = tmp_path_factory.mktemp("web") / "web.log"
         with open(log, "wb") as output:
             process = subprocess.Popen(

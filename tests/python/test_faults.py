@@ -149,6 +149,31 @@ def test_configuration_is_garbage_and_then_mended(models):
         models.await_answer("mended", 1)
 
 
+def test_server_does_not_start_with_garbage(tmp_path):
+    """`testBadModelConfig` of `tensorflow_model_server_test.py`."""
+    config = tmp_path / "models.config"
+    config.write_text("improperly formatted file")
+    command = [str(BINARY), f"--model_config_file={config}", f"--onnxruntime_library={LIBRARY}"]
+
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
+
+    assert ended.returncode == 255
+    expected = "Error parsing text-format tensorflow.serving.ModelServerConfig"
+    assert expected in ended.stderr
+
+
+def test_configuration_is_not_read_again_without_polls(start_server, tmp_path):
+    """`testModelConfigReloadWithZeroPollPeriod` of `tensorflow_model_server_test.py`."""
+    flags = ["--model_config_file_poll_wait_seconds=0"]
+    models = Models(start_server, tmp_path, flags)
+    models.add("other")
+    # Twice a second, at least, passes until the poll for versions has seen both.
+    for version in (2, 3):
+        publish(tmp_path / "steady", version, says_its_version(version))
+        models.await_answer("steady", version)
+    assert models.answer("other") is None
+
+
 def test_two_directories_of_one_number(models):
     with models.serving():
         publish(models.folder / "twice", "001", says_its_version(1))

@@ -413,7 +413,50 @@ pub(super) const FLAGS: &[Definition] = &[
         model_base_path_allowlist,
         String,
         Real,
-        "Folders, separated by commas, that HandleReloadConfigRequest may name base paths in;          empty: any"
+        "Folders, separated by commas, that HandleReloadConfigRequest may name base paths in; \
+         empty: any"
+    ),
+    row!(
+        log_format,
+        String,
+        Real,
+        "text: TensorFlow's lines; json: one object for each event"
+    ),
+    row!(
+        access_log,
+        String,
+        Real,
+        "Requests to log: off, errors, sampled (errors and a share of the others) or all"
+    ),
+    row!(
+        access_log_sampling_rate,
+        Float,
+        Real,
+        "The share of --access_log=sampled, from 0 to 1"
+    ),
+    row!(
+        otlp_endpoint,
+        String,
+        Real,
+        "Send traces to this OpenTelemetry collector by gRPC, as http://host:4317; empty: none"
+    ),
+    row!(
+        otlp_sampling_rate,
+        Float,
+        Real,
+        "Share of requests to trace, from 0 to 1, where the client has not decided"
+    ),
+    row!(
+        request_log_max_file_bytes,
+        Int64,
+        Real,
+        "Size at which a file of logging_config is ended and the next is begun"
+    ),
+    row!(
+        request_log_path_allowlist,
+        String,
+        Real,
+        "Folders, separated by commas, that a logging_config may write to; empty: any"
     ),
     row!(
         grpc_host,

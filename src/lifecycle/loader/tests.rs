@@ -68,6 +68,7 @@ fn run(
     runtime
         .unwrap()
         .block_on(servable.run(signature, inputs, &[], None))
+        .map(|(outputs, _)| outputs)
 }
 
 fn json(path: &Path) -> Value {

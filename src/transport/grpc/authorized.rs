@@ -12,6 +12,7 @@ use http::{Extensions, Request as HttpRequest};
 use tonic::{Request, Response, Status};
 
 use super::api_of;
+use super::codec::{PredictAnswer, ReceivedPredict};
 use super::status::to_status;
 use crate::error::{Result, ServingError};
 use crate::inference::InferenceService;
@@ -23,7 +24,6 @@ use crate::proto::tensorflow::serving::model_service_server::ModelService;
 use crate::transport::auth::{Auth, Caller};
 use crate::transport::observe::Observation;
 use crate::transport::tls::PeerNames;
-use crate::wire::predict::{PredictCall, PredictReply};
 
 /// Load balancers have no credentials.
 const OPEN_SERVICE: &str = "/grpc.health.v1.Health/";
@@ -111,9 +111,9 @@ fn name(spec: Option<&pb::ModelSpec>) -> &str {
 impl<S: PredictionService> PredictionService for Authorized<S> {
     async fn predict(
         &self,
-        request: Request<PredictCall>,
-    ) -> Result<Response<PredictReply>, Status> {
-        let spec = request.get_ref().spec();
+        request: Request<ReceivedPredict>,
+    ) -> Result<Response<PredictAnswer>, Status> {
+        let spec = request.get_ref().call.spec();
         let model = spec.map_or("", |(spec, _)| spec.name.as_str());
         self.guard
             .check(request.extensions(), Api::Predict, [model])?;

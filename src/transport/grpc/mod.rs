@@ -14,6 +14,7 @@ mod profiler_service;
 mod status;
 
 use std::convert::Infallible;
+use std::fmt::Display;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,7 +23,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderMap, Request};
 use http_body::Body;
-use hyper::body::Incoming;
 use tokio::sync::watch;
 use tonic::codec::CompressionEncoding;
 use tonic::service::{Routes, RoutesBuilder};
@@ -154,7 +154,11 @@ pub struct GrpcService {
 }
 
 impl GrpcService {
-    async fn answer(mut self, mut request: Request<Incoming>) -> http::Response<tonic::body::Body> {
+    async fn answer<B>(mut self, mut request: Request<B>) -> http::Response<tonic::body::Body>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Display,
+    {
         if let Err(refusal) = self.guard.admit(&mut request).await {
             return refusal.into_http();
         }
@@ -196,12 +200,16 @@ where
     response
 }
 
-impl hyper::service::Service<Request<Incoming>> for GrpcService {
+impl<B> hyper::service::Service<Request<B>> for GrpcService
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Display + Send,
+{
     type Response = http::Response<tonic::body::Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, request: Request<B>) -> Self::Future {
         let answer = isolated(self.clone().answer(request));
         // One broken call must not take the connection and the calls beside it along.
         Box::pin(async move {

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use tonic::{Request, Response, Status};
 
+use super::codec::{PredictAnswer, ReceivedPredict};
 use super::deadline;
 use super::status::to_status;
 use crate::error::Result;
@@ -13,12 +14,12 @@ use crate::inference::{
     ClassificationResponse, InferenceService, ModelMetadata, MultiInferenceResponse,
     PredictRequest, RegressionResponse,
 };
-use crate::monitoring::{Api, Metrics, Protocol};
+use crate::monitoring::{Api, Direction, Metrics, Protocol};
 use crate::proto::prediction_service::prediction_service_server::PredictionService;
 use crate::proto::tensorflow::serving as pb;
 use crate::transport::limit::Gate;
 use crate::transport::observe::{AnsweredBy, Observation};
-use crate::wire::predict::{PredictCall, PredictReply};
+use crate::wire::predict::PredictReply;
 use crate::wire::{classification, metadata, multi_inference, regression};
 
 /// The handlers.
@@ -46,9 +47,9 @@ impl PredictionServiceImpl {
 
     async fn run_predict(
         &self,
-        call: PredictCall,
+        ReceivedPredict { call, decoding }: ReceivedPredict,
         deadline: Option<Instant>,
-    ) -> Result<PredictReply> {
+    ) -> Result<PredictAnswer> {
         let _permit = self.gate.enter(deadline).await?;
         let (spec, signature_name) = call.spec()?;
         let servable = self.inference.resolve(spec)?;
@@ -59,9 +60,15 @@ impl PredictionServiceImpl {
             deadline,
         };
         let response = self.inference.predict(&servable, request).await?;
-        Ok(PredictReply {
-            response,
-            as_tensor_content: self.serialize_as_tensor_content,
+        let (id, signature_name) = (&response.servable, &response.signature_name);
+        self.inference
+            .record_codec(id, signature_name, Direction::Decode, decoding);
+        Ok(PredictAnswer {
+            reply: PredictReply {
+                response,
+                as_tensor_content: self.serialize_as_tensor_content,
+            },
+            inference: self.inference.clone(),
         })
     }
 
@@ -134,18 +141,24 @@ fn of_signature<'a>(servable: &'a ServableId, signature: &'a str) -> AnsweredBy<
 impl PredictionService for PredictionServiceImpl {
     async fn predict(
         &self,
-        request: Request<PredictCall>,
-    ) -> Result<Response<PredictReply>, Status> {
+        request: Request<ReceivedPredict>,
+    ) -> Result<Response<PredictAnswer>, Status> {
         let deadline = deadline(request.metadata().as_ref());
-        let call = request.into_inner();
-        let model = call.spec().map_or("", |(spec, _)| spec.name.as_str());
+        let received = request.into_inner();
+        let model = received
+            .call
+            .spec()
+            .map_or("", |(spec, _)| spec.name.as_str());
         let observation = Observation::start(&self.metrics, Protocol::Grpc, Api::Predict, model);
-        let outcome = self.run_predict(call, deadline).await;
+        let outcome = self.run_predict(received, deadline).await;
         self.finish(
             observation,
             outcome,
-            |it| of_signature(&it.response.servable, &it.response.signature_name),
-            |reply| reply,
+            |it| {
+                let response = &it.reply.response;
+                of_signature(&response.servable, &response.signature_name)
+            },
+            |answer| answer,
         )
     }
 

@@ -37,7 +37,7 @@ pub(super) async fn predict(
         })
     })?;
     drop(body);
-    let decoding = started.elapsed();
+    let decoding = (started, Instant::now());
     let servable = resolved
         .into_inner()
         .ok_or_else(|| ServingError::internal("no signature was looked up"))?;
@@ -64,7 +64,12 @@ pub(super) async fn predict(
     })?;
     let (id, signature_name) = (&response.servable, &response.signature_name);
     inference.record_codec(id, signature_name, Direction::Decode, decoding);
-    inference.record_codec(id, signature_name, Direction::Encode, started.elapsed());
+    inference.record_codec(
+        id,
+        signature_name,
+        Direction::Encode,
+        (started, Instant::now()),
+    );
     Ok(Answer::ok(
         body,
         response.servable,
