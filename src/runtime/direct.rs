@@ -2,7 +2,8 @@
 //! they may block.
 //!
 //! Handing a run to another thread and its answer back costs more than many a small model's run. A
-//! run that takes long must not keep the worker that serves other connections.
+//! run that takes long must not keep the worker that serves other connections; where values in a
+//! request decide how long it takes, as in a loop, what came before says nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -103,7 +104,7 @@ impl Executor for DirectExecutor {
     ) -> Execution<'_> {
         Box::pin(async move {
             let kind = Kind::of(&feeds);
-            let executed = if self.expectation.is_short(kind) {
+            let executed = if self.graph.work_follows_shapes() && self.expectation.is_short(kind) {
                 self.run_here(kind, &feeds, &fetches, deadline)
             } else {
                 self.run_on_blocking_thread(feeds, fetches, deadline).await
