@@ -60,7 +60,8 @@ pub(super) fn run(arguments: &[String]) -> Result<()> {
     let untouched = backend.load(GraphSource {
         origin: "the untouched file".to_owned(),
         model: std::fs::read(version.join("model.onnx"))?.into(),
-        external_data: Vec::new(),
+        weights: Vec::new(),
+        sharing: None,
     })?;
     let tensor = input(untouched.as_ref())?;
     for pair in 0..pairs.parse::<usize>()? + 1 {
