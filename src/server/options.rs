@@ -144,7 +144,7 @@ impl ServerOptions {
                 library: non_empty(&flags.onnxruntime_library),
                 intra_op_threads: threads.intra_op,
                 inter_op_threads: threads.inter_op,
-                spinning: false,
+                spinning: flags.onnxruntime_allow_spinning,
             },
             request_log: RequestLogOptions {
                 max_file_bytes: u64::try_from(flags.request_log_max_file_bytes).unwrap_or(0),

@@ -12,6 +12,7 @@ use crate::id::{ModelSpec, ServableId};
 use crate::inference::{ExamplesRequest, InferenceService, SIGNATURE_DEF_FIELD};
 use crate::monitoring::Api;
 use crate::servable::{ServableHandle, ServableState};
+use crate::transport::observe::Observation;
 use crate::wire::{examples, json};
 
 const JSON: &str = "application/json";
@@ -77,15 +78,26 @@ pub(super) async fn handle(
     route: Route,
     headers: &HeaderMap,
     body: Bytes,
+    observation: &mut Observation,
 ) -> Answer {
     let result = match route {
         Route::Predict(spec) if protobuf::is_protobuf(headers) => {
             let as_tensor_content = options.serialize_as_tensor_content;
-            protobuf::predict(inference, deadline, &spec, body, as_tensor_content).await
+            protobuf::predict(
+                inference,
+                deadline,
+                &spec,
+                body,
+                as_tensor_content,
+                observation,
+            )
+            .await
         }
-        Route::Predict(spec) => predict::predict(inference, deadline, &spec, body).await,
-        Route::Classify(spec) => classify(inference, deadline, &spec, &body).await,
-        Route::Regress(spec) => regress(inference, deadline, &spec, &body).await,
+        Route::Predict(spec) => {
+            predict::predict(inference, deadline, &spec, body, observation).await
+        }
+        Route::Classify(spec) => classify(inference, deadline, &spec, &body, observation).await,
+        Route::Regress(spec) => regress(inference, deadline, &spec, &body, observation).await,
         Route::Metadata(spec) => metadata(inference, &spec),
         Route::Status(spec) => status(inference, &spec),
         Route::Models if options.model_listing => Ok(Answer::states(model_list(inference))),
@@ -99,8 +111,9 @@ async fn classify(
     deadline: Option<Instant>,
     spec: &ModelSpec,
     body: &Bytes,
+    observation: &mut Observation,
 ) -> Result<Answer> {
-    let (servable, request) = examples_request(inference, deadline, spec, body)?;
+    let (servable, request) = examples_request(inference, deadline, spec, body, observation)?;
     let response = inference.classify(&servable, request).await?;
     let examples = response.result.examples();
     let body = json::encode_classifications(
@@ -118,8 +131,9 @@ async fn regress(
     deadline: Option<Instant>,
     spec: &ModelSpec,
     body: &Bytes,
+    observation: &mut Observation,
 ) -> Result<Answer> {
-    let (servable, request) = examples_request(inference, deadline, spec, body)?;
+    let (servable, request) = examples_request(inference, deadline, spec, body, observation)?;
     let response = inference.regress(&servable, request).await?;
     let body = json::encode_regressions(&response.values)?;
     Ok(Answer::ok(
@@ -135,9 +149,11 @@ fn examples_request(
     deadline: Option<Instant>,
     spec: &ModelSpec,
     body: &Bytes,
+    observation: &mut Observation,
 ) -> Result<(ServableHandle, ExamplesRequest)> {
     let decoded = off_worker(body.len(), || json::decode_examples(body))?;
     let servable = inference.resolve(spec)?;
+    observation.reached(&servable, Some(&decoded.signature_name));
     let request = ExamplesRequest {
         signature_name: decoded.signature_name,
         examples: examples::from_proto(Some(decoded.input)),

@@ -206,11 +206,13 @@ impl Inner {
             Ok(route) => (handlers::api_of(route), route.model()),
             Err(_) => (Api::Other, ""),
         };
-        let observation = Observation::start(&self.pages.metrics, Protocol::Rest, api, model);
+        let mut observation = Observation::start(&self.pages.metrics, Protocol::Rest, api, model);
         let (answer, admitted) = match (route, self.admission.enter()) {
             (Ok(route), Ok(admitted)) => {
                 let admitted = Arc::new(admitted);
-                let answer = self.handle(route, &parts.headers, body, &admitted).await;
+                let answer = self
+                    .handle(route, &parts.headers, body, &admitted, &mut observation)
+                    .await;
                 (
                     answer.unwrap_or_else(|error| Answer::error(&error)),
                     Some(admitted),
@@ -238,6 +240,7 @@ impl Inner {
         headers: &HeaderMap,
         body: B,
         admitted: &Arc<Admitted>,
+        observation: &mut Observation,
     ) -> Result<Answer>
     where
         B: Body<Data = Bytes, Error: Display> + Unpin,
@@ -254,7 +257,16 @@ impl Inner {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let _permit = self.gate.enter(deadline).await?;
         let (inference, options) = (&self.inference, &self.options);
-        Ok(handlers::handle(inference, options, deadline, route, headers, body).await)
+        let answer = handlers::handle(
+            inference,
+            options,
+            deadline,
+            route,
+            headers,
+            body,
+            observation,
+        );
+        Ok(answer.await)
     }
 
     /// `OPTIONS`: fine for an `Origin` with `http://` or `https://` in it; the body is empty
