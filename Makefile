@@ -9,6 +9,8 @@ CARGO ?= cargo
 PYTHON ?= python3
 SERVE_FLAGS ?=
 PYTEST_FLAGS ?=
+IMAGE ?= onnx-model-server:latest
+IMAGE_FLAGS ?=
 
 ROOT := $(CURDIR)
 ONNXRUNTIME := $(ROOT)/.onnxruntime/lib/libonnxruntime.so
@@ -23,8 +25,8 @@ MODELS_CONFIG := $(TARGET)/models.config
 export ORT_DYLIB_PATH := $(ONNXRUNTIME)
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test test-full lint test-rust test-python test-import \
-	onnxruntime venv import-venv bench clean
+.PHONY: help serve test test-full lint test-rust test-python test-import test-ops \
+	onnxruntime venv import-venv bench image test-image clean
 
 help:
 	@echo "make serve        serves models/ on $(PORT) (gRPC) and $(REST_PORT) (REST)"
@@ -33,8 +35,11 @@ help:
 	@echo "make lint         format, clippy and documentation only"
 	@echo "make test-rust    Rust tests only"
 	@echo "make test-python  Python client tests only"
+	@echo "make test-ops     with Prometheus, where it is installed"
 	@echo "make test-import  tools/import_model.py with TensorFlow and PyTorch, some GB of them"
-	@echo "make bench        the benches"
+	@echo "make bench        measures: a table, and target/bench/report.json; 10 minutes"
+	@echo "make image        the container image $(IMAGE), by docker, podman or buildah"
+	@echo "make test-image   builds the image with buildah and tests it; needs root"
 	@echo "make onnxruntime  fetches ONNX Runtime's library"
 	@echo "make clean        removes all that was built or fetched"
 
@@ -79,7 +84,12 @@ test-rust: onnxruntime
 test-python: onnxruntime venv
 	$(CARGO) build --locked
 	$(VENV)/bin/python -m pytest tests/python --ignore-glob='*/test_import_*' \
-		$(PYTEST_FLAGS)
+		--ignore-glob='*/test_ops_*' $(PYTEST_FLAGS)
+
+# Not part of `make test`: it needs programs that only operators have, such as Prometheus.
+test-ops: onnxruntime venv
+	$(CARGO) build --locked
+	$(VENV)/bin/python -m pytest $(wildcard tests/python/test_ops_*.py) $(PYTEST_FLAGS)
 
 # Not part of `make test`: it installs whole training libraries.
 test-import: onnxruntime import-venv
@@ -90,8 +100,19 @@ test-import: onnxruntime import-venv
 test-full:
 	$(MAKE) test PYTEST_FLAGS="$(PYTEST_FLAGS) --full"
 
+# Everything is compiled before anything is measured.
 bench: onnxruntime
-	$(CARGO) bench --locked
+	$(CARGO) bench --locked --bench json --bench serving --no-run
+	$(CARGO) bench --locked --bench json
+	$(CARGO) bench --locked --bench serving
+
+# IMAGE_FLAGS are arguments of the build, such as `--build-arg BASE_IMAGE=…`: docs/image.md.
+image:
+	@tools/build_image.sh $(IMAGE) $(IMAGE_FLAGS)
+
+# Not part of `make test`: it needs root and buildah, and compiles a release build.
+test-image: venv
+	@tests/image/run.sh $(VENV)/bin/python $(PYTEST_FLAGS)
 
 onnxruntime:
 	@$(PYTHON) tools/fetch_onnxruntime.py

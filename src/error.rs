@@ -26,6 +26,13 @@ pub enum ServingError {
         name: String,
     },
 
+    /// A bound on all requests together is reached: the same request may pass a little later.
+    #[error("{reason}")]
+    Overloaded {
+        /// Which bound.
+        reason: String,
+    },
+
     /// A failure that its code and text describe fully.
     #[error("{message}")]
     Status {
@@ -80,6 +87,7 @@ impl ServingError {
         match self {
             Self::ServableNotFound(_) => Code::NotFound,
             Self::SignatureNotFound { .. } => Code::FailedPrecondition,
+            Self::Overloaded { .. } => Code::ResourceExhausted,
             Self::Status { code, .. } => *code,
         }
     }
@@ -126,6 +134,30 @@ pub enum Code {
 }
 
 impl Code {
+    /// The code of this number; `None` where there is none.
+    pub fn from_number(number: i32) -> Option<Self> {
+        const BY_NUMBER: [Code; 17] = [
+            Code::Ok,
+            Code::Cancelled,
+            Code::Unknown,
+            Code::InvalidArgument,
+            Code::DeadlineExceeded,
+            Code::NotFound,
+            Code::AlreadyExists,
+            Code::PermissionDenied,
+            Code::ResourceExhausted,
+            Code::FailedPrecondition,
+            Code::Aborted,
+            Code::OutOfRange,
+            Code::Unimplemented,
+            Code::Internal,
+            Code::Unavailable,
+            Code::DataLoss,
+            Code::Unauthenticated,
+        ];
+        BY_NUMBER.get(usize::try_from(number).ok()?).copied()
+    }
+
     /// The name as in `error_codes.proto`, for example `INVALID_ARGUMENT`.
     pub fn name(self) -> &'static str {
         match self {
@@ -153,5 +185,19 @@ impl Code {
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_has_its_code() {
+        for number in 0..=16 {
+            assert_eq!(Code::from_number(number).unwrap() as i32, number);
+        }
+        assert_eq!(Code::from_number(-1), None);
+        assert_eq!(Code::from_number(17), None);
     }
 }

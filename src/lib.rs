@@ -11,6 +11,7 @@ pub mod transport;
 
 pub mod lifecycle;
 pub mod onnx;
+pub mod request_log;
 pub mod warmup;
 
 pub mod wire;
@@ -26,6 +27,7 @@ pub mod runtime;
 pub mod tensor;
 
 pub mod monitoring;
+pub mod telemetry;
 
 pub mod error;
 pub mod id;
@@ -33,3 +35,4 @@ pub mod logging;
 pub mod proto;
 mod proto_text;
 mod proto_wire;
+mod tfrecord;

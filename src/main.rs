@@ -2,17 +2,13 @@
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use onnx_model_server::commands::{self, Command};
 use onnx_model_server::config::{Flags, Outcome};
 use onnx_model_server::error::ServingError;
-use onnx_model_server::logging;
-use onnx_model_server::server::{Server, ServerOptions};
+use onnx_model_server::logging::{self, LogFormat};
+use onnx_model_server::server::{Server, ServerOptions, Stopped};
 use tokio::signal::unix::{SignalKind, signal};
-
-/// Requests under way at the first signal have this long to finish.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// The original returns -1 from `main` for every failure.
 const FAILURE: u8 = 255;
@@ -42,7 +38,11 @@ fn main() -> ExitCode {
             unknown,
             notes,
         } => {
-            logging::init();
+            reap_orphans();
+            allow_many_descriptors();
+            // An unknown name is refused once the flags are checked.
+            let format = LogFormat::from_name(&flags.log_format);
+            logging::init(format.unwrap_or(LogFormat::Text));
             if let Some(unknown) = unknown {
                 print!("{unknown}");
             }
@@ -62,7 +62,7 @@ fn run_command(command: Result<Command, String>) -> ExitCode {
             return ExitCode::from(COMMAND_USAGE);
         }
     };
-    logging::init();
+    logging::init(LogFormat::Text);
     match command.run() {
         Ok(report) => {
             // A reader that has seen enough, such as `head`, is no failure.
@@ -122,13 +122,41 @@ async fn serve(flags: &Flags) -> Result<ExitCode, ServingError> {
     next_signal().await;
     tracing::info!("Stopping: requests under way are answered first");
     Ok(tokio::select! {
-        () = server.stop() => ExitCode::SUCCESS,
-        () = tokio::time::sleep(DRAIN_TIMEOUT) => {
-            tracing::error!("requests were cut off after {DRAIN_TIMEOUT:?}");
+        stopped = server.stop() => {
+            if let Stopped::CutOff { requests } = stopped {
+                let seconds = flags.drain_timeout_seconds;
+                tracing::error!(requests, "requests were cut off after {seconds} s");
+            }
             ExitCode::SUCCESS
         }
         kind = next_signal() => exit_code_of(kind),
     })
+}
+
+/// The first process of a container inherits the children of those that end before theirs. None is
+/// waited for here: the kernel is told to forget them.
+fn reap_orphans() {
+    if std::process::id() == 1 {
+        // SAFETY: sets a disposition and no handler. This program starts no processes whose status
+        // it would need.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+    }
+}
+
+/// Every connection takes a descriptor, and the usual soft limit of 1024 is for programs that call
+/// `select`.
+fn allow_many_descriptors() {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: both calls are given a valid limit of this process; where one fails, what was stays.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
+    }
 }
 
 /// The shell's convention for a process that a signal ended.

@@ -3,37 +3,46 @@
 //! The only place that names every layer. Not here: what flags mean one by one (`config`), the
 //! process around the server (`main`). `options` turns flags into what each part is started with.
 
+mod loader;
+mod memory;
 mod options;
+mod security;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::batching::{BatchScheduler, BatchingOptions};
 use crate::config::{self, Flags};
 use crate::error::{Code, Result, ServingError};
 use crate::inference::InferenceService;
-use crate::lifecycle::loader::OnnxLoader;
-use crate::lifecycle::{
-    BatchingLoader, ConfigPoller, Loader, MeasuringLoader, ServerCore, WarmingLoader,
-};
+use crate::lifecycle::{BasePathAllowlist, ConfigPoller, ServerCore};
 use crate::monitoring::{Metrics, ModelState, Protocol};
 use crate::proto::tensorflow::serving::ModelServerConfig;
-use crate::runtime::Backend;
-use crate::runtime::ort::{OnnxRuntime, OnnxRuntimeOptions};
+use crate::request_log::RequestLog;
+use crate::runtime::ort::OnnxRuntimeOptions;
 use crate::servable::{ManagerState, ServableLookup};
+use crate::telemetry::Observer;
+use crate::transport::activity::UnderWay;
+use crate::transport::admin::AdminService;
+use crate::transport::connection::ConnectionOptions;
 use crate::transport::grpc::{self, ReloadConfig};
+use crate::transport::health::Readiness;
+use crate::transport::limit::Admission;
+use crate::transport::observed::Observed;
+use crate::transport::pages::Pages;
 use crate::transport::rest::RestService;
-use crate::transport::serve::{ConnectionOptions, Listener, Protocols, serve};
-use crate::warmup::Warmup;
+use crate::transport::serve::{Listener, serve};
 
+use self::loader::loader;
 pub use options::ServerOptions;
 use options::non_empty;
+use security::Security;
+pub use security::SecurityOptions;
 
 /// The default of `HttpServer` (`model_servers/http_server.cc`).
 const DEFAULT_MONITORING_PATH: &str = "/monitoring/prometheus/metrics";
@@ -65,26 +74,49 @@ pub fn version_text(flags: &Flags) -> String {
 pub struct Server {
     core: Arc<ServerCore>,
     metrics: Arc<Metrics>,
+    observer: Arc<Observer>,
+    request_log: Arc<RequestLog>,
     poller: Option<ConfigPoller>,
+    security: Security,
     grpc_address: Option<SocketAddr>,
     rest_address: Option<SocketAddr>,
+    admin_address: Option<SocketAddr>,
+    readiness: Readiness,
+    under_way: UnderWay,
+    drain_timeout: Duration,
     stop: watch::Sender<bool>,
     ports: Vec<JoinHandle<()>>,
+    /// The admin port: stopped last, so that probes see the others drain.
+    stop_admin: watch::Sender<bool>,
+}
+
+/// How a server has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// Every request was answered.
+    Drained,
+    /// The time was over with so many requests under way.
+    CutOff {
+        /// How many.
+        requests: usize,
+    },
 }
 
 impl Server {
-    /// Loads the models, then opens the ports: gRPC first. Returns once both are open.
+    /// Opens the admin port, loads the models, then opens the other ports: gRPC first. Returns once
+    /// they are open.
     ///
     /// # Errors
     ///
     /// Those of the first configuration (`server_core.cc`); `INVALID_ARGUMENT` where the gRPC port
-    /// cannot be bound. A REST port that cannot be bound is logged and left out, as in the
-    /// original.
+    /// or the admin port cannot be bound. A REST port that cannot be bound is logged and left out,
+    /// as in the original.
     pub async fn start(mut options: ServerOptions) -> Result<Self> {
-        if let (Some(_), Some(file)) = (options.rest_address, &options.monitoring_config_file) {
-            options.rest.monitoring_path = monitoring_path(file)?;
-        }
+        let security = Security::open(&options.security)?;
+        Security::warn_of_open_ports(&options);
+        security.apply(&mut options);
         let metrics = Arc::new(Metrics::new());
+        let observer = Arc::new(Observer::try_new(&options.observer)?);
         let core = Arc::new(ServerCore::new(
             options.lifecycle.clone(),
             loader(&options, &metrics)?,
@@ -95,58 +127,143 @@ impl Server {
                 metrics.set_model_state(&state.id, model_state(state.state));
             });
         }
+        let request_log = RequestLog::start(options.request_log.clone(), Arc::clone(&metrics))?;
+        let request_log = Arc::new(request_log);
         {
-            let (core, models) = (Arc::clone(&core), options.models.clone());
-            let wait = options.wait_for_models;
-            blocking(move || {
-                if wait {
-                    core.start(models)
-                } else {
-                    core.start_without_waiting(models)
-                }
-            })
-            .await?;
+            let request_log = Arc::clone(&request_log);
+            core.apply_request_logging(move |models| request_log.configure(models));
         }
-        let poller = options.model_config_poll.clone().map(|(path, period)| {
-            ConfigPoller::start(Arc::clone(&core), period, move || {
-                config::read_model_server_config(&path)
-            })
-        });
         let (stop, stopped) = watch::channel(false);
+        let readiness = {
+            let core = Arc::clone(&core);
+            Readiness::new(stopped.clone(), move || core.models_without_version())
+        };
         let mut server = Self {
             core,
             metrics,
-            poller,
+            observer,
+            request_log,
+            poller: None,
+            security,
             grpc_address: None,
             rest_address: None,
+            admin_address: None,
+            readiness,
+            under_way: UnderWay::default(),
+            drain_timeout: options.drain_timeout,
             stop,
             ports: Vec::new(),
+            stop_admin: watch::Sender::new(false),
         };
-        if let Err(error) = server.open_ports(&options, &stopped) {
+        if let Err(error) = server.open(&options, &stopped).await {
             server.stop().await;
             return Err(error);
         }
         Ok(server)
     }
 
-    fn open_ports(
+    async fn open(
         &mut self,
         options: &ServerOptions,
         stopped: &watch::Receiver<bool>,
     ) -> Result<()> {
+        let monitoring_path = match (options.rest_address, &options.monitoring_config_file) {
+            (Some(_), Some(file)) => monitoring_path(file)?,
+            _ => None,
+        };
+        let pages = Pages {
+            metrics: Arc::clone(&self.metrics),
+            readiness: self.readiness.clone(),
+            monitoring_path,
+        };
         let servables: Arc<dyn ServableLookup> = Arc::clone(&self.core) as _;
-        let inference = InferenceService::new(Arc::clone(&servables), Arc::clone(&self.metrics))
-            .with_options(options.inference);
-        let reloader = Arc::new(Reloader(Arc::clone(&self.core)));
+        let inference = InferenceService::new(servables, Arc::clone(&self.metrics))
+            .with_options(options.inference)
+            .with_logger(Arc::clone(&self.request_log) as _);
+        if let Some(address) = options.admin_address {
+            self.open_admin(address, options, pages.clone(), inference.clone())?;
+        }
+        let (core, models) = (Arc::clone(&self.core), options.models.clone());
+        let wait = options.wait_for_models;
+        blocking(move || {
+            if wait {
+                core.start(models)
+            } else {
+                core.start_without_waiting(models)
+            }
+        })
+        .await?;
+        self.poller = options.model_config_poll.clone().map(|(path, period)| {
+            ConfigPoller::start(Arc::clone(&self.core), period, move || {
+                config::read_model_server_config(&path)
+            })
+        });
+        let admission =
+            Admission::new(options.max_concurrent_requests, options.max_bytes_in_flight);
+        self.open_grpc(options, inference.clone(), &admission, stopped)?;
+        if let Some(address) = options.rest_address {
+            let inference = inference.for_protocol(Protocol::Rest);
+            let rest = RestService::new(inference, pages, admission, options.rest.clone());
+            self.open_rest(address, options, rest, stopped);
+        }
+        self.readiness.set_serving();
+        Ok(())
+    }
+
+    fn open_admin(
+        &mut self,
+        address: SocketAddr,
+        options: &ServerOptions,
+        pages: Pages,
+        inference: InferenceService,
+    ) -> Result<()> {
+        let listener = listen_on_all(address).map_err(|error| {
+            ServingError::invalid_argument(format!(
+                "cannot listen on {address} (--admin_port): {error}"
+            ))
+        })?;
+        self.admin_address = listener.address();
+        tracing::info!(
+            "Serving health and metrics at {} ...",
+            shown(self.admin_address)
+        );
+        tokio::spawn(serve(
+            listener,
+            // Its requests are not waited for, and probes have no certificates.
+            ConnectionOptions {
+                tls: None,
+                ..options.rest_connections.clone()
+            },
+            AdminService::new(pages, inference, self.security.auth.clone()),
+            self.stop_admin.subscribe(),
+        ));
+        Ok(())
+    }
+
+    fn open_grpc(
+        &mut self,
+        options: &ServerOptions,
+        inference: InferenceService,
+        admission: &Admission,
+        stopped: &watch::Receiver<bool>,
+    ) -> Result<()> {
         let grpc = grpc::service(
-            inference.clone(),
+            inference,
             &self.metrics,
-            servables,
-            reloader,
-            options.grpc,
+            Arc::clone(&self.core) as _,
+            Arc::new(Reloader {
+                core: Arc::clone(&self.core),
+                allowlist: options.base_path_allowlist.clone(),
+            }),
+            admission.clone(),
+            options.grpc.clone(),
             stopped.clone(),
         );
-
+        let grpc = Observed::new(grpc, Arc::clone(&self.observer), Protocol::Grpc);
+        let connections = ConnectionOptions {
+            under_way: self.under_way.clone(),
+            ..options.grpc_connections.clone()
+        };
         if let Some(address) = options.grpc_address {
             let listener = Listener::tcp(address).map_err(|error| grpc_failed(&error))?;
             self.grpc_address = listener.address();
@@ -154,12 +271,7 @@ impl Server {
                 "Running gRPC ModelServer at {} ...",
                 shown(self.grpc_address)
             );
-            let served = serve(
-                listener,
-                options.grpc_connections.clone(),
-                grpc.clone(),
-                stopped.clone(),
-            );
+            let served = serve(listener, connections.clone(), grpc.clone(), stopped.clone());
             self.ports.push(tokio::spawn(served));
         }
         if let Some(path) = &options.grpc_socket_path {
@@ -168,13 +280,10 @@ impl Server {
             tracing::info!("Running gRPC ModelServer at UNIX socket {path} ...");
             self.ports.push(tokio::spawn(serve(
                 listener,
-                options.grpc_connections.clone(),
+                connections,
                 grpc,
                 stopped.clone(),
             )));
-        }
-        if let Some(address) = options.rest_address {
-            self.open_rest(address, options, inference, stopped);
         }
         Ok(())
     }
@@ -183,7 +292,7 @@ impl Server {
         &mut self,
         address: SocketAddr,
         options: &ServerOptions,
-        inference: InferenceService,
+        rest: RestService,
         stopped: &watch::Receiver<bool>,
     ) {
         let is_grpcs = options
@@ -196,14 +305,7 @@ impl Server {
             );
             return;
         }
-        // Where there is no IPv6 the original falls back to the IPv4 wildcard.
-        let listener = Listener::tcp(address).or_else(|error| match address {
-            SocketAddr::V6(v6) if v6.ip().is_unspecified() => {
-                Listener::tcp((Ipv4Addr::UNSPECIFIED, address.port()).into())
-            }
-            _ => Err(error),
-        });
-        let listener = match listener {
+        let listener = match listen_on_all(address) {
             Ok(listener) => listener,
             Err(error) => {
                 let port = address.port();
@@ -214,14 +316,12 @@ impl Server {
         self.rest_address = listener.address();
         let port = self.rest_address.map_or(0, |address| address.port());
         tracing::info!("Exporting HTTP/REST API at:localhost:{port} ...");
-        let inference = inference.for_protocol(Protocol::Rest);
-        let rest = RestService::new(inference, Arc::clone(&self.metrics), options.rest.clone());
-        let served = serve(
-            listener,
-            ConnectionOptions::new(Protocols::Http1And2),
-            rest,
-            stopped.clone(),
-        );
+        let rest = Observed::new(rest, Arc::clone(&self.observer), Protocol::Rest);
+        let connections = ConnectionOptions {
+            under_way: self.under_way.clone(),
+            ..options.rest_connections.clone()
+        };
+        let served = serve(listener, connections, rest, stopped.clone());
         self.ports.push(tokio::spawn(served));
     }
 
@@ -235,8 +335,27 @@ impl Server {
         self.rest_address
     }
 
-    /// Closes the ports, answers what is under way, unloads everything.
-    pub async fn stop(self) {
+    /// The admin port in use.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
+    }
+
+    /// Closes the ports, answers what is under way, unloads everything; all within the time that
+    /// the options give.
+    pub async fn stop(self) -> Stopped {
+        let (under_way, drain_timeout) = (self.under_way.clone(), self.drain_timeout);
+        let stop_admin = self.stop_admin.clone();
+        let stopped = match tokio::time::timeout(drain_timeout, self.drain()).await {
+            Ok(()) => Stopped::Drained,
+            Err(_) => Stopped::CutOff {
+                requests: under_way.count(),
+            },
+        };
+        stop_admin.send_replace(true);
+        stopped
+    }
+
+    async fn drain(self) {
         // Nobody listens if no port was opened.
         let _ = self.stop.send(true);
         for port in self.ports {
@@ -245,11 +364,14 @@ impl Server {
             }
         }
         let (core, poller) = (self.core, self.poller);
+        let (observer, request_log) = (self.observer, self.request_log);
         let unloaded = tokio::task::spawn_blocking(move || {
             core.shutdown();
             if let Some(poller) = poller {
                 poller.stop();
             }
+            request_log.shutdown();
+            observer.shutdown();
         });
         if let Err(error) = unloaded.await {
             tracing::error!(%error, "unloading ended abnormally");
@@ -257,38 +379,15 @@ impl Server {
     }
 }
 
-/// What makes servables: the files read, mapped and loaded, batched, and warmed up.
-fn loader(options: &ServerOptions, metrics: &Arc<Metrics>) -> Result<Arc<dyn Loader>> {
-    let backend: Arc<dyn Backend> = Arc::new(OnnxRuntime::open(&options.onnxruntime)?);
-    let tags = options.saved_model_tags.clone();
-    let mut loader: Arc<dyn Loader> =
-        Arc::new(OnnxLoader::new(backend).with_saved_model_tags(tags));
-    if let Some(batching) = options.batching.clone() {
-        let scheduler = Arc::new(BatchScheduler::try_new(&batching)?);
-        let per_version = options.batching_per_version;
-        let parameters = move |directory: &Path| match per_version {
-            true => Ok(config::version_batching_options(directory)?.map(|version| {
-                let adaptive = batching.adaptive;
-                BatchingOptions {
-                    adaptive,
-                    ..version
-                }
-            })),
-            false => Ok(Some(batching.clone())),
-        };
-        let metrics = Arc::clone(metrics);
-        loader = Arc::new(BatchingLoader::new(loader, scheduler, metrics, parameters));
-    }
-    let (metrics, measured) = (Arc::clone(metrics), Arc::clone(metrics));
-    let warmup = Warmup::new(
-        options.warmup,
-        options.inference,
-        metrics,
-        Handle::current(),
-    );
-    let warm_up = move |servable: &_, directory: &Path| warmup.warm_up(servable, directory);
-    let loader = Arc::new(WarmingLoader::new(loader, warm_up));
-    Ok(Arc::new(MeasuringLoader::new(loader, measured)))
+/// Listens on a TCP address. Where there is no IPv6, its wildcard becomes the IPv4 wildcard, as in
+/// the original.
+fn listen_on_all(address: SocketAddr) -> io::Result<Listener> {
+    Listener::tcp(address).or_else(|error| match address {
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => {
+            Listener::tcp((Ipv4Addr::UNSPECIFIED, address.port()).into())
+        }
+        _ => Err(error),
+    })
 }
 
 fn model_state(state: ManagerState) -> ModelState {
@@ -302,11 +401,15 @@ fn model_state(state: ManagerState) -> ModelState {
 }
 
 /// The reload RPC, handed to the lifecycle.
-struct Reloader(Arc<ServerCore>);
+struct Reloader {
+    core: Arc<ServerCore>,
+    allowlist: BasePathAllowlist,
+}
 
 impl ReloadConfig for Reloader {
     fn reload(&self, config: ModelServerConfig) -> Result<()> {
-        self.0.reload(config)
+        self.allowlist.check(&config)?;
+        self.core.reload(config)
     }
 }
 

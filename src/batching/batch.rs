@@ -11,7 +11,7 @@ use super::options::QueueLimits;
 use super::rows;
 use super::task::{BatchRun, Task, expired_in_queue};
 use crate::error::{Code, Result, ServingError};
-use crate::runtime::Graph;
+use crate::runtime::{Executed, Graph, RunTimes};
 use crate::tensor::Tensor;
 
 /// A graph whose requests are batched, and how.
@@ -137,8 +137,8 @@ impl Batch {
         timely
     }
 
-    /// The outputs for each of `tasks`.
-    fn run(&self, tasks: &[Task]) -> Result<Vec<Vec<Tensor>>, Failure> {
+    /// What the run came to for each of `tasks`.
+    fn run(&self, tasks: &[Task]) -> Result<Vec<Executed>, Failure> {
         let task_rows: usize = tasks.iter().map(|task| task.rows).sum();
         let batch_rows = self.graph.limits.padded_rows(task_rows);
         self.graph
@@ -151,10 +151,21 @@ impl Batch {
             .graph
             .run(&feeds, &self.fetches, &self.run.control)
             .map_err(Failure::Run)?;
-        self.graph.metrics.record_run(started.elapsed());
-        self.check_outputs(&outputs, batch_rows)
+        let ended = Instant::now();
+        self.graph.metrics.record_run(ended - started);
+        let answers = self
+            .check_outputs(&outputs, batch_rows)
             .and_then(|()| split(tasks, &outputs))
-            .map_err(Failure::Shared)
+            .map_err(Failure::Shared)?;
+        let executed = |(task, outputs): (&Task, Vec<Tensor>)| Executed {
+            outputs,
+            times: RunTimes {
+                enqueued: task.enqueued,
+                started,
+                ended,
+            },
+        };
+        Ok(tasks.iter().zip(answers).map(executed).collect())
     }
 
     /// The graph's inputs for all tasks. What the tasks of a batch have in common (`can_merge`)

@@ -11,7 +11,7 @@ use super::options::QueueLimits;
 use super::rows;
 use super::scheduler::{BatchScheduler, Request};
 use crate::error::{Result, ServingError};
-use crate::runtime::{Execution, Executor, Graph};
+use crate::runtime::{Executed, Execution, Executor, Graph, RunTimes};
 use crate::tensor::Tensor;
 
 /// The largest rank that `pad_variable_length_inputs` takes (`batching_util.cc`).
@@ -126,7 +126,11 @@ impl Executor for BatchingExecutor {
             for ticket in tickets {
                 parts.push(ticket.wait().await?);
             }
-            in_order(join(parts)?, &sorted, &fetches)
+            let times = parts.iter().map(|part| part.times).reduce(RunTimes::and);
+            let times = times.ok_or_else(|| ServingError::internal("a request without parts"))?;
+            let outputs = join(parts.into_iter().map(|part| part.outputs).collect())?;
+            let outputs = in_order(outputs, &sorted, &fetches)?;
+            Ok(Executed { outputs, times })
         })
     }
 }

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::scheduler::{Place, Shared};
 use crate::error::{Code, Result, ServingError};
 use crate::monitoring::Level;
-use crate::runtime::RunControl;
+use crate::runtime::{Executed, RunControl};
 use crate::tensor::Tensor;
 
 /// Rows that run together, all in one batch.
@@ -25,7 +25,7 @@ pub(super) struct Task {
     pub(super) rows: usize,
     pub(super) enqueued: Instant,
     pub(super) deadline: Instant,
-    answer: oneshot::Sender<Result<Vec<Tensor>>>,
+    answer: oneshot::Sender<Result<Executed>>,
     /// Set when the task leaves its queue for a batch. Shared with the ticket alone.
     run: RunSlot,
     waiting: Option<Level>,
@@ -35,7 +35,7 @@ pub(super) struct Task {
 pub(super) type RunSlot = Arc<OnceLock<Arc<BatchRun>>>;
 
 /// What waits for a task's answer.
-pub(super) type Answer = oneshot::Receiver<Result<Vec<Tensor>>>;
+pub(super) type Answer = oneshot::Receiver<Result<Executed>>;
 
 impl Task {
     /// A task that is enqueued now; and what its ticket is made of.
@@ -75,7 +75,7 @@ impl Task {
         self.answer.is_closed()
     }
 
-    pub(super) fn answer(self, result: Result<Vec<Tensor>>) {
+    pub(super) fn answer(self, result: Result<Executed>) {
         // The caller may be gone.
         let _ = self.answer.send(result);
     }
@@ -122,7 +122,7 @@ impl Ticket {
     /// # Errors
     ///
     /// Those of the run; `RESOURCE_EXHAUSTED` where the deadline passes in the queue.
-    pub(super) async fn wait(mut self) -> Result<Vec<Tensor>> {
+    pub(super) async fn wait(mut self) -> Result<Executed> {
         let deadline = self.deadline.into();
         let answer = match tokio::time::timeout_at(deadline, &mut self.answer).await {
             Ok(answer) => answer,

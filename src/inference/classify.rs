@@ -8,7 +8,8 @@ mod top_k;
 use std::sync::Arc;
 
 use super::examples::INPUTS;
-use super::{ExamplesRequest, InferenceOptions, InferenceService};
+use super::logged::tensor_bytes;
+use super::{ExamplesRequest, InferenceOptions, InferenceService, LoggedCall};
 use crate::error::{Result, ServingError};
 use crate::id::ServableId;
 use crate::monitoring::Api;
@@ -20,7 +21,7 @@ const CLASSES: &str = "classes";
 const SCORES: &str = "scores";
 
 /// The answer to a `Classify`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ClassificationResponse {
     /// Which version answered.
     pub servable: ServableId,
@@ -33,7 +34,7 @@ pub struct ClassificationResponse {
 /// The classes of every example, with the tensors they came in.
 ///
 /// Invariant: `classes: string[n, c]` and `scores: float[n, c]`, with the numbers given here.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ClassificationResult {
     classes: Option<Tensor>,
     scores: Option<Tensor>,
@@ -134,6 +135,12 @@ impl ClassificationResult {
         })
     }
 
+    /// About how much memory it keeps alive.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let tensors = self.classes.iter().chain(&self.scores);
+        tensors.map(tensor_bytes).sum()
+    }
+
     /// The label of the class that stands at `index` in the tensors.
     fn label(&self, index: usize) -> &[u8] {
         let labels = self.classes.as_ref().and_then(Tensor::strings);
@@ -163,6 +170,7 @@ impl InferenceService {
         let outputs = classification_outputs(&definition, &self.options)?;
         let declared = declared_classes(servable, &signature_name);
         let inputs = request.examples.to_inputs()?;
+        let sampled = self.sampled(&servable.id, &request);
         let fetched = self
             .run(
                 Api::Classify,
@@ -173,7 +181,7 @@ impl InferenceService {
                 request.deadline,
             )
             .await?;
-        Ok(ClassificationResponse {
+        let response = ClassificationResponse {
             servable: servable.id.clone(),
             signature_name,
             result: classification_result(
@@ -182,7 +190,9 @@ impl InferenceService {
                 declared,
                 request.examples.examples.len(),
             )?,
-        })
+        };
+        self.log(sampled.map(|request| LoggedCall::Classify(request, response.clone())));
+        Ok(response)
     }
 }
 

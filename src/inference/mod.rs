@@ -8,6 +8,7 @@
 
 mod classify;
 mod examples;
+mod logged;
 mod metadata;
 mod multi_inference;
 mod predict;
@@ -18,17 +19,19 @@ mod testing;
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::error::{Result, ServingError};
 use crate::id::{ModelSpec, ServableId, VersionChoice};
 use crate::monitoring::{Api, Direction, Metrics, Protocol};
 use crate::servable::{Servable, ServableHandle, ServableLookup, ServableState};
 use crate::signature::{DEFAULT_SIGNATURE_NAME, SignatureDef};
+use crate::telemetry::{Stage, note_stage};
 use crate::tensor::Tensor;
 
 pub use self::classify::{Class, ClassificationResponse, ClassificationResult};
 pub use self::examples::{Examples, ExamplesRequest};
+pub use self::logged::{LoggedCall, RequestLogger};
 pub use self::metadata::{ModelMetadata, SIGNATURE_DEF_FIELD};
 pub use self::multi_inference::{
     InferenceOutcome, InferenceResult, InferenceTask, MultiInferenceRequest, MultiInferenceResponse,
@@ -52,6 +55,7 @@ pub struct InferenceService {
     metrics: Arc<Metrics>,
     protocol: Protocol,
     options: InferenceOptions,
+    logger: Option<Arc<dyn RequestLogger>>,
 }
 
 impl InferenceService {
@@ -62,6 +66,7 @@ impl InferenceService {
             metrics,
             protocol: Protocol::Grpc,
             options: InferenceOptions::default(),
+            logger: None,
         }
     }
 
@@ -73,6 +78,14 @@ impl InferenceService {
     /// The same with other options than the defaults.
     pub fn with_options(self, options: InferenceOptions) -> Self {
         Self { options, ..self }
+    }
+
+    /// The same with a log of requests.
+    pub fn with_logger(self, logger: Arc<dyn RequestLogger>) -> Self {
+        Self {
+            logger: Some(logger),
+            ..self
+        }
     }
 
     /// The servable that answers for `spec`.
@@ -98,11 +111,15 @@ impl InferenceService {
             .metrics
             .start_request(&servable.id, signature_name, self.protocol);
         let started = Instant::now();
-        let outputs = servable
+        let (outputs, times) = servable
             .run(signature_name, inputs, output_filter, deadline)
             .await?;
         self.metrics
             .record_runtime_latency(&servable.id.name, api, started.elapsed());
+        if let Some(times) = times {
+            note_stage(Stage::Queue, times.enqueued, times.started);
+            note_stage(Stage::Run, times.started, times.ended);
+        }
         Ok(outputs)
     }
 
@@ -112,10 +129,16 @@ impl InferenceService {
         servable: &ServableId,
         signature_name: &str,
         direction: Direction,
-        elapsed: Duration,
+        (from, to): (Instant, Instant),
     ) {
+        let elapsed = to.saturating_duration_since(from);
         self.metrics
             .record_codec(servable, signature_name, self.protocol, direction, elapsed);
+        let stage = match direction {
+            Direction::Decode => Stage::Decode,
+            Direction::Encode => Stage::Encode,
+        };
+        note_stage(stage, from, to);
     }
 
     /// The states of all versions, or of the one that `spec` names by number, in descending order.

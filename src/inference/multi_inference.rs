@@ -8,9 +8,10 @@ use super::classify::{
     ClassificationResult, classification_outputs, classification_result, declared_classes,
 };
 use super::regress::{regression_outputs, regression_values};
-use super::{Examples, InferenceService};
+use super::{Examples, InferenceService, LoggedCall};
 use crate::error::{Result, ServingError};
 use crate::id::ServableId;
+use crate::monitoring::Api;
 use crate::servable::ServableHandle;
 use crate::signature::{CLASSIFY_METHOD_NAME, Classes, REGRESS_METHOD_NAME, SignatureDef};
 use crate::tensor::Tensor;
@@ -38,7 +39,7 @@ pub struct InferenceTask {
 }
 
 /// The answer to a [`MultiInferenceRequest`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct MultiInferenceResponse {
     /// Which version answered.
     pub servable: ServableId,
@@ -47,7 +48,7 @@ pub struct MultiInferenceResponse {
 }
 
 /// The answer to an [`InferenceTask`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct InferenceResult {
     /// The signature in effect.
     pub signature_name: String,
@@ -56,12 +57,22 @@ pub struct InferenceResult {
 }
 
 /// Of one kind or the other.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum InferenceOutcome {
     /// The classes of every example.
     Classification(ClassificationResult),
     /// The value of every example.
     Regression(Vec<f32>),
+}
+
+impl InferenceOutcome {
+    /// About how much memory it keeps alive.
+    pub(super) fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Classification(result) => result.memory_bytes(),
+            Self::Regression(values) => values.len() * size_of::<f32>(),
+        }
+    }
 }
 
 /// A task that passed its checks.
@@ -97,6 +108,7 @@ impl InferenceService {
     ) -> Result<MultiInferenceResponse> {
         let plans = self.plan(servable, &request.tasks)?;
         let inputs = request.examples.to_inputs()?;
+        let sampled = self.sampled(&servable.id, &request);
         let mut fetched = Vec::with_capacity(plans.len());
         for Plan {
             signature_name,
@@ -104,7 +116,14 @@ impl InferenceService {
             ..
         } in &plans
         {
-            let run = servable.run(signature_name, inputs.clone(), outputs, request.deadline);
+            let run = self.run(
+                Api::MultiInference,
+                servable,
+                signature_name,
+                inputs.clone(),
+                outputs,
+                request.deadline,
+            );
             fetched.push(run.await?);
         }
 
@@ -117,10 +136,12 @@ impl InferenceService {
         let results = results?;
         self.metrics
             .record_example_count(&servable.id.name, num_examples);
-        Ok(MultiInferenceResponse {
+        let response = MultiInferenceResponse {
             servable: servable.id.clone(),
             results,
-        })
+        };
+        self.log(sampled.map(|request| LoggedCall::MultiInference(request, response.clone())));
+        Ok(response)
     }
 
     /// Checks the tasks, each completely before the next.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::InferenceService;
+use super::{InferenceService, LoggedCall};
 use crate::error::{Result, ServingError};
 use crate::id::ServableId;
 use crate::monitoring::Api;
@@ -13,7 +13,7 @@ use crate::signature::{
 use crate::tensor::Tensor;
 
 /// What to predict, for a servable that is resolved already.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PredictRequest {
     /// Empty for `serving_default`.
     pub signature_name: String,
@@ -26,7 +26,7 @@ pub struct PredictRequest {
 }
 
 /// The answer to a [`PredictRequest`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PredictResponse {
     /// Which version answered.
     pub servable: ServableId,
@@ -51,6 +51,7 @@ impl InferenceService {
         let signature = servable.signature(&request.signature_name)?;
         self.check_method_name(&signature.method_name)?;
         let signature_name = signature.name.clone();
+        let sampled = self.sampled(&servable.id, &request);
         let outputs = self
             .run(
                 Api::Predict,
@@ -61,11 +62,13 @@ impl InferenceService {
                 request.deadline,
             )
             .await?;
-        Ok(PredictResponse {
+        let response = PredictResponse {
             servable: servable.id.clone(),
             signature_name,
             outputs,
-        })
+        };
+        self.log(sampled.map(|request| LoggedCall::Predict(request, response.clone())));
+        Ok(response)
     }
 
     /// Predict answers for signatures of every method, unless the flag asks for a known one

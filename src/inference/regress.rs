@@ -1,7 +1,7 @@
 //! `Regress`: the rules of `servables/tensorflow/regressor.cc`.
 
 use super::examples::INPUTS;
-use super::{ExamplesRequest, InferenceOptions, InferenceService};
+use super::{ExamplesRequest, InferenceOptions, InferenceService, LoggedCall};
 use crate::error::{Result, ServingError};
 use crate::id::ServableId;
 use crate::monitoring::Api;
@@ -12,7 +12,7 @@ use crate::tensor::{Tensor, shape_text};
 const OUTPUTS: &str = "outputs";
 
 /// The answer to a `Regress`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RegressionResponse {
     /// Which version answered.
     pub servable: ServableId,
@@ -39,6 +39,7 @@ impl InferenceService {
             .map_err(|name| super::no_signature(&name))?;
         let outputs = regression_outputs(&definition, &self.options)?;
         let inputs = request.examples.to_inputs()?;
+        let sampled = self.sampled(&servable.id, &request);
         let fetched = self
             .run(
                 Api::Regress,
@@ -49,11 +50,13 @@ impl InferenceService {
                 request.deadline,
             )
             .await?;
-        Ok(RegressionResponse {
+        let response = RegressionResponse {
             servable: servable.id.clone(),
             signature_name,
             values: regression_values(&fetched, request.examples.examples.len())?,
-        })
+        };
+        self.log(sampled.map(|request| LoggedCall::Regress(request, response.clone())));
+        Ok(response)
     }
 }
 

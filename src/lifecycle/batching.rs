@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Loader;
+use super::fixed_rows::fixed_rows;
 use crate::batching::{
     BatchMetrics, BatchScheduler, BatchingExecutor, BatchingOptions, QueueLimits,
 };
@@ -60,6 +61,14 @@ where
                 tracing::info!(servable = %id, signature = signature.name, "not batched");
                 return executor;
             }
+            if let Some(rows) = fixed_rows(signature, executor.graph().as_ref()) {
+                tracing::info!(
+                    servable = %id,
+                    signature = signature.name,
+                    "not batched: the graph takes {rows} rows and no others"
+                );
+                return executor;
+            }
             let metrics = Arc::clone(&self.metrics);
             BatchingExecutor::wrap(
                 executor,
@@ -85,9 +94,19 @@ fn is_fed_by_rows(signature: &Signature) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use prost::Message;
+
     use super::*;
     use crate::error::{Code, ServingError};
     use crate::lifecycle::fake::FakeLoader;
+    use crate::lifecycle::loader::OnnxLoader;
+    use crate::proto::onnx::{
+        GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorShapeProto, TypeProto,
+        ValueInfoProto, tensor_shape_proto, type_proto,
+    };
+    use crate::runtime::ort::{OnnxRuntime, OnnxRuntimeOptions};
+    use crate::signature::{RequestInputs, RequestTensor};
+    use crate::tensor::{DataType, Tensor};
 
     fn load(options: Result<Option<BatchingOptions>>) -> (Result<Servable>, usize) {
         let inner = FakeLoader::new();
@@ -127,5 +146,94 @@ mod tests {
     fn unreadable_options_fail_the_load() {
         let (loaded, _) = load(Err(ServingError::invalid_argument("no")));
         assert_eq!(loaded.err().unwrap().to_string(), "no");
+    }
+
+    /// Whether a request of four floats in a row goes through a batch.
+    fn is_batched(directory: &Path) -> bool {
+        let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let is_named = std::env::var_os("ORT_DYLIB_PATH").is_some();
+        let backend = OnnxRuntime::open(&OnnxRuntimeOptions {
+            library: (!is_named).then(|| project.join(".onnxruntime/lib/libonnxruntime.so")),
+            intra_op_threads: 1,
+            ..OnnxRuntimeOptions::default()
+        });
+        let inner = OnnxLoader::new(Arc::new(backend.unwrap()));
+        let options = BatchingOptions::default();
+        let scheduler = Arc::new(BatchScheduler::try_new(&options).unwrap());
+        let metrics = Arc::new(Metrics::new());
+        let measured = Arc::clone(&metrics);
+        let loader = BatchingLoader::new(Arc::new(inner), scheduler, measured, move |_: &Path| {
+            Ok(Some(options.clone()))
+        });
+        let servable = loader.load(&ServableId::new("m", 1), directory).unwrap();
+
+        let x = Tensor::zeros(DataType::Float, &[1, 4]).unwrap();
+        let inputs = RequestInputs::from([("x".to_owned(), RequestTensor::Valid(x))]);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let run = servable.run("serving_default", inputs, &[], None);
+        runtime.unwrap().block_on(run).unwrap();
+        let metric = ":tensorflow:serving:batching_session:wrapped_run_count{} 1";
+        metrics.tensorflow_page().contains(metric)
+    }
+
+    /// `x: float[1, 4]`, which a Reshape insists on.
+    #[test]
+    fn graph_of_fixed_rows_is_not_batched() {
+        let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+        assert!(!is_batched(&project.join("tests/data/zoo/fixed_batch/1")));
+    }
+
+    #[test]
+    fn rows_that_are_merely_declared_do_not_matter() {
+        let directory = tempfile::tempdir().unwrap();
+        let model = declared_four_in_a_row().encode_to_vec();
+        std::fs::write(directory.path().join("model.onnx"), model).unwrap();
+        assert!(is_batched(directory.path()));
+    }
+
+    /// y = x, declared as `x: float[1, 4]`.
+    fn declared_four_in_a_row() -> ModelProto {
+        let dim = |size| tensor_shape_proto::Dimension {
+            value: Some(tensor_shape_proto::dimension::Value::DimValue(size)),
+            ..tensor_shape_proto::Dimension::default()
+        };
+        let value = |name: &str| ValueInfoProto {
+            name: Some(name.to_owned()),
+            r#type: Some(TypeProto {
+                value: Some(type_proto::Value::TensorType(type_proto::Tensor {
+                    elem_type: Some(1),
+                    shape: Some(TensorShapeProto {
+                        dim: vec![dim(1), dim(4)],
+                    }),
+                })),
+                ..TypeProto::default()
+            }),
+            ..ValueInfoProto::default()
+        };
+        let node = NodeProto {
+            input: vec!["x".to_owned()],
+            output: vec!["y".to_owned()],
+            op_type: Some("Identity".to_owned()),
+            ..NodeProto::default()
+        };
+        let graph = GraphProto {
+            name: Some("graph".to_owned()),
+            node: vec![node],
+            input: vec![value("x")],
+            output: vec![value("y")],
+            ..GraphProto::default()
+        };
+        let opset = OperatorSetIdProto {
+            version: Some(17),
+            ..OperatorSetIdProto::default()
+        };
+        ModelProto {
+            ir_version: Some(8),
+            opset_import: vec![opset],
+            graph: Some(graph),
+            ..ModelProto::default()
+        }
     }
 }

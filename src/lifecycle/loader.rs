@@ -100,8 +100,8 @@ impl OnnxLoader {
 impl Loader for OnnxLoader {
     fn load(&self, id: &ServableId, directory: &Path) -> Result<Servable> {
         let prepared = Prepared::read(directory, &self.saved_model_tags)?;
-        let none: Arc<dyn Graph> = Arc::new(NoGraph);
-        let mut loaded = vec![none; prepared.signatures.len()];
+        let no_graph: Arc<dyn Graph> = Arc::new(NoGraph);
+        let mut loaded = vec![no_graph; prepared.signatures.len()];
         for planned in graphs::plan(&prepared.signatures) {
             let users = planned.signatures.clone();
             let names = users.iter().map(|&index| prepared.signatures[index].name());

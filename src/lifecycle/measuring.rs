@@ -1,4 +1,4 @@
-//! A loader that counts and measures the loads of another one.
+//! Loaders that count and measure: the loads of another one, and the runs of what it loads.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,7 +8,9 @@ use super::Loader;
 use crate::error::{Code, Result, ServingError};
 use crate::id::ServableId;
 use crate::monitoring::Metrics;
+use crate::runtime::{Execution, Executor, Graph};
 use crate::servable::Servable;
+use crate::tensor::Tensor;
 
 /// Measures every attempt to load, failed ones included.
 pub struct MeasuringLoader {
@@ -30,6 +32,64 @@ impl Loader for MeasuringLoader {
         let code = loaded.as_ref().err().map_or(Code::Ok, ServingError::code);
         self.metrics.record_load(id, code.name(), started.elapsed());
         loaded
+    }
+}
+
+/// Measures the wait and the run of every request that runs by itself. Goes below batching, which
+/// has batches to measure.
+pub struct RunMeasuringLoader {
+    inner: Arc<dyn Loader>,
+    metrics: Arc<Metrics>,
+}
+
+impl RunMeasuringLoader {
+    /// Wraps `inner`.
+    pub fn new(inner: Arc<dyn Loader>, metrics: Arc<Metrics>) -> Self {
+        Self { inner, metrics }
+    }
+}
+
+impl Loader for RunMeasuringLoader {
+    fn load(&self, id: &ServableId, directory: &Path) -> Result<Servable> {
+        let servable = self.inner.load(id, directory)?;
+        Ok(servable.map_executors(|signature, inner| {
+            Arc::new(MeasuredExecutor {
+                inner,
+                metrics: Arc::clone(&self.metrics),
+                servable: id.clone(),
+                signature: signature.name.clone(),
+            })
+        }))
+    }
+}
+
+/// An executor whose successful runs are measured.
+struct MeasuredExecutor {
+    inner: Arc<dyn Executor>,
+    metrics: Arc<Metrics>,
+    servable: ServableId,
+    signature: String,
+}
+
+impl Executor for MeasuredExecutor {
+    fn graph(&self) -> &Arc<dyn Graph> {
+        self.inner.graph()
+    }
+
+    fn execute(
+        &self,
+        feeds: Vec<Tensor>,
+        fetches: Vec<usize>,
+        deadline: Option<Instant>,
+    ) -> Execution<'_> {
+        Box::pin(async move {
+            let executed = self.inner.execute(feeds, fetches, deadline).await?;
+            let times = executed.times;
+            let (metrics, id, signature) = (&self.metrics, &self.servable, &self.signature);
+            metrics.record_queue(id, signature, times.started - times.enqueued);
+            metrics.record_run(id, signature, times.ended - times.started);
+            Ok(executed)
+        })
     }
 }
 

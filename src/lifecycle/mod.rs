@@ -7,6 +7,7 @@
 //! Not here: what a request does with a servable (`servable`, `inference`), reading configuration
 //! files and flags (`config`).
 
+mod base_path_allowlist;
 mod server_core;
 mod validate;
 
@@ -23,7 +24,9 @@ mod policy;
 mod signal;
 
 mod batching;
+mod fixed_rows;
 pub mod loader;
+mod low_priority;
 mod measuring;
 mod warming;
 
@@ -38,9 +41,11 @@ use crate::error::Result;
 use crate::id::ServableId;
 use crate::servable::Servable;
 
+pub use self::base_path_allowlist::BasePathAllowlist;
 pub use self::batching::BatchingLoader;
 pub use self::config_poller::ConfigPoller;
-pub use self::measuring::MeasuringLoader;
+pub use self::low_priority::LowPriorityLoader;
+pub use self::measuring::{MeasuringLoader, RunMeasuringLoader};
 pub use self::options::{LifecycleOptions, PollWait};
 pub use self::server_core::ServerCore;
 pub use self::warming::WarmingLoader;

@@ -3,7 +3,7 @@
 //!
 //! Not here: reading configurations (`config`), the RPC that brings one (`transport`).
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::error::{Code, Result, ServingError};
 use crate::id::ModelSpec;
 use crate::proto::tensorflow::serving::model_server_config::Config;
 use crate::proto::tensorflow::serving::{ModelConfig, ModelConfigList, ModelServerConfig};
-use crate::servable::{ServableHandle, ServableLookup, ServableState};
+use crate::servable::{ManagerState, ServableHandle, ServableLookup, ServableState};
 
 /// All models of a server, loaded, watched and found.
 ///
@@ -38,10 +38,15 @@ pub struct ServerCore {
     /// The configuration in force, which may be one that failed half-way. Serialises changes: held
     /// while one waits for its models.
     current: Mutex<Option<Config>>,
+    /// Applies the models' `logging_config`.
+    request_logging: OnceLock<Box<RequestLogging>>,
     stop: Arc<Signal>,
     /// Looks for versions. Taken when the server shuts down.
     poller: Mutex<Option<JoinHandle<()>>>,
 }
+
+/// Puts the `logging_config` of all models into effect, or none of them.
+type RequestLogging = dyn Fn(&[ModelConfig]) -> Result<()> + Send + Sync;
 
 /// How a change of the configuration treats models that it newly names.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -82,6 +87,7 @@ impl ServerCore {
             source: Arc::new(Source::new(storage)),
             manager: Arc::new(manager),
             current: Mutex::default(),
+            request_logging: OnceLock::new(),
             stop: Arc::default(),
             poller: Mutex::default(),
         }
@@ -91,6 +97,16 @@ impl ServerCore {
     /// once, before the start; `observer` must be quick and must not call back.
     pub fn observe_states(&self, observer: impl Fn(&ServableState) + Send + Sync + 'static) {
         self.monitor.observe(Box::new(observer));
+    }
+
+    /// Has `apply` put the `logging_config` of all models into effect, at the end of every change of
+    /// the configuration. To be called once, before the start; without, models must not have any.
+    pub fn apply_request_logging(
+        &self,
+        apply: impl Fn(&[ModelConfig]) -> Result<()> + Send + Sync + 'static,
+    ) {
+        // A second call changes nothing.
+        let _ = self.request_logging.set(Box::new(apply));
     }
 
     /// Applies the configuration that the server starts with, and blocks until every model has a
@@ -121,10 +137,20 @@ impl ServerCore {
     /// another kind of configuration; `INVALID_ARGUMENT` for duplicate names, relative paths and
     /// changed platforms; from here on the configuration is in force: `FAILED_PRECONDITION` for
     /// labels of versions that are not available; `INVALID_ARGUMENT` for unknown platforms;
-    /// `UNKNOWN` where a new model did not become available; `INVALID_ARGUMENT` for a
-    /// `logging_config`. `CANCELLED` when the server shuts down meanwhile.
+    /// `UNKNOWN` where a new model did not become available; those of the request
+    /// log for a `logging_config`, or `INVALID_ARGUMENT` where there is none. `CANCELLED` when the server shuts down meanwhile.
     pub fn reload(&self, config: ModelServerConfig) -> Result<()> {
         self.apply(config, Wait::IfPresent)
+    }
+
+    /// The configured models that have no available version.
+    pub fn models_without_version(&self) -> Vec<String> {
+        let mut names = self.source.model_names();
+        names.retain(|name| {
+            let states = self.monitor.states(name);
+            !states.iter().any(|it| it.state == ManagerState::Available)
+        });
+        names.iter().map(ToString::to_string).collect()
     }
 
     /// Stops all threads and ends all waits. Loaded servables stay until the core is dropped.
@@ -163,12 +189,13 @@ impl ServerCore {
         check_platforms_known(&models)?;
         self.watch(&models, wait)?;
         info!("Finished adding/updating models");
-        if models.iter().any(|model| model.logging_config.is_some()) {
-            return Err(ServingError::invalid_argument(
-                "No request-logger-creator provided.",
-            ));
+        match self.request_logging.get() {
+            Some(apply) => apply(&models),
+            None if models.iter().any(|model| model.logging_config.is_some()) => Err(
+                ServingError::invalid_argument("No request-logger-creator provided."),
+            ),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn apply_labels(&self, models: &[ModelConfig]) -> Result<()> {

@@ -1,8 +1,10 @@
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
+use serde_json::{Value, json};
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::origin::{UtcTime, civil_date};
 use super::*;
 
 /// Keeps what is logged.
@@ -27,6 +29,12 @@ impl<'a> MakeWriter<'a> for Log {
     }
 }
 
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
 /// What `events` leaves in the log with these two variables.
 fn logged(tf_level: Option<&str>, directives: Option<&str>, events: impl FnOnce()) -> String {
     let log = Log::default();
@@ -36,8 +44,7 @@ fn logged(tf_level: Option<&str>, directives: Option<&str>, events: impl FnOnce(
         .event_format(TensorFlowFormat)
         .finish();
     tracing::subscriber::with_default(subscriber, events);
-    let bytes = log.0.lock().unwrap().clone();
-    String::from_utf8(bytes).unwrap()
+    log.text()
 }
 
 fn all_levels() {
@@ -81,6 +88,40 @@ fn event_stays_on_one_line() {
     let (_, rest) = line.split_once("] ").unwrap();
     let expected = "forged\\r\\n2026 \\u{1b}[31mtext\\u{0} é\\u{85} name=a\\nb\n";
     assert_eq!(rest, expected);
+}
+
+#[test]
+fn json_has_the_message_and_typed_fields() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(log.clone())
+        .event_format(JsonFormat)
+        .finish();
+    tracing::subscriber::with_default(subscriber, || {
+        let model = "a\"b\n{\u{1b}";
+        tracing::warn!(%model, count = 2u64, down = -1, ok = true, share = 0.5, "a {}", "b");
+    });
+    let text = log.text();
+    let (line, rest) = text.split_once('\n').unwrap();
+    assert_eq!(rest, "");
+    assert!(!line.contains(char::is_control), "{line:?}");
+    let mut event: Value = serde_json::from_str(line).unwrap();
+    let time = event["time"].take();
+    let source = event["source"].take();
+    assert_eq!(
+        time.as_str().unwrap().len(),
+        "2026-01-01T00:00:00.000000Z".len()
+    );
+    let source = source.as_str().unwrap();
+    assert!(
+        source.starts_with("onnx_model_server/logging/tests.rs:"),
+        "{source}"
+    );
+    let expected = json!({
+        "time": null, "level": "WARN", "source": null, "message": "a b",
+        "model": "a\"b\n{\u{1b}", "count": 2, "down": -1, "ok": true, "share": 0.5,
+    });
+    assert_eq!(event, expected);
 }
 
 #[test]
@@ -132,9 +173,8 @@ fn time_is_utc_with_microseconds() {
 
 #[track_caller]
 fn check_time(seconds: u64, nanos: u32, expected: &str) {
-    let mut text = String::new();
-    write_time(&mut text, UNIX_EPOCH + Duration::new(seconds, nanos)).unwrap();
-    assert_eq!(text, expected);
+    let time = UNIX_EPOCH + Duration::new(seconds, nanos);
+    assert_eq!(UtcTime(time, ' ').to_string(), expected);
 }
 
 #[test]

@@ -153,9 +153,11 @@ impl Metrics {
     }
 
     /// Counts an attempt to log a request.
-    pub fn record_request_log(&self, model: &str, status: &'static str) {
+    pub fn record_request_log(&self, model: &str, outcome: LogOutcome) {
         let is_known = |name: &str| self.server.has_model(name);
+        let status = outcome.status();
         self.tensorflow.record_request_log(model, status, is_known);
+        self.server.record_request_log(model, outcome);
     }
 
     /// Counts a warmup whose file was read to its end or failed reading. `status` is `OK` or
@@ -242,7 +244,8 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    fn label(self) -> &'static str {
+    /// `grpc` or `rest`.
+    pub fn label(self) -> &'static str {
         match self {
             Self::Grpc => "grpc",
             Self::Rest => "rest",
@@ -272,7 +275,8 @@ pub enum Api {
 }
 
 impl Api {
-    fn label(self) -> &'static str {
+    /// The name in labels, for example `multi_inference`.
+    pub fn label(self) -> &'static str {
         match self {
             Self::Predict => "predict",
             Self::Classify => "classify",
@@ -293,6 +297,36 @@ pub enum Direction {
     Decode,
     /// From tensors to bytes.
     Encode,
+}
+
+/// What became of a request that was to be logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogOutcome {
+    /// It stands in a file.
+    Written,
+    /// The buffer was full.
+    Dropped,
+    /// The file could not be written.
+    Failed,
+}
+
+impl LogOutcome {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Written => "written",
+            Self::Dropped => "dropped",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// The name of the canonical code, on TensorFlow Serving's page.
+    fn status(self) -> &'static str {
+        match self {
+            Self::Written => "OK",
+            Self::Dropped => "RESOURCE_EXHAUSTED",
+            Self::Failed => "INTERNAL",
+        }
+    }
 }
 
 /// A version's state; `ModelVersionStatus.State`.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::family::{About, Collect, Family, Point, Snapshot, Unit};
 use super::instrument::{Buckets, Counter, Gauge, Histogram, Instrument, Kind, Reading};
-use super::{Direction, Level, ModelState, Protocol, RequestLabels};
+use super::{Direction, Level, LogOutcome, ModelState, Protocol, RequestLabels};
 use crate::id::ServableId;
 use decimal::Decimal;
 
@@ -60,6 +60,7 @@ pub(super) struct ServerMetrics {
     model_state: Family<Gauge, 3>,
     model_load_duration: Family<Gauge, 2>,
     model_loads: Family<Counter, 2>,
+    request_log_records: Family<Counter, 2>,
 }
 
 impl ServerMetrics {
@@ -142,6 +143,12 @@ impl ServerMetrics {
                 "onnx_model_server_model_loads_total",
                 "Attempts to load a version, by canonical status code.",
                 &["model", "code"],
+                Counter::default,
+            ),
+            request_log_records: family(
+                "onnx_model_server_request_log_records_total",
+                "Sampled requests of the request log, by what became of them.",
+                &["model", "outcome"],
                 Counter::default,
             ),
         }
@@ -255,6 +262,14 @@ impl ServerMetrics {
         }
     }
 
+    pub(super) fn record_request_log(&self, model: &str, outcome: LogOutcome) {
+        self.request_log_records.update(
+            [model, outcome.label()],
+            |it| self.has_model(it),
+            |count| count.add(1),
+        );
+    }
+
     /// A version at its end leaves every metric, so that years of new versions do not add up.
     pub(super) fn set_model_state(&self, servable: &ServableId, state: ModelState) {
         let version = Decimal::new(servable.version);
@@ -278,7 +293,7 @@ impl ServerMetrics {
 
     /// All metrics, in the order of the page.
     pub(super) fn snapshots(&self) -> Vec<Snapshot> {
-        let families: [&dyn Collect; 12] = [
+        let families: [&dyn Collect; 13] = [
             &self.requests,
             &self.request_duration,
             &self.requests_in_flight,
@@ -291,6 +306,7 @@ impl ServerMetrics {
             &self.model_state,
             &self.model_load_duration,
             &self.model_loads,
+            &self.request_log_records,
         ];
         let build_info = Snapshot {
             about: about(

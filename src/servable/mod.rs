@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crate::error::{Code, Result, ServingError};
 use crate::id::{ModelSpec, ServableId};
-use crate::runtime::{DirectExecutor, Executor, Graph};
+use crate::runtime::{DirectExecutor, Executor, Graph, RunTimes};
 use crate::signature::{DEFAULT_SIGNATURE_NAME, RequestInputs, Signature, SignatureDef};
 use crate::tensor::Tensor;
 
@@ -94,7 +94,8 @@ impl Servable {
             .collect()
     }
 
-    /// Runs one signature, off the async workers. Outputs are named and sorted by alias.
+    /// Runs one signature, off the async workers. Outputs are named and sorted by alias; the times
+    /// are those of the graph's run, `None` where it did not have to run.
     ///
     /// # Errors
     ///
@@ -105,19 +106,19 @@ impl Servable {
         inputs: RequestInputs,
         output_filter: &[String],
         deadline: Option<Instant>,
-    ) -> Result<Vec<(String, Tensor)>> {
+    ) -> Result<(Vec<(String, Tensor)>, Option<RunTimes>)> {
         let signature = self.signature(signature_name)?;
         let mut call = signature.bind(inputs, output_filter)?;
-        let fetched = if call.fetches.is_empty() {
-            Vec::new()
+        let (fetched, times) = if call.fetches.is_empty() {
+            (Vec::new(), None)
         } else {
             let executor = &self.signatures[&signature.name].1;
             let feeds = std::mem::take(&mut call.feeds);
-            executor
-                .execute(feeds, call.fetches.clone(), deadline)
-                .await?
+            let run = executor.execute(feeds, call.fetches.clone(), deadline);
+            let executed = run.await?;
+            (executed.outputs, Some(executed.times))
         };
-        signature.unbind(call, fetched)
+        Ok((signature.unbind(call, fetched)?, times))
     }
 }
 

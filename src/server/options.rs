@@ -1,20 +1,27 @@
 //! What a server is started with, and how flags become that. Not here: starting it (`server`), the
 //! flags themselves (`config`).
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::fmt::Display;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::{SecurityOptions, memory};
 use crate::batching::BatchingOptions;
 use crate::config::{self, Flags};
 use crate::error::{Result, ServingError};
 use crate::inference::InferenceOptions;
-use crate::lifecycle::{LifecycleOptions, PollWait};
+use crate::lifecycle::{BasePathAllowlist, LifecycleOptions, PollWait};
+use crate::logging::LogFormat;
 use crate::proto::tensorflow::serving::ModelServerConfig;
+use crate::request_log::RequestLogOptions;
 use crate::runtime::ort::OnnxRuntimeOptions;
+use crate::telemetry::{AccessLog, AccessLogMode, ObserverOptions, OtlpOptions};
+use crate::transport::auth::Auth;
+use crate::transport::connection::{ConnectionOptions, Protocols};
 use crate::transport::grpc::{GrpcOptions, channel_arguments};
+use crate::transport::receive::ReceiveOptions;
 use crate::transport::rest::RestOptions;
-use crate::transport::serve::{ConnectionOptions, Protocols};
 use crate::warmup::WarmupOptions;
 
 /// Everything a server is started with.
@@ -26,10 +33,20 @@ pub struct ServerOptions {
     pub grpc_socket_path: Option<PathBuf>,
     /// The REST port; port 0 picks one, `None` has none.
     pub rest_address: Option<SocketAddr>,
+    /// The admin port; port 0 picks one, `None` has none.
+    pub admin_address: Option<SocketAddr>,
+    /// How long requests under way may take to finish once the server stops.
+    pub drain_timeout: Duration,
+    /// `--max_concurrent_requests`.
+    pub max_concurrent_requests: usize,
+    /// `--max_bytes_in_flight`.
+    pub max_bytes_in_flight: u64,
     /// The models to begin with.
     pub models: ModelServerConfig,
     /// The file to read `models` from again, and how often.
     pub model_config_poll: Option<(PathBuf, Duration)>,
+    /// Where a reload may find models (`--model_base_path_allowlist`).
+    pub base_path_allowlist: BasePathAllowlist,
     /// Loading and unloading.
     pub lifecycle: LifecycleOptions,
     /// Whether the ports stay closed until every model has an available version.
@@ -44,6 +61,12 @@ pub struct ServerOptions {
     pub warmup: WarmupOptions,
     /// The library that runs graphs.
     pub onnxruntime: OnnxRuntimeOptions,
+    /// TLS and authentication.
+    pub security: SecurityOptions,
+    /// Sampled requests and their answers.
+    pub request_log: RequestLogOptions,
+    /// The access log and traces.
+    pub observer: ObserverOptions,
     /// The calls.
     pub inference: InferenceOptions,
     /// The connections of the gRPC port.
@@ -52,6 +75,8 @@ pub struct ServerOptions {
     pub grpc: GrpcOptions,
     /// `--monitoring_config_file`; as in the original read only if there is a REST port.
     pub monitoring_config_file: Option<PathBuf>,
+    /// The connections of the REST port and of the admin port.
+    pub rest_connections: ConnectionOptions,
     /// The REST API.
     pub rest: RestOptions,
 }
@@ -72,17 +97,41 @@ impl ServerOptions {
                 Duration::from_secs(poll_seconds),
             )
         });
-        let mut grpc_connections = ConnectionOptions::new(Protocols::Http2);
+        let rest_connections = rest_connections(flags)?;
+        let mut grpc_connections = ConnectionOptions {
+            protocols: Protocols::Http2,
+            idle_timeout: None,
+            ..rest_connections.clone()
+        };
         channel_arguments::apply(&flags.grpc_channel_arguments, &mut grpc_connections)?;
         let timeout_ms = u64::try_from(flags.rest_api_timeout_in_ms).unwrap_or(0);
         Ok(Self {
             grpc_address: port("port", flags.port)?
-                .map(|port| (Ipv4Addr::UNSPECIFIED, port).into()),
+                .map(|port| address(&flags.grpc_host, Ipv4Addr::UNSPECIFIED.into(), port))
+                .transpose()?,
             grpc_socket_path: non_empty(&flags.grpc_socket_path),
             rest_address: port("rest_api_port", flags.rest_api_port)?
-                .map(|port| (Ipv6Addr::UNSPECIFIED, port).into()),
+                .map(|port| address(&flags.rest_api_host, Ipv6Addr::UNSPECIFIED.into(), port))
+                .transpose()?,
+            admin_address: port("admin_port", flags.admin_port)?
+                .map(|port| {
+                    let host = match flags.admin_host.as_str() {
+                        "" => &flags.rest_api_host,
+                        host => host,
+                    };
+                    address(host, Ipv6Addr::UNSPECIFIED.into(), port)
+                })
+                .transpose()?,
+            drain_timeout: seconds("drain_timeout_seconds", flags.drain_timeout_seconds, 0)?,
+            max_concurrent_requests: number(
+                "max_concurrent_requests",
+                flags.max_concurrent_requests,
+                1,
+            )?,
+            max_bytes_in_flight: max_bytes_in_flight(flags)?,
             models: config::model_server_config(flags)?,
             model_config_poll: poll,
+            base_path_allowlist: BasePathAllowlist::try_new(&flags.model_base_path_allowlist)?,
             lifecycle: lifecycle_options(flags),
             wait_for_models: flags.wait_for_models,
             saved_model_tags: tags(&flags.saved_model_tags),
@@ -103,6 +152,17 @@ impl ServerOptions {
                 inter_op_threads: threads.inter_op,
                 spinning: flags.onnxruntime_allow_spinning,
             },
+            security: SecurityOptions {
+                ssl_config_file: non_empty(&flags.ssl_config_file),
+                rest_uses_ssl: flags.rest_api_use_ssl,
+                auth_config_file: non_empty(&flags.auth_config_file),
+            },
+            request_log: RequestLogOptions {
+                max_file_bytes: u64::try_from(flags.request_log_max_file_bytes).unwrap_or(0),
+                allowed_folders: folders(&flags.request_log_path_allowlist),
+                saved_model_tags: tags(&flags.saved_model_tags),
+            },
+            observer: observer_options(flags)?,
             inference: InferenceOptions {
                 check_method_name: flags.enable_signature_method_name_check,
             },
@@ -113,6 +173,8 @@ impl ServerOptions {
                 health_service: flags.enable_grpc_healthcheck_service,
                 profiler_service: flags.enable_profiler,
                 max_calls: max_calls(flags, "grpc_max_threads", flags.grpc_max_threads),
+                receive: receive(flags, flags.max_request_bytes)?,
+                auth: Auth::default(),
             },
             rest: RestOptions {
                 timeout: (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms)),
@@ -123,10 +185,110 @@ impl ServerOptions {
                 compression_min_bytes: flags.rest_api_enable_response_compression.then(|| {
                     usize::try_from(flags.rest_api_response_compression_min_bytes).unwrap_or(0)
                 }),
-                ..RestOptions::default()
+                receive: receive(flags, REST_MAX_DECOMPRESSED_BYTES)?,
+                max_json_depth: Some(number(
+                    "rest_api_max_json_depth",
+                    flags.rest_api_max_json_depth,
+                    0,
+                )?)
+                .filter(|&max| max > 0),
+                auth: Auth::default(),
             },
+            rest_connections,
         })
     }
+}
+
+/// The original's bound on a gunzipped REST body.
+const REST_MAX_DECOMPRESSED_BYTES: i32 = 100 << 20;
+
+/// hyper takes no less for the headers of an HTTP/1 request.
+const MIN_HEADER_BYTES: i32 = 8192;
+
+fn rest_connections(flags: &Flags) -> Result<ConnectionOptions> {
+    let defaults = ConnectionOptions::new(Protocols::Http1And2);
+    let idle = seconds(
+        "rest_api_idle_timeout_seconds",
+        flags.rest_api_idle_timeout_seconds,
+        0,
+    )?;
+    Ok(ConnectionOptions {
+        max_connections: number("max_connections", flags.max_connections, 1)?,
+        max_header_bytes: match flags.max_header_bytes {
+            0 => None,
+            bytes => Some(number("max_header_bytes", bytes, MIN_HEADER_BYTES)?),
+        },
+        idle_timeout: Some(idle).filter(|idle| !idle.is_zero()),
+        stall_timeout: stall_timeout(flags)?,
+        ..defaults
+    })
+}
+
+fn receive(flags: &Flags, max_decompressed_bytes: i32) -> Result<ReceiveOptions> {
+    let max_decompressed_bytes = match flags.max_decompressed_bytes {
+        0 => max_decompressed_bytes,
+        bytes => bytes,
+    };
+    Ok(ReceiveOptions {
+        max_bytes: number("max_request_bytes", flags.max_request_bytes, 1)?,
+        max_decompressed_bytes: number("max_decompressed_bytes", max_decompressed_bytes, 1)?,
+        stall_timeout: stall_timeout(flags)?,
+    })
+}
+
+fn stall_timeout(flags: &Flags) -> Result<Duration> {
+    seconds("stall_timeout_seconds", flags.stall_timeout_seconds, 1)
+}
+
+/// Beyond half of the memory, requests and what is made of them would soon need more than there is.
+fn max_bytes_in_flight(flags: &Flags) -> Result<u64> {
+    match u64::try_from(flags.max_bytes_in_flight) {
+        Ok(0) => Ok(memory::available_bytes().map_or(u64::MAX, |bytes| bytes / 2)),
+        Ok(bytes) => Ok(bytes),
+        Err(_) => Err(too_small(
+            "max_bytes_in_flight",
+            flags.max_bytes_in_flight,
+            0,
+        )),
+    }
+}
+
+/// The address to listen on: `host` may be a name, and empty for `any`.
+///
+/// # Errors
+///
+/// `INVALID_ARGUMENT` for a name without an address.
+fn address(host: &str, any: IpAddr, port: u16) -> Result<SocketAddr> {
+    if host.is_empty() {
+        return Ok((any, port).into());
+    }
+    let unknown = |reason: String| {
+        ServingError::invalid_argument(format!("cannot listen on host '{host}': {reason}"))
+    };
+    let mut addresses = (host, port)
+        .to_socket_addrs()
+        .map_err(|error| unknown(error.to_string()))?;
+    addresses
+        .next()
+        .ok_or_else(|| unknown("it has no address".to_owned()))
+}
+
+fn seconds(name: &str, value: i32, min: i32) -> Result<Duration> {
+    number(name, value, min).map(Duration::from_secs)
+}
+
+/// The value of a flag that is a bound.
+///
+/// # Errors
+///
+/// `INVALID_ARGUMENT` below `min`.
+fn number<T: TryFrom<i32>>(name: &str, value: i32, min: i32) -> Result<T> {
+    let number = T::try_from(value).ok().filter(|_| value >= min);
+    number.ok_or_else(|| too_small(name, value, min))
+}
+
+fn too_small(name: &str, value: impl Display, min: i32) -> ServingError {
+    ServingError::invalid_argument(format!("--{name}={value} is less than {min}"))
 }
 
 /// The original's numbers of threads are defaults that nobody chose: only a number that was given
@@ -152,6 +314,46 @@ fn lifecycle_options(flags: &Flags) -> LifecycleOptions {
             .allow_version_labels_for_unavailable_models,
         ..LifecycleOptions::default()
     }
+}
+
+/// The access log and traces.
+///
+/// # Errors
+///
+/// `INVALID_ARGUMENT` for a value that is none of those the flag takes.
+fn observer_options(flags: &Flags) -> Result<ObserverOptions> {
+    if LogFormat::from_name(&flags.log_format).is_none() {
+        return Err(not_one_of("log_format", &flags.log_format, "text, json"));
+    }
+    let mode = AccessLogMode::from_name(&flags.access_log)
+        .ok_or_else(|| not_one_of("access_log", &flags.access_log, "off, errors, sampled, all"))?;
+    let access_log = AccessLog {
+        mode,
+        sampling_rate: share("access_log_sampling_rate", flags.access_log_sampling_rate)?,
+    };
+    let sampling_rate = share("otlp_sampling_rate", flags.otlp_sampling_rate)?;
+    let otlp = (!flags.otlp_endpoint.is_empty()).then(|| OtlpOptions {
+        endpoint: flags.otlp_endpoint.clone(),
+        sampling_rate,
+    });
+    Ok(ObserverOptions { access_log, otlp })
+}
+
+fn not_one_of(name: &str, value: &str, expected: &str) -> ServingError {
+    ServingError::invalid_argument(format!("--{name}={value}: expected one of {expected}"))
+}
+
+fn share(name: &str, flag: f32) -> Result<f64> {
+    if (0.0..=1.0).contains(&flag) {
+        return Ok(flag.into());
+    }
+    let text = format!("--{name}={flag}: expected a number from 0 to 1");
+    Err(ServingError::invalid_argument(text))
+}
+
+fn folders(flag: &str) -> Vec<PathBuf> {
+    let folders = flag.split(',').filter(|folder| !folder.is_empty());
+    folders.map(PathBuf::from).collect()
 }
 
 fn tags(flag: &str) -> Vec<String> {

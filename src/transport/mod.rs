@@ -3,11 +3,22 @@
 //! Nothing here knows what is inside a model, and no rule about requests lives here: bytes go
 //! through `wire`, calls to `inference`.
 
+pub mod activity;
+pub mod admin;
+mod admit;
+pub mod auth;
 mod blocking;
+pub mod connection;
 pub mod grpc;
-mod limit;
+pub mod health;
+mod isolate;
+pub mod limit;
 mod observe;
+pub mod observed;
+pub mod pages;
 mod prompt;
+pub mod receive;
 pub mod rest;
 pub mod serve;
+pub mod tls;
 mod unix_authority;

@@ -1,27 +1,27 @@
-//! Accepts connections and drives HTTP on them until it is told to stop.
+//! Accepts connections until it is told to stop, and waits for their end.
 //!
-//! Not here: what is served (`grpc`, `rest`), and when to stop (`server`).
+//! Not here: what happens on a connection (`connection`), what is served (`grpc`, `rest`), and when
+//! to stop (`server`).
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::service::Service;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
-use super::prompt::Prompt;
+use super::connection::{ConnectionOptions, Driver, Protocols};
+use super::tls::{PeerNames, Tls};
 use super::unix_authority::UnixAuthority;
 
 /// How long the accept loop rests after an error that is not one connection's, such as too many
@@ -30,44 +30,6 @@ const ACCEPT_ERROR_PAUSE: Duration = Duration::from_millis(50);
 
 /// Connections that the kernel may hold for us, unaccepted.
 const BACKLOG: i32 = 1024;
-
-/// HTTP/2 flow control: large tensors must not wait for window updates.
-const STREAM_WINDOW: u32 = 4 << 20;
-const CONNECTION_WINDOW: u32 = 16 << 20;
-const MAX_HEADER_LIST: u32 = 64 << 10;
-
-/// A client may take this long to send a request's headers, and a connection may be idle for as
-/// long on HTTP/1: libevent's socket timeout.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(50);
-
-/// How connections are kept.
-#[derive(Clone, Debug)]
-pub struct ConnectionOptions {
-    /// What the port speaks.
-    pub protocols: Protocols,
-    /// Calls at a time on one HTTP/2 connection (`grpc.max_concurrent_streams`).
-    pub max_concurrent_streams: u32,
-    /// The largest HTTP/2 frame to receive (`grpc.http2.max_frame_size`).
-    pub max_frame_bytes: u32,
-    /// A connection is asked to end after this time (`grpc.max_connection_age_ms`).
-    pub max_age: Option<Duration>,
-    /// Pings a quiet peer after this time (`grpc.keepalive_time_ms`), and gives it up if there is
-    /// no answer within the other (`grpc.keepalive_timeout_ms`).
-    pub keepalive: Option<(Duration, Duration)>,
-}
-
-impl ConnectionOptions {
-    /// The defaults for a port that speaks these protocols.
-    pub fn new(protocols: Protocols) -> Self {
-        Self {
-            protocols,
-            max_concurrent_streams: 1024,
-            max_frame_bytes: 1 << 20,
-            max_age: None,
-            keepalive: None,
-        }
-    }
-}
 
 /// A socket that listens.
 pub enum Listener {
@@ -122,15 +84,6 @@ impl Listener {
     }
 }
 
-/// What a port speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocols {
-    /// gRPC: HTTP/2 with prior knowledge.
-    Http2,
-    /// REST: HTTP/1.0, 1.1, and HTTP/2 with prior knowledge.
-    Http1And2,
-}
-
 /// Serves connections until `stop` turns true, then waits for those under way.
 pub async fn serve<S, B>(
     listener: Listener,
@@ -143,36 +96,50 @@ pub async fn serve<S, B>(
         + Send
         + 'static,
     S::Future: Send + 'static,
-    B: Body + Send + 'static,
+    B: Body + Send + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let builder = Arc::new(builder(&options));
+    let mut places = Places::new(options.max_connections);
+    let handshake = Arc::new(Handshake {
+        tls: options.tls.clone(),
+        protocols: options.protocols,
+        is_unix: matches!(listener, Listener::Unix(..)),
+        stop: stop.clone(),
+    });
+    let driver = Arc::new(Driver::new(options, stop.clone()));
     // Every connection holds a sender; none is left once all have ended.
     let (connection_open, mut all_closed) = mpsc::channel::<()>(1);
+    let start = |stream: Box<dyn Stream>, place: OwnedSemaphorePermit| {
+        let (handshake, driver) = (Arc::clone(&handshake), Arc::clone(&driver));
+        let (service, open) = (service.clone(), connection_open.clone());
+        tokio::spawn(async move {
+            if let Some((stream, peer)) = handshake.make(stream).await {
+                driver.drive(stream, peer, service).await;
+            }
+            drop((place, open));
+        });
+    };
     loop {
         let stream: io::Result<Box<dyn Stream>> = tokio::select! {
             stream = accept(&listener) => stream,
             _ = stop.wait_for(|stop| *stop) => break,
         };
         match stream {
-            Ok(stream) => {
-                let builder = Arc::clone(&builder);
-                let service = service.clone();
-                let max_age = options.max_age;
-                let stop = stop.clone();
-                let open = connection_open.clone();
-                tokio::spawn(async move {
-                    drive(&builder, stream, service, max_age, stop).await;
-                    drop(open);
-                });
-            }
+            // Beyond the bound the stream is dropped, which closes it: better for a client, and for
+            // a load balancer before it, than to wait for a place that may never be free.
+            Ok(stream) => drop(places.take().map(|place| start(stream, place))),
             Err(error) if is_one_connections(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, "cannot accept connections");
                 tokio::time::sleep(ACCEPT_ERROR_PAUSE).await;
             }
         }
+    }
+    // Those that the kernel has taken already may have sent a request.
+    while let Some(Ok(stream)) = accept(&listener).now_or_never() {
+        let Some(place) = places.take() else { break };
+        start(stream, place);
     }
     if let Listener::Unix(_, path) = &listener {
         // Best effort: a leftover is removed at the next start.
@@ -183,43 +150,68 @@ pub async fn serve<S, B>(
     all_closed.recv().await;
 }
 
-/// Drives one connection to its end; asks it to end once the server stops or its time is over.
-async fn drive<S, B>(
-    builder: &Builder<TokioExecutor>,
-    stream: Box<dyn Stream>,
-    service: S,
-    max_age: Option<Duration>,
-    mut stop: watch::Receiver<bool>,
-) where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
-    S::Future: Send + 'static,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let stream = TokioIo::new(Prompt::new(stream, HEADER_TIMEOUT));
-    let mut connection = pin!(builder.serve_connection(stream, service));
-    let ending = async {
-        let aged = async {
-            match max_age {
-                Some(age) => tokio::time::sleep(age).await,
-                None => std::future::pending().await,
+/// What comes before HTTP on the connections of one port.
+struct Handshake {
+    tls: Option<Tls>,
+    protocols: Protocols,
+    is_unix: bool,
+    stop: watch::Receiver<bool>,
+}
+
+impl Handshake {
+    /// The stream to speak HTTP on, and whom the client's certificate names; `None` if the TLS
+    /// handshake fails, or the server stops before it is made.
+    async fn make(&self, stream: Box<dyn Stream>) -> Option<(Box<dyn Stream>, PeerNames)> {
+        let (stream, peer): (Box<dyn Stream>, _) = match &self.tls {
+            None => (stream, PeerNames::default()),
+            Some(tls) => {
+                let mut stop = self.stop.clone();
+                let accepted = tokio::select! {
+                    accepted = tls.accept(stream, self.protocols) => accepted,
+                    _ = stop.wait_for(|stop| *stop) => return None,
+                };
+                match accepted {
+                    Ok((stream, peer)) => (Box::new(stream), peer),
+                    Err(error) => {
+                        tracing::debug!(%error, "no TLS handshake");
+                        return None;
+                    }
+                }
             }
         };
-        tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => {}
-            () = aged => {}
+        match self.is_unix {
+            true => Some((Box::new(UnixAuthority::new(stream)), peer)),
+            false => Some((stream, peer)),
         }
-    };
-    let ended = tokio::select! {
-        ended = &mut connection => ended,
-        () = ending => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    }
+}
+
+/// The places for connections on one port.
+struct Places {
+    free: Arc<Semaphore>,
+    max: usize,
+    are_full: bool,
+}
+
+impl Places {
+    fn new(max: usize) -> Self {
+        let max = max.clamp(1, Semaphore::MAX_PERMITS);
+        Self {
+            free: Arc::new(Semaphore::new(max)),
+            max,
+            are_full: false,
         }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(error, "connection ended");
+    }
+
+    /// A place, if there is one. Says in the log when they run out, not for each connection.
+    fn take(&mut self) -> Option<OwnedSemaphorePermit> {
+        let place = Arc::clone(&self.free).try_acquire_owned().ok();
+        if place.is_none() && !self.are_full {
+            let max = self.max;
+            tracing::warn!("a port has {max} connections (--max_connections): more are closed");
+        }
+        self.are_full = place.is_none();
+        place
     }
 }
 
@@ -233,7 +225,7 @@ async fn accept(listener: &Listener) -> io::Result<Box<dyn Stream>> {
             stream.set_nodelay(true)?;
             Box::new(stream)
         }
-        Listener::Unix(listener, _) => Box::new(UnixAuthority::new(listener.accept().await?.0)),
+        Listener::Unix(listener, _) => Box::new(listener.accept().await?.0),
     })
 }
 
@@ -244,32 +236,4 @@ fn is_one_connections(error: &io::Error) -> bool {
         error.kind(),
         ConnectionAborted | ConnectionRefused | ConnectionReset | InvalidInput
     )
-}
-
-fn builder(options: &ConnectionOptions) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
-    if options.protocols == Protocols::Http2 {
-        builder = builder.http2_only();
-    }
-    let mut http2 = builder.http2();
-    http2
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_frame_size(options.max_frame_bytes)
-        .max_concurrent_streams(options.max_concurrent_streams)
-        .max_header_list_size(MAX_HEADER_LIST);
-    if let Some((interval, timeout)) = options.keepalive {
-        http2
-            .keep_alive_interval(interval)
-            .keep_alive_timeout(timeout);
-    }
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .keep_alive(true)
-        // libevent writes headers in this form.
-        .title_case_headers(true);
-    builder
 }

@@ -8,7 +8,6 @@
 
 mod replay;
 mod synthesis;
-mod tfrecord;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Replays the requests that a version brings along
 //! (`servables/tensorflow/saved_model_warmup_util.cc`).
 //!
-//! Not here: the file's framing (`warmup::tfrecord`).
+//! Not here: the file's framing (`tfrecord`).
 
 use std::fs::File;
 use std::io::BufReader;
@@ -12,12 +12,12 @@ use prost::Message;
 use tracing::{info, warn};
 
 use super::Warmup;
-use super::tfrecord::RecordReader;
 use crate::error::{Code, Result, ServingError};
 use crate::inference::PredictRequest;
 use crate::proto::tensorflow::serving as pb;
 use crate::proto::tensorflow::serving::prediction_log::LogType;
 use crate::servable::ServableHandle;
+use crate::tfrecord::RecordReader;
 use crate::wire::predict::PredictCall;
 use crate::wire::{classification, multi_inference, regression};
 

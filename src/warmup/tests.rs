@@ -21,7 +21,7 @@ use crate::runtime::{Graph, RunControl, ValueInfo};
 use crate::servable::Servable;
 use crate::signature::{CLASSIFY_METHOD_NAME, REGRESS_METHOD_NAME, derive};
 use crate::tensor::{DataType, Tensor};
-use crate::warmup::tfrecord::encode_record;
+use crate::tfrecord::encode_record;
 
 /// Counts its runs and answers one value for each row of its input.
 struct StubGraph {
@@ -38,6 +38,10 @@ impl Graph for StubGraph {
 
     fn outputs(&self) -> &[ValueInfo] {
         &self.outputs
+    }
+
+    fn work_follows_shapes(&self) -> bool {
+        true
     }
 
     fn run(&self, inputs: &[Tensor], outputs: &[usize], _: &RunControl) -> Result<Vec<Tensor>> {

@@ -3,7 +3,10 @@
 //! Not here: what is in an example (`signature::example`).
 
 use crate::inference::Examples;
-use crate::proto::tensorflow::serving::internal::{SerializedInput, serialized_input::Kind};
+use crate::proto::tensorflow::serving::internal::{
+    SerializedExampleList, SerializedExampleListWithContext, SerializedInput,
+    serialized_input::Kind,
+};
 
 /// The examples of a request; none where it has no input.
 pub fn from_proto(input: Option<SerializedInput>) -> Examples {
@@ -18,4 +21,16 @@ pub fn from_proto(input: Option<SerializedInput>) -> Examples {
             context: Some(list.context).filter(|context| !context.is_empty()),
         },
     }
+}
+
+/// The examples as a message.
+pub(super) fn to_proto(examples: Examples) -> SerializedInput {
+    let Examples { examples, context } = examples;
+    let kind = match context {
+        None => Kind::ExampleList(SerializedExampleList { examples }),
+        Some(context) => {
+            Kind::ExampleListWithContext(SerializedExampleListWithContext { examples, context })
+        }
+    };
+    SerializedInput { kind: Some(kind) }
 }

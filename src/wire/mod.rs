@@ -9,6 +9,7 @@ pub mod metadata;
 pub mod model_spec;
 pub mod multi_inference;
 pub mod predict;
+pub mod prediction_log;
 pub mod regression;
 pub mod status;
 pub mod tensor_proto;

@@ -19,8 +19,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tensor", &[]),
     ("proto", &["wire", "transport"]), // its generated code names types and codecs by path
     ("proto_wire", &[]),
+    ("tfrecord", &[]),
     ("proto_text", &["proto"]),
     ("monitoring", &[]),
+    ("telemetry", &[]),
     ("runtime", &[]),
     ("onnx", &["proto", "proto_text", "proto_wire", "runtime"]),
     (
@@ -29,7 +31,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("batching", &["runtime", "monitoring"]),
     ("servable", &["signature", "runtime"]),
-    ("inference", &["servable", "signature", "monitoring"]),
+    (
+        "inference",
+        &["servable", "signature", "monitoring", "telemetry"],
+    ),
     (
         "wire",
         &[
@@ -51,6 +56,19 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "monitoring",
             "proto",
             "proto_wire",
+            "tfrecord",
+        ],
+    ),
+    (
+        "request_log",
+        &[
+            "wire",
+            "inference",
+            "signature",
+            "monitoring",
+            "telemetry",
+            "proto",
+            "tfrecord",
         ],
     ),
     (
@@ -73,6 +91,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "inference",
             "servable",
             "monitoring",
+            "telemetry",
             "proto",
             "proto_wire",
         ],
@@ -90,6 +109,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("tonic_reflection", &["transport"]),
     ("hyper", &["transport"]),
     ("hyper_util", &["transport"]),
+    ("opentelemetry", &["telemetry"]),
+    ("opentelemetry_otlp", &["telemetry"]),
+    ("opentelemetry_sdk", &["telemetry"]),
     ("ort", &["runtime"]),
     ("tract_onnx", &["runtime"]),
 ];

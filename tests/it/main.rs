@@ -18,4 +18,6 @@ mod predict_rest;
 mod rest_additions;
 mod rest_connections;
 mod start_up;
+#[cfg(feature = "otlp")]
+mod traces;
 mod zoo;

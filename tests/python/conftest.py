@@ -50,12 +50,12 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def start_server(tmp_path_factory):
-    """Starts further servers, `start_server(flags, models)`, and stops them after the module."""
+    """Starts further servers as `ModelServer` does, and stops them after the module."""
     started = []
 
-    def start(flags, models):
+    def start(flags, models, **options):
         log = tmp_path_factory.mktemp("server") / "server.log"
-        started.append(ModelServer(flags, models, log))
+        started.append(ModelServer(flags, models, log, **options))
         return started[-1]
 
     yield start

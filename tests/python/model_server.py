@@ -11,6 +11,7 @@ import subprocess
 import time
 
 PROJECT = pathlib.Path(__file__).resolve().parents[2]
+MODELS_FOLDER = PROJECT / "models"
 # Where the developers' material lies, if it does: outside the repository, so tests do without.
 SHARED = pathlib.Path(os.environ.get("SHARED", PROJECT.parent / "shared"))
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", PROJECT / "target"))
@@ -29,18 +30,35 @@ CALL_SECONDS = 60
 class ModelServer:
     """One running server. It listens on two ports of its own and logs into a file."""
 
-    def __init__(self, flags, models, log_path, on_start=lambda pid: None):
+    def __init__(
+        self,
+        flags,
+        models,
+        log_path,
+        on_start=lambda pid: None,
+        context=None,
+        headers=None,
+        **process,
+    ):
         """Starts the server with `flags` and waits until each of `models` is available.
 
-        Calls `on_start` with the process's id before it waits.
+        Calls `on_start` with the process's id before it waits. `context` is for REST over TLS,
+        `headers` are what each REST call needs. `process` goes to `subprocess.Popen`: another
+        `executable`, `user` or `env`.
         """
         self.log_path = log_path
+        self.context = context
+        self.headers = headers or {}
         self.grpc_port, self.rest_port = free_ports(2)
         command = [str(BINARY), f"--port={self.grpc_port}", f"--rest_api_port={self.rest_port}"]
         command += [f"--onnxruntime_library={LIBRARY}", *flags]
         with open(log_path, "wb") as log:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                **process,
             )
         try:
             on_start(self.process.pid)
@@ -55,20 +73,28 @@ class ModelServer:
 
     @property
     def rest_url(self):
-        return f"http://127.0.0.1:{self.rest_port}"
+        return f"http{'s' if self.context else ''}://127.0.0.1:{self.rest_port}"
 
     def is_running(self):
         return self.process.poll() is None
 
     def rest(self, method, path, body=None, headers=None):
         """One REST call on a connection of its own: the status, the headers and the body."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.rest_port, timeout=CALL_SECONDS)
+        connection = self.rest_connection()
         try:
-            connection.request(method, path, body=body, headers=headers or {})
+            connection.request(method, path, body=body, headers={**self.headers, **(headers or {})})
             reply = connection.getresponse()
             return reply.status, reply.headers, reply.read()
         finally:
             connection.close()
+
+    def rest_connection(self):
+        """A connection to the REST port, not yet open."""
+        if self.context:
+            return http.client.HTTPSConnection(
+                "127.0.0.1", self.rest_port, timeout=CALL_SECONDS, context=self.context
+            )
+        return http.client.HTTPConnection("127.0.0.1", self.rest_port, timeout=CALL_SECONDS)
 
     def predict_rest(self, model, body):
         """POSTs `body` to the model's `:predict` and returns the status and the body."""
@@ -113,6 +139,23 @@ class ModelServer:
         except (OSError, http.client.HTTPException):
             return False
         return status == 200 and b'"AVAILABLE"' in body
+
+
+def peak_memory_mib(pid):
+    """The most memory that a process has had resident."""
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise AssertionError("the kernel does not say")
+
+
+def poll(condition, seconds=30):
+    """Waits until `condition()` is true and returns what it was."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it never became true"
+        time.sleep(0.02)
+    return value
 
 
 def free_ports(count):

@@ -11,15 +11,12 @@ import pytest
 
 from grpc_calls import TIMEOUT, predict_request, prediction
 from model_server import BINARY, LIBRARY, PROJECT, ModelServer, free_ports
+from raw_http2 import ACK, GOAWAY, MAX_CONCURRENT_STREAMS, MAX_FRAME_SIZE, PING, SETTINGS, Http2
 
 HALF_PLUS_TWO = [
     "--model_name=half_plus_two",
     f"--model_base_path={PROJECT / 'models' / 'half_plus_two'}",
 ]
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-SETTINGS, PING, GOAWAY = 4, 6, 7
-MAX_FRAME_SIZE, MAX_CONCURRENT_STREAMS = 5, 3
-ACK = 1
 
 
 def predict_over(channel):
@@ -79,49 +76,6 @@ def start_and_wait(flags):
         text=True,
         timeout=60,
     )
-
-
-class Http2:
-    """A connection that speaks just enough HTTP/2 to see what the server says of itself."""
-
-    def __init__(self, port):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT)
-        self.socket.sendall(PREFACE)
-        self.send(SETTINGS)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.socket.close()
-
-    def send(self, kind, flags=0, payload=b""):
-        header = struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + bytes(4)
-        self.socket.sendall(header + payload)
-
-    def frames(self):
-        """`(type, flags, payload)` of each frame until the connection ends."""
-        while True:
-            header = self._read(9)
-            if header is None:
-                return
-            length = int.from_bytes(header[:3], "big")
-            yield header[3], header[4], self._read(length)
-
-    def wait_for(self, kind, flags=0):
-        for each in self.frames():
-            if each[0] == kind and each[1] == flags:
-                return each[2]
-        raise AssertionError("the connection ended")
-
-    def _read(self, count):
-        content = b""
-        while len(content) < count:
-            part = self.socket.recv(count - len(content))
-            if not part:
-                return None
-            content += part
-        return content
 
 
 def settings(payload):

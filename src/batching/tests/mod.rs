@@ -17,8 +17,11 @@ use super::{BatchingOptions, QueueLimits};
 use crate::error::{Code, Result};
 use crate::id::ServableId;
 use crate::monitoring::Metrics;
-use crate::runtime::{DirectExecutor, Execution, Executor, Graph};
+use crate::runtime::{DirectExecutor, Executor, Graph};
 use crate::tensor::Tensor;
+
+/// A request that waits for its outputs.
+type Answer<'a> = Pin<Box<dyn Future<Output = Result<Vec<Tensor>>> + Send + 'a>>;
 
 /// Never reached in a test.
 const LONG_MICROS: i64 = 3_600_000_000;
@@ -72,11 +75,11 @@ impl Fixture {
     }
 
     /// Sends a request for output 0 into the queue; await it for the answer.
-    fn send(&self, feed: Tensor) -> Execution<'_> {
+    fn send(&self, feed: Tensor) -> Answer<'_> {
         self.send_all(vec![feed], &[0], None)
     }
 
-    fn send_until(&self, feed: Tensor, deadline: Instant) -> Execution<'_> {
+    fn send_until(&self, feed: Tensor, deadline: Instant) -> Answer<'_> {
         self.send_all(vec![feed], &[0], Some(deadline))
     }
 
@@ -85,17 +88,17 @@ impl Fixture {
         feeds: Vec<Tensor>,
         fetches: &[usize],
         deadline: Option<Instant>,
-    ) -> Execution<'_> {
+    ) -> Answer<'_> {
         let mut execution = self.executor.execute(feeds, fetches.to_vec(), deadline);
         let mut context = Context::from_waker(Waker::noop());
         match Pin::new(&mut execution).poll(&mut context) {
-            Poll::Pending => execution,
-            Poll::Ready(answer) => Box::pin(std::future::ready(answer)),
+            Poll::Pending => Box::pin(async { Ok(execution.await?.outputs) }),
+            Poll::Ready(answer) => Box::pin(std::future::ready(answer.map(|it| it.outputs))),
         }
     }
 
     /// Keeps the batch thread in a run of one row, for as long as the gate is held.
-    fn occupy(&self) -> Execution<'_> {
+    fn occupy(&self) -> Answer<'_> {
         self.gate.hold();
         let before = self.gate.runs().len();
         let request = self.send(floats(&[1], &[0.0]));
@@ -135,7 +138,7 @@ fn floats(shape: &[usize], values: &[f32]) -> Tensor {
     Tensor::from_vec(shape, values.to_vec()).unwrap()
 }
 
-async fn answer(request: Execution<'_>) -> Tensor {
+async fn answer(request: Answer<'_>) -> Tensor {
     request.await.unwrap().remove(0)
 }
 

@@ -103,7 +103,7 @@ proptest! {
             let answers = answers(&batched, &requests).await;
             for (sent, answer) in requests.iter().zip(answers) {
                 let alone = direct.execute(sent.feeds(), sent.fetches.clone(), None);
-                assert_eq!(answer, alone.await.unwrap());
+                assert_eq!(answer, alone.await.unwrap().outputs);
             }
         });
     }

@@ -263,7 +263,7 @@ fn run_once(servable: &Servable, signature: &Signature) -> Result<()> {
         .enable_time()
         .build()
         .map_err(|error| ServingError::internal(format!("cannot start a run: {error}")))?;
-    let outputs = runtime.block_on(servable.run(&signature.name, inputs, &[], None))?;
+    let (outputs, _) = runtime.block_on(servable.run(&signature.name, inputs, &[], None))?;
     match outputs.len() == signature.outputs.len() {
         true => Ok(()),
         false => Err(ServingError::internal("an output is missing")),

@@ -122,6 +122,10 @@ impl Graph for RankedGraph {
         self.ranked.outputs()
     }
 
+    fn work_follows_shapes(&self) -> bool {
+        self.ranked.work_follows_shapes()
+    }
+
     fn run(
         &self,
         inputs: &[Tensor],

@@ -69,6 +69,7 @@ fn run(
     runtime
         .unwrap()
         .block_on(servable.run(signature, inputs, &[], None))
+        .map(|(outputs, _)| outputs)
 }
 
 fn json(path: &Path) -> Value {

@@ -1,9 +1,5 @@
 //! One load of one version: retries, and files that are still being written.
 //!
-//! Loads run at the priority of everything else: on Linux the worker threads that a backend
-//! starts during a load, and serves with later, would inherit a lower one and could not get rid
-//! of it without privileges.
-//!
 //! Not here: making a servable (the [`Loader`]), what to load and when (`manager`).
 
 use std::any::Any;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::error::{Result, ServingError};
-use crate::transport::serve::ConnectionOptions;
+use crate::transport::connection::ConnectionOptions;
 
 /// gRPC's own default for the answer to a keepalive ping.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -32,6 +32,7 @@ pub(crate) fn apply(list: &str, options: &mut ConnectionOptions) -> Result<()> {
                 options.max_frame_bytes = number(key, value, 16_384, 16_777_215)?;
             }
             "grpc.max_connection_age_ms" => options.max_age = Some(millis(key, value)?),
+            "grpc.max_connection_idle_ms" => options.idle_timeout = Some(millis(key, value)?),
             "grpc.keepalive_time_ms" => keepalive_time = Some(millis(key, value)?),
             "grpc.keepalive_timeout_ms" => keepalive_timeout = millis(key, value)?,
             _ => tracing::warn!("grpc_channel_arguments: {key} has no effect"),
@@ -61,7 +62,7 @@ fn millis(key: &str, value: &str) -> Result<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::serve::Protocols;
+    use crate::transport::connection::Protocols;
 
     fn applied(list: &str) -> Result<ConnectionOptions> {
         let mut options = ConnectionOptions::new(Protocols::Http2);
@@ -72,12 +73,13 @@ mod tests {
     fn known_arguments_are_applied() {
         let options = applied(
             "grpc.max_concurrent_streams=7,grpc.max_connection_age_ms=1500,unknown=x,\
-             grpc.keepalive_time_ms=9000,grpc.http2.max_frame_size=16384",
+             grpc.max_connection_idle_ms=700,grpc.keepalive_time_ms=9000,grpc.http2.max_frame_size=16384",
         )
         .unwrap();
         assert_eq!(options.max_concurrent_streams, 7);
         assert_eq!(options.max_frame_bytes, 16_384);
         assert_eq!(options.max_age, Some(Duration::from_millis(1500)));
+        assert_eq!(options.idle_timeout, Some(Duration::from_millis(700)));
         assert_eq!(
             options.keepalive,
             Some((Duration::from_secs(9), KEEPALIVE_TIMEOUT))

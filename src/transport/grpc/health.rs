@@ -71,6 +71,9 @@ impl Health for HealthImpl {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
         match status(self.servables.as_ref(), &request.into_inner().service) {
+            Some(_) if *self.stopped.borrow() => {
+                Ok(Response::new(response(ServingStatus::NotServing)))
+            }
             Some(status) => Ok(Response::new(response(status))),
             None => Err(Status::not_found("unknown service")),
         }

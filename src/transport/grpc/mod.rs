@@ -3,47 +3,50 @@
 //! A handler is decode, call, encode. Not here: message formats (`wire`), meaning (`inference`),
 //! sockets (`transport::serve`).
 
+mod authorized;
 pub(crate) mod channel_arguments;
 pub mod codec;
 mod health;
+mod message;
 mod model_service;
 mod prediction_service;
 mod profiler_service;
 mod status;
 
 use std::convert::Infallible;
+use std::fmt::Display;
 use std::future::{Future, poll_fn};
-use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt;
+use bytes::Bytes;
 use http::{HeaderMap, Request};
-use hyper::body::Incoming;
+use http_body::Body;
 use tokio::sync::watch;
-use tonic::Status;
 use tonic::codec::CompressionEncoding;
 use tonic::service::{Routes, RoutesBuilder};
 use tower::Service;
 
+use self::authorized::Guard;
+use self::status::to_status;
+use super::auth::Auth;
+use super::isolate::isolated;
+use super::limit::{Admission, Gate};
+use super::observe::Observation;
+use super::receive::ReceiveOptions;
 use crate::inference::InferenceService;
-
-use crate::monitoring::Metrics;
+use crate::monitoring::{Api, Metrics, Protocol};
 use crate::proto::SERVED_DESCRIPTORS;
 use crate::proto::prediction_service::prediction_service_server::PredictionServiceServer;
 use crate::proto::tensorflow::profiler_service_server::ProfilerServiceServer;
 use crate::proto::tensorflow::serving::model_service_server::ModelServiceServer;
 use crate::servable::ServableLookup;
-use crate::transport::limit::Gate;
 
 pub use self::model_service::ReloadConfig;
 
-/// The original's `SetMaxMessageSize`: as large as a protobuf message can be.
-const MAX_MESSAGE_BYTES: usize = i32::MAX as usize;
-
 /// What the flags say about the gRPC port.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct GrpcOptions {
     /// `--enable_serialization_as_tensor_content`.
     pub serialize_as_tensor_content: bool,
@@ -53,6 +56,10 @@ pub struct GrpcOptions {
     pub profiler_service: bool,
     /// `--grpc_max_threads`, where it is given: calls that are worked on at the same time.
     pub max_calls: Option<usize>,
+    /// What a message may take.
+    pub receive: ReceiveOptions,
+    /// Who may call.
+    pub auth: Auth,
 }
 
 /// All services of the port, ready for [`serve`](crate::transport::serve::serve).
@@ -61,6 +68,7 @@ pub fn service(
     metrics: &Arc<Metrics>,
     servables: Arc<dyn ServableLookup>,
     reloader: Arc<dyn ReloadConfig>,
+    admission: Admission,
     options: GrpcOptions,
     stopped: watch::Receiver<bool>,
 ) -> GrpcService {
@@ -69,7 +77,8 @@ pub fn service(
         ($server:expr) => {
             routes.add_service(
                 $server
-                    .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                    // `message` has bounded them.
+                    .max_decoding_message_size(usize::MAX)
                     .max_encoding_message_size(usize::MAX)
                     .accept_compressed(CompressionEncoding::Gzip)
                     .accept_compressed(CompressionEncoding::Deflate)
@@ -83,10 +92,11 @@ pub fn service(
         options.serialize_as_tensor_content,
         Gate::new(options.max_calls),
     );
-    add!(PredictionServiceServer::new(prediction));
-    add!(ModelServiceServer::new(
-        model_service::ModelServiceImpl::new(inference, Arc::clone(metrics), reloader)
-    ));
+    let model_service =
+        model_service::ModelServiceImpl::new(inference.clone(), Arc::clone(metrics), reloader);
+    let guard = Guard::new(options.auth, inference, Arc::clone(metrics));
+    add!(PredictionServiceServer::new(guard.authorize(prediction)));
+    add!(ModelServiceServer::new(guard.authorize(model_service)));
     let mut services = vec![
         "tensorflow.serving.PredictionService",
         "tensorflow.serving.ModelService",
@@ -98,12 +108,16 @@ pub fn service(
         services.push("tensorflow.ProfilerService");
     }
     if options.health_service {
-        add!(health::server(servables, stopped));
+        routes.add_service(health::server(servables, stopped));
         services.push("grpc.health.v1.Health");
     }
     add_reflection(&mut routes, &services);
     GrpcService {
         routes: routes.routes(),
+        guard,
+        metrics: Arc::clone(metrics),
+        admission,
+        receive: Arc::new(options.receive),
     }
 }
 
@@ -133,26 +147,93 @@ fn add_reflection(routes: &mut RoutesBuilder, services: &[&str]) {
 #[derive(Clone)]
 pub struct GrpcService {
     routes: Routes,
+    guard: Guard,
+    metrics: Arc<Metrics>,
+    admission: Admission,
+    receive: Arc<ReceiveOptions>,
 }
 
-impl hyper::service::Service<Request<Incoming>> for GrpcService {
+impl GrpcService {
+    async fn answer<B>(mut self, mut request: Request<B>) -> http::Response<tonic::body::Body>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Display,
+    {
+        if let Err(refusal) = self.guard.admit(&mut request).await {
+            return refusal.into_http();
+        }
+        // The other services are small, and some of their calls last: nothing of them is bounded
+        // here, so that a busy server still answers its probes.
+        let Some(api) = api_of(request.uri().path()) else {
+            return call(&mut self.routes, request).await;
+        };
+        let (parts, body) = request.into_parts();
+        let received = async {
+            let admitted = Arc::new(self.admission.enter()?);
+            let message = message::receive(&parts.headers, body, &self.receive, &admitted).await?;
+            Ok((message, admitted))
+        };
+        match received.await {
+            Ok((message, admitted)) => {
+                let request = Request::from_parts(parts, message);
+                let mut response = call(&mut self.routes, request).await;
+                // Until it is written, the answer takes as much as the request did.
+                response.extensions_mut().insert(admitted);
+                response
+            }
+            Err(error) => {
+                Observation::start(&self.metrics, Protocol::Grpc, api, "").end(Err(&error));
+                to_status(&error).into_http()
+            }
+        }
+    }
+}
+
+async fn call<B>(routes: &mut Routes, request: Request<B>) -> http::Response<tonic::body::Body>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    // A router is always ready; waiting for it keeps tower's contract.
+    let Ok(()) = poll_fn(|cx| Service::<Request<B>>::poll_ready(routes, cx)).await;
+    let Ok(response) = routes.call(request).await;
+    response
+}
+
+impl<B> hyper::service::Service<Request<B>> for GrpcService
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Display + Send,
+{
     type Response = http::Response<tonic::body::Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let mut routes = self.routes.clone();
+    fn call(&self, request: Request<B>) -> Self::Future {
+        let answer = isolated(self.clone().answer(request));
+        // One broken call must not take the connection and the calls beside it along.
         Box::pin(async move {
-            // A router is always ready; waiting for it keeps tower's contract.
-            poll_fn(|cx| Service::<Request<Incoming>>::poll_ready(&mut routes, cx)).await?;
-            // One broken call must not take the connection and the calls beside it along.
-            let answered = AssertUnwindSafe(routes.call(request)).catch_unwind().await;
-            answered.unwrap_or_else(|_| {
-                tracing::error!("a gRPC call panicked");
-                Ok(Status::internal("the call failed within the server").into_http())
-            })
+            let answered = answer.await;
+            Ok(answered.unwrap_or_else(|error| to_status(&error).into_http()))
         })
     }
+}
+
+/// What a call of the inference and model services asks for, as it is counted; `None` for the
+/// other services.
+fn api_of(path: &str) -> Option<Api> {
+    let (service, method) = path.strip_prefix("/tensorflow.serving.")?.split_once('/')?;
+    let api = match (service, method) {
+        ("PredictionService", "Predict") => Api::Predict,
+        ("PredictionService", "Classify") => Api::Classify,
+        ("PredictionService", "Regress") => Api::Regress,
+        ("PredictionService", "MultiInference") => Api::MultiInference,
+        ("PredictionService", "GetModelMetadata") => Api::Metadata,
+        ("ModelService", "GetModelStatus") => Api::Status,
+        ("ModelService", "HandleReloadConfigRequest") => Api::Reload,
+        _ => return None,
+    };
+    Some(api)
 }
 
 /// When the caller loses interest, from the header `grpc-timeout`; `None` where it is absent or
@@ -177,30 +258,4 @@ fn deadline(headers: &HeaderMap) -> Option<Instant> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn seconds_left(timeout: &str) -> Option<f64> {
-        let mut headers = HeaderMap::new();
-        headers.insert("grpc-timeout", timeout.parse().unwrap());
-        deadline(&headers).map(|at| at.duration_since(Instant::now()).as_secs_f64())
-    }
-
-    // Units and the limit of eight digits: gRPC over HTTP/2, "Timeout".
-    #[test]
-    fn deadline_reads_every_unit() {
-        for (timeout, seconds) in [
-            ("2H", 7200.0),
-            ("3M", 180.0),
-            ("5S", 5.0),
-            ("70000m", 70.0),
-            ("9000000u", 9.0),
-        ] {
-            let left = seconds_left(timeout).unwrap();
-            assert!(left <= seconds && left > seconds - 2.0, "{timeout}: {left}");
-        }
-        for malformed in ["", "S", "5", "5x", "-5S", "123456789S", "1.5S"] {
-            assert_eq!(seconds_left(malformed), None, "{malformed}");
-        }
-    }
-}
+mod tests;

@@ -8,11 +8,12 @@ use tonic::{Request, Response, Status};
 
 use super::deadline;
 use super::status::to_status;
-use crate::error::{Result, ServingError};
+use crate::error::{Code, Result, ServingError};
 use crate::inference::InferenceService;
-use crate::monitoring::Metrics;
+use crate::monitoring::{Api, Metrics, Protocol};
 use crate::proto::tensorflow::serving as pb;
 use crate::transport::limit::Gate;
+use crate::transport::observe::Observation;
 use crate::wire::{model_spec, status};
 
 /// Puts a new model configuration into effect. Implemented by the assembly over `lifecycle`.
@@ -47,6 +48,10 @@ impl ModelServiceImpl {
             reloader,
             gate: Gate::new(Some(1)),
         }
+    }
+
+    fn observe(&self, api: Api, model: String) -> Observation {
+        Observation::start(&self.metrics, Protocol::Grpc, api, model)
     }
 
     fn model_status(
@@ -116,10 +121,10 @@ impl pb::model_service_server::ModelService for ModelServiceImpl {
         &self,
         request: Request<pb::GetModelStatusRequest>,
     ) -> Result<Response<pb::GetModelStatusResponse>, Status> {
-        let response = self
-            .model_status(request.into_inner())
-            .map_err(|e| to_status(&e))?;
-        Ok(Response::new(response))
+        let request = request.into_inner();
+        let model = request.model_spec.as_ref().map(|spec| spec.name.clone());
+        let observation = self.observe(Api::Status, model.unwrap_or_default());
+        finish(observation, self.model_status(request))
     }
 
     async fn handle_reload_config_request(
@@ -127,10 +132,19 @@ impl pb::model_service_server::ModelService for ModelServiceImpl {
         request: Request<pb::ReloadConfigRequest>,
     ) -> Result<Response<pb::ReloadConfigResponse>, Status> {
         let deadline = deadline(request.metadata().as_ref());
-        let response = self
-            .reload(request.into_inner(), deadline)
-            .await
-            .map_err(|e| to_status(&e))?;
-        Ok(Response::new(response))
+        let observation = self.observe(Api::Reload, String::new());
+        finish(
+            observation,
+            self.reload(request.into_inner(), deadline).await,
+        )
     }
+}
+
+/// Counts the call, and turns its outcome into what gRPC sends.
+fn finish<T>(observation: Observation, outcome: Result<T>) -> Result<Response<T>, Status> {
+    let code = outcome.as_ref().err().map_or(Code::Ok, ServingError::code);
+    observation.end_with_code(code, None);
+    outcome
+        .map(Response::new)
+        .map_err(|error| to_status(&error))
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use tonic::{Request, Response, Status};
 
+use super::codec::{PredictAnswer, ReceivedPredict};
 use super::deadline;
 use super::status::to_status;
 use crate::error::Result;
@@ -13,12 +14,12 @@ use crate::inference::{
     ClassificationResponse, InferenceService, ModelMetadata, MultiInferenceResponse,
     PredictRequest, RegressionResponse,
 };
-use crate::monitoring::{Api, Metrics, Protocol};
+use crate::monitoring::{Api, Direction, Metrics, Protocol};
 use crate::proto::prediction_service::prediction_service_server::PredictionService;
 use crate::proto::tensorflow::serving as pb;
 use crate::transport::limit::Gate;
 use crate::transport::observe::{AnsweredBy, Observation};
-use crate::wire::predict::{PredictCall, PredictReply};
+use crate::wire::predict::PredictReply;
 use crate::wire::{classification, metadata, multi_inference, regression};
 
 /// The handlers.
@@ -46,12 +47,14 @@ impl PredictionServiceImpl {
 
     async fn run_predict(
         &self,
-        call: PredictCall,
+        ReceivedPredict { call, decoding }: ReceivedPredict,
         deadline: Option<Instant>,
-    ) -> Result<PredictReply> {
+        observation: &mut Observation,
+    ) -> Result<PredictAnswer> {
         let _permit = self.gate.enter(deadline).await?;
         let (spec, signature_name) = call.spec()?;
         let servable = self.inference.resolve(spec)?;
+        observation.reached(&servable, Some(signature_name));
         let request = PredictRequest {
             signature_name: signature_name.to_owned(),
             inputs: call.inputs,
@@ -59,9 +62,15 @@ impl PredictionServiceImpl {
             deadline,
         };
         let response = self.inference.predict(&servable, request).await?;
-        Ok(PredictReply {
-            response,
-            as_tensor_content: self.serialize_as_tensor_content,
+        let (id, signature_name) = (&response.servable, &response.signature_name);
+        self.inference
+            .record_codec(id, signature_name, Direction::Decode, decoding);
+        Ok(PredictAnswer {
+            reply: PredictReply {
+                response,
+                as_tensor_content: self.serialize_as_tensor_content,
+            },
+            inference: self.inference.clone(),
         })
     }
 
@@ -69,10 +78,12 @@ impl PredictionServiceImpl {
         &self,
         request: pb::ClassificationRequest,
         deadline: Option<Instant>,
+        observation: &mut Observation,
     ) -> Result<ClassificationResponse> {
         let _permit = self.gate.enter(deadline).await?;
         let (spec, request) = classification::from_proto(request, deadline)?;
         let servable = self.inference.resolve(&spec)?;
+        observation.reached(&servable, Some(&request.signature_name));
         self.inference.classify(&servable, request).await
     }
 
@@ -80,10 +91,12 @@ impl PredictionServiceImpl {
         &self,
         request: pb::RegressionRequest,
         deadline: Option<Instant>,
+        observation: &mut Observation,
     ) -> Result<RegressionResponse> {
         let _permit = self.gate.enter(deadline).await?;
         let (spec, request) = regression::from_proto(request, deadline)?;
         let servable = self.inference.resolve(&spec)?;
+        observation.reached(&servable, Some(&request.signature_name));
         self.inference.regress(&servable, request).await
     }
 
@@ -91,10 +104,12 @@ impl PredictionServiceImpl {
         &self,
         request: pb::MultiInferenceRequest,
         deadline: Option<Instant>,
+        observation: &mut Observation,
     ) -> Result<MultiInferenceResponse> {
         let _permit = self.gate.enter(deadline).await?;
         let (spec, request) = multi_inference::from_proto(request, deadline);
         let servable = self.inference.resolve(&spec)?;
+        observation.reached(&servable, None);
         self.inference.multi_inference(&servable, request).await
     }
 
@@ -134,18 +149,25 @@ fn of_signature<'a>(servable: &'a ServableId, signature: &'a str) -> AnsweredBy<
 impl PredictionService for PredictionServiceImpl {
     async fn predict(
         &self,
-        request: Request<PredictCall>,
-    ) -> Result<Response<PredictReply>, Status> {
+        request: Request<ReceivedPredict>,
+    ) -> Result<Response<PredictAnswer>, Status> {
         let deadline = deadline(request.metadata().as_ref());
-        let call = request.into_inner();
-        let model = call.spec().map_or("", |(spec, _)| spec.name.as_str());
-        let observation = Observation::start(&self.metrics, Protocol::Grpc, Api::Predict, model);
-        let outcome = self.run_predict(call, deadline).await;
+        let received = request.into_inner();
+        let model = received
+            .call
+            .spec()
+            .map_or("", |(spec, _)| spec.name.as_str());
+        let mut observation =
+            Observation::start(&self.metrics, Protocol::Grpc, Api::Predict, model);
+        let outcome = self.run_predict(received, deadline, &mut observation).await;
         self.finish(
             observation,
             outcome,
-            |it| of_signature(&it.response.servable, &it.response.signature_name),
-            |reply| reply,
+            |it| {
+                let response = &it.reply.response;
+                of_signature(&response.servable, &response.signature_name)
+            },
+            |answer| answer,
         )
     }
 
@@ -155,8 +177,8 @@ impl PredictionService for PredictionServiceImpl {
     ) -> Result<Response<pb::ClassificationResponse>, Status> {
         let deadline = deadline(request.metadata().as_ref());
         let request = request.into_inner();
-        let observation = self.observe(Api::Classify, request.model_spec.as_ref());
-        let outcome = self.run_classify(request, deadline).await;
+        let mut observation = self.observe(Api::Classify, request.model_spec.as_ref());
+        let outcome = self.run_classify(request, deadline, &mut observation).await;
         self.finish(
             observation,
             outcome,
@@ -171,8 +193,8 @@ impl PredictionService for PredictionServiceImpl {
     ) -> Result<Response<pb::RegressionResponse>, Status> {
         let deadline = deadline(request.metadata().as_ref());
         let request = request.into_inner();
-        let observation = self.observe(Api::Regress, request.model_spec.as_ref());
-        let outcome = self.run_regress(request, deadline).await;
+        let mut observation = self.observe(Api::Regress, request.model_spec.as_ref());
+        let outcome = self.run_regress(request, deadline, &mut observation).await;
         self.finish(
             observation,
             outcome,
@@ -191,8 +213,10 @@ impl PredictionService for PredictionServiceImpl {
             .tasks
             .first()
             .and_then(|task| task.model_spec.as_ref());
-        let observation = self.observe(Api::MultiInference, spec);
-        let outcome = self.run_multi_inference(request, deadline).await;
+        let mut observation = self.observe(Api::MultiInference, spec);
+        let outcome = self
+            .run_multi_inference(request, deadline, &mut observation)
+            .await;
         self.finish(
             observation,
             outcome,

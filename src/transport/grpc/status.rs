@@ -1,6 +1,7 @@
 //! Errors as gRPC statuses (`model_servers/grpc_status_util.cc`).
 
 use tonic::Status;
+use tonic::metadata::MetadataValue;
 
 use crate::error::{Code, ServingError};
 
@@ -28,7 +29,15 @@ pub(super) fn to_status(error: &ServingError) -> Status {
         Code::DataLoss => tonic::Code::DataLoss,
         Code::Unauthenticated => tonic::Code::Unauthenticated,
     };
-    Status::new(code, truncated(error.to_string()))
+    let mut status = Status::new(code, truncated(error.to_string()));
+    if matches!(error, ServingError::Overloaded { .. }) {
+        // Clients with a retry policy wait for so long.
+        let millis = MetadataValue::from_static("1000");
+        status
+            .metadata_mut()
+            .insert("grpc-retry-pushback-ms", millis);
+    }
+    status
 }
 
 fn truncated(mut message: String) -> String {

@@ -1,50 +1,58 @@
 //! Reads request bodies: whole, bounded, gunzipped.
 
 use std::fmt::Display;
-use std::io::Read;
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use flate2::read::MultiGzDecoder;
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
-use http_body::{Body, Frame};
-use http_body_util::BodyExt;
+use http_body::Body;
 
 use crate::error::{Code, Result, ServingError};
-
-/// As large as a gRPC message may be. The original has no bound.
-const MAX_BODY_BYTES: usize = i32::MAX as usize;
-
-/// The original's bound on a gunzipped body.
-const MAX_GUNZIPPED_BYTES: u64 = 100 << 20;
+use crate::transport::limit::Admitted;
+use crate::transport::receive::{Inflation, ReceiveOptions, inflate};
 
 /// Memory that is reserved on a client's word alone.
 const MAX_RESERVED_BYTES: usize = 16 << 20;
 
-/// The body of a request; one that stalls for `stall_timeout` is given up. One that claims to be gzip and is not, or is too large, is empty, as in
+/// The body of a request. One that claims to be gzip and is not, or is too large, is empty, as in
 /// the original.
 ///
 /// # Errors
 ///
-/// `RESOURCE_EXHAUSTED` beyond the bound, `DEADLINE_EXCEEDED` for a stalled client, `UNKNOWN` for
-/// a connection that breaks.
-pub(super) async fn read<B>(headers: &HeaderMap, body: B, stall_timeout: Duration) -> Result<Bytes>
+/// `RESOURCE_EXHAUSTED` beyond the bound, those of [`ReceiveOptions::next`].
+pub(super) async fn read<B>(
+    headers: &HeaderMap,
+    body: B,
+    options: &ReceiveOptions,
+    admitted: &Arc<Admitted>,
+) -> Result<Bytes>
 where
     B: Body<Data = Bytes, Error: Display> + Unpin,
 {
-    let body = collect(headers, body, stall_timeout).await?;
+    let body = collect(headers, body, options, admitted).await?;
     let is_gzip = headers
         .get(CONTENT_ENCODING)
         .is_some_and(|value| value.as_bytes().windows(4).any(|window| window == b"gzip"));
     if !is_gzip {
         return Ok(body);
     }
-    let gunzipped = tokio::task::spawn_blocking(move || gunzip(&body)).await;
-    Ok(gunzipped.unwrap_or_default())
+    let (max_bytes, admitted) = (options.max_decompressed_bytes, Arc::clone(admitted));
+    let work = move || inflate(MultiGzDecoder::new(&*body), max_bytes, &admitted);
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(inflated)) => Ok(inflated.into()),
+        Ok(Err(Inflation::Refused(error))) => Err(error),
+        Ok(Err(Inflation::TooLarge | Inflation::Malformed(_))) | Err(_) => Ok(Bytes::new()),
+    }
 }
 
-async fn collect<B>(headers: &HeaderMap, mut body: B, stall_timeout: Duration) -> Result<Bytes>
+async fn collect<B>(
+    headers: &HeaderMap,
+    mut body: B,
+    options: &ReceiveOptions,
+    admitted: &Admitted,
+) -> Result<Bytes>
 where
     B: Body<Data = Bytes, Error: Display> + Unpin,
 {
@@ -52,15 +60,16 @@ where
         .get(CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<usize>().ok())
         .unwrap_or(0);
-    if announced > MAX_BODY_BYTES {
-        return Err(too_large());
+    let max_bytes = options.max_bytes;
+    if announced > max_bytes {
+        return Err(too_large(max_bytes));
     }
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
-    while let Some(frame) = next_frame(&mut body, stall_timeout).await? {
-        let Ok(data) = frame.into_data() else {
-            continue;
-        };
+    while let Some(data) = options.next(&mut body, admitted).await? {
+        if first.len().max(rest.len()) + data.len() > max_bytes {
+            return Err(too_large(max_bytes));
+        }
         // One frame is the common case, and needs no copy.
         if first.is_empty() && rest.is_empty() {
             first = data;
@@ -71,9 +80,6 @@ where
             rest.extend_from_slice(&std::mem::take(&mut first));
         }
         rest.extend_from_slice(&data);
-        if rest.len() > MAX_BODY_BYTES {
-            return Err(too_large());
-        }
     }
     Ok(if rest.is_empty() {
         first
@@ -82,38 +88,11 @@ where
     })
 }
 
-async fn next_frame<B>(body: &mut B, stall_timeout: Duration) -> Result<Option<Frame<Bytes>>>
-where
-    B: Body<Data = Bytes, Error: Display> + Unpin,
-{
-    match tokio::time::timeout(stall_timeout, body.frame()).await {
-        Ok(None) => Ok(None),
-        Ok(Some(Ok(frame))) => Ok(Some(frame)),
-        Ok(Some(Err(error))) => Err(ServingError::new(
-            Code::Unknown,
-            format!("the body could not be read: {error}"),
-        )),
-        Err(_) => Err(ServingError::new(
-            Code::DeadlineExceeded,
-            "the body stalled",
-        )),
-    }
-}
-
-fn too_large() -> ServingError {
+fn too_large(max_bytes: usize) -> ServingError {
     ServingError::new(
         Code::ResourceExhausted,
-        format!("the body is larger than {MAX_BODY_BYTES} bytes"),
+        format!("the body is larger than {max_bytes} bytes"),
     )
-}
-
-fn gunzip(body: &[u8]) -> Bytes {
-    let mut inflated = Vec::new();
-    let mut reader = MultiGzDecoder::new(body).take(MAX_GUNZIPPED_BYTES + 1);
-    match reader.read_to_end(&mut inflated) {
-        Ok(len) if len as u64 <= MAX_GUNZIPPED_BYTES => inflated.into(),
-        _ => Bytes::new(),
-    }
 }
 
 #[cfg(test)]
@@ -122,13 +101,31 @@ mod tests {
     use std::io::Write;
     use std::pin::Pin;
     use std::task::{Context, Poll};
+    use std::time::Duration;
 
     use flate2::write::GzEncoder;
+    use http_body::Frame;
     use http_body_util::Full;
 
     use super::*;
+    use crate::transport::limit::Admission;
+    use crate::transport::rest::RestOptions;
 
-    const NO_STALL: Duration = Duration::from_secs(60);
+    /// As the server does by default.
+    async fn read<B>(headers: &HeaderMap, body: B) -> Result<Bytes>
+    where
+        B: Body<Data = Bytes, Error: Display> + Unpin,
+    {
+        read_with(headers, body, &RestOptions::default().receive).await
+    }
+
+    async fn read_with<B>(headers: &HeaderMap, body: B, options: &ReceiveOptions) -> Result<Bytes>
+    where
+        B: Body<Data = Bytes, Error: Display> + Unpin,
+    {
+        let admitted = Arc::new(Admission::new(1, u64::MAX).enter()?);
+        super::read(headers, body, options, &admitted).await
+    }
 
     /// A client that sends these frames and then, perhaps, nothing more for ever.
     struct Frames {
@@ -176,7 +173,7 @@ mod tests {
                 frames: frames.to_vec(),
                 stalls: false,
             };
-            let read = read(&HeaderMap::new(), body, NO_STALL).await.unwrap();
+            let read = read(&HeaderMap::new(), body).await.unwrap();
             assert_eq!(read, frames.concat());
         }
     }
@@ -188,10 +185,12 @@ mod tests {
                 frames,
                 stalls: true,
             };
-            let stall_timeout = Duration::from_millis(1);
-            let error = read(&HeaderMap::new(), body, stall_timeout)
-                .await
-                .unwrap_err();
+            let options = ReceiveOptions {
+                stall_timeout: Duration::from_millis(1),
+                ..RestOptions::default().receive
+            };
+            let headers = HeaderMap::new();
+            let error = read_with(&headers, body, &options).await.unwrap_err();
             assert_eq!(error.code(), Code::DeadlineExceeded);
         }
     }
@@ -199,36 +198,59 @@ mod tests {
     #[tokio::test]
     async fn a_body_too_large_is_refused_by_its_length() {
         let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_LENGTH, (MAX_BODY_BYTES + 1).into());
+        // As large as a gRPC message may be is fine; docs/rest.md.
+        headers.insert(CONTENT_LENGTH, (1_u64 << 31).into());
         let body = Frames {
             frames: Vec::new(),
             stalls: true,
         };
-        let error = read(&headers, body, NO_STALL).await.unwrap_err();
+        let error = read(&headers, body).await.unwrap_err();
         assert_eq!(error.code(), Code::ResourceExhausted);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_becomes_too_large_is_refused() {
+        let options = ReceiveOptions {
+            max_bytes: 3,
+            ..RestOptions::default().receive
+        };
+        for (frames, fits) in [
+            (&[&b"abc"[..]][..], true),
+            (&[b"a", b"bc"], true),
+            (&[b"abcd"], false),
+            (&[b"ab", b"cd"], false),
+        ] {
+            let body = Frames {
+                frames: frames.to_vec(),
+                stalls: false,
+            };
+            let read = read_with(&HeaderMap::new(), body, &options).await;
+            assert_eq!(read.is_ok(), fits, "{frames:?}");
+        }
     }
 
     // rest.md, section 1.4: any coding with `gzip` in its name, and empty where it is not gzip.
     #[tokio::test]
     async fn gzipped_bodies_are_gunzipped() {
         for coding in ["gzip", "x-gzip", "my_gzip"] {
-            let read = read(&content_encoding(coding), gzipped(b"{}"), NO_STALL).await;
+            let read = read(&content_encoding(coding), gzipped(b"{}")).await;
             assert_eq!(read.unwrap(), "{}");
         }
         let plain = Full::new(Bytes::from_static(b"{}"));
-        let read_as = async |coding| read(&content_encoding(coding), plain.clone(), NO_STALL).await;
+        let read_as = async |coding| read(&content_encoding(coding), plain.clone()).await;
         assert_eq!(read_as("gzip").await.unwrap(), "");
         assert_eq!(read_as("identity").await.unwrap(), "{}");
     }
 
     #[tokio::test]
     async fn a_body_that_grows_too_large_is_empty() {
-        let zeros = vec![0; MAX_GUNZIPPED_BYTES as usize + 1];
+        let max_bytes = RestOptions::default().receive.max_decompressed_bytes;
+        let zeros = vec![0; max_bytes + 1];
         let largest = gzipped(&zeros[1..]);
         let too_large = gzipped(&zeros);
         let headers = content_encoding("gzip");
-        let largest = read(&headers, largest, NO_STALL).await.unwrap();
-        assert_eq!(largest.len() as u64, MAX_GUNZIPPED_BYTES);
-        assert_eq!(read(&headers, too_large, NO_STALL).await.unwrap(), "");
+        let largest = read(&headers, largest).await.unwrap();
+        assert_eq!(largest.len(), max_bytes);
+        assert_eq!(read(&headers, too_large).await.unwrap(), "");
     }
 }

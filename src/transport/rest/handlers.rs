@@ -12,6 +12,8 @@ use crate::id::{ModelSpec, ServableId};
 use crate::inference::{ExamplesRequest, InferenceService, SIGNATURE_DEF_FIELD};
 use crate::monitoring::Api;
 use crate::servable::{ServableHandle, ServableState};
+use crate::transport::auth::Caller;
+use crate::transport::observe::Observation;
 use crate::wire::{examples, json};
 
 const JSON: &str = "application/json";
@@ -23,6 +25,8 @@ pub(super) struct Answer {
     pub(super) body: Bytes,
     /// Which servable answered, by which signature.
     pub(super) answered_by: Option<(ServableId, Option<String>)>,
+    /// The server was too busy: the client is told to come back.
+    pub(super) may_pass_later: bool,
 }
 
 impl Answer {
@@ -32,6 +36,7 @@ impl Answer {
             content_type: JSON,
             body: json::error_body(&error.to_string()).into(),
             answered_by: None,
+            may_pass_later: matches!(error, ServingError::Overloaded { .. }),
         }
     }
 
@@ -43,12 +48,13 @@ impl Answer {
     }
 
     /// A document that no servable had to be asked for.
-    fn states(body: Vec<u8>) -> Self {
+    fn states(body: impl Into<Bytes>) -> Self {
         Self {
             code: Code::Ok,
             content_type: JSON,
             body: body.into(),
             answered_by: None,
+            may_pass_later: false,
         }
     }
 }
@@ -65,26 +71,59 @@ pub(super) fn api_of(route: &Route) -> Api {
     }
 }
 
+/// Whether the caller may ask for it.
+///
+/// # Errors
+///
+/// `PERMISSION_DENIED`.
+pub(super) fn check_allowed(route: &Route, caller: &Caller) -> Result<()> {
+    match route {
+        // The list has those models that the caller may see.
+        Route::Models => caller.may_any(Api::Status),
+        route => caller.may(api_of(route), route.model()),
+    }
+}
+
+/// What a request says beside its route and its body, and who sent it.
+#[derive(Clone, Copy)]
+pub(super) struct Call<'a> {
+    pub(super) headers: &'a HeaderMap,
+    pub(super) caller: &'a Caller,
+}
+
 /// Answers a request that has a route.
 pub(super) async fn handle(
     inference: &InferenceService,
     options: &RestOptions,
     deadline: Option<Instant>,
     route: Route,
-    headers: &HeaderMap,
+    call: Call<'_>,
     body: Bytes,
+    observation: &mut Observation,
 ) -> Answer {
     let result = match route {
-        Route::Predict(spec) if protobuf::is_protobuf(headers) => {
+        Route::Predict(spec) if protobuf::is_protobuf(call.headers) => {
             let as_tensor_content = options.serialize_as_tensor_content;
-            protobuf::predict(inference, deadline, &spec, body, as_tensor_content).await
+            protobuf::predict(
+                inference,
+                deadline,
+                &spec,
+                body,
+                as_tensor_content,
+                observation,
+            )
+            .await
         }
-        Route::Predict(spec) => predict::predict(inference, deadline, &spec, body).await,
-        Route::Classify(spec) => classify(inference, deadline, &spec, &body).await,
-        Route::Regress(spec) => regress(inference, deadline, &spec, &body).await,
+        Route::Predict(spec) => {
+            predict::predict(inference, deadline, &spec, body, observation).await
+        }
+        Route::Classify(spec) => classify(inference, deadline, &spec, &body, observation).await,
+        Route::Regress(spec) => regress(inference, deadline, &spec, &body, observation).await,
         Route::Metadata(spec) => metadata(inference, &spec),
         Route::Status(spec) => status(inference, &spec),
-        Route::Models if options.model_listing => Ok(models(inference)),
+        Route::Models if options.model_listing => {
+            Ok(Answer::states(model_list(inference, call.caller)))
+        }
         Route::Models => Err(missing_name()),
     };
     result.unwrap_or_else(|error| Answer::error(&error))
@@ -95,8 +134,9 @@ async fn classify(
     deadline: Option<Instant>,
     spec: &ModelSpec,
     body: &Bytes,
+    observation: &mut Observation,
 ) -> Result<Answer> {
-    let (servable, request) = examples_request(inference, deadline, spec, body)?;
+    let (servable, request) = examples_request(inference, deadline, spec, body, observation)?;
     let response = inference.classify(&servable, request).await?;
     let examples = response.result.examples();
     let body = json::encode_classifications(
@@ -114,8 +154,9 @@ async fn regress(
     deadline: Option<Instant>,
     spec: &ModelSpec,
     body: &Bytes,
+    observation: &mut Observation,
 ) -> Result<Answer> {
-    let (servable, request) = examples_request(inference, deadline, spec, body)?;
+    let (servable, request) = examples_request(inference, deadline, spec, body, observation)?;
     let response = inference.regress(&servable, request).await?;
     let body = json::encode_regressions(&response.values)?;
     Ok(Answer::ok(
@@ -131,9 +172,11 @@ fn examples_request(
     deadline: Option<Instant>,
     spec: &ModelSpec,
     body: &Bytes,
+    observation: &mut Observation,
 ) -> Result<(ServableHandle, ExamplesRequest)> {
     let decoded = off_worker(body.len(), || json::decode_examples(body))?;
     let servable = inference.resolve(spec)?;
+    observation.reached(&servable, Some(&decoded.signature_name));
     let request = ExamplesRequest {
         signature_name: decoded.signature_name,
         examples: examples::from_proto(Some(decoded.input)),
@@ -155,16 +198,18 @@ fn status(inference: &InferenceService, spec: &ModelSpec) -> Result<Answer> {
     Ok(Answer::states(json::encode_model_status(&versions)))
 }
 
-fn models(inference: &InferenceService) -> Answer {
+/// The document that lists all models.
+pub(in crate::transport) fn model_list(inference: &InferenceService, caller: &Caller) -> Bytes {
     let models: Vec<json::ModelStatus> = inference
         .models()
         .into_iter()
+        .filter(|(name, _)| caller.may(Api::Status, name).is_ok())
         .map(|(name, states)| json::ModelStatus {
             name,
             versions: version_statuses(states),
         })
         .collect();
-    Answer::states(json::encode_model_list(&models))
+    json::encode_model_list(&models).into()
 }
 
 fn version_statuses(states: Vec<ServableState>) -> Vec<json::VersionStatus> {

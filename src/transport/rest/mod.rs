@@ -5,7 +5,6 @@
 mod body;
 mod compress;
 mod handlers;
-mod isolate;
 mod openapi;
 mod predict;
 mod protobuf;
@@ -19,26 +18,32 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, ORIGIN,
-};
-use http::{Method, Request, Response, StatusCode, Uri};
+use http::header::{HeaderName, HeaderValue, ORIGIN, RETRY_AFTER};
+use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::Full;
 
-use self::handlers::Answer;
-use self::isolate::isolated;
+use self::handlers::{Answer, Call};
+
 use self::route::{Route, is_api_path, route};
 use self::status::http_status;
+use super::admit::admit;
+use super::auth::{Auth, Caller};
 use super::blocking::off_worker;
-use super::limit::Gate;
+use super::isolate::isolated;
+use super::limit::{Admission, Admitted, Gate};
 use super::observe::{AnsweredBy, Observation};
-use crate::error::Code;
+use super::pages::{Pages, drop_body, full_path, html_page, is_read, response};
+use super::receive::ReceiveOptions;
+use crate::error::{Code, Result, ServingError};
 use crate::inference::InferenceService;
-use crate::monitoring::{Api, Metrics, PAGE_CONTENT_TYPE, Protocol, TENSORFLOW_PAGE_CONTENT_TYPE};
+use crate::monitoring::{Api, Protocol};
+use crate::wire::json;
 
-/// libevent's socket timeout.
-const STALL_TIMEOUT: Duration = Duration::from_secs(50);
+pub(super) use self::handlers::model_list;
+
+/// The original's bound on a gunzipped body.
+const MAX_DECOMPRESSED_BYTES: usize = 100 << 20;
 
 /// What the flags say about the REST port.
 #[derive(Clone, Debug)]
@@ -49,16 +54,18 @@ pub struct RestOptions {
     pub cors: bool,
     /// `--rest_api_num_threads`, where it is given: requests that are worked on at the same time.
     pub max_calls: Option<usize>,
-    /// Where `--monitoring_config_file` puts TensorFlow Serving's metrics page.
-    pub monitoring_path: Option<String>,
     /// `--enable_serialization_as_tensor_content`, for Predict with protobuf bodies.
     pub serialize_as_tensor_content: bool,
     /// `--enable_model_listing`: whether `GET /v1/models` lists the models.
     pub model_listing: bool,
     /// Answers of this size are gzipped for clients that take it; `None` for none.
     pub compression_min_bytes: Option<usize>,
-    /// A request's body that stalls for this long is given up.
-    pub stall_timeout: Duration,
+    /// What a request's body may take.
+    pub receive: ReceiveOptions,
+    /// `--rest_api_max_json_depth`: how deep a body may nest; `None` for any depth.
+    pub max_json_depth: Option<usize>,
+    /// Who may call.
+    pub auth: Auth,
 }
 
 impl Default for RestOptions {
@@ -68,17 +75,15 @@ impl Default for RestOptions {
             timeout: Some(Duration::from_secs(30)),
             cors: false,
             max_calls: None,
-            monitoring_path: None,
             serialize_as_tensor_content: false,
             model_listing: false,
             compression_min_bytes: None,
-            stall_timeout: STALL_TIMEOUT,
+            receive: ReceiveOptions::new(MAX_DECOMPRESSED_BYTES),
+            max_json_depth: None,
+            auth: Auth::default(),
         }
     }
 }
-
-/// Where Prometheus looks for metrics by default: this server's own are there.
-const METRICS_PATH: &str = "/metrics";
 
 /// The REST API as a hyper service.
 #[derive(Clone)]
@@ -88,17 +93,24 @@ pub struct RestService {
 
 struct Inner {
     inference: InferenceService,
-    metrics: Arc<Metrics>,
+    pages: Pages,
+    admission: Admission,
     gate: Gate,
     options: RestOptions,
 }
 
 impl RestService {
-    /// The API over these calls.
-    pub fn new(inference: InferenceService, metrics: Arc<Metrics>, options: RestOptions) -> Self {
+    /// The API over these calls, and the pages beside it.
+    pub fn new(
+        inference: InferenceService,
+        pages: Pages,
+        admission: Admission,
+        options: RestOptions,
+    ) -> Self {
         let inner = Inner {
             inference,
-            metrics,
+            pages,
+            admission,
             gate: Gate::new(options.max_calls),
             options,
         };
@@ -118,7 +130,27 @@ where
 
     fn call(&self, request: Request<B>) -> Self::Future {
         let inner = Arc::clone(&self.inner);
-        Box::pin(async move { Ok(inner.respond(request).await.map(Full::new)) })
+        Box::pin(async move {
+            let answered = isolated(inner.respond(request)).await;
+            let response = answered.unwrap_or_else(|error| Answer::error(&error).into_response());
+            Ok(response.map(Full::new))
+        })
+    }
+}
+
+/// The response that says why not.
+pub(super) fn refusal(error: &ServingError) -> Response<Bytes> {
+    Answer::error(error).into_response()
+}
+
+impl Answer {
+    fn into_response(self) -> Response<Bytes> {
+        let mut response = response(http_status(self.code), self.content_type, self.body);
+        if self.may_pass_later {
+            let seconds = HeaderValue::from_static("1");
+            response.headers_mut().insert(RETRY_AFTER, seconds);
+        }
+        response
     }
 }
 
@@ -144,41 +176,62 @@ impl Inner {
     }
 
     /// Methods first, then the pages, then the API, in the order of `evhttp_server.cc`.
-    async fn dispatch<B>(&self, request: Request<B>) -> Response<Bytes>
+    async fn dispatch<B>(&self, mut request: Request<B>) -> Response<Bytes>
     where
         B: Body<Data = Bytes, Error: Display> + Unpin,
     {
         if !is_known_method(request.method()) {
             return html_page(StatusCode::NOT_IMPLEMENTED);
         }
-        let path = request.uri().path();
-        if self.options.monitoring_path.as_deref() == Some(path) {
-            return self.monitoring_page(request.uri());
+        let caller = match self.admit(&mut request).await {
+            Ok(caller) => caller,
+            Err(refusal) => return refusal,
+        };
+        if let Some(page) = self.pages.monitoring(request.uri()) {
+            return page;
         }
-        let mut response = if path == openapi::PATH && is_read(request.method()) {
+        let path = request.uri().path();
+        let page = self.pages.own(request.method(), path);
+        let mut response = if let Some(page) = page {
+            page
+        } else if path == openapi::PATH && is_read(request.method()) {
             openapi::document()
-        } else if path == METRICS_PATH && is_read(request.method()) {
-            response(
-                StatusCode::OK,
-                PAGE_CONTENT_TYPE,
-                self.metrics.page().into(),
-            )
         } else if !is_api_path(full_path(request.uri())) {
             return html_page(StatusCode::NOT_FOUND);
         } else if request.method() == Method::OPTIONS {
             self.preflight(&request)
         } else {
-            let answer = self.answer(request).await;
-            response(http_status(answer.code), answer.content_type, answer.body)
+            self.answer(request, &caller).await
         };
         if self.options.cors {
-            add_cors_headers(&mut response);
+            add_cors_headers(&mut response, &self.options.auth);
         }
         response
     }
 
+    /// Finds out who asks.
+    ///
+    /// # Errors
+    ///
+    /// The response to refuse with.
+    async fn admit<B>(&self, request: &mut Request<B>) -> Result<Caller, Response<Bytes>> {
+        let is_api = is_api_path(full_path(request.uri()));
+        let is_metrics = self.pages.is_metrics(request.uri().path());
+        // A browser asks so before it sends credentials.
+        if self.options.cors && request.method() == Method::OPTIONS && is_api && !is_metrics {
+            return Ok(Caller::Anybody);
+        }
+        let mut admitted = admit(&self.options.auth, &self.pages, request).await;
+        if let Err(refusal) = &mut admitted
+            && self.options.cors
+        {
+            add_cors_headers(refusal, &self.options.auth);
+        }
+        admitted
+    }
+
     /// Answers what is below `/v1/`, and counts it.
-    async fn answer<B>(&self, request: Request<B>) -> Answer
+    async fn answer<B>(&self, request: Request<B>, caller: &Caller) -> Response<Bytes>
     where
         B: Body<Data = Bytes, Error: Display> + Unpin,
     {
@@ -188,44 +241,73 @@ impl Inner {
             Ok(route) => (handlers::api_of(route), route.model()),
             Err(_) => (Api::Other, ""),
         };
-        let observation = Observation::start(&self.metrics, Protocol::Rest, api, model);
-        let answer = match route {
-            Ok(route) => isolated(self.handle(route, &parts.headers, body)).await,
-            Err(error) => Err(error),
+        let mut observation = Observation::start(&self.pages.metrics, Protocol::Rest, api, model);
+        let allowed = route.and_then(|route| {
+            handlers::check_allowed(&route, caller)?;
+            Ok(route)
+        });
+        let (answer, admitted) = match (allowed, self.admission.enter()) {
+            (Ok(route), Ok(admitted)) => {
+                let admitted = Arc::new(admitted);
+                let call = Call {
+                    headers: &parts.headers,
+                    caller,
+                };
+                let answer = self
+                    .handle(route, call, body, &admitted, &mut observation)
+                    .await;
+                (
+                    answer.unwrap_or_else(|error| Answer::error(&error)),
+                    Some(admitted),
+                )
+            }
+            (Err(error), _) | (_, Err(error)) => (Answer::error(&error), None),
         };
-        let answer = answer.unwrap_or_else(|error| Answer::error(&error));
         let answered_by = answer.answered_by.as_ref();
         let answered_by = answered_by.map(|(servable, signature)| AnsweredBy {
             servable,
             signature: signature.as_deref(),
         });
         observation.end_with_code(answer.code, answered_by);
-        answer
+        let mut response = answer.into_response();
+        if let Some(admitted) = admitted {
+            // Until it is written, the answer takes as much as the request did.
+            response.extensions_mut().insert(admitted);
+        }
+        response
     }
 
-    async fn handle<B>(&self, route: Route, headers: &HeaderMap, body: B) -> Answer
+    async fn handle<B>(
+        &self,
+        route: Route,
+        call: Call<'_>,
+        body: B,
+        admitted: &Arc<Admitted>,
+        observation: &mut Observation,
+    ) -> Result<Answer>
     where
         B: Body<Data = Bytes, Error: Display> + Unpin,
     {
-        let body = match body::read(headers, body, self.options.stall_timeout).await {
-            Ok(body) => body,
-            Err(error) => return Answer::error(&error),
-        };
+        let body = body::read(call.headers, body, &self.options.receive, admitted).await?;
+        if let Some(max) = self.options.max_json_depth
+            && !protobuf::is_protobuf(call.headers)
+            && off_worker(body.len(), || json::is_deeper_than(&body, max))
+        {
+            let text = format!("the body nests deeper than {max} (--rest_api_max_json_depth)");
+            return Err(ServingError::new(Code::ResourceExhausted, text));
+        }
         let timeout = self.options.timeout;
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        match self.gate.enter(deadline).await {
-            Ok(_permit) => {
-                let (inference, options) = (&self.inference, &self.options);
-                handlers::handle(inference, options, deadline, route, headers, body).await
-            }
-            Err(error) => Answer::error(&error),
-        }
+        let _permit = self.gate.enter(deadline).await?;
+        let (inference, options) = (&self.inference, &self.options);
+        let answer = handlers::handle(inference, options, deadline, route, call, body, observation);
+        Ok(answer.await)
     }
 
     /// `OPTIONS`: fine for an `Origin` with `http://` or `https://` in it; the body is empty
     /// either way.
     fn preflight<B>(&self, request: &Request<B>) -> Response<Bytes> {
-        let observation = Observation::start(&self.metrics, Protocol::Rest, Api::Other, "");
+        let observation = Observation::start(&self.pages.metrics, Protocol::Rest, Api::Other, "");
         let origin = request.headers().get(ORIGIN);
         let origin = origin.map_or(&b""[..], HeaderValue::as_bytes);
         let contains = |part: &[u8]| origin.windows(part.len()).any(|window| window == part);
@@ -237,17 +319,6 @@ impl Inner {
         observation.end_with_code(code, None);
         let content_type = "text/html; charset=ISO-8859-1";
         response(http_status(code), content_type, Bytes::new())
-    }
-
-    /// The page answers any method; a query is an error of its own (`prometheus_exporter.cc`).
-    fn monitoring_page(&self, uri: &Uri) -> Response<Bytes> {
-        let (path, full) = (uri.path(), full_path(uri));
-        if full != path {
-            let text = format!("Unexpected path: {full}. Should be {path}");
-            return response(StatusCode::BAD_REQUEST, "text/plain", text.into());
-        }
-        let page = self.metrics.tensorflow_page();
-        response(StatusCode::OK, TENSORFLOW_PAGE_CONTENT_TYPE, page.into())
     }
 }
 
@@ -265,55 +336,20 @@ fn is_known_method(method: &Method) -> bool {
     .contains(method)
 }
 
-/// The methods that pages of our own answer.
-fn is_read(method: &Method) -> bool {
-    method == Method::GET || method == Method::HEAD
-}
-
-/// The path with its query, undecoded, as the original matches it.
-fn full_path(uri: &Uri) -> &str {
-    uri.path_and_query().map_or("", |path| path.as_str())
-}
-
-fn response(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Bytes> {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    let content_type = HeaderValue::from_static(content_type);
-    response.headers_mut().insert(CONTENT_TYPE, content_type);
-    response
-}
-
-fn add_cors_headers(response: &mut Response<Bytes>) {
+fn add_cors_headers(response: &mut Response<Bytes>, auth: &Auth) {
+    let allowed_headers = match auth.is_enforced() {
+        true => "Content-Type, Authorization",
+        false => "Content-Type",
+    };
     for (name, value) in [
         ("access-control-allow-origin", "*"),
         ("access-control-allow-methods", "POST, GET"),
-        ("access-control-allow-headers", "Content-Type"),
+        ("access-control-allow-headers", allowed_headers),
     ] {
         let name = HeaderName::from_static(name);
         let value = HeaderValue::from_static(value);
         response.headers_mut().insert(name, value);
     }
-}
-
-/// The page that answers what is outside the API.
-fn html_page(status: StatusCode) -> Response<Bytes> {
-    let reason = status.canonical_reason().unwrap_or_default();
-    let page = format!(
-        "<HTML><HEAD>\n<TITLE>{} {reason}</TITLE>\n</HEAD><BODY>\n<H1>{reason}</H1>\n\
-         </BODY></HTML>\n",
-        status.as_u16()
-    );
-    let mut response = response(status, "text/html", page.into());
-    let close = HeaderValue::from_static("close");
-    response.headers_mut().insert(CONNECTION, close);
-    response
-}
-
-/// Leaves the headers as they are, `Content-Length` included.
-fn drop_body(response: &mut Response<Bytes>) {
-    let body = std::mem::take(response.body_mut());
-    let length = HeaderValue::from(body.len());
-    response.headers_mut().insert(CONTENT_LENGTH, length);
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{Response, StatusCode};
 
-use super::response;
+use crate::transport::pages::response;
 
 /// Where it is found; nothing of the original's is there.
 pub(super) const PATH: &str = "/openapi.json";

@@ -12,6 +12,7 @@ use crate::id::ModelSpec;
 use crate::inference::{InferenceService, PredictRequest, RequestTensor};
 use crate::monitoring::Direction;
 use crate::servable::ServableHandle;
+use crate::transport::observe::Observation;
 use crate::wire::json;
 
 /// Decodes while it looks up the model: the dtypes of a body's numbers are the signature's.
@@ -20,6 +21,7 @@ pub(super) async fn predict(
     deadline: Option<Instant>,
     spec: &ModelSpec,
     body: Bytes,
+    observation: &mut Observation,
 ) -> Result<Answer> {
     // The reader may ask more than once; all answers come from one servable.
     let resolved: OnceCell<ServableHandle> = OnceCell::new();
@@ -33,11 +35,12 @@ pub(super) async fn predict(
                     resolved.get_or_init(|| servable)
                 }
             };
+            observation.reached(servable, Some(signature_name));
             json_inputs(servable, signature_name)
         })
     })?;
     drop(body);
-    let decoding = started.elapsed();
+    let decoding = (started, Instant::now());
     let servable = resolved
         .into_inner()
         .ok_or_else(|| ServingError::internal("no signature was looked up"))?;
@@ -64,7 +67,12 @@ pub(super) async fn predict(
     })?;
     let (id, signature_name) = (&response.servable, &response.signature_name);
     inference.record_codec(id, signature_name, Direction::Decode, decoding);
-    inference.record_codec(id, signature_name, Direction::Encode, started.elapsed());
+    inference.record_codec(
+        id,
+        signature_name,
+        Direction::Encode,
+        (started, Instant::now()),
+    );
     Ok(Answer::ok(
         body,
         response.servable,

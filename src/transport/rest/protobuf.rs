@@ -11,6 +11,8 @@ use super::off_worker;
 use crate::error::{Code, Result, ServingError};
 use crate::id::ModelSpec;
 use crate::inference::{InferenceService, PredictRequest, PredictResponse};
+use crate::monitoring::Direction;
+use crate::transport::observe::Observation;
 use crate::wire::predict::{PredictCall, PredictReply};
 
 /// The media type of serialized messages.
@@ -34,10 +36,13 @@ pub(super) async fn predict(
     url: &ModelSpec,
     body: Bytes,
     as_tensor_content: bool,
+    observation: &mut Observation,
 ) -> Result<Answer> {
     let size = body.len();
+    let started = Instant::now();
     let call = off_worker(size, || PredictCall::decode(&body))
         .map_err(|_| ServingError::invalid_argument("the body is not a PredictRequest"))?;
+    let decoding = (started, Instant::now());
     drop(body);
     let (spec, signature_name) = match call.spec() {
         Ok((message, signature_name)) => (merged(url, message)?, signature_name.to_owned()),
@@ -45,6 +50,7 @@ pub(super) async fn predict(
         Err(_) => (url.clone(), String::new()),
     };
     let servable = inference.resolve(&spec)?;
+    observation.reached(&servable, Some(&signature_name));
     let request = PredictRequest {
         signature_name,
         inputs: call.inputs,
@@ -52,7 +58,13 @@ pub(super) async fn predict(
         deadline,
     };
     let response = inference.predict(&servable, request).await?;
-    Ok(answer(response, as_tensor_content))
+    let (id, signature_name) = (response.servable.clone(), response.signature_name.clone());
+    let started = Instant::now();
+    let answer = answer(response, as_tensor_content);
+    let encoding = (started, Instant::now());
+    inference.record_codec(&id, &signature_name, Direction::Decode, decoding);
+    inference.record_codec(&id, &signature_name, Direction::Encode, encoding);
+    Ok(answer)
 }
 
 /// What the URL and the message name together.
@@ -92,6 +104,7 @@ fn answer(response: PredictResponse, as_tensor_content: bool) -> Answer {
         content_type: PROTOBUF,
         body: body.freeze(),
         answered_by: Some((response.servable, Some(response.signature_name))),
+        may_pass_later: false,
     }
 }
 

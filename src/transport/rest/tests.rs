@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::service::Service;
+use tokio::sync::watch;
 
 use super::{RestOptions, RestService};
 use crate::error::{Code, Result};
@@ -14,6 +15,9 @@ use crate::id::{ModelSpec, ServableId};
 use crate::inference::InferenceService;
 use crate::monitoring::Metrics;
 use crate::servable::{ManagerState, ServableHandle, ServableLookup, ServableState};
+use crate::transport::health::Readiness;
+use crate::transport::limit::Admission;
+use crate::transport::pages::Pages;
 
 /// Model `m` has an available version 1; asking for it panics.
 struct Fragile;
@@ -41,12 +45,20 @@ impl ServableLookup for Fragile {
 fn service(options: RestOptions) -> (RestService, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::new());
     let inference = InferenceService::new(Arc::new(Fragile), Arc::clone(&metrics));
-    let service = RestService::new(inference, Arc::clone(&metrics), options);
+    let (_, stopped) = watch::channel(false);
+    let pages = Pages {
+        metrics: Arc::clone(&metrics),
+        readiness: Readiness::new(stopped, || panic!("a secret of the server")),
+        monitoring_path: None,
+    };
+    let service = RestService::new(inference, pages, Admission::new(1, 1000), options);
     (service, metrics)
 }
 
 async fn send(service: &RestService, request: Request<Full<Bytes>>) -> Response<Bytes> {
-    let (parts, body) = service.call(request).await.unwrap().into_parts();
+    let (mut parts, body) = service.call(request).await.unwrap().into_parts();
+    // As for an answer that is written.
+    parts.extensions.clear();
     Response::from_parts(parts, body.collect().await.unwrap().to_bytes())
 }
 
@@ -76,6 +88,54 @@ async fn a_panic_is_answered_and_counted() {
         .lines()
         .find(|line| line.contains("request_count{") && line.contains("INTERNAL"));
     assert!(counted.is_some_and(|line| line.ends_with(" 2")), "{page}");
+}
+
+#[tokio::test]
+async fn a_panic_outside_the_api_is_answered() {
+    let response = call(RestOptions::default(), "GET", "/readyz").await;
+    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    let body = String::from_utf8_lossy(response.body());
+    assert!(body.contains("the server failed"), "{body}");
+    assert!(!body.contains("secret"), "{body}");
+}
+
+#[tokio::test]
+async fn too_much_at_a_time_is_refused_for_a_moment() {
+    let (service, metrics) = service(RestOptions::default());
+    let request = |body: Vec<u8>| {
+        let request = Request::post("/v1/models/m:predict");
+        request.body(Full::new(Bytes::from(body))).unwrap()
+    };
+    // More bytes than all requests may have together.
+    let response = send(&service, request(vec![b' '; 100_000])).await;
+    assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(response.headers()[RETRY_AFTER], "1");
+    // The one place is taken as long as an answer is not written.
+    let under_way = service.call(request(b"{".to_vec())).await.unwrap();
+    let response = send(&service, request(b"{".to_vec())).await;
+    assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(response.headers()[RETRY_AFTER], "1");
+    drop(under_way);
+    let response = send(&service, request(b"{".to_vec())).await;
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+    assert!(!response.headers().contains_key(RETRY_AFTER));
+    assert!(metrics.page().contains("RESOURCE_EXHAUSTED"));
+}
+
+#[tokio::test]
+async fn depth_is_bounded_on_demand() {
+    let status = async |max_json_depth, body: &'static str| {
+        let options = RestOptions {
+            max_json_depth,
+            ..RestOptions::default()
+        };
+        let request = Request::post("/v1/models/m:predict").body(Full::from(body));
+        send(&service(options).0, request.unwrap()).await.status()
+    };
+    let body = r#"{"instances": [[]"#;
+    assert_eq!(status(Some(2), body).await, StatusCode::TOO_MANY_REQUESTS);
+    assert_ne!(status(Some(3), body).await, StatusCode::TOO_MANY_REQUESTS);
+    assert_ne!(status(None, body).await, StatusCode::TOO_MANY_REQUESTS);
 }
 
 // rest.md, section 2: the original's answer.

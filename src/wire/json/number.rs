@@ -4,6 +4,7 @@
 //! path: they check as they go, and return `None` for whatever is not a plain number of the wanted
 //! type, which leaves the verdict to the exact path.
 
+use super::nearest::nearest;
 use super::syntax::{byte_at, digit_at};
 
 /// A number as RapidJSON types it: without point and exponent an integer where it fits 64 bits,
@@ -202,6 +203,16 @@ impl Decimal {
         Some(if self.negative { -scaled } else { scaled })
     }
 
+    /// The nearest double, where the first 128 bits of the power of ten tell it.
+    #[inline(always)]
+    fn nearest(self) -> Option<f64> {
+        if self.digits > 19 {
+            return None;
+        }
+        let value = nearest(self.significand, self.exponent)?;
+        Some(if self.negative { -value } else { value })
+    }
+
     /// Significand times power of ten in double arithmetic, without the sign.
     #[inline(always)]
     fn scaled(self) -> Option<f64> {
@@ -234,7 +245,7 @@ pub(super) fn scan_f64(text: &[u8], start: usize) -> Option<(f64, usize)> {
     let Some(decimal) = scan_decimal(text, start) else {
         return scan_non_finite(text, start);
     };
-    let value = match decimal.exact() {
+    let value = match decimal.exact().or_else(|| decimal.nearest()) {
         Some(value) => value,
         None => parsed(text, start, decimal.end)?,
     };

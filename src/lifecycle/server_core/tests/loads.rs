@@ -128,6 +128,31 @@ fn directory_that_changes_during_a_load_is_loaded_again() {
     assert_eq!(fixture.loader.loads(&m), 2);
 }
 
+// aspired_versions_manager_test.cc ManagerPrefersUnloadOverLoad
+#[test]
+fn unload_goes_before_loads_that_wait() {
+    let fixture = Fixture::new();
+    for model in ["loading", "leaving"] {
+        fixture.add_version(model, "1");
+    }
+    let config = || list(["loading", "leaving"].map(|model| fixture.model(model).policy(all())));
+    fixture.core.start(config()).unwrap();
+    fixture.await_state("leaving", 1, ManagerState::Available);
+    // One load at a time: the second one waits.
+    fixture.loader.block(&id("loading", 2));
+    fixture.add_version("loading", "2");
+    fixture.await_state("loading", 2, ManagerState::Loading);
+    fixture.add_version("loading", "3");
+    fixture.await_state("loading", 3, ManagerState::Start);
+
+    fixture.remove_version("leaving", "1");
+    fixture.await_state("leaving", 1, ManagerState::End);
+    assert_eq!(fixture.state("loading", 3), Some(ManagerState::Start));
+
+    fixture.loader.unblock(&id("loading", 2));
+    fixture.await_state("loading", 3, ManagerState::Available);
+}
+
 // saved_model_warmup_test.cc RunFailure, at this level
 #[test]
 fn failing_warmup_fails_the_load() {

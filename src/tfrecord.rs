@@ -1,7 +1,7 @@
-//! Reads TFRecord files: length, masked CRC-32C of the length, data, masked CRC-32C of the data,
+//! Reads and writes TFRecord files: length, masked CRC-32C of the length, data, masked CRC-32C of the data,
 //! again and again (TensorFlow's `lib/io/record_reader.cc`).
 //!
-//! Not here: what the records mean (`warmup::replay`).
+//! Not here: what the records mean (`warmup`, `request_log`).
 
 use std::io::{ErrorKind, Read};
 
@@ -11,7 +11,7 @@ const HEADER_BYTES: u64 = 12;
 const FOOTER_BYTES: u64 = 4;
 
 /// The records of a file, in order.
-pub(super) struct RecordReader<R> {
+pub(crate) struct RecordReader<R> {
     input: R,
     offset: u64,
     total_bytes: u64,
@@ -19,7 +19,7 @@ pub(super) struct RecordReader<R> {
 
 impl<R: Read> RecordReader<R> {
     /// A reader of `input`, which holds `total_bytes`: no record can be larger.
-    pub(super) fn new(input: R, total_bytes: u64) -> Self {
+    pub(crate) fn new(input: R, total_bytes: u64) -> Self {
         Self {
             input,
             offset: 0,
@@ -32,7 +32,7 @@ impl<R: Read> RecordReader<R> {
     /// # Errors
     ///
     /// `DATA_LOSS` for what is no record.
-    pub(super) fn next_record(&mut self) -> Result<Option<Vec<u8>>> {
+    pub(crate) fn next_record(&mut self) -> Result<Option<Vec<u8>>> {
         if self.offset >= self.total_bytes {
             return Ok(None);
         }
@@ -130,14 +130,20 @@ const fn crc_table() -> [u32; 256] {
     table
 }
 
-/// One record of a file, for tests that write them.
-#[cfg(test)]
-pub(super) fn encode_record(data: &[u8]) -> Vec<u8> {
+/// Appends one record to what goes into a file.
+pub(crate) fn append_record(file: &mut Vec<u8>, data: &[u8]) {
     let length = (data.len() as u64).to_le_bytes();
-    let mut record = length.to_vec();
-    record.extend(masked_crc32c(&length).to_le_bytes());
-    record.extend(data);
-    record.extend(masked_crc32c(data).to_le_bytes());
+    file.extend(length);
+    file.extend(masked_crc32c(&length).to_le_bytes());
+    file.extend(data);
+    file.extend(masked_crc32c(data).to_le_bytes());
+}
+
+/// One record of a file.
+#[cfg(test)]
+pub(crate) fn encode_record(data: &[u8]) -> Vec<u8> {
+    let mut record = Vec::new();
+    append_record(&mut record, data);
     record
 }
 

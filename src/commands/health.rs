@@ -1,0 +1,162 @@
+//! `health`: asks a running server whether it is ready, as a container's HEALTHCHECK does.
+//!
+//! A health check is started beside the server and knows nothing of the flags that the container
+//! was given. So the flags are read from the server's process, and its own ports are asked.
+//!
+//! Not here: what makes a server ready (`transport`).
+
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, TcpStream, ToSocketAddrs};
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+use std::time::Duration;
+
+use super::{Command, Report};
+use crate::config::{Flags, Outcome};
+
+/// The names that the image gives the program.
+const PROGRAMS: &[&str] = &["onnx_model_server", "tensorflow_model_server"];
+
+/// For the connection and for each piece of the answer.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// As much of an answer as is read and shown.
+const ANSWER_BYTES: u64 = 16 * 1024;
+
+/// Asks the server that was started with `flags`; without any, the first one among the processes.
+pub(super) fn run(flags: &[OsString]) -> Report {
+    let flags = match flags {
+        [] => first_server().ok_or("no server is running"),
+        given => parse(given.to_vec()).ok_or("a server would not start with these flags"),
+    };
+    let checked = flags.map_err(str::to_owned).and_then(|flags| check(&flags));
+    let (passed, text) = match checked {
+        Ok(text) => (true, text),
+        Err(text) => (false, text),
+    };
+    Report {
+        text: format!("{}\n", text.trim_end()),
+        passed,
+    }
+}
+
+/// The flags of the process with the lowest id that is a server.
+fn first_server() -> Option<Flags> {
+    let processes = std::fs::read_dir("/proc").ok()?;
+    let mut ids: Vec<u32> = processes
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    ids.sort_unstable();
+    ids.into_iter()
+        .find_map(|id| flags_of(&std::fs::read(format!("/proc/{id}/cmdline")).ok()?))
+}
+
+/// The flags in a `/proc/<id>/cmdline`, arguments that each end with a zero; `None` if that is not
+/// a server.
+fn flags_of(command_line: &[u8]) -> Option<Flags> {
+    let command_line = command_line.strip_suffix(b"\0")?;
+    let arguments: Vec<OsString> = command_line
+        .split(|&byte| byte == 0)
+        .map(|argument| OsString::from_vec(argument.to_vec()))
+        .collect();
+    let program = Path::new(arguments.first()?).file_name()?.to_str()?;
+    let is_server = PROGRAMS.contains(&program) && Command::parse(arguments.clone()).is_none();
+    is_server.then(|| parse(arguments[1..].to_vec())).flatten()
+}
+
+fn parse(flags: Vec<OsString>) -> Option<Flags> {
+    let program = OsString::from(PROGRAMS[0]);
+    match Flags::parse(std::iter::once(program).chain(flags)) {
+        Outcome::Run { flags, .. } => Some(flags),
+        Outcome::Usage { .. } | Outcome::Version(_) => None,
+    }
+}
+
+/// What the server says of itself: `Ok` if it is ready.
+fn check(flags: &Flags) -> Result<String, String> {
+    let admin_host = match flags.admin_host.as_str() {
+        "" => &flags.rest_api_host,
+        host => host,
+    };
+    // TLS is not spoken here: what certificate to trust, and to show, is not known.
+    let plain_rest_port = match flags.rest_api_use_ssl {
+        true => 0,
+        false => flags.rest_api_port,
+    };
+    let http = Port::open(admin_host, flags.admin_port)
+        .or_else(|| Port::open(&flags.rest_api_host, plain_rest_port));
+    if let Some(port) = http {
+        return port.ask().map_err(|error| format!("{port}: {error}"))?;
+    }
+    // Nothing to ask over HTTP. This port opens when the models are available.
+    let port = Port::open(&flags.grpc_host, flags.port).ok_or("the server has no port")?;
+    match port.connect() {
+        Ok(_) => Ok(format!("{port} is open")),
+        Err(error) => Err(format!("{port}: {error}")),
+    }
+}
+
+/// Where one of the server's ports is reached from this machine.
+struct Port {
+    host: String,
+    number: u16,
+}
+
+impl Port {
+    /// `None` if the flag says that there is no such port.
+    fn open(host: &str, number: i32) -> Option<Self> {
+        let number = u16::try_from(number).ok().filter(|&number| number != 0)?;
+        let is_any = host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified());
+        let host = if host.is_empty() || is_any {
+            "localhost"
+        } else {
+            host
+        };
+        Some(Self {
+            host: host.to_owned(),
+            number,
+        })
+    }
+
+    /// `GET /readyz`: the body, as `Ok` for status 200.
+    fn ask(&self) -> io::Result<Result<String, String>> {
+        let mut stream = self.connect()?;
+        stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n")?;
+        let mut answer = Vec::new();
+        stream.take(ANSWER_BYTES).read_to_end(&mut answer)?;
+
+        let answer = String::from_utf8_lossy(&answer);
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        let status_line = head.lines().next().unwrap_or_default();
+        Ok(match status_line.split(' ').nth(1) {
+            Some("200") => Ok(body.to_owned()),
+            _ => Err(format!("{status_line}\n{body}")),
+        })
+    }
+
+    fn connect(&self) -> io::Result<TcpStream> {
+        let mut last = io::Error::other("the host has no address");
+        for address in (self.host.as_str(), self.number).to_socket_addrs()? {
+            match TcpStream::connect_timeout(&address, TIMEOUT) {
+                Ok(stream) => {
+                    stream.set_read_timeout(Some(TIMEOUT))?;
+                    stream.set_write_timeout(Some(TIMEOUT))?;
+                    return Ok(stream);
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "port {}", self.number)
+    }
+}

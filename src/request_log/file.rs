@@ -1,0 +1,92 @@
+//! A file that is followed by the next once it has grown large.
+//!
+//! Files are called `<prefix>-<seconds since 1970>-<number>.tfrecord`. One that exists is never
+//! written to.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Requests are nobody's business but the server's group's.
+const MODE: u32 = 0o640;
+/// Names that are tried for a new file.
+const MAX_ATTEMPTS: u32 = 1000;
+
+pub(super) struct RotatingFile {
+    prefix: PathBuf,
+    max_bytes: u64,
+    /// The file that is written to and the length of what is good in it.
+    current: Option<(File, u64)>,
+    next_number: u32,
+}
+
+impl RotatingFile {
+    /// Makes its first file with the first write.
+    pub(super) fn new(prefix: PathBuf, max_bytes: u64) -> Self {
+        Self {
+            prefix,
+            max_bytes,
+            current: None,
+            next_number: 0,
+        }
+    }
+
+    /// Appends `bytes` to one file, all or nothing. A file ends once it has reached its size.
+    ///
+    /// # Errors
+    ///
+    /// The file system's. The next call tries again.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let (mut file, length) = match self.current.take() {
+            Some(current) => current,
+            None => (self.create()?, 0),
+        };
+        if let Err(error) = file.write_all(bytes) {
+            // What was written of the bytes goes. Where that fails, too, the file is left alone: a
+            // reader will find a truncated record at its end.
+            if file.set_len(length).is_ok() {
+                self.current = Some((file, length));
+            }
+            return Err(error);
+        }
+        let length = length + bytes.len() as u64;
+        if length < self.max_bytes {
+            self.current = Some((file, length));
+        }
+        Ok(())
+    }
+
+    fn create(&mut self) -> io::Result<File> {
+        if let Some(folder) = self.prefix.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let seconds = now.unwrap_or_default().as_secs();
+        for _ in 0..MAX_ATTEMPTS {
+            let path = numbered(&self.prefix, seconds, self.next_number);
+            self.next_number = self.next_number.wrapping_add(1);
+            // `append`, so that the position is right after a write was taken back.
+            let opened = OpenOptions::new()
+                .append(true)
+                .create_new(true)
+                .mode(MODE)
+                .open(path);
+            match opened {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                opened => return opened,
+            }
+        }
+        Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "no free file name",
+        ))
+    }
+}
+
+fn numbered(prefix: &Path, seconds: u64, number: u32) -> PathBuf {
+    let mut path = prefix.as_os_str().to_owned();
+    path.push(format!("-{seconds}-{number:05}.tfrecord"));
+    path.into()
+}

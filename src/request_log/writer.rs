@@ -1,0 +1,153 @@
+//! The thread that makes messages of calls and writes them.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::RequestLogOptions;
+use super::buffer::{Buffer, Entry, Next};
+use super::file::RotatingFile;
+use crate::monitoring::{LogOutcome, Metrics};
+use crate::proto::tensorflow::serving::LogMetadata;
+use crate::tfrecord::append_record;
+use crate::wire::prediction_log;
+
+/// Records are written once there is so much of them, or nothing else to do.
+const CHUNK_BYTES: usize = 256 << 10;
+/// How often open files are looked at that nobody writes to.
+const IDLE_WAIT: Duration = Duration::from_secs(1);
+/// As long as no file is open there is nothing to look at.
+const LONG_WAIT: Duration = Duration::from_secs(3600);
+
+pub(super) struct Writer {
+    options: RequestLogOptions,
+    buffer: Arc<Buffer>,
+    metrics: Arc<Metrics>,
+    outputs: HashMap<PathBuf, Output>,
+}
+
+/// The files of one prefix.
+struct Output {
+    /// In use by a configuration or a waiting call, besides here.
+    prefix: Arc<PathBuf>,
+    file: RotatingFile,
+    /// Records that are not written yet, and the models they are of.
+    chunk: Vec<u8>,
+    models: Vec<Arc<str>>,
+    /// Whether the last write failed, which was logged.
+    is_failing: bool,
+}
+
+impl Writer {
+    pub(super) fn new(
+        options: &RequestLogOptions,
+        buffer: Arc<Buffer>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            options: options.clone(),
+            buffer,
+            metrics,
+            outputs: HashMap::new(),
+        }
+    }
+
+    /// The life of the thread.
+    pub(super) fn run(mut self) {
+        loop {
+            match self.buffer.next(Duration::ZERO) {
+                Next::Entry(entry) => self.take(*entry),
+                Next::Closed => break,
+                Next::Idle => {
+                    self.flush();
+                    let wait = match self.outputs.is_empty() {
+                        true => LONG_WAIT,
+                        false => IDLE_WAIT,
+                    };
+                    match self.buffer.next(wait) {
+                        Next::Entry(entry) => self.take(*entry),
+                        Next::Idle => {}
+                        Next::Closed => break,
+                    }
+                }
+            }
+        }
+        self.flush();
+    }
+
+    fn take(&mut self, entry: Entry) {
+        let Entry {
+            logging, call, at, ..
+        } = entry;
+        let model = Arc::clone(&call.servable().name);
+        let since_epoch = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let metadata = LogMetadata {
+            sampling_config: Some((*logging.sampling).clone()),
+            saved_model_tags: self.options.saved_model_tags.clone(),
+            timestamp_secs: i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX),
+            ..LogMetadata::default()
+        };
+        let message = prediction_log::encode(call, metadata);
+        let max_bytes = self.options.max_file_bytes;
+        let output = self
+            .outputs
+            .entry((*logging.prefix).clone())
+            .or_insert_with(|| Output::new(logging.prefix, max_bytes));
+        append_record(&mut output.chunk, &message);
+        output.models.push(model);
+        if output.chunk.len() >= CHUNK_BYTES {
+            output.flush(&self.metrics);
+        }
+    }
+
+    /// Writes everything, and closes the files that no configuration names any more.
+    fn flush(&mut self) {
+        for output in self.outputs.values_mut() {
+            output.flush(&self.metrics);
+        }
+        self.outputs
+            .retain(|_, output| Arc::strong_count(&output.prefix) > 1);
+    }
+}
+
+impl Output {
+    fn new(prefix: Arc<PathBuf>, max_bytes: u64) -> Self {
+        Self {
+            file: RotatingFile::new((*prefix).clone(), max_bytes),
+            prefix,
+            chunk: Vec::new(),
+            models: Vec::new(),
+            is_failing: false,
+        }
+    }
+
+    /// Writes the records, all or none. What cannot be written is given up.
+    fn flush(&mut self, metrics: &Metrics) {
+        if self.chunk.is_empty() {
+            return;
+        }
+        let written = self.file.append(&self.chunk);
+        let outcome = match &written {
+            Ok(()) => LogOutcome::Written,
+            Err(_) => LogOutcome::Failed,
+        };
+        for model in self.models.drain(..) {
+            metrics.record_request_log(&model, outcome);
+        }
+        self.chunk.clear();
+        // One large record should not be paid for for ever.
+        self.chunk.shrink_to(2 * CHUNK_BYTES);
+        let prefix = self.prefix.display();
+        match &written {
+            Err(error) if !self.is_failing => {
+                tracing::error!(%prefix, %error, "the request log cannot be written, records are lost");
+            }
+            Ok(()) if self.is_failing => {
+                tracing::info!(%prefix, "the request log is written again");
+            }
+            _ => {}
+        }
+        self.is_failing = written.is_err();
+    }
+}

@@ -1,0 +1,38 @@
+//! How much memory this process may use.
+
+use std::fs;
+
+/// The limit of the control group, or else what the machine has; `None` where neither can be read.
+pub(super) fn available_bytes() -> Option<u64> {
+    let of_group = ["/sys/fs/cgroup/memory.max", MEMORY_V1]
+        .into_iter()
+        .find_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok());
+    let of_machine = fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| total_bytes(&text));
+    // Without a limit the first version of control groups gives a huge number.
+    of_group.into_iter().chain(of_machine).min()
+}
+
+const MEMORY_V1: &str = "/sys/fs/cgroup/memory/memory.limit_in_bytes";
+
+fn total_bytes(meminfo: &str) -> Option<u64> {
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // proc_meminfo(5).
+    #[test]
+    fn the_machines_memory_is_read() {
+        let meminfo = "MemTotal:       24576000 kB\nMemFree:         1000 kB\n";
+        assert_eq!(total_bytes(meminfo), Some(24_576_000 * 1024));
+        assert_eq!(total_bytes("MemFree: 1 kB\n"), None);
+    }
+}

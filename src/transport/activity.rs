@@ -1,0 +1,287 @@
+//! What connections are doing: requests under way, answers that nobody reads, silence.
+//!
+//! A request is under way from its headers until the last byte of its answer is written. That is
+//! what a stopping server waits for, and what tells an idle connection from a busy one.
+//!
+//! Not here: what is done about it (`connection`).
+
+use std::io::IoSlice;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use http::{Request, Response, Version};
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, sleep};
+
+use super::limit::Admitted;
+
+/// Counts the requests under way on all connections that share it.
+#[derive(Clone, Debug, Default)]
+pub struct UnderWay(Arc<AtomicUsize>);
+
+impl UnderWay {
+    /// How many there are now.
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One connection, as its driver sees it.
+pub(super) struct Activity {
+    opened: Instant,
+    /// Milliseconds from `opened` to the last thing that happened to a request.
+    changed: AtomicU64,
+    requests: AtomicUsize,
+    /// Pieces of answers that were handed over and are not written yet.
+    unwritten: AtomicUsize,
+    is_http2: AtomicBool,
+    everywhere: UnderWay,
+}
+
+/// Why a connection should end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Overdue {
+    /// No request was under way for too long.
+    Idle,
+    /// An answer was not taken for too long.
+    Unread,
+}
+
+impl Activity {
+    /// A connection that was opened now.
+    pub(super) fn new(everywhere: UnderWay) -> Arc<Self> {
+        Arc::new(Self {
+            opened: Instant::now(),
+            changed: AtomicU64::new(0),
+            requests: AtomicUsize::new(0),
+            unwritten: AtomicUsize::new(0),
+            is_http2: AtomicBool::new(false),
+            everywhere,
+        })
+    }
+
+    /// Whether a request came by HTTP/2.
+    pub(super) fn is_http2(&self) -> bool {
+        self.is_http2.load(Ordering::Relaxed)
+    }
+
+    /// Notes a request, under way as long as the returned value lives.
+    pub(super) fn begin<B>(self: &Arc<Self>, request: &Request<B>) -> UnderWayRequest {
+        if request.version() == Version::HTTP_2 {
+            self.is_http2.store(true, Ordering::Relaxed);
+        }
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.everywhere.0.fetch_add(1, Ordering::Relaxed);
+        self.touch();
+        UnderWayRequest(Arc::clone(self))
+    }
+
+    /// Waits until the connection has been idle for `idle`, or its client has taken nothing of an
+    /// answer for `stall`. A request that is being worked on is neither.
+    pub(super) async fn overdue(&self, idle: Option<Duration>, stall: Duration) -> Overdue {
+        let shortest = idle.map_or(stall, |idle| idle.min(stall));
+        loop {
+            let quiet = self.quiet_for();
+            let awaited = self.awaits_client();
+            let limit = match awaited {
+                Some(Overdue::Unread) => Some(stall),
+                Some(Overdue::Idle) => idle,
+                None => None,
+            };
+            let pause = match (limit, awaited) {
+                (Some(limit), Some(why)) if quiet >= limit => return why,
+                (Some(limit), _) => shortest.min(limit - quiet),
+                (None, _) => shortest,
+            };
+            // Not shorter than the clock's tick.
+            sleep(pause.max(Duration::from_millis(1))).await;
+        }
+    }
+
+    /// What the client should do next; `None` while a request is being worked on.
+    fn awaits_client(&self) -> Option<Overdue> {
+        if self.unwritten.load(Ordering::Relaxed) > 0 {
+            Some(Overdue::Unread)
+        } else if self.requests.load(Ordering::Relaxed) == 0 {
+            Some(Overdue::Idle)
+        } else {
+            None
+        }
+    }
+
+    fn quiet_for(&self) -> Duration {
+        let changed = Duration::from_millis(self.changed.load(Ordering::Relaxed));
+        self.opened.elapsed().saturating_sub(changed)
+    }
+
+    fn touch(&self) {
+        let millis = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.changed.store(millis, Ordering::Relaxed);
+    }
+}
+
+/// A request on its way.
+pub(super) struct UnderWayRequest(Arc<Activity>);
+
+impl UnderWayRequest {
+    /// The answer, which keeps the request under way until it is written. A place that the service
+    /// has put into its extensions is held as long.
+    pub(super) fn answered<B>(self, mut response: Response<B>) -> Response<AnswerBody<B>> {
+        let admitted = response.extensions_mut().remove::<Arc<Admitted>>();
+        let request = Arc::new(Held {
+            request: self,
+            _admitted: admitted,
+        });
+        response.map(|body| AnswerBody { body, request })
+    }
+}
+
+impl Drop for UnderWayRequest {
+    fn drop(&mut self) {
+        let Self(activity) = self;
+        activity.touch();
+        activity.requests.fetch_sub(1, Ordering::Relaxed);
+        activity.everywhere.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What an answer holds until it is written.
+struct Held {
+    request: UnderWayRequest,
+    _admitted: Option<Arc<Admitted>>,
+}
+
+impl Held {
+    fn activity(&self) -> &Activity {
+        &self.request.0
+    }
+}
+
+/// An answer's body.
+pub(super) struct AnswerBody<B> {
+    body: B,
+    request: Arc<Held>,
+}
+
+impl<B: Body + Unpin> Body for AnswerBody<B> {
+    type Data = AnswerData<B::Data>;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, B::Error>>> {
+        let this = &mut *self;
+        let polled = Pin::new(&mut this.body).poll_frame(context);
+        polled.map_ok(|frame| frame.map_data(|data| AnswerData::new(data, &this.request)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A piece of an answer; whoever writes it advances it.
+pub(super) struct AnswerData<D> {
+    data: D,
+    request: Arc<Held>,
+}
+
+impl<D> AnswerData<D> {
+    fn new(data: D, request: &Arc<Held>) -> Self {
+        let activity = request.activity();
+        activity.unwritten.fetch_add(1, Ordering::Relaxed);
+        activity.touch();
+        Self {
+            data,
+            request: Arc::clone(request),
+        }
+    }
+}
+
+impl<D> Drop for AnswerData<D> {
+    fn drop(&mut self) {
+        let activity = self.request.activity();
+        activity.touch();
+        activity.unwritten.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl<D: Buf> Buf for AnswerData<D> {
+    fn remaining(&self) -> usize {
+        self.data.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.data.chunk()
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        self.data.chunks_vectored(slices)
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.data.advance(count);
+        self.request.activity().touch();
+    }
+
+    fn copy_to_bytes(&mut self, len: usize) -> Bytes {
+        let bytes = self.data.copy_to_bytes(len);
+        self.request.activity().touch();
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt, Full};
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(1);
+    const NEVER: Duration = Duration::from_secs(3600);
+
+    #[tokio::test]
+    async fn a_connection_without_requests_is_idle() {
+        let activity = Activity::new(UnderWay::default());
+        let request = activity.begin(&Request::new(()));
+        assert_eq!(activity.awaits_client(), None);
+        // Worked on, however long.
+        let overdue = activity.overdue(Some(SHORT), SHORT);
+        assert!(tokio::time::timeout(SHORT * 20, overdue).await.is_err());
+        drop(request);
+        let overdue = activity.overdue(None, SHORT);
+        assert!(tokio::time::timeout(SHORT * 20, overdue).await.is_err());
+        assert_eq!(activity.overdue(Some(SHORT), NEVER).await, Overdue::Idle);
+    }
+
+    #[tokio::test]
+    async fn an_answer_counts_until_it_is_written() {
+        let everywhere = UnderWay::default();
+        let activity = Activity::new(everywhere.clone());
+        let request = activity.begin(&Request::new(()));
+        let answer = Response::new(Full::new(Bytes::from_static(b"answer")));
+        let mut body = request.answered(answer).into_body();
+        // It is not the client that is waited for as long as there is nothing to read.
+        assert_eq!(activity.awaits_client(), None);
+        let frame = body.frame().await.unwrap().unwrap();
+        let Ok(mut data) = frame.into_data() else {
+            panic!("a frame without data");
+        };
+        drop(body);
+        data.advance(1);
+        assert_eq!((data.remaining(), everywhere.count()), (5, 1));
+        assert_eq!(activity.overdue(Some(NEVER), SHORT).await, Overdue::Unread);
+        drop(data);
+        assert_eq!(everywhere.count(), 0);
+        assert_eq!(activity.awaits_client(), Some(Overdue::Idle));
+    }
+}

@@ -1,0 +1,266 @@
+//! Drives HTTP on one connection, from its first byte to its end.
+//!
+//! Not here: accepting connections and their handshakes (`serve`, `tls`), what is served (`grpc`, `rest`).
+
+use std::convert::Infallible;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CONNECTION, HeaderValue};
+use http::{Request, Response, Version};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::service::Service;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+
+use super::activity::{Activity, AnswerBody, Overdue, UnderWay};
+use super::prompt::Prompt;
+use super::tls::{PeerNames, Tls};
+
+/// HTTP/2 flow control: large tensors must not wait for window updates.
+const STREAM_WINDOW: u32 = 4 << 20;
+const CONNECTION_WINDOW: u32 = 16 << 20;
+
+/// The size of a request's headers on HTTP/2 where no flag says otherwise.
+const MAX_HEADER_LIST: u32 = 64 << 10;
+
+/// Streams that a client may open and reset, or that may fail, without an answer in between;
+/// beyond, the connection ends. Clients that give up calls stay far below.
+const MAX_RESET_STREAMS: usize = 1024;
+
+/// libevent's socket timeout.
+const TIMEOUT: Duration = Duration::from_secs(50);
+
+/// How long a connection that is to end stays without a request: one that is on its way is
+/// answered.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How connections are kept.
+#[derive(Clone, Debug)]
+pub struct ConnectionOptions {
+    /// What the port speaks.
+    pub protocols: Protocols,
+    /// Connections at a time (`--max_connections`); those beyond are closed at once.
+    pub max_connections: usize,
+    /// Calls at a time on one HTTP/2 connection (`grpc.max_concurrent_streams`).
+    pub max_concurrent_streams: u32,
+    /// The largest HTTP/2 frame to receive (`grpc.http2.max_frame_size`).
+    pub max_frame_bytes: u32,
+    /// The size of a request's headers (`--max_header_bytes`); `None` for the protocol's default.
+    pub max_header_bytes: Option<u32>,
+    /// A connection is asked to end after this time (`grpc.max_connection_age_ms`).
+    pub max_age: Option<Duration>,
+    /// A connection ends after this time without a request (`--idle_timeout_seconds`,
+    /// `grpc.max_connection_idle_ms`).
+    pub idle_timeout: Option<Duration>,
+    /// A client that stalls in its first bytes, its headers or an answer is given up after this
+    /// time (`--stall_timeout_seconds`).
+    pub stall_timeout: Duration,
+    /// Pings a quiet peer after this time (`grpc.keepalive_time_ms`), and gives it up if there is
+    /// no answer within the other (`grpc.keepalive_timeout_ms`).
+    pub keepalive: Option<(Duration, Duration)>,
+    /// `None` for plain text.
+    pub tls: Option<Tls>,
+    /// Counts the requests under way.
+    pub under_way: UnderWay,
+}
+
+impl ConnectionOptions {
+    /// The defaults for a port that speaks these protocols.
+    pub fn new(protocols: Protocols) -> Self {
+        Self {
+            protocols,
+            max_connections: 65_536,
+            max_concurrent_streams: 1024,
+            max_frame_bytes: 1 << 20,
+            max_header_bytes: None,
+            max_age: None,
+            // As in the original: gRPC keeps idle connections.
+            idle_timeout: (protocols == Protocols::Http1And2).then_some(TIMEOUT),
+            stall_timeout: TIMEOUT,
+            keepalive: None,
+            tls: None,
+            under_way: UnderWay::default(),
+        }
+    }
+}
+
+/// What a port speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocols {
+    /// gRPC: HTTP/2 with prior knowledge.
+    Http2,
+    /// REST: HTTP/1.0, 1.1, and HTTP/2 with prior knowledge.
+    Http1And2,
+}
+
+/// Drives the connections of one port.
+pub(super) struct Driver {
+    builder: Builder<TokioExecutor>,
+    options: ConnectionOptions,
+    stop: watch::Receiver<bool>,
+}
+
+impl Driver {
+    pub(super) fn new(options: ConnectionOptions, stop: watch::Receiver<bool>) -> Self {
+        Self {
+            builder: builder(&options),
+            options,
+            stop,
+        }
+    }
+
+    /// Drives one connection to its end; asks it to end once the server stops, its time is over or
+    /// nothing happens on it.
+    pub(super) async fn drive<T, S, B>(&self, stream: T, peer: PeerNames, service: S)
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+        S::Future: Send + 'static,
+        B: Body + Send + Unpin + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let stall = self.options.stall_timeout;
+        let activity = Activity::new(self.options.under_way.clone());
+        let service = Tracked {
+            service,
+            peer,
+            activity: Arc::clone(&activity),
+            stop: self.stop.clone(),
+        };
+        let stream = TokioIo::new(Prompt::new(stream, stall));
+        let mut connection = pin!(self.builder.serve_connection(stream, service));
+
+        let why = tokio::select! {
+            ended = &mut connection => return log_end(ended),
+            why = self.ending(&activity) => why,
+        };
+        if why == Ending::Overdue(Overdue::Unread) {
+            tracing::debug!("an answer was not read: the connection is closed");
+            return;
+        }
+        // HTTP/2 says that it ends and answers what is on its way. On HTTP/1 the next answer says
+        // so, and whoever asks soon gets one.
+        let is_http2 = self.options.protocols == Protocols::Http2 || activity.is_http2();
+        if why == Ending::Stop && !is_http2 {
+            tokio::select! {
+                ended = &mut connection => return log_end(ended),
+                () = tokio::time::sleep(FAREWELL) => {}
+            }
+        }
+        connection.as_mut().graceful_shutdown();
+        let given_up = async {
+            tokio::time::sleep(FAREWELL).await;
+            activity.overdue(Some(FAREWELL), stall).await
+        };
+        tokio::select! {
+            ended = &mut connection => log_end(ended),
+            _ = given_up => {}
+        }
+    }
+
+    async fn ending(&self, activity: &Activity) -> Ending {
+        let mut stop = self.stop.clone();
+        let aged = async {
+            match self.options.max_age {
+                Some(age) => tokio::time::sleep(age).await,
+                None => std::future::pending().await,
+            }
+        };
+        let (idle, stall) = (self.options.idle_timeout, self.options.stall_timeout);
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => Ending::Stop,
+            () = aged => Ending::Aged,
+            why = activity.overdue(idle, stall) => Ending::Overdue(why),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Stop,
+    Aged,
+    Overdue(Overdue),
+}
+
+fn log_end(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
+    if let Err(error) = ended {
+        tracing::debug!(error, "connection ended");
+    }
+}
+
+/// A service whose requests are noted in the connection's activity, and that is told whom the
+/// client's certificate names.
+struct Tracked<S> {
+    service: S,
+    peer: PeerNames,
+    activity: Arc<Activity>,
+    stop: watch::Receiver<bool>,
+}
+
+impl<S, B> Service<Request<Incoming>> for Tracked<S>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<AnswerBody<B>>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.peer.clone());
+        let under_way = self.activity.begin(&request);
+        let says_close = request.version() < Version::HTTP_2;
+        let stop = self.stop.clone();
+        let answer = self.service.call(request);
+        Box::pin(async move {
+            let mut response = answer.await?;
+            if says_close && *stop.borrow() {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            }
+            Ok(under_way.answered(response))
+        })
+    }
+}
+
+fn builder(options: &ConnectionOptions) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    if options.protocols == Protocols::Http2 {
+        builder = builder.http2_only();
+    }
+    let mut http2 = builder.http2();
+    http2
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(options.max_frame_bytes)
+        .max_concurrent_streams(options.max_concurrent_streams)
+        .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
+        .max_local_error_reset_streams(MAX_RESET_STREAMS)
+        .max_header_list_size(options.max_header_bytes.unwrap_or(MAX_HEADER_LIST));
+    if let Some((interval, timeout)) = options.keepalive {
+        http2
+            .keep_alive_interval(interval)
+            .keep_alive_timeout(timeout);
+    }
+    // hyper's header timeout runs while a connection is idle, too.
+    let header_timeout = options.stall_timeout;
+    let header_timeout = header_timeout.max(options.idle_timeout.unwrap_or_default());
+    let mut http1 = builder.http1();
+    http1
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_timeout)
+        .keep_alive(true)
+        // libevent writes headers in this form.
+        .title_case_headers(true);
+    if let Some(bytes) = options.max_header_bytes {
+        http1.max_buf_size(usize::try_from(bytes).unwrap_or(usize::MAX));
+    }
+    builder
+}

@@ -1,0 +1,106 @@
+//! Whether the server is alive and ready, as `/healthz` and `/readyz` tell probes.
+//!
+//! Not here: gRPC's health service (`grpc::health`), where the pages are served (`pages`).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use serde_json::json;
+use tokio::sync::watch;
+
+use super::pages::response;
+
+/// What `/readyz` asks.
+#[derive(Clone)]
+pub struct Readiness(Arc<Inner>);
+
+struct Inner {
+    /// Set once the ports are open.
+    serves: AtomicBool,
+    stopped: watch::Receiver<bool>,
+    missing_models: Box<dyn Fn() -> Vec<String> + Send + Sync>,
+}
+
+impl Readiness {
+    /// A server that starts now and drains from when `stopped` turns true; `missing_models` names
+    /// the configured models without an available version.
+    pub fn new(
+        stopped: watch::Receiver<bool>,
+        missing_models: impl Fn() -> Vec<String> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            serves: AtomicBool::new(false),
+            stopped,
+            missing_models: Box::new(missing_models),
+        }))
+    }
+
+    /// To be called once the ports are open.
+    pub fn set_serving(&self) {
+        self.0.serves.store(true, Ordering::Release);
+    }
+
+    /// `/readyz`.
+    pub(super) fn page(&self) -> Response<Bytes> {
+        let missing = (self.0.missing_models)();
+        let state = if *self.0.stopped.borrow() {
+            "draining"
+        } else if !self.0.serves.load(Ordering::Acquire) {
+            "starting"
+        } else if !missing.is_empty() {
+            "models missing"
+        } else {
+            "ready"
+        };
+        let status = match state {
+            "ready" => StatusCode::OK,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        let body = json!({"status": state, "missing_models": missing});
+        response(status, "application/json", format!("{body}\n").into())
+    }
+}
+
+/// `/healthz`: whoever answers is alive.
+pub(super) fn alive() -> Response<Bytes> {
+    response(StatusCode::OK, "text/plain", Bytes::from_static(b"ok\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(readiness: &Readiness) -> (u16, String) {
+        let page = readiness.page();
+        let body: serde_json::Value = serde_json::from_slice(page.body()).unwrap();
+        (page.status().as_u16(), body.to_string())
+    }
+
+    #[test]
+    fn ready_is_serving_with_all_models_and_not_stopping() {
+        let (stop, stopped) = watch::channel(false);
+        let missing = Arc::new(AtomicBool::new(true));
+        let readiness = Readiness::new(stopped, {
+            let missing = Arc::clone(&missing);
+            move || match missing.load(Ordering::Relaxed) {
+                true => vec!["mnist".to_owned()],
+                false => Vec::new(),
+            }
+        });
+        let body = |status: &str, models: serde_json::Value| {
+            json!({"status": status, "missing_models": models}).to_string()
+        };
+        assert_eq!(state(&readiness), (503, body("starting", json!(["mnist"]))));
+        readiness.set_serving();
+        assert_eq!(
+            state(&readiness),
+            (503, body("models missing", json!(["mnist"])))
+        );
+        missing.store(false, Ordering::Relaxed);
+        assert_eq!(state(&readiness), (200, body("ready", json!([]))));
+        stop.send(true).unwrap();
+        assert_eq!(state(&readiness), (503, body("draining", json!([]))));
+    }
+}

@@ -1,0 +1,120 @@
+//! The pages about the server itself, which the REST port and the admin port share.
+//!
+//! None of them is at a path of TensorFlow Serving's API, whose paths all begin with `/v1/`; the
+//! configured metrics page comes first, wherever it is.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use http::{Method, Response, StatusCode, Uri};
+
+use super::health::{self, Readiness};
+use crate::monitoring::{Metrics, PAGE_CONTENT_TYPE, TENSORFLOW_PAGE_CONTENT_TYPE};
+
+const ALIVE_PATH: &str = "/healthz";
+const READY_PATH: &str = "/readyz";
+/// Where Prometheus looks by default.
+const METRICS_PATH: &str = "/metrics";
+
+/// What the pages are about.
+#[derive(Clone)]
+pub struct Pages {
+    /// `/metrics` and the configured page show these.
+    pub metrics: Arc<Metrics>,
+    /// `/readyz` shows this.
+    pub readiness: Readiness,
+    /// Where `--monitoring_config_file` puts TensorFlow Serving's metrics page.
+    pub monitoring_path: Option<String>,
+}
+
+impl Pages {
+    /// TensorFlow Serving's metrics page, if it is configured and at this path. It answers any
+    /// method; a query is an error of its own (`prometheus_exporter.cc`).
+    pub(super) fn monitoring(&self, uri: &Uri) -> Option<Response<Bytes>> {
+        let (path, full) = (uri.path(), full_path(uri));
+        if self.monitoring_path.as_deref() != Some(path) {
+            return None;
+        }
+        if full != path {
+            let text = format!("Unexpected path: {full}. Should be {path}");
+            return Some(response(StatusCode::BAD_REQUEST, "text/plain", text.into()));
+        }
+        let page = self.metrics.tensorflow_page();
+        Some(response(
+            StatusCode::OK,
+            TENSORFLOW_PAGE_CONTENT_TYPE,
+            page.into(),
+        ))
+    }
+
+    /// Whether there is a metrics page at this path.
+    pub(super) fn is_metrics(&self, path: &str) -> bool {
+        path == METRICS_PATH || self.monitoring_path.as_deref() == Some(path)
+    }
+
+    /// Whether probes look at this path.
+    pub(super) fn is_health(&self, path: &str) -> bool {
+        path == ALIVE_PATH || path == READY_PATH
+    }
+
+    /// The page of our own at this path.
+    pub(super) fn own(&self, method: &Method, path: &str) -> Option<Response<Bytes>> {
+        if !is_read(method) {
+            return None;
+        }
+        match path {
+            ALIVE_PATH => Some(health::alive()),
+            READY_PATH => Some(self.readiness.page()),
+            METRICS_PATH => {
+                let page = self.metrics.page().into();
+                Some(response(StatusCode::OK, PAGE_CONTENT_TYPE, page))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The methods that pages of our own answer.
+pub(super) fn is_read(method: &Method) -> bool {
+    method == Method::GET || method == Method::HEAD
+}
+
+/// The path with its query, undecoded, as the original matches it.
+pub(super) fn full_path(uri: &Uri) -> &str {
+    uri.path_and_query().map_or("", |path| path.as_str())
+}
+
+/// A response with this body.
+pub(super) fn response(
+    status: StatusCode,
+    content_type: &'static str,
+    body: Bytes,
+) -> Response<Bytes> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let content_type = HeaderValue::from_static(content_type);
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
+}
+
+/// The page that answers what there is no page for.
+pub(super) fn html_page(status: StatusCode) -> Response<Bytes> {
+    let reason = status.canonical_reason().unwrap_or_default();
+    let page = format!(
+        "<HTML><HEAD>\n<TITLE>{} {reason}</TITLE>\n</HEAD><BODY>\n<H1>{reason}</H1>\n\
+         </BODY></HTML>\n",
+        status.as_u16()
+    );
+    let mut response = response(status, "text/html", page.into());
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(CONNECTION, close);
+    response
+}
+
+/// The answer to `HEAD`: the headers as they are, `Content-Length` included.
+pub(super) fn drop_body(response: &mut Response<Bytes>) {
+    let body = std::mem::take(response.body_mut());
+    let length = HeaderValue::from(body.len());
+    response.headers_mut().insert(CONTENT_LENGTH, length);
+}

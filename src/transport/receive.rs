@@ -1,0 +1,134 @@
+//! Receives what a client sends as the body of a request: bounded, counted, given up if it stalls.
+//!
+//! Both ports come here. Not here: what the body is (`rest::body`, `grpc::message`).
+
+use std::fmt::Display;
+use std::io::{self, Read};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::Body;
+use http_body_util::BodyExt;
+
+use super::limit::Admitted;
+use crate::error::{Code, Result, ServingError};
+
+/// libevent's socket timeout.
+const STALL_TIMEOUT: Duration = Duration::from_secs(50);
+
+/// The original's bound on a gRPC message (`SetMaxMessageSize`).
+const MAX_BYTES: usize = i32::MAX as usize;
+
+/// What one request may take.
+#[derive(Clone, Debug)]
+pub struct ReceiveOptions {
+    /// `--max_request_bytes`, as it comes over the wire.
+    pub max_bytes: usize,
+    /// `--max_decompressed_bytes`.
+    pub max_decompressed_bytes: usize,
+    /// `--stall_timeout_seconds`: given up if nothing of the body comes for so long.
+    pub stall_timeout: Duration,
+}
+
+impl ReceiveOptions {
+    /// The defaults, with this bound on decompressed requests.
+    pub fn new(max_decompressed_bytes: usize) -> Self {
+        Self {
+            max_bytes: MAX_BYTES,
+            max_decompressed_bytes,
+            stall_timeout: STALL_TIMEOUT,
+        }
+    }
+
+    /// The next piece of the body, counted as held; `None` at its end.
+    ///
+    /// # Errors
+    ///
+    /// `DEADLINE_EXCEEDED` for a stalled client, `UNKNOWN` for a connection that breaks, those of
+    /// [`Admitted::grow`].
+    pub(super) async fn next<B>(&self, body: &mut B, admitted: &Admitted) -> Result<Option<Bytes>>
+    where
+        B: Body<Data = Bytes, Error: Display> + Unpin,
+    {
+        loop {
+            let frame = match tokio::time::timeout(self.stall_timeout, body.frame()).await {
+                Ok(None) => return Ok(None),
+                Ok(Some(Ok(frame))) => frame,
+                Ok(Some(Err(error))) => {
+                    let text = format!("the body could not be read: {error}");
+                    return Err(ServingError::new(Code::Unknown, text));
+                }
+                Err(_) => {
+                    return Err(ServingError::new(
+                        Code::DeadlineExceeded,
+                        "the body stalled",
+                    ));
+                }
+            };
+            if let Ok(data) = frame.into_data() {
+                admitted.grow(data.len())?;
+                return Ok(Some(data));
+            }
+        }
+    }
+}
+
+/// Why something did not decompress.
+#[derive(Debug)]
+pub(super) enum Inflation {
+    /// It is larger than its bound.
+    TooLarge,
+    /// It is not what it claims to be.
+    Malformed(io::Error),
+    /// All requests together have become too large.
+    Refused(ServingError),
+}
+
+/// Reads a decompressing reader to its end. Memory grows with what comes out, never on a header's
+/// word, and is counted as held.
+pub(super) fn inflate(
+    mut reader: impl Read,
+    max_bytes: usize,
+    admitted: &Admitted,
+) -> Result<Vec<u8>, Inflation> {
+    let mut chunk = vec![0; 64 << 10];
+    let mut inflated = Vec::new();
+    loop {
+        let len = match reader.read(&mut chunk) {
+            Ok(0) => return Ok(inflated),
+            Ok(len) => len,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(Inflation::Malformed(error)),
+        };
+        if len > max_bytes - inflated.len() {
+            return Err(Inflation::TooLarge);
+        }
+        admitted.grow(len).map_err(Inflation::Refused)?;
+        inflated.extend_from_slice(&chunk[..len]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::limit::Admission;
+
+    #[test]
+    fn inflating_is_bounded_and_counted() {
+        let admission = Admission::new(1, 300_000);
+        let zeros = |len| io::repeat(0).take(len);
+        {
+            let admitted = admission.enter().unwrap();
+            let inflated = inflate(zeros(200_000), 200_000, &admitted);
+            assert_eq!(inflated.unwrap().len(), 200_000);
+            let refused = inflate(zeros(200_000), 200_000, &admitted);
+            assert!(matches!(refused, Err(Inflation::Refused(_))), "{refused:?}");
+        }
+        let admitted = admission.enter().unwrap();
+        let too_large = inflate(zeros(200_001), 200_000, &admitted);
+        assert!(
+            matches!(too_large, Err(Inflation::TooLarge)),
+            "{too_large:?}"
+        );
+    }
+}
