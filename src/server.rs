@@ -3,6 +3,7 @@
 //! The only place that names every layer. Not here: what flags mean one by one (`config`), the
 //! process around the server (`main`). `options` turns flags into what each part is started with.
 
+mod loader;
 mod memory;
 mod options;
 mod security;
@@ -13,24 +14,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::batching::{BatchScheduler, BatchingOptions};
 use crate::config::{self, Flags};
 use crate::error::{Code, Result, ServingError};
 use crate::inference::InferenceService;
-use crate::lifecycle::loader::OnnxLoader;
-use crate::lifecycle::{
-    BasePathAllowlist, BatchingLoader, ConfigPoller, Loader, LowPriorityLoader, MeasuringLoader,
-    RunMeasuringLoader, ServerCore, WarmingLoader,
-};
+use crate::lifecycle::{BasePathAllowlist, ConfigPoller, ServerCore};
 use crate::monitoring::{Metrics, ModelState, Protocol};
 use crate::proto::tensorflow::serving::ModelServerConfig;
 use crate::request_log::RequestLog;
-use crate::runtime::Backend;
-use crate::runtime::ort::{OnnxRuntime, OnnxRuntimeOptions};
+use crate::runtime::ort::OnnxRuntimeOptions;
 use crate::servable::{ManagerState, ServableLookup};
 use crate::telemetry::Observer;
 use crate::transport::activity::UnderWay;
@@ -43,8 +37,8 @@ use crate::transport::observed::Observed;
 use crate::transport::pages::Pages;
 use crate::transport::rest::RestService;
 use crate::transport::serve::{Listener, serve};
-use crate::warmup::Warmup;
 
+use self::loader::loader;
 pub use options::ServerOptions;
 use options::non_empty;
 use security::Security;
@@ -394,42 +388,6 @@ fn listen_on_all(address: SocketAddr) -> io::Result<Listener> {
         }
         _ => Err(error),
     })
-}
-
-/// What makes servables: the files read, mapped and loaded, batched, and warmed up.
-fn loader(options: &ServerOptions, metrics: &Arc<Metrics>) -> Result<Arc<dyn Loader>> {
-    let backend: Arc<dyn Backend> = Arc::new(OnnxRuntime::open(&options.onnxruntime)?);
-    let tags = options.saved_model_tags.clone();
-    let loader = OnnxLoader::new(backend).with_saved_model_tags(tags);
-    let loader = Arc::new(LowPriorityLoader::new(Arc::new(loader)));
-    let mut loader: Arc<dyn Loader> =
-        Arc::new(RunMeasuringLoader::new(loader, Arc::clone(metrics)));
-    if let Some(batching) = options.batching.clone() {
-        let scheduler = Arc::new(BatchScheduler::try_new(&batching)?);
-        let per_version = options.batching_per_version;
-        let parameters = move |directory: &Path| match per_version {
-            true => Ok(config::version_batching_options(directory)?.map(|version| {
-                let adaptive = batching.adaptive;
-                BatchingOptions {
-                    adaptive,
-                    ..version
-                }
-            })),
-            false => Ok(Some(batching.clone())),
-        };
-        let metrics = Arc::clone(metrics);
-        loader = Arc::new(BatchingLoader::new(loader, scheduler, metrics, parameters));
-    }
-    let (metrics, measured) = (Arc::clone(metrics), Arc::clone(metrics));
-    let warmup = Warmup::new(
-        options.warmup,
-        options.inference,
-        metrics,
-        Handle::current(),
-    );
-    let warm_up = move |servable: &_, directory: &Path| warmup.warm_up(servable, directory);
-    let loader = Arc::new(WarmingLoader::new(loader, warm_up));
-    Ok(Arc::new(MeasuringLoader::new(loader, measured)))
 }
 
 fn model_state(state: ManagerState) -> ModelState {

@@ -90,8 +90,8 @@ impl Server {
             .arg(format!("--rest_api_port={}", rest.port()))
             .arg(format!("--onnxruntime_library={}", onnxruntime().display()))
             .args(flags)
-            .env("RUST_LOG", "error")
-            .stderr(Stdio::inherit());
+            // Its log tells loads and unloads; who wants to know why one failed starts it by hand.
+            .stderr(Stdio::null());
         let mut process = Process::start(&mut command)?;
         let deadline = Instant::now() + START_UP;
         while TcpStream::connect(grpc).is_err() || TcpStream::connect(rest).is_err() {

@@ -100,7 +100,8 @@ impl OnnxLoader {
 impl Loader for OnnxLoader {
     fn load(&self, id: &ServableId, directory: &Path) -> Result<Servable> {
         let prepared = Prepared::read(directory, &self.saved_model_tags)?;
-        let mut loaded: Vec<Arc<dyn Graph>> = vec![Arc::new(NoGraph); prepared.signatures.len()];
+        let no_graph: Arc<dyn Graph> = Arc::new(NoGraph);
+        let mut loaded = vec![no_graph; prepared.signatures.len()];
         for planned in graphs::plan(&prepared.signatures) {
             let users = planned.signatures.clone();
             let names = users.iter().map(|&index| prepared.signatures[index].name());
@@ -125,6 +126,8 @@ impl Loader for OnnxLoader {
 struct Prepared {
     /// Sorted by name.
     signatures: Vec<BoundSignature>,
+    /// The tags of the meta graph; `None` where there is no `saved_model.pb`.
+    tags: Option<Vec<String>>,
     metadata_only: BTreeMap<String, SignatureDef>,
 }
 
@@ -151,6 +154,7 @@ impl Prepared {
         });
         Ok(Self {
             signatures: bound.collect::<Result<_>>()?,
+            tags: plan.tags,
             metadata_only: plan.metadata_only,
         })
     }

@@ -60,7 +60,8 @@ fn lower_priority() {
     let _ = NICENESS;
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use std::collections::BTreeMap;
     use std::sync::Mutex;

@@ -150,3 +150,100 @@ fn sorted(values: &[ValueInfoProto]) -> Vec<&ValueInfoProto> {
     sorted.sort_by_key(|value| value.name());
     sorted
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::interface::tensor_value;
+
+    /// `x` through a weight of 1 MiB to `y`, and through these nodes to `output`.
+    fn model(heads: &[(&str, &[&str], &str)], output: &str) -> OnnxModel {
+        let mut graph = GraphProto {
+            node: vec![super::super::node("MatMul", &["x", "w"], "y")],
+            input: vec![tensor_value("x", 1)],
+            output: vec![tensor_value(output, 1)],
+            initializer: vec![weight("w", 512 * 512)],
+            ..GraphProto::default()
+        };
+        let heads = heads.iter();
+        graph
+            .node
+            .extend(heads.map(|(op, inputs, output)| super::super::node(op, inputs, output)));
+        OnnxModel {
+            origin: "test.onnx".to_owned(),
+            proto: ModelProto {
+                graph: Some(graph),
+                ..ModelProto::default()
+            },
+        }
+    }
+
+    fn weight(name: &str, elements: usize) -> TensorProto {
+        TensorProto {
+            name: Some(name.to_owned()),
+            dims: vec![elements as i64],
+            data_type: Some(1),
+            raw_data: Some(vec![1; elements * 4].into()),
+            ..TensorProto::default()
+        }
+    }
+
+    fn names(model: &OnnxModel) -> Vec<String> {
+        model.outputs().into_iter().map(|it| it.name).collect()
+    }
+
+    #[test]
+    fn heads_of_one_trunk_become_one_graph() {
+        let logits = model(&[("Tanh", &["y"], "t")], "t");
+        let softmax = model(&[("Tanh", &["y"], "t"), ("Softmax", &["t"], "s")], "s");
+        for merged in [logits.merged(&softmax), softmax.merged(&logits)] {
+            let merged = merged.unwrap();
+            assert_eq!(merged.graph().node.len(), 3);
+            assert_eq!(merged.graph().initializer.len(), 1);
+            let mut outputs = names(&merged);
+            outputs.sort();
+            assert_eq!(outputs, ["s", "t"]);
+        }
+    }
+
+    #[test]
+    fn costly_operators_stay_with_their_signature() {
+        let plain = model(&[], "y");
+        let costly = model(&[("NonZero", &["y"], "n")], "n");
+        assert!(plain.merged(&costly).is_none());
+        assert!(costly.merged(&plain).is_none());
+    }
+
+    #[test]
+    fn weights_of_their_own_keep_graphs_apart() {
+        let plain = model(&[], "y");
+        let mut heavy = model(&[("MatMul", &["y", "v"], "z")], "z");
+        heavy.graph_mut().initializer.push(weight("v", 512 * 64));
+        assert!(plain.merged(&heavy).is_none());
+    }
+
+    #[test]
+    fn other_inputs_keep_graphs_apart() {
+        let plain = model(&[], "y");
+        let mut more = model(&[("Add", &["y", "b"], "z")], "z");
+        more.graph_mut().input.push(tensor_value("b", 1));
+        assert!(plain.merged(&more).is_none());
+    }
+
+    #[test]
+    fn name_of_two_meanings_keeps_graphs_apart() {
+        let tanh = model(&[("Tanh", &["y"], "z")], "z");
+        let relu = model(&[("Relu", &["y"], "z")], "z");
+        assert!(tanh.merged(&relu).is_none());
+    }
+
+    #[test]
+    fn small_models_are_left_apart() {
+        let shrunk = |output: &str| {
+            let mut model = model(&[("Tanh", &["y"], "z")], output);
+            model.graph_mut().initializer = vec![weight("w", 64)];
+            model
+        };
+        assert!(shrunk("y").merged(&shrunk("z")).is_none());
+    }
+}

@@ -7,6 +7,7 @@
 //! running graphs (`runtime`).
 
 mod border;
+mod bounds;
 mod constant;
 mod external;
 mod interface;
@@ -49,9 +50,15 @@ impl OnnxModel {
     /// # Errors
     ///
     /// `INVALID_ARGUMENT` where it is no ONNX model. Graphs nested deeper than protobuf's usual
-    /// limit of 100 messages are refused as well.
+    /// limit of 100 messages are refused as well, and files of millions of empty messages, which
+    /// would take hundreds of times their size.
     pub fn parse(origin: impl Into<String>, bytes: &[u8]) -> Result<Self> {
         let origin = origin.into();
+        if !bounds::is_bounded(bytes) {
+            return Err(ServingError::invalid_argument(format!(
+                "{origin} is refused: it consists of millions of nearly empty parts"
+            )));
+        }
         let mut proto = ModelProto::decode(bytes).map_err(|error| {
             ServingError::invalid_argument(format!("{origin} is not an ONNX model: {error}"))
         })?;

@@ -77,8 +77,17 @@ impl OnnxModel {
     /// # Errors
     ///
     /// `INVALID_ARGUMENT` where a node's keys are no constants or do not go with its inputs and
-    /// outputs.
+    /// outputs; `UNIMPLEMENTED` for `ParseSingleExample`, which takes one example without a batch.
     pub fn cut_parse_examples(&mut self) -> Result<Vec<ParseExample>> {
+        let mut nodes = self.graph().node.iter();
+        if let Some(node) = nodes.find(|node| is_op(node, "ParseSingleExample")) {
+            return Err(ServingError::unimplemented(format!(
+                "{}: the node '{}' is a ParseSingleExample, which this server does not run; parse \
+                 batches with tf.io.parse_example before the model is converted",
+                self.origin,
+                node.name()
+            )));
+        }
         let is_parse =
             |node: &NodeProto| is_op(node, "ParseExample") || is_op(node, "ParseExampleV2");
         let nodes = self.graph().node.iter().filter(|node| is_parse(node));

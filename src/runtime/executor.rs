@@ -1,14 +1,13 @@
-//! Where runs happen: never on an async worker that serves sockets.
+//! Runs on behalf of requests: what every executor keeps to. Where runs happen: `direct`, and
+//! `batching`.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::task::AbortHandle;
-
-use super::{Graph, RunControl};
-use crate::error::{Result, ServingError};
+use super::Graph;
+use crate::error::Result;
 use crate::tensor::Tensor;
 
 /// The outcome of [`Executor::execute`], to be awaited.
@@ -66,79 +65,4 @@ pub trait Executor: Send + Sync {
         fetches: Vec<usize>,
         deadline: Option<Instant>,
     ) -> Execution<'_>;
-}
-
-/// Runs every request by itself, on tokio's blocking threads.
-pub struct DirectExecutor {
-    graph: Arc<dyn Graph>,
-}
-
-impl DirectExecutor {
-    /// An executor for this graph.
-    pub fn new(graph: Arc<dyn Graph>) -> Self {
-        Self { graph }
-    }
-}
-
-impl Executor for DirectExecutor {
-    fn graph(&self) -> &Arc<dyn Graph> {
-        &self.graph
-    }
-
-    fn execute(
-        &self,
-        feeds: Vec<Tensor>,
-        fetches: Vec<usize>,
-        deadline: Option<Instant>,
-    ) -> Execution<'_> {
-        let graph = Arc::clone(&self.graph);
-        Box::pin(async move {
-            let control = Arc::new(RunControl::default());
-            let enqueued = Instant::now();
-            let run = {
-                let control = Arc::clone(&control);
-                tokio::task::spawn_blocking(move || {
-                    let started = Instant::now();
-                    let outputs = graph.run(&feeds, &fetches, &control)?;
-                    let times = RunTimes {
-                        enqueued,
-                        started,
-                        ended: Instant::now(),
-                    };
-                    Ok(Executed { outputs, times })
-                })
-            };
-            let given_up = GiveUpOnDrop {
-                control,
-                task: run.abort_handle(),
-            };
-            let finished = match deadline {
-                None => run.await,
-                Some(deadline) => match tokio::time::timeout_at(deadline.into(), run).await {
-                    Ok(finished) => finished,
-                    Err(_) => return Err(ServingError::deadline_exceeded()),
-                },
-            };
-            drop(given_up);
-            finished.unwrap_or_else(|error| {
-                Err(ServingError::internal(format!(
-                    "the run ended abnormally: {error}"
-                )))
-            })
-        })
-    }
-}
-
-/// A caller that goes away, or whose time is over, has no interest in the run any more.
-struct GiveUpOnDrop {
-    control: Arc<RunControl>,
-    task: AbortHandle,
-}
-
-impl Drop for GiveUpOnDrop {
-    fn drop(&mut self) {
-        // Leaves the queue of tokio's threads if it has not begun, else is stopped.
-        self.task.abort();
-        self.control.terminate();
-    }
 }

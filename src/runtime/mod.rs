@@ -6,6 +6,7 @@
 #[cfg(feature = "onnxruntime")]
 pub mod ort;
 
+mod direct;
 mod executor;
 mod weights;
 
@@ -20,7 +21,8 @@ use bytes::Bytes;
 use crate::error::Result;
 use crate::tensor::{DataType, Tensor};
 
-pub use self::executor::{DirectExecutor, Executed, Execution, Executor, RunTimes};
+pub use self::direct::DirectExecutor;
+pub use self::executor::{Executed, Execution, Executor, RunTimes};
 pub use self::weights::{Weight, WeightSharing};
 
 /// A library that executes ONNX graphs.

@@ -150,7 +150,7 @@ impl ServerOptions {
                 library: non_empty(&flags.onnxruntime_library),
                 intra_op_threads: threads.intra_op,
                 inter_op_threads: threads.inter_op,
-                spinning: false,
+                spinning: flags.onnxruntime_allow_spinning,
             },
             security: SecurityOptions {
                 ssl_config_file: non_empty(&flags.ssl_config_file),

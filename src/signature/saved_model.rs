@@ -19,6 +19,8 @@ const INTERNAL_PREFIX: &str = "__saved_model_";
 
 /// What a `saved_model.pb` says about the model.
 pub struct SavedModel {
+    /// The tags of the meta graph, in the file's order.
+    pub tags: Vec<String>,
     /// What clients may call, by name.
     pub signatures: BTreeMap<String, SignatureDef>,
     /// What clients see in the metadata only, such as `__saved_model_init_op`.
@@ -61,8 +63,8 @@ impl SavedModel {
         for meta_graph in saved_model.meta_graphs {
             let meta_graph = MetaGraphHead::decode(meta_graph).map_err(damaged)?;
             let info = meta_graph.meta_info_def.unwrap_or_default();
-            let tags: BTreeSet<&str> = info.tags.iter().map(String::as_str).collect();
-            if tags != wanted {
+            let found: BTreeSet<&str> = info.tags.iter().map(String::as_str).collect();
+            if found != wanted {
                 continue;
             }
             let (metadata_only, signatures) = meta_graph
@@ -70,6 +72,7 @@ impl SavedModel {
                 .into_iter()
                 .partition(|(name, _)| name.starts_with(INTERNAL_PREFIX));
             return Ok(Self {
+                tags: info.tags,
                 signatures,
                 metadata_only,
                 parse_nodes: saved_parse::read(meta_graph.graph_def).map_err(damaged)?,
@@ -80,5 +83,24 @@ impl SavedModel {
              tag-sets in the SavedModel, please use the SavedModel CLI: `saved_model_cli` ({origin})",
             tags.join(" ")
         )))
+    }
+
+    /// The tags of every meta graph, each in the file's order.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_ARGUMENT` where the file is damaged.
+    pub fn tag_sets(origin: &str, bytes: Bytes) -> Result<Vec<Vec<String>>> {
+        let damaged = |error: prost::DecodeError| {
+            ServingError::invalid_argument(format!("{origin} is not a SavedModel: {error}"))
+        };
+        let saved_model = SavedModelHead::decode(bytes).map_err(damaged)?;
+        let meta_graphs = saved_model.meta_graphs.into_iter();
+        meta_graphs
+            .map(|meta_graph| {
+                let meta_graph = MetaGraphHead::decode(meta_graph).map_err(damaged)?;
+                Ok(meta_graph.meta_info_def.unwrap_or_default().tags)
+            })
+            .collect()
     }
 }

@@ -11,6 +11,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Result, ServingError};
 
+/// What each request may hold without being counted: small ones pass however much large ones take.
+const UNCOUNTED_BYTES: u64 = 64 << 10;
+
 /// What all requests of a server may take together.
 #[derive(Clone, Debug)]
 pub struct Admission(Arc<Budget>);
@@ -68,14 +71,18 @@ impl Admission {
 }
 
 impl Admitted {
-    /// Adds bytes that this request holds from now on.
+    /// Adds bytes that this request holds from now on. The first [`UNCOUNTED_BYTES`] are free.
     ///
     /// # Errors
     ///
     /// [`ServingError::Overloaded`] beyond the bound of all requests.
     pub(super) fn grow(&self, bytes: usize) -> Result<()> {
         let bytes = bytes as u64;
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let held = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let bytes = counted(held) - counted(held - bytes);
+        if bytes == 0 {
+            return Ok(());
+        }
         let before = self.budget.bytes.fetch_add(bytes, Ordering::Relaxed);
         if before.saturating_add(bytes) > self.budget.max_bytes {
             return Err(ServingError::Overloaded {
@@ -93,9 +100,13 @@ impl Admitted {
 impl Drop for Admitted {
     fn drop(&mut self) {
         self.budget.requests.fetch_sub(1, Ordering::Relaxed);
-        let bytes = *self.bytes.get_mut();
+        let bytes = counted(*self.bytes.get_mut());
         self.budget.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
+}
+
+fn counted(held: u64) -> u64 {
+    held.saturating_sub(UNCOUNTED_BYTES)
 }
 
 /// Lets a number of calls in at a time, or any number. Those beyond wait, first come, first
@@ -171,7 +182,10 @@ mod tests {
         let admission = Admission::new(2, 100);
         let first = admission.enter().unwrap();
         let second = admission.enter().unwrap();
-        first.grow(60).unwrap();
+        let uncounted = UNCOUNTED_BYTES as usize;
+        first.grow(uncounted / 2).unwrap();
+        first.grow(uncounted / 2 + 60).unwrap();
+        second.grow(uncounted).unwrap();
         second.grow(40).unwrap();
         let error = first.grow(1).unwrap_err();
         assert_eq!(error.code(), Code::ResourceExhausted);

@@ -9,6 +9,7 @@ use std::time::Instant;
 use crate::error::{Code, ServingError};
 use crate::id::ServableId;
 use crate::monitoring::{Api, Metrics, Protocol, RequestLabels};
+use crate::servable::Servable;
 use crate::telemetry::{Outcome, note_outcome};
 
 /// Which servable and signature a request was answered by.
@@ -28,6 +29,8 @@ pub(super) struct Observation {
     api: Api,
     model: String,
     started: Instant,
+    version: Option<i64>,
+    signature: Option<String>,
     is_counted: bool,
 }
 
@@ -45,8 +48,18 @@ impl Observation {
             api,
             model: model.into(),
             started: Instant::now(),
+            version: None,
+            signature: None,
             is_counted: false,
         }
+    }
+
+    /// Notes the version that the request got to, and its signature if the version has it: a
+    /// failure is counted with them, too.
+    pub(super) fn reached(&mut self, servable: &Servable, signature_name: Option<&str>) {
+        let signature = signature_name.and_then(|name| servable.signature(name).ok());
+        self.version = Some(servable.id.version);
+        self.signature = signature.map(|it| it.name.clone());
     }
 
     /// Counts the request as answered.
@@ -68,8 +81,14 @@ impl Observation {
             protocol: self.protocol,
             api: self.api,
             model: &self.model,
-            version: answered_by.as_ref().map(|it| it.servable.version),
-            signature: answered_by.as_ref().and_then(|it| it.signature),
+            version: match &answered_by {
+                Some(answered_by) => Some(answered_by.servable.version),
+                None => self.version,
+            },
+            signature: match &answered_by {
+                Some(answered_by) => answered_by.signature,
+                None => self.signature.as_deref(),
+            },
         };
         self.metrics
             .record_request(&labels, code.name(), self.started.elapsed());

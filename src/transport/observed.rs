@@ -82,7 +82,7 @@ where
         let record = ongoing.as_ref().map(|it| Arc::clone(&it.record));
         let request = request.map(|inner| CountedBody { inner, record });
         ObservedFuture {
-            inner: self.inner.call(request),
+            inner: Some(self.inner.call(request)),
             ongoing,
             id: id.and_then(|id| HeaderValue::from_str(id.as_str()).ok()),
         }
@@ -115,7 +115,8 @@ impl Drop for Ongoing {
 
 /// The answer of [`Observed`] in the making.
 pub struct ObservedFuture<F> {
-    inner: F,
+    /// `None` once it is dropped.
+    inner: Option<F>,
     ongoing: Option<Ongoing>,
     id: Option<HeaderValue>,
 }
@@ -129,11 +130,12 @@ where
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
+        let Some(inner) = &mut this.inner else {
+            return Poll::Pending;
+        };
         let answer = match &this.ongoing {
-            Some(ongoing) => ongoing
-                .record
-                .scope(|| Pin::new(&mut this.inner).poll(context)),
-            None => Pin::new(&mut this.inner).poll(context),
+            Some(ongoing) => ongoing.record.scope(|| Pin::new(inner).poll(context)),
+            None => Pin::new(inner).poll(context),
         };
         let Ok(mut response) = ready!(answer);
         if let Some(id) = this.id.take() {
@@ -146,6 +148,15 @@ where
             note_grpc_status(&ongoing.record, response.headers());
         }
         Poll::Ready(Ok(response.map(|inner| ObservedBody { inner, ongoing })))
+    }
+}
+
+/// A handler that is given up still says what it was about.
+impl<F> Drop for ObservedFuture<F> {
+    fn drop(&mut self) {
+        if let Some(ongoing) = &self.ongoing {
+            ongoing.record.scope(|| drop(self.inner.take()));
+        }
     }
 }
 

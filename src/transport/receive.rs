@@ -115,16 +115,17 @@ mod tests {
 
     #[test]
     fn inflating_is_bounded_and_counted() {
-        let admission = Admission::new(1, 3000);
+        let admission = Admission::new(1, 300_000);
         let zeros = |len| io::repeat(0).take(len);
         {
             let admitted = admission.enter().unwrap();
-            assert_eq!(inflate(zeros(2000), 2000, &admitted).unwrap().len(), 2000);
-            let refused = inflate(zeros(2000), 2000, &admitted);
+            let inflated = inflate(zeros(200_000), 200_000, &admitted);
+            assert_eq!(inflated.unwrap().len(), 200_000);
+            let refused = inflate(zeros(200_000), 200_000, &admitted);
             assert!(matches!(refused, Err(Inflation::Refused(_))), "{refused:?}");
         }
         let admitted = admission.enter().unwrap();
-        let too_large = inflate(zeros(2001), 2000, &admitted);
+        let too_large = inflate(zeros(200_001), 200_000, &admitted);
         assert!(
             matches!(too_large, Err(Inflation::TooLarge)),
             "{too_large:?}"

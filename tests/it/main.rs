@@ -12,6 +12,7 @@ mod classify_rest;
 mod commands;
 mod dtypes;
 mod golden;
+mod memory;
 mod predict_grpc;
 mod predict_rest;
 mod rest_additions;

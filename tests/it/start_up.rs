@@ -2,21 +2,15 @@
 //! TensorFlow Serving's `main.cc` and `server.cc`.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc::{self, Receiver};
-use std::time::{Duration, Instant};
 
-use crate::support::server::{half_plus_two, onnxruntime};
-
-/// Longest wait for the process to do something.
-const TIMEOUT: Duration = Duration::from_secs(60);
+use crate::support::process::{Process, TIMEOUT, free_port};
+use crate::support::server::half_plus_two;
 
 #[test]
 fn version_is_two_lines() {
-    let output = run(&["--version"]);
+    let output = Process::run(&["--version"]);
 
     let text = String::from_utf8(output.stdout).unwrap();
     let lines: Vec<&str> = text.lines().collect();
@@ -32,7 +26,7 @@ fn help_and_bad_values_print_usage_and_exit_255() {
         &["--port=80x"],
         &["--enable_batching=maybe"],
     ] {
-        let output = run(flags);
+        let output = Process::run(flags);
         let text = String::from_utf8(output.stdout).unwrap();
         assert_eq!(output.status.code(), Some(255), "{flags:?}");
         assert!(text.starts_with("usage: "), "{flags:?}: {text}");
@@ -67,7 +61,7 @@ fn wrong_combinations_exit_255_with_the_originals_text() {
             "Either use_alts_credentials must be false or ssl_config_file must be empty.",
         ),
     ] {
-        let output = run(flags);
+        let output = Process::run(flags);
         let stdout = String::from_utf8(output.stdout).unwrap();
         let expected = format!("Failed to start server. Error: INVALID_ARGUMENT: {text}");
         assert_eq!(output.status.code(), Some(255), "{flags:?}");
@@ -86,7 +80,7 @@ fn a_model_that_does_not_load_exits_255() {
         format!("--port={}", free_port()),
     ];
 
-    let output = run(&flags.each_ref().map(String::as_str));
+    let output = Process::run(&flags.each_ref().map(String::as_str));
 
     let stdout = String::from_utf8(output.stdout).unwrap();
     let text = "Failed to start server. Error: UNKNOWN: 1 servable(s) did not become available: \
@@ -98,7 +92,7 @@ fn a_model_that_does_not_load_exits_255() {
 #[test]
 fn ports_open_in_the_originals_order() {
     let (grpc, rest) = (free_port(), free_port());
-    let mut server = Server::start(&half_plus_two(), &[], grpc, rest);
+    let mut server = Process::start(&half_plus_two(), &[], grpc, rest);
 
     for line in [
         format!("Running gRPC ModelServer at 0.0.0.0:{grpc} ..."),
@@ -113,7 +107,7 @@ fn ports_open_in_the_originals_order() {
 #[test]
 fn unknown_flags_do_not_stop_the_start() {
     let flags = ["--no_such_flag=1", "word"];
-    let mut server = Server::start(&half_plus_two(), &flags, free_port(), free_port());
+    let mut server = Process::start(&half_plus_two(), &flags, free_port(), free_port());
 
     server.wait_for("Entering the event loop ...");
     let stdout = server.stop_and_read_stdout();
@@ -129,7 +123,7 @@ fn a_missing_base_path_is_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let base_path = folder.path().join("later");
     let (grpc, rest) = (free_port(), free_port());
-    let mut server = Server::start(&base_path, &[], grpc, rest);
+    let mut server = Process::start(&base_path, &[], grpc, rest);
 
     server.wait_for("Could not find base path");
     assert!(
@@ -144,131 +138,12 @@ fn a_missing_base_path_is_waited_for() {
 
 #[test]
 fn sigterm_ends_the_process_with_status_0() {
-    let mut server = Server::start(&half_plus_two(), &[], free_port(), free_port());
+    let mut server = Process::start(&half_plus_two(), &[], free_port(), free_port());
     server.wait_for("Entering the event loop ...");
 
     server.signal("TERM");
 
     assert_eq!(server.wait().code(), Some(0));
-}
-
-/// Runs the program to its end. It prints little: the pipes hold it all.
-fn run(flags: &[&str]) -> Output {
-    let child = command(flags).spawn().expect("the program");
-    let (_, log) = mpsc::channel();
-    let mut server = Server { child, log };
-    let status = server.wait();
-    let mut output = Output {
-        status,
-        stdout: Vec::new(),
-        stderr: Vec::new(),
-    };
-    let stdout = server.child.stdout.take();
-    let stderr = server.child.stderr.take();
-    stdout
-        .expect("a pipe")
-        .read_to_end(&mut output.stdout)
-        .unwrap();
-    stderr
-        .expect("a pipe")
-        .read_to_end(&mut output.stderr)
-        .unwrap();
-    output
-}
-
-fn command(flags: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_onnx_model_server"));
-    command
-        .arg(format!("--onnxruntime_library={}", onnxruntime().display()))
-        .args(flags)
-        .env_remove("TF_CPP_MIN_LOG_LEVEL")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command
-}
-
-/// A running program; killed when dropped.
-struct Server {
-    child: Child,
-    /// Lines of stderr.
-    log: Receiver<String>,
-}
-
-impl Server {
-    fn start(base_path: &Path, flags: &[&str], grpc: u16, rest: u16) -> Self {
-        let base_path = format!("--model_base_path={}", base_path.display());
-        let ports = [format!("--port={grpc}"), format!("--rest_api_port={rest}")];
-        let mut command = command(flags);
-        let mut child = command
-            .arg(base_path)
-            .args(ports)
-            .spawn()
-            .expect("the program");
-        let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
-        let (sender, log) = mpsc::channel();
-        std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                // Read to the end even if nobody listens: a full pipe would stop the program.
-                let _ = sender.send(line);
-            }
-        });
-        Self { child, log }
-    }
-
-    /// Waits for a line of the log that contains `text`.
-    fn wait_for(&mut self, text: &str) {
-        let deadline = Instant::now() + TIMEOUT;
-        let mut seen = String::new();
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.log.recv_timeout(left) {
-                Ok(line) if line.contains(text) => return,
-                Ok(line) => seen += &format!("{line}\n"),
-                Err(error) => panic!("no {text:?} in the log ({error}):\n{seen}"),
-            }
-        }
-    }
-
-    fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-s", name, &id]).status();
-        assert!(sent.unwrap().success());
-    }
-
-    fn wait(&mut self) -> std::process::ExitStatus {
-        let deadline = Instant::now() + TIMEOUT;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "the program does not end");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    fn stop_and_read_stdout(&mut self) -> String {
-        self.signal("TERM");
-        let mut text = String::new();
-        let mut stdout = self.child.stdout.take().expect("a pipe");
-        stdout.read_to_string(&mut text).unwrap();
-        self.wait();
-        text
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 fn is_open(port: u16) -> bool {

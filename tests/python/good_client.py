@@ -1,7 +1,14 @@
-"""A client that behaves, while others do not: it must be answered all the time."""
+"""A client that behaves, while others do not: it must be answered all the time.
+
+It is a process of its own, so that it measures the server and not the Python of a test:
+`good_client.py PORT` calls until its input ends, then prints what it has seen.
+"""
 
 import contextlib
 import http.client
+import json
+import subprocess
+import sys
 import threading
 import time
 
@@ -12,51 +19,61 @@ BODY = '{"instances": [1.0, 2.0, 5.0]}'
 PAUSE_SECONDS = 0.005
 
 
-class GoodClient(threading.Thread):
-    """Calls `half_plus_two` again and again on one connection until it is stopped."""
-
-    def __init__(self, port):
-        super().__init__(daemon=True)
-        self.port = port
-        self.seconds = []
-        self.failures = []
-        self.stopped = threading.Event()
-
-    def run(self):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        while not self.stopped.wait(PAUSE_SECONDS):
-            started = time.monotonic()
-            try:
-                connection.request("POST", "/v1/models/half_plus_two:predict", BODY)
-                reply = connection.getresponse()
-                answer = (reply.status, reply.read())
-            except (OSError, http.client.HTTPException) as error:
-                answer = error
-            if answer != (200, ANSWER):
-                self.failures.append(answer)
-                return
-            self.seconds.append(time.monotonic() - started)
-
-    def percentile(self, share):
-        ordered = sorted(self.seconds)
-        return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
+def call(port, stopped):
+    """Calls `half_plus_two` on one connection; says how long each call took, in seconds."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    seconds, is_last = [], False
+    while not is_last:
+        # One more after the end: the server must have survived.
+        is_last = stopped.wait(PAUSE_SECONDS)
+        started = time.monotonic()
+        connection.request("POST", "/v1/models/half_plus_two:predict", BODY)
+        reply = connection.getresponse()
+        answer = (reply.status, reply.read())
+        assert answer == (200, ANSWER), answer
+        seconds.append(time.monotonic() - started)
+        if len(seconds) == 1:
+            print("answered", flush=True)
+    return seconds
 
 
 @contextlib.contextmanager
 def serves_meanwhile(server, what, max_mib):
     """Whatever the block does, a good client is answered, and memory stays below a bound."""
-    client = GoodClient(server.rest_port)
-    client.start()
+    client = subprocess.Popen(
+        [sys.executable, __file__, str(server.rest_port)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
+        assert client.stdout.readline() == "answered\n"
         yield
+        output, _ = client.communicate(timeout=60)
     finally:
-        client.stopped.set()
-        client.join(60)
+        client.kill()
+        client.wait()
+    assert client.returncode == 0, "a good request was not answered"
+    seconds = sorted(json.loads(output))
+    p50, p99 = (seconds[int((len(seconds) - 1) * share)] * 1e3 for share in (0.5, 0.99))
     peak = peak_memory_mib(server.process.pid)
     print(
-        f"{what}: {len(client.seconds)} good requests, p50 {client.percentile(0.5) * 1e3:.1f} ms, "
-        f"p99 {client.percentile(0.99) * 1e3:.1f} ms; peak {peak:.0f} MiB"
+        f"{what}: {len(seconds)} good requests, p50 {p50:.1f} ms, p99 {p99:.1f} ms, "
+        f"longest {seconds[-1] * 1e3:.1f} ms; peak {peak:.0f} MiB"
     )
-    assert not client.failures
-    assert client.seconds
     assert peak < max_mib
+
+
+def main():
+    stopped = threading.Event()
+
+    def wait_for_the_end():
+        sys.stdin.read()
+        stopped.set()
+
+    threading.Thread(target=wait_for_the_end, daemon=True).start()
+    print(json.dumps(call(int(sys.argv[1]), stopped)))
+
+
+if __name__ == "__main__":
+    main()

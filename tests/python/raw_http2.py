@@ -1,4 +1,4 @@
-"""Just enough HTTP/2 to send what no client library would, and to see what the server makes of it."""
+"""Just enough HTTP/2 to send what no client library would, and to see what comes of it."""
 
 import socket
 import struct

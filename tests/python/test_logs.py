@@ -7,7 +7,7 @@ import grpc
 import pytest
 from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
 
-from grpc_calls import predict_request, prediction
+from grpc_calls import ENDLESS, model_flags, predict_request, prediction, slow_request
 from model_server import PROJECT, ModelServer
 
 MODEL = PROJECT / "models" / "half_plus_two"
@@ -124,6 +124,21 @@ def test_access_log_tells_grpc_calls(logging_server):
     assert line["path"] == "/tensorflow.serving.PredictionService/Predict"
     assert (line["version"], line["signature"]) == (1, "serving_default")
     assert line["bytes_in"] > 20 and line["bytes_out"] > 20
+
+
+def test_calls_that_are_given_up_are_cancelled(start_server):
+    flags = [*model_flags("slow"), "--log_format=json", "--access_log=errors"]
+    server = start_server(flags, ["slow"])
+    with grpc.insecure_channel(server.grpc_address) as channel:
+        with pytest.raises(grpc.RpcError) as caught:
+            metadata = [("x-request-id", "impatient")]
+            predict = prediction(channel).Predict
+            predict(slow_request(ENDLESS), timeout=0.5, metadata=metadata)
+        assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    line = wait_for_line(server, request_id="impatient")
+    # Who is first decides: the server's own deadline, or the client that leaves.
+    assert line["code"] in ("DEADLINE_EXCEEDED", "CANCELLED")
+    assert (line["api"], line["model"]) == ("predict", "slow")
 
 
 def test_requests_without_an_id_get_one(logging_server):

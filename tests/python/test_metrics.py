@@ -3,8 +3,10 @@
 import json
 import re
 
+import grpc
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
 
 from grpc_calls import predict_request, prediction
 from model_server import PROJECT
@@ -17,8 +19,6 @@ TENSORFLOW_PATH = "/monitoring/prometheus/metrics"
 @pytest.fixture(scope="module")
 def busy_server(start_server, tmp_path_factory):
     """A server that has answered requests by both protocols, one of them with an error."""
-    import grpc
-
     monitoring = tmp_path_factory.mktemp("monitoring") / "monitoring.config"
     monitoring.write_text("prometheus_config { enable: true }")
     server = start_server(
@@ -79,8 +79,10 @@ def test_tensorflow_page_has_the_originals_names(busy_server):
     page = families(busy_server, TENSORFLOW_PATH)
     name = ":tensorflow:serving:request_count"
     assert page[name].type == "counter"
-    assert value(page, name, name, model_name="half_plus_two", status="OK") >= 2
-    assert value(page, name, name, model_name="nope", status="NOT_FOUND") == 1
+    # The parser adds the suffix that counters have by convention.
+    sample = name + "_total"
+    assert value(page, name, sample, model_name="half_plus_two", status="OK") >= 2
+    assert value(page, name, sample, model_name="nope", status="NOT_FOUND") == 1
     name = ":tensorflow:serving:request_latency"
     assert page[name].type == "histogram"
     for api, entrypoint in (("Predict", "GRPC"), ("predict", "REST")):
@@ -92,9 +94,6 @@ def test_tensorflow_page_has_the_originals_names(busy_server):
 
 
 def test_model_service_calls_are_counted_on_the_own_page(busy_server):
-    import grpc
-    from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
-
     with grpc.insecure_channel(busy_server.grpc_address) as channel:
         request = get_model_status_pb2.GetModelStatusRequest()
         request.model_spec.name = "half_plus_two"

@@ -96,7 +96,7 @@ pub(super) fn run(arguments: &[String]) -> Result<()> {
 }
 
 /// A session with threads of its own and ONNX Runtime's defaults otherwise.
-pub(crate) fn open(environment: &Environment, model: &Path, threads: usize) -> Result<Session> {
+fn open(environment: &Environment, model: &Path, threads: usize) -> Result<Session> {
     let mut builder = Session::builder(environment)?
         .with_intra_threads(threads)
         .map_err(|error| error.to_string())?;
@@ -130,7 +130,7 @@ fn call(mut session: Session, batch: usize, time: Duration) -> Result<(Vec<Durat
 }
 
 /// The name of the one input, and its shape with `batch` for what is not declared.
-pub(crate) fn input(session: &Session, batch: usize) -> Result<(String, Vec<i64>)> {
+fn input(session: &Session, batch: usize) -> Result<(String, Vec<i64>)> {
     let input = session.inputs().first().ok_or("the graph has no input")?;
     let ValueType::Tensor { shape, .. } = input.dtype() else {
         return Err("the graph's input is no tensor".into());

@@ -1,4 +1,6 @@
-//! The server's loader and graph beside the untouched file, in one process and in turns.
+//! The graph that the server's loader makes beside that of the untouched file: in one process, on
+//! one thread and in turns. ONNX Runtime allows for one environment in a process, so that both are
+//! called through the server's own.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,12 +11,9 @@ use onnx_model_server::id::ServableId;
 use onnx_model_server::lifecycle::Loader;
 use onnx_model_server::lifecycle::loader::OnnxLoader;
 use onnx_model_server::runtime::ort::{OnnxRuntime, OnnxRuntimeOptions};
-use onnx_model_server::runtime::{Graph, RunControl};
+use onnx_model_server::runtime::{Backend, Graph, GraphSource, RunControl};
 use onnx_model_server::tensor::Tensor;
-use ort::session::Session;
-use ort::value::TensorRef;
 
-use super::bare;
 use crate::Result;
 use crate::models::onnxruntime;
 use crate::stats::{Random, percentile, sorted_micros};
@@ -22,7 +21,7 @@ use crate::stats::{Random, percentile, sorted_micros};
 /// Runs whose median is one side of a pair.
 const RUNS: usize = 15;
 
-/// The times of `pairs` pairs in microseconds: through the server's graph, and bare.
+/// The times of `pairs` pairs in microseconds: the served graph's and the untouched file's.
 pub(crate) fn measure(version: &Path, pairs: usize) -> Result<(Vec<f64>, Vec<f64>)> {
     let output = Command::new(std::env::current_exe()?)
         .arg("mapper")
@@ -50,27 +49,28 @@ pub(super) fn run(arguments: &[String]) -> Result<()> {
         return Err("a version directory and a number of pairs are missing".into());
     };
     let version = Path::new(version);
-    let graph = served_graph(version)?;
-    // The same environment and thread pool; leaked, because two of them would be freed twice.
-    let environment = ort::init_from(onnxruntime())?.build()?;
-    let environment = Box::leak(Box::new(environment));
-    let mut session = bare::open(environment, &version.join("model.onnx"), 1)?;
-
-    let (name, shape) = bare::input(&session, 1)?;
-    let mut random = Random::new();
-    let count = shape.iter().product::<i64>() as usize;
-    let values: Vec<f32> = (0..count).map(|_| random.next() as f32).collect();
-    let dims: Vec<usize> = shape.iter().map(|&dim| dim as usize).collect();
-    let tensor = Tensor::from_vec(&dims, values.clone()).ok_or("the shape holds other values")?;
+    let options = OnnxRuntimeOptions {
+        library: Some(onnxruntime()),
+        intra_op_threads: 1,
+        inter_op_threads: 1,
+        spinning: false,
+    };
+    let backend: Arc<dyn Backend> = Arc::new(OnnxRuntime::open(&options)?);
+    let served = served_graph(Arc::clone(&backend), version)?;
+    let untouched = backend.load(GraphSource {
+        origin: "the untouched file".to_owned(),
+        model: std::fs::read(version.join("model.onnx"))?.into(),
+        weights: Vec::new(),
+        sharing: None,
+    })?;
+    let tensor = input(untouched.as_ref())?;
     for pair in 0..pairs.parse::<usize>()? + 1 {
-        let through_server = || time(|| run_served(graph.as_ref(), &tensor));
-        let mut untouched = || time(|| run_bare(&mut session, &name, &shape, &values));
         let (ours, theirs) = if pair % 2 == 0 {
-            let ours = through_server()?;
-            (ours, untouched()?)
+            let ours = time(served.as_ref(), &tensor)?;
+            (ours, time(untouched.as_ref(), &tensor)?)
         } else {
-            let theirs = untouched()?;
-            (through_server()?, theirs)
+            let theirs = time(untouched.as_ref(), &tensor)?;
+            (time(served.as_ref(), &tensor)?, theirs)
         };
         // The first pair warms up.
         if pair > 0 {
@@ -81,14 +81,8 @@ pub(super) fn run(arguments: &[String]) -> Result<()> {
 }
 
 /// The graph that the server would run for the model's default signature.
-fn served_graph(version: &Path) -> Result<Arc<dyn Graph>> {
-    let options = OnnxRuntimeOptions {
-        library: Some(onnxruntime()),
-        intra_op_threads: 1,
-        inter_op_threads: 1,
-        spinning: false,
-    };
-    let loader = OnnxLoader::new(Arc::new(OnnxRuntime::open(&options)?));
+fn served_graph(backend: Arc<dyn Backend>, version: &Path) -> Result<Arc<dyn Graph>> {
+    let loader = OnnxLoader::new(backend);
     let servable = loader.load(&ServableId::new("model", 1), version)?;
     let found = Mutex::new(None);
     let _ = servable.map_executors(|_, executor| {
@@ -101,23 +95,26 @@ fn served_graph(version: &Path) -> Result<Arc<dyn Graph>> {
     found.ok_or_else(|| "the model has no signature".into())
 }
 
-fn run_served(graph: &dyn Graph, tensor: &Tensor) -> Result<()> {
-    graph.run(std::slice::from_ref(tensor), &[0], &RunControl::default())?;
-    Ok(())
-}
-
-fn run_bare(session: &mut Session, name: &str, shape: &[i64], values: &[f32]) -> Result<()> {
-    let tensor = TensorRef::from_array_view((shape, values))?;
-    session.run(ort::inputs![name => tensor])?;
-    Ok(())
+/// Random values of the size that the file declares.
+fn input(graph: &dyn Graph) -> Result<Tensor> {
+    let declared = graph.inputs().first().and_then(|it| it.shape.as_ref());
+    let dims: Vec<usize> = declared
+        .ok_or("the graph has no input of a known shape")?
+        .iter()
+        .map(|&dim| usize::try_from(dim).unwrap_or(1))
+        .collect();
+    let mut random = Random::new();
+    let values = (0..dims.iter().product()).map(|_| random.next() as f32);
+    let tensor = Tensor::from_vec(&dims, values.collect::<Vec<f32>>());
+    tensor.ok_or_else(|| "the shape holds other values".into())
 }
 
 /// The median of some runs, in microseconds.
-fn time(mut run: impl FnMut() -> Result<()>) -> Result<f64> {
+fn time(graph: &dyn Graph, tensor: &Tensor) -> Result<f64> {
     let mut latencies: Vec<Duration> = Vec::with_capacity(RUNS);
     for _ in 0..RUNS {
         let start = Instant::now();
-        run()?;
+        graph.run(std::slice::from_ref(tensor), &[0], &RunControl::default())?;
         latencies.push(start.elapsed());
     }
     Ok(percentile(&sorted_micros(&latencies), 0.5))

@@ -93,7 +93,6 @@ pub(crate) fn in_turns(
 /// What one generator saw.
 struct Load {
     per_second: f64,
-    /// All there were, in the time to warm up as well.
     answers: f64,
     tool: &'static str,
 }

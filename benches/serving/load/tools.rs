@@ -10,8 +10,6 @@ use tempfile::NamedTempFile;
 use super::{Load, Protocol, Target};
 use crate::Result;
 
-/// Sent before the measurement; servers and connections are warm then.
-const WARM_UP: Duration = Duration::from_millis(200);
 /// gRPC's frame around a message.
 const FRAME_BYTES: usize = 5;
 
@@ -48,7 +46,6 @@ fn h2load(target: &Target, connections: usize, time: Duration) -> Result<Load> {
             .args(["--threads=1", "--max-concurrent-streams=1"])
             .arg(format!("--clients={connections}"))
             .arg(format!("--duration={}ms", time.as_millis()))
-            .arg(format!("--warm-up-time={}ms", WARM_UP.as_millis()))
             .arg(format!("--data={}", message.path().display()))
             .args([
                 "--header=content-type: application/grpc",
@@ -72,10 +69,9 @@ fn h2load(target: &Target, connections: usize, time: Duration) -> Result<Load> {
     if failed > 0.0 || done == 0.0 || deviation > connections as f64 + 1.0 {
         return Err(format!("h2load: wrong answers: {requests}; {traffic}").into());
     }
-    let per_second = done / time.as_secs_f64();
     Ok(Load {
-        per_second,
-        answers: per_second * (time + WARM_UP).as_secs_f64(),
+        per_second: done / time.as_secs_f64(),
+        answers: done,
         tool: "h2load",
     })
 }

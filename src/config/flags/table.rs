@@ -192,19 +192,19 @@ pub(super) const FLAGS: &[Definition] = &[
         tensorflow_session_parallelism,
         Int64,
         Real,
-        "Threads of each model, within and across operators; 0: chosen by ONNX Runtime"
+        "Threads within and across operators; 0: as the next two flags"
     ),
     row!(
         tensorflow_intra_op_parallelism,
         Int64,
         Real,
-        "Threads within an operator; 0: chosen by ONNX Runtime"
+        "Threads within an operator; 0: as many CPUs as the process may use, by its cgroup and affinity"
     ),
     row!(
         tensorflow_inter_op_parallelism,
         Int64,
         Real,
-        "Threads across operators; 0: chosen by ONNX Runtime"
+        "Threads across operators; 0: one operator at a time"
     ),
     row!(
         tensorflow_session_config_file,
@@ -359,6 +359,12 @@ pub(super) const FLAGS: &[Definition] = &[
         Real,
         "Path of the ONNX Runtime shared library; empty: ORT_DYLIB_PATH, then beside the \
          executable or in ../lib, then the system's libonnxruntime.so"
+    ),
+    row!(
+        onnxruntime_allow_spinning,
+        Bool,
+        Real,
+        "Let idle threads of ONNX Runtime spin before they sleep: shorter runs, busier cores"
     ),
     row!(
         synthesize_warmup,

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::bind::Tensors;
+use super::directory::VersionDirectory;
+use super::plan::SAVED_MODEL_FILE;
 use super::{OnnxLoader, Prepared};
 use crate::error::{Result, ServingError};
 use crate::id::ServableId;
@@ -17,7 +19,7 @@ use crate::proto::tensorflow::TensorInfo;
 use crate::runtime::Backend;
 use crate::servable::Servable;
 use crate::signature::{
-    RequestInputs, RequestTensor, Signature, SignatureDef, known_shape, tensor_name,
+    RequestInputs, RequestTensor, SavedModel, Signature, SignatureDef, known_shape, tensor_name,
 };
 use crate::tensor::{DataType, Tensor, element_count};
 
@@ -45,11 +47,8 @@ pub enum Shown {
 /// As for a load, apart from what only a backend notices; `NOT_FOUND` for a signature that the
 /// model does not have.
 pub fn show(directory: &Path, saved_model_tags: &[String], shown: &Shown) -> Result<String> {
-    let tag_set = saved_model_tags.join(",");
     if *shown == Shown::TagSets {
-        return Ok(format!(
-            "The given SavedModel contains the following tag-sets:\n'{tag_set}'\n"
-        ));
+        return tag_sets(directory, saved_model_tags);
     }
     let prepared = Prepared::read(directory, saved_model_tags)?;
     let signatures = described(&prepared);
@@ -71,6 +70,8 @@ pub fn show(directory: &Path, saved_model_tags: &[String], shown: &Shown) -> Res
             signature.write(&mut text, "");
         }
         Shown::All => {
+            let tags = prepared.tags.as_deref().unwrap_or(saved_model_tags);
+            let tag_set = tags.join(", ");
             let _ = writeln!(
                 text,
                 "\nMetaGraphDef with tag-set: '{tag_set}' contains the following SignatureDefs:"
@@ -80,6 +81,26 @@ pub fn show(directory: &Path, saved_model_tags: &[String], shown: &Shown) -> Res
                 signature.write(&mut text, "  ");
             }
         }
+    }
+    Ok(text)
+}
+
+/// The tag sets of `saved_model.pb`; where there is none, the one that is asked for.
+fn tag_sets(directory: &Path, saved_model_tags: &[String]) -> Result<String> {
+    let directory = VersionDirectory::open(directory)?;
+    let mut found = match directory.has(SAVED_MODEL_FILE) {
+        true => {
+            let origin = directory.path().join(SAVED_MODEL_FILE);
+            let contents = directory.read(SAVED_MODEL_FILE)?;
+            SavedModel::tag_sets(&origin.display().to_string(), contents)?
+        }
+        false => vec![saved_model_tags.to_vec()],
+    };
+    found.sort();
+    let mut text = String::from("The given SavedModel contains the following tag-sets:\n");
+    for mut tags in found {
+        tags.sort();
+        let _ = writeln!(text, "'{}'", tags.join(", "));
     }
     Ok(text)
 }

@@ -9,7 +9,7 @@ use crate::proto::onnx_model_server::{Signature as MapSignature, SignatureMap};
 use crate::proto_text;
 use crate::signature::{DEFAULT_SIGNATURE_NAME, SavedModel, SavedParseNode, SignatureDef};
 
-const SAVED_MODEL_FILE: &str = "saved_model.pb";
+pub(super) const SAVED_MODEL_FILE: &str = "saved_model.pb";
 const MAP_FILE: &str = "signature_map.pbtxt";
 const MODEL_FILE: &str = "model.onnx";
 /// The key of a signature map in an ONNX file's metadata.
@@ -19,6 +19,8 @@ const MAP_METADATA_KEY: &str = "signature_map";
 pub(super) struct Plan {
     /// Sorted by name.
     pub(super) signatures: Vec<PlannedSignature>,
+    /// The tags of the meta graph; `None` where there is no `saved_model.pb`.
+    pub(super) tags: Option<Vec<String>>,
     /// What clients see in the metadata only.
     pub(super) metadata_only: BTreeMap<String, SignatureDef>,
     /// What the original's graph says about parsing examples.
@@ -53,6 +55,7 @@ impl Plan {
         let map = read_map_file(directory)?;
         let mut plan = Self {
             signatures: Vec::new(),
+            tags: None,
             metadata_only: BTreeMap::new(),
             parse_nodes: Vec::new(),
             models: BTreeMap::new(),
@@ -62,6 +65,7 @@ impl Plan {
             let origin = directory.path().join(SAVED_MODEL_FILE);
             let contents = directory.read(SAVED_MODEL_FILE)?;
             let saved = SavedModel::parse(&origin.display().to_string(), contents, tags)?;
+            plan.tags = Some(saved.tags);
             plan.metadata_only = saved.metadata_only;
             plan.parse_nodes = saved.parse_nodes;
             for (name, definition) in saved.signatures {
@@ -313,10 +317,20 @@ fn no_graph(signature: &str, directory: &VersionDirectory) -> ServingError {
 fn no_onnx_file(directory: &VersionDirectory) -> ServingError {
     let path = directory.path().display();
     if directory.has(SAVED_MODEL_FILE) {
+        let quoted = shell_word(&path.to_string());
         return ServingError::not_found(format!(
             "{path} holds a TensorFlow SavedModel and no ONNX file. Convert it where TensorFlow is \
-             installed: python3 tools/import_model.py saved_model {path} --output {path}"
+             installed: python3 tools/import_model.py saved_model {quoted} --output {quoted}"
         ));
     }
     ServingError::not_found(format!("no ONNX model (*.onnx) in {path}"))
+}
+
+/// The text as one word of a POSIX shell: quoted where it needs to be.
+fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
 }

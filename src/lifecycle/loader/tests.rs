@@ -27,6 +27,7 @@ use crate::tensor::{DataType, Tensor};
 mod files;
 mod inspect;
 mod maps;
+mod raw_parse;
 mod zoo;
 
 /// ONNX Runtime, once for all tests: the library of `ORT_DYLIB_PATH`, or the one that

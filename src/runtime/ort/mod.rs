@@ -1,8 +1,9 @@
 //! ONNX Runtime, through the crate `ort` and, where that is too narrow, the C API below it.
 //!
 //! Everything `unsafe` of this crate that has to do with ONNX Runtime is in this folder: `graph`
-//! (running), `value` (tensors), `weights` (what sessions share), `status` (errors).
+//! (running), `value` (tensors), `weights` and `arena` (what sessions share), `status` (errors).
 
+mod arena;
 mod graph;
 mod library;
 mod status;
@@ -99,6 +100,8 @@ impl Backend for OnnxRuntime {
             // Whatever fails comes back as an error. Logged as well, a client could fill the disk with
             // requests that kernels refuse.
             .and_then(|builder| Ok(builder.with_log_level(LogLevel::Fatal)?))
+            .and_then(|builder| Ok(builder.with_env_allocators()?))
+            .and_then(|builder| Ok(builder.with_device_allocated_initializers()?))
             .map_err(failed)?;
         let (mut builder, weights) = weights::hand_over(builder, &source)
             .map_err(|failure| failure.into_load_error(&source.origin))?;
@@ -111,10 +114,13 @@ fn make_environment(options: &OnnxRuntimeOptions) -> Result<Environment> {
     let library = options.library();
     let builder =
         ort::init_from(&library).map_err(|error| ServingError::not_found(not_loaded(&error)))?;
-    let threads = match options.intra_op_threads {
-        // Honours the CPU quota of the control group and the affinity mask.
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        threads => threads,
+    let (threads, threads_from) = match options.intra_op_threads {
+        // The smaller of the control group's quota (v1 and v2) and the affinity mask.
+        0 => {
+            let usable = std::thread::available_parallelism();
+            (usable.map_or(1, usize::from), "CPU quota and affinity")
+        }
+        threads => (threads, "flags"),
     };
     let build = || {
         let pool = GlobalThreadPoolOptions::default()
@@ -128,11 +134,13 @@ fn make_environment(options: &OnnxRuntimeOptions) -> Result<Environment> {
             .build()
     };
     let environment = build().map_err(|error| ServingError::internal(error.message()))?;
+    arena::register(&environment).map_err(|failure| ServingError::internal(failure.to_string()))?;
     environment.set_log_level(LogLevel::Warning);
     tracing::info!(
         library = %library.display(),
         version = options.version(),
         intra_op_threads = threads,
+        threads_from,
         inter_op_threads = options.inter_op_threads.max(1),
         spinning = options.spinning,
         "ONNX Runtime is ready"

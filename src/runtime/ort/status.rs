@@ -1,6 +1,7 @@
 //! ONNX Runtime's statuses as this server's errors.
 
 use std::ffi::CStr;
+use std::fmt;
 
 use ort::ErrorCode;
 use ort::sys::{OrtStatus, OrtStatusPtr};
@@ -38,6 +39,12 @@ pub(super) fn check(status: OrtStatusPtr) -> Result<(), Failure> {
         };
         (api.ReleaseStatus)(status.0);
         Err(failure)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
     }
 }
 

@@ -258,30 +258,4 @@ fn deadline(headers: &HeaderMap) -> Option<Instant> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn seconds_left(timeout: &str) -> Option<f64> {
-        let mut headers = HeaderMap::new();
-        headers.insert("grpc-timeout", timeout.parse().unwrap());
-        deadline(&headers).map(|at| at.duration_since(Instant::now()).as_secs_f64())
-    }
-
-    // Units and the limit of eight digits: gRPC over HTTP/2, "Timeout".
-    #[test]
-    fn deadline_reads_every_unit() {
-        for (timeout, seconds) in [
-            ("2H", 7200.0),
-            ("3M", 180.0),
-            ("5S", 5.0),
-            ("70000m", 70.0),
-            ("9000000u", 9.0),
-        ] {
-            let left = seconds_left(timeout).unwrap();
-            assert!(left <= seconds && left > seconds - 2.0, "{timeout}: {left}");
-        }
-        for malformed in ["", "S", "5", "5x", "-5S", "123456789S", "1.5S"] {
-            assert_eq!(seconds_left(malformed), None, "{malformed}");
-        }
-    }
-}
+mod tests;

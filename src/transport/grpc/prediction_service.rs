@@ -49,10 +49,12 @@ impl PredictionServiceImpl {
         &self,
         ReceivedPredict { call, decoding }: ReceivedPredict,
         deadline: Option<Instant>,
+        observation: &mut Observation,
     ) -> Result<PredictAnswer> {
         let _permit = self.gate.enter(deadline).await?;
         let (spec, signature_name) = call.spec()?;
         let servable = self.inference.resolve(spec)?;
+        observation.reached(&servable, Some(signature_name));
         let request = PredictRequest {
             signature_name: signature_name.to_owned(),
             inputs: call.inputs,
@@ -76,10 +78,12 @@ impl PredictionServiceImpl {
         &self,
         request: pb::ClassificationRequest,
         deadline: Option<Instant>,
+        observation: &mut Observation,
     ) -> Result<ClassificationResponse> {
         let _permit = self.gate.enter(deadline).await?;
         let (spec, request) = classification::from_proto(request, deadline)?;
         let servable = self.inference.resolve(&spec)?;
+        observation.reached(&servable, Some(&request.signature_name));
         self.inference.classify(&servable, request).await
     }
 
@@ -87,10 +91,12 @@ impl PredictionServiceImpl {
         &self,
         request: pb::RegressionRequest,
         deadline: Option<Instant>,
+        observation: &mut Observation,
     ) -> Result<RegressionResponse> {
         let _permit = self.gate.enter(deadline).await?;
         let (spec, request) = regression::from_proto(request, deadline)?;
         let servable = self.inference.resolve(&spec)?;
+        observation.reached(&servable, Some(&request.signature_name));
         self.inference.regress(&servable, request).await
     }
 
@@ -98,10 +104,12 @@ impl PredictionServiceImpl {
         &self,
         request: pb::MultiInferenceRequest,
         deadline: Option<Instant>,
+        observation: &mut Observation,
     ) -> Result<MultiInferenceResponse> {
         let _permit = self.gate.enter(deadline).await?;
         let (spec, request) = multi_inference::from_proto(request, deadline);
         let servable = self.inference.resolve(&spec)?;
+        observation.reached(&servable, None);
         self.inference.multi_inference(&servable, request).await
     }
 
@@ -149,8 +157,9 @@ impl PredictionService for PredictionServiceImpl {
             .call
             .spec()
             .map_or("", |(spec, _)| spec.name.as_str());
-        let observation = Observation::start(&self.metrics, Protocol::Grpc, Api::Predict, model);
-        let outcome = self.run_predict(received, deadline).await;
+        let mut observation =
+            Observation::start(&self.metrics, Protocol::Grpc, Api::Predict, model);
+        let outcome = self.run_predict(received, deadline, &mut observation).await;
         self.finish(
             observation,
             outcome,
@@ -168,8 +177,8 @@ impl PredictionService for PredictionServiceImpl {
     ) -> Result<Response<pb::ClassificationResponse>, Status> {
         let deadline = deadline(request.metadata().as_ref());
         let request = request.into_inner();
-        let observation = self.observe(Api::Classify, request.model_spec.as_ref());
-        let outcome = self.run_classify(request, deadline).await;
+        let mut observation = self.observe(Api::Classify, request.model_spec.as_ref());
+        let outcome = self.run_classify(request, deadline, &mut observation).await;
         self.finish(
             observation,
             outcome,
@@ -184,8 +193,8 @@ impl PredictionService for PredictionServiceImpl {
     ) -> Result<Response<pb::RegressionResponse>, Status> {
         let deadline = deadline(request.metadata().as_ref());
         let request = request.into_inner();
-        let observation = self.observe(Api::Regress, request.model_spec.as_ref());
-        let outcome = self.run_regress(request, deadline).await;
+        let mut observation = self.observe(Api::Regress, request.model_spec.as_ref());
+        let outcome = self.run_regress(request, deadline, &mut observation).await;
         self.finish(
             observation,
             outcome,
@@ -204,8 +213,10 @@ impl PredictionService for PredictionServiceImpl {
             .tasks
             .first()
             .and_then(|task| task.model_spec.as_ref());
-        let observation = self.observe(Api::MultiInference, spec);
-        let outcome = self.run_multi_inference(request, deadline).await;
+        let mut observation = self.observe(Api::MultiInference, spec);
+        let outcome = self
+            .run_multi_inference(request, deadline, &mut observation)
+            .await;
         self.finish(
             observation,
             outcome,

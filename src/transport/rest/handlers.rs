@@ -13,6 +13,7 @@ use crate::inference::{ExamplesRequest, InferenceService, SIGNATURE_DEF_FIELD};
 use crate::monitoring::Api;
 use crate::servable::{ServableHandle, ServableState};
 use crate::transport::auth::Caller;
+use crate::transport::observe::Observation;
 use crate::wire::{examples, json};
 
 const JSON: &str = "application/json";
@@ -47,7 +48,7 @@ impl Answer {
     }
 
     /// A document that no servable had to be asked for.
-    fn states(body: impl Into<Bytes>) -> Self {
+    pub(super) fn states(body: impl Into<Bytes>) -> Self {
         Self {
             code: Code::Ok,
             content_type: JSON,
@@ -91,19 +92,29 @@ pub(super) async fn handle(
     route: Route,
     headers: &HeaderMap,
     body: Bytes,
-    caller: &Caller,
+    observation: &mut Observation,
 ) -> Answer {
     let result = match route {
         Route::Predict(spec) if protobuf::is_protobuf(headers) => {
             let as_tensor_content = options.serialize_as_tensor_content;
-            protobuf::predict(inference, deadline, &spec, body, as_tensor_content).await
+            protobuf::predict(
+                inference,
+                deadline,
+                &spec,
+                body,
+                as_tensor_content,
+                observation,
+            )
+            .await
         }
-        Route::Predict(spec) => predict::predict(inference, deadline, &spec, body).await,
-        Route::Classify(spec) => classify(inference, deadline, &spec, &body).await,
-        Route::Regress(spec) => regress(inference, deadline, &spec, &body).await,
+        Route::Predict(spec) => {
+            predict::predict(inference, deadline, &spec, body, observation).await
+        }
+        Route::Classify(spec) => classify(inference, deadline, &spec, &body, observation).await,
+        Route::Regress(spec) => regress(inference, deadline, &spec, &body, observation).await,
         Route::Metadata(spec) => metadata(inference, &spec),
         Route::Status(spec) => status(inference, &spec),
-        Route::Models if options.model_listing => Ok(Answer::states(model_list(inference, caller))),
+        // As in the original; where listing is enabled this is not called.
         Route::Models => Err(missing_name()),
     };
     result.unwrap_or_else(|error| Answer::error(&error))
@@ -114,8 +125,9 @@ async fn classify(
     deadline: Option<Instant>,
     spec: &ModelSpec,
     body: &Bytes,
+    observation: &mut Observation,
 ) -> Result<Answer> {
-    let (servable, request) = examples_request(inference, deadline, spec, body)?;
+    let (servable, request) = examples_request(inference, deadline, spec, body, observation)?;
     let response = inference.classify(&servable, request).await?;
     let examples = response.result.examples();
     let body = json::encode_classifications(
@@ -133,8 +145,9 @@ async fn regress(
     deadline: Option<Instant>,
     spec: &ModelSpec,
     body: &Bytes,
+    observation: &mut Observation,
 ) -> Result<Answer> {
-    let (servable, request) = examples_request(inference, deadline, spec, body)?;
+    let (servable, request) = examples_request(inference, deadline, spec, body, observation)?;
     let response = inference.regress(&servable, request).await?;
     let body = json::encode_regressions(&response.values)?;
     Ok(Answer::ok(
@@ -150,9 +163,11 @@ fn examples_request(
     deadline: Option<Instant>,
     spec: &ModelSpec,
     body: &Bytes,
+    observation: &mut Observation,
 ) -> Result<(ServableHandle, ExamplesRequest)> {
     let decoded = off_worker(body.len(), || json::decode_examples(body))?;
     let servable = inference.resolve(spec)?;
+    observation.reached(&servable, Some(&decoded.signature_name));
     let request = ExamplesRequest {
         signature_name: decoded.signature_name,
         examples: examples::from_proto(Some(decoded.input)),

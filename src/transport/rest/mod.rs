@@ -241,7 +241,7 @@ impl Inner {
             Ok(route) => (handlers::api_of(route), route.model()),
             Err(_) => (Api::Other, ""),
         };
-        let observation = Observation::start(&self.pages.metrics, Protocol::Rest, api, model);
+        let mut observation = Observation::start(&self.pages.metrics, Protocol::Rest, api, model);
         let allowed = route.and_then(|route| {
             handlers::check_allowed(&route, caller)?;
             Ok(route)
@@ -250,7 +250,14 @@ impl Inner {
             (Ok(route), Ok(admitted)) => {
                 let admitted = Arc::new(admitted);
                 let answer = self
-                    .handle(route, &parts.headers, body, &admitted, caller)
+                    .handle(
+                        route,
+                        &parts.headers,
+                        body,
+                        &admitted,
+                        caller,
+                        &mut observation,
+                    )
                     .await;
                 (
                     answer.unwrap_or_else(|error| Answer::error(&error)),
@@ -280,6 +287,7 @@ impl Inner {
         body: B,
         admitted: &Arc<Admitted>,
         caller: &Caller,
+        observation: &mut Observation,
     ) -> Result<Answer>
     where
         B: Body<Data = Bytes, Error: Display> + Unpin,
@@ -296,7 +304,19 @@ impl Inner {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let _permit = self.gate.enter(deadline).await?;
         let (inference, options) = (&self.inference, &self.options);
-        Ok(handlers::handle(inference, options, deadline, route, headers, body, caller).await)
+        if options.model_listing && route == Route::Models {
+            return Ok(Answer::states(model_list(inference, caller)));
+        }
+        let answer = handlers::handle(
+            inference,
+            options,
+            deadline,
+            route,
+            headers,
+            body,
+            observation,
+        );
+        Ok(answer.await)
     }
 
     /// `OPTIONS`: fine for an `Origin` with `http://` or `https://` in it; the body is empty

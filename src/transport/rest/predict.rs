@@ -12,6 +12,7 @@ use crate::id::ModelSpec;
 use crate::inference::{InferenceService, PredictRequest, RequestTensor};
 use crate::monitoring::Direction;
 use crate::servable::ServableHandle;
+use crate::transport::observe::Observation;
 use crate::wire::json;
 
 /// Decodes while it looks up the model: the dtypes of a body's numbers are the signature's.
@@ -20,6 +21,7 @@ pub(super) async fn predict(
     deadline: Option<Instant>,
     spec: &ModelSpec,
     body: Bytes,
+    observation: &mut Observation,
 ) -> Result<Answer> {
     // The reader may ask more than once; all answers come from one servable.
     let resolved: OnceCell<ServableHandle> = OnceCell::new();
@@ -33,6 +35,7 @@ pub(super) async fn predict(
                     resolved.get_or_init(|| servable)
                 }
             };
+            observation.reached(servable, Some(signature_name));
             json_inputs(servable, signature_name)
         })
     })?;

@@ -12,6 +12,7 @@ use crate::error::{Code, Result, ServingError};
 use crate::id::ModelSpec;
 use crate::inference::{InferenceService, PredictRequest, PredictResponse};
 use crate::monitoring::Direction;
+use crate::transport::observe::Observation;
 use crate::wire::predict::{PredictCall, PredictReply};
 
 /// The media type of serialized messages.
@@ -35,6 +36,7 @@ pub(super) async fn predict(
     url: &ModelSpec,
     body: Bytes,
     as_tensor_content: bool,
+    observation: &mut Observation,
 ) -> Result<Answer> {
     let size = body.len();
     let started = Instant::now();
@@ -48,6 +50,7 @@ pub(super) async fn predict(
         Err(_) => (url.clone(), String::new()),
     };
     let servable = inference.resolve(&spec)?;
+    observation.reached(&servable, Some(&signature_name));
     let request = PredictRequest {
         signature_name,
         inputs: call.inputs,

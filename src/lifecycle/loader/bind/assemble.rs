@@ -109,6 +109,12 @@ impl Binder<'_> {
         let tensor = self.outputs.found.get(alias).map(|(tensor, _)| tensor);
         let mut known = self.file.class_labels.iter();
         let known = known.find(|it| Some(&it.output) == tensor);
+        if known.is_none() && top_k > 0 {
+            let error = ServingError::invalid_argument(
+                "top_k needs labels, and neither the map nor the graph has any for it",
+            );
+            return Err(self.explain(&format!("output '{alias}'"), &error));
+        }
         Ok(known.map(|it| Classes {
             labels: it.labels.clone(),
             top_k,

@@ -63,6 +63,18 @@ fn plain_saved_model_names_the_import_command() {
 }
 
 #[test]
+fn import_command_quotes_a_path_for_the_shell() {
+    let base = tempfile::tempdir().unwrap();
+    let path = base.path().join("bob's model/1");
+    fs::create_dir_all(&path).unwrap();
+    fs::write(path.join("saved_model.pb"), "").unwrap();
+    let error = load(&path).err().expect("it was loaded");
+    let quoted = format!(r"'{}/bob'\''s model/1'", base.path().display());
+    let command = format!("saved_model {quoted} --output {quoted}");
+    assert!(error.to_string().ends_with(&command), "{error}");
+}
+
+#[test]
 fn empty_directory_is_not_found() {
     Version::new().check_refused(Code::NotFound, &["no ONNX model"]);
 }

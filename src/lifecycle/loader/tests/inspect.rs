@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::lifecycle::loader::{Shown, check, show};
+use crate::proto::tensorflow::{MetaGraphDef, meta_graph_def::MetaInfoDef};
 
 fn shown(model: &str, what: Shown) -> String {
     let directory = project().join("tests/data/zoo").join(model);
@@ -19,6 +20,30 @@ fn show_lists_tag_sets_and_names() {
                 SignatureDef key: \"scaled\"\n\
                 SignatureDef key: \"serving_default\"\n";
     assert_eq!(shown("scalar/1", Shown::SignatureNames), text);
+}
+
+#[test]
+fn show_lists_the_tag_sets_of_the_file() {
+    let meta_graph = |tags: &[&str]| MetaGraphDef {
+        meta_info_def: Some(MetaInfoDef {
+            tags: tags.iter().map(|&tag| tag.to_owned()).collect(),
+            ..MetaInfoDef::default()
+        }),
+        ..MetaGraphDef::default()
+    };
+    let saved_model = SavedModel {
+        meta_graphs: vec![meta_graph(&["train"]), meta_graph(&["serve", "gpu"])],
+        ..SavedModel::default()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("saved_model.pb");
+    std::fs::write(file, saved_model.encode_to_vec()).unwrap();
+
+    let shown = show(folder.path(), &["serve".to_owned()], &Shown::TagSets).unwrap();
+
+    // As `saved_model_cli` sorts and joins them (`_show_tag_sets`).
+    let text = "The given SavedModel contains the following tag-sets:\n'gpu, serve'\n'train'\n";
+    assert_eq!(shown, text);
 }
 
 #[test]

@@ -328,6 +328,27 @@ fn map_leaves_outputs_out_and_labels_others() {
 }
 
 #[test]
+fn top_k_without_labels_is_refused() {
+    let map = r#"signature { name: "serving_default" output { alias: "y" top_k: 2 } }"#;
+    let refusal = difference().version().map(map).refusal();
+    assert!(
+        refusal.contains("output 'y': top_k needs labels"),
+        "{refusal}"
+    );
+}
+
+#[test]
+fn single_example_parser_is_refused_by_name() {
+    let net = Net::default()
+        .input("serialized", 8, &[])
+        .node("ParseSingleExample", &["serialized"], "x")
+        .output("x", FLOAT, &[-1]);
+    let error = load(&net.version().path).err().expect("it was loaded");
+    assert_eq!(error.code(), Code::Unimplemented);
+    assert!(error.to_string().contains("ParseSingleExample"), "{error}");
+}
+
+#[test]
 fn map_in_the_metadata_replaces_derived_names() {
     let map = r#"signature { name: "sub"
         input { alias: "minuend" tensor: "p" } input { alias: "subtrahend" tensor: "q" }

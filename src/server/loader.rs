@@ -1,0 +1,57 @@
+//! Stacks the loaders: each adds one thing to what loading a version means.
+//!
+//! Not here: the loaders themselves (`lifecycle`).
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use super::ServerOptions;
+use crate::batching::{BatchScheduler, BatchingOptions};
+use crate::config;
+use crate::error::Result;
+use crate::lifecycle::loader::OnnxLoader;
+use crate::lifecycle::{
+    BatchingLoader, Loader, LowPriorityLoader, MeasuringLoader, RunMeasuringLoader, WarmingLoader,
+};
+use crate::monitoring::Metrics;
+use crate::runtime::Backend;
+use crate::runtime::ort::OnnxRuntime;
+use crate::warmup::Warmup;
+
+/// What makes servables: the files read, mapped and loaded, batched, and warmed up.
+pub(super) fn loader(options: &ServerOptions, metrics: &Arc<Metrics>) -> Result<Arc<dyn Loader>> {
+    let backend: Arc<dyn Backend> = Arc::new(OnnxRuntime::open(&options.onnxruntime)?);
+    let tags = options.saved_model_tags.clone();
+    let loader = OnnxLoader::new(backend).with_saved_model_tags(tags);
+    let loader = Arc::new(LowPriorityLoader::new(Arc::new(loader)));
+    let mut loader: Arc<dyn Loader> =
+        Arc::new(RunMeasuringLoader::new(loader, Arc::clone(metrics)));
+    if let Some(batching) = options.batching.clone() {
+        let scheduler = Arc::new(BatchScheduler::try_new(&batching)?);
+        let per_version = options.batching_per_version;
+        let parameters = move |directory: &Path| match per_version {
+            true => Ok(config::version_batching_options(directory)?.map(|version| {
+                let adaptive = batching.adaptive;
+                BatchingOptions {
+                    adaptive,
+                    ..version
+                }
+            })),
+            false => Ok(Some(batching.clone())),
+        };
+        let metrics = Arc::clone(metrics);
+        loader = Arc::new(BatchingLoader::new(loader, scheduler, metrics, parameters));
+    }
+    let (metrics, measured) = (Arc::clone(metrics), Arc::clone(metrics));
+    let warmup = Warmup::new(
+        options.warmup,
+        options.inference,
+        metrics,
+        Handle::current(),
+    );
+    let warm_up = move |servable: &_, directory: &Path| warmup.warm_up(servable, directory);
+    let loader = Arc::new(WarmingLoader::new(loader, warm_up));
+    Ok(Arc::new(MeasuringLoader::new(loader, measured)))
+}
