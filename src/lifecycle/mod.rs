@@ -19,6 +19,7 @@ mod state_monitor;
 pub mod source;
 
 mod manager;
+mod memory;
 mod policy;
 mod signal;
 

@@ -23,6 +23,7 @@ use super::tls::PeerNames;
 use crate::error::{Code, Result, ServingError};
 use crate::monitoring::Api;
 use crate::proto::onnx_model_server::AuthConfig;
+use crate::telemetry::note_identity;
 
 pub use self::password::hash_password;
 pub use self::rules::hash_token;
@@ -105,7 +106,10 @@ impl Auth {
             },
         };
         match found {
-            Some(identity) => Ok(Caller::Known(Arc::clone(identity))),
+            Some(identity) => {
+                note_identity(&identity.name);
+                Ok(Caller::Known(Arc::clone(identity)))
+            }
             None => Err(unauthenticated("the credentials are not valid")),
         }
     }

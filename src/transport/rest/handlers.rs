@@ -48,7 +48,7 @@ impl Answer {
     }
 
     /// A document that no servable had to be asked for.
-    pub(super) fn states(body: impl Into<Bytes>) -> Self {
+    fn states(body: impl Into<Bytes>) -> Self {
         Self {
             code: Code::Ok,
             content_type: JSON,
@@ -84,18 +84,25 @@ pub(super) fn check_allowed(route: &Route, caller: &Caller) -> Result<()> {
     }
 }
 
+/// What a request says beside its route and its body, and who sent it.
+#[derive(Clone, Copy)]
+pub(super) struct Call<'a> {
+    pub(super) headers: &'a HeaderMap,
+    pub(super) caller: &'a Caller,
+}
+
 /// Answers a request that has a route.
 pub(super) async fn handle(
     inference: &InferenceService,
     options: &RestOptions,
     deadline: Option<Instant>,
     route: Route,
-    headers: &HeaderMap,
+    call: Call<'_>,
     body: Bytes,
     observation: &mut Observation,
 ) -> Answer {
     let result = match route {
-        Route::Predict(spec) if protobuf::is_protobuf(headers) => {
+        Route::Predict(spec) if protobuf::is_protobuf(call.headers) => {
             let as_tensor_content = options.serialize_as_tensor_content;
             protobuf::predict(
                 inference,
@@ -114,7 +121,9 @@ pub(super) async fn handle(
         Route::Regress(spec) => regress(inference, deadline, &spec, &body, observation).await,
         Route::Metadata(spec) => metadata(inference, &spec),
         Route::Status(spec) => status(inference, &spec),
-        // As in the original; where listing is enabled this is not called.
+        Route::Models if options.model_listing => {
+            Ok(Answer::states(model_list(inference, call.caller)))
+        }
         Route::Models => Err(missing_name()),
     };
     result.unwrap_or_else(|error| Answer::error(&error))

@@ -18,12 +18,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER};
+use http::header::{HeaderName, HeaderValue, ORIGIN, RETRY_AFTER};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::Full;
 
-use self::handlers::Answer;
+use self::handlers::{Answer, Call};
 
 use self::route::{Route, is_api_path, route};
 use self::status::http_status;
@@ -249,15 +249,12 @@ impl Inner {
         let (answer, admitted) = match (allowed, self.admission.enter()) {
             (Ok(route), Ok(admitted)) => {
                 let admitted = Arc::new(admitted);
+                let call = Call {
+                    headers: &parts.headers,
+                    caller,
+                };
                 let answer = self
-                    .handle(
-                        route,
-                        &parts.headers,
-                        body,
-                        &admitted,
-                        caller,
-                        &mut observation,
-                    )
+                    .handle(route, call, body, &admitted, &mut observation)
                     .await;
                 (
                     answer.unwrap_or_else(|error| Answer::error(&error)),
@@ -283,18 +280,17 @@ impl Inner {
     async fn handle<B>(
         &self,
         route: Route,
-        headers: &HeaderMap,
+        call: Call<'_>,
         body: B,
         admitted: &Arc<Admitted>,
-        caller: &Caller,
         observation: &mut Observation,
     ) -> Result<Answer>
     where
         B: Body<Data = Bytes, Error: Display> + Unpin,
     {
-        let body = body::read(headers, body, &self.options.receive, admitted).await?;
+        let body = body::read(call.headers, body, &self.options.receive, admitted).await?;
         if let Some(max) = self.options.max_json_depth
-            && !protobuf::is_protobuf(headers)
+            && !protobuf::is_protobuf(call.headers)
             && off_worker(body.len(), || json::is_deeper_than(&body, max))
         {
             let text = format!("the body nests deeper than {max} (--rest_api_max_json_depth)");
@@ -304,18 +300,7 @@ impl Inner {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let _permit = self.gate.enter(deadline).await?;
         let (inference, options) = (&self.inference, &self.options);
-        if options.model_listing && route == Route::Models {
-            return Ok(Answer::states(model_list(inference, caller)));
-        }
-        let answer = handlers::handle(
-            inference,
-            options,
-            deadline,
-            route,
-            headers,
-            body,
-            observation,
-        );
+        let answer = handlers::handle(inference, options, deadline, route, call, body, observation);
         Ok(answer.await)
     }
 
