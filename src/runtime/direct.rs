@@ -4,6 +4,8 @@
 //! Handing a run to another thread and its answer back costs a lone client more than many a small
 //! model's run. Under load it costs little, and runs on the workers would keep other connections
 //! waiting; so one worker at most is kept by a run, and not for long.
+//! Where values in a request decide how long a run takes, as in a loop, what came before says nothing
+//! about it: such graphs never run there.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -109,7 +111,7 @@ impl Executor for DirectExecutor {
     ) -> Execution<'_> {
         Box::pin(async move {
             let kind = Kind::of(&feeds);
-            let is_short = self.expectation.is_short(kind);
+            let is_short = self.graph.work_follows_shapes() && self.expectation.is_short(kind);
             let executed = match is_short.then(UnderWay::alone).flatten() {
                 Some(_alone) => self.run_here(kind, &feeds, &fetches, deadline),
                 None => self.run_on_blocking_thread(feeds, fetches, deadline).await,

@@ -64,6 +64,7 @@ pub(super) fn run(arguments: &[String]) -> Result<()> {
         model: std::fs::read(version.join("model.onnx"))?.into(),
         weights: Vec::new(),
         sharing: None,
+        work_follows_shapes: true,
     })?;
     let tensor = input(untouched.as_ref())?;
     for pair in 0..pairs.parse::<usize>()? + 1 {
