@@ -244,7 +244,7 @@ mod tests {
     fn other_ranks_are_not_expected() {
         let expectation = after_trials(rows(10));
         let flat = Tensor::from_vec(&[10], vec![0.0f32; 10]).unwrap();
-        assert!(!expectation.is_short(Kind::of(&[flat.clone()])));
+        assert!(!expectation.is_short(Kind::of(std::slice::from_ref(&flat))));
         let pair = [flat.reshaped(&[5, 2]).unwrap(), flat];
         assert!(!expectation.is_short(Kind::of(&pair)));
     }

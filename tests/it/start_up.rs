@@ -4,7 +4,6 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::Output;
 
 use crate::support::process::{Process, TIMEOUT, free_port};
 use crate::support::server::half_plus_two;
