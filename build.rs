@@ -10,6 +10,7 @@ use tonic_build::manual::{Method, Service};
 
 /// What clients see by reflection, and what generated messages are needed for.
 const SERVED: &[&str] = &[
+    "onnx_model_server/auth_config.proto",
     "onnx_model_server/signature_map.proto",
     "tensorflow/core/example/example.proto",
     "tensorflow/core/protobuf/saved_model.proto",

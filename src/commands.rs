@@ -1,5 +1,6 @@
 //! The program's commands beside serving: `show` and `check` look at one version directory,
-//! `health` asks a running server.
+//! `health` asks a running server, `hash_password` and `hash_token` make what an
+//! `--auth_config_file` holds.
 //!
 //! A command counts only as the first argument, where the server's flags would begin with `--`.
 //! Flags are those of `saved_model_cli show`; a value may follow as `--dir=X` or as `--dir X`.
@@ -7,6 +8,7 @@
 //! Not here: what is shown and checked (`lifecycle::loader`), the server's flags (`config`).
 
 mod health;
+mod secret;
 #[cfg(test)]
 mod tests;
 
@@ -17,17 +19,22 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::lifecycle::loader::{self, Shown};
 use crate::runtime::ort::{OnnxRuntime, OnnxRuntimeOptions};
+use crate::transport::auth;
 
 /// How the commands are called.
 pub const USAGE: &str = "\
 usage: onnx_model_server show --dir DIR [--all]
        onnx_model_server show --dir DIR --tag_set TAGS [--signature_def NAME]
        onnx_model_server check --dir DIR [--tag_set TAGS] [--onnxruntime_library FILE]
+       onnx_model_server hash_password < FILE
+       onnx_model_server hash_token < FILE
        onnx_model_server health [SERVER'S FLAGS]
 
 show   prints the signatures of a version directory in the layout of `saved_model_cli show`, and
        for each alias the ONNX graph's tensor and what led to it
 check  loads a version directory as the server would and runs each signature once on zeros
+hash_password, hash_token  print what password_argon2 and token_sha256 of an --auth_config_file
+       hold for the line on stdin
 health asks the server that was started with these flags on this machine, without flags the first
        one among the processes, whether it is ready
 
@@ -64,6 +71,10 @@ pub enum Command {
         /// `None`: where the server would look for it.
         onnxruntime_library: Option<PathBuf>,
     },
+    /// `hash_password`.
+    HashPassword,
+    /// `hash_token`.
+    HashToken,
     /// `health`.
     Health {
         /// Those of the server to ask; empty: those of the first one among the processes.
@@ -97,6 +108,13 @@ impl Command {
             name @ ("show" | "check") => {
                 Some(Arguments::parse(arguments).and_then(|arguments| arguments.into_command(name)))
             }
+            name @ ("hash_password" | "hash_token") => Some(match arguments.next() {
+                None if name == "hash_token" => Ok(Self::HashToken),
+                None => Ok(Self::HashPassword),
+                Some(help) if help == "-h" || help == "--help" => Ok(Self::Help),
+                // What it is may be the secret itself.
+                Some(_) => Err(format!("{name} takes no arguments: it reads stdin")),
+            }),
             "health" => Some(Ok(health_of(arguments.collect()))),
             _ => None,
         }
@@ -106,7 +124,8 @@ impl Command {
     ///
     /// # Errors
     ///
-    /// Those of a load; for `check`, where ONNX Runtime cannot be opened.
+    /// Those of a load; for `check`, where ONNX Runtime cannot be opened; for the hashes, where
+    /// stdin is not one line.
     pub fn run(&self) -> Result<Report> {
         match self {
             Self::Show {
@@ -130,6 +149,20 @@ impl Command {
                 Ok(Report {
                     text: report.text,
                     passed: report.passed,
+                })
+            }
+            Self::HashPassword => {
+                let hash = auth::hash_password(&secret::read(std::io::stdin())?)?;
+                Ok(Report {
+                    text: hash + "\n",
+                    passed: true,
+                })
+            }
+            Self::HashToken => {
+                let hash = auth::hash_token(&secret::read(std::io::stdin())?);
+                Ok(Report {
+                    text: hash + "\n",
+                    passed: true,
                 })
             }
             Self::Health { flags } => Ok(health::run(flags)),

@@ -126,6 +126,20 @@ pub(crate) fn read_file<M: Message + Name + Default>(path: &Path) -> Result<M> {
     parse(&text).map_err(|error| invalid_file(path, &error))
 }
 
+/// As [`read_file`], for a file whose text must not come into a log: what is wrong with it is told
+/// by line and column alone.
+///
+/// # Errors
+///
+/// As [`read_file`].
+pub(crate) fn read_secret_file<M: Message + Name + Default>(path: &Path) -> Result<M> {
+    let text = read_bytes(path)?;
+    parse(&text).map_err(|mut error| {
+        error.reason = "not what is expected here".to_owned();
+        invalid_file(path, &error)
+    })
+}
+
 /// As [`read_file`], for a type that only descriptors are compiled in for.
 ///
 /// # Errors

@@ -6,6 +6,7 @@
 mod loader;
 mod memory;
 mod options;
+mod security;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,7 +20,7 @@ use tokio::task::JoinHandle;
 use crate::config::{self, Flags};
 use crate::error::{Code, Result, ServingError};
 use crate::inference::InferenceService;
-use crate::lifecycle::{ConfigPoller, ServerCore};
+use crate::lifecycle::{BasePathAllowlist, ConfigPoller, ServerCore};
 use crate::monitoring::{Metrics, ModelState, Protocol};
 use crate::proto::tensorflow::serving::ModelServerConfig;
 use crate::request_log::RequestLog;
@@ -40,6 +41,8 @@ use crate::transport::serve::{Listener, serve};
 use self::loader::loader;
 pub use options::ServerOptions;
 use options::non_empty;
+use security::Security;
+pub use security::SecurityOptions;
 
 /// The default of `HttpServer` (`model_servers/http_server.cc`).
 const DEFAULT_MONITORING_PATH: &str = "/monitoring/prometheus/metrics";
@@ -74,6 +77,7 @@ pub struct Server {
     observer: Arc<Observer>,
     request_log: Arc<RequestLog>,
     poller: Option<ConfigPoller>,
+    security: Security,
     grpc_address: Option<SocketAddr>,
     rest_address: Option<SocketAddr>,
     admin_address: Option<SocketAddr>,
@@ -107,7 +111,10 @@ impl Server {
     /// Those of the first configuration (`server_core.cc`); `INVALID_ARGUMENT` where the gRPC port
     /// or the admin port cannot be bound. A REST port that cannot be bound is logged and left out,
     /// as in the original.
-    pub async fn start(options: ServerOptions) -> Result<Self> {
+    pub async fn start(mut options: ServerOptions) -> Result<Self> {
+        let security = Security::open(&options.security)?;
+        Security::warn_of_open_ports(&options);
+        security.apply(&mut options);
         let metrics = Arc::new(Metrics::new());
         let observer = Arc::new(Observer::try_new(&options.observer)?);
         let core = Arc::new(ServerCore::new(
@@ -137,6 +144,7 @@ impl Server {
             observer,
             request_log,
             poller: None,
+            security,
             grpc_address: None,
             rest_address: None,
             admin_address: None,
@@ -221,9 +229,12 @@ impl Server {
         );
         tokio::spawn(serve(
             listener,
-            // Its requests are not waited for.
-            options.rest_connections.clone(),
-            AdminService::new(pages, inference),
+            // Its requests are not waited for, and probes have no certificates.
+            ConnectionOptions {
+                tls: None,
+                ..options.rest_connections.clone()
+            },
+            AdminService::new(pages, inference, self.security.auth.clone()),
             self.stop_admin.subscribe(),
         ));
         Ok(())
@@ -240,7 +251,10 @@ impl Server {
             inference,
             &self.metrics,
             Arc::clone(&self.core) as _,
-            Arc::new(Reloader(Arc::clone(&self.core))),
+            Arc::new(Reloader {
+                core: Arc::clone(&self.core),
+                allowlist: options.base_path_allowlist.clone(),
+            }),
             admission.clone(),
             options.grpc.clone(),
             stopped.clone(),
@@ -387,11 +401,15 @@ fn model_state(state: ManagerState) -> ModelState {
 }
 
 /// The reload RPC, handed to the lifecycle.
-struct Reloader(Arc<ServerCore>);
+struct Reloader {
+    core: Arc<ServerCore>,
+    allowlist: BasePathAllowlist,
+}
 
 impl ReloadConfig for Reloader {
     fn reload(&self, config: ModelServerConfig) -> Result<()> {
-        self.0.reload(config)
+        self.allowlist.check(&config)?;
+        self.core.reload(config)
     }
 }
 

@@ -151,6 +151,10 @@ impl Graph for FakeGraph {
         &self.outputs
     }
 
+    fn work_follows_shapes(&self) -> bool {
+        true
+    }
+
     fn run(
         &self,
         inputs: &[Tensor],

@@ -83,8 +83,13 @@ fn check(flags: &Flags) -> Result<String, String> {
         "" => &flags.rest_api_host,
         host => host,
     };
+    // TLS is not spoken here: what certificate to trust, and to show, is not known.
+    let plain_rest_port = match flags.rest_api_use_ssl {
+        true => 0,
+        false => flags.rest_api_port,
+    };
     let http = Port::open(admin_host, flags.admin_port)
-        .or_else(|| Port::open(&flags.rest_api_host, flags.rest_api_port));
+        .or_else(|| Port::open(&flags.rest_api_host, plain_rest_port));
     if let Some(port) = http {
         return port.ask().map_err(|error| format!("{port}: {error}"))?;
     }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::flags::{Flags, SessionThreads};
 use crate::error::Result;
+use crate::proto::onnx_model_server::AuthConfig;
 use crate::proto::tensorflow::serving::{
     BatchingParameters, ModelConfig, ModelConfigList, ModelServerConfig, MonitoringConfig,
     SslConfig, model_server_config,
@@ -75,9 +76,19 @@ pub fn read_batching_parameters(path: &Path) -> Result<BatchingParameters> {
 ///
 /// # Errors
 ///
-/// As [`read_model_server_config`]. (The original aborts the process.)
+/// As [`read_model_server_config`], but the log says only where: the text holds a key. (The
+/// original aborts the process.)
 pub fn read_ssl_config(path: &Path) -> Result<SslConfig> {
-    proto_text::read_file(path)
+    proto_text::read_secret_file(path)
+}
+
+/// Reads `--auth_config_file`.
+///
+/// # Errors
+///
+/// As [`read_ssl_config`].
+pub fn read_auth_config(path: &Path) -> Result<AuthConfig> {
+    proto_text::read_secret_file(path)
 }
 
 /// The thread counts of every session, from the flags and `--tensorflow_session_config_file`.

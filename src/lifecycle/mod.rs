@@ -7,6 +7,7 @@
 //! Not here: what a request does with a servable (`servable`, `inference`), reading configuration
 //! files and flags (`config`).
 
+mod base_path_allowlist;
 mod server_core;
 mod validate;
 
@@ -18,6 +19,7 @@ mod state_monitor;
 pub mod source;
 
 mod manager;
+mod memory;
 mod policy;
 mod signal;
 
@@ -39,6 +41,7 @@ use crate::error::Result;
 use crate::id::ServableId;
 use crate::servable::Servable;
 
+pub use self::base_path_allowlist::BasePathAllowlist;
 pub use self::batching::BatchingLoader;
 pub use self::config_poller::ConfigPoller;
 pub use self::low_priority::LowPriorityLoader;

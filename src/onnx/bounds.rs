@@ -127,7 +127,10 @@ mod tests {
     #[test]
     fn empty_nodes_by_the_million_are_refused() {
         assert!(is_bounded(&nodes(1000, &NodeProto::default())));
-        assert!(!is_bounded(&nodes(FREE_MESSAGES + 1, &NodeProto::default())));
+        assert!(!is_bounded(&nodes(
+            FREE_MESSAGES + 1,
+            &NodeProto::default()
+        )));
     }
 
     #[test]

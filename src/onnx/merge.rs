@@ -166,7 +166,9 @@ mod tests {
             ..GraphProto::default()
         };
         let heads = heads.iter();
-        graph.node.extend(heads.map(|(op, inputs, output)| super::super::node(op, inputs, output)));
+        graph
+            .node
+            .extend(heads.map(|(op, inputs, output)| super::super::node(op, inputs, output)));
         OnnxModel {
             origin: "test.onnx".to_owned(),
             proto: ModelProto {

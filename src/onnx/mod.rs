@@ -21,6 +21,7 @@ mod strings;
 mod walk;
 mod weights;
 mod widen;
+mod work;
 mod zip_map;
 
 use std::collections::BTreeSet;

@@ -32,6 +32,7 @@ impl OnnxModel {
     ///
     /// `INVALID_ARGUMENT` where what is no weight is larger than a protobuf can be.
     pub fn into_source(mut self, sharing: Option<WeightSharing>) -> Result<GraphSource> {
+        let work_follows_shapes = self.work_follows_shapes();
         let mut weights = Vec::new();
         for tensor in &mut self.graph_mut().initializer {
             let location = format!("weight_{}", weights.len());
@@ -48,6 +49,7 @@ impl OnnxModel {
             model: self.proto.encode_to_vec().into(),
             weights,
             sharing,
+            work_follows_shapes,
         })
     }
 

@@ -72,6 +72,7 @@ fn model(
         model: model.encode_to_vec().into(),
         weights: Vec::new(),
         sharing: None,
+        work_follows_shapes: true,
     }
 }
 
@@ -232,6 +233,7 @@ pub(crate) fn broken_models_are_refused(backend: &dyn Backend) {
         model: Bytes::from_static(b"not a model"),
         weights: Vec::new(),
         sharing: None,
+        work_follows_shapes: true,
     };
     let error = backend.load(garbage).err().unwrap();
     assert!(error.to_string().contains("garbage.onnx"), "{error}");

@@ -1,8 +1,11 @@
-//! Runs each request by itself: short runs where they are asked for, all others on threads where
-//! they may block.
+//! Runs each request by itself: a short run where it is asked for, as long as there is no other,
+//! and all the rest on threads where they may block.
 //!
-//! Handing a run to another thread and its answer back costs more than many a small model's run. A
-//! run that takes long must not keep the worker that serves other connections.
+//! Handing a run to another thread and its answer back costs a lone client more than many a small
+//! model's run. Under load it costs little, and runs on the workers would keep other connections
+//! waiting; so one worker at most is kept by a run, and not for long.
+//! Where values in a request decide how long a run takes, as in a loop, what came before says nothing
+//! about it: such graphs never run there.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,6 +24,9 @@ const SHORT: Duration = Duration::from_micros(200);
 const LONG: Duration = Duration::from_millis(1);
 /// Runs in a row that have to be short before the next is expected to be.
 const TRIALS: usize = 8;
+
+/// Runs that are under way in this process.
+static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
 
 /// Runs every request by itself.
 pub struct DirectExecutor {
@@ -66,7 +72,9 @@ impl DirectExecutor {
         let run = {
             let graph = Arc::clone(&self.graph);
             let control = Arc::clone(&control);
+            let under_way = UnderWay::beside_others();
             tokio::task::spawn_blocking(move || {
+                let _under_way = under_way;
                 run(graph.as_ref(), &feeds, &fetches, &control, enqueued)
             })
         };
@@ -103,10 +111,10 @@ impl Executor for DirectExecutor {
     ) -> Execution<'_> {
         Box::pin(async move {
             let kind = Kind::of(&feeds);
-            let executed = if self.expectation.is_short(kind) {
-                self.run_here(kind, &feeds, &fetches, deadline)
-            } else {
-                self.run_on_blocking_thread(feeds, fetches, deadline).await
+            let is_short = self.graph.work_follows_shapes() && self.expectation.is_short(kind);
+            let executed = match is_short.then(UnderWay::alone).flatten() {
+                Some(_alone) => self.run_here(kind, &feeds, &fetches, deadline),
+                None => self.run_on_blocking_thread(feeds, fetches, deadline).await,
             }?;
             let RunTimes { started, ended, .. } = executed.times;
             self.expectation.learn(kind, ended - started);
@@ -130,6 +138,28 @@ fn run(
         ended: Instant::now(),
     };
     Ok(Executed { outputs, times })
+}
+
+/// Counts one run in [`UNDER_WAY`] for as long as it exists.
+struct UnderWay;
+
+impl UnderWay {
+    /// `None` where there are others.
+    fn alone() -> Option<Self> {
+        let taken = UNDER_WAY.compare_exchange(0, 1, Ordering::Relaxed, Ordering::Relaxed);
+        taken.ok().map(|_| Self)
+    }
+
+    fn beside_others() -> Self {
+        UNDER_WAY.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        UNDER_WAY.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What tells how long a run takes, as far as it can be told.

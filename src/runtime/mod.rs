@@ -52,6 +52,8 @@ pub struct GraphSource {
     pub weights: Vec<Weight>,
     /// What the graph has in common with others; `None` where there are no others.
     pub sharing: Option<WeightSharing>,
+    /// See [`Graph::work_follows_shapes`].
+    pub work_follows_shapes: bool,
 }
 
 /// A graph that is ready to run.
@@ -65,6 +67,9 @@ pub trait Graph: Send + Sync {
 
     /// What a run can return.
     fn outputs(&self) -> &[ValueInfo];
+
+    /// Whether runs on inputs of the same shapes take about the same time, whatever is in them.
+    fn work_follows_shapes(&self) -> bool;
 
     /// Runs the graph on `inputs` (in the order of [`inputs`](Self::inputs), of their dtypes) and
     /// returns the outputs with the given indices into [`outputs`](Self::outputs), in that order.

@@ -6,17 +6,18 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::memory;
+use super::{SecurityOptions, memory};
 use crate::batching::BatchingOptions;
 use crate::config::{self, Flags};
 use crate::error::{Result, ServingError};
 use crate::inference::InferenceOptions;
-use crate::lifecycle::{LifecycleOptions, PollWait};
+use crate::lifecycle::{BasePathAllowlist, LifecycleOptions, PollWait};
 use crate::logging::LogFormat;
 use crate::proto::tensorflow::serving::ModelServerConfig;
 use crate::request_log::RequestLogOptions;
 use crate::runtime::ort::OnnxRuntimeOptions;
 use crate::telemetry::{AccessLog, AccessLogMode, ObserverOptions, OtlpOptions};
+use crate::transport::auth::Auth;
 use crate::transport::connection::{ConnectionOptions, Protocols};
 use crate::transport::grpc::{GrpcOptions, channel_arguments};
 use crate::transport::receive::ReceiveOptions;
@@ -44,6 +45,8 @@ pub struct ServerOptions {
     pub models: ModelServerConfig,
     /// The file to read `models` from again, and how often.
     pub model_config_poll: Option<(PathBuf, Duration)>,
+    /// Where a reload may find models (`--model_base_path_allowlist`).
+    pub base_path_allowlist: BasePathAllowlist,
     /// Loading and unloading.
     pub lifecycle: LifecycleOptions,
     /// Whether the ports stay closed until every model has an available version.
@@ -58,6 +61,8 @@ pub struct ServerOptions {
     pub warmup: WarmupOptions,
     /// The library that runs graphs.
     pub onnxruntime: OnnxRuntimeOptions,
+    /// TLS and authentication.
+    pub security: SecurityOptions,
     /// Sampled requests and their answers.
     pub request_log: RequestLogOptions,
     /// The access log and traces.
@@ -126,6 +131,7 @@ impl ServerOptions {
             max_bytes_in_flight: max_bytes_in_flight(flags)?,
             models: config::model_server_config(flags)?,
             model_config_poll: poll,
+            base_path_allowlist: BasePathAllowlist::try_new(&flags.model_base_path_allowlist)?,
             lifecycle: lifecycle_options(flags),
             wait_for_models: flags.wait_for_models,
             saved_model_tags: tags(&flags.saved_model_tags),
@@ -146,6 +152,11 @@ impl ServerOptions {
                 inter_op_threads: threads.inter_op,
                 spinning: flags.onnxruntime_allow_spinning,
             },
+            security: SecurityOptions {
+                ssl_config_file: non_empty(&flags.ssl_config_file),
+                rest_uses_ssl: flags.rest_api_use_ssl,
+                auth_config_file: non_empty(&flags.auth_config_file),
+            },
             request_log: RequestLogOptions {
                 max_file_bytes: u64::try_from(flags.request_log_max_file_bytes).unwrap_or(0),
                 allowed_folders: folders(&flags.request_log_path_allowlist),
@@ -163,6 +174,7 @@ impl ServerOptions {
                 profiler_service: flags.enable_profiler,
                 max_calls: max_calls(flags, "grpc_max_threads", flags.grpc_max_threads),
                 receive: receive(flags, flags.max_request_bytes)?,
+                auth: Auth::default(),
             },
             rest: RestOptions {
                 timeout: (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms)),
@@ -180,6 +192,7 @@ impl ServerOptions {
                     0,
                 )?)
                 .filter(|&max| max > 0),
+                auth: Auth::default(),
             },
             rest_connections,
         })

@@ -1,6 +1,6 @@
 //! Drives HTTP on one connection, from its first byte to its end.
 //!
-//! Not here: accepting connections (`serve`), what is served (`grpc`, `rest`).
+//! Not here: accepting connections and their handshakes (`serve`, `tls`), what is served (`grpc`, `rest`).
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
@@ -19,6 +19,7 @@ use tokio::sync::watch;
 
 use super::activity::{Activity, AnswerBody, Overdue, UnderWay};
 use super::prompt::Prompt;
+use super::tls::{PeerNames, Tls};
 
 /// HTTP/2 flow control: large tensors must not wait for window updates.
 const STREAM_WINDOW: u32 = 4 << 20;
@@ -62,6 +63,8 @@ pub struct ConnectionOptions {
     /// Pings a quiet peer after this time (`grpc.keepalive_time_ms`), and gives it up if there is
     /// no answer within the other (`grpc.keepalive_timeout_ms`).
     pub keepalive: Option<(Duration, Duration)>,
+    /// `None` for plain text.
+    pub tls: Option<Tls>,
     /// Counts the requests under way.
     pub under_way: UnderWay,
 }
@@ -80,6 +83,7 @@ impl ConnectionOptions {
             idle_timeout: (protocols == Protocols::Http1And2).then_some(TIMEOUT),
             stall_timeout: TIMEOUT,
             keepalive: None,
+            tls: None,
             under_way: UnderWay::default(),
         }
     }
@@ -112,7 +116,7 @@ impl Driver {
 
     /// Drives one connection to its end; asks it to end once the server stops, its time is over or
     /// nothing happens on it.
-    pub(super) async fn drive<T, S, B>(&self, stream: T, service: S)
+    pub(super) async fn drive<T, S, B>(&self, stream: T, peer: PeerNames, service: S)
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
@@ -125,6 +129,7 @@ impl Driver {
         let activity = Activity::new(self.options.under_way.clone());
         let service = Tracked {
             service,
+            peer,
             activity: Arc::clone(&activity),
             stop: self.stop.clone(),
         };
@@ -189,9 +194,11 @@ fn log_end(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
     }
 }
 
-/// A service whose requests are noted in the connection's activity.
+/// A service whose requests are noted in the connection's activity, and that is told whom the
+/// client's certificate names.
 struct Tracked<S> {
     service: S,
+    peer: PeerNames,
     activity: Arc<Activity>,
     stop: watch::Receiver<bool>,
 }
@@ -205,7 +212,8 @@ where
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.peer.clone());
         let under_way = self.activity.begin(&request);
         let says_close = request.version() < Version::HTTP_2;
         let stop = self.stop.clone();

@@ -5,6 +5,8 @@
 
 pub mod activity;
 pub mod admin;
+mod admit;
+pub mod auth;
 mod blocking;
 pub mod connection;
 pub mod grpc;
@@ -18,4 +20,5 @@ mod prompt;
 pub mod receive;
 pub mod rest;
 pub mod serve;
+pub mod tls;
 mod unix_authority;

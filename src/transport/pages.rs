@@ -12,6 +12,11 @@ use http::{Method, Response, StatusCode, Uri};
 use super::health::{self, Readiness};
 use crate::monitoring::{Metrics, PAGE_CONTENT_TYPE, TENSORFLOW_PAGE_CONTENT_TYPE};
 
+const ALIVE_PATH: &str = "/healthz";
+const READY_PATH: &str = "/readyz";
+/// Where Prometheus looks by default.
+const METRICS_PATH: &str = "/metrics";
+
 /// What the pages are about.
 #[derive(Clone)]
 pub struct Pages {
@@ -43,16 +48,25 @@ impl Pages {
         ))
     }
 
+    /// Whether there is a metrics page at this path.
+    pub(super) fn is_metrics(&self, path: &str) -> bool {
+        path == METRICS_PATH || self.monitoring_path.as_deref() == Some(path)
+    }
+
+    /// Whether probes look at this path.
+    pub(super) fn is_health(&self, path: &str) -> bool {
+        path == ALIVE_PATH || path == READY_PATH
+    }
+
     /// The page of our own at this path.
     pub(super) fn own(&self, method: &Method, path: &str) -> Option<Response<Bytes>> {
         if !is_read(method) {
             return None;
         }
         match path {
-            "/healthz" => Some(health::alive()),
-            "/readyz" => Some(self.readiness.page()),
-            // Where Prometheus looks by default.
-            "/metrics" => {
+            ALIVE_PATH => Some(health::alive()),
+            READY_PATH => Some(self.readiness.page()),
+            METRICS_PATH => {
                 let page = self.metrics.page().into();
                 Some(response(StatusCode::OK, PAGE_CONTENT_TYPE, page))
             }

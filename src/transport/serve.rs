@@ -20,7 +20,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
-use super::connection::{ConnectionOptions, Driver};
+use super::connection::{ConnectionOptions, Driver, Protocols};
+use super::tls::{PeerNames, Tls};
 use super::unix_authority::UnixAuthority;
 
 /// How long the accept loop rests after an error that is not one connection's, such as too many
@@ -100,14 +101,22 @@ pub async fn serve<S, B>(
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let mut places = Places::new(options.max_connections);
+    let handshake = Arc::new(Handshake {
+        tls: options.tls.clone(),
+        protocols: options.protocols,
+        is_unix: matches!(listener, Listener::Unix(..)),
+        stop: stop.clone(),
+    });
     let driver = Arc::new(Driver::new(options, stop.clone()));
     // Every connection holds a sender; none is left once all have ended.
     let (connection_open, mut all_closed) = mpsc::channel::<()>(1);
     let start = |stream: Box<dyn Stream>, place: OwnedSemaphorePermit| {
-        let (driver, service) = (Arc::clone(&driver), service.clone());
-        let open = connection_open.clone();
+        let (handshake, driver) = (Arc::clone(&handshake), Arc::clone(&driver));
+        let (service, open) = (service.clone(), connection_open.clone());
         tokio::spawn(async move {
-            driver.drive(stream, service).await;
+            if let Some((stream, peer)) = handshake.make(stream).await {
+                driver.drive(stream, peer, service).await;
+            }
             drop((place, open));
         });
     };
@@ -139,6 +148,42 @@ pub async fn serve<S, B>(
     drop(listener);
     drop(connection_open);
     all_closed.recv().await;
+}
+
+/// What comes before HTTP on the connections of one port.
+struct Handshake {
+    tls: Option<Tls>,
+    protocols: Protocols,
+    is_unix: bool,
+    stop: watch::Receiver<bool>,
+}
+
+impl Handshake {
+    /// The stream to speak HTTP on, and whom the client's certificate names; `None` if the TLS
+    /// handshake fails, or the server stops before it is made.
+    async fn make(&self, stream: Box<dyn Stream>) -> Option<(Box<dyn Stream>, PeerNames)> {
+        let (stream, peer): (Box<dyn Stream>, _) = match &self.tls {
+            None => (stream, PeerNames::default()),
+            Some(tls) => {
+                let mut stop = self.stop.clone();
+                let accepted = tokio::select! {
+                    accepted = tls.accept(stream, self.protocols) => accepted,
+                    _ = stop.wait_for(|stop| *stop) => return None,
+                };
+                match accepted {
+                    Ok((stream, peer)) => (Box::new(stream), peer),
+                    Err(error) => {
+                        tracing::debug!(%error, "no TLS handshake");
+                        return None;
+                    }
+                }
+            }
+        };
+        match self.is_unix {
+            true => Some((Box::new(UnixAuthority::new(stream)), peer)),
+            false => Some((stream, peer)),
+        }
+    }
 }
 
 /// The places for connections on one port.
@@ -180,7 +225,7 @@ async fn accept(listener: &Listener) -> io::Result<Box<dyn Stream>> {
             stream.set_nodelay(true)?;
             Box::new(stream)
         }
-        Listener::Unix(listener, _) => Box::new(UnixAuthority::new(listener.accept().await?.0)),
+        Listener::Unix(listener, _) => Box::new(listener.accept().await?.0),
     })
 }
 

@@ -53,9 +53,9 @@ def start_server(tmp_path_factory):
     """Starts further servers as `ModelServer` does, and stops them after the module."""
     started = []
 
-    def start(flags, models, **process):
+    def start(flags, models, **options):
         log = tmp_path_factory.mktemp("server") / "server.log"
-        started.append(ModelServer(flags, models, log, **process))
+        started.append(ModelServer(flags, models, log, **options))
         return started[-1]
 
     yield start

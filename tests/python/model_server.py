@@ -11,6 +11,7 @@ import subprocess
 import time
 
 PROJECT = pathlib.Path(__file__).resolve().parents[2]
+MODELS_FOLDER = PROJECT / "models"
 # Where the developers' material lies, if it does: outside the repository, so tests do without.
 SHARED = pathlib.Path(os.environ.get("SHARED", PROJECT.parent / "shared"))
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", PROJECT / "target"))
@@ -29,13 +30,25 @@ CALL_SECONDS = 60
 class ModelServer:
     """One running server. It listens on two ports of its own and logs into a file."""
 
-    def __init__(self, flags, models, log_path, on_start=lambda pid: None, **process):
+    def __init__(
+        self,
+        flags,
+        models,
+        log_path,
+        on_start=lambda pid: None,
+        context=None,
+        headers=None,
+        **process,
+    ):
         """Starts the server with `flags` and waits until each of `models` is available.
 
-        Calls `on_start` with the process's id before it waits. `process` goes to
-        `subprocess.Popen`: another `executable`, `user` or `env`.
+        Calls `on_start` with the process's id before it waits. `context` is for REST over TLS,
+        `headers` are what each REST call needs. `process` goes to `subprocess.Popen`: another
+        `executable`, `user` or `env`.
         """
         self.log_path = log_path
+        self.context = context
+        self.headers = headers or {}
         self.grpc_port, self.rest_port = free_ports(2)
         command = [str(BINARY), f"--port={self.grpc_port}", f"--rest_api_port={self.rest_port}"]
         command += [f"--onnxruntime_library={LIBRARY}", *flags]
@@ -60,20 +73,28 @@ class ModelServer:
 
     @property
     def rest_url(self):
-        return f"http://127.0.0.1:{self.rest_port}"
+        return f"http{'s' if self.context else ''}://127.0.0.1:{self.rest_port}"
 
     def is_running(self):
         return self.process.poll() is None
 
     def rest(self, method, path, body=None, headers=None):
         """One REST call on a connection of its own: the status, the headers and the body."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.rest_port, timeout=CALL_SECONDS)
+        connection = self.rest_connection()
         try:
-            connection.request(method, path, body=body, headers=headers or {})
+            connection.request(method, path, body=body, headers={**self.headers, **(headers or {})})
             reply = connection.getresponse()
             return reply.status, reply.headers, reply.read()
         finally:
             connection.close()
+
+    def rest_connection(self):
+        """A connection to the REST port, not yet open."""
+        if self.context:
+            return http.client.HTTPSConnection(
+                "127.0.0.1", self.rest_port, timeout=CALL_SECONDS, context=self.context
+            )
+        return http.client.HTTPConnection("127.0.0.1", self.rest_port, timeout=CALL_SECONDS)
 
     def predict_rest(self, model, body):
         """POSTs `body` to the model's `:predict` and returns the status and the body."""

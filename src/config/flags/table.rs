@@ -222,8 +222,8 @@ pub(super) const FLAGS: &[Definition] = &[
     row!(
         ssl_config_file,
         String,
-        Effect::Refused("TLS is not supported yet"),
-        "Text file with an SSLConfig message; empty: gRPC without TLS"
+        Real,
+        "Text file with an SSLConfig message, read again when it changes; empty: gRPC without TLS"
     ),
     row!(
         platform_config_file,
@@ -402,6 +402,25 @@ pub(super) const FLAGS: &[Definition] = &[
         Bool,
         Real,
         "Let batch_timeout_micros wait only while a batch is running"
+    ),
+    row!(
+        rest_api_use_ssl,
+        Bool,
+        Real,
+        "Serve the REST API over TLS, too, by --ssl_config_file"
+    ),
+    row!(
+        auth_config_file,
+        String,
+        Real,
+        "Text file with an AuthConfig message, read again when it changes; empty: anybody may call"
+    ),
+    row!(
+        model_base_path_allowlist,
+        String,
+        Real,
+        "Folders, separated by commas, that HandleReloadConfigRequest may name base paths in; \
+         empty: any"
     ),
     row!(
         log_format,

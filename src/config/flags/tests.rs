@@ -309,16 +309,20 @@ fn contradictions_have_the_originals_texts() {
 }
 
 #[test]
+fn rest_over_tls_needs_a_certificate() {
+    check_invalid(
+        &["--model_base_path=/m", "--rest_api_use_ssl"],
+        Code::InvalidArgument,
+        "--rest_api_use_ssl needs --ssl_config_file",
+    );
+}
+
+#[test]
 fn flags_that_cannot_be_honoured_are_refused() {
     check_invalid(
         &["--model_base_path=/m", "--use_alts_credentials"],
         Code::Unimplemented,
         "--use_alts_credentials: ALTS is not supported",
-    );
-    check_invalid(
-        &["--model_base_path=/m", "--ssl_config_file=f"],
-        Code::Unimplemented,
-        "--ssl_config_file: TLS is not supported yet",
     );
     check_invalid(
         &[

@@ -44,7 +44,12 @@ impl Flags {
                  all.",
             ),
         ];
-        match contradictions.iter().find(|(wrong, _)| *wrong) {
+        let own_contradictions = [(
+            self.rest_api_use_ssl && self.ssl_config_file.is_empty(),
+            "--rest_api_use_ssl needs --ssl_config_file",
+        )];
+        let mut contradictions = contradictions.iter().chain(&own_contradictions);
+        match contradictions.find(|(wrong, _)| *wrong) {
             Some((_, text)) => Err(ServingError::invalid_argument(*text)),
             None => self.check_refused(),
         }

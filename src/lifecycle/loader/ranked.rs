@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::error::{Code, Result, ServingError};
+use crate::lifecycle::memory::release_freed;
 use crate::onnx::OnnxModel;
 use crate::runtime::{Backend, Graph, RunControl, ValueInfo, WeightSharing};
 use crate::tensor::Tensor;
@@ -100,6 +101,7 @@ impl RankedGraph {
             "the first request of other ranks than declared"
         );
         let graph = self.backend.load(model.into_source(Some(sharing))?)?;
+        release_freed();
         let names = |graph: &dyn Graph| -> Vec<String> {
             let values = graph.inputs().iter().chain(graph.outputs());
             values.map(|it| it.name.clone()).collect()
@@ -118,6 +120,10 @@ impl Graph for RankedGraph {
 
     fn outputs(&self) -> &[ValueInfo] {
         self.ranked.outputs()
+    }
+
+    fn work_follows_shapes(&self) -> bool {
+        self.ranked.work_follows_shapes()
     }
 
     fn run(

@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use crate::error::{Code, Result, ServingError};
 use crate::id::ServableId;
+use crate::lifecycle::memory::release_freed;
 use crate::lifecycle::signal::Signal;
 use crate::lifecycle::source::storage::{Fingerprint, Storage};
 use crate::lifecycle::{LifecycleOptions, Loader};
@@ -109,12 +110,14 @@ impl LoadJob<'_> {
     /// A loader that panics has failed, no more.
     fn load_once(&self) -> Result<Servable> {
         let load = || self.loader.load(self.id, self.directory);
-        catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|panic| {
+        let loaded = catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|panic| {
             Err(ServingError::internal(format!(
                 "the loader panicked: {}",
                 panic_text(panic.as_ref())
             )))
-        })
+        });
+        release_freed();
+        loaded
     }
 
     /// The original looks at the files first to estimate the memory they need.

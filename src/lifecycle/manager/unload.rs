@@ -11,6 +11,7 @@ use tracing::{error, info};
 use super::registry::Phase;
 use super::{Shared, State};
 use crate::id::ServableId;
+use crate::lifecycle::memory::release_freed;
 use crate::servable::ManagerState;
 
 impl Shared {
@@ -65,7 +66,7 @@ impl Shared {
             if catch_unwind(AssertUnwindSafe(|| drop(servable))).is_err() {
                 error!("destroying {dropped} panicked");
             }
-            release_memory();
+            release_freed();
             shared.finish_drop(&mut shared.lock(), &dropped);
             shared.changed.notify_all();
         });
@@ -81,14 +82,5 @@ impl Shared {
         state.registry.remove(id);
         info!("Done unloading servable version {id}");
         self.parts.monitor.publish(id, ManagerState::End, None);
-    }
-}
-
-/// Gives freed memory back to the system, which glibc otherwise keeps for later.
-fn release_memory() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: malloc_trim may be called at any time from any thread.
-    unsafe {
-        libc::malloc_trim(0);
     }
 }

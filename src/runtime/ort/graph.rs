@@ -15,7 +15,7 @@ use super::status::check;
 use super::value::{Value, from_ort_number};
 use super::weights::SharedWeights;
 use crate::error::{Code, Result, ServingError};
-use crate::runtime::{Graph, RunControl, ValueInfo};
+use crate::runtime::{Graph, GraphSource, RunControl, ValueInfo};
 use crate::tensor::Tensor;
 
 /// A session and the names of its inputs and outputs, ready for the C API.
@@ -28,10 +28,17 @@ pub(super) struct OrtGraph {
     input_names: Vec<CString>,
     output_names: Vec<CString>,
     trimming: Trimming,
+    work_follows_shapes: bool,
 }
 
 impl OrtGraph {
-    pub(super) fn new(session: Session, weights: SharedWeights, origin: &str) -> Result<Self> {
+    /// `source` is what the session was made from.
+    pub(super) fn new(
+        session: Session,
+        weights: SharedWeights,
+        source: &GraphSource,
+    ) -> Result<Self> {
+        let origin = &source.origin;
         let names = |outlets: &[Outlet]| -> Result<Vec<CString>> {
             let name = |outlet: &Outlet| {
                 CString::new(outlet.name()).map_err(|_| {
@@ -48,6 +55,7 @@ impl OrtGraph {
             session: session.inner(),
             _weights: weights,
             trimming: Trimming::default(),
+            work_follows_shapes: source.work_follows_shapes,
         })
     }
 
@@ -104,6 +112,10 @@ impl Graph for OrtGraph {
 
     fn outputs(&self) -> &[ValueInfo] {
         &self.outputs
+    }
+
+    fn work_follows_shapes(&self) -> bool {
+        self.work_follows_shapes
     }
 
     fn run(

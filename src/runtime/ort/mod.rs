@@ -106,7 +106,7 @@ impl Backend for OnnxRuntime {
         let (mut builder, weights) = weights::hand_over(builder, &source)
             .map_err(|failure| failure.into_load_error(&source.origin))?;
         let session = builder.commit_from_memory(&source.model).map_err(failed)?;
-        Ok(Arc::new(OrtGraph::new(session, weights, &source.origin)?))
+        Ok(Arc::new(OrtGraph::new(session, weights, &source)?))
     }
 }
 

@@ -3,6 +3,7 @@
 //! A handler is decode, call, encode. Not here: message formats (`wire`), meaning (`inference`),
 //! sockets (`transport::serve`).
 
+mod authorized;
 pub(crate) mod channel_arguments;
 pub mod codec;
 mod health;
@@ -27,7 +28,9 @@ use tonic::codec::CompressionEncoding;
 use tonic::service::{Routes, RoutesBuilder};
 use tower::Service;
 
+use self::authorized::Guard;
 use self::status::to_status;
+use super::auth::Auth;
 use super::isolate::isolated;
 use super::limit::{Admission, Gate};
 use super::observe::Observation;
@@ -55,6 +58,8 @@ pub struct GrpcOptions {
     pub max_calls: Option<usize>,
     /// What a message may take.
     pub receive: ReceiveOptions,
+    /// Who may call.
+    pub auth: Auth,
 }
 
 /// All services of the port, ready for [`serve`](crate::transport::serve::serve).
@@ -87,10 +92,11 @@ pub fn service(
         options.serialize_as_tensor_content,
         Gate::new(options.max_calls),
     );
-    add!(PredictionServiceServer::new(prediction));
-    add!(ModelServiceServer::new(
-        model_service::ModelServiceImpl::new(inference, Arc::clone(metrics), reloader)
-    ));
+    let model_service =
+        model_service::ModelServiceImpl::new(inference.clone(), Arc::clone(metrics), reloader);
+    let guard = Guard::new(options.auth, inference, Arc::clone(metrics));
+    add!(PredictionServiceServer::new(guard.authorize(prediction)));
+    add!(ModelServiceServer::new(guard.authorize(model_service)));
     let mut services = vec![
         "tensorflow.serving.PredictionService",
         "tensorflow.serving.ModelService",
@@ -108,6 +114,7 @@ pub fn service(
     add_reflection(&mut routes, &services);
     GrpcService {
         routes: routes.routes(),
+        guard,
         metrics: Arc::clone(metrics),
         admission,
         receive: Arc::new(options.receive),
@@ -140,17 +147,21 @@ fn add_reflection(routes: &mut RoutesBuilder, services: &[&str]) {
 #[derive(Clone)]
 pub struct GrpcService {
     routes: Routes,
+    guard: Guard,
     metrics: Arc<Metrics>,
     admission: Admission,
     receive: Arc<ReceiveOptions>,
 }
 
 impl GrpcService {
-    async fn answer<B>(mut self, request: Request<B>) -> http::Response<tonic::body::Body>
+    async fn answer<B>(mut self, mut request: Request<B>) -> http::Response<tonic::body::Body>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Display,
     {
+        if let Err(refusal) = self.guard.admit(&mut request).await {
+            return refusal.into_http();
+        }
         // The other services are small, and some of their calls last: nothing of them is bounded
         // here, so that a busy server still answers its probes.
         let Some(api) = api_of(request.uri().path()) else {

@@ -42,6 +42,7 @@ fn fragile(admission: Admission) -> (GrpcService, Arc<Metrics>) {
         profiler_service: false,
         max_calls: None,
         receive: ReceiveOptions::new(1000),
+        auth: Auth::default(),
     };
     let (_, stopped) = watch::channel(false);
     let service = service(

@@ -12,6 +12,7 @@ use crate::id::{ModelSpec, ServableId};
 use crate::inference::{ExamplesRequest, InferenceService, SIGNATURE_DEF_FIELD};
 use crate::monitoring::Api;
 use crate::servable::{ServableHandle, ServableState};
+use crate::transport::auth::Caller;
 use crate::transport::observe::Observation;
 use crate::wire::{examples, json};
 
@@ -70,18 +71,38 @@ pub(super) fn api_of(route: &Route) -> Api {
     }
 }
 
+/// Whether the caller may ask for it.
+///
+/// # Errors
+///
+/// `PERMISSION_DENIED`.
+pub(super) fn check_allowed(route: &Route, caller: &Caller) -> Result<()> {
+    match route {
+        // The list has those models that the caller may see.
+        Route::Models => caller.may_any(Api::Status),
+        route => caller.may(api_of(route), route.model()),
+    }
+}
+
+/// What a request says beside its route and its body, and who sent it.
+#[derive(Clone, Copy)]
+pub(super) struct Call<'a> {
+    pub(super) headers: &'a HeaderMap,
+    pub(super) caller: &'a Caller,
+}
+
 /// Answers a request that has a route.
 pub(super) async fn handle(
     inference: &InferenceService,
     options: &RestOptions,
     deadline: Option<Instant>,
     route: Route,
-    headers: &HeaderMap,
+    call: Call<'_>,
     body: Bytes,
     observation: &mut Observation,
 ) -> Answer {
     let result = match route {
-        Route::Predict(spec) if protobuf::is_protobuf(headers) => {
+        Route::Predict(spec) if protobuf::is_protobuf(call.headers) => {
             let as_tensor_content = options.serialize_as_tensor_content;
             protobuf::predict(
                 inference,
@@ -100,7 +121,9 @@ pub(super) async fn handle(
         Route::Regress(spec) => regress(inference, deadline, &spec, &body, observation).await,
         Route::Metadata(spec) => metadata(inference, &spec),
         Route::Status(spec) => status(inference, &spec),
-        Route::Models if options.model_listing => Ok(Answer::states(model_list(inference))),
+        Route::Models if options.model_listing => {
+            Ok(Answer::states(model_list(inference, call.caller)))
+        }
         Route::Models => Err(missing_name()),
     };
     result.unwrap_or_else(|error| Answer::error(&error))
@@ -176,10 +199,11 @@ fn status(inference: &InferenceService, spec: &ModelSpec) -> Result<Answer> {
 }
 
 /// The document that lists all models.
-pub(in crate::transport) fn model_list(inference: &InferenceService) -> Bytes {
+pub(in crate::transport) fn model_list(inference: &InferenceService, caller: &Caller) -> Bytes {
     let models: Vec<json::ModelStatus> = inference
         .models()
         .into_iter()
+        .filter(|(name, _)| caller.may(Api::Status, name).is_ok())
         .map(|(name, states)| json::ModelStatus {
             name,
             versions: version_statuses(states),

@@ -18,15 +18,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER};
+use http::header::{HeaderName, HeaderValue, ORIGIN, RETRY_AFTER};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::Full;
 
-use self::handlers::Answer;
+use self::handlers::{Answer, Call};
 
 use self::route::{Route, is_api_path, route};
 use self::status::http_status;
+use super::admit::admit;
+use super::auth::{Auth, Caller};
 use super::blocking::off_worker;
 use super::isolate::isolated;
 use super::limit::{Admission, Admitted, Gate};
@@ -62,6 +64,8 @@ pub struct RestOptions {
     pub receive: ReceiveOptions,
     /// `--rest_api_max_json_depth`: how deep a body may nest; `None` for any depth.
     pub max_json_depth: Option<usize>,
+    /// Who may call.
+    pub auth: Auth,
 }
 
 impl Default for RestOptions {
@@ -76,6 +80,7 @@ impl Default for RestOptions {
             compression_min_bytes: None,
             receive: ReceiveOptions::new(MAX_DECOMPRESSED_BYTES),
             max_json_depth: None,
+            auth: Auth::default(),
         }
     }
 }
@@ -133,6 +138,11 @@ where
     }
 }
 
+/// The response that says why not.
+pub(super) fn refusal(error: &ServingError) -> Response<Bytes> {
+    Answer::error(error).into_response()
+}
+
 impl Answer {
     fn into_response(self) -> Response<Bytes> {
         let mut response = response(http_status(self.code), self.content_type, self.body);
@@ -166,13 +176,17 @@ impl Inner {
     }
 
     /// Methods first, then the pages, then the API, in the order of `evhttp_server.cc`.
-    async fn dispatch<B>(&self, request: Request<B>) -> Response<Bytes>
+    async fn dispatch<B>(&self, mut request: Request<B>) -> Response<Bytes>
     where
         B: Body<Data = Bytes, Error: Display> + Unpin,
     {
         if !is_known_method(request.method()) {
             return html_page(StatusCode::NOT_IMPLEMENTED);
         }
+        let caller = match self.admit(&mut request).await {
+            Ok(caller) => caller,
+            Err(refusal) => return refusal,
+        };
         if let Some(page) = self.pages.monitoring(request.uri()) {
             return page;
         }
@@ -187,16 +201,37 @@ impl Inner {
         } else if request.method() == Method::OPTIONS {
             self.preflight(&request)
         } else {
-            self.answer(request).await
+            self.answer(request, &caller).await
         };
         if self.options.cors {
-            add_cors_headers(&mut response);
+            add_cors_headers(&mut response, &self.options.auth);
         }
         response
     }
 
+    /// Finds out who asks.
+    ///
+    /// # Errors
+    ///
+    /// The response to refuse with.
+    async fn admit<B>(&self, request: &mut Request<B>) -> Result<Caller, Response<Bytes>> {
+        let is_api = is_api_path(full_path(request.uri()));
+        let is_metrics = self.pages.is_metrics(request.uri().path());
+        // A browser asks so before it sends credentials.
+        if self.options.cors && request.method() == Method::OPTIONS && is_api && !is_metrics {
+            return Ok(Caller::Anybody);
+        }
+        let mut admitted = admit(&self.options.auth, &self.pages, request).await;
+        if let Err(refusal) = &mut admitted
+            && self.options.cors
+        {
+            add_cors_headers(refusal, &self.options.auth);
+        }
+        admitted
+    }
+
     /// Answers what is below `/v1/`, and counts it.
-    async fn answer<B>(&self, request: Request<B>) -> Response<Bytes>
+    async fn answer<B>(&self, request: Request<B>, caller: &Caller) -> Response<Bytes>
     where
         B: Body<Data = Bytes, Error: Display> + Unpin,
     {
@@ -207,11 +242,19 @@ impl Inner {
             Err(_) => (Api::Other, ""),
         };
         let mut observation = Observation::start(&self.pages.metrics, Protocol::Rest, api, model);
-        let (answer, admitted) = match (route, self.admission.enter()) {
+        let allowed = route.and_then(|route| {
+            handlers::check_allowed(&route, caller)?;
+            Ok(route)
+        });
+        let (answer, admitted) = match (allowed, self.admission.enter()) {
             (Ok(route), Ok(admitted)) => {
                 let admitted = Arc::new(admitted);
+                let call = Call {
+                    headers: &parts.headers,
+                    caller,
+                };
                 let answer = self
-                    .handle(route, &parts.headers, body, &admitted, &mut observation)
+                    .handle(route, call, body, &admitted, &mut observation)
                     .await;
                 (
                     answer.unwrap_or_else(|error| Answer::error(&error)),
@@ -237,7 +280,7 @@ impl Inner {
     async fn handle<B>(
         &self,
         route: Route,
-        headers: &HeaderMap,
+        call: Call<'_>,
         body: B,
         admitted: &Arc<Admitted>,
         observation: &mut Observation,
@@ -245,9 +288,9 @@ impl Inner {
     where
         B: Body<Data = Bytes, Error: Display> + Unpin,
     {
-        let body = body::read(headers, body, &self.options.receive, admitted).await?;
+        let body = body::read(call.headers, body, &self.options.receive, admitted).await?;
         if let Some(max) = self.options.max_json_depth
-            && !protobuf::is_protobuf(headers)
+            && !protobuf::is_protobuf(call.headers)
             && off_worker(body.len(), || json::is_deeper_than(&body, max))
         {
             let text = format!("the body nests deeper than {max} (--rest_api_max_json_depth)");
@@ -257,15 +300,7 @@ impl Inner {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let _permit = self.gate.enter(deadline).await?;
         let (inference, options) = (&self.inference, &self.options);
-        let answer = handlers::handle(
-            inference,
-            options,
-            deadline,
-            route,
-            headers,
-            body,
-            observation,
-        );
+        let answer = handlers::handle(inference, options, deadline, route, call, body, observation);
         Ok(answer.await)
     }
 
@@ -301,11 +336,15 @@ fn is_known_method(method: &Method) -> bool {
     .contains(method)
 }
 
-fn add_cors_headers(response: &mut Response<Bytes>) {
+fn add_cors_headers(response: &mut Response<Bytes>, auth: &Auth) {
+    let allowed_headers = match auth.is_enforced() {
+        true => "Content-Type, Authorization",
+        false => "Content-Type",
+    };
     for (name, value) in [
         ("access-control-allow-origin", "*"),
         ("access-control-allow-methods", "POST, GET"),
-        ("access-control-allow-headers", "Content-Type"),
+        ("access-control-allow-headers", allowed_headers),
     ] {
         let name = HeaderName::from_static(name);
         let value = HeaderValue::from_static(value);

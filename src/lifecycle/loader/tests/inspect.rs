@@ -2,8 +2,8 @@
 //! the same directories, with the lines `graph:` added.
 
 use super::*;
-use crate::proto::tensorflow::{MetaGraphDef, meta_graph_def::MetaInfoDef};
 use crate::lifecycle::loader::{Shown, check, show};
+use crate::proto::tensorflow::{MetaGraphDef, meta_graph_def::MetaInfoDef};
 
 fn shown(model: &str, what: Shown) -> String {
     let directory = project().join("tests/data/zoo").join(model);

@@ -331,7 +331,10 @@ fn map_leaves_outputs_out_and_labels_others() {
 fn top_k_without_labels_is_refused() {
     let map = r#"signature { name: "serving_default" output { alias: "y" top_k: 2 } }"#;
     let refusal = difference().version().map(map).refusal();
-    assert!(refusal.contains("output 'y': top_k needs labels"), "{refusal}");
+    assert!(
+        refusal.contains("output 'y': top_k needs labels"),
+        "{refusal}"
+    );
 }
 
 #[test]

@@ -6,9 +6,7 @@ use crate::proto::onnx::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TypeProto,
     ValueInfoProto, type_proto,
 };
-use crate::proto::tensorflow::{
-    Example, Feature, Features, FloatList, Int64List, feature::Kind,
-};
+use crate::proto::tensorflow::{Example, Feature, Features, FloatList, Int64List, feature::Kind};
 
 const FLOAT: i32 = 1;
 const INT64: i32 = 7;
@@ -98,7 +96,8 @@ fn model(op_type: &str) -> ModelProto {
             initializer.push(strings(&name, &[], vec![key.clone()]));
             node.input.push(name);
         }
-        node.attribute.extend([int("Nsparse", KEYS), int("Ndense", KEYS)]);
+        node.attribute
+            .extend([int("Nsparse", KEYS), int("Ndense", KEYS)]);
     }
     initializer.push(TensorProto {
         name: Some("default".to_owned()),
@@ -167,7 +166,11 @@ fn ragged_value(example: usize, place: usize) -> f32 {
 
 /// Every second example has the dense features; the others take the default.
 fn dense_value(example: usize, key: usize) -> f32 {
-    if example.is_multiple_of(2) { key as f32 } else { -1.0 }
+    if example.is_multiple_of(2) {
+        key as f32
+    } else {
+        -1.0
+    }
 }
 
 fn example(index: usize) -> Bytes {
@@ -177,7 +180,9 @@ fn example(index: usize) -> Bytes {
     };
     for key in 0..KEYS {
         let places = 0..sparse_count(index, key);
-        let value = places.map(|place| sparse_value(index, key, place)).collect();
+        let value = places
+            .map(|place| sparse_value(index, key, place))
+            .collect();
         add(format!("s{key}"), Kind::Int64List(Int64List { value }));
         let places = 0..ragged_count(index, key);
         let value = places.map(|place| ragged_value(index, place)).collect();

@@ -1,0 +1,152 @@
+//! Notices when a file that a flag names has changed.
+//!
+//! By its content, since some ways to exchange a file keep its time, and links to folders, as
+//! Kubernetes mounts secrets, are seen through. Not here: what is done then.
+
+use std::fs::File;
+use std::hash::{DefaultHasher, Hasher};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::Builder;
+use std::time::Duration;
+
+/// How often a file is looked at.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// A file, and what it was like when this was made.
+pub struct WatchedFile {
+    path: PathBuf,
+    looks: Looks,
+}
+
+/// A thread that looks at a file until this is dropped.
+pub struct FileWatcher {
+    /// Never used: the thread ends once it is gone.
+    _stop: Sender<()>,
+}
+
+impl WatchedFile {
+    /// Looks at the file; read it after that, so that no change is missed.
+    pub fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            looks: Looks::new(fingerprint(path)),
+        }
+    }
+
+    /// Calls `changed` on a thread of its own after each change, once the file has been the same
+    /// for two looks: a file that is being written is left alone.
+    pub fn on_change(self, changed: impl FnMut() + Send + 'static) -> FileWatcher {
+        self.every(INTERVAL, changed)
+    }
+
+    fn every(self, interval: Duration, mut changed: impl FnMut() + Send + 'static) -> FileWatcher {
+        let Self { path, mut looks } = self;
+        let (stop, stopped) = channel::<()>();
+        let thread = Builder::new()
+            .name("file-watcher".to_owned())
+            .spawn(move || {
+                while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
+                    if looks.look(fingerprint(&path)) {
+                        changed();
+                    }
+                }
+            });
+        if let Err(error) = thread {
+            tracing::error!(%error, "no thread to watch a file: its changes are not seen");
+        }
+        FileWatcher { _stop: stop }
+    }
+}
+
+/// What a file was like at earlier looks; `None` for a file that could not be read.
+struct Looks {
+    in_use: Option<u64>,
+    last: Option<u64>,
+}
+
+impl Looks {
+    fn new(now: Option<u64>) -> Self {
+        Self {
+            in_use: now,
+            last: now,
+        }
+    }
+
+    /// Whether the file has changed, and has settled since. One that is missing has not: it may be
+    /// on its way.
+    fn look(&mut self, now: Option<u64>) -> bool {
+        let is_settled = now.is_some() && now == self.last;
+        self.last = now;
+        let has_changed = is_settled && now != self.in_use;
+        if has_changed {
+            self.in_use = now;
+        }
+        has_changed
+    }
+}
+
+/// A hash of the file's content, read piece by piece.
+fn fingerprint(path: &Path) -> Option<u64> {
+    let mut file = File::open(path).ok()?;
+    let mut hasher = DefaultHasher::new();
+    let mut piece = [0; 8192];
+    loop {
+        match file.read(&mut piece) {
+            Ok(0) => return Some(hasher.finish()),
+            Ok(len) => hasher.write(&piece[..len]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_change_counts_once_it_has_settled() {
+        let mut looks = Looks::new(Some(1));
+        let cases = [
+            (Some(1), false),
+            (Some(2), false),
+            (Some(3), false),
+            (Some(3), true),
+            (Some(3), false),
+            (None, false),
+            (None, false),
+            (Some(3), false),
+            (Some(3), false),
+            (Some(1), false),
+            (Some(1), true),
+        ];
+        for (look, (now, has_changed)) in cases.into_iter().enumerate() {
+            assert_eq!(looks.look(now), has_changed, "look {look}");
+        }
+    }
+
+    #[test]
+    fn a_replaced_file_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "old").unwrap();
+        let (changed, changes) = mpsc::channel();
+        let file = WatchedFile::new(&path);
+        let watcher = file.every(Duration::from_millis(1), move || changed.send(()).unwrap());
+        let new = folder.path().join("new");
+        fs::write(&new, "new").unwrap();
+        fs::rename(&new, &path).unwrap();
+        changes.recv_timeout(Duration::from_secs(60)).unwrap();
+        drop(watcher);
+        // The thread is gone, and its sender with it.
+        assert_eq!(
+            changes.recv_timeout(Duration::from_secs(60)),
+            Err(RecvTimeoutError::Disconnected)
+        );
+    }
+}
