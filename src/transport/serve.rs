@@ -10,14 +10,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::service::Service;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::connection::{ConnectionOptions, Driver, Protocols};
@@ -136,8 +135,7 @@ pub async fn serve<S, B>(
             }
         }
     }
-    // Those that the kernel has taken already may have sent a request.
-    while let Some(Ok(stream)) = accept(&listener).now_or_never() {
+    while let Ok(stream) = accept_waiting(&listener) {
         let Some(place) = places.take() else { break };
         start(stream, place);
     }
@@ -226,6 +224,23 @@ async fn accept(listener: &Listener) -> io::Result<Box<dyn Stream>> {
             Box::new(stream)
         }
         Listener::Unix(listener, _) => Box::new(listener.accept().await?.0),
+    })
+}
+
+/// Takes a connection that the kernel has made already: it may have sent a request. The kernel itself
+/// is asked, as tokio hears of new ones some time later.
+fn accept_waiting(listener: &Listener) -> io::Result<Box<dyn Stream>> {
+    let socket = match listener {
+        Listener::Tcp(listener) => SockRef::from(listener).accept()?.0,
+        Listener::Unix(listener, _) => SockRef::from(listener).accept()?.0,
+    };
+    socket.set_nonblocking(true)?;
+    Ok(match listener {
+        Listener::Tcp(_) => {
+            socket.set_tcp_nodelay(true)?;
+            Box::new(TcpStream::from_std(socket.into())?)
+        }
+        Listener::Unix(..) => Box::new(UnixStream::from_std(socket.into())?),
     })
 }
 
