@@ -91,10 +91,13 @@ test-ops: onnxruntime venv
 	$(CARGO) build --locked
 	$(VENV)/bin/python -m pytest $(wildcard tests/python/test_ops_*.py) $(PYTEST_FLAGS)
 
-# Not part of `make test`: it installs whole training libraries.
+# Not part of `make test`: it installs whole training libraries. Each file in a process of its own:
+# TensorFlow and PyTorch bring libraries that cannot both be loaded.
 test-import: onnxruntime import-venv
 	$(CARGO) build --locked
-	$(IMPORT_VENV)/bin/python -m pytest $(wildcard tests/python/test_import_*.py) $(PYTEST_FLAGS)
+	@set -ex; for file in $(wildcard tests/python/test_import_*.py); do \
+		$(IMPORT_VENV)/bin/python -m pytest $$file $(PYTEST_FLAGS); \
+	done
 
 # The tests that take too long for every change; they are marked `full` on the Python side.
 test-full:

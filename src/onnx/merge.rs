@@ -49,7 +49,7 @@ const MAX_FOREIGN_PART: usize = 16;
 impl OnnxModel {
     /// The graph that returns what `self` and `other`, graphs of one file, return. `None` where it
     /// would not be worth it or not be the same: where they take other inputs, need weights of
-    /// their own that are more than a sixteenth, or differ in more than [`HEAD_OPERATORS`].
+    /// their own that are more than a sixteenth, or differ in more than `HEAD_OPERATORS`.
     pub fn merged(&self, other: &Self) -> Option<Self> {
         if !is_same_but_graph(&self.proto, &other.proto) {
             return None;

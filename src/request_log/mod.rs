@@ -83,7 +83,7 @@ impl RequestLog {
     ///
     /// # Errors
     ///
-    /// Those of [`ModelLogging::try_new`].
+    /// Those of `ModelLogging::try_new`.
     pub fn configure(&self, models: &[ModelConfig]) -> Result<()> {
         let old = self.models.load_full();
         let mut new = HashMap::new();

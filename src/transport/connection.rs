@@ -37,7 +37,7 @@ const TIMEOUT: Duration = Duration::from_secs(50);
 
 /// How long a connection that is to end stays without a request: one that is on its way is
 /// answered.
-const FAREWELL: Duration = Duration::from_secs(1);
+pub(super) const FAREWELL: Duration = Duration::from_secs(1);
 
 /// How connections are kept.
 #[derive(Clone, Debug)]

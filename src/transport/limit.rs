@@ -1,6 +1,6 @@
 //! Bounds on the requests that are worked on: how many, how large together, how many at a time.
 //!
-//! [`Admission`] refuses what is too much for the server; [`Gate`] lets calls wait for their turn.
+//! [`Admission`] refuses what is too much for the server; `Gate` lets calls wait for their turn.
 //! Not here: bounds on connections (`serve`, `connection`) and on one request (`receive`).
 
 use std::sync::Arc;

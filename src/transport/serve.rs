@@ -10,17 +10,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::service::Service;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
-use super::connection::{ConnectionOptions, Driver, Protocols};
+use super::connection::{ConnectionOptions, Driver, FAREWELL, Protocols};
 use super::tls::{PeerNames, Tls};
 use super::unix_authority::UnixAuthority;
 
@@ -101,13 +100,16 @@ pub async fn serve<S, B>(
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let mut places = Places::new(options.max_connections);
+    // Connections hear of the stop once the port is closed: clients that are sent away and come
+    // back at once must find it so, or they would be accepted by the kernel and by nobody else.
+    let (close, closed) = watch::channel(false);
     let handshake = Arc::new(Handshake {
         tls: options.tls.clone(),
         protocols: options.protocols,
         is_unix: matches!(listener, Listener::Unix(..)),
-        stop: stop.clone(),
+        closed: closed.clone(),
     });
-    let driver = Arc::new(Driver::new(options, stop.clone()));
+    let driver = Arc::new(Driver::new(options, closed));
     // Every connection holds a sender; none is left once all have ended.
     let (connection_open, mut all_closed) = mpsc::channel::<()>(1);
     let start = |stream: Box<dyn Stream>, place: OwnedSemaphorePermit| {
@@ -137,15 +139,19 @@ pub async fn serve<S, B>(
         }
     }
     // Those that the kernel has taken already may have sent a request.
-    while let Some(Ok(stream)) = accept(&listener).now_or_never() {
-        let Some(place) = places.take() else { break };
-        start(stream, place);
+    loop {
+        match accept_waiting(&listener) {
+            Ok(stream) => drop(places.take().map(|place| start(stream, place))),
+            Err(error) if is_one_connections(&error) => {}
+            Err(_) => break,
+        }
     }
     if let Listener::Unix(_, path) = &listener {
         // Best effort: a leftover is removed at the next start.
         let _ = std::fs::remove_file(path);
     }
     drop(listener);
+    close.send_replace(true);
     drop(connection_open);
     all_closed.recv().await;
 }
@@ -155,20 +161,25 @@ struct Handshake {
     tls: Option<Tls>,
     protocols: Protocols,
     is_unix: bool,
-    stop: watch::Receiver<bool>,
+    closed: watch::Receiver<bool>,
 }
 
 impl Handshake {
     /// The stream to speak HTTP on, and whom the client's certificate names; `None` if the TLS
-    /// handshake fails, or the server stops before it is made.
+    /// handshake fails, or is not made soon after the port was closed.
     async fn make(&self, stream: Box<dyn Stream>) -> Option<(Box<dyn Stream>, PeerNames)> {
         let (stream, peer): (Box<dyn Stream>, _) = match &self.tls {
             None => (stream, PeerNames::default()),
             Some(tls) => {
-                let mut stop = self.stop.clone();
+                let mut closed = self.closed.clone();
+                let given_up = async {
+                    // An error means that the port is gone.
+                    let _ = closed.wait_for(|closed| *closed).await;
+                    tokio::time::sleep(FAREWELL).await;
+                };
                 let accepted = tokio::select! {
                     accepted = tls.accept(stream, self.protocols) => accepted,
-                    _ = stop.wait_for(|stop| *stop) => return None,
+                    () = given_up => return None,
                 };
                 match accepted {
                     Ok((stream, peer)) => (Box::new(stream), peer),
@@ -226,6 +237,22 @@ async fn accept(listener: &Listener) -> io::Result<Box<dyn Stream>> {
             Box::new(stream)
         }
         Listener::Unix(listener, _) => Box::new(listener.accept().await?.0),
+    })
+}
+
+/// A connection that waits to be accepted. Asks the kernel, whatever the runtime has heard of it.
+fn accept_waiting(listener: &Listener) -> io::Result<Box<dyn Stream>> {
+    let socket = match listener {
+        Listener::Tcp(listener) => SockRef::from(listener).accept()?.0,
+        Listener::Unix(listener, _) => SockRef::from(listener).accept()?.0,
+    };
+    socket.set_nonblocking(true)?;
+    Ok(match listener {
+        Listener::Tcp(_) => {
+            socket.set_tcp_nodelay(true)?;
+            Box::new(TcpStream::from_std(socket.into())?)
+        }
+        Listener::Unix(..) => Box::new(UnixStream::from_std(socket.into())?),
     })
 }
 

@@ -3,7 +3,8 @@
 # PYTEST...]`. PYTHON has the packages of tests/python/requirements.txt.
 #
 # RUST_IMAGE and BASE_IMAGE name the Dockerfile's base images where a registry can be reached; both
-# are made by debootstrap otherwise, once. Takes ten minutes the first time, most of it compiling.
+# are made by debootstrap otherwise, once. The first run also compiles everything, later ones what has
+# changed. Each step has a limit of time.
 set -eu
 cd "$(dirname "$0")/../.."
 python=$1
@@ -24,7 +25,7 @@ prefix=localhost/onnx-model-server-test
 if [ -z "${BASE_IMAGE:-}" ] || [ -z "${RUST_IMAGE:-}" ]; then
     BASE_IMAGE=$prefix/debian:bookworm
     RUST_IMAGE=$prefix/rust:bookworm
-    timeout 1800 tests/image/make_bases.sh "$BASE_IMAGE" "$RUST_IMAGE"
+    timeout 3600 tests/image/make_bases.sh "$BASE_IMAGE" "$RUST_IMAGE"
 fi
 export BASE_IMAGE IMAGE=$prefix/onnx-model-server:latest
 ENGINE=buildah timeout 3600 tools/build_image.sh "$IMAGE" \

@@ -34,9 +34,10 @@ class Http2:
         self.socket.sendall(frame(kind, flags, payload, stream))
 
     def accept_settings(self):
-        """From here on the windows that the server gives hold."""
+        """From here on the server's windows hold, the streams' and the connection's."""
         self.wait_for(SETTINGS)
         self.send(SETTINGS, ACK)
+        self.wait_for(WINDOW_UPDATE)
 
     def frames(self):
         """`(type, flags, payload)` of each frame until the connection ends."""
@@ -54,10 +55,12 @@ class Http2:
             yield header[3], header[4], stream, self._read(length)
 
     def wait_for(self, kind, flags=0):
+        others = []
         for each in self.frames():
             if each[0] == kind and each[1] == flags:
                 return each[2]
-        raise AssertionError("the connection ended")
+            others.append(each)
+        raise AssertionError(f"the connection ended after {others}")
 
     def _read(self, count):
         while len(self._buffer) < count:

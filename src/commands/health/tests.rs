@@ -88,6 +88,20 @@ fn without_rest_an_open_port_passes() {
     assert!(report.passed, "{report:?}");
 }
 
+/// TLS is not spoken here: that the server listens has to do.
+#[test]
+fn rest_over_tls_is_not_asked() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let flags = [
+        format!("--port={port}"),
+        "--rest_api_port=1".to_owned(),
+        "--rest_api_use_ssl=true".to_owned(),
+    ];
+    let report = run(&flags.map(OsString::from));
+    assert!(report.passed, "{report:?}");
+}
+
 /// A port that answers one request, which has to be for `/readyz`.
 fn answer_once(answer: &'static str) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

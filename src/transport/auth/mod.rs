@@ -1,7 +1,7 @@
 //! Who calls, and what they may do: the one place for both, whatever the transport.
 //!
-//! A transport asks [`Auth::authenticate`] with a request's headers, before its body is read, for
-//! the [`Caller`], and the caller whether it may. A caller keeps the rules that it was admitted by.
+//! A transport asks `Auth::authenticate` with a request's headers, before its body is read, for
+//! the `Caller`, and the caller whether it may. A caller keeps the rules that it was admitted by.
 //!
 //! Not here: reading and watching the file (`config`, `server`), verifying certificates
 //! (`transport::tls`), statuses of refusals (each transport's).

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::server::onnxruntime;
 
 /// Longest wait for the process to do something.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(180);
 
 fn command(flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_onnx_model_server"));
