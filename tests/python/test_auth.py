@@ -306,6 +306,7 @@ def test_reflection_needs_any_identity(channel):
 
 
 def test_metrics_and_preflights_are_open(guarded):
+    assert rest(guarded, "GET", "/v1/models")[0] == 401
     status, reply = rest(guarded, "GET", "/metrics")
     assert status == 200
     assert 'code="UNAUTHENTICATED"' in reply.text
