@@ -157,3 +157,64 @@ fn element_bits(elem_type: i32) -> Option<usize> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::onnx::ModelProto;
+
+    fn tensor(elements: usize, raw: Option<Vec<u8>>) -> TensorProto {
+        TensorProto {
+            name: Some("w".to_owned()),
+            dims: vec![elements as i64],
+            data_type: Some(OnnxType::Float.into()),
+            raw_data: raw.map(Bytes::from),
+            ..TensorProto::default()
+        }
+    }
+
+    fn source(tensor: TensorProto) -> GraphSource {
+        let proto = ModelProto {
+            graph: Some(GraphProto {
+                initializer: vec![tensor],
+                ..GraphProto::default()
+            }),
+            ..ModelProto::default()
+        };
+        let model = OnnxModel::parse("test.onnx", &proto.encode_to_vec()).unwrap();
+        model.into_source(None).unwrap()
+    }
+
+    #[test]
+    fn large_weights_leave_the_protobuf() {
+        let data = vec![7; 4 * 5000];
+        let source = source(tensor(5000, Some(data.clone())));
+        assert!(source.model.len() < 200, "{}", source.model.len());
+        let [weight] = source.weights.as_slice() else {
+            panic!("{:?}", source.weights);
+        };
+        assert_eq!(
+            (weight.name.as_str(), weight.shape.as_slice()),
+            ("w", &[5000][..])
+        );
+        assert_eq!(weight.data, data);
+    }
+
+    #[test]
+    fn elements_listed_one_by_one_are_weights_too() {
+        let mut listed = tensor(5000, None);
+        listed.float_data = vec![1.5; 5000];
+        let source = source(listed);
+        assert!(source.model.len() < 200, "{}", source.model.len());
+        assert_eq!(source.weights[0].data, 1.5f32.to_le_bytes().repeat(5000));
+    }
+
+    #[test]
+    fn small_and_damaged_tensors_stay() {
+        for (elements, bytes) in [(3, 12), (5000, 4 * 5000 - 1), (5001, 4 * 5000)] {
+            let source = source(tensor(elements, Some(vec![0; bytes])));
+            assert!(source.weights.is_empty(), "{elements}");
+            assert!(source.model.len() >= bytes);
+        }
+    }
+}

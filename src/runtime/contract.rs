@@ -270,6 +270,41 @@ pub(crate) fn concurrent_runs_do_not_mix(backend: &dyn Backend) {
     });
 }
 
+/// Eight threads share one graph of operators that work in buffers of the library; every answer is,
+/// bit for bit, that of a run alone.
+pub(crate) fn concurrent_answers_are_those_of_runs_alone(backend: &dyn Backend) {
+    let nodes = vec![
+        node("MatMul", &["a", "b"], &["product"]),
+        node("Softmax", &["product"], &["softmax"]),
+        node("MatMul", &["softmax", "b"], &["y"]),
+    ];
+    let inputs = vec![value("a", FLOAT), value("b", FLOAT)];
+    let graph = backend.load(model(nodes, inputs, vec![value("y", FLOAT)]));
+    let graph = graph.unwrap();
+    let feeds = |thread: usize| {
+        let (rows, size) = (thread * 5 + 1, 48);
+        let element = |index: usize| ((index * 7 + thread) % 23) as f32 / 11.0 - 1.0;
+        [(rows, size), (size, size)].map(|(rows, columns)| {
+            let elements = (0..rows * columns).map(element).collect();
+            Tensor::from_vec(&[rows, columns], elements).unwrap()
+        })
+    };
+    let alone: Vec<Vec<Tensor>> = (0..8)
+        .map(|thread| run(graph.as_ref(), &feeds(thread)).unwrap())
+        .collect();
+    std::thread::scope(|scope| {
+        for (thread, alone) in alone.iter().enumerate() {
+            let (graph, feeds) = (&graph, feeds(thread));
+            scope.spawn(move || {
+                for _ in 0..100 {
+                    let fetched = run(graph.as_ref(), &feeds).unwrap();
+                    assert_eq!(fetched[0].bytes(), alone[0].bytes());
+                }
+            });
+        }
+    });
+}
+
 /// A run that was given up before it began is not made.
 pub(crate) fn terminated_runs_are_cancelled(backend: &dyn Backend) {
     let graph = identity(backend, FLOAT);

@@ -24,6 +24,7 @@ use crate::servable::Servable;
 use crate::signature::{RequestInputs, RequestTensor, SignatureDef};
 use crate::tensor::{DataType, Tensor};
 
+mod batches;
 mod files;
 mod inspect;
 mod maps;

@@ -203,6 +203,7 @@ mod tests {
         refused_inputs_leave_the_graph_usable,
         broken_models_are_refused,
         concurrent_runs_do_not_mix,
+        concurrent_answers_are_those_of_runs_alone,
         terminated_runs_are_cancelled,
     );
 

@@ -178,6 +178,10 @@ fn pipes_are_not_opened() {
 
 /// A model with one external weight; `location`, `offset`, `length` as given.
 fn external(location: &str, offset: &str, length: &str) -> Vec<u8> {
+    external_of(2, location, offset, length)
+}
+
+fn external_of(elements: usize, location: &str, offset: &str, length: &str) -> Vec<u8> {
     use crate::proto::onnx::*;
 
     let entry = |key: &str, value: &str| StringStringEntryProto {
@@ -197,7 +201,7 @@ fn external(location: &str, offset: &str, length: &str) -> Vec<u8> {
     };
     let weight = TensorProto {
         name: Some("w".to_owned()),
-        dims: vec![2],
+        dims: vec![elements as i64],
         data_type: Some(1),
         data_location: Some(1),
         external_data: vec![
@@ -258,6 +262,35 @@ fn external_data_is_read() {
     let outputs = run(&servable, "", inputs).unwrap();
     let y = Tensor::from_vec(&[2], vec![11.0f32, 22.0]).unwrap();
     assert_eq!(outputs, [("y".to_owned(), y)]);
+}
+
+/// As weights of models above 2 GiB, these never enter a protobuf; nor need they be aligned.
+#[test]
+fn large_external_data_is_read_from_any_place() {
+    const ELEMENTS: usize = 100_000;
+    for offset in [0usize, 2, 4096] {
+        let version = Version::new();
+        let length = (ELEMENTS * 4).to_string();
+        let model = external_of(ELEMENTS, "w.data", &offset.to_string(), &length);
+        fs::write(version.path().join("model.onnx"), model).unwrap();
+        let mut weights = vec![0xff; offset];
+        weights.extend((0..ELEMENTS).flat_map(|index| (index as f32).to_le_bytes()));
+        fs::write(version.path().join("w.data"), weights).unwrap();
+        let servable = load(&version.path()).unwrap_or_else(|error| panic!("{error}"));
+
+        // The second run is of another rank, and takes the weights from the second graph.
+        for shape in [vec![1], vec![1, 1]] {
+            let rank = shape.len();
+            let x = Tensor::from_vec(&shape, vec![0.5f32]).unwrap();
+            let inputs = BTreeMap::from([("x".to_owned(), RequestTensor::Valid(x))]);
+            let outputs = run(&servable, "", inputs).unwrap();
+
+            let sums = (0..ELEMENTS).map(|index| index as f32 + 0.5).collect();
+            let shape = [1, ELEMENTS];
+            let y = Tensor::from_vec(&shape[2 - rank..], sums).unwrap();
+            assert_eq!(outputs, [("y".to_owned(), y)], "{offset}");
+        }
+    }
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn tensor(value: &Value) -> Tensor {
 }
 
 /// What the case sends; `None` where only REST can say it.
-fn inputs(case: &Value) -> Option<RequestInputs> {
+pub(super) fn inputs(case: &Value) -> Option<RequestInputs> {
     if let Some(examples) = case["examples_b64"].as_array() {
         let examples: Vec<Bytes> = examples.iter().map(decode).collect();
         let examples = Tensor::from_strings(&[examples.len()], examples).unwrap();
@@ -41,7 +41,7 @@ fn inputs(case: &Value) -> Option<RequestInputs> {
     )
 }
 
-fn floats(tensor: &Tensor) -> Option<Vec<f64>> {
+pub(super) fn floats(tensor: &Tensor) -> Option<Vec<f64>> {
     let bytes = tensor.bytes()?;
     Some(match tensor.dtype() {
         DataType::Float => tensor
@@ -193,7 +193,7 @@ fn check_version(directory: &Path, cases: &Value, serves: &str) -> Line {
 }
 
 /// The collections that are there; the first one always is.
-fn collections() -> Vec<PathBuf> {
+pub(super) fn collections() -> Vec<PathBuf> {
     let project = project();
     let beside = [
         project.join("../shared/zoo"),
@@ -210,7 +210,7 @@ fn collections() -> Vec<PathBuf> {
         .collect()
 }
 
-fn versions(model: &Path) -> Vec<PathBuf> {
+pub(super) fn versions(model: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(model).unwrap();
     let mut versions: Vec<PathBuf> = entries
         .map(|entry| entry.unwrap().path())
