@@ -19,6 +19,8 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 from model_server import PROJECT
 
 TIMEOUT = 30
+# Longest wait for a load, which leaves the CPUs to whatever else wants them.
+LOAD_TIMEOUT = 120
 GOLDEN = PROJECT / "tests" / "data" / "golden"
 GOLDEN_MODELS = (
     "half_plus_two",

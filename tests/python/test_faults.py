@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from grpc_calls import TIMEOUT
+from grpc_calls import LOAD_TIMEOUT, TIMEOUT
 from model_server import BINARY, LIBRARY
 from onnx_models import publish, says_its_version, withdraw
 from steady_load import Load, Place
@@ -79,7 +79,7 @@ class Models:
 
 
 def wait_until(condition):
-    deadline = time.monotonic() + TIMEOUT
+    deadline = time.monotonic() + LOAD_TIMEOUT
     while not condition():
         assert time.monotonic() < deadline, "it did not come true"
         time.sleep(0.02)

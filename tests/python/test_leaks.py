@@ -9,7 +9,7 @@ from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2
 from tensorflow_serving.apis import model_service_pb2_grpc
 
 import onnx_models
-from grpc_calls import TIMEOUT, predict_request, prediction
+from grpc_calls import LOAD_TIMEOUT, TIMEOUT, predict_request, prediction
 from process_usage import Usage
 
 END = get_model_status_pb2.ModelVersionStatus.END
@@ -58,5 +58,5 @@ def reload(channel, models):
     request = model_management_pb2.ReloadConfigRequest()
     text_format.Parse(f"model_config_list {{ {models} }}", request.config)
     stub = model_service_pb2_grpc.ModelServiceStub(channel)
-    response = stub.HandleReloadConfigRequest(request, timeout=TIMEOUT)
+    response = stub.HandleReloadConfigRequest(request, timeout=LOAD_TIMEOUT)
     assert response.status.error_code == 0, response.status.error_message

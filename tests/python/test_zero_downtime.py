@@ -10,7 +10,7 @@ from tensorflow_serving.apis import model_service_pb2_grpc
 from tensorflow_serving.config import model_server_config_pb2
 
 import onnx_models
-from grpc_calls import TIMEOUT
+from grpc_calls import LOAD_TIMEOUT, TIMEOUT
 from steady_load import Call, GrpcClient, Load, Place
 
 AVAILABLE = get_model_status_pb2.ModelVersionStatus.AVAILABLE
@@ -75,7 +75,7 @@ class Serving:
             return
         request = model_management_pb2.ReloadConfigRequest()
         text_format.Parse(self.config(), request.config)
-        response = self.stub.HandleReloadConfigRequest(request, timeout=TIMEOUT)
+        response = self.stub.HandleReloadConfigRequest(request, timeout=LOAD_TIMEOUT)
         assert response.status.error_code == 0, response.status.error_message
 
     def state(self, model, version):
@@ -153,7 +153,7 @@ class Serving:
 
 
 def wait_until(condition):
-    deadline = time.monotonic() + TIMEOUT
+    deadline = time.monotonic() + LOAD_TIMEOUT
     while not condition():
         assert time.monotonic() < deadline, "it did not come true"
         time.sleep(0.01)
