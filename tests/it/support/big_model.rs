@@ -11,6 +11,10 @@ use onnx_model_server::proto::onnx::{
 };
 use prost::Message;
 
+/// `onnx.TensorProto.DataType`.
+const FLOAT: i32 = 1;
+const INT64: i32 = 7;
+
 /// Columns of the dense models' input and rows of their heads.
 pub(crate) const WIDTH: usize = 2560;
 /// Columns of the heads.
@@ -60,6 +64,16 @@ impl Model {
             last = next;
         }
         model.node("Tanh", &[&last], "y");
+        model.output("y");
+        model
+    }
+
+    /// `x: int64[?]` to `y: float[?, 2560]`, rows of a table of 10240 rows.
+    pub(crate) fn embedding() -> Self {
+        let mut model = Self::default();
+        model.graph.input.push(value("x", INT64, Some(&[-1])));
+        model.weight("table", &[4 * WIDTH as i64, WIDTH as i64]);
+        model.node("Gather", &["table", "x"], "y");
         model.output("y");
         model
     }
@@ -114,16 +128,16 @@ impl Model {
     }
 
     pub(crate) fn input(&mut self, name: &str, shape: &[i64]) {
-        self.graph.input.push(value(name, Some(shape)));
+        self.graph.input.push(value(name, FLOAT, Some(shape)));
     }
 
     pub(crate) fn output(&mut self, name: &str) {
-        self.graph.output.push(value(name, None));
+        self.graph.output.push(value(name, FLOAT, None));
     }
 
     fn weight(&mut self, name: &str, shape: &[i64]) {
         let count = shape.iter().product::<i64>() as usize;
-        let data = (0..count).flat_map(|index| weight_at(index).to_le_bytes());
+        let data = (0..count).flat_map(|index| weight_at(name, index).to_le_bytes());
         self.tensor(name, shape, data.collect());
     }
 
@@ -131,7 +145,7 @@ impl Model {
         self.graph.initializer.push(TensorProto {
             name: Some(name.to_owned()),
             dims: shape.to_vec(),
-            data_type: Some(1),
+            data_type: Some(FLOAT),
             raw_data: Some(data),
             ..TensorProto::default()
         });
@@ -161,13 +175,17 @@ impl Model {
     }
 }
 
-/// The element of every weight at this place: small, of both signs.
-pub(crate) fn weight_at(index: usize) -> f32 {
-    let hashed = (index as u32).wrapping_mul(2_654_435_761) >> 24;
+/// The element at this place of the weight of this name: small, of both signs. Weights differ, for
+/// ONNX Runtime keeps what it makes of equal ones once.
+pub(crate) fn weight_at(name: &str, index: usize) -> f32 {
+    let seed = name.bytes().fold(0u32, |seed, byte| {
+        seed.wrapping_mul(31).wrapping_add(u32::from(byte))
+    });
+    let hashed = (index as u32 ^ seed.wrapping_mul(0x9e37_79b9)).wrapping_mul(2_654_435_761) >> 24;
     (hashed as f32 - 127.5) / 8192.0
 }
 
-fn value(name: &str, shape: Option<&[i64]>) -> ValueInfoProto {
+fn value(name: &str, elem_type: i32, shape: Option<&[i64]>) -> ValueInfoProto {
     let dim = |&size: &i64| Dimension {
         value: (size >= 0).then_some(dimension::Value::DimValue(size)),
         ..Dimension::default()
@@ -179,7 +197,7 @@ fn value(name: &str, shape: Option<&[i64]>) -> ValueInfoProto {
         name: Some(name.to_owned()),
         r#type: Some(TypeProto {
             value: Some(type_proto::Value::TensorType(type_proto::Tensor {
-                elem_type: Some(1),
+                elem_type: Some(elem_type),
                 shape,
             })),
             ..TypeProto::default()
