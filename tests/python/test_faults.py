@@ -226,14 +226,15 @@ JUMPING_CLOCK = """
 #include <time.h>
 #include <unistd.h>
 
-/* The time of day jumps by two years, ten times a second. */
+/* The time of day jumps by two years, or does not, from one reading to the next. Which of the two
+ * follows from their count alone: something that reads it in a rhythm must not always hit the same. */
 int clock_gettime(clockid_t clock, struct timespec *time) {
+    static unsigned readings;
     const time_t year = 365 * 24 * 3600;
     long result = syscall(SYS_clock_gettime, clock, time);
     if (result == 0 && clock == CLOCK_REALTIME) {
-        struct timespec steady;
-        syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &steady);
-        time->tv_sec += steady.tv_nsec / 100000000 % 2 ? year : -year;
+        unsigned mixed = __atomic_add_fetch(&readings, 1, __ATOMIC_RELAXED) * 2654435761u;
+        time->tv_sec += (mixed ^ mixed >> 15) >> 9 & 1 ? year : -year;
     }
     return (int)result;
 }
