@@ -12,6 +12,8 @@ import tempfile
 
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from tensorflow.core.framework import types_pb2
+from tensorflow.core.protobuf import saved_model_pb2
 
 from model_server import PROJECT
 
@@ -33,12 +35,13 @@ def messages():
     )
 
 
-def model(nodes, constants):
-    """A serialized model from `x` to `y`, both float[?]; a node is (op, inputs, output)."""
+def model(nodes, constants, inputs=("x",)):
+    """A serialized model from `inputs` to `y`, all float[?]; a node is (op, inputs, output)."""
     model = messages()["onnx.ModelProto"](ir_version=8)
     model.opset_import.add(version=17)
     model.graph.name = "graph"
-    for value in (model.graph.input.add(name="x"), model.graph.output.add(name="y")):
+    fed = [model.graph.input.add(name=name) for name in inputs]
+    for value in (*fed, model.graph.output.add(name="y")):
         value.type.tensor_type.elem_type = FLOAT
         value.type.tensor_type.shape.dim.add(dim_param="n")
     for op, inputs, output in nodes:
@@ -50,6 +53,21 @@ def model(nodes, constants):
             name=name, dims=array.shape, data_type=data_type, raw_data=array.tobytes()
         )
     return model.SerializeToString()
+
+
+def saved_model(inputs, outputs):
+    """A `saved_model.pb` with the signature `serving_default` over these aliases, all float[?]."""
+    saved = saved_model_pb2.SavedModel(saved_model_schema_version=1)
+    graph = saved.meta_graphs.add()
+    graph.meta_info_def.tags.append("serve")
+    signature = graph.signature_def["serving_default"]
+    signature.method_name = "tensorflow/serving/predict"
+    for aliases, infos in ((inputs, signature.inputs), (outputs, signature.outputs)):
+        for alias in aliases:
+            infos[alias].name = f"original_{alias}:0"
+            infos[alias].dtype = types_pb2.DT_FLOAT
+            infos[alias].tensor_shape.dim.add(size=-1)
+    return saved.SerializeToString()
 
 
 def says_its_version(version):
@@ -86,8 +104,9 @@ def takes_time(products, size=256):
     return model(nodes, constants)
 
 
-def publish(base_path, version, content, mode=0o644):
-    """Makes a version directory out of a serialized model, in one step."""
+def publish(base_path, version, content, mode=0o644, beside=None):
+    """Makes a version directory out of a serialized model, in one step; `beside` are the contents of
+    other files by name."""
     base_path = pathlib.Path(base_path)
     base_path.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=base_path.parent) as folder:
@@ -96,6 +115,8 @@ def publish(base_path, version, content, mode=0o644):
         file = being_made / "model.onnx"
         file.write_bytes(content)
         file.chmod(mode)
+        for name, other in (beside or {}).items():
+            (being_made / name).write_bytes(other)
         being_made.rename(base_path / str(version))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from grpc_calls import TIMEOUT, predict_request, prediction, refused
 from model_server import poll
-from raw_http2 import DATA, END_HEADERS, HEADERS, RST_STREAM, Http2, grpc_headers
+from raw_http2 import ACK, DATA, END_HEADERS, HEADERS, PING, RST_STREAM, Http2, grpc_headers
 
 
 def count(server, **labels):
@@ -58,10 +58,14 @@ def test_calls_whose_client_leaves_within_the_message(server, end):
     labels = dict(model="", protocol="grpc", method="predict", code="CANCELLED")
     before = count(server, **labels)
     with Http2(server.grpc_port) as connection:
+        connection.accept_settings()
         block = grpc_headers("/tensorflow.serving.PredictionService/Predict")
         connection.send(HEADERS, END_HEADERS, block, 1)
         # Ten bytes of a hundred.
         connection.send(DATA, 0, struct.pack(">BI", 0, 100) + bytes(10), 1)
+        # Its answer says that the server has come so far.
+        connection.send(PING, 0, bytes(8))
+        connection.wait_for(PING, ACK)
         if end == "reset":
             connection.send(RST_STREAM, 0, struct.pack(">I", 8), 1)
             poll(lambda: count(server, **labels) == before + 1)

@@ -4,6 +4,7 @@ A model that serves goes on serving, whatever happens to others: each test asks 
 """
 
 import contextlib
+import json
 import os
 import pathlib
 import shutil
@@ -15,7 +16,7 @@ import pytest
 
 from grpc_calls import LOAD_TIMEOUT, TIMEOUT
 from model_server import BINARY, LIBRARY
-from onnx_models import publish, says_its_version, withdraw
+from onnx_models import model, publish, saved_model, says_its_version, withdraw
 from steady_load import Load, Place
 
 NOBODY = 65534
@@ -43,9 +44,10 @@ class Models:
         aside.write_text(text or f"model_config_list {{\n{models}}}\n")
         aside.rename(self.config)
 
-    def add(self, name, version=1, content=None):
+    def add(self, name, version=1, content=None, beside=None):
         """A model with one version, in the configuration from now on."""
-        publish(self.folder / name, version, content or says_its_version(version))
+        content = content or says_its_version(version)
+        publish(self.folder / name, version, content, beside=beside)
         self.names.append(name)
         self.write_config()
 
@@ -135,6 +137,52 @@ def test_corrupt_model_among_good_ones(models):
         # Unlike the original, a version is tried again once its files are others.
         (models.folder / "corrupt" / "1" / "model.onnx").write_bytes(good)
         models.await_answer("corrupt", 1)
+
+
+DIFFERENCE = model([("Sub", ["p", "q"], "y")], {}, inputs=("p", "q"))
+# What is wrong with a version: its model, the files beside it, and what has to be said about it.
+UNSERVABLE = {
+    "ambiguous": (
+        DIFFERENCE,
+        {"saved_model.pb": saved_model(["a", "b"], ["y"])},
+        ['input "a"', 'may be meant: "p", "q"', 'input { alias: "a" tensor: "???" }'],
+    ),
+    "alias_missing": (
+        None,
+        {"saved_model.pb": saved_model(["x"], ["y", "z"])},
+        ['output "z"', "signature_map.pbtxt"],
+    ),
+    "dtype": (
+        None,
+        {"signature_map.pbtxt": b"signature { name: 's' input { alias: 'x' dtype: DT_STRING }"
+                                b" output { alias: 'y' } }"},
+        ["string", "float"],
+    ),
+    "operator": (
+        model([("NoSuchOperator", ["x"], "y")], {}),
+        {},
+        ["NoSuchOperator"],
+    ),
+    "damaged_original": (None, {"saved_model.pb": b"\xff\xff"}, ["saved_model.pb"]),
+    "damaged_map": (None, {"signature_map.pbtxt": b"signature {"}, ["signature_map.pbtxt"]),
+}
+
+
+def test_versions_that_cannot_be_served_say_why(models):
+    """In the status and in the log; nothing else is touched."""
+    with models.serving():
+        for name, (content, beside, _) in UNSERVABLE.items():
+            models.add(name, content=content, beside=beside)
+        for name, (_, _, texts) in UNSERVABLE.items():
+            wait_until(lambda: '"END"' in models.status(name))
+            (failed,) = json.loads(models.status(name))["model_version_status"]
+            said = failed["status"]["error_message"]
+            assert all(text in said for text in texts), (name, said)
+            assert said.splitlines()[0] in models.server.log(limit=None), name
+        # The model itself is not lost.
+        for name in UNSERVABLE:
+            publish(models.folder / name, 2, says_its_version(2))
+            models.await_answer(name, 2)
 
 
 def test_configuration_is_garbage_and_then_mended(models):
