@@ -3,7 +3,7 @@
 //! ONNX Runtime gets them twice. As files in memory, for it optimises what it can compute from them
 //! and makes copies of its own. Shared ones also as initializers: it keeps those where they are
 //! instead of its copy, and what kernels make of them (packed matrices) in a container, once for all
-//! sessions.
+//! sessions. What is too large for a file in memory comes as an initializer only.
 //!
 //! Not here: which weights are shared (`lifecycle::loader`).
 
@@ -15,8 +15,11 @@ use ort::session::builder::{PrepackedWeights, SessionBuilder};
 
 use super::status::{Failure, check};
 use super::value::{Value, from_ort_number};
-use crate::runtime::{GraphSource, Weight, WeightSharing};
+use crate::runtime::{GraphSource, Weight};
 use crate::tensor::Tensor;
+
+/// ONNX Runtime takes a file in memory into a protobuf, which can hold no more than this.
+const MAX_FILE_BYTES: usize = i32::MAX as usize;
 
 /// Weights that a session uses where they lie: they have to outlive it.
 #[derive(Default)]
@@ -29,12 +32,16 @@ pub(super) fn hand_over(
     mut builder: SessionBuilder,
     source: &GraphSource,
 ) -> Result<(SessionBuilder, SharedWeights), Failure> {
-    add_files(&mut builder, &source.weights)?;
-    let Some(sharing) = &source.sharing else {
-        return Ok((builder, SharedWeights::default()));
-    };
-    let shared = add_shared(&mut builder, &source.weights, sharing)?;
-    if let Some(container) = sharing.derived(PrepackedWeights::new) {
+    add_files(
+        &mut builder,
+        source.weights.iter().filter(|it| !is_large(it)),
+    )?;
+    let sharing = source.sharing.as_ref();
+    let is_shared = |weight: &Weight| sharing.is_some_and(|it| it.contains(&weight.name));
+    let initializers = source.weights.iter();
+    let initializers = initializers.filter(|&it| is_large(it) || is_shared(it));
+    let shared = add_initializers(&mut builder, initializers)?;
+    if let Some(container) = sharing.and_then(|it| it.derived(PrepackedWeights::new)) {
         builder = builder
             .with_prepacked_weights(container)
             .map_err(|error| Failure::new(error.message()))?;
@@ -42,7 +49,11 @@ pub(super) fn hand_over(
     Ok((builder, shared))
 }
 
-fn add_files(builder: &mut SessionBuilder, weights: &[Weight]) -> Result<(), Failure> {
+fn add_files<'a>(
+    builder: &mut SessionBuilder,
+    weights: impl Iterator<Item = &'a Weight>,
+) -> Result<(), Failure> {
+    let weights: Vec<&Weight> = weights.collect();
     if weights.is_empty() {
         return Ok(());
     }
@@ -69,16 +80,21 @@ fn add_files(builder: &mut SessionBuilder, weights: &[Weight]) -> Result<(), Fai
     check(status)
 }
 
-fn add_shared(
+fn add_initializers<'a>(
     builder: &mut SessionBuilder,
-    weights: &[Weight],
-    sharing: &WeightSharing,
+    weights: impl Iterator<Item = &'a Weight>,
 ) -> Result<SharedWeights, Failure> {
     let mut shared = SharedWeights::default();
-    for weight in weights.iter().filter(|it| sharing.contains(&it.name)) {
+    for weight in weights {
         // A type that this server has no tensors of, or bytes that do not lie on the borders of
         // elements, as in a file that was written without: the session keeps its copy.
         let Some(tensor) = tensor_over(weight) else {
+            if is_large(weight) {
+                return Err(Failure::new(&format!(
+                    "the weight '{}' is larger than 2 GiB and does not lie on the borders of elements",
+                    weight.name
+                )));
+            }
             continue;
         };
         let value =
@@ -93,6 +109,10 @@ fn add_shared(
         shared._kept.push((value, tensor));
     }
     Ok(shared)
+}
+
+fn is_large(weight: &Weight) -> bool {
+    weight.data.len() > MAX_FILE_BYTES
 }
 
 fn tensor_over(weight: &Weight) -> Option<Tensor> {
