@@ -18,6 +18,7 @@ const COMMAND_FAILURE: u8 = 1;
 const COMMAND_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    forbid_telemetry();
     if let Some(command) = Command::parse(std::env::args_os()) {
         return run_command(command);
     }
@@ -131,6 +132,16 @@ async fn serve(flags: &Flags) -> Result<ExitCode, ServingError> {
         }
         kind = next_signal() => exit_code_of(kind),
     })
+}
+
+/// Official builds of ONNX Runtime send events home unless this is set when they are loaded. What the
+/// environment says already stays.
+fn forbid_telemetry() {
+    const VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
+    if std::env::var_os(VARIABLE).is_none() {
+        // SAFETY: the first thing that the program does, so no other thread reads the environment.
+        unsafe { std::env::set_var(VARIABLE, "1") };
+    }
 }
 
 /// The first process of a container inherits the children of those that end before theirs. None is

@@ -14,7 +14,6 @@ mod profiler_service;
 mod status;
 
 use std::convert::Infallible;
-use std::fmt::Display;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -160,7 +159,7 @@ impl GrpcService {
     async fn answer<B>(mut self, mut request: Request<B>) -> http::Response<tonic::body::Body>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Display,
+        B::Error: std::error::Error + Send + Sync + 'static,
     {
         if let Err(refusal) = self.guard.admit(&mut request).await {
             return refusal.into_http();
@@ -171,6 +170,8 @@ impl GrpcService {
             return call(&mut self.routes, request).await;
         };
         let (parts, body) = request.into_parts();
+        // Dropped if the client leaves before its message is here, which counts the call.
+        let observation = Observation::start(&self.metrics, Protocol::Grpc, api, "");
         let received = async {
             let admitted = Arc::new(self.admission.enter()?);
             let message = message::receive(&parts.headers, body, &self.receive, &admitted).await?;
@@ -178,6 +179,7 @@ impl GrpcService {
         };
         match received.await {
             Ok((message, admitted)) => {
+                observation.leave_to_handler();
                 let request = Request::from_parts(parts, message);
                 let mut response = match api {
                     Api::Status | Api::Reload => call(&mut self.routes, request).await,
@@ -188,7 +190,7 @@ impl GrpcService {
                 response
             }
             Err(error) => {
-                Observation::start(&self.metrics, Protocol::Grpc, api, "").end(Err(&error));
+                observation.end(Err(&error));
                 to_status(&error).into_http()
             }
         }
@@ -208,7 +210,7 @@ where
 impl<B> hyper::service::Service<Request<B>> for GrpcService
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Display + Send,
+    B::Error: std::error::Error + Send + Sync + 'static,
 {
     type Response = http::Response<tonic::body::Body>;
     type Error = Infallible;
