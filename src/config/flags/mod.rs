@@ -164,7 +164,7 @@ impl Default for Flags {
             onnxruntime_allow_spinning: false,
             synthesize_warmup: true,
             wait_for_models: true,
-            adaptive_batching: false,
+            adaptive_batching: true,
             enable_model_listing: false,
             rest_api_enable_response_compression: false,
             rest_api_response_compression_min_bytes: 1024,
