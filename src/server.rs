@@ -22,6 +22,7 @@ use crate::error::{Code, Result, ServingError};
 use crate::inference::InferenceService;
 use crate::lifecycle::{BasePathAllowlist, ConfigPoller, ServerCore};
 use crate::monitoring::{Metrics, ModelState, Protocol};
+use crate::panics;
 use crate::proto::tensorflow::serving::ModelServerConfig;
 use crate::request_log::RequestLog;
 use crate::runtime::ort::OnnxRuntimeOptions;
@@ -426,5 +427,5 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let ended = tokio::task::spawn_blocking(work).await;
-    ended.unwrap_or_else(|error| Err(ServingError::internal(format!("ended abnormally: {error}"))))
+    ended.unwrap_or_else(|_| Err(panics::ended_abnormally("the start")))
 }

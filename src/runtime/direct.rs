@@ -16,6 +16,7 @@ use tokio::task::AbortHandle;
 use super::executor::{Executed, Execution, Executor, RunTimes};
 use super::{Graph, RunControl};
 use crate::error::{Result, ServingError};
+use crate::panics;
 use crate::tensor::Tensor;
 
 /// A worker may be kept for so long.
@@ -90,11 +91,7 @@ impl DirectExecutor {
             },
         };
         drop(given_up);
-        finished.unwrap_or_else(|error| {
-            Err(ServingError::internal(format!(
-                "the run ended abnormally: {error}"
-            )))
-        })
+        finished.unwrap_or_else(|_| Err(panics::ended_abnormally("the run")))
     }
 }
 
