@@ -32,7 +32,7 @@ help:
 	@echo "make serve        serves models/ on $(PORT) (gRPC) and $(REST_PORT) (REST)"
 	@echo "make test         everything that has to pass before a change lands"
 	@echo "make test-full    make test, and the tests that take long"
-	@echo "make lint         format, clippy and documentation only"
+	@echo "make lint         format, clippy, documentation and dependencies only"
 	@echo "make test-rust    Rust tests only"
 	@echo "make test-python  Python client tests only"
 	@echo "make test-ops     with Prometheus, where it is installed"
@@ -69,6 +69,7 @@ lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps
+	$(PYTHON) tools/check_dependencies.py
 
 # nextest does not run the examples in doc comments, plain `cargo test` does.
 test-rust: onnxruntime
