@@ -16,6 +16,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from model_server import PROJECT
 
 FLOAT = 1  # TensorProto.DataType
+INT = 2  # AttributeProto.AttributeType
 
 
 @functools.cache
@@ -33,16 +34,24 @@ def messages():
     )
 
 
-def model(nodes, constants):
-    """A serialized model from `x` to `y`, both float[?]; a node is (op, inputs, output)."""
+def model(nodes, constants, inputs={"x": (FLOAT, "n")}, outputs={"y": (FLOAT, "n")}):
+    """A serialized model; a node is (op, inputs, output) and, perhaps, attributes that are numbers.
+
+    `inputs` and `outputs` are of (data type, *names of dimensions), by name.
+    """
     model = messages()["onnx.ModelProto"](ir_version=8)
     model.opset_import.add(version=17)
     model.graph.name = "graph"
-    for value in (model.graph.input.add(name="x"), model.graph.output.add(name="y")):
-        value.type.tensor_type.elem_type = FLOAT
-        value.type.tensor_type.shape.dim.add(dim_param="n")
-    for op, inputs, output in nodes:
-        model.graph.node.add(op_type=op, input=inputs, output=[output])
+    for values, described in ((model.graph.input, inputs), (model.graph.output, outputs)):
+        for name, (data_type, *dimensions) in described.items():
+            tensor = values.add(name=name).type.tensor_type
+            tensor.elem_type = data_type
+            for dimension in dimensions:
+                tensor.shape.dim.add(dim_param=dimension)
+    for op, names, output, *attributes in nodes:
+        node = model.graph.node.add(op_type=op, input=names, output=[output])
+        for name, value in (attributes[0] if attributes else {}).items():
+            node.attribute.add(name=name, type=INT, i=value)
     for name, array in constants.items():
         array = np.asarray(array)
         data_type = {"float32": FLOAT, "int64": 7}[array.dtype.name]
