@@ -18,10 +18,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::config::{self, Flags};
-use crate::error::{Result, ServingError};
+use crate::error::Result;
 use crate::inference::InferenceService;
 use crate::lifecycle::{ConfigPoller, ServerCore};
 use crate::monitoring::{Metrics, ModelState, Protocol};
+use crate::panics;
 use crate::request_log::RequestLog;
 use crate::runtime::ort::OnnxRuntimeOptions;
 use crate::servable::{ManagerState, ServableLookup};
@@ -272,5 +273,5 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let ended = tokio::task::spawn_blocking(work).await;
-    ended.unwrap_or_else(|error| Err(ServingError::internal(format!("ended abnormally: {error}"))))
+    ended.unwrap_or_else(|_| Err(panics::ended_abnormally("the start")))
 }

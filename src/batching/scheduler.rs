@@ -6,7 +6,6 @@
 //! Not here: the order within a queue (`queue`), the run itself (`batch`).
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -17,6 +16,7 @@ use super::queue::Queue;
 use super::rows;
 use super::task::{RunSlot, Task, Ticket};
 use crate::error::{Code, Result, ServingError};
+use crate::panics;
 use crate::tensor::Tensor;
 
 /// More threads than this would not help anybody, and could exhaust the process.
@@ -229,9 +229,7 @@ impl Shared {
                 }
                 drop(state);
                 // The tasks of a batch that panics are answered by being dropped.
-                if catch_unwind(AssertUnwindSafe(|| batch.execute())).is_err() {
-                    tracing::error!("a batch ended abnormally");
-                }
+                panics::round("a batch", || batch.execute());
                 state = self.lock();
                 continue;
             }

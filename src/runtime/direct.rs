@@ -10,6 +10,7 @@ use super::executor::{Executed, Execution, Executor, RunTimes};
 use super::short_runs::{Kind, ShortRuns, UnderWay};
 use super::{Graph, RunControl};
 use crate::error::{Result, ServingError};
+use crate::panics;
 use crate::tensor::Tensor;
 
 /// Runs every request by itself.
@@ -75,11 +76,7 @@ impl DirectExecutor {
             },
         };
         drop(given_up);
-        finished.unwrap_or_else(|error| {
-            Err(ServingError::internal(format!(
-                "the run ended abnormally: {error}"
-            )))
-        })
+        finished.unwrap_or_else(|_| Err(panics::ended_abnormally("the run")))
     }
 }
 

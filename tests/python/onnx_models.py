@@ -18,6 +18,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from model_server import PROJECT
 
 FLOAT = 1  # TensorProto.DataType
+INT = 2  # AttributeProto.AttributeType
 
 
 @functools.cache
@@ -35,17 +36,24 @@ def messages():
     )
 
 
-def model(nodes, constants, inputs=("x",)):
-    """A serialized model from `inputs` to `y`, all float[?]; a node is (op, inputs, output)."""
+def model(nodes, constants, inputs={"x": (FLOAT, "n")}, outputs={"y": (FLOAT, "n")}):
+    """A serialized model; a node is (op, inputs, output) and, perhaps, attributes that are numbers.
+
+    `inputs` and `outputs` are of (data type, *names of dimensions), by name.
+    """
     model = messages()["onnx.ModelProto"](ir_version=8)
     model.opset_import.add(version=17)
     model.graph.name = "graph"
-    fed = [model.graph.input.add(name=name) for name in inputs]
-    for value in (*fed, model.graph.output.add(name="y")):
-        value.type.tensor_type.elem_type = FLOAT
-        value.type.tensor_type.shape.dim.add(dim_param="n")
-    for op, inputs, output in nodes:
-        model.graph.node.add(op_type=op, input=inputs, output=[output])
+    for values, described in ((model.graph.input, inputs), (model.graph.output, outputs)):
+        for name, (data_type, *dimensions) in described.items():
+            tensor = values.add(name=name).type.tensor_type
+            tensor.elem_type = data_type
+            for dimension in dimensions:
+                tensor.shape.dim.add(dim_param=dimension)
+    for op, names, output, *attributes in nodes:
+        node = model.graph.node.add(op_type=op, input=names, output=[output])
+        for name, value in (attributes[0] if attributes else {}).items():
+            node.attribute.add(name=name, type=INT, i=value)
     for name, array in constants.items():
         array = np.asarray(array)
         data_type = {"float32": FLOAT, "int64": 7}[array.dtype.name]

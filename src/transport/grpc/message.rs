@@ -19,6 +19,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame};
 
 use crate::error::{Code, Result, ServingError};
+use crate::panics;
 use crate::transport::limit::Admitted;
 use crate::transport::receive::{Inflation, ReceiveOptions, inflate};
 
@@ -146,7 +147,7 @@ async fn inflated(
     };
     let message = tokio::task::spawn_blocking(work)
         .await
-        .map_err(|error| ServingError::internal(format!("decompressing ended: {error}")))?;
+        .map_err(|_| panics::ended_abnormally("decompressing"))?;
     let message = message.map_err(|error| match error {
         Inflation::TooLarge => ServingError::new(
             Code::ResourceExhausted,

@@ -10,6 +10,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http_body::Body;
 
 use crate::error::{Code, Result, ServingError};
+use crate::panics;
 use crate::transport::limit::Admitted;
 use crate::transport::receive::{Inflation, ReceiveOptions, inflate};
 
@@ -43,7 +44,8 @@ where
     match tokio::task::spawn_blocking(work).await {
         Ok(Ok(inflated)) => Ok(inflated.into()),
         Ok(Err(Inflation::Refused(error))) => Err(error),
-        Ok(Err(Inflation::TooLarge | Inflation::Malformed(_))) | Err(_) => Ok(Bytes::new()),
+        Ok(Err(Inflation::TooLarge | Inflation::Malformed(_))) => Ok(Bytes::new()),
+        Err(_) => Err(panics::ended_abnormally("decompressing")),
     }
 }
 
