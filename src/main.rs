@@ -40,6 +40,7 @@ fn main() -> ExitCode {
             notes,
         } => {
             reap_orphans();
+            survive_file_size_limit();
             allow_many_descriptors();
             // An unknown name is refused once the flags are checked.
             let format = LogFormat::from_name(&flags.log_format);
@@ -152,6 +153,13 @@ fn reap_orphans() {
         // it would need.
         unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
     }
+}
+
+/// A request log that reaches the limit on the size of files (`ulimit -f`) has a write that fails,
+/// as on a full disk; by default a signal would end the process.
+fn survive_file_size_limit() {
+    // SAFETY: sets a disposition and no handler.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
 /// Every connection takes a descriptor, and the usual soft limit of 1024 is for programs that call

@@ -27,6 +27,8 @@ use self::server::ServerMetrics;
 use self::tensorflow::TensorflowMetrics;
 use crate::id::ServableId;
 
+pub use self::process::resident_memory_bytes;
+
 /// The `Content-Type` of [`Metrics::tensorflow_page`], as the original sends it.
 pub const TENSORFLOW_PAGE_CONTENT_TYPE: &str = "text/plain";
 

@@ -123,6 +123,8 @@ pub async fn serve<S, B>(
             drop((place, open));
         });
     };
+    // Said once, not twenty times a second.
+    let mut is_failing = false;
     loop {
         let stream: io::Result<Box<dyn Stream>> = tokio::select! {
             stream = accept(&listener) => stream,
@@ -131,10 +133,18 @@ pub async fn serve<S, B>(
         match stream {
             // Beyond the bound the stream is dropped, which closes it: better for a client, and for
             // a load balancer before it, than to wait for a place that may never be free.
-            Ok(stream) => drop(places.take().map(|place| start(stream, place))),
+            Ok(stream) => {
+                is_failing = false;
+                if let Some(place) = places.take() {
+                    start(stream, place);
+                }
+            }
             Err(error) if is_one_connections(&error) => {}
             Err(error) => {
-                tracing::warn!(%error, "cannot accept connections");
+                if !is_failing {
+                    tracing::warn!(%error, "cannot accept connections");
+                }
+                is_failing = true;
                 tokio::time::sleep(ACCEPT_ERROR_PAUSE).await;
             }
         }

@@ -164,6 +164,13 @@ pub(super) const FLAGS: &[Definition] = &[
         "Bytes of all requests at a time; more are refused. 0: half the memory there is"
     ),
     row!(
+        model_memory_limit_mb,
+        Int64,
+        Real,
+        "MiB that this process may have resident once a model is loaded; a load that may take it \
+         beyond is refused. 0: no limit"
+    ),
+    row!(
         max_request_bytes,
         Int32,
         Real,
