@@ -50,5 +50,5 @@ def test_more_than_two_gib_of_weights(start_server, tmp_path):
     body = f'{{"instances": [0, 1, {ROWS - 1}]}}'
     status, answer = server.predict_rest("large", body)
     assert (status, json.loads(answer)) == (200, {"predictions": [0.5, 0.0, ROWS - 0.5]})
-    # In memory once, whatever else a server needs.
-    assert peak_memory_mib(server.process.pid) < 1.5 * WEIGHTS_MIB
+    # What was read from the file, and ONNX Runtime's copy while it loads.
+    assert peak_memory_mib(server.process.pid) < 2.5 * WEIGHTS_MIB
