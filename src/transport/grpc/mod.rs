@@ -5,10 +5,10 @@
 
 mod authorized;
 pub(crate) mod channel_arguments;
-pub mod codec;
 mod health;
 mod message;
 mod model_service;
+mod predict;
 mod prediction_service;
 mod profiler_service;
 mod status;
@@ -23,11 +23,13 @@ use bytes::Bytes;
 use http::{HeaderMap, Request};
 use http_body::Body;
 use tokio::sync::watch;
-use tonic::codec::CompressionEncoding;
+use tonic::Status;
+use tonic::metadata::MetadataValue;
 use tonic::service::{Routes, RoutesBuilder};
 use tower::Service;
 
 use self::authorized::{Authorized, Guard};
+use self::message::Framed;
 use self::prediction_service::PredictionServiceImpl;
 use self::status::to_status;
 use super::auth::Auth;
@@ -35,13 +37,15 @@ use super::isolate::isolated;
 use super::limit::{Admission, Gate};
 use super::observe::Observation;
 use super::receive::ReceiveOptions;
+use crate::error::{Code, ServingError};
 use crate::inference::InferenceService;
 use crate::monitoring::{Api, Metrics, Protocol};
 use crate::proto::SERVED_DESCRIPTORS;
-use crate::proto::prediction_service::prediction_service_server::PredictionServiceServer;
 use crate::proto::tensorflow::profiler_service_server::ProfilerServiceServer;
 use crate::proto::tensorflow::serving::model_service_server::ModelServiceServer;
+use crate::proto::tensorflow::serving::prediction_service_server::PredictionServiceServer;
 use crate::servable::ServableLookup;
+use crate::wire::predict::first_values;
 
 pub use self::model_service::ReloadConfig;
 
@@ -79,22 +83,21 @@ pub fn service(
                 // `message` has bounded them.
                 .max_decoding_message_size(usize::MAX)
                 .max_encoding_message_size(usize::MAX)
-                .accept_compressed(CompressionEncoding::Gzip)
-                .accept_compressed(CompressionEncoding::Deflate)
-                .accept_compressed(CompressionEncoding::Zstd)
         };
     }
-    let prediction = PredictionServiceImpl::new(
+    let predict = Arc::new(PredictionServiceImpl::new(
         inference.clone(),
         Arc::clone(metrics),
         options.serialize_as_tensor_content,
         Gate::new(options.max_calls),
-    );
+    ));
     let model_service =
         model_service::ModelServiceImpl::new(inference.clone(), Arc::clone(metrics), reloader);
     let guard = Guard::new(options.auth, inference, Arc::clone(metrics));
-    let prediction = configured!(PredictionServiceServer::new(guard.authorize(prediction)));
-    let model_service = ModelServiceServer::new(guard.authorize(model_service));
+    let prediction = configured!(PredictionServiceServer::new(
+        guard.authorize(Arc::clone(&predict))
+    ));
+    let model_service = ModelServiceServer::new(guard.authorize(Arc::new(model_service)));
     routes.add_service(configured!(model_service));
     let mut services = vec![
         "tensorflow.serving.PredictionService",
@@ -111,6 +114,7 @@ pub fn service(
     }
     add_reflection(&mut routes, &services);
     GrpcService {
+        predict,
         prediction,
         routes: routes.routes(),
         guard,
@@ -145,6 +149,8 @@ fn add_reflection(routes: &mut RoutesBuilder, services: &[&str]) {
 /// tonic's services as a hyper service.
 #[derive(Clone)]
 pub struct GrpcService {
+    /// `Predict` itself.
+    predict: Arc<PredictionServiceImpl>,
     /// Beside the router, whose ways are long for a small request.
     prediction: PredictionServiceServer<Authorized<PredictionServiceImpl>>,
     /// All others.
@@ -174,16 +180,24 @@ impl GrpcService {
         let observation = Observation::start(&self.metrics, Protocol::Grpc, api, "");
         let received = async {
             let admitted = Arc::new(self.admission.enter()?);
-            let message = message::receive(&parts.headers, body, &self.receive, &admitted).await?;
+            let aligned = match api {
+                Api::Predict => first_values,
+                _ => |_: &[u8]| None,
+            };
+            let (headers, receive) = (&parts.headers, &self.receive);
+            let message = message::receive(headers, body, receive, &admitted, aligned).await?;
             Ok((message, admitted))
         };
         match received.await {
             Ok((message, admitted)) => {
                 observation.leave_to_handler();
-                let request = Request::from_parts(parts, message);
+                let framed = |parts| Request::from_parts(parts, Framed::new(message.clone()));
                 let mut response = match api {
-                    Api::Status | Api::Reload => call(&mut self.routes, request).await,
-                    _ => call(&mut self.prediction, request).await,
+                    Api::Predict => {
+                        predict::answer(&self.predict, &self.guard, &parts, message).await
+                    }
+                    Api::Status | Api::Reload => call(&mut self.routes, framed(parts)).await,
+                    _ => call(&mut self.prediction, framed(parts)).await,
                 };
                 // Until it is written, the answer takes as much as the request did.
                 response.extensions_mut().insert(admitted);
@@ -191,10 +205,22 @@ impl GrpcService {
             }
             Err(error) => {
                 observation.end(Err(&error));
-                to_status(&error).into_http()
+                refusal(&error).into_http()
             }
         }
     }
+}
+
+/// The status of a message that was not received.
+fn refusal(error: &ServingError) -> Status {
+    let mut status = to_status(error);
+    if error.code() == Code::Unimplemented {
+        let accepted = MetadataValue::from_static(message::ACCEPTED_ENCODINGS);
+        status
+            .metadata_mut()
+            .insert("grpc-accept-encoding", accepted);
+    }
+    status
 }
 
 async fn call<S, B>(service: &mut S, request: Request<B>) -> http::Response<tonic::body::Body>
