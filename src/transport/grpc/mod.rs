@@ -113,15 +113,15 @@ pub fn service(
         services.push("grpc.health.v1.Health");
     }
     add_reflection(&mut routes, &services);
-    GrpcService {
+    GrpcService(Arc::new(Services {
         predict,
         prediction,
         routes: routes.routes(),
         guard,
         metrics: Arc::clone(metrics),
         admission,
-        receive: Arc::new(options.receive),
-    }
+        receive: options.receive,
+    }))
 }
 
 /// Lists `services` and describes their messages, by both versions of the protocol.
@@ -146,9 +146,11 @@ fn add_reflection(routes: &mut RoutesBuilder, services: &[&str]) {
     }
 }
 
-/// tonic's services as a hyper service.
+/// The port's services as a hyper service.
 #[derive(Clone)]
-pub struct GrpcService {
+pub struct GrpcService(Arc<Services>);
+
+struct Services {
     /// `Predict` itself.
     predict: Arc<PredictionServiceImpl>,
     /// Beside the router, whose ways are long for a small request.
@@ -158,11 +160,11 @@ pub struct GrpcService {
     guard: Guard,
     metrics: Arc<Metrics>,
     admission: Admission,
-    receive: Arc<ReceiveOptions>,
+    receive: ReceiveOptions,
 }
 
-impl GrpcService {
-    async fn answer<B>(mut self, mut request: Request<B>) -> http::Response<tonic::body::Body>
+impl Services {
+    async fn answer<B>(&self, mut request: Request<B>) -> http::Response<tonic::body::Body>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: std::error::Error + Send + Sync + 'static,
@@ -173,7 +175,7 @@ impl GrpcService {
         // The other services are small, and some of their calls last: nothing of them is bounded
         // here, so that a busy server still answers its probes.
         let Some(api) = api_of(request.uri().path()) else {
-            return call(&mut self.routes, request).await;
+            return call(self.routes.clone(), request).await;
         };
         let (parts, body) = request.into_parts();
         // Dropped if the client leaves before its message is here, which counts the call.
@@ -196,8 +198,8 @@ impl GrpcService {
                     Api::Predict => {
                         predict::answer(&self.predict, &self.guard, &parts, message).await
                     }
-                    Api::Status | Api::Reload => call(&mut self.routes, framed(parts)).await,
-                    _ => call(&mut self.prediction, framed(parts)).await,
+                    Api::Status | Api::Reload => call(self.routes.clone(), framed(parts)).await,
+                    _ => call(self.prediction.clone(), framed(parts)).await,
                 };
                 // Until it is written, the answer takes as much as the request did.
                 response.extensions_mut().insert(admitted);
@@ -223,7 +225,7 @@ fn refusal(error: &ServingError) -> Status {
     status
 }
 
-async fn call<S, B>(service: &mut S, request: Request<B>) -> http::Response<tonic::body::Body>
+async fn call<S, B>(mut service: S, request: Request<B>) -> http::Response<tonic::body::Body>
 where
     S: Service<Request<B>, Response = http::Response<tonic::body::Body>, Error = Infallible>,
 {
@@ -243,10 +245,10 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, request: Request<B>) -> Self::Future {
-        let answer = isolated(self.clone().answer(request));
+        let services = Arc::clone(&self.0);
         // One broken call must not take the connection and the calls beside it along.
         Box::pin(async move {
-            let answered = answer.await;
+            let answered = isolated(services.answer(request)).await;
             Ok(answered.unwrap_or_else(|error| to_status(&error).into_http()))
         })
     }
