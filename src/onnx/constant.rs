@@ -8,8 +8,8 @@ use super::{OnnxModel, is_op, walk};
 use crate::proto::onnx::{GraphProto, TensorProto, tensor_proto};
 use crate::tensor::{DataType, Tensor};
 
-/// How many `Identity` nodes are followed to a constant.
-const MAX_HOPS: usize = 16;
+/// How many `Identity` nodes are followed.
+pub(super) const MAX_HOPS: usize = 16;
 
 impl OnnxModel {
     /// The value of a tensor that is constant: an initializer, a `Constant`, or either behind
