@@ -9,6 +9,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 SERVE_FLAGS ?=
 PYTEST_FLAGS ?=
+SOAK_SECONDS ?= 1800
 IMAGE ?= onnx-model-server:latest
 IMAGE_FLAGS ?=
 
@@ -25,13 +26,14 @@ MODELS_CONFIG := $(TARGET)/models.config
 export ORT_DYLIB_PATH := $(ONNXRUNTIME)
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test test-full lint test-rust test-python test-import test-ops \
+.PHONY: help serve test test-full soak lint test-rust test-python test-import test-ops \
 	onnxruntime venv import-venv bench image test-image clean
 
 help:
 	@echo "make serve        serves models/ on $(PORT) (gRPC) and $(REST_PORT) (REST)"
 	@echo "make test         everything that has to pass before a change lands"
 	@echo "make test-full    make test, and the tests that take long"
+	@echo "make soak         everything at once on a release build for SOAK_SECONDS, half an hour"
 	@echo "make lint         format, clippy, documentation and dependencies only"
 	@echo "make test-rust    Rust tests only"
 	@echo "make test-python  Python client tests only"
@@ -103,6 +105,12 @@ test-import: onnxruntime import-venv
 # The tests that take too long for every change; they are marked `full` on the Python side.
 test-full:
 	$(MAKE) test PYTEST_FLAGS="$(PYTEST_FLAGS) --full"
+
+# `make test` has a minute of it, on the development build.
+soak: onnxruntime venv
+	$(CARGO) build --release --locked
+	SOAK_SECONDS=$(SOAK_SECONDS) ONNX_MODEL_SERVER=$(TARGET)/release/onnx_model_server \
+		$(VENV)/bin/python -m pytest tests/python/test_soak.py -s $(PYTEST_FLAGS)
 
 # Everything is compiled before anything is measured.
 bench: onnxruntime

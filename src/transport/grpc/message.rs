@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::fmt::Display;
+use std::error::Error as StdError;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -58,7 +58,7 @@ pub(super) async fn receive<B>(
     admitted: &Arc<Admitted>,
 ) -> Result<Received>
 where
-    B: Body<Data = Bytes, Error: Display> + Unpin,
+    B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
 {
     let max_bytes = options.max_bytes;
     let mut parts = VecDeque::new();

@@ -1,6 +1,6 @@
 //! Reads request bodies: whole, bounded, gunzipped.
 
-use std::fmt::Display;
+use std::error::Error as StdError;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -30,7 +30,7 @@ pub(super) async fn read<B>(
     admitted: &Arc<Admitted>,
 ) -> Result<Bytes>
 where
-    B: Body<Data = Bytes, Error: Display> + Unpin,
+    B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
 {
     let body = collect(headers, body, options, admitted).await?;
     let is_gzip = headers
@@ -56,7 +56,7 @@ async fn collect<B>(
     admitted: &Admitted,
 ) -> Result<Bytes>
 where
-    B: Body<Data = Bytes, Error: Display> + Unpin,
+    B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
 {
     let announced = headers
         .get(CONTENT_LENGTH)
@@ -116,14 +116,14 @@ mod tests {
     /// As the server does by default.
     async fn read<B>(headers: &HeaderMap, body: B) -> Result<Bytes>
     where
-        B: Body<Data = Bytes, Error: Display> + Unpin,
+        B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
     {
         read_with(headers, body, &RestOptions::default().receive).await
     }
 
     async fn read_with<B>(headers: &HeaderMap, body: B, options: &ReceiveOptions) -> Result<Bytes>
     where
-        B: Body<Data = Bytes, Error: Display> + Unpin,
+        B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
     {
         let admitted = Arc::new(Admission::new(1, u64::MAX).enter()?);
         super::read(headers, body, options, &admitted).await
