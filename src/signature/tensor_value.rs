@@ -11,8 +11,8 @@ use crate::proto::tensorflow::{TensorProto, TensorShapeProto};
 use crate::tensor::{DataType, Element, Tensor, element_count};
 
 /// What a constant may grow to by the repetition of its last value: a few bytes of a file must not
-/// become gigabytes.
-const MAX_EXPANDED_BYTES: usize = 64 << 20;
+/// become gigabytes, and a file may hold many.
+const MAX_EXPANDED_BYTES: usize = 4 << 20;
 
 /// The tensor that `proto` stands for, with `Tensor::FromProto`'s rules: the last of too few values
 /// is repeated, no value is zero. `dtype` and `shape` count where `proto` says none.
