@@ -23,7 +23,7 @@ from grpc_calls import TIMEOUT, predict_request, prediction
 from model_server import PROJECT
 
 SEED = int(os.environ.get("DIFFERENTIAL_SEED", 12))
-REQUESTS = int(os.environ.get("DIFFERENTIAL_REQUESTS", 100))
+REQUESTS = int(os.environ.get("DIFFERENTIAL_REQUESTS", 60))
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
 
 BFLOAT16 = tf.bfloat16.as_numpy_dtype
