@@ -51,9 +51,9 @@ impl OnnxModel {
     /// # Errors
     ///
     /// `INVALID_ARGUMENT` where it is no ONNX model: two inputs of one name, which no backend takes,
-    /// are none either. Graphs nested deeper than protobuf's usual
-    /// limit of 100 messages are refused as well, and files of millions of empty messages, which
-    /// would take hundreds of times their size.
+    /// are none either. Graphs nested deeper than protobuf's usual limit of 100 messages are refused
+    /// as well, and files of millions of empty messages, which would take hundreds of times their
+    /// size.
     pub fn parse(origin: impl Into<String>, bytes: &[u8]) -> Result<Self> {
         let origin = origin.into();
         if !bounds::is_bounded(bytes) {
