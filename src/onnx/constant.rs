@@ -11,8 +11,8 @@ use crate::proto::onnx::{
 };
 use crate::tensor::{DataType, Tensor};
 
-/// How many `Identity` nodes are followed to a constant.
-const MAX_HOPS: usize = 16;
+/// How many `Identity` nodes are followed.
+pub(super) const MAX_HOPS: usize = 16;
 
 impl OnnxModel {
     /// The value of a tensor that is constant: an initializer, a `Constant`, or either behind
