@@ -9,6 +9,7 @@
 mod border;
 mod bounds;
 mod constant;
+mod divide;
 mod external;
 mod interface;
 mod layout;
