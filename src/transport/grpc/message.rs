@@ -31,6 +31,9 @@ const GROWTH: usize = 4;
 /// What every allocation is a multiple of, and enough for every dtype.
 const ALIGNMENT: usize = 16;
 
+/// Finds, in the first part of a message, where something begins that is to be aligned.
+pub(super) type FindAligned = fn(&[u8]) -> Option<usize>;
+
 /// The encodings that are understood, as the header `grpc-accept-encoding` has them.
 pub(super) const ACCEPTED_ENCODINGS: &str = "identity,gzip,deflate,zstd";
 
@@ -90,7 +93,7 @@ pub(super) async fn receive<B>(
     mut body: B,
     options: &ReceiveOptions,
     admitted: &Arc<Admitted>,
-    aligned: fn(&[u8]) -> Option<usize>,
+    aligned: FindAligned,
 ) -> Result<Bytes>
 where
     B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
@@ -132,12 +135,7 @@ enum Partial {
 }
 
 impl Incoming {
-    fn take(
-        &mut self,
-        mut part: Bytes,
-        max_bytes: usize,
-        aligned: fn(&[u8]) -> Option<usize>,
-    ) -> Result<()> {
+    fn take(&mut self, mut part: Bytes, max_bytes: usize, aligned: FindAligned) -> Result<()> {
         let filled = self.received.min(PREFIX_BYTES);
         let of_prefix = part.len().min(PREFIX_BYTES - filled);
         self.prefix[filled..filled + of_prefix].copy_from_slice(&part[..of_prefix]);
@@ -352,7 +350,7 @@ mod tests {
         let payload: Vec<u8> = (0..=255).cycle().take(3 << 20).collect();
         let sent = Bytes::from(message(0, &payload));
         let (headers, options) = (HeaderMap::new(), ReceiveOptions::new(1));
-        let cases: [(usize, fn(&[u8]) -> Option<usize>); 3] =
+        let cases: [(usize, FindAligned); 3] =
             [(0, |_| Some(0)), (7, |_| Some(7)), (300, |_| Some(300))];
         for (offset, aligned) in cases {
             let parts = (0..sent.len()).step_by(16_000);
