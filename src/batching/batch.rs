@@ -11,6 +11,7 @@ use super::options::QueueLimits;
 use super::rows;
 use super::task::{BatchRun, Task, expired_in_queue};
 use crate::error::{Code, Result, ServingError};
+use crate::panics;
 use crate::runtime::{Executed, Graph, Kind, RunTimes, ShortRuns};
 use crate::tensor::Tensor;
 
@@ -138,8 +139,15 @@ impl Batch {
         timely
     }
 
-    /// What the run came to for each of `tasks`.
+    /// What the run came to for each of `tasks`. A run that panics has failed, no more.
     fn run(&self, tasks: &[Task]) -> Result<Vec<Executed>, Failure> {
+        panics::caught(|| self.run_together(tasks)).unwrap_or_else(|panic| {
+            tracing::error!(panic, "the run of a batch panicked");
+            Err(Failure::Run(panics::ended_abnormally("the run")))
+        })
+    }
+
+    fn run_together(&self, tasks: &[Task]) -> Result<Vec<Executed>, Failure> {
         let task_rows: usize = tasks.iter().map(|task| task.rows).sum();
         let batch_rows = self.graph.limits.padded_rows(task_rows);
         self.graph

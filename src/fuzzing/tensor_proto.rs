@@ -6,7 +6,7 @@ use prost::Message;
 use crate::proto::tensorflow::TensorProto;
 use crate::proto::tensorflow::serving::PredictRequest;
 use crate::tensor::Tensor;
-use crate::wire::predict::PredictCall;
+use crate::wire::predict::{PredictCall, first_values};
 use crate::wire::tensor_proto::{Encoder, ExpansionBudget, Form, MAX_EXPANSION, decode};
 
 /// Larger tensors are not written back: it would take the fuzzer's time.
@@ -51,13 +51,17 @@ fn check_encodings(tensor: &Tensor) {
     }
 }
 
-/// A request that protobuf reads is read here, with the same inputs and the same model.
+/// A request that protobuf reads is read here, with the same inputs and the same model, and nothing
+/// of it reaches beyond it.
 fn check_request(message: &Bytes) {
+    let values = first_values(message);
+    assert!(values <= Some(message.len()), "values behind the end");
     let call = PredictCall::decode(message);
     let Ok(request) = PredictRequest::decode(message.clone()) else {
         return;
     };
     let call = call.unwrap_or_else(|error| panic!("protobuf reads it: {error}"));
+    assert_eq!(values, None, "all of it is here");
     assert!(request.inputs.keys().eq(call.inputs.keys()));
     assert_eq!(request.output_filter, call.output_filter);
     match (request.model_spec, call.spec()) {

@@ -158,16 +158,24 @@ async fn output_of_other_rows_is_refused() {
     assert_eq!(it.gate.sizes(), [4]);
 }
 
+/// The one that panics would take those along that are run after it, or with it.
 #[tokio::test]
-async fn thread_survives_a_panic() {
+async fn only_the_request_that_panics_fails() {
     let graph = FakeGraph::new(1, 1, |feeds, _| {
-        assert!(feeds[0].len() == 1, "a test's panic");
-        Ok(feeds[0].clone())
+        let x = feeds[0].as_slice::<f32>().unwrap();
+        assert!(x.iter().all(|it| *it > 0.0), "a test's panic");
+        Ok(half_plus(&feeds[0], 0))
     });
-    let it = Fixture::of(graph, at_once());
-    let panics = it.send(floats(&[2], &[1.0, 2.0]));
-    check_failed(panics.await, Code::Internal, "the run ended abnormally");
-    answer(it.send(floats(&[1], &[1.0]))).await;
+    let it = Fixture::of(graph, options());
+    let panics = it.send(floats(&[1], &[-1.0]));
+    let good = it.send(floats(&[3], &[1.0, 2.0, 3.0]));
+    let text = "the run ended abnormally; the server's log says more";
+    check_failed(panics.await, Code::Internal, text);
+    assert_eq!(answer(good).await, floats(&[3], &[2.5, 3.0, 3.5]));
+    // The thread goes on.
+    let next = it.send(floats(&[4], &[1.0, 2.0, 3.0, 4.0]));
+    assert_eq!(answer(next).await, floats(&[4], &[2.5, 3.0, 3.5, 4.0]));
+    assert_eq!(it.gate.sizes(), [4, 1, 3, 4]);
 }
 
 #[test]
