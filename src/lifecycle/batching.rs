@@ -92,7 +92,7 @@ fn is_fed_by_rows(signature: &Signature) -> bool {
     })
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "onnxruntime"))]
 mod tests {
     use prost::Message;
 

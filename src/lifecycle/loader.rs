@@ -13,7 +13,7 @@ mod no_graph;
 mod plan;
 mod ranked;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "onnxruntime"))]
 mod tests;
 
 use std::collections::BTreeMap;

@@ -5,7 +5,10 @@
 
 #[cfg(feature = "onnxruntime")]
 pub mod ort;
+#[cfg(feature = "tract")]
+pub mod tract;
 
+mod choice;
 mod direct;
 mod executor;
 mod weights;
@@ -21,6 +24,7 @@ use bytes::Bytes;
 use crate::error::Result;
 use crate::tensor::{DataType, Tensor};
 
+pub use self::choice::{BackendChoice, BackendOptions};
 pub use self::direct::DirectExecutor;
 pub use self::executor::{Executed, Execution, Executor, RunTimes};
 pub use self::weights::{Weight, WeightSharing};

@@ -170,15 +170,17 @@ fn product_sources() -> Vec<(String, String, String)> {
     let mut sources = Vec::new();
     for path in rust_files(&src) {
         let file = path.strip_prefix(&src).expect("a file of src");
-        let is_test =
-            |name: &str| name.contains("test") || ["contract.rs", "fake.rs"].contains(&name);
+        let is_test = |name: &str| {
+            name.contains("test") || ["contract", "contract.rs", "fake.rs"].contains(&name)
+        };
         if file.iter().any(|part| is_test(&part.to_string_lossy())) {
             continue;
         }
         let module = file.iter().next().expect("a name").to_string_lossy();
         let module = module.trim_end_matches(".rs").to_owned();
         let text = fs::read_to_string(&path).unwrap();
-        let product = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let tests = text.find("#[cfg(test)]").or(text.find("#[cfg(all(test"));
+        let product = &text[..tests.unwrap_or(text.len())];
         sources.push((file.display().to_string(), module, product.to_owned()));
     }
     assert!(sources.len() > 10, "src/ was not found");

@@ -354,6 +354,13 @@ pub(super) const FLAGS: &[Definition] = &[
     ),
     // Flags of our own from here on.
     row!(
+        backend,
+        String,
+        Real,
+        "What runs models: onnxruntime, tract, or auto: ONNX Runtime if its library is found, else \
+         tract if this program was built with it"
+    ),
+    row!(
         onnxruntime_library,
         String,
         Real,

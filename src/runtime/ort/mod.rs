@@ -42,6 +42,11 @@ impl OnnxRuntimeOptions {
         library::version(&self.library())
     }
 
+    /// The places where a library that is not named is looked for, in this order.
+    pub fn searched() -> Vec<PathBuf> {
+        library::places()
+    }
+
     fn library(&self) -> PathBuf {
         self.library.clone().unwrap_or_else(library::find)
     }
@@ -184,28 +189,7 @@ mod tests {
         .unwrap()
     }
 
-    macro_rules! keeps {
-        ($($rule:ident),* $(,)?) => {
-            $(#[test]
-            fn $rule() {
-                contract::$rule(&backend());
-            })*
-        };
-    }
-
-    keeps!(
-        numbers_pass_unchanged,
-        bfloat16_passes_unchanged,
-        booleans_pass_unchanged,
-        strings_are_bytes,
-        outputs_are_selected,
-        outputs_outlive_inputs,
-        refused_inputs_leave_the_graph_usable,
-        broken_models_are_refused,
-        concurrent_runs_do_not_mix,
-        concurrent_answers_are_those_of_runs_alone,
-        terminated_runs_are_cancelled,
-    );
+    contract::keeps_contract!(backend(), bfloat16_passes_unchanged, strings_are_bytes);
 
     // The pinned wheel: tools/fetch_onnxruntime.py.
     #[test]
