@@ -82,7 +82,7 @@ impl BackendOptions {
         let backend = self.tract()?;
         tracing::warn!(
             searched = self.searched(),
-            "models run in tract, which has fewer operators and is slower: {error}"
+            "models run in tract, which has fewer operators: {error}"
         );
         Ok(backend)
     }
