@@ -11,6 +11,7 @@ SERVE_FLAGS ?=
 # What runs the models: onnxruntime or tract (docs/backends.md).
 BACKEND ?= onnxruntime
 PYTEST_FLAGS ?=
+SOAK_SECONDS ?= 1800
 IMAGE ?= onnx-model-server:latest
 IMAGE_FLAGS ?=
 
@@ -27,7 +28,7 @@ MODELS_CONFIG := $(TARGET)/models.config
 export ORT_DYLIB_PATH := $(ONNXRUNTIME)
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test test-full lint test-rust test-tract test-python test-import test-ops \
+.PHONY: help serve test test-full soak lint test-rust test-tract test-python test-import test-ops \
 	onnxruntime venv import-venv bench image test-image clean
 
 help:
@@ -35,7 +36,8 @@ help:
 	@echo "                  BACKEND=tract: in pure Rust, without ONNX Runtime"
 	@echo "make test         everything that has to pass before a change lands"
 	@echo "make test-full    make test, and the tests that take long"
-	@echo "make lint         format, clippy and documentation only"
+	@echo "make soak         everything at once on a release build for SOAK_SECONDS, half an hour"
+	@echo "make lint         format, clippy, documentation and dependencies only"
 	@echo "make test-rust    Rust tests only"
 	@echo "make test-python  Python client tests only"
 	@echo "make test-tract   Rust tests of the backend tract"
@@ -80,6 +82,7 @@ lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps
+	$(PYTHON) tools/check_dependencies.py
 
 # nextest does not run the examples in doc comments, plain `cargo test` does.
 test-rust: onnxruntime
@@ -127,6 +130,12 @@ test-import: onnxruntime import-venv
 # The tests that take too long for every change; they are marked `full` on the Python side.
 test-full:
 	$(MAKE) test PYTEST_FLAGS="$(PYTEST_FLAGS) --full"
+
+# `make test` has a minute of it, on the development build.
+soak: onnxruntime venv
+	$(CARGO) build --release --locked
+	SOAK_SECONDS=$(SOAK_SECONDS) ONNX_MODEL_SERVER=$(TARGET)/release/onnx_model_server \
+		$(VENV)/bin/python -m pytest tests/python/test_soak.py -s $(PYTEST_FLAGS)
 
 # Everything is compiled before anything is measured.
 bench: onnxruntime

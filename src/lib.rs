@@ -35,6 +35,7 @@ pub mod telemetry;
 pub mod error;
 pub mod id;
 pub mod logging;
+mod panics;
 pub mod proto;
 mod proto_text;
 mod proto_wire;

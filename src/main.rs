@@ -18,6 +18,7 @@ const COMMAND_FAILURE: u8 = 1;
 const COMMAND_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    forbid_telemetry();
     if let Some(command) = Command::parse(std::env::args_os()) {
         return run_command(command);
     }
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
             notes,
         } => {
             reap_orphans();
+            survive_file_size_limit();
             allow_many_descriptors();
             // An unknown name is refused once the flags are checked.
             let format = LogFormat::from_name(&flags.log_format);
@@ -133,6 +135,16 @@ async fn serve(flags: &Flags) -> Result<ExitCode, ServingError> {
     })
 }
 
+/// Official builds of ONNX Runtime send events home unless this is set when they are loaded. What the
+/// environment says already stays.
+fn forbid_telemetry() {
+    const VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
+    if std::env::var_os(VARIABLE).is_none() {
+        // SAFETY: the first thing that the program does, so no other thread reads the environment.
+        unsafe { std::env::set_var(VARIABLE, "1") };
+    }
+}
+
 /// The first process of a container inherits the children of those that end before theirs. None is
 /// waited for here: the kernel is told to forget them.
 fn reap_orphans() {
@@ -141,6 +153,13 @@ fn reap_orphans() {
         // it would need.
         unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
     }
+}
+
+/// A request log that reaches the limit on the size of files (`ulimit -f`) has a write that fails,
+/// as on a full disk; by default a signal would end the process.
+fn survive_file_size_limit() {
+    // SAFETY: sets a disposition and no handler.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
 /// Every connection takes a descriptor, and the usual soft limit of 1024 is for programs that call

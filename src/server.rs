@@ -6,10 +6,10 @@
 mod loader;
 mod memory;
 mod options;
+mod ports;
 mod security;
 
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,25 +18,20 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::config::{self, Flags};
-use crate::error::{Code, Result, ServingError};
+use crate::error::Result;
 use crate::inference::InferenceService;
-use crate::lifecycle::{BasePathAllowlist, ConfigPoller, ServerCore};
+use crate::lifecycle::{ConfigPoller, ServerCore};
 use crate::monitoring::{Metrics, ModelState, Protocol};
-use crate::proto::tensorflow::serving::ModelServerConfig;
+use crate::panics;
 use crate::request_log::RequestLog;
 use crate::runtime::BackendOptions;
 use crate::servable::{ManagerState, ServableLookup};
 use crate::telemetry::Observer;
 use crate::transport::activity::UnderWay;
-use crate::transport::admin::AdminService;
-use crate::transport::connection::ConnectionOptions;
-use crate::transport::grpc::{self, ReloadConfig};
 use crate::transport::health::Readiness;
 use crate::transport::limit::Admission;
-use crate::transport::observed::Observed;
 use crate::transport::pages::Pages;
 use crate::transport::rest::RestService;
-use crate::transport::serve::{Listener, serve};
 
 use self::loader::loader;
 pub use options::ServerOptions;
@@ -207,121 +202,6 @@ impl Server {
         Ok(())
     }
 
-    fn open_admin(
-        &mut self,
-        address: SocketAddr,
-        options: &ServerOptions,
-        pages: Pages,
-        inference: InferenceService,
-    ) -> Result<()> {
-        let listener = listen_on_all(address).map_err(|error| {
-            ServingError::invalid_argument(format!(
-                "cannot listen on {address} (--admin_port): {error}"
-            ))
-        })?;
-        self.admin_address = listener.address();
-        tracing::info!(
-            "Serving health and metrics at {} ...",
-            shown(self.admin_address)
-        );
-        tokio::spawn(serve(
-            listener,
-            // Its requests are not waited for, and probes have no certificates.
-            ConnectionOptions {
-                tls: None,
-                ..options.rest_connections.clone()
-            },
-            AdminService::new(pages, inference, self.security.auth.clone()),
-            self.stop_admin.subscribe(),
-        ));
-        Ok(())
-    }
-
-    fn open_grpc(
-        &mut self,
-        options: &ServerOptions,
-        inference: InferenceService,
-        admission: &Admission,
-        stopped: &watch::Receiver<bool>,
-    ) -> Result<()> {
-        let grpc = grpc::service(
-            inference,
-            &self.metrics,
-            Arc::clone(&self.core) as _,
-            Arc::new(Reloader {
-                core: Arc::clone(&self.core),
-                allowlist: options.base_path_allowlist.clone(),
-            }),
-            admission.clone(),
-            options.grpc.clone(),
-            stopped.clone(),
-        );
-        let grpc = Observed::new(grpc, Arc::clone(&self.observer), Protocol::Grpc);
-        let connections = ConnectionOptions {
-            under_way: self.under_way.clone(),
-            ..options.grpc_connections.clone()
-        };
-        if let Some(address) = options.grpc_address {
-            let listener = Listener::tcp(address).map_err(|error| grpc_failed(&error))?;
-            self.grpc_address = listener.address();
-            tracing::info!(
-                "Running gRPC ModelServer at {} ...",
-                shown(self.grpc_address)
-            );
-            let served = serve(listener, connections.clone(), grpc.clone(), stopped.clone());
-            self.ports.push(tokio::spawn(served));
-        }
-        if let Some(path) = &options.grpc_socket_path {
-            let listener = Listener::unix(path).map_err(|error| grpc_failed(&error))?;
-            let path = path.display();
-            tracing::info!("Running gRPC ModelServer at UNIX socket {path} ...");
-            self.ports.push(tokio::spawn(serve(
-                listener,
-                connections,
-                grpc,
-                stopped.clone(),
-            )));
-        }
-        Ok(())
-    }
-
-    fn open_rest(
-        &mut self,
-        address: SocketAddr,
-        options: &ServerOptions,
-        rest: RestService,
-        stopped: &watch::Receiver<bool>,
-    ) {
-        let is_grpcs = options
-            .grpc_address
-            .is_some_and(|grpc| grpc.port() == address.port());
-        if address.port() != 0 && is_grpcs {
-            tracing::error!(
-                "server_options.http_port cannot be same as grpc_port. Please use a different \
-                 port for HTTP/REST API. Skipped exporting HTTP/REST API."
-            );
-            return;
-        }
-        let listener = match listen_on_all(address) {
-            Ok(listener) => listener,
-            Err(error) => {
-                let port = address.port();
-                tracing::error!(%error, "Failed to start HTTP Server at localhost:{port}");
-                return;
-            }
-        };
-        self.rest_address = listener.address();
-        let port = self.rest_address.map_or(0, |address| address.port());
-        tracing::info!("Exporting HTTP/REST API at:localhost:{port} ...");
-        let rest = Observed::new(rest, Arc::clone(&self.observer), Protocol::Rest);
-        let connections = ConnectionOptions {
-            under_way: self.under_way.clone(),
-            ..options.rest_connections.clone()
-        };
-        let served = serve(listener, connections, rest, stopped.clone());
-        self.ports.push(tokio::spawn(served));
-    }
-
     /// The gRPC port in use.
     pub fn grpc_address(&self) -> Option<SocketAddr> {
         self.grpc_address
@@ -376,17 +256,6 @@ impl Server {
     }
 }
 
-/// Listens on a TCP address. Where there is no IPv6, its wildcard becomes the IPv4 wildcard, as in
-/// the original.
-fn listen_on_all(address: SocketAddr) -> io::Result<Listener> {
-    Listener::tcp(address).or_else(|error| match address {
-        SocketAddr::V6(v6) if v6.ip().is_unspecified() => {
-            Listener::tcp((Ipv4Addr::UNSPECIFIED, address.port()).into())
-        }
-        _ => Err(error),
-    })
-}
-
 fn model_state(state: ManagerState) -> ModelState {
     match state {
         ManagerState::Start => ModelState::Start,
@@ -397,31 +266,9 @@ fn model_state(state: ManagerState) -> ModelState {
     }
 }
 
-/// The reload RPC, handed to the lifecycle.
-struct Reloader {
-    core: Arc<ServerCore>,
-    allowlist: BasePathAllowlist,
-}
-
-impl ReloadConfig for Reloader {
-    fn reload(&self, config: ModelServerConfig) -> Result<()> {
-        self.allowlist.check(&config)?;
-        self.core.reload(config)
-    }
-}
-
-fn grpc_failed(error: &io::Error) -> ServingError {
-    tracing::error!(%error, "cannot listen for gRPC");
-    ServingError::new(Code::InvalidArgument, "Failed to BuildAndStart gRPC server")
-}
-
-fn shown(address: Option<SocketAddr>) -> String {
-    address.map_or_else(String::new, |address| address.to_string())
-}
-
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let ended = tokio::task::spawn_blocking(work).await;
-    ended.unwrap_or_else(|error| Err(ServingError::internal(format!("ended abnormally: {error}"))))
+    ended.unwrap_or_else(|_| Err(panics::ended_abnormally("the start")))
 }

@@ -11,7 +11,7 @@ use super::options::QueueLimits;
 use super::rows;
 use super::task::{BatchRun, Task, expired_in_queue};
 use crate::error::{Code, Result, ServingError};
-use crate::runtime::{Executed, Graph, RunTimes};
+use crate::runtime::{Executed, Graph, Kind, RunTimes, ShortRuns};
 use crate::tensor::Tensor;
 
 /// A graph whose requests are batched, and how.
@@ -21,6 +21,7 @@ pub(super) struct BatchedGraph {
     pub(super) metrics: BatchMetrics,
     /// Batches under way.
     pub(super) running: Arc<AtomicUsize>,
+    pub(super) short_runs: ShortRuns,
 }
 
 impl BatchedGraph {
@@ -145,6 +146,11 @@ impl Batch {
             .metrics
             .record_batch(task_rows, batch_rows - task_rows);
         let feeds = Self::merge(tasks, batch_rows).map_err(Failure::Run)?;
+        let kind = Kind::of(&feeds);
+        let on_one_thread = self.graph.short_runs.suits_one_thread(kind);
+        if on_one_thread {
+            self.run.control.keep_to_one_thread();
+        }
         let started = Instant::now();
         let outputs = self
             .graph
@@ -153,6 +159,9 @@ impl Batch {
             .map_err(Failure::Run)?;
         let ended = Instant::now();
         self.graph.metrics.record_run(ended - started);
+        self.graph
+            .short_runs
+            .learn(kind, ended - started, on_one_thread);
         let answers = self
             .check_outputs(&outputs, batch_rows)
             .and_then(|()| split(tasks, &outputs))

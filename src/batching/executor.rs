@@ -11,7 +11,7 @@ use super::options::QueueLimits;
 use super::rows;
 use super::scheduler::{BatchScheduler, Request};
 use crate::error::{Result, ServingError};
-use crate::runtime::{Executed, Execution, Executor, Graph, RunTimes};
+use crate::runtime::{Executed, Execution, Executor, Graph, Kind, RunTimes, ShortRuns};
 use crate::tensor::Tensor;
 
 /// The largest rank that `pad_variable_length_inputs` takes (`batching_util.cc`).
@@ -50,6 +50,7 @@ impl BatchingExecutor {
             limits,
             metrics,
             running: Arc::default(),
+            short_runs: ShortRuns::new(inner.graph().as_ref()),
         };
         Arc::new(Self {
             inner,
@@ -115,13 +116,26 @@ impl Executor for BatchingExecutor {
             let mut sorted = fetches.clone();
             sorted.sort_unstable();
             sorted.dedup();
+            let padded = self.graph.limits.padded_rows(rows);
+            let kind = Kind::of(&feeds).padded(rows, padded);
             let request = Request {
                 feeds,
                 rows,
                 deadline,
             };
-            let tickets = self.scheduler.submit(&self.graph, &sorted, request)?;
+            let under_way = match self.graph.is_busy() {
+                true => None,
+                false => self.graph.short_runs.admit(kind),
+            };
+            let waits = under_way.is_none();
+            let (tickets, batch) = self
+                .scheduler
+                .submit(&self.graph, &sorted, request, waits)?;
             self.graph.metrics.record_request(self.request_inputs, rows);
+            if let Some(batch) = batch {
+                batch.execute();
+            }
+            drop(under_way);
             let mut parts = Vec::with_capacity(tickets.len());
             for ticket in tickets {
                 parts.push(ticket.wait().await?);

@@ -6,7 +6,6 @@
 //! Not here: the order within a queue (`queue`), the run itself (`batch`).
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -17,6 +16,7 @@ use super::queue::Queue;
 use super::rows;
 use super::task::{RunSlot, Task, Ticket};
 use crate::error::{Code, Result, ServingError};
+use crate::panics;
 use crate::tensor::Tensor;
 
 /// More threads than this would not help anybody, and could exhaust the process.
@@ -74,6 +74,9 @@ impl BatchScheduler {
     /// Puts a request into the queue of its graph and outputs (`fetches`, sorted). One ticket for
     /// each part that it is split into, in order.
     ///
+    /// A request that neither `waits` for a thread nor has to wait for others comes back as a
+    /// batch of its own, which the caller has to execute.
+    ///
     /// # Errors
     ///
     /// Those of [`Queue::admit`]; `UNAVAILABLE` where too many sets of outputs are waited for.
@@ -82,7 +85,8 @@ impl BatchScheduler {
         graph: &Arc<BatchedGraph>,
         fetches: &[usize],
         request: Request,
-    ) -> Result<Vec<Ticket>> {
+        waits: bool,
+    ) -> Result<(Vec<Ticket>, Option<Batch>)> {
         let enqueued = Instant::now();
         let deadline = request.deadline.unwrap_or(enqueued + DEFAULT_TIMEOUT);
         let mut state = self.shared.lock();
@@ -99,15 +103,15 @@ impl BatchScheduler {
                 return Err(error);
             }
         };
+        let is_lone = queue.is_empty() && parts.len() == 1;
+        let mut news = 0;
         let mut tickets = Vec::with_capacity(parts.len());
         for (feeds, rows) in parts {
             let times = (enqueued, deadline);
             let (task, run, answer) = Task::new(feeds, rows, times, graph.metrics.enqueue());
             *next_number += 1;
             let (batch, is_news) = queue.push(task, *next_number);
-            if is_news {
-                self.shared.work.notify_one();
-            }
+            news += usize::from(is_news);
             let place = Place {
                 graph: Arc::clone(graph),
                 fetches: fetches.to_vec(),
@@ -122,7 +126,16 @@ impl BatchScheduler {
                 has_left: false,
             });
         }
-        Ok(tickets)
+        let batch = match is_lone && !waits {
+            true => state.take_from(index, enqueued),
+            false => None,
+        };
+        if batch.is_none() {
+            for _ in 0..news {
+                self.shared.work.notify_one();
+            }
+        }
+        Ok((tickets, batch))
     }
 }
 
@@ -216,9 +229,7 @@ impl Shared {
                 }
                 drop(state);
                 // The tasks of a batch that panics are answered by being dropped.
-                if catch_unwind(AssertUnwindSafe(|| batch.execute())).is_err() {
-                    tracing::error!("a batch ended abnormally");
-                }
+                panics::round("a batch", || batch.execute());
                 state = self.lock();
                 continue;
             }
@@ -282,11 +293,9 @@ impl State {
     /// Takes the first ready batch, beginning with the queue whose turn it is.
     fn take_ready(&mut self, now: Instant) -> Option<Batch> {
         for index in 0..self.queues.len() {
-            let queue = &mut self.queues[index];
-            let Some(waiting) = queue.take_ready(now) else {
+            let Some(batch) = take_batch(&mut self.queues[index], now) else {
                 continue;
             };
-            let batch = Batch::begin(&queue.graph, &queue.fetches, waiting.tasks);
             // The queues before this one had their turn as well.
             self.queues.rotate_left(index + 1);
             self.drop_if_empty(self.queues.len() - 1);
@@ -295,7 +304,19 @@ impl State {
         None
     }
 
+    /// Takes the first ready batch of one queue, out of turn.
+    fn take_from(&mut self, index: usize, now: Instant) -> Option<Batch> {
+        let batch = take_batch(&mut self.queues[index], now)?;
+        self.drop_if_empty(index);
+        Some(batch)
+    }
+
     fn next_due(&self) -> Option<Instant> {
         self.queues.iter().filter_map(Queue::next_due).min()
     }
+}
+
+fn take_batch(queue: &mut Queue, now: Instant) -> Option<Batch> {
+    let waiting = queue.take_ready(now)?;
+    Some(Batch::begin(&queue.graph, &queue.fetches, waiting.tasks))
 }

@@ -11,6 +11,8 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::Builder;
 use std::time::Duration;
 
+use crate::panics;
+
 /// How often a file is looked at.
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -49,7 +51,7 @@ impl WatchedFile {
             .spawn(move || {
                 while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
                     if looks.look(fingerprint(&path)) {
-                        changed();
+                        panics::round("the watcher of a file", &mut changed);
                     }
                 }
             });
@@ -127,6 +129,23 @@ mod tests {
         ];
         for (look, (now, has_changed)) in cases.into_iter().enumerate() {
             assert_eq!(looks.look(now), has_changed, "look {look}");
+        }
+    }
+
+    #[test]
+    fn a_panic_does_not_end_the_watch() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "0").unwrap();
+        let (changed, changes) = mpsc::channel();
+        let file = WatchedFile::new(&path);
+        let _watcher = file.every(Duration::from_millis(1), move || {
+            changed.send(()).unwrap();
+            panic!("on purpose");
+        });
+        for contents in ["1", "2"] {
+            fs::write(&path, contents).unwrap();
+            changes.recv_timeout(Duration::from_secs(60)).unwrap();
         }
     }
 

@@ -12,6 +12,7 @@ use tracing::error;
 use super::ServerCore;
 use super::signal::Signal;
 use crate::error::Result;
+use crate::panics;
 use crate::proto::tensorflow::serving::ModelServerConfig;
 
 /// A thread that keeps a server's configuration up to date until it is stopped or dropped.
@@ -35,7 +36,9 @@ impl ConfigPoller {
             .name("config-poller".to_owned())
             .spawn(move || {
                 loop {
-                    read_and_apply(&core, &read);
+                    panics::round("the configuration's reader", || {
+                        read_and_apply(&core, &read)
+                    });
                     if stop_thread.wait(interval) {
                         return;
                     }

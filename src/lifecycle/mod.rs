@@ -28,6 +28,7 @@ mod fixed_rows;
 pub mod loader;
 mod low_priority;
 mod measuring;
+mod memory_limit;
 mod warming;
 
 mod options;
@@ -46,6 +47,7 @@ pub use self::batching::BatchingLoader;
 pub use self::config_poller::ConfigPoller;
 pub use self::low_priority::LowPriorityLoader;
 pub use self::measuring::{MeasuringLoader, RunMeasuringLoader};
+pub use self::memory_limit::MemoryLimitLoader;
 pub use self::options::{LifecycleOptions, PollWait};
 pub use self::server_core::ServerCore;
 pub use self::warming::WarmingLoader;

@@ -22,6 +22,7 @@ use super::validate::{
 use super::{LifecycleOptions, Loader, PollWait};
 use crate::error::{Code, Result, ServingError};
 use crate::id::ModelSpec;
+use crate::panics;
 use crate::proto::tensorflow::serving::model_server_config::Config;
 use crate::proto::tensorflow::serving::{ModelConfig, ModelConfigList, ModelServerConfig};
 use crate::servable::{ManagerState, ServableHandle, ServableLookup, ServableState};
@@ -302,8 +303,10 @@ impl ServerCore {
 
 fn poll_until(stop: &Signal, interval: Duration, source: &Source, manager: &Manager) {
     while !stop.wait(interval) {
-        source.poll(manager);
-        manager.retry_changed();
+        panics::round("the search for versions", || {
+            source.poll(manager);
+            manager.retry_changed();
+        });
     }
 }
 

@@ -22,10 +22,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use self::instrument::Gauge;
+use self::instrument::{Counter, Gauge};
 use self::server::ServerMetrics;
 use self::tensorflow::TensorflowMetrics;
 use crate::id::ServableId;
+
+pub use self::process::resident_memory_bytes;
 
 /// The `Content-Type` of [`Metrics::tensorflow_page`], as the original sends it.
 pub const TENSORFLOW_PAGE_CONTENT_TYPE: &str = "text/plain";
@@ -160,6 +162,12 @@ impl Metrics {
         self.server.record_request_log(model, outcome);
     }
 
+    /// What counts the connections of a port that are closed at once. The port is on the page from
+    /// then on.
+    pub fn refused_connections(&self, port: Port) -> Tally {
+        self.server.refused_connections(port)
+    }
+
     /// Counts a warmup whose file was read to its end or failed reading. `status` is `OK` or
     /// `CODE: message`.
     pub fn record_warmup(
@@ -249,6 +257,28 @@ impl Protocol {
         match self {
             Self::Grpc => "grpc",
             Self::Rest => "rest",
+        }
+    }
+}
+
+/// A port of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// gRPC, over TCP or a UNIX socket.
+    Grpc,
+    /// REST.
+    Rest,
+    /// Health, metrics and model states.
+    Admin,
+}
+
+impl Port {
+    /// `grpc`, `rest` or `admin`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Grpc => "grpc",
+            Self::Rest => "rest",
+            Self::Admin => "admin",
         }
     }
 }
@@ -355,6 +385,23 @@ impl ModelState {
             Self::Unloading => "UNLOADING",
             Self::End => "END",
         }
+    }
+}
+
+/// Counts something that happens again and again.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    counter: Arc<Counter>,
+}
+
+impl Tally {
+    fn new(counter: Arc<Counter>) -> Self {
+        Self { counter }
+    }
+
+    /// Counts it once more.
+    pub fn count(&self) {
+        self.counter.add(1);
     }
 }
 

@@ -16,7 +16,7 @@ pub(super) fn snapshots(started: SystemTime) -> Vec<Snapshot> {
             "process_resident_memory_bytes",
             "Resident memory size in bytes.",
             Unit::Plain,
-            resident_memory_bytes(),
+            resident_memory_bytes().and_then(|it| i64::try_from(it).ok()),
         ),
         (
             "process_open_fds",
@@ -45,12 +45,13 @@ pub(super) fn snapshots(started: SystemTime) -> Vec<Snapshot> {
     known.collect()
 }
 
-fn resident_memory_bytes() -> Option<i64> {
+/// What this process has resident; `None` where the kernel does not tell.
+pub fn resident_memory_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kibibytes: i64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kibibytes.checked_mul(1024)
 }
 

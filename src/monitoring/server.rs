@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::family::{About, Collect, Family, Point, Snapshot, Unit};
 use super::instrument::{Buckets, Counter, Gauge, Histogram, Instrument, Kind, Reading};
-use super::{Direction, Level, LogOutcome, ModelState, Protocol, RequestLabels};
+use super::{Direction, Level, LogOutcome, ModelState, Port, Protocol, RequestLabels, Tally};
 use crate::id::ServableId;
 use decimal::Decimal;
 
@@ -61,6 +61,7 @@ pub(super) struct ServerMetrics {
     model_load_duration: Family<Gauge, 2>,
     model_loads: Family<Counter, 2>,
     request_log_records: Family<Counter, 2>,
+    connections_refused: Family<Arc<Counter>, 1>,
 }
 
 impl ServerMetrics {
@@ -150,6 +151,12 @@ impl ServerMetrics {
                 "Sampled requests of the request log, by what became of them.",
                 &["model", "outcome"],
                 Counter::default,
+            ),
+            connections_refused: family(
+                "onnx_model_server_connections_refused_total",
+                "Connections closed at once, since their port had as many as it may.",
+                &["port"],
+                Default::default,
             ),
         }
     }
@@ -270,6 +277,11 @@ impl ServerMetrics {
         );
     }
 
+    pub(super) fn refused_connections(&self, port: Port) -> Tally {
+        let series = self.connections_refused.series([port.label()], |_| true);
+        Tally::new(Arc::clone(&series.instrument))
+    }
+
     /// A version at its end leaves every metric, so that years of new versions do not add up.
     pub(super) fn set_model_state(&self, servable: &ServableId, state: ModelState) {
         let version = Decimal::new(servable.version);
@@ -293,7 +305,7 @@ impl ServerMetrics {
 
     /// All metrics, in the order of the page.
     pub(super) fn snapshots(&self) -> Vec<Snapshot> {
-        let families: [&dyn Collect; 13] = [
+        let families: [&dyn Collect; 14] = [
             &self.requests,
             &self.request_duration,
             &self.requests_in_flight,
@@ -307,6 +319,7 @@ impl ServerMetrics {
             &self.model_load_duration,
             &self.model_loads,
             &self.request_log_records,
+            &self.connections_refused,
         ];
         let build_info = Snapshot {
             about: about(

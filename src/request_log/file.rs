@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -33,13 +33,16 @@ impl RotatingFile {
         }
     }
 
-    /// Appends `bytes` to one file, all or nothing. A file ends once it has reached its size.
+    /// Appends `bytes` to one file, all or nothing. A file ends once it has reached its size, or
+    /// somebody has deleted it.
     ///
     /// # Errors
     ///
     /// The file system's. The next call tries again.
     pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let (mut file, length) = match self.current.take() {
+        // Kept open, a deleted file would take its space for ever.
+        let current = self.current.take().filter(|(file, _)| is_linked(file));
+        let (mut file, length) = match current {
             Some(current) => current,
             None => (self.create()?, 0),
         };
@@ -85,8 +88,38 @@ impl RotatingFile {
     }
 }
 
+fn is_linked(file: &File) -> bool {
+    file.metadata().is_ok_and(|it| it.nlink() > 0)
+}
+
 fn numbered(prefix: &Path, seconds: u64, number: u32) -> PathBuf {
     let mut path = prefix.as_os_str().to_owned();
     path.push(format!("-{seconds}-{number:05}.tfrecord"));
     path.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deleted_file_is_followed_by_a_new_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = RotatingFile::new(folder.path().join("log"), 1 << 20);
+        let files = || {
+            let entries = fs::read_dir(folder.path()).unwrap();
+            let mut paths: Vec<PathBuf> = entries.map(|it| it.unwrap().path()).collect();
+            paths.sort();
+            paths
+        };
+        log.append(b"one").unwrap();
+        log.append(b"two").unwrap();
+        assert_eq!(files().len(), 1);
+        let first = files().remove(0);
+        assert_eq!(fs::read(&first).unwrap(), b"onetwo");
+        fs::remove_file(&first).unwrap();
+        log.append(b"three").unwrap();
+        assert_ne!(files(), [first]);
+        assert_eq!(fs::read(&files()[0]).unwrap(), b"three");
+    }
 }

@@ -9,6 +9,7 @@ use super::RequestLogOptions;
 use super::buffer::{Buffer, Entry, Next};
 use super::file::RotatingFile;
 use crate::monitoring::{LogOutcome, Metrics};
+use crate::panics;
 use crate::proto::tensorflow::serving::LogMetadata;
 use crate::tfrecord::append_record;
 use crate::wire::prediction_log;
@@ -57,16 +58,16 @@ impl Writer {
     pub(super) fn run(mut self) {
         loop {
             match self.buffer.next(Duration::ZERO) {
-                Next::Entry(entry) => self.take(*entry),
+                Next::Entry(entry) => self.take_safely(*entry),
                 Next::Closed => break,
                 Next::Idle => {
-                    self.flush();
+                    panics::round("the request log", || self.flush());
                     let wait = match self.outputs.is_empty() {
                         true => LONG_WAIT,
                         false => IDLE_WAIT,
                     };
                     match self.buffer.next(wait) {
-                        Next::Entry(entry) => self.take(*entry),
+                        Next::Entry(entry) => self.take_safely(*entry),
                         Next::Idle => {}
                         Next::Closed => break,
                     }
@@ -74,6 +75,14 @@ impl Writer {
             }
         }
         self.flush();
+    }
+
+    /// A call that cannot be made a message of is lost, like one that cannot be written.
+    fn take_safely(&mut self, entry: Entry) {
+        let model = Arc::clone(&entry.call.servable().name);
+        if panics::round("the request log", || self.take(entry)).is_none() {
+            self.metrics.record_request_log(&model, LogOutcome::Failed);
+        }
     }
 
     fn take(&mut self, entry: Entry) {

@@ -50,6 +50,7 @@ macro_rules! keeps_contract {
             concurrent_answers_are_those_of_runs_alone,
             terminated_runs_are_cancelled,
             stopped_runs_are_cancelled,
+            runs_on_one_thread_answer_the_same,
             runs_outlive_other_owners,
             $($rule,)*
         );
@@ -374,4 +375,22 @@ pub(crate) fn terminated_runs_are_cancelled(backend: &dyn Backend) {
     let input = Tensor::from_vec(&[1], vec![1.0f32]).unwrap();
     let error = graph.run(&[input], &[0], &control).unwrap_err();
     assert_eq!(error.code(), Code::Cancelled);
+}
+
+/// Threads are a matter of speed: what a run on the calling thread alone returns is the same, bit for
+/// bit.
+pub(crate) fn runs_on_one_thread_answer_the_same(backend: &dyn Backend) {
+    let graph = backend
+        .load(model(
+            vec![node("MatMul", &["x", "x"], &["y"])],
+            vec![value("x", FLOAT)],
+            vec![value("y", FLOAT)],
+        ))
+        .unwrap();
+    let elements = (0..200 * 200).map(|it| (it as f32 * 0.37).sin());
+    let x = Tensor::from_vec(&[200, 200], elements.collect()).unwrap();
+    let expected = run(graph.as_ref(), std::slice::from_ref(&x)).unwrap();
+    let control = RunControl::default();
+    control.keep_to_one_thread();
+    assert_eq!(graph.run(&[x], &[0], &control).unwrap(), expected);
 }

@@ -11,12 +11,14 @@ pub mod tract;
 mod choice;
 mod direct;
 mod executor;
+mod short_runs;
 mod weights;
 
 #[cfg(test)]
 mod contract;
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -27,6 +29,7 @@ use crate::tensor::{DataType, Tensor};
 pub use self::choice::{BackendChoice, BackendOptions};
 pub use self::direct::DirectExecutor;
 pub use self::executor::{Executed, Execution, Executor, RunTimes};
+pub use self::short_runs::{Kind, ShortRuns, UnderWay};
 pub use self::weights::{Weight, WeightSharing};
 
 /// A library that executes ONNX graphs.
@@ -103,11 +106,13 @@ pub struct ValueInfo {
     pub shape: Option<Vec<i64>>,
 }
 
-/// Stops a run from outside: one is made for each run and shared with whoever may lose patience.
+/// How a run is made, and the means to stop it from outside: one is made for each run and shared with
+/// whoever may lose patience.
 #[derive(Default)]
 pub struct RunControl {
     /// Guards the moment between a run's start and `terminate`; held for a few instructions.
     state: Mutex<ControlState>,
+    keep_to_one_thread: AtomicBool,
 }
 
 #[derive(Default)]
@@ -132,6 +137,16 @@ impl RunControl {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .terminated
+    }
+
+    /// Asks for a run on the calling thread alone, from the backends that have a choice.
+    pub fn keep_to_one_thread(&self) {
+        self.keep_to_one_thread.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`keep_to_one_thread`](Self::keep_to_one_thread) was called.
+    pub fn is_kept_to_one_thread(&self) -> bool {
+        self.keep_to_one_thread.load(Ordering::Relaxed)
     }
 
     /// For backends: registers how to stop the run that begins now. The registration ends with

@@ -13,9 +13,10 @@ use crate::config;
 use crate::error::Result;
 use crate::lifecycle::loader::OnnxLoader;
 use crate::lifecycle::{
-    BatchingLoader, Loader, LowPriorityLoader, MeasuringLoader, RunMeasuringLoader, WarmingLoader,
+    BatchingLoader, Loader, LowPriorityLoader, MeasuringLoader, MemoryLimitLoader,
+    RunMeasuringLoader, WarmingLoader,
 };
-use crate::monitoring::Metrics;
+use crate::monitoring::{Metrics, resident_memory_bytes};
 use crate::warmup::Warmup;
 
 /// What makes servables: the files read, mapped and loaded, batched, and warmed up.
@@ -50,6 +51,10 @@ pub(super) fn loader(options: &ServerOptions, metrics: &Arc<Metrics>) -> Result<
         Handle::current(),
     );
     let warm_up = move |servable: &_, directory: &Path| warmup.warm_up(servable, directory);
-    let loader = Arc::new(WarmingLoader::new(loader, warm_up));
+    let mut loader: Arc<dyn Loader> = Arc::new(WarmingLoader::new(loader, warm_up));
+    if let Some(limit) = options.model_memory_limit {
+        let limited = MemoryLimitLoader::new(loader, limit, resident_memory_bytes);
+        loader = Arc::new(limited);
+    }
     Ok(Arc::new(MeasuringLoader::new(loader, measured)))
 }

@@ -51,6 +51,8 @@ pub struct ServerOptions {
     pub lifecycle: LifecycleOptions,
     /// Whether the ports stay closed until every model has an available version.
     pub wait_for_models: bool,
+    /// `--model_memory_limit_mb`, in bytes; `None` without a limit.
+    pub model_memory_limit: Option<u64>,
     /// `--saved_model_tags`.
     pub saved_model_tags: Vec<String>,
     /// `--enable_batching`, with the parameters of the one file.
@@ -133,6 +135,7 @@ impl ServerOptions {
             base_path_allowlist: BasePathAllowlist::try_new(&flags.model_base_path_allowlist)?,
             lifecycle: lifecycle_options(flags),
             wait_for_models: flags.wait_for_models,
+            model_memory_limit: model_memory_limit(flags)?,
             saved_model_tags: tags(&flags.saved_model_tags),
             batching: config::batching_options(flags)?.map(|batching| BatchingOptions {
                 adaptive: flags.adaptive_batching,
@@ -242,6 +245,18 @@ fn max_bytes_in_flight(flags: &Flags) -> Result<u64> {
         Err(_) => Err(too_small(
             "max_bytes_in_flight",
             flags.max_bytes_in_flight,
+            0,
+        )),
+    }
+}
+
+fn model_memory_limit(flags: &Flags) -> Result<Option<u64>> {
+    match u64::try_from(flags.model_memory_limit_mb) {
+        Ok(0) => Ok(None),
+        Ok(mebibytes) => Ok(Some(mebibytes.saturating_mul(1 << 20))),
+        Err(_) => Err(too_small(
+            "model_memory_limit_mb",
+            flags.model_memory_limit_mb,
             0,
         )),
     }

@@ -85,6 +85,16 @@ impl Observer {
         })
     }
 
+    /// As this one, without traces: for requests that are about the server itself.
+    #[must_use]
+    pub fn without_traces(&self) -> Self {
+        Self {
+            access_log: self.access_log,
+            #[cfg(feature = "otlp")]
+            tracer: None,
+        }
+    }
+
     /// Whether anybody wants to know about requests.
     pub fn is_on(&self) -> bool {
         self.access_log.is_on() || self.traces()

@@ -20,7 +20,7 @@ tokio::task_local! {
 /// What is known when a request comes in.
 #[derive(Debug)]
 pub struct RequestHead {
-    /// `grpc` or `rest`.
+    /// `grpc`, `rest`, or `admin` for HTTP on the admin port.
     pub protocol: &'static str,
     /// The HTTP method.
     pub method: String,

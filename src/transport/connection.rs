@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use super::activity::{Activity, AnswerBody, Overdue, UnderWay};
 use super::prompt::Prompt;
 use super::tls::{PeerNames, Tls};
+use crate::monitoring::Tally;
 
 /// HTTP/2 flow control: large tensors must not wait for window updates.
 const STREAM_WINDOW: u32 = 4 << 20;
@@ -67,6 +68,8 @@ pub struct ConnectionOptions {
     pub tls: Option<Tls>,
     /// Counts the requests under way.
     pub under_way: UnderWay,
+    /// Counts the connections beyond `max_connections`.
+    pub refused: Tally,
 }
 
 impl ConnectionOptions {
@@ -85,6 +88,7 @@ impl ConnectionOptions {
             keepalive: None,
             tls: None,
             under_way: UnderWay::default(),
+            refused: Tally::default(),
         }
     }
 }

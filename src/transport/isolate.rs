@@ -1,11 +1,11 @@
 //! Turns a panic in a handler into an answer, so that it ends one request and nothing else.
 
-use std::any::Any;
 use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt;
 
 use crate::error::{Result, ServingError};
+use crate::panics;
 
 /// Awaits `work`.
 ///
@@ -17,15 +17,12 @@ pub(super) async fn isolated<T>(work: impl Future<Output = T>) -> Result<T> {
     // with other requests is behind locks that expect poisoning.
     let ended = AssertUnwindSafe(work).catch_unwind().await;
     ended.map_err(|panic| {
-        tracing::error!(panic = text(&*panic), "a request's handler panicked");
+        tracing::error!(
+            panic = panics::text(&*panic),
+            "a request's handler panicked"
+        );
         ServingError::internal("the server failed on this request; its log says more")
     })
-}
-
-fn text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no text")
 }
 
 #[cfg(test)]

@@ -62,6 +62,11 @@ impl Observation {
         self.signature = signature.map(|it| it.name.clone());
     }
 
+    /// Counts nothing: from here on the request is its handler's, which observes it by itself.
+    pub(super) fn leave_to_handler(mut self) {
+        self.is_counted = true;
+    }
+
     /// Counts the request as answered.
     pub(super) fn end(self, outcome: Result<AnsweredBy<'_>, &ServingError>) {
         let (code, answered_by) = match outcome {

@@ -14,7 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::service::Service;
 
 use crate::error::Code;
-use crate::monitoring::Protocol;
+use crate::monitoring::Port;
 use crate::telemetry::{Observer, RequestHead, RequestId, RequestRecord, TraceParent};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -26,23 +26,23 @@ const MAX_TRACE_STATE_BYTES: usize = 512;
 pub struct Observed<S> {
     inner: S,
     observer: Arc<Observer>,
-    protocol: Protocol,
+    port: Port,
 }
 
 impl<S> Observed<S> {
-    /// Wraps a service that speaks this protocol.
-    pub fn new(inner: S, observer: Arc<Observer>, protocol: Protocol) -> Self {
+    /// Wraps the service of this port.
+    pub fn new(inner: S, observer: Arc<Observer>, port: Port) -> Self {
         Self {
             inner,
             observer,
-            protocol,
+            port,
         }
     }
 
     fn record<B>(&self, request: &Request<B>, id: Option<RequestId>) -> Ongoing {
         let headers = request.headers();
         let head = RequestHead {
-            protocol: self.protocol.label(),
+            protocol: self.port.label(),
             method: request.method().as_str().to_owned(),
             path: request.uri().path().to_owned(),
             id: id.unwrap_or_else(RequestId::new_random),

@@ -2,8 +2,9 @@
 //!
 //! Both ports come here. Not here: what the body is (`rest::body`, `grpc::message`).
 
-use std::fmt::Display;
+use std::error::Error as StdError;
 use std::io::{self, Read};
+use std::iter;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -44,19 +45,24 @@ impl ReceiveOptions {
     ///
     /// # Errors
     ///
-    /// `DEADLINE_EXCEEDED` for a stalled client, `UNKNOWN` for a connection that breaks, those of
-    /// [`Admitted::grow`].
+    /// `DEADLINE_EXCEEDED` for a client that stalls, `CANCELLED` for one that leaves,
+    /// `INVALID_ARGUMENT` for a body that HTTP does not allow, those of [`Admitted::grow`].
     pub(super) async fn next<B>(&self, body: &mut B, admitted: &Admitted) -> Result<Option<Bytes>>
     where
-        B: Body<Data = Bytes, Error: Display> + Unpin,
+        B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
     {
         loop {
             let frame = match tokio::time::timeout(self.stall_timeout, body.frame()).await {
                 Ok(None) => return Ok(None),
                 Ok(Some(Ok(frame))) => frame,
                 Ok(Some(Err(error))) => {
+                    let code = if is_malformed(&error) {
+                        Code::InvalidArgument
+                    } else {
+                        Code::Cancelled
+                    };
                     let text = format!("the body could not be read: {error}");
-                    return Err(ServingError::new(Code::Unknown, text));
+                    return Err(ServingError::new(code, text));
                 }
                 Err(_) => {
                     return Err(ServingError::new(
@@ -71,6 +77,18 @@ impl ReceiveOptions {
             }
         }
     }
+}
+
+/// Whether a body ended since its bytes are wrong, not since no more came. hyper's errors say so by
+/// the kind of an IO error behind them.
+fn is_malformed(error: &(dyn StdError + 'static)) -> bool {
+    let mut chain = iter::successors(Some(error), |&error| error.source());
+    chain.any(|error| {
+        error.downcast_ref::<io::Error>().is_some_and(|error| {
+            use io::ErrorKind::{InvalidData, InvalidInput};
+            matches!(error.kind(), InvalidData | InvalidInput)
+        })
+    })
 }
 
 /// Why something did not decompress.

@@ -22,6 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use super::connection::{ConnectionOptions, Driver, FAREWELL, Protocols};
 use super::tls::{PeerNames, Tls};
 use super::unix_authority::UnixAuthority;
+use crate::monitoring::Tally;
 
 /// How long the accept loop rests after an error that is not one connection's, such as too many
 /// open files.
@@ -99,7 +100,7 @@ pub async fn serve<S, B>(
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let mut places = Places::new(options.max_connections);
+    let mut places = Places::new(&options);
     // Connections hear of the stop once the port is closed: clients that are sent away and come
     // back at once must find it so, or they would be accepted by the kernel and by nobody else.
     let (close, closed) = watch::channel(false);
@@ -122,6 +123,8 @@ pub async fn serve<S, B>(
             drop((place, open));
         });
     };
+    // Said once, not twenty times a second.
+    let mut is_failing = false;
     loop {
         let stream: io::Result<Box<dyn Stream>> = tokio::select! {
             stream = accept(&listener) => stream,
@@ -130,10 +133,18 @@ pub async fn serve<S, B>(
         match stream {
             // Beyond the bound the stream is dropped, which closes it: better for a client, and for
             // a load balancer before it, than to wait for a place that may never be free.
-            Ok(stream) => drop(places.take().map(|place| start(stream, place))),
+            Ok(stream) => {
+                is_failing = false;
+                if let Some(place) = places.take() {
+                    start(stream, place);
+                }
+            }
             Err(error) if is_one_connections(&error) => {}
             Err(error) => {
-                tracing::warn!(%error, "cannot accept connections");
+                if !is_failing {
+                    tracing::warn!(%error, "cannot accept connections");
+                }
+                is_failing = true;
                 tokio::time::sleep(ACCEPT_ERROR_PAUSE).await;
             }
         }
@@ -202,24 +213,30 @@ struct Places {
     free: Arc<Semaphore>,
     max: usize,
     are_full: bool,
+    refused: Tally,
 }
 
 impl Places {
-    fn new(max: usize) -> Self {
-        let max = max.clamp(1, Semaphore::MAX_PERMITS);
+    fn new(options: &ConnectionOptions) -> Self {
+        let max = options.max_connections.clamp(1, Semaphore::MAX_PERMITS);
         Self {
             free: Arc::new(Semaphore::new(max)),
             max,
             are_full: false,
+            refused: options.refused.clone(),
         }
     }
 
-    /// A place, if there is one. Says in the log when they run out, not for each connection.
+    /// A place, if there is one. Counts each connection that gets none; says in the log when places
+    /// run out, not for each connection.
     fn take(&mut self) -> Option<OwnedSemaphorePermit> {
         let place = Arc::clone(&self.free).try_acquire_owned().ok();
-        if place.is_none() && !self.are_full {
-            let max = self.max;
-            tracing::warn!("a port has {max} connections (--max_connections): more are closed");
+        if place.is_none() {
+            self.refused.count();
+            if !self.are_full {
+                let max = self.max;
+                tracing::warn!("a port has {max} connections (--max_connections): more are closed");
+            }
         }
         self.are_full = place.is_none();
         place

@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use crate::support::material;
 
 /// Any module may use these.
-const EVERYWHERE: &[&str] = &["error", "id", "tensor"];
+const EVERYWHERE: &[&str] = &["error", "id", "panics", "tensor"];
 
 /// Which module may use which others, besides [`EVERYWHERE`] and itself.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("id", &[]),
     ("logging", &[]),
+    ("panics", &[]),
     ("tensor", &[]),
     ("proto", &["wire", "transport"]), // its generated code names types and codecs by path
     ("proto_wire", &[]),
@@ -99,8 +100,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("config", &["batching", "proto", "proto_text"]),
 ];
 
-/// Files that name every layer: assembly, the program's start, its commands, the list of modules.
-const ASSEMBLY: &[&str] = &["server", "main", "commands", "lib"];
+/// Files that name every layer: assembly, the program's start, its commands, the list of modules, what
+/// fuzzers call.
+const ASSEMBLY: &[&str] = &["server", "main", "commands", "lib", "fuzzing"];
 
 /// Outside libraries that stay in their room.
 const ROOMS: &[(&str, &[&str])] = &[

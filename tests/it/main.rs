@@ -21,4 +21,5 @@ mod rest_connections;
 mod start_up;
 #[cfg(feature = "otlp")]
 mod traces;
+mod unsafe_code;
 mod zoo;

@@ -38,18 +38,20 @@ class ModelServer:
         on_start=lambda pid: None,
         context=None,
         headers=None,
+        ports=None,
         **process,
     ):
         """Starts the server with `flags` and waits until each of `models` is available.
 
         Calls `on_start` with the process's id before it waits. `context` is for REST over TLS,
-        `headers` are what each REST call needs. `process` goes to `subprocess.Popen`: another
+        `headers` are what each REST call needs, `ports` those for gRPC and REST, by default free
+        ones. `process` goes to `subprocess.Popen`: another
         `executable`, `user` or `env`.
         """
         self.log_path = log_path
         self.context = context
         self.headers = headers or {}
-        self.grpc_port, self.rest_port = free_ports(2)
+        self.grpc_port, self.rest_port = ports or free_ports(2)
         command = [str(BINARY), f"--port={self.grpc_port}", f"--rest_api_port={self.rest_port}"]
         command += [f"--onnxruntime_library={LIBRARY}", *flags]
         with open(log_path, "wb") as log:

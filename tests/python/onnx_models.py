@@ -12,10 +12,13 @@ import tempfile
 
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from tensorflow.core.framework import types_pb2
+from tensorflow.core.protobuf import saved_model_pb2
 
 from model_server import PROJECT
 
 FLOAT = 1  # TensorProto.DataType
+INT = 2  # AttributeProto.AttributeType
 
 
 @functools.cache
@@ -33,16 +36,24 @@ def messages():
     )
 
 
-def model(nodes, constants):
-    """A serialized model from `x` to `y`, both float[?]; a node is (op, inputs, output)."""
+def model(nodes, constants, inputs={"x": (FLOAT, "n")}, outputs={"y": (FLOAT, "n")}):
+    """A serialized model; a node is (op, inputs, output) and, perhaps, attributes that are numbers.
+
+    `inputs` and `outputs` are of (data type, *names of dimensions), by name.
+    """
     model = messages()["onnx.ModelProto"](ir_version=8)
     model.opset_import.add(version=17)
     model.graph.name = "graph"
-    for value in (model.graph.input.add(name="x"), model.graph.output.add(name="y")):
-        value.type.tensor_type.elem_type = FLOAT
-        value.type.tensor_type.shape.dim.add(dim_param="n")
-    for op, inputs, output in nodes:
-        model.graph.node.add(op_type=op, input=inputs, output=[output])
+    for values, described in ((model.graph.input, inputs), (model.graph.output, outputs)):
+        for name, (data_type, *dimensions) in described.items():
+            tensor = values.add(name=name).type.tensor_type
+            tensor.elem_type = data_type
+            for dimension in dimensions:
+                tensor.shape.dim.add(dim_param=dimension)
+    for op, names, output, *attributes in nodes:
+        node = model.graph.node.add(op_type=op, input=names, output=[output])
+        for name, value in (attributes[0] if attributes else {}).items():
+            node.attribute.add(name=name, type=INT, i=value)
     for name, array in constants.items():
         array = np.asarray(array)
         data_type = {"float32": FLOAT, "int64": 7}[array.dtype.name]
@@ -50,6 +61,21 @@ def model(nodes, constants):
             name=name, dims=array.shape, data_type=data_type, raw_data=array.tobytes()
         )
     return model.SerializeToString()
+
+
+def saved_model(inputs, outputs):
+    """A `saved_model.pb` with the signature `serving_default` over these aliases, all float[?]."""
+    saved = saved_model_pb2.SavedModel(saved_model_schema_version=1)
+    graph = saved.meta_graphs.add()
+    graph.meta_info_def.tags.append("serve")
+    signature = graph.signature_def["serving_default"]
+    signature.method_name = "tensorflow/serving/predict"
+    for aliases, infos in ((inputs, signature.inputs), (outputs, signature.outputs)):
+        for alias in aliases:
+            infos[alias].name = f"original_{alias}:0"
+            infos[alias].dtype = types_pb2.DT_FLOAT
+            infos[alias].tensor_shape.dim.add(size=-1)
+    return saved.SerializeToString()
 
 
 def says_its_version(version):
@@ -86,8 +112,9 @@ def takes_time(products, size=256):
     return model(nodes, constants)
 
 
-def publish(base_path, version, content, mode=0o644):
-    """Makes a version directory out of a serialized model, in one step."""
+def publish(base_path, version, content, mode=0o644, beside=None):
+    """Makes a version directory out of a serialized model, in one step; `beside` are the contents of
+    other files by name."""
     base_path = pathlib.Path(base_path)
     base_path.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=base_path.parent) as folder:
@@ -96,6 +123,8 @@ def publish(base_path, version, content, mode=0o644):
         file = being_made / "model.onnx"
         file.write_bytes(content)
         file.chmod(mode)
+        for name, other in (beside or {}).items():
+            (being_made / name).write_bytes(other)
         being_made.rename(base_path / str(version))
 
 

@@ -1,4 +1,4 @@
-"""What a process holds at a moment."""
+"""What a process, or a server, holds at a moment."""
 
 import pathlib
 
@@ -17,3 +17,14 @@ class Usage:
     def __str__(self):
         megabytes = self.resident / 2**20
         return f"{megabytes:.1f} MiB, {self.threads} threads, {self.descriptors} descriptors"
+
+
+def requests_in_flight(server):
+    """How many runs the server says are wanted at this moment."""
+    _, _, page = server.rest("GET", "/metrics")
+    lines = page.decode().splitlines()
+    return sum(
+        float(line.rpartition(" ")[2])
+        for line in lines
+        if line.startswith("onnx_model_server_requests_in_flight{")
+    )

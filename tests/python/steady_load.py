@@ -152,13 +152,19 @@ class Load:
         self.calls.append(call)
 
 
+def open_channel(server, credentials=None):
+    """A channel, over TLS with `credentials`, that shares its connection with no other."""
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    if credentials:
+        return grpc.secure_channel(server.grpc_address, credentials, options)
+    return grpc.insecure_channel(server.grpc_address, options)
+
+
 class GrpcClient:
     """A client on one channel."""
 
-    def __init__(self, server):
-        # A channel of its own for each client; otherwise they would share a connection.
-        options = [("grpc.use_local_subchannel_pool", 1)]
-        self.stub = prediction(grpc.insecure_channel(server.grpc_address, options=options))
+    def __init__(self, server, credentials=None):
+        self.stub = prediction(open_channel(server, credentials))
 
     def ask(self, call):
         request = predict_request(call.place.name, x=np.float32([0]))

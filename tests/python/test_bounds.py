@@ -100,6 +100,10 @@ def test_connections(bounded):
         with socket.create_connection(address, TIMEOUT) as one_more:
             assert is_closed(one_more)
         assert "8 connections (--max_connections)" in bounded.log()
+        name = "onnx_model_server_connections_refused_total"
+        page = bounded.rest("GET", "/metrics")[2].decode()
+        assert f'{name}{{port="grpc"}} 1' in page.splitlines()
+        assert f'{name}{{port="rest"}} 0' in page.splitlines()
         # The other port has places of its own.
         assert bounded.rest("GET", STATUS)[0] == 200
     finally:

@@ -4,21 +4,25 @@ A model that serves goes on serving, whatever happens to others: each test asks 
 """
 
 import contextlib
+import json
 import os
 import pathlib
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
 
 import pytest
 
-from grpc_calls import LOAD_TIMEOUT, TIMEOUT
+from grpc_calls import ENDLESS, GRPC_MODELS, LOAD_TIMEOUT, TIMEOUT
 from model_server import BINARY, LIBRARY
-from onnx_models import publish, says_its_version, withdraw
+from onnx_models import FLOAT, model, publish, saved_model, says_its_version, withdraw
 from steady_load import Load, Place
 
 NOBODY = 65534
+# In seconds since 1970: 2001-09-09T01:46:40Z.
+STOPPED_AT = 1_000_000_000
 
 
 class Models:
@@ -43,9 +47,10 @@ class Models:
         aside.write_text(text or f"model_config_list {{\n{models}}}\n")
         aside.rename(self.config)
 
-    def add(self, name, version=1, content=None):
+    def add(self, name, version=1, content=None, beside=None):
         """A model with one version, in the configuration from now on."""
-        publish(self.folder / name, version, content or says_its_version(version))
+        content = content or says_its_version(version)
+        publish(self.folder / name, version, content, beside=beside)
         self.names.append(name)
         self.write_config()
 
@@ -137,6 +142,52 @@ def test_corrupt_model_among_good_ones(models):
         models.await_answer("corrupt", 1)
 
 
+DIFFERENCE = model([("Sub", ["p", "q"], "y")], {}, inputs={"p": (FLOAT, "n"), "q": (FLOAT, "n")})
+# What is wrong with a version: its model, the files beside it, and what has to be said about it.
+UNSERVABLE = {
+    "ambiguous": (
+        DIFFERENCE,
+        {"saved_model.pb": saved_model(["a", "b"], ["y"])},
+        ['input "a"', 'may be meant: "p", "q"', 'input { alias: "a" tensor: "???" }'],
+    ),
+    "alias_missing": (
+        None,
+        {"saved_model.pb": saved_model(["x"], ["y", "z"])},
+        ['output "z"', "signature_map.pbtxt"],
+    ),
+    "dtype": (
+        None,
+        {"signature_map.pbtxt": b"signature { name: 's' input { alias: 'x' dtype: DT_STRING }"
+                                b" output { alias: 'y' } }"},
+        ["string", "float"],
+    ),
+    "operator": (
+        model([("NoSuchOperator", ["x"], "y")], {}),
+        {},
+        ["NoSuchOperator"],
+    ),
+    "damaged_original": (None, {"saved_model.pb": b"\xff\xff"}, ["saved_model.pb"]),
+    "damaged_map": (None, {"signature_map.pbtxt": b"signature {"}, ["signature_map.pbtxt"]),
+}
+
+
+def test_versions_that_cannot_be_served_say_why(models):
+    """In the status and in the log; nothing else is touched."""
+    with models.serving():
+        for name, (content, beside, _) in UNSERVABLE.items():
+            models.add(name, content=content, beside=beside)
+        for name, (_, _, texts) in UNSERVABLE.items():
+            wait_until(lambda: '"END"' in models.status(name))
+            (failed,) = json.loads(models.status(name))["model_version_status"]
+            said = failed["status"]["error_message"]
+            assert all(text in said for text in texts), (name, said)
+            assert said.splitlines()[0] in models.server.log(limit=None), name
+        # The model itself is not lost.
+        for name in UNSERVABLE:
+            publish(models.folder / name, 2, says_its_version(2))
+            models.await_answer(name, 2)
+
+
 def test_configuration_is_garbage_and_then_mended(models):
     with models.serving():
         models.write_config("model_config_list { config { name: ")
@@ -220,7 +271,7 @@ def test_server_without_permission(start_server, open_folder):
         models.await_answer("unreadable", 2)
 
 
-JUMPING_CLOCK = """
+CLOCK = """
 #define _GNU_SOURCE
 #include <sys/syscall.h>
 #include <time.h>
@@ -232,28 +283,35 @@ int clock_gettime(clockid_t clock, struct timespec *time) {
     static unsigned readings;
     const time_t year = 365 * 24 * 3600;
     long result = syscall(SYS_clock_gettime, clock, time);
+#ifdef STOPPED
+    if (result == 0 && clock == CLOCK_REALTIME) {
+        time->tv_sec = STOPPED;
+        time->tv_nsec = 0;
+    }
+#else
     if (result == 0 && clock == CLOCK_REALTIME) {
         unsigned mixed = __atomic_add_fetch(&readings, 1, __ATOMIC_RELAXED) * 2654435761u;
         time->tv_sec += (mixed ^ mixed >> 15) >> 9 & 1 ? year : -year;
     }
+#endif
     return (int)result;
 }
 """
 
 
-def test_clock_that_jumps(start_server, tmp_path):
+def with_clock(folder, *definitions):
+    """The environment in which a server has this clock."""
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("no C compiler to build the clock with")
-    clock = tmp_path / "clock.so"
-    command = [compiler, "-shared", "-fPIC", "-o", str(clock), "-x", "c", "-"]
-    subprocess.run(command, input=JUMPING_CLOCK, text=True, check=True)
-    models = Models(
-        start_server,
-        tmp_path,
-        ["--enable_batching"],
-        env={**os.environ, "LD_PRELOAD": str(clock)},
-    )
+    clock = folder / "clock.so"
+    command = [compiler, "-shared", "-fPIC", *definitions, "-o", str(clock), "-x", "c", "-"]
+    subprocess.run(command, input=CLOCK, text=True, check=True)
+    return {**os.environ, "LD_PRELOAD": str(clock)}
+
+
+def test_clock_that_jumps(start_server, tmp_path):
+    models = Models(start_server, tmp_path, ["--enable_batching"], env=with_clock(tmp_path))
 
     with models.serving():
         models.add("moving")
@@ -269,3 +327,28 @@ def test_clock_that_jumps(start_server, tmp_path):
         models.await_answer("dated", 1)
     years = {line[:4] for line in models.server.log(limit=None).splitlines() if line[:1] == "2"}
     assert len(years) > 1, "the clock did not jump"
+
+
+def test_clock_that_stands_still(start_server, tmp_path):
+    """Timeouts and polls go by a clock that nobody sets."""
+    flags = ["--rest_api_timeout_in_ms=300", "--stall_timeout_seconds=1"]
+    stopped = f"-DSTOPPED={STOPPED_AT}"
+    models = Models(start_server, tmp_path, flags, env=with_clock(tmp_path, stopped))
+
+    with models.serving():
+        models.add("moving")
+        models.await_answer("moving", 1)
+        publish(tmp_path / "moving", 2, says_its_version(2))
+        models.await_answer("moving", 2)
+        models.names.append("slow")
+        shutil.copytree(GRPC_MODELS / "slow", tmp_path / "slow")
+        models.write_config()
+        wait_until(lambda: '"AVAILABLE"' in models.status("slow"))
+        status, body = models.server.predict_rest("slow", f'{{"inputs": {ENDLESS}}}')
+        assert (status, b"Timed out" in body) == (504, True), body
+        with socket.create_connection(("127.0.0.1", models.server.rest_port), TIMEOUT) as stalled:
+            head = b"POST /v1/models/steady:predict HTTP/1.1\r\nHost: here\r\n"
+            stalled.sendall(head + b"Content-Length: 100\r\n\r\n{")
+            assert stalled.recv(1024).startswith(b"HTTP/1.1 504 ")
+    days = {line[:10] for line in models.server.log(limit=None).splitlines() if line[:1] == "2"}
+    assert days == {"2001-09-09"}

@@ -130,6 +130,7 @@ def test_ports_open_on_the_hosts_given(start_server):
         ("--max_header_bytes=100", "--max_header_bytes=100 is less than 8192"),
         ("--drain_timeout_seconds=-1", "--drain_timeout_seconds=-1 is less than 0"),
         ("--max_bytes_in_flight=-1", "--max_bytes_in_flight=-1 is less than 0"),
+        ("--model_memory_limit_mb=-1", "--model_memory_limit_mb=-1 is less than 0"),
     ],
 )
 def test_values_without_sense_end_the_start(flag, text):

@@ -1,5 +1,6 @@
 """The process log in JSON, the access log, and request ids."""
 
+import http.client
 import json
 import time
 
@@ -8,7 +9,7 @@ import pytest
 from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
 
 from grpc_calls import ENDLESS, model_flags, predict_request, prediction, slow_request
-from model_server import PROJECT, ModelServer
+from model_server import PROJECT, ModelServer, free_ports
 
 MODEL = PROJECT / "models" / "half_plus_two"
 FLAGS = ["--model_name=half_plus_two", f"--model_base_path={MODEL}"]
@@ -75,6 +76,30 @@ def test_access_log_tells_a_rest_request(logging_server):
     }
     assert {key: line.get(key) for key in expected} == expected
     assert 0 < line["duration_ms"] < 60_000
+
+
+def test_access_log_tells_requests_on_the_admin_port(start_server):
+    (port,) = free_ports(1)
+    flags = [f"--admin_port={port}", "--admin_host=127.0.0.1", "--log_format=json"]
+    server = start_server([*FLAGS, *flags, "--access_log=all"], ["half_plus_two"])
+    for path, status in [("/readyz?secret", 200), ("/metrics", 200), ("/no/such/page", 404)]:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
+        connection.request("GET", path, headers={"X-Request-Id": f"admin-{status}"})
+        reply = connection.getresponse()
+        content = reply.read()
+        connection.close()
+        assert (reply.status, reply.headers["x-request-id"]) == (status, f"admin-{status}")
+        path = path.split("?")[0]
+        line = wait_for_line(server, path=path)
+        expected = {
+            "protocol": "admin",
+            "method": "GET",
+            "http_status": status,
+            "bytes_out": len(content),
+            "request_id": f"admin-{status}",
+        }
+        assert {key: line.get(key) for key in expected} == expected
+    assert "secret" not in server.log(limit=None)
 
 
 def test_access_log_tells_errors_and_no_query(logging_server):

@@ -7,12 +7,13 @@ are watched, from its start until after its first answers.
 import os
 import pathlib
 import socket
+import subprocess
 import sys
 import threading
 
 import pytest
 
-from model_server import PROJECT, ModelServer, free_ports
+from model_server import BINARY, PROJECT, ModelServer, free_ports
 
 WATCH_SECONDS = 2.0
 INTERVAL_SECONDS = 0.01
@@ -89,3 +90,27 @@ def test_the_watch_sees_a_socket_of_another_port():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as connection:
         connection.bind(("127.0.0.1", port))
         assert ("udp", port) in local_ports(os.getpid())
+
+
+LIBRARY_THAT_TELLS = """
+#include <stdio.h>
+#include <stdlib.h>
+__attribute__((constructor)) static void tell(void) {
+    const char *value = getenv("ORT_DISABLE_TELEMETRY");
+    fprintf(stderr, "telemetry disabled: %s\\n", value ? value : "no");
+}
+"""
+
+
+@pytest.mark.parametrize("given, seen", [(None, "1"), ("0", "0")])
+def test_the_library_is_told_before_it_is_loaded(tmp_path, given, seen):
+    """The variable that ONNX Runtime looks at, as a library in its place finds it."""
+    library = tmp_path / "libonnxruntime.so"
+    compile = ["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", library]
+    subprocess.run(compile, input=LIBRARY_THAT_TELLS, text=True, check=True)
+    environment = {key: value for key, value in os.environ.items() if "TELEMETRY" not in key}
+    if given:
+        environment["ORT_DISABLE_TELEMETRY"] = given
+    command = [BINARY, "--version", f"--onnxruntime_library={library}"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30)
+    assert ended.stderr.splitlines() == [f"telemetry disabled: {seen}"]

@@ -1,7 +1,10 @@
 //! Waiting: whose turn it is, full queues, deadlines and callers that leave.
 
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use super::super::fake::half_plus;
 use super::*;
 
 #[tokio::test]
@@ -231,4 +234,48 @@ async fn adaptive_batching_answers_at_once_when_idle() {
         answer(request).await;
     }
     assert_eq!(it.gate.sizes(), [1, 3]);
+}
+
+/// A lone request whose run is known to be short needs no other thread: it is answered as soon as it
+/// is sent, like one that is not batched.
+#[tokio::test]
+async fn lone_short_runs_happen_where_they_are_asked_for() {
+    let here = std::thread::current().id();
+    let runs_here = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&runs_here);
+    let graph = FakeGraph::new(1, 1, move |feeds, output| {
+        count.fetch_add(usize::from(std::thread::current().id() == here), Relaxed);
+        Ok(half_plus(&feeds[0], output))
+    });
+    let it = Fixture::of(
+        graph.work_follows_shapes(),
+        BatchingOptions {
+            allowed_batch_sizes: vec![2, 4],
+            ..at_once()
+        },
+    );
+    // How soon the runs are known to be short is the machine's business.
+    for _ in 0..10_000 {
+        let request = it.send(floats(&[1], &[3.0]));
+        assert_eq!(answer(request).await, floats(&[1], &[3.5]));
+        if runs_here.load(Relaxed) > 0 {
+            break;
+        }
+    }
+    assert_eq!(runs_here.load(Relaxed), 1);
+    assert!(it.gate.sizes().iter().all(|&rows| rows == 2), "padded");
+    // Not if it has to wait for others.
+    let waits = it.beside(
+        FakeGraph::half_plus_two().work_follows_shapes(),
+        &BatchingOptions {
+            batch_timeout_micros: 1000,
+            ..options()
+        },
+    );
+    for _ in 0..20 {
+        let mut request = waits.send(floats(&[1], &[3.0]));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(request.as_mut().poll(&mut context).is_pending());
+        answer(request).await;
+    }
 }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::Flags;
-use super::table::{Definition, Effect, FLAGS, Slot};
+use super::table::{self, Definition, Effect, Slot};
 
 /// What the arguments ask for.
 #[derive(Debug)]
@@ -110,7 +110,7 @@ fn assign(flags: &mut Flags, argument: &str) -> Option<Result<(), String>> {
         Some((name, value)) => (name, Some(value)),
         None => (argument, None),
     };
-    let definition = FLAGS.iter().find(|flag| flag.name == name)?;
+    let definition = table::flags().find(|flag| flag.name == name)?;
     let done = match ((definition.slot)(flags), value) {
         (Slot::Bool(slot), None) => store(slot, Some(true)),
         (_, None) => return None,
@@ -151,8 +151,7 @@ fn number<T: FromStr>(value: &str) -> Option<T> {
 /// One for each flag without effect whose value is not the default.
 fn notes(flags: &mut Flags) -> Vec<Note> {
     let mut defaults = Flags::default();
-    FLAGS
-        .iter()
+    table::flags()
         .filter_map(|definition| {
             let Effect::None(reason) = definition.effect else {
                 return None;

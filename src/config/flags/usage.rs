@@ -1,7 +1,7 @@
 //! The usage text, in the original's format.
 
 use super::Flags;
-use super::table::{FLAGS, Slot};
+use super::table::{self, Slot};
 
 impl Flags {
     /// The text for `--help`, for wrong values and for unknown arguments: each flag with its
@@ -9,7 +9,7 @@ impl Flags {
     pub fn usage(program: &str) -> String {
         let mut defaults = Self::default();
         let mut text = format!("usage: {program}\nFlags:\n");
-        for flag in FLAGS {
+        for flag in table::flags() {
             let (default, type_name) = match (flag.slot)(&mut defaults) {
                 Slot::Int32(value) => (value.to_string(), "int32"),
                 Slot::Int64(value) => (value.to_string(), "int64"),

@@ -2,7 +2,7 @@
 
 use super::Flags;
 use super::parse::is_set;
-use super::table::{Effect, FLAGS};
+use super::table::{self, Effect};
 use crate::error::{Result, ServingError};
 
 impl Flags {
@@ -57,7 +57,7 @@ impl Flags {
 
     fn check_refused(&self) -> Result<()> {
         let (mut flags, mut defaults) = (self.clone(), Self::default());
-        for definition in FLAGS {
+        for definition in table::flags() {
             if let Effect::Refused(reason) = definition.effect
                 && is_set(definition, &mut flags, &mut defaults)
             {

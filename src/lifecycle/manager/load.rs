@@ -2,8 +2,6 @@
 //!
 //! Not here: making a servable (the [`Loader`]), what to load and when (`manager`).
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,6 +13,7 @@ use crate::lifecycle::memory::release_freed;
 use crate::lifecycle::signal::Signal;
 use crate::lifecycle::source::storage::{Fingerprint, Storage};
 use crate::lifecycle::{LifecycleOptions, Loader};
+use crate::panics;
 use crate::servable::Servable;
 
 /// How often a version is loaded again because its files changed meanwhile.
@@ -44,6 +43,16 @@ impl LoadJob<'_> {
     /// Loads, tries again as often as the options say, and stops when cancelled
     /// (`util/retrier.cc`).
     pub(super) fn run(&self) -> LoadEnd {
+        // Storage is somebody else's code as well.
+        panics::caught(|| self.run_retrying()).unwrap_or_else(|panic| LoadEnd {
+            result: Err(ServingError::internal(format!(
+                "the load panicked: {panic}"
+            ))),
+            fingerprint: None,
+        })
+    }
+
+    fn run_retrying(&self) -> LoadEnd {
         let mut retries = 0;
         loop {
             let (result, fingerprint) = self.load_settled();
@@ -110,11 +119,9 @@ impl LoadJob<'_> {
     /// A loader that panics has failed, no more.
     fn load_once(&self) -> Result<Servable> {
         let load = || self.loader.load(self.id, self.directory);
-        let loaded = catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|panic| {
-            Err(ServingError::internal(format!(
-                "the loader panicked: {}",
-                panic_text(panic.as_ref())
-            )))
+        let loaded = panics::caught(load).unwrap_or_else(|panic| {
+            let text = format!("the loader panicked: {panic}");
+            Err(ServingError::internal(text))
         });
         release_freed();
         loaded
@@ -135,14 +142,4 @@ impl LoadJob<'_> {
 /// The error of a version that went out of favour while it was loaded.
 pub(super) fn cancelled() -> ServingError {
     ServingError::new(Code::Cancelled, "Loading of servable cancelled")
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    if let Some(text) = panic.downcast_ref::<&str>() {
-        text
-    } else if let Some(text) = panic.downcast_ref::<String>() {
-        text
-    } else {
-        "no text"
-    }
 }

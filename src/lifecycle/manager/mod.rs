@@ -31,6 +31,7 @@ use super::state_monitor::StateMonitor;
 use super::{LifecycleOptions, Loader};
 use crate::error::{Code, ServingError};
 use crate::id::ServableId;
+use crate::panics;
 use crate::servable::{ManagerState, ServableHandle};
 
 /// How often to look whether the last request let go of an unloaded version.
@@ -193,7 +194,8 @@ impl Shared {
     fn run(self: &Arc<Self>) {
         let mut state = self.lock();
         while !state.is_stopped {
-            while self.step(&mut state) {}
+            // After a step that panicked, the next change begins another.
+            while panics::round("the manager", || self.step(&mut state)) == Some(true) {}
             let is_draining = state
                 .registry
                 .versions()

@@ -2,7 +2,6 @@
 //!
 //! Not here: which version ends, and when (`lifecycle::policy`).
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::Builder;
 
@@ -12,6 +11,7 @@ use super::registry::Phase;
 use super::{Shared, State};
 use crate::id::ServableId;
 use crate::lifecycle::memory::release_freed;
+use crate::panics;
 use crate::servable::ManagerState;
 
 impl Shared {
@@ -63,8 +63,8 @@ impl Shared {
         let (shared, dropped) = (Arc::clone(self), id.clone());
         let spawned = Builder::new().name("unload".to_owned()).spawn(move || {
             info!("Unloading servable version {dropped}");
-            if catch_unwind(AssertUnwindSafe(|| drop(servable))).is_err() {
-                error!("destroying {dropped} panicked");
+            if let Err(panic) = panics::caught(|| drop(servable)) {
+                error!(panic, "destroying {dropped} panicked");
             }
             release_freed();
             shared.finish_drop(&mut shared.lock(), &dropped);

@@ -4,6 +4,7 @@
 //! Not here: which names are versions (`source::versions`), reading a model's files
 //! (`lifecycle::loader`).
 
+use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
 use std::hash::{Hash, Hasher};
@@ -151,6 +152,23 @@ fn collect_files(path: &Path, depth: usize, files: &mut Vec<FileTraits>) -> Resu
         }
     }
     Ok(())
+}
+
+/// The bytes of all files under a version directory.
+///
+/// # Errors
+///
+/// Those of [`Storage::fingerprint`].
+pub(crate) fn file_bytes(directory: &Path) -> Result<u64> {
+    let mut files = Vec::new();
+    collect_files(directory, 0, &mut files)?;
+    // A volume that Kubernetes mounts shows the same file at several places.
+    let distinct: BTreeMap<PathBuf, u64> = files
+        .into_iter()
+        .filter_map(|file| Some((file.path.canonicalize().ok()?, file.bytes)))
+        .filter(|(path, _)| path.is_file())
+        .collect();
+    Ok(distinct.values().fold(0, |sum, it| sum.saturating_add(*it)))
 }
 
 #[cfg(unix)]

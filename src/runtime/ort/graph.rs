@@ -18,11 +18,11 @@ use crate::error::{Code, Result, ServingError};
 use crate::runtime::{Graph, GraphSource, RunControl, ValueInfo};
 use crate::tensor::Tensor;
 
-/// A session and the names of its inputs and outputs, ready for the C API.
+/// Sessions and the names of their inputs and outputs, ready for the C API.
 pub(super) struct OrtGraph {
-    session: Arc<SharedSessionInner>,
-    /// After the session, for it is dropped after it.
-    _weights: SharedWeights,
+    session: OwnedSession,
+    /// The same graph for runs that are kept to one thread; small models have it.
+    on_one_thread: Option<OwnedSession>,
     inputs: Vec<ValueInfo>,
     outputs: Vec<ValueInfo>,
     input_names: Vec<CString>,
@@ -31,11 +31,26 @@ pub(super) struct OrtGraph {
     work_follows_shapes: bool,
 }
 
+struct OwnedSession {
+    inner: Arc<SharedSessionInner>,
+    /// After the session, for it is dropped after it.
+    _weights: SharedWeights,
+}
+
+impl OwnedSession {
+    fn new((session, weights): (Session, SharedWeights)) -> Self {
+        Self {
+            inner: session.inner(),
+            _weights: weights,
+        }
+    }
+}
+
 impl OrtGraph {
-    /// `source` is what the session was made from.
+    /// `source` is what the sessions were made from.
     pub(super) fn new(
-        session: Session,
-        weights: SharedWeights,
+        (session, weights): (Session, SharedWeights),
+        on_one_thread: Option<(Session, SharedWeights)>,
         source: &GraphSource,
     ) -> Result<Self> {
         let origin = &source.origin;
@@ -52,8 +67,8 @@ impl OrtGraph {
             outputs: session.outputs().iter().map(value_info).collect(),
             input_names: names(session.inputs())?,
             output_names: names(session.outputs())?,
-            session: session.inner(),
-            _weights: weights,
+            session: OwnedSession::new((session, weights)),
+            on_one_thread: on_one_thread.map(OwnedSession::new),
             trimming: Trimming::default(),
             work_follows_shapes: source.work_follows_shapes,
         })
@@ -64,6 +79,7 @@ impl OrtGraph {
     /// `names` and `values` correspond; `outputs` are indices into `self.output_names`.
     fn run_session(
         &self,
+        session: &OwnedSession,
         inputs: &[Value],
         outputs: &[usize],
         options: &RunOptions,
@@ -83,7 +99,7 @@ impl OrtGraph {
         // are null before and owned by us after the call.
         let status = unsafe {
             (ort::api().Run)(
-                self.session.ptr().cast::<OrtSession>().cast_mut(),
+                session.inner.ptr().cast::<OrtSession>().cast_mut(),
                 options.0.as_ptr(),
                 input_names.as_ptr(),
                 input_values.as_ptr(),
@@ -149,7 +165,11 @@ impl Graph for OrtGraph {
                 "the run was stopped before it began",
             ));
         }
-        let fetched = self.run_session(&values, outputs, &options);
+        let session = match &self.on_one_thread {
+            Some(session) if control.is_kept_to_one_thread() => session,
+            _ => &self.session,
+        };
+        let fetched = self.run_session(session, &values, outputs, &options);
         drop(registration);
         fetched?
             .into_iter()

@@ -19,6 +19,7 @@ use ort::session::Session;
 
 use self::graph::OrtGraph;
 use self::status::load_error;
+use self::weights::SharedWeights;
 use super::{Backend, Graph, GraphSource};
 use crate::error::{Result, ServingError};
 
@@ -52,6 +53,10 @@ impl OnnxRuntimeOptions {
     }
 }
 
+/// Smaller models are made ready twice: with the pool's threads, and for short runs without. Runs that
+/// work on more weights are not short.
+const MAX_BYTES_TWICE: usize = 16 << 20;
+
 /// The process-wide environment. ONNX Runtime allows one; whoever comes first configures it.
 static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
 
@@ -60,6 +65,8 @@ pub struct OnnxRuntime {
     environment: &'static Environment,
     version: String,
     parallel_execution: bool,
+    /// Whether several threads work on one operator.
+    has_pool: bool,
 }
 
 impl OnnxRuntime {
@@ -85,6 +92,7 @@ impl OnnxRuntime {
             environment,
             version: options.version().unwrap_or_default(),
             parallel_execution: options.inter_op_threads > 1,
+            has_pool: intra_op_threads(options).0 > 1,
         })
     }
 }
@@ -99,34 +107,60 @@ impl Backend for OnnxRuntime {
     }
 
     fn load(&self, source: GraphSource) -> Result<Arc<dyn Graph>> {
+        let session = self.session(&source, Threads::OfThePool)?;
+        let on_one_thread = match self.has_pool && weight_bytes(&source) <= MAX_BYTES_TWICE {
+            true => Some(self.session(&source, Threads::Caller)?),
+            false => None,
+        };
+        Ok(Arc::new(OrtGraph::new(session, on_one_thread, &source)?))
+    }
+}
+
+/// Which threads work on an operator.
+#[derive(PartialEq)]
+enum Threads {
+    OfThePool,
+    Caller,
+}
+
+impl OnnxRuntime {
+    fn session(&self, source: &GraphSource, threads: Threads) -> Result<(Session, SharedWeights)> {
         let failed = |error: ort::Error| load_error(&source.origin, error.code(), error.message());
         let builder = Session::builder(self.environment)
-            .and_then(|builder| Ok(builder.with_parallel_execution(self.parallel_execution)?))
+            .and_then(|builder| {
+                let is_parallel = self.parallel_execution && threads == Threads::OfThePool;
+                Ok(builder.with_parallel_execution(is_parallel)?)
+            })
             // Whatever fails comes back as an error. Logged as well, a client could fill the disk with
             // requests that kernels refuse.
             .and_then(|builder| Ok(builder.with_log_level(LogLevel::Fatal)?))
             .and_then(|builder| Ok(builder.with_env_allocators()?))
             .and_then(|builder| Ok(builder.with_device_allocated_initializers()?))
+            .and_then(|builder| match threads {
+                Threads::OfThePool => Ok(builder),
+                Threads::Caller => {
+                    let builder = builder.with_independent_thread_pool()?;
+                    Ok(builder.with_intra_threads(1)?)
+                }
+            })
             .map_err(failed)?;
-        let (mut builder, weights) = weights::hand_over(builder, &source)
+        let (mut builder, weights) = weights::hand_over(builder, source)
             .map_err(|failure| failure.into_load_error(&source.origin))?;
         let session = builder.commit_from_memory(&source.model).map_err(failed)?;
-        Ok(Arc::new(OrtGraph::new(session, weights, &source)?))
+        Ok((session, weights))
     }
+}
+
+fn weight_bytes(source: &GraphSource) -> usize {
+    let outside = source.weights.iter().map(|weight| weight.data.len());
+    source.model.len() + outside.sum::<usize>()
 }
 
 fn make_environment(options: &OnnxRuntimeOptions) -> Result<Environment> {
     let library = options.library();
     let builder =
         ort::init_from(&library).map_err(|error| ServingError::not_found(not_loaded(&error)))?;
-    let (threads, threads_from) = match options.intra_op_threads {
-        // The smaller of the control group's quota (v1 and v2) and the affinity mask.
-        0 => {
-            let usable = std::thread::available_parallelism();
-            (usable.map_or(1, usize::from), "CPU quota and affinity")
-        }
-        threads => (threads, "flags"),
-    };
+    let (threads, threads_from) = intra_op_threads(options);
     let build = || {
         let pool = GlobalThreadPoolOptions::default()
             .with_intra_threads(threads)?
@@ -151,6 +185,18 @@ fn make_environment(options: &OnnxRuntimeOptions) -> Result<Environment> {
         "ONNX Runtime is ready"
     );
     Ok(environment)
+}
+
+/// How many threads work on one operator, and who says so.
+fn intra_op_threads(options: &OnnxRuntimeOptions) -> (usize, &'static str) {
+    match options.intra_op_threads {
+        // The smaller of the control group's quota (v1 and v2) and the affinity mask.
+        0 => {
+            let usable = std::thread::available_parallelism();
+            (usable.map_or(1, usize::from), "CPU quota and affinity")
+        }
+        threads => (threads, "flags"),
+    }
 }
 
 /// What to do about a library that is missing, too old or not ONNX Runtime.

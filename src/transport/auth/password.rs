@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::rules::{Identity, Rules};
 use crate::error::{Code, Result, ServingError};
+use crate::panics;
 
 /// Checks that run at a time: each has its memory.
 const MAX_RUNNING: usize = 2;
@@ -82,9 +83,9 @@ impl PasswordChecks {
             }
             is_right
         });
-        let is_right = checked.await.map_err(|error| {
-            ServingError::internal(format!("a password check ended abnormally: {error}"))
-        })?;
+        let is_right = checked
+            .await
+            .map_err(|_| panics::ended_abnormally("a password check"))?;
         Ok(found.filter(|_| is_right))
     }
 }

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -12,7 +12,9 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
+use super::status::to_status;
 use crate::servable::{ManagerState, ServableLookup};
+use crate::transport::isolate::isolated;
 
 /// How soon a watcher hears of a change.
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);
@@ -64,6 +66,30 @@ fn response(status: ServingStatus) -> HealthCheckResponse {
     }
 }
 
+/// Sends the status of a service whenever it changes. Ends when the watcher goes away, for then the
+/// channel closes, or the server stops.
+async fn report_changes(
+    servables: &dyn ServableLookup,
+    service: &str,
+    stopped: &mut watch::Receiver<bool>,
+    watcher: &mpsc::Sender<Result<HealthCheckResponse, Status>>,
+) {
+    let mut last = None;
+    loop {
+        // By the protocol an unknown service is a status here, not an error.
+        let now = status(servables, service).unwrap_or(ServingStatus::ServiceUnknown);
+        if last != Some(now) && watcher.send(Ok(response(now))).await.is_err() {
+            return;
+        }
+        last = Some(now);
+        tokio::select! {
+            () = watcher.closed() => return,
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+            () = tokio::time::sleep(WATCH_INTERVAL) => {}
+        }
+    }
+}
+
 #[tonic::async_trait]
 impl Health for HealthImpl {
     async fn check(
@@ -88,23 +114,12 @@ impl Health for HealthImpl {
         let service = request.into_inner().service;
         let servables = Arc::clone(&self.servables);
         let mut stopped = self.stopped.clone();
-        let (sender, receiver) = tokio::sync::mpsc::channel(1);
-        // Ends when the watcher goes away, for then the channel closes, or the server stops.
+        let (sender, receiver) = mpsc::channel(1);
         tokio::spawn(async move {
-            let mut last = None;
-            loop {
-                // By the protocol an unknown service is a status here, not an error.
-                let now =
-                    status(servables.as_ref(), &service).unwrap_or(ServingStatus::ServiceUnknown);
-                if last != Some(now) && sender.send(Ok(response(now))).await.is_err() {
-                    return;
-                }
-                last = Some(now);
-                tokio::select! {
-                    () = sender.closed() => return,
-                    _ = stopped.wait_for(|stopped| *stopped) => return,
-                    () = tokio::time::sleep(WATCH_INTERVAL) => {}
-                }
+            let watched = report_changes(servables.as_ref(), &service, &mut stopped, &sender);
+            if let Err(error) = isolated(watched).await {
+                // Nobody hears of it who went away.
+                let _ = sender.send(Err(to_status(&error))).await;
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))

@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::fmt::Display;
+use std::error::Error as StdError;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -19,6 +19,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame};
 
 use crate::error::{Code, Result, ServingError};
+use crate::panics;
 use crate::transport::limit::Admitted;
 use crate::transport::receive::{Inflation, ReceiveOptions, inflate};
 
@@ -57,7 +58,7 @@ pub(super) async fn receive<B>(
     admitted: &Arc<Admitted>,
 ) -> Result<Received>
 where
-    B: Body<Data = Bytes, Error: Display> + Unpin,
+    B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
 {
     let max_bytes = options.max_bytes;
     let mut parts = VecDeque::new();
@@ -146,7 +147,7 @@ async fn inflated(
     };
     let message = tokio::task::spawn_blocking(work)
         .await
-        .map_err(|error| ServingError::internal(format!("decompressing ended: {error}")))?;
+        .map_err(|_| panics::ended_abnormally("decompressing"))?;
     let message = message.map_err(|error| match error {
         Inflation::TooLarge => ServingError::new(
             Code::ResourceExhausted,

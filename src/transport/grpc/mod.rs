@@ -14,7 +14,6 @@ mod profiler_service;
 mod status;
 
 use std::convert::Infallible;
-use std::fmt::Display;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -28,7 +27,8 @@ use tonic::codec::CompressionEncoding;
 use tonic::service::{Routes, RoutesBuilder};
 use tower::Service;
 
-use self::authorized::Guard;
+use self::authorized::{Authorized, Guard};
+use self::prediction_service::PredictionServiceImpl;
 use self::status::to_status;
 use super::auth::Auth;
 use super::isolate::isolated;
@@ -73,20 +73,18 @@ pub fn service(
     stopped: watch::Receiver<bool>,
 ) -> GrpcService {
     let mut routes = RoutesBuilder::default();
-    macro_rules! add {
+    macro_rules! configured {
         ($server:expr) => {
-            routes.add_service(
-                $server
-                    // `message` has bounded them.
-                    .max_decoding_message_size(usize::MAX)
-                    .max_encoding_message_size(usize::MAX)
-                    .accept_compressed(CompressionEncoding::Gzip)
-                    .accept_compressed(CompressionEncoding::Deflate)
-                    .accept_compressed(CompressionEncoding::Zstd),
-            );
+            $server
+                // `message` has bounded them.
+                .max_decoding_message_size(usize::MAX)
+                .max_encoding_message_size(usize::MAX)
+                .accept_compressed(CompressionEncoding::Gzip)
+                .accept_compressed(CompressionEncoding::Deflate)
+                .accept_compressed(CompressionEncoding::Zstd)
         };
     }
-    let prediction = prediction_service::PredictionServiceImpl::new(
+    let prediction = PredictionServiceImpl::new(
         inference.clone(),
         Arc::clone(metrics),
         options.serialize_as_tensor_content,
@@ -95,16 +93,16 @@ pub fn service(
     let model_service =
         model_service::ModelServiceImpl::new(inference.clone(), Arc::clone(metrics), reloader);
     let guard = Guard::new(options.auth, inference, Arc::clone(metrics));
-    add!(PredictionServiceServer::new(guard.authorize(prediction)));
-    add!(ModelServiceServer::new(guard.authorize(model_service)));
+    let prediction = configured!(PredictionServiceServer::new(guard.authorize(prediction)));
+    let model_service = ModelServiceServer::new(guard.authorize(model_service));
+    routes.add_service(configured!(model_service));
     let mut services = vec![
         "tensorflow.serving.PredictionService",
         "tensorflow.serving.ModelService",
     ];
     if options.profiler_service {
-        add!(ProfilerServiceServer::new(
-            profiler_service::ProfilerServiceImpl
-        ));
+        let profiler = ProfilerServiceServer::new(profiler_service::ProfilerServiceImpl);
+        routes.add_service(configured!(profiler));
         services.push("tensorflow.ProfilerService");
     }
     if options.health_service {
@@ -113,6 +111,7 @@ pub fn service(
     }
     add_reflection(&mut routes, &services);
     GrpcService {
+        prediction,
         routes: routes.routes(),
         guard,
         metrics: Arc::clone(metrics),
@@ -143,9 +142,12 @@ fn add_reflection(routes: &mut RoutesBuilder, services: &[&str]) {
     }
 }
 
-/// tonic's router as a hyper service.
+/// tonic's services as a hyper service.
 #[derive(Clone)]
 pub struct GrpcService {
+    /// Beside the router, whose ways are long for a small request.
+    prediction: PredictionServiceServer<Authorized<PredictionServiceImpl>>,
+    /// All others.
     routes: Routes,
     guard: Guard,
     metrics: Arc<Metrics>,
@@ -157,7 +159,7 @@ impl GrpcService {
     async fn answer<B>(mut self, mut request: Request<B>) -> http::Response<tonic::body::Body>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Display,
+        B::Error: std::error::Error + Send + Sync + 'static,
     {
         if let Err(refusal) = self.guard.admit(&mut request).await {
             return refusal.into_http();
@@ -168,6 +170,8 @@ impl GrpcService {
             return call(&mut self.routes, request).await;
         };
         let (parts, body) = request.into_parts();
+        // Dropped if the client leaves before its message is here, which counts the call.
+        let observation = Observation::start(&self.metrics, Protocol::Grpc, api, "");
         let received = async {
             let admitted = Arc::new(self.admission.enter()?);
             let message = message::receive(&parts.headers, body, &self.receive, &admitted).await?;
@@ -175,35 +179,38 @@ impl GrpcService {
         };
         match received.await {
             Ok((message, admitted)) => {
+                observation.leave_to_handler();
                 let request = Request::from_parts(parts, message);
-                let mut response = call(&mut self.routes, request).await;
+                let mut response = match api {
+                    Api::Status | Api::Reload => call(&mut self.routes, request).await,
+                    _ => call(&mut self.prediction, request).await,
+                };
                 // Until it is written, the answer takes as much as the request did.
                 response.extensions_mut().insert(admitted);
                 response
             }
             Err(error) => {
-                Observation::start(&self.metrics, Protocol::Grpc, api, "").end(Err(&error));
+                observation.end(Err(&error));
                 to_status(&error).into_http()
             }
         }
     }
 }
 
-async fn call<B>(routes: &mut Routes, request: Request<B>) -> http::Response<tonic::body::Body>
+async fn call<S, B>(service: &mut S, request: Request<B>) -> http::Response<tonic::body::Body>
 where
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    S: Service<Request<B>, Response = http::Response<tonic::body::Body>, Error = Infallible>,
 {
-    // A router is always ready; waiting for it keeps tower's contract.
-    let Ok(()) = poll_fn(|cx| Service::<Request<B>>::poll_ready(routes, cx)).await;
-    let Ok(response) = routes.call(request).await;
+    // These are always ready; waiting for it keeps tower's contract.
+    let Ok(()) = poll_fn(|cx| service.poll_ready(cx)).await;
+    let Ok(response) = service.call(request).await;
     response
 }
 
 impl<B> hyper::service::Service<Request<B>> for GrpcService
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Display + Send,
+    B::Error: std::error::Error + Send + Sync + 'static,
 {
     type Response = http::Response<tonic::body::Body>;
     type Error = Infallible;

@@ -11,6 +11,7 @@ use super::status::to_status;
 use crate::error::{Code, Result, ServingError};
 use crate::inference::InferenceService;
 use crate::monitoring::{Api, Metrics, Protocol};
+use crate::panics;
 use crate::proto::tensorflow::serving as pb;
 use crate::transport::limit::Gate;
 use crate::transport::observe::Observation;
@@ -92,9 +93,9 @@ impl ModelServiceImpl {
             let _permit = permit;
             reloader.reload(config)
         });
-        reload.await.map_err(|error| {
-            ServingError::internal(format!("the reload ended abnormally: {error}"))
-        })??;
+        reload
+            .await
+            .map_err(|_| panics::ended_abnormally("the reload"))??;
         let after = values(&self.metrics);
         let increases = before
             .into_iter()

@@ -1,6 +1,6 @@
 //! Reads request bodies: whole, bounded, gunzipped.
 
-use std::fmt::Display;
+use std::error::Error as StdError;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -10,6 +10,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http_body::Body;
 
 use crate::error::{Code, Result, ServingError};
+use crate::panics;
 use crate::transport::limit::Admitted;
 use crate::transport::receive::{Inflation, ReceiveOptions, inflate};
 
@@ -29,7 +30,7 @@ pub(super) async fn read<B>(
     admitted: &Arc<Admitted>,
 ) -> Result<Bytes>
 where
-    B: Body<Data = Bytes, Error: Display> + Unpin,
+    B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
 {
     let body = collect(headers, body, options, admitted).await?;
     let is_gzip = headers
@@ -43,7 +44,8 @@ where
     match tokio::task::spawn_blocking(work).await {
         Ok(Ok(inflated)) => Ok(inflated.into()),
         Ok(Err(Inflation::Refused(error))) => Err(error),
-        Ok(Err(Inflation::TooLarge | Inflation::Malformed(_))) | Err(_) => Ok(Bytes::new()),
+        Ok(Err(Inflation::TooLarge | Inflation::Malformed(_))) => Ok(Bytes::new()),
+        Err(_) => Err(panics::ended_abnormally("decompressing")),
     }
 }
 
@@ -54,7 +56,7 @@ async fn collect<B>(
     admitted: &Admitted,
 ) -> Result<Bytes>
 where
-    B: Body<Data = Bytes, Error: Display> + Unpin,
+    B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
 {
     let announced = headers
         .get(CONTENT_LENGTH)
@@ -114,14 +116,14 @@ mod tests {
     /// As the server does by default.
     async fn read<B>(headers: &HeaderMap, body: B) -> Result<Bytes>
     where
-        B: Body<Data = Bytes, Error: Display> + Unpin,
+        B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
     {
         read_with(headers, body, &RestOptions::default().receive).await
     }
 
     async fn read_with<B>(headers: &HeaderMap, body: B, options: &ReceiveOptions) -> Result<Bytes>
     where
-        B: Body<Data = Bytes, Error: Display> + Unpin,
+        B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
     {
         let admitted = Arc::new(Admission::new(1, u64::MAX).enter()?);
         super::read(headers, body, options, &admitted).await

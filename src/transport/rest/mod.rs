@@ -12,7 +12,7 @@ mod route;
 mod status;
 
 use std::convert::Infallible;
-use std::fmt::Display;
+use std::error::Error as StdError;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -122,7 +122,7 @@ impl RestService {
 
 impl<B> hyper::service::Service<Request<B>> for RestService
 where
-    B: Body<Data = Bytes, Error: Display> + Send + Unpin + 'static,
+    B: Body<Data = Bytes, Error: StdError + 'static> + Send + Unpin + 'static,
 {
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
@@ -158,7 +158,7 @@ impl Inner {
     /// Answers a request, in the form that the client asked for.
     async fn respond<B>(&self, request: Request<B>) -> Response<Bytes>
     where
-        B: Body<Data = Bytes, Error: Display> + Unpin,
+        B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
     {
         let is_head = request.method() == Method::HEAD;
         let compression = self
@@ -178,7 +178,7 @@ impl Inner {
     /// Methods first, then the pages, then the API, in the order of `evhttp_server.cc`.
     async fn dispatch<B>(&self, mut request: Request<B>) -> Response<Bytes>
     where
-        B: Body<Data = Bytes, Error: Display> + Unpin,
+        B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
     {
         if !is_known_method(request.method()) {
             return html_page(StatusCode::NOT_IMPLEMENTED);
@@ -233,7 +233,7 @@ impl Inner {
     /// Answers what is below `/v1/`, and counts it.
     async fn answer<B>(&self, request: Request<B>, caller: &Caller) -> Response<Bytes>
     where
-        B: Body<Data = Bytes, Error: Display> + Unpin,
+        B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
     {
         let (parts, body) = request.into_parts();
         let route = route(parts.method.as_str(), full_path(&parts.uri));
@@ -286,7 +286,7 @@ impl Inner {
         observation: &mut Observation,
     ) -> Result<Answer>
     where
-        B: Body<Data = Bytes, Error: Display> + Unpin,
+        B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
     {
         let body = body::read(call.headers, body, &self.options.receive, admitted).await?;
         if let Some(max) = self.options.max_json_depth

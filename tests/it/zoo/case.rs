@@ -38,6 +38,8 @@ pub(crate) struct Case {
     pub(crate) grpc_code: String,
     /// TensorFlow refuses in a kernel: any error will do.
     pub(crate) is_kernel_specific: bool,
+    /// What the error has to say, among other things.
+    pub(crate) error_text: Option<String>,
     pub(crate) outputs: Option<BTreeMap<String, TestTensor>>,
     /// The decoded body.
     pub(crate) rest_body: Option<Json>,
@@ -113,6 +115,7 @@ fn read_case(case: &Json, common: Tolerance) -> Case {
             .unwrap_or(status),
         grpc_code: text(expect, "grpc_code").unwrap_or_else(|| "OK".to_owned()),
         is_kernel_specific: matches!(expect.get("kernel_specific"), Some(Json::Bool(true))),
+        error_text: text(expect, "error_text"),
         outputs: expect.get("outputs").and_then(tensors).map(|mut outputs| {
             outputs.extend(expect.get("python_value").map(scores).unwrap_or_default());
             outputs

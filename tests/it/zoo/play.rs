@@ -36,7 +36,9 @@ pub(crate) async fn over_rest(server: &TestServer, case: &Case) -> Option<Result
         )));
     }
     let Some(expected) = case.rest_body.as_ref().filter(|_| reply.status == 200) else {
-        return Some(Ok(()));
+        let body = Json::parse(&reply.body);
+        let error = body.as_ref().ok().and_then(|it| it.get("error")?.as_str());
+        return Some(check_error(case, error.unwrap_or_default()));
     };
     // Decimals are rounded to the dtype's precision; the exact bits are gRPC's part.
     let tolerance = Tolerance {
@@ -63,9 +65,20 @@ pub(crate) async fn over_grpc(
         Ok(result) if case.grpc_code == "OK" => result,
         Ok(_) => Err(format!("OK, not {}", case.grpc_code)),
         Err(_) if case.is_kernel_specific => Ok(()),
-        Err(status) if code_name(status.code()) == case.grpc_code => Ok(()),
+        Err(status) if code_name(status.code()) == case.grpc_code => {
+            check_error(case, status.message())
+        }
         Err(status) => Err(format!("{status}, not {}", case.grpc_code)),
     })
+}
+
+fn check_error(case: &Case, actual: &str) -> Result<(), String> {
+    match &case.error_text {
+        Some(expected) if !actual.contains(expected.as_str()) => {
+            Err(format!("the error says '{actual}', not '{expected}'"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The status, or whether the answer is right.

@@ -8,5 +8,6 @@ mod support;
 mod faults;
 mod labels;
 mod loads;
+mod panics;
 mod reload;
 mod versions;

@@ -77,3 +77,19 @@ fn base_paths_are_absolute_or_uris() {
     assert_eq!(error.code(), Code::Unimplemented);
     assert!(error.to_string().contains("'gs'"), "{error}");
 }
+
+#[cfg(unix)]
+#[test]
+fn bytes_of_linked_files_count_once() {
+    let root = TempDir::new().unwrap();
+    let path = root.path();
+    // As Kubernetes mounts a volume.
+    fs::create_dir_all(path.join("..2026/weights")).unwrap();
+    fs::write(path.join("..2026/model.onnx"), [0; 10]).unwrap();
+    fs::write(path.join("..2026/weights/data"), [0; 200]).unwrap();
+    std::os::unix::fs::symlink("..2026", path.join("..data")).unwrap();
+    std::os::unix::fs::symlink("..data/model.onnx", path.join("model.onnx")).unwrap();
+    assert_eq!(file_bytes(path).unwrap(), 210);
+    let missing = file_bytes(&path.join("missing")).unwrap_err();
+    assert_eq!(missing.code(), Code::NotFound);
+}
