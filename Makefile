@@ -95,19 +95,21 @@ test-rust: onnxruntime
 		$(CARGO) test --locked --no-fail-fast; \
 	fi
 
-# Not part of `make test`: tract alone takes minutes to compile. CI runs it. First the tests that have
-# tract in their names: its own and the contract's, the choice of a backend, the zoo; then whether
-# everything compiles without ONNX Runtime.
-test-tract:
+# Not part of `make test`: tract alone takes minutes to compile. CI runs it. First the tests that name
+# tract: its own and the contract's, the choice of a backend, the zoo; then whether everything
+# compiles, with either backend and with both.
+TRACT_TESTS := ::tract _tract
+test-tract: onnxruntime
 	@if $(CARGO) nextest --version > /dev/null 2>&1; then \
 		set -ex; \
-		$(CARGO) nextest run --locked --features tract --no-fail-fast tract; \
+		$(CARGO) nextest run --locked --features tract --no-fail-fast $(TRACT_TESTS); \
 	else \
 		set -ex; \
-		$(CARGO) test --locked --features tract --no-fail-fast tract; \
+		$(CARGO) test --locked --features tract --no-fail-fast --lib --test it -- $(TRACT_TESTS); \
 	fi
-	$(CARGO) clippy --locked --features tract --all-targets -- -D warnings
 	$(CARGO) clippy --locked --no-default-features --features tract --all-targets -- -D warnings
+	$(CARGO) clippy --locked --features tract --all-targets -- -D warnings
+	$(CARGO) clippy --locked --no-default-features --features onnxruntime --all-targets -- -D warnings
 
 test-python: onnxruntime venv
 	$(CARGO) build --locked

@@ -89,9 +89,8 @@ impl OnnxLoader {
         Err(ServingError::new(
             error.code(),
             format!(
-                "signature '{signature}' cannot be served: {error}. Operators of TensorFlow that \
-                 no ONNX runtime has must be replaced or moved out of the model before it is \
-                 converted"
+                "signature '{signature}' cannot be served: {error}. {}",
+                self.backend.advice()
             ),
         ))
     }

@@ -24,7 +24,7 @@ mod widen;
 mod work;
 mod zip_map;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use prost::Message;
 
@@ -42,6 +42,8 @@ pub use self::zip_map::ClassLabels;
 pub struct OnnxModel {
     origin: String,
     proto: ModelProto,
+    /// The shapes of inputs that `proto` does not declare any more.
+    declared_shapes: HashMap<String, Vec<i64>>,
 }
 
 impl OnnxModel {
@@ -68,7 +70,11 @@ impl OnnxModel {
             ServingError::invalid_argument(text)
         })?;
         weights::make_raw(graph);
-        Ok(Self { origin, proto })
+        Ok(Self {
+            origin,
+            proto,
+            declared_shapes: HashMap::new(),
+        })
     }
 
     /// Where the model came from.

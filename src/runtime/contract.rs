@@ -7,6 +7,7 @@
 
 mod shapes;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -115,6 +116,7 @@ fn model(
         model: model.encode_to_vec().into(),
         weights: Vec::new(),
         sharing: None,
+        declared_shapes: HashMap::new(),
         work_follows_shapes: true,
     }
 }
@@ -295,6 +297,7 @@ pub(crate) fn broken_models_are_refused(backend: &dyn Backend) {
         model: Bytes::from_static(b"not a model"),
         weights: Vec::new(),
         sharing: None,
+        declared_shapes: HashMap::new(),
         work_follows_shapes: true,
     };
     let error = backend.load(garbage).err().unwrap();

@@ -17,6 +17,7 @@ mod weights;
 #[cfg(test)]
 mod contract;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,6 +41,9 @@ pub trait Backend: Send + Sync {
     /// The library's version, as it states it itself.
     fn version(&self) -> String;
 
+    /// What can be done about a model that this backend refuses: a sentence for whoever reads why.
+    fn advice(&self) -> &'static str;
+
     /// Makes a graph ready to run. May take seconds and all cores; called on a loading thread.
     ///
     /// # Errors
@@ -59,6 +63,9 @@ pub struct GraphSource {
     pub weights: Vec<Weight>,
     /// What the graph has in common with others; `None` where there are no others.
     pub sharing: Option<WeightSharing>,
+    /// The shapes that were declared for inputs (-1: any size), by name, where `model` does not say
+    /// them any more. Requests may have others.
+    pub declared_shapes: HashMap<String, Vec<i64>>,
     /// See [`Graph::work_follows_shapes`].
     pub work_follows_shapes: bool,
 }

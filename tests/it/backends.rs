@@ -66,7 +66,7 @@ mod tract {
         let library = "/nowhere/libonnxruntime.so";
         let mut server = Process::start_with_library_path(library, &half_plus_two(), grpc, rest);
 
-        server.wait_for(&format!("searched=\"{library}\""));
+        server.wait_for(&format!("searched={library}"));
         server.wait_for("Entering the event loop ...");
 
         check_half_plus_two(rest).await;

@@ -106,6 +106,11 @@ impl Backend for OnnxRuntime {
         self.version.clone()
     }
 
+    fn advice(&self) -> &'static str {
+        "Operators of TensorFlow that no ONNX runtime has must be replaced or moved out of the model \
+         before it is converted"
+    }
+
     fn load(&self, source: GraphSource) -> Result<Arc<dyn Graph>> {
         let session = self.session(&source, Threads::OfThePool)?;
         let on_one_thread = match self.has_pool && weight_bytes(&source) <= MAX_BYTES_TWICE {

@@ -1,8 +1,8 @@
 //! From an ONNX model to a graph of tract's, and from that to plans.
 //!
 //! A model is loaded as far as its declarations allow: every operator is built and checked against
-//! the others with the sizes that are not known as symbols, or with 1 where an operator does not do
-//! with symbols. What cannot run at all fails there, not at the first request.
+//! the others with the sizes that the file declares, and those that it does not as symbols, or as 1
+//! where an operator does not do with symbols. What cannot run at all fails there, not at the first request.
 //!
 //! Not here: keeping plans (`plans`), running them (`graph`).
 
@@ -15,14 +15,15 @@ use tract_onnx::pb::tensor_shape_proto::dimension;
 use tract_onnx::pb::{GraphProto, ModelProto, ValueInfoProto, type_proto};
 use tract_onnx::prelude::{
     DatumType, InferenceFact, InferenceModel, InferenceModelExt, OutletId, RunOptions, SymbolScope,
-    TractResult, TypedModel, TypedSimplePlan,
+    TVec, TractResult, TypedModel, TypedSimplePlan,
 };
 use tract_onnx::tract_hir::infer::{Factoid, GenericFactoid, ShapeFactoid};
 use tract_onnx::tract_hir::internal::{ToDim, bail};
 
+use super::fit::check_sizes;
 use super::plans::PlanKey;
-use super::support;
 use super::value::dtypes;
+use super::{adapt, support};
 use crate::error::{Result, ServingError};
 use crate::runtime::{GraphSource, ValueInfo, Weight};
 
@@ -39,6 +40,8 @@ pub(super) struct Planner {
     datum_types: Vec<DatumType>,
     /// Of the outputs.
     outlets: Vec<OutletId>,
+    /// Of the inputs, as far as the file declared them.
+    declared_shapes: Vec<ShapeFactoid>,
     /// With the threads that a plan uses.
     options: RunOptions,
 }
@@ -67,6 +70,7 @@ impl Planner {
         let graph = graph.ok_or_else(|| ServingError::invalid_argument("it has no graph"))?;
         put_weights_back(graph, source.weights);
         graph.input.iter_mut().for_each(forget_names_of_sizes);
+        adapt::adapt(graph);
 
         // Types of what lies between are inferred; converters declare wrong ones.
         let framework = tract_onnx::onnx().with_ignore_value_info(true);
@@ -88,7 +92,12 @@ impl Planner {
             let outlet = outlets_by_name.get(&output.name).copied();
             outlet.ok_or_else(|| ServingError::invalid_argument(text))
         };
+        let declared = inputs.iter().map(|(input, _)| {
+            let shape = source.declared_shapes.get(&input.name);
+            shape_factoid(shape.or(input.shape.as_ref()))
+        });
         Ok(Self {
+            declared_shapes: declared.collect(),
             datum_types: inputs.iter().map(|(_, it)| *it).collect(),
             inputs: inputs.into_iter().map(|(info, _)| info).collect(),
             outlets: outputs.iter().map(outlet).collect::<Result<_>>()?,
@@ -115,11 +124,11 @@ impl Planner {
 
     /// Whether there are inputs that the whole graph takes.
     fn check(&self) -> TractResult<()> {
-        let shapes: Vec<ShapeFactoid> = self.declared_shapes()?;
+        let shapes = &self.declared_shapes;
         if shapes.iter().any(ShapeFactoid::is_open) {
-            return self.check_ranks(&shapes);
+            return self.check_ranks(shapes);
         }
-        let Err(error) = self.check_symbols(shapes.clone()) else {
+        let Err(error) = self.check_symbols(shapes) else {
             return Ok(());
         };
         let ones = shapes
@@ -145,13 +154,13 @@ impl Planner {
     }
 
     /// With a symbol for each size that neither the file nor an operator says.
-    fn check_symbols(&self, shapes: Vec<ShapeFactoid>) -> TractResult<()> {
+    fn check_symbols(&self, shapes: &[ShapeFactoid]) -> TractResult<()> {
         let mut model = self.copy();
         model.select_output_outlets(&self.outlets)?;
         model.analyse(false)?;
-        for (index, declared) in shapes.into_iter().enumerate() {
+        for (index, declared) in shapes.iter().enumerate() {
             let inferred = model.input_fact(index)?.shape.clone();
-            let dims = inferred.unify(&declared)?;
+            let dims = inferred.unify(declared)?;
             let dims = dims.dims().map(|dim| match dim {
                 GenericFactoid::Any => model.symbols.new_with_prefix("n").to_dim(),
                 GenericFactoid::Only(dim) => dim.clone(),
@@ -160,7 +169,7 @@ impl Planner {
             let fact = InferenceFact::dt(self.datum_types[index]).with_shape(dims);
             model.set_input_fact(index, fact)?;
         }
-        model.into_typed().map(|_| ())
+        check_sizes(&model.into_typed()?)
     }
 
     /// The model to be changed. Names of sizes that come up meanwhile are its own, so that they do not
@@ -171,13 +180,6 @@ impl Planner {
             model.symbols = SymbolScope::default();
         }
         model
-    }
-
-    fn declared_shapes(&self) -> TractResult<Vec<ShapeFactoid>> {
-        let indices = 0..self.inputs.len();
-        indices
-            .map(|index| Ok(self.model.input_fact(index)?.shape.clone()))
-            .collect()
     }
 
     /// The graph with what follows from inputs of these shapes, of which every size is known.
@@ -195,8 +197,21 @@ impl Planner {
         if typed.inputs.len() != self.inputs.len() {
             bail!("an input of the graph got lost");
         }
+        check_sizes(&typed)?;
         Ok(typed)
     }
+}
+
+/// What is known of a shape that was declared so.
+fn shape_factoid(declared: Option<&Vec<i64>>) -> ShapeFactoid {
+    let Some(sizes) = declared else {
+        return ShapeFactoid::open(TVec::new());
+    };
+    let dims = sizes.iter().map(|&size| match size >= 0 {
+        true => GenericFactoid::Only(size.to_dim()),
+        false => GenericFactoid::Any,
+    });
+    ShapeFactoid::closed(dims.collect())
 }
 
 /// `shape` with this rank, and 1 for sizes that are not known.

@@ -1,9 +1,12 @@
 //! tract, in pure Rust: for where there is no ONNX Runtime.
 //!
-//! `support` says what it cannot do, `load` makes a graph of a model, `plans` keeps what was made of
-//! that for the shapes of requests, `graph` runs it, `value` has the tensors, and `isolate` keeps
-//! its panics in bounds.
+//! `support` says what it cannot do, `adapt` rewrites what it reads too narrowly, `fit` refuses what
+//! it does not check, `load` makes a graph of a model, `plans` keeps what was made of that for the
+//! shapes of requests, `graph` runs it, `value` has the tensors, and `isolate` keeps its panics in
+//! bounds.
 
+mod adapt;
+mod fit;
 mod graph;
 mod isolate;
 mod load;
@@ -79,9 +82,13 @@ impl Backend for Tract {
         VERSION.to_owned()
     }
 
+    fn advice(&self) -> &'static str {
+        "ONNX Runtime has operators and dtypes that tract has not (--backend)"
+    }
+
     fn load(&self, source: GraphSource) -> Result<Arc<dyn Graph>> {
         let weights = source.weights.iter().map(|weight| weight.data.len());
-        let weight_bytes = weights.sum();
+        let weight_bytes = source.model.len() + weights.sum::<usize>();
         let work_follows_shapes = source.work_follows_shapes;
         let planner = isolate(|| Planner::try_new(source, self.options.clone()))?;
         let graph = TractGraph::new(planner, weight_bytes, work_follows_shapes);

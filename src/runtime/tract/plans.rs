@@ -7,9 +7,9 @@ use tract_onnx::prelude::TypedSimplePlan;
 
 use crate::error::{Code, Result, ServingError};
 
-/// The most plans of a graph. Clients send one shape or two, and batching makes as many as there are
-/// `allowed_batch_sizes`, which are rarely more than the powers of two up to some thousand.
-const MAX_PLANS: usize = 16;
+/// The most plans of a graph. Clients send one shape or two; batching makes one for each size of a
+/// batch, or as many as there are `allowed_batch_sizes`.
+const MAX_PLANS: usize = 64;
 /// A plan may have a copy of the weights, in the order in which its kernels read them. All plans of
 /// a graph together should not take more for it than this, as long as there are two.
 const MAX_WEIGHT_BYTES: usize = 1 << 30;

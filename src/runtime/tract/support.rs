@@ -56,10 +56,8 @@ impl Check<'_> {
         if !self.operators.0.contains_key(op_type) {
             return Err(format!("operator {op_type}"));
         }
-        let attributes = node.attribute.iter();
-        attributes
-            .map(|attribute| self.attribute(node, attribute))
-            .collect()
+        let mut attributes = node.attribute.iter();
+        attributes.try_for_each(|attribute| self.attribute(node, attribute))
     }
 
     fn attribute(&self, node: &NodeProto, attribute: &AttributeProto) -> Result<(), String> {

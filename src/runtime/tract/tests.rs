@@ -1,16 +1,19 @@
 //! What is tract's own beside the contract: what it refuses, and the plans it keeps.
 
+use std::collections::HashMap;
+
 use prost::Message;
 
 use super::{Tract, TractOptions};
 use crate::error::Code;
 use crate::proto::onnx::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
-    TensorShapeProto, TypeProto, ValueInfoProto,
+    TensorShapeProto, TypeProto, ValueInfoProto, attribute_proto,
     tensor_shape_proto::{Dimension, dimension},
     type_proto,
 };
-use crate::runtime::{Backend, GraphSource, contract};
+use crate::runtime::{Backend, GraphSource, RunControl, contract};
+use crate::tensor::Tensor;
 
 fn backend() -> Tract {
     Tract::open(&TractOptions { threads: 2 }).unwrap()
@@ -75,6 +78,7 @@ fn source(nodes: Vec<NodeProto>) -> GraphSource {
         model: model.encode_to_vec().into(),
         weights: Vec::new(),
         sharing: None,
+        declared_shapes: HashMap::new(),
         work_follows_shapes: true,
     }
 }
@@ -132,6 +136,104 @@ fn casts_to_strings_are_refused() {
 fn operators_that_can_never_run_are_refused() {
     let product = node("MatMul", &["x", "w"]);
     check_refused(vec![product], Code::InvalidArgument, "MatMul");
+}
+
+/// ONNX has the limits of NonMaxSuppression as scalars; vectors of one element are common as well.
+#[test]
+fn limits_may_be_scalars_or_vectors() {
+    for dims in [vec![], vec![1]] {
+        let suppression = node("NonMaxSuppression", &["boxes", "scores", "most", "overlap"]);
+        let value = |name: &str, dims: Vec<i64>, floats: &[f32]| TensorProto {
+            name: Some(name.to_owned()),
+            dims,
+            data_type: Some(1),
+            float_data: floats.to_vec(),
+            ..TensorProto::default()
+        };
+        let mut scores = node("Reshape", &["x", "one_class"]);
+        scores.output = vec!["scores".to_owned()];
+        let mut source = source(vec![scores, suppression]);
+        let mut model = ModelProto::decode(source.model).unwrap();
+        let graph = model.graph.as_mut().unwrap();
+        let boxes = [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0];
+        graph.initializer = vec![
+            value("boxes", vec![1, 3, 4], &boxes),
+            value("overlap", dims.clone(), &[0.5]),
+            TensorProto {
+                data_type: Some(7),
+                int64_data: vec![3],
+                ..value("most", dims, &[])
+            },
+            TensorProto {
+                data_type: Some(7),
+                int64_data: vec![1, 1, 3],
+                ..value("one_class", vec![3], &[])
+            },
+        ];
+        source.model = model.encode_to_vec().into();
+        let graph = backend().load(source).unwrap();
+        let x = Tensor::from_vec(&[1, 3], vec![0.8f32, 0.9, 0.7]).unwrap();
+        let kept = graph.run(&[x], &[0], &RunControl::default()).unwrap();
+        // The first box is the second again, with a lower score.
+        let expected = Tensor::from_vec(&[2, 3], vec![0i64, 0, 1, 0, 0, 2]).unwrap();
+        assert_eq!(kept, [expected]);
+    }
+}
+
+#[test]
+fn sums_of_what_does_not_fit_are_refused() {
+    let sum = node("Add", &["x", "w"]);
+    check_refused(vec![sum], Code::InvalidArgument, "Add");
+}
+
+/// The sizes of requests count, where the file says others.
+#[test]
+fn a_classifier_takes_as_many_features_as_it_has_coefficients_for() {
+    let attribute = |name: &str| AttributeProto {
+        name: Some(name.to_owned()),
+        ..AttributeProto::default()
+    };
+    let mut classifier = node("LinearClassifier", &["x"]);
+    classifier.domain = Some("ai.onnx.ml".to_owned());
+    classifier.output.push("scores".to_owned());
+    classifier.attribute = vec![
+        AttributeProto {
+            ints: vec![0, 1, 2],
+            r#type: Some(attribute_proto::AttributeType::Ints.into()),
+            ..attribute("classlabels_ints")
+        },
+        AttributeProto {
+            floats: vec![1.0; 12],
+            r#type: Some(attribute_proto::AttributeType::Floats.into()),
+            ..attribute("coefficients")
+        },
+        AttributeProto {
+            floats: vec![1.0; 3],
+            r#type: Some(attribute_proto::AttributeType::Floats.into()),
+            ..attribute("intercepts")
+        },
+    ];
+    let text = "its operands do not fit, sizes 3 and 4";
+    check_refused(vec![classifier.clone()], Code::InvalidArgument, text);
+
+    let mut source = source(vec![classifier]);
+    source.declared_shapes = HashMap::from([("x".to_owned(), vec![-1, 4])]);
+    let mut model = ModelProto::decode(source.model).unwrap();
+    let input = model.graph.as_mut().unwrap().input[0].r#type.as_mut();
+    if let Some(type_proto::Value::TensorType(tensor)) = &mut input.unwrap().value {
+        tensor.shape = None;
+    }
+    source.model = model.encode_to_vec().into();
+    let graph = backend().load(source).unwrap();
+    let x = |features| Tensor::from_vec(&[1, features], vec![1.0f32; features]).unwrap();
+    let run = |features| graph.run(&[x(features)], &[0], &RunControl::default());
+    assert_eq!(
+        run(4).unwrap(),
+        [Tensor::from_vec(&[1], vec![0i64]).unwrap()]
+    );
+    let error = run(3).unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    assert!(error.to_string().contains(text), "{error}");
 }
 
 #[test]
