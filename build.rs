@@ -3,10 +3,9 @@
 
 use std::env;
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use protox::prost::Message;
-use tonic_build::manual::{Method, Service};
 
 /// What clients see by reflection, and what generated messages are needed for.
 const SERVED: &[&str] = &[
@@ -50,10 +49,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             "crate::proto::tensorflow::serving::internal::SerializedInput",
         );
     let mut served_code = served;
-    // PredictionService is generated below, with codecs of our own.
-    for file in &mut served_code.file {
-        file.service
-            .retain(|service| service.name() != "PredictionService");
+    // `Predict` goes without tonic: `src/transport/grpc/predict.rs`.
+    let services = served_code.file.iter_mut().flat_map(|it| &mut it.service);
+    for service in services {
+        service.method.retain(|method| method.name() != "Predict");
     }
     tonic_prost_build::configure()
         .build_client(false)
@@ -63,65 +62,5 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut config = prost_build::Config::new();
     config.bytes(["."]);
     config.compile_fds(onnx)?;
-
-    prediction_service(&out_dir);
     Ok(())
-}
-
-/// `PredictionService`, whose `Predict` goes straight between the socket's buffer and tensors.
-fn prediction_service(out_dir: &Path) {
-    let method = |name: &str, route: &str, input: &str, output: &str, codec: &str| {
-        Method::builder()
-            .name(name)
-            .route_name(route)
-            .input_type(input)
-            .output_type(output)
-            .codec_path(codec)
-            .build()
-    };
-    let message = |name: &str| format!("crate::proto::tensorflow::serving::{name}");
-    let prost = "tonic_prost::ProstCodec";
-    let service = Service::builder()
-        .name("PredictionService")
-        .package("tensorflow.serving")
-        .method(method(
-            "predict",
-            "Predict",
-            "crate::transport::grpc::codec::ReceivedPredict",
-            "crate::transport::grpc::codec::PredictAnswer",
-            "crate::transport::grpc::codec::PredictCodec",
-        ))
-        .method(method(
-            "classify",
-            "Classify",
-            &message("ClassificationRequest"),
-            &message("ClassificationResponse"),
-            prost,
-        ))
-        .method(method(
-            "regress",
-            "Regress",
-            &message("RegressionRequest"),
-            &message("RegressionResponse"),
-            prost,
-        ))
-        .method(method(
-            "multi_inference",
-            "MultiInference",
-            &message("MultiInferenceRequest"),
-            &message("MultiInferenceResponse"),
-            prost,
-        ))
-        .method(method(
-            "get_model_metadata",
-            "GetModelMetadata",
-            &message("GetModelMetadataRequest"),
-            &message("GetModelMetadataResponse"),
-            prost,
-        ))
-        .build();
-    tonic_build::manual::Builder::new()
-        .build_client(false)
-        .out_dir(out_dir)
-        .compile(&[service]);
 }

@@ -40,3 +40,7 @@ pub mod proto;
 mod proto_text;
 mod proto_wire;
 mod tfrecord;
+
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;

@@ -9,14 +9,6 @@ pub mod onnx {
     include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
 }
 
-/// `PredictionService` with its hand-made codecs.
-pub mod prediction_service {
-    include!(concat!(
-        env!("OUT_DIR"),
-        "/tensorflow.serving.PredictionService.rs"
-    ));
-}
-
 /// Descriptors of everything that is served or read as a message.
 pub const SERVED_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/served.bin"));
 

@@ -51,6 +51,11 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// What comes behind the fields that were returned.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     fn tag(&mut self) -> Result<(u32, u8), Malformed> {
         let tag = u32::try_from(read_varint(&mut self.rest)?).map_err(|_| Malformed)?;
         let number = tag >> 3;

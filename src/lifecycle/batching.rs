@@ -92,7 +92,8 @@ fn is_fed_by_rows(signature: &Signature) -> bool {
     })
 }
 
-#[cfg(all(test, feature = "onnxruntime"))]
+#[cfg(test)]
+#[cfg(feature = "onnxruntime")]
 mod tests {
     use prost::Message;
 

@@ -13,7 +13,8 @@ mod no_graph;
 mod plan;
 mod ranked;
 
-#[cfg(all(test, feature = "onnxruntime"))]
+#[cfg(test)]
+#[cfg(feature = "onnxruntime")]
 mod tests;
 
 use std::collections::BTreeMap;

@@ -4,12 +4,15 @@ use bytes::Bytes;
 use half::{bf16, f16};
 
 use super::interface::{data_type, elem_type};
-use super::{OnnxModel, is_op, walk};
-use crate::proto::onnx::{GraphProto, TensorProto, tensor_proto};
+use super::{OnnxModel, is_op, node, walk};
+use crate::proto::onnx::{
+    AttributeProto, GraphProto, NodeProto, TensorProto, attribute_proto::AttributeType,
+    tensor_proto,
+};
 use crate::tensor::{DataType, Tensor};
 
-/// How many `Identity` nodes are followed to a constant.
-const MAX_HOPS: usize = 16;
+/// How many `Identity` nodes are followed.
+pub(super) const MAX_HOPS: usize = 16;
 
 impl OnnxModel {
     /// The value of a tensor that is constant: an initializer, a `Constant`, or either behind
@@ -21,9 +24,8 @@ impl OnnxModel {
             if let Some(tensor) = initializer(graph, name) {
                 return to_tensor(tensor);
             }
-            let makes = |node: &&crate::proto::onnx::NodeProto| {
-                node.output.first().is_some_and(|output| output == name)
-            };
+            let makes =
+                |node: &&NodeProto| node.output.first().is_some_and(|output| output == name);
             let node = graph.node.iter().find(makes)?;
             if is_op(node, "Constant") {
                 return to_tensor(walk::attribute(node, "value")?.t.as_ref()?);
@@ -108,4 +110,16 @@ pub(super) fn from_tensor(name: &str, tensor: &Tensor) -> Option<TensorProto> {
         raw_data: tensor.bytes().cloned(),
         ..TensorProto::default()
     })
+}
+
+/// A node that makes a constant; `None` where ONNX has no such type.
+pub(super) fn constant_node(output: &str, tensor: &Tensor) -> Option<NodeProto> {
+    let mut constant = node("Constant", &[], output);
+    constant.attribute.push(AttributeProto {
+        name: Some("value".to_owned()),
+        r#type: Some(AttributeType::Tensor as i32),
+        t: Some(from_tensor(output, tensor)?),
+        ..AttributeProto::default()
+    });
+    Some(constant)
 }

@@ -34,7 +34,7 @@ impl OnnxModel {
 
     /// The permutation that a reshape stands for.
     fn permutation(&self, reshape: &NodeProto) -> Option<Vec<i64>> {
-        let [data, shape] = reshape.input.as_slice() else {
+        let ([data, shape], [_]) = (reshape.input.as_slice(), reshape.output.as_slice()) else {
             return None;
         };
         if !is_op(reshape, "Reshape") || !shape.starts_with(NEW_SHAPE_PREFIX) {
@@ -61,5 +61,65 @@ impl OnnxModel {
         let mut fitting = [to_front, to_back].into_iter().filter(makes_target);
         let permutation = fitting.next()?;
         fitting.next().is_none().then_some(permutation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::super::interface::tensor_value;
+    use super::*;
+    use crate::onnx::constant::from_tensor;
+    use crate::proto::onnx::tensor_shape_proto::{Dimension, dimension};
+    use crate::proto::onnx::{
+        GraphProto, ModelProto, TensorShapeProto, ValueInfoProto,
+        tensor_proto::DataType as OnnxType, type_proto,
+    };
+    use crate::tensor::Tensor;
+
+    fn float_value(name: &str, dims: &[i64]) -> ValueInfoProto {
+        let mut value = tensor_value(name, OnnxType::Float as i32);
+        let dim = |&size| Dimension {
+            value: Some(dimension::Value::DimValue(size)),
+            ..Dimension::default()
+        };
+        if let Some(ty) = &mut value.r#type
+            && let Some(type_proto::Value::TensorType(tensor)) = &mut ty.value
+        {
+            let dim = dims.iter().map(dim).collect();
+            tensor.shape = Some(TensorShapeProto { dim });
+        }
+        value
+    }
+
+    /// What becomes of a reshape of `x: float[2, 5, 5, 1]` to [2, 1, 5, 5] with these outputs.
+    fn rewritten(outputs: &[&str]) -> String {
+        let mut reshape = node("Reshape", &["x", "new_shape__1"], "y");
+        reshape.output = outputs.iter().map(|&name| name.to_owned()).collect();
+        let shape = Tensor::from_vec(&[4], vec![2i64, 1, 5, 5]).unwrap();
+        let graph = GraphProto {
+            node: vec![reshape],
+            input: vec![float_value("x", &[2, 5, 5, 1])],
+            initializer: vec![from_tensor("new_shape__1", &shape).unwrap()],
+            ..GraphProto::default()
+        };
+        let proto = ModelProto {
+            graph: Some(graph),
+            ..ModelProto::default()
+        };
+        let mut model = OnnxModel::parse("test.onnx", &proto.encode_to_vec()).unwrap();
+        model.rewrite_operators();
+        model.graph().node[0].op_type().to_owned()
+    }
+
+    #[test]
+    fn reshape_that_moves_one_channel_is_a_transpose() {
+        assert_eq!(rewritten(&["y"]), "Transpose");
+    }
+
+    #[test]
+    fn reshape_that_returns_nothing_is_left_alone() {
+        assert_eq!(rewritten(&[]), "Reshape");
     }
 }

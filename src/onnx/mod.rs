@@ -9,6 +9,7 @@
 mod border;
 mod bounds;
 mod constant;
+mod divide;
 mod external;
 mod interface;
 mod layout;
@@ -24,7 +25,7 @@ mod widen;
 mod work;
 mod zip_map;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use prost::Message;
 
@@ -52,9 +53,10 @@ impl OnnxModel {
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` where it is no ONNX model. Graphs nested deeper than protobuf's usual
-    /// limit of 100 messages are refused as well, and files of millions of empty messages, which
-    /// would take hundreds of times their size.
+    /// `INVALID_ARGUMENT` where it is no ONNX model: two inputs of one name, which no backend takes,
+    /// are none either. Graphs nested deeper than protobuf's usual limit of 100 messages are refused
+    /// as well, and files of millions of empty messages, which would take hundreds of times their
+    /// size.
     pub fn parse(origin: impl Into<String>, bytes: &[u8]) -> Result<Self> {
         let origin = origin.into();
         if !bounds::is_bounded(bytes) {
@@ -69,6 +71,13 @@ impl OnnxModel {
             let text = format!("{origin} is not an ONNX model: it has no graph");
             ServingError::invalid_argument(text)
         })?;
+        let mut names = HashSet::new();
+        if let Some(twice) = graph.input.iter().find(|it| !names.insert(it.name())) {
+            return Err(ServingError::invalid_argument(format!(
+                "{origin} is not an ONNX model: it has two inputs '{}'",
+                twice.name()
+            )));
+        }
         weights::make_raw(graph);
         Ok(Self {
             origin,

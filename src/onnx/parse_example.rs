@@ -5,6 +5,7 @@
 //!
 //! Not here: parsing tf.Example (`signature::example`).
 
+use super::constant::MAX_HOPS;
 use super::interface::{data_type, elem_type, tensor_value, value_info};
 use super::{OnnxModel, is_op, walk};
 use crate::error::{Result, ServingError};
@@ -238,7 +239,7 @@ impl OnnxModel {
     fn behind_identities(&self, name: &str) -> String {
         let nodes = &self.graph().node;
         let mut name = name;
-        for _ in 0..nodes.len() {
+        for _ in 0..MAX_HOPS {
             let maker = nodes
                 .iter()
                 .find(|node| is_op(node, "Identity") && node.output.iter().any(|it| it == name));

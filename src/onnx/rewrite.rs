@@ -1,22 +1,24 @@
 //! TensorFlow operators that converters leave in a file and that ONNX can say in its own.
 //!
-//! Not here: strings (`strings`), transposes (`layout`), tf.Example (`parse_example`).
+//! Not here: strings (`strings`), transposes (`layout`), divisions (`divide`), tf.Example
+//! (`parse_example`).
 
 use super::border::int_attribute;
+use super::constant::constant_node;
 use super::{OnnxModel, is_op, node, walk};
-use crate::proto::onnx::{
-    AttributeProto, NodeProto, TensorProto, attribute_proto::AttributeType,
-    tensor_proto::DataType as OnnxType,
-};
+use crate::proto::onnx::{NodeProto, tensor_proto::DataType as OnnxType};
+use crate::tensor::Tensor;
 
 impl OnnxModel {
     /// Rewrites what no runtime knows and ONNX can express, and what converters got wrong: `Erfc`,
-    /// comparisons of strings, transposes that became reshapes.
+    /// comparisons of strings, transposes that became reshapes. And divisions that would end the
+    /// process.
     pub fn rewrite_operators(&mut self) {
         let opset = self.opset();
         rewrite_erfc(&mut self.graph_mut().node, opset);
         self.rewrite_string_equal();
         self.restore_transposes();
+        self.guard_integer_division();
     }
 }
 
@@ -36,18 +38,7 @@ fn erfc(original: &NodeProto, opset: i64) -> Option<Vec<NodeProto>> {
         .attribute
         .push(int_attribute("to", OnnxType::Float as i64));
     let mut nodes = vec![to_float, node("Erf", &[&float], &erf)];
-    let mut constant = node("Constant", &[], &one);
-    constant.attribute.push(AttributeProto {
-        name: Some("value".to_owned()),
-        r#type: Some(AttributeType::Tensor as i32),
-        t: Some(TensorProto {
-            data_type: Some(OnnxType::Float as i32),
-            float_data: vec![1.0],
-            ..TensorProto::default()
-        }),
-        ..AttributeProto::default()
-    });
-    nodes.push(constant);
+    nodes.push(constant_node(&one, &Tensor::from_vec(&[], vec![1.0_f32])?)?);
     if opset >= 15 {
         let result = name("result");
         nodes.push(node("Sub", &[&one, &erf], &result));

@@ -18,7 +18,7 @@ mod saved_model;
 mod saved_parse;
 mod tensor_value;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -222,15 +222,17 @@ impl Signature {
                 "Predict internal error",
             ));
         }
-        let fetched_by_index: BTreeMap<usize, Tensor> =
-            call.fetches.iter().copied().zip(fetched).collect();
+        let fetched_by_index = |wanted: usize| {
+            let at = call.fetches.iter().position(|&fetch| fetch == wanted);
+            fetched[at.expect("bind wants what it uses")].clone()
+        };
         let mut by_alias: Vec<(String, Tensor)> = call
             .outputs
             .into_iter()
             .map(|(index, known)| {
                 let output = &self.outputs[index];
                 let tensor = known.unwrap_or_else(|| match output.source {
-                    OutputSource::Graph(fetch) => fetched_by_index[&fetch].clone(),
+                    OutputSource::Graph(fetch) => fetched_by_index(fetch),
                     OutputSource::Input(_) => unreachable!("bind resolved it"),
                 });
                 (output.alias.clone(), tensor)
@@ -243,10 +245,14 @@ impl Signature {
     /// One tensor for each of `self.inputs`, defaults filled in.
     fn complete_inputs(&self, mut inputs: RequestInputs) -> Result<Vec<Tensor>> {
         self.check_input_count(&inputs)?;
-        let sent: Vec<String> = inputs.keys().cloned().collect();
+        let mut used = Vec::with_capacity(self.inputs.len());
         let mut complete = Vec::with_capacity(self.inputs.len());
         for input in &self.inputs {
-            let tensor = match (inputs.remove(&input.alias), &input.default) {
+            let sent = inputs.remove(&input.alias);
+            if sent.is_some() {
+                used.push(&input.alias);
+            }
+            let tensor = match (sent, &input.default) {
                 (Some(RequestTensor::Valid(tensor)), _) => tensor,
                 (Some(RequestTensor::Malformed), _) => {
                     return Err(ServingError::invalid_argument(format!(
@@ -255,19 +261,20 @@ impl Signature {
                     )));
                 }
                 (None, Some(default)) => default.clone(),
-                (None, None) => return Err(self.missing_input(input, &sent)),
+                (None, None) => {
+                    let sent = used.into_iter().chain(inputs.keys()).collect();
+                    return Err(self.missing_input(input, &sent));
+                }
             };
             complete.push(tensor);
         }
         if !inputs.is_empty() {
-            let used: Vec<&String> = sent
-                .iter()
-                .filter(|alias| !inputs.contains_key(*alias))
-                .collect();
+            let used: BTreeSet<&String> = used.into_iter().collect();
+            let sent: BTreeSet<&String> = used.iter().copied().chain(inputs.keys()).collect();
             return Err(ServingError::invalid_argument(format!(
                 "Inputs contains invalid name. Used request inputs: {}, request input: {}",
                 join(used),
-                join(&sent)
+                join(sent)
             )));
         }
         Ok(complete)
@@ -294,7 +301,7 @@ impl Signature {
         )))
     }
 
-    fn missing_input(&self, input: &Input, sent: &[String]) -> ServingError {
+    fn missing_input(&self, input: &Input, sent: &BTreeSet<&String>) -> ServingError {
         let defaults = self
             .inputs
             .iter()
@@ -305,7 +312,7 @@ impl Signature {
              provided. Inputs expected to be in the request {{{}}}, or default input alias set: {}",
             input.alias,
             input.tensor_name,
-            join(sent),
+            join(sent.iter().copied()),
             join(defaults)
         ))
     }

@@ -4,13 +4,15 @@
 
 use bytes::Bytes;
 use half::{bf16, f16};
+use prost::Message;
 
 use crate::error::{Result, ServingError};
 use crate::proto::tensorflow::{TensorProto, TensorShapeProto};
 use crate::tensor::{DataType, Element, Tensor, element_count};
 
-/// More elements than any constant in a signature needs.
-const MAX_ELEMENTS: usize = 1 << 26;
+/// What a constant may grow to by the repetition of its last value: a few bytes of a file must not
+/// become gigabytes, and a file may hold many.
+const MAX_EXPANDED_BYTES: usize = 4 << 20;
 
 /// The tensor that `proto` stands for, with `Tensor::FromProto`'s rules: the last of too few values
 /// is repeated, no value is zero. `dtype` and `shape` count where `proto` says none.
@@ -32,7 +34,9 @@ pub(super) fn from_proto(
         (None, Some(shape)) => shape.to_vec(),
         (None, None) => vec![],
     };
-    let count = element_count(&shape).filter(|&count| count <= MAX_ELEMENTS);
+    let unit = dtype.size().unwrap_or(size_of::<Bytes>());
+    let max_count = proto.encoded_len().max(MAX_EXPANDED_BYTES / unit);
+    let count = element_count(&shape).filter(|&count| count <= max_count);
     let count = count.ok_or_else(|| invalid("it is too large"))?;
     tensor(proto, dtype, &shape, count).ok_or_else(|| invalid("its values do not fit its shape"))
 }
@@ -105,4 +109,44 @@ fn repeat_last<T: Clone>(
     let last = all.last().cloned().unwrap_or(none);
     all.resize(count, last);
     Some(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::tensorflow::tensor_shape_proto::Dim;
+
+    /// `count` times 7.
+    fn sevens(dtype: DataType, count: usize) -> Result<Tensor> {
+        let dim = Dim {
+            size: count as i64,
+            ..Dim::default()
+        };
+        let proto = TensorProto {
+            dtype: dtype.number(),
+            tensor_shape: Some(TensorShapeProto {
+                dim: vec![dim],
+                unknown_rank: false,
+            }),
+            double_val: vec![7.0],
+            string_val: vec![Bytes::from_static(b"7")],
+            ..TensorProto::default()
+        };
+        from_proto(&proto, None, None)
+    }
+
+    #[test]
+    fn repetition_is_bounded_in_bytes() {
+        let tensor = sevens(DataType::Double, 3).unwrap();
+        assert_eq!(tensor.as_slice(), Some([7.0f64; 3].as_slice()));
+        for (dtype, unit) in [
+            (DataType::Double, 8),
+            (DataType::String, size_of::<Bytes>()),
+        ] {
+            let most = MAX_EXPANDED_BYTES / unit;
+            assert_eq!(sevens(dtype, most).unwrap().len(), most);
+            let error = sevens(dtype, most + 1).unwrap_err();
+            assert!(error.to_string().ends_with("it is too large"), "{error}");
+        }
+    }
 }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 pub use self::data_type::DataType;
 use self::element::AlignedVec;
@@ -24,7 +25,8 @@ pub type NamedTensors = BTreeMap<String, Tensor>;
 #[derive(Clone)]
 pub struct Tensor {
     dtype: DataType,
-    shape: Vec<usize>,
+    /// Of the usual ranks without an allocation, for a request makes and clones several tensors.
+    shape: SmallVec<[usize; 4]>,
     data: Data,
 }
 
@@ -44,7 +46,7 @@ impl Tensor {
     pub fn from_vec<T: Element>(shape: &[usize], elements: Vec<T>) -> Option<Self> {
         (element_count(shape)? == elements.len()).then(|| Self {
             dtype: T::DTYPE,
-            shape: shape.to_vec(),
+            shape: shape.into(),
             data: Data::Plain(Bytes::from_owner(AlignedVec(elements))),
         })
     }
@@ -66,7 +68,7 @@ impl Tensor {
         };
         Some(Self {
             dtype,
-            shape: shape.to_vec(),
+            shape: shape.into(),
             data: Data::Plain(bytes),
         })
     }
@@ -75,7 +77,7 @@ impl Tensor {
     pub fn from_strings(shape: &[usize], strings: Vec<Bytes>) -> Option<Self> {
         (element_count(shape)? == strings.len()).then(|| Self {
             dtype: DataType::String,
-            shape: shape.to_vec(),
+            shape: shape.into(),
             data: Data::Strings(strings),
         })
     }
@@ -138,7 +140,7 @@ impl Tensor {
     pub fn reshaped(&self, shape: &[usize]) -> Option<Self> {
         (element_count(shape)? == self.len()).then(|| Self {
             dtype: self.dtype,
-            shape: shape.to_vec(),
+            shape: shape.into(),
             data: self.data.clone(),
         })
     }

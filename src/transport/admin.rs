@@ -12,6 +12,7 @@ use http_body_util::Full;
 
 use super::admit::admit;
 use super::auth::Auth;
+use super::isolate::isolated;
 use super::pages::{Pages, drop_body, html_page, is_read, response};
 use super::rest::{model_list, refusal};
 use crate::inference::InferenceService;
@@ -64,11 +65,66 @@ impl<B: Send + Sync + 'static> hyper::service::Service<Request<B>> for AdminServ
     fn call(&self, mut request: Request<B>) -> Self::Future {
         let admin = self.clone();
         Box::pin(async move {
-            let mut response = admin.answer(&mut request).await;
+            let answered = isolated(admin.answer(&mut request)).await;
+            let mut response = answered.unwrap_or_else(|error| refusal(&error));
             if request.method() == Method::HEAD {
                 drop_body(&mut response);
             }
             Ok(response.map(Full::new))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http_body_util::BodyExt;
+    use hyper::service::Service;
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::error::Result;
+    use crate::id::ModelSpec;
+    use crate::monitoring::Metrics;
+    use crate::servable::{ServableHandle, ServableLookup, ServableState};
+    use crate::transport::health::Readiness;
+
+    /// Whatever it is asked panics.
+    struct Fragile;
+
+    impl ServableLookup for Fragile {
+        fn servable_handle(&self, _: &ModelSpec) -> Result<ServableHandle> {
+            panic!("a secret of the server")
+        }
+
+        fn states(&self, _: &str) -> Vec<ServableState> {
+            panic!("a secret of the server")
+        }
+
+        fn models(&self) -> Vec<Arc<str>> {
+            panic!("a secret of the server")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_answered() {
+        let metrics = Arc::new(Metrics::new());
+        let (_, stopped) = watch::channel(false);
+        let pages = Pages {
+            metrics: Arc::clone(&metrics),
+            readiness: Readiness::new(stopped, || panic!("a secret of the server")),
+            monitoring_path: None,
+        };
+        let inference = InferenceService::new(Arc::new(Fragile), metrics);
+        let admin = AdminService::new(pages, inference, Auth::default());
+        for (path, status) in [("/readyz", 500), ("/v1/models", 500), ("/healthz", 200)] {
+            let answer = admin.call(Request::get(path).body(()).unwrap()).await;
+            let answer = answer.unwrap();
+            assert_eq!(answer.status(), status, "{path}");
+            let body = answer.into_body().collect().await.unwrap().to_bytes();
+            let body = String::from_utf8_lossy(&body);
+            assert!(!body.contains("secret"), "{body}");
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! `PredictRequest` and `PredictResponse`, straight between the socket's bytes and tensors.
 
-use bytes::{BufMut, Bytes};
+use std::collections::VecDeque;
+
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::tensor_proto::{self, Encoder, ExpansionBudget, Form};
 use crate::error::{Result, ServingError};
@@ -8,7 +10,7 @@ use crate::id::{ModelSpec, VersionChoice};
 use crate::inference::PredictResponse;
 use crate::proto_wire::{
     Fields, Malformed, Value, delimited_len, put_delimited, put_varint_field, read_string,
-    varint_len,
+    read_varint, varint_len,
 };
 use crate::signature::{RequestInputs, RequestTensor};
 
@@ -158,40 +160,40 @@ pub struct PredictReply {
     pub as_tensor_content: bool,
 }
 
+/// Values from this size on are not copied into the message.
+const SHARED_BYTES: usize = 32 << 10;
+
 impl PredictReply {
     /// Writes the serialized `PredictResponse`, each value copied once. `reserve` is called with
     /// the length before the first byte.
     pub fn encode<B: BufMut>(&self, buf: &mut B, reserve: impl FnOnce(&mut B, usize)) {
-        let form = if self.as_tensor_content {
-            Form::TensorContent
-        } else {
-            Form::TypedField
-        };
-        let outputs: Vec<(&str, Encoder<'_>)> = self
-            .response
-            .outputs
-            .iter()
-            .map(|(alias, tensor)| (alias.as_str(), Encoder::new(tensor, form)))
-            .collect();
-        let entry_len = |(alias, tensor): &(&str, Encoder<'_>)| {
-            delimited_len(1, alias.len()) + delimited_len(2, tensor.len())
-        };
-        let spec_len = self.spec_len();
-        let outputs_len: usize = outputs
-            .iter()
-            .map(|output| delimited_len(1, entry_len(output)))
-            .sum();
-        reserve(buf, outputs_len + delimited_len(2, spec_len));
+        let encoder = ReplyEncoder::new(self);
+        reserve(buf, encoder.len);
+        encoder.write(buf, |buf, values| buf.put_slice(values));
+    }
 
-        for output in &outputs {
-            put_delimited(buf, 1, entry_len(output));
-            put_delimited(buf, 1, output.0.len());
-            buf.put_slice(output.0.as_bytes());
-            put_delimited(buf, 2, output.1.len());
-            output.1.write(buf);
-        }
-        put_delimited(buf, 2, spec_len);
-        self.write_spec(buf);
+    /// The serialized `PredictResponse` in pieces; large values are pieces of their own, which share
+    /// the tensors' memory. The first piece begins with the `prefix` of the length, if there is one.
+    pub fn encode_in_pieces<const N: usize>(
+        &self,
+        prefix: impl FnOnce(usize) -> Option<[u8; N]>,
+    ) -> Option<VecDeque<Bytes>> {
+        let encoder = ReplyEncoder::new(self);
+        let prefix = prefix(encoder.len)?;
+        let values = encoder.outputs.iter().filter_map(|it| it.1.plain_values());
+        let shared: usize = values.filter(is_shared).map(Bytes::len).sum();
+        let mut buf = BytesMut::with_capacity(N + encoder.len - shared);
+        let mut pieces = VecDeque::new();
+        buf.put_slice(&prefix);
+        encoder.write(&mut buf, |buf, values| {
+            if is_shared(&values) {
+                pieces.extend([buf.split().freeze(), values.clone()]);
+            } else {
+                buf.put_slice(values);
+            }
+        });
+        pieces.push_back(buf.freeze());
+        Some(pieces)
     }
 
     fn version_len(&self) -> usize {
@@ -218,5 +220,180 @@ impl PredictReply {
         }
         put_delimited(buf, 3, self.response.signature_name.len());
         buf.put_slice(self.response.signature_name.as_bytes());
+    }
+}
+
+fn is_shared(values: &&Bytes) -> bool {
+    values.len() >= SHARED_BYTES
+}
+
+/// A reply about to be written: sizes are known before a byte is.
+struct ReplyEncoder<'a> {
+    reply: &'a PredictReply,
+    outputs: Vec<(&'a str, Encoder<'a>)>,
+    spec_len: usize,
+    /// Of the whole message.
+    len: usize,
+}
+
+impl<'a> ReplyEncoder<'a> {
+    fn new(reply: &'a PredictReply) -> Self {
+        let form = if reply.as_tensor_content {
+            Form::TensorContent
+        } else {
+            Form::TypedField
+        };
+        let outputs = reply.response.outputs.iter();
+        let outputs: Vec<(&str, Encoder<'_>)> = outputs
+            .map(|(alias, tensor)| (alias.as_str(), Encoder::new(tensor, form)))
+            .collect();
+        let outputs_len: usize = outputs
+            .iter()
+            .map(|output| delimited_len(1, entry_len(output)))
+            .sum();
+        let spec_len = reply.spec_len();
+        Self {
+            reply,
+            len: outputs_len + delimited_len(2, spec_len),
+            outputs,
+            spec_len,
+        }
+    }
+
+    /// Writes the message; `put_values` what a tensor holds, where it goes as it is.
+    fn write<B: BufMut>(&self, buf: &mut B, mut put_values: impl FnMut(&mut B, &'a Bytes)) {
+        for output in &self.outputs {
+            put_delimited(buf, 1, entry_len(output));
+            put_delimited(buf, 1, output.0.len());
+            buf.put_slice(output.0.as_bytes());
+            put_delimited(buf, 2, output.1.len());
+            output.1.write_head(buf);
+            if let Some(values) = output.1.plain_values() {
+                put_values(buf, values);
+            }
+        }
+        put_delimited(buf, 2, self.spec_len);
+        self.reply.write_spec(buf);
+    }
+}
+
+/// The length of an entry of the map `outputs`.
+fn entry_len((alias, tensor): &(&str, Encoder<'_>)) -> usize {
+    delimited_len(1, alias.len()) + delimited_len(2, tensor.len())
+}
+
+/// Where in a serialized `PredictRequest`, of which `head` is the beginning, the first values begin
+/// that reach beyond it. `None` where that does not show.
+pub fn first_values(head: &[u8]) -> Option<usize> {
+    // Fields of the request, of an entry of `inputs`, of the tensor.
+    let mut rest = head;
+    for _ in 0..3 {
+        rest = reaching_beyond(rest)?;
+    }
+    Some(head.len() - rest.len())
+}
+
+/// What is there of the field that is not there wholly.
+fn reaching_beyond(mut message: &[u8]) -> Option<&[u8]> {
+    loop {
+        let mut rest = message;
+        let tag = read_varint(&mut rest).ok()?;
+        if tag & 7 == 2 {
+            let len = read_varint(&mut rest).ok()?;
+            if len > rest.len() as u64 {
+                return Some(rest);
+            }
+        }
+        let mut fields = Fields::new(message);
+        fields.next().ok()??;
+        message = fields.rest();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+    use crate::id::ServableId;
+    use crate::proto::tensorflow::{TensorProto, serving as pb};
+    use crate::tensor::{DataType, Tensor};
+
+    fn reply(as_tensor_content: bool) -> PredictReply {
+        let large = (0..20_000_i16).map(f32::from).collect();
+        let outputs = [
+            ("ints", Tensor::from_vec(&[20_000], vec![-1_i64; 20_000])),
+            ("large", Tensor::from_vec(&[100, 200], large)),
+            ("none", Tensor::from_vec(&[0], Vec::<f32>::new())),
+            ("small", Tensor::from_vec(&[2], vec![1.0_f32, 2.0])),
+        ];
+        let outputs = outputs.map(|(alias, tensor)| (alias.to_owned(), tensor.unwrap()));
+        PredictReply {
+            response: PredictResponse {
+                servable: ServableId::new("m", 3),
+                signature_name: "s".to_owned(),
+                outputs: outputs.to_vec(),
+            },
+            as_tensor_content,
+        }
+    }
+
+    #[test]
+    fn pieces_are_the_message_and_share_what_is_large() {
+        for as_tensor_content in [false, true] {
+            let reply = reply(as_tensor_content);
+            let mut whole = Vec::new();
+            reply.encode(&mut whole, Vec::reserve);
+            let pieces = reply.encode_in_pieces(|len| {
+                assert_eq!(len, whole.len());
+                Some(*b"front")
+            });
+            let pieces: Vec<Bytes> = pieces.unwrap().into();
+            assert_eq!(pieces.concat(), [b"front", &whole[..]].concat());
+            let large = reply.response.outputs[1].1.bytes().unwrap();
+            assert!(pieces.iter().any(|it| it.as_ptr() == large.as_ptr()));
+            pb::PredictResponse::decode(&whole[..]).unwrap();
+        }
+        assert!(reply(false).encode_in_pieces(|_| None::<[u8; 5]>).is_none());
+    }
+
+    fn request(content: Vec<u8>) -> Vec<u8> {
+        let tensor = |content: Vec<u8>| TensorProto {
+            dtype: DataType::UInt8.number(),
+            tensor_content: content.into(),
+            ..TensorProto::default()
+        };
+        let request = pb::PredictRequest {
+            model_spec: Some(pb::ModelSpec {
+                name: "m".to_owned(),
+                ..pb::ModelSpec::default()
+            }),
+            inputs: [("a", vec![1, 2]), ("b", content)]
+                .map(|(alias, content)| (alias.to_owned(), tensor(content)))
+                .into(),
+            output_filter: vec!["y".to_owned()],
+            ..pb::PredictRequest::default()
+        };
+        request.encode_to_vec()
+    }
+
+    #[test]
+    fn values_that_reach_beyond_the_head_are_found() {
+        let message = request(vec![9; 1000]);
+        let values = message.iter().position(|&byte| byte == 9).unwrap();
+        for head in values..values + 1000 {
+            assert_eq!(first_values(&message[..head]), Some(values), "{head}");
+        }
+        // No more than the model spec is there, or everything.
+        for head in (0..=5).chain([message.len()]) {
+            assert_eq!(first_values(&message[..head]), None, "{head}");
+        }
+        for odd in [
+            &b"\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"[..],
+            b"\x0f",
+            b"\x00",
+        ] {
+            assert_eq!(first_values(odd), None, "{odd:?}");
+        }
     }
 }

@@ -177,7 +177,11 @@ def test_sigterm_under_load_loses_no_request(start, tmp_path):
         " max_enqueued_batches { value: 1000 } num_batch_threads { value: 2 }"
     )
     container = start(
-        ["--enable_batching", "--batching_parameters_file=/config/batching.config"],
+        [
+            "--enable_batching",
+            "--adaptive_batching=false",
+            "--batching_parameters_file=/config/batching.config",
+        ],
         environment={"MODEL_NAME": "half_plus_two"},
         volumes={"/models": MODELS, "/config": tmp_path},
     )

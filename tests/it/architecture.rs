@@ -181,8 +181,7 @@ fn product_sources() -> Vec<(String, String, String)> {
         let module = file.iter().next().expect("a name").to_string_lossy();
         let module = module.trim_end_matches(".rs").to_owned();
         let text = fs::read_to_string(&path).unwrap();
-        let tests = text.find("#[cfg(test)]").or(text.find("#[cfg(all(test"));
-        let product = &text[..tests.unwrap_or(text.len())];
+        let product = text.split("#[cfg(test)]").next().unwrap_or_default();
         sources.push((file.display().to_string(), module, product.to_owned()));
     }
     assert!(sources.len() > 10, "src/ was not found");

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::support::material;
 
-const FOLDERS: &[&str] = &["src", "benches", "tests"];
+const FOLDERS: &[&str] = &["src", "benches", "tests", "fuzz/src"];
 /// This file has the word in it, and no code of that kind.
 const THIS_FILE: &str = "tests/it/unsafe_code.rs";
 

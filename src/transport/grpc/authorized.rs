@@ -12,15 +12,14 @@ use http::{Extensions, Request as HttpRequest};
 use tonic::{Request, Response, Status};
 
 use super::api_of;
-use super::codec::{PredictAnswer, ReceivedPredict};
 use super::status::to_status;
 use crate::error::{Result, ServingError};
 use crate::inference::InferenceService;
 use crate::monitoring::{Api, Metrics, Protocol};
-use crate::proto::prediction_service::prediction_service_server::PredictionService;
 use crate::proto::tensorflow::serving as pb;
 use crate::proto::tensorflow::serving::model_server_config::Config;
 use crate::proto::tensorflow::serving::model_service_server::ModelService;
+use crate::proto::tensorflow::serving::prediction_service_server::PredictionService;
 use crate::transport::auth::{Auth, Caller};
 use crate::transport::observe::Observation;
 use crate::transport::tls::PeerNames;
@@ -38,7 +37,7 @@ pub(super) struct Guard {
 
 /// A service whose calls are checked first.
 pub(super) struct Authorized<S> {
-    service: S,
+    service: Arc<S>,
     guard: Guard,
 }
 
@@ -52,7 +51,7 @@ impl Guard {
     }
 
     /// Puts the check of models in front of a service.
-    pub(super) fn authorize<S>(&self, service: S) -> Authorized<S> {
+    pub(super) fn authorize<S>(&self, service: Arc<S>) -> Authorized<S> {
         Authorized {
             service,
             guard: self.clone(),
@@ -80,7 +79,7 @@ impl Guard {
     }
 
     /// Checks what a message asks for.
-    fn check<'a>(
+    pub(super) fn check<'a>(
         &self,
         extensions: &Extensions,
         api: Api,
@@ -109,17 +108,6 @@ fn name(spec: Option<&pb::ModelSpec>) -> &str {
 
 #[tonic::async_trait]
 impl<S: PredictionService> PredictionService for Authorized<S> {
-    async fn predict(
-        &self,
-        request: Request<ReceivedPredict>,
-    ) -> Result<Response<PredictAnswer>, Status> {
-        let spec = request.get_ref().call.spec();
-        let model = spec.map_or("", |(spec, _)| spec.name.as_str());
-        self.guard
-            .check(request.extensions(), Api::Predict, [model])?;
-        self.service.predict(request).await
-    }
-
     async fn classify(
         &self,
         request: Request<pb::ClassificationRequest>,

@@ -1,19 +1,18 @@
-//! Receives the message of a unary call before tonic sees it.
+//! Receives the message of a unary call, wholly and uncompressed, before anything reads it.
 //!
-//! tonic reserves memory for what a message's prefix announces, and decompresses on the workers
+//! tonic would reserve memory for what a message's prefix announces, and decompress on the workers
 //! that serve sockets. Here memory grows with what arrives, compressed messages are inflated
 //! elsewhere and within a bound, and a client that stalls is given up.
 //!
-//! Not here: what is in the message (`codec`).
+//! Not here: what is in the message (`wire`).
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use http::HeaderMap;
 use http_body::{Body, Frame};
@@ -24,12 +23,44 @@ use crate::transport::limit::Admitted;
 use crate::transport::receive::{Inflation, ReceiveOptions, inflate};
 
 /// gRPC's prefix: whether the message is compressed, and its length.
-const PREFIX_BYTES: usize = 5;
+pub(super) const PREFIX_BYTES: usize = 5;
 
-/// What was received, for tonic to read.
-pub(super) struct Received(VecDeque<Bytes>);
+/// What a message that comes in parts gets at first; four times as much whenever it is full.
+const FIRST_BYTES: usize = 1 << 20;
+const GROWTH: usize = 4;
+/// What every allocation is a multiple of, and enough for every dtype.
+const ALIGNMENT: usize = 16;
 
-impl Body for Received {
+/// Finds, in the first part of a message, where something begins that is to be aligned.
+pub(super) type FindAligned = fn(&[u8]) -> Option<usize>;
+
+/// The encodings that are understood, as the header `grpc-accept-encoding` has them.
+pub(super) const ACCEPTED_ENCODINGS: &str = "identity,gzip,deflate,zstd";
+
+/// The prefix of an uncompressed message; `None` for one of 4 GiB.
+pub(super) fn prefix(len: usize) -> Option<[u8; PREFIX_BYTES]> {
+    let [a, b, c, d] = u32::try_from(len).ok()?.to_be_bytes();
+    Some([0, a, b, c, d])
+}
+
+/// A message as a body, for tonic to read.
+pub(super) struct Framed {
+    prefix: Bytes,
+    message: Bytes,
+}
+
+impl Framed {
+    /// A message that was [received](receive).
+    pub(super) fn new(message: Bytes) -> Self {
+        let prefix = prefix(message.len()).expect("what is received is less than 2 GiB");
+        Self {
+            prefix: Bytes::copy_from_slice(&prefix),
+            message,
+        }
+    }
+}
+
+impl Body for Framed {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -37,78 +68,148 @@ impl Body for Received {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.0.pop_front().map(|data| Ok(Frame::data(data))))
+        let mut data = std::mem::take(&mut self.prefix);
+        if data.is_empty() {
+            data = std::mem::take(&mut self.message);
+        }
+        Poll::Ready((!data.is_empty()).then(|| Ok(Frame::data(data))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_empty()
+        self.prefix.is_empty() && self.message.is_empty()
     }
 }
 
-/// Receives the body of a unary call. What is no message is left to tonic to refuse.
+/// Receives the body of a unary call: its first message, others are ignored. What begins where
+/// `aligned` finds something in the first part of the message is put at a multiple of 16 bytes.
 ///
 /// # Errors
 ///
-/// `RESOURCE_EXHAUSTED` for a message that is or becomes too large, `INTERNAL` for one that is cut
-/// off or does not decompress, those of [`ReceiveOptions::next`].
+/// `RESOURCE_EXHAUSTED` for a message that is or becomes too large, `UNIMPLEMENTED` for an unknown
+/// compression, `INTERNAL` for one that is missing, cut off or does not decompress, those of
+/// [`ReceiveOptions::next`].
 pub(super) async fn receive<B>(
     headers: &HeaderMap,
     mut body: B,
     options: &ReceiveOptions,
     admitted: &Arc<Admitted>,
-) -> Result<Received>
+    aligned: FindAligned,
+) -> Result<Bytes>
 where
     B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
 {
-    let max_bytes = options.max_bytes;
-    let mut parts = VecDeque::new();
-    let mut len = 0;
-    let mut prefix = Vec::with_capacity(PREFIX_BYTES);
+    let encoding = encoding(headers)?;
+    let mut incoming = Incoming::default();
     while let Some(part) = options.next(&mut body, admitted).await? {
-        let missing = PREFIX_BYTES - prefix.len();
-        prefix.extend_from_slice(&part[..missing.min(part.len())]);
-        len += part.len();
-        let announced = announced(&prefix).map_or(0, |(_, announced)| announced);
-        let size = announced.max(len.saturating_sub(PREFIX_BYTES));
+        incoming.take(part, options.max_bytes, aligned)?;
+    }
+    let (is_compressed, message) = incoming.finish()?;
+    match encoding {
+        Some(encoding) if is_compressed => {
+            inflated(message, encoding, options.max_decompressed_bytes, admitted).await
+        }
+        None if is_compressed => Err(ServingError::internal(
+            "the message is said to be compressed, and no grpc-encoding says how",
+        )),
+        _ => Ok(message),
+    }
+}
+
+/// A body as far as it is here.
+#[derive(Default)]
+struct Incoming {
+    prefix: [u8; PREFIX_BYTES],
+    /// Bytes of the body so far, prefix included.
+    received: usize,
+    message: Partial,
+}
+
+#[derive(Default)]
+enum Partial {
+    #[default]
+    Nothing,
+    /// All of it came in one part.
+    Whole(Bytes),
+    /// It begins behind some bytes of padding.
+    Parts { bytes: Vec<u8>, padding: usize },
+}
+
+impl Incoming {
+    fn take(&mut self, mut part: Bytes, max_bytes: usize, aligned: FindAligned) -> Result<()> {
+        let filled = self.received.min(PREFIX_BYTES);
+        let of_prefix = part.len().min(PREFIX_BYTES - filled);
+        self.prefix[filled..filled + of_prefix].copy_from_slice(&part[..of_prefix]);
+        let before = self.received.saturating_sub(PREFIX_BYTES);
+        self.received = self.received.saturating_add(part.len());
+        part.advance(of_prefix);
+
+        let announced = self.announced().unwrap_or(0);
+        let size = announced.max(self.received.saturating_sub(PREFIX_BYTES));
         if size > max_bytes {
             // The words of gRPC's core.
             let text = format!("SERVER: Received message larger than max ({size} vs. {max_bytes})");
             return Err(ServingError::new(Code::ResourceExhausted, text));
         }
-        parts.push_back(part);
-    }
-    let Some((is_compressed, announced)) = announced(&prefix) else {
-        return Ok(Received(parts));
-    };
-    let Some(excess) = len.checked_sub(PREFIX_BYTES + announced) else {
-        return Err(ServingError::internal("the message ended early"));
-    };
-    if excess > 0 {
-        truncate(&mut parts, PREFIX_BYTES + announced);
-    }
-    match encoding(headers) {
-        Some(encoding) if is_compressed => {
-            inflated(parts, encoding, options.max_decompressed_bytes, admitted).await
+        part.truncate(announced.saturating_sub(before));
+        if part.is_empty() {
+            return Ok(());
         }
-        _ => Ok(Received(parts)),
+        if let Partial::Nothing = self.message {
+            if part.len() == announced {
+                self.message = Partial::Whole(part);
+                return Ok(());
+            }
+            let padding = aligned(&part).map_or(0, |offset| offset.wrapping_neg() % ALIGNMENT);
+            let bytes = vec![0; padding];
+            self.message = Partial::Parts { bytes, padding };
+        }
+        if let Partial::Parts { bytes, padding } = &mut self.message {
+            append(bytes, &part, *padding + announced)?;
+        }
+        Ok(())
+    }
+
+    /// The length of the message, once the prefix is here.
+    fn announced(&self) -> Option<usize> {
+        let [_, length @ ..] = self.prefix;
+        let length = usize::try_from(u32::from_be_bytes(length)).ok();
+        length.filter(|_| self.received >= PREFIX_BYTES)
+    }
+
+    /// Whether the message is compressed, and the message.
+    fn finish(self) -> Result<(bool, Bytes)> {
+        if self.received == 0 {
+            return Err(ServingError::internal("Missing request message."));
+        }
+        let announced = self.announced();
+        let message = match self.message {
+            Partial::Nothing => Bytes::new(),
+            Partial::Whole(message) => message,
+            Partial::Parts { bytes, padding } => Bytes::from(bytes).slice(padding..),
+        };
+        match self.prefix[0] {
+            _ if announced != Some(message.len()) => {
+                Err(ServingError::internal("the message ended early"))
+            }
+            flag @ (0 | 1) => Ok((flag == 1, message)),
+            flag => Err(ServingError::internal(format!(
+                "invalid compression flag: {flag} (valid flags are 0 and 1)"
+            ))),
+        }
     }
 }
 
-/// Leaves the first `len` bytes: only the first message of a unary call counts.
-fn truncate(parts: &mut VecDeque<Bytes>, mut len: usize) {
-    for part in parts {
-        part.truncate(len);
-        len -= part.len();
+/// Adds a part to what will be `total` bytes in the end.
+fn append(bytes: &mut Vec<u8>, part: &[u8], total: usize) -> Result<()> {
+    let needed = bytes.len() + part.len();
+    if needed > bytes.capacity() {
+        let wanted = (bytes.capacity() * GROWTH).max(FIRST_BYTES).min(total);
+        bytes
+            .try_reserve_exact(wanted.max(needed) - bytes.len())
+            .map_err(|_| ServingError::new(Code::ResourceExhausted, "no memory for the message"))?;
     }
-}
-
-/// Whether the message is compressed, and its length, once the prefix is complete.
-fn announced(prefix: &[u8]) -> Option<(bool, usize)> {
-    let [flag, length @ ..] = prefix else {
-        return None;
-    };
-    let length = u32::from_be_bytes(length.try_into().ok()?);
-    Some((*flag == 1, usize::try_from(length).ok()?))
+    bytes.extend_from_slice(part);
+    Ok(())
 }
 
 #[derive(Clone, Copy)]
@@ -118,25 +219,35 @@ enum Encoding {
     Zstd,
 }
 
-fn encoding(headers: &HeaderMap) -> Option<Encoding> {
-    match headers.get("grpc-encoding")?.as_bytes() {
-        b"gzip" => Some(Encoding::Gzip),
-        b"deflate" => Some(Encoding::Deflate),
-        b"zstd" => Some(Encoding::Zstd),
-        _ => None,
+/// What compressed messages are compressed with.
+fn encoding(headers: &HeaderMap) -> Result<Option<Encoding>> {
+    let Some(header) = headers.get("grpc-encoding") else {
+        return Ok(None);
+    };
+    match header.as_bytes() {
+        b"identity" => Ok(None),
+        b"gzip" => Ok(Some(Encoding::Gzip)),
+        b"deflate" => Ok(Some(Encoding::Deflate)),
+        b"zstd" => Ok(Some(Encoding::Zstd)),
+        other => Err(ServingError::new(
+            Code::Unimplemented,
+            format!(
+                "Content is compressed with `{}` which isn't supported",
+                String::from_utf8_lossy(other)
+            ),
+        )),
     }
 }
 
 async fn inflated(
-    parts: VecDeque<Bytes>,
+    message: Bytes,
     encoding: Encoding,
     max_bytes: usize,
     admitted: &Arc<Admitted>,
-) -> Result<Received> {
+) -> Result<Bytes> {
     let admitted = Arc::clone(admitted);
     let work = move || {
-        let compressed: Vec<u8> = parts.into_iter().flatten().skip(PREFIX_BYTES).collect();
-        let compressed = compressed.as_slice();
+        let compressed = &*message;
         match encoding {
             Encoding::Gzip => inflate(MultiGzDecoder::new(compressed), max_bytes, &admitted),
             Encoding::Deflate => inflate(ZlibDecoder::new(compressed), max_bytes, &admitted),
@@ -148,7 +259,7 @@ async fn inflated(
     let message = tokio::task::spawn_blocking(work)
         .await
         .map_err(|_| panics::ended_abnormally("decompressing"))?;
-    let message = message.map_err(|error| match error {
+    let inflated = message.map_err(|error| match error {
         Inflation::TooLarge => ServingError::new(
             Code::ResourceExhausted,
             format!("the message is larger than {max_bytes} bytes when it is decompressed"),
@@ -158,12 +269,7 @@ async fn inflated(
         }
         Inflation::Refused(error) => error,
     })?;
-    let length = u32::try_from(message.len())
-        .map_err(|_| ServingError::new(Code::ResourceExhausted, "a message of 4 GiB"))?;
-    let mut prefix = BytesMut::with_capacity(PREFIX_BYTES);
-    prefix.put_u8(0);
-    prefix.put_u32(length);
-    Ok(Received([prefix.freeze(), message.into()].into()))
+    Ok(inflated.into())
 }
 
 #[cfg(test)]
@@ -172,7 +278,7 @@ mod tests {
     use std::time::Duration;
 
     use flate2::write::{GzEncoder, ZlibEncoder};
-    use http_body_util::{BodyExt, StreamBody};
+    use http_body_util::StreamBody;
 
     use super::*;
     use crate::transport::limit::Admission;
@@ -201,19 +307,61 @@ mod tests {
             .collect();
         let body = StreamBody::new(tokio_stream::iter(frames));
         let admitted = Arc::new(Admission::new(1, 1 << 20).enter()?);
-        let received = receive(&headers, body, &options(), &admitted).await?;
-        Ok(received.collect().await.unwrap().to_bytes().to_vec())
+        let received = receive(&headers, body, &options(), &admitted, |_| None).await?;
+        Ok(received.to_vec())
     }
 
     #[tokio::test]
     async fn plain_messages_pass_as_they_are() {
         let plain = message(0, b"hello");
         let (head, tail) = plain.split_at(3);
-        assert_eq!(received("gzip", &[&plain]).await.unwrap(), plain);
-        assert_eq!(received("gzip", &[head, b"", tail]).await.unwrap(), plain);
-        // For tonic to refuse: an unknown flag, half a prefix, nothing.
-        for odd in [&b"\x07\0\0\0\x01x"[..], b"\0\0", b""] {
-            assert_eq!(received("gzip", &[odd]).await.unwrap(), odd);
+        assert_eq!(received("gzip", &[&plain]).await.unwrap(), b"hello");
+        assert_eq!(
+            received("gzip", &[head, b"", tail]).await.unwrap(),
+            b"hello"
+        );
+        let (head, tail) = plain.split_at(7);
+        assert_eq!(received("identity", &[head, tail]).await.unwrap(), b"hello");
+        assert_eq!(received("gzip", &[&message(0, b"")]).await.unwrap(), b"");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_message_is_refused() {
+        for (odd, text) in [
+            (&b"\x07\0\0\0\x01x"[..], "invalid compression flag: 7"),
+            (b"\0\0", "the message ended early"),
+            (b"", "Missing request message."),
+        ] {
+            let error = received("gzip", &[odd]).await.unwrap_err();
+            assert_eq!(error.code(), Code::Internal);
+            assert!(error.to_string().contains(text), "{error}");
+        }
+        let error = received("identity", &[&message(1, b"x")])
+            .await
+            .unwrap_err();
+        assert_eq!(error.code(), Code::Internal);
+        let error = received("br", &[&message(0, b"x")]).await.unwrap_err();
+        assert_eq!(error.code(), Code::Unimplemented);
+        assert!(error.to_string().contains("`br`"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn large_fields_are_aligned() {
+        let payload: Vec<u8> = (0..=255).cycle().take(3 << 20).collect();
+        let sent = Bytes::from(message(0, &payload));
+        let (headers, options) = (HeaderMap::new(), ReceiveOptions::new(1));
+        let cases: [(usize, FindAligned); 3] =
+            [(0, |_| Some(0)), (7, |_| Some(7)), (300, |_| Some(300))];
+        for (offset, aligned) in cases {
+            let parts = (0..sent.len()).step_by(16_000);
+            let parts = parts.map(|at| sent.slice(at..sent.len().min(at + 16_000)));
+            let frames = parts.map(|part| Ok::<_, Infallible>(Frame::data(part)));
+            let body = StreamBody::new(tokio_stream::iter(frames));
+            let admitted = Arc::new(Admission::new(1, 8 << 20).enter().unwrap());
+            let received = receive(&headers, body, &options, &admitted, aligned);
+            let received = received.await.unwrap();
+            assert!(received == payload);
+            assert_eq!(received[offset..].as_ptr().align_offset(ALIGNMENT), 0);
         }
     }
 
@@ -224,7 +372,7 @@ mod tests {
             [&first[..], &second],
             [&[&first[..], b"\0"].concat(), b"\0"],
         ] {
-            assert_eq!(received("gzip", &parts).await.unwrap(), first);
+            assert_eq!(received("gzip", &parts).await.unwrap(), b"first");
         }
         let error = received("gzip", &[&first[..9]]).await.unwrap_err();
         assert_eq!(error.code(), Code::Internal);
@@ -244,7 +392,7 @@ mod tests {
         ] {
             let sent = message(1, &compressed);
             let received = received(encoding, &[&sent]).await.unwrap();
-            assert_eq!(received, message(0, &payload), "{encoding}");
+            assert_eq!(received, payload, "{encoding}");
         }
     }
 

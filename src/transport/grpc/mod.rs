@@ -5,10 +5,10 @@
 
 mod authorized;
 pub(crate) mod channel_arguments;
-pub mod codec;
 mod health;
 mod message;
 mod model_service;
+mod predict;
 mod prediction_service;
 mod profiler_service;
 mod status;
@@ -23,11 +23,13 @@ use bytes::Bytes;
 use http::{HeaderMap, Request};
 use http_body::Body;
 use tokio::sync::watch;
-use tonic::codec::CompressionEncoding;
+use tonic::Status;
+use tonic::metadata::MetadataValue;
 use tonic::service::{Routes, RoutesBuilder};
 use tower::Service;
 
 use self::authorized::{Authorized, Guard};
+use self::message::Framed;
 use self::prediction_service::PredictionServiceImpl;
 use self::status::to_status;
 use super::auth::Auth;
@@ -35,13 +37,15 @@ use super::isolate::isolated;
 use super::limit::{Admission, Gate};
 use super::observe::Observation;
 use super::receive::ReceiveOptions;
+use crate::error::{Code, ServingError};
 use crate::inference::InferenceService;
 use crate::monitoring::{Api, Metrics, Protocol};
 use crate::proto::SERVED_DESCRIPTORS;
-use crate::proto::prediction_service::prediction_service_server::PredictionServiceServer;
 use crate::proto::tensorflow::profiler_service_server::ProfilerServiceServer;
 use crate::proto::tensorflow::serving::model_service_server::ModelServiceServer;
+use crate::proto::tensorflow::serving::prediction_service_server::PredictionServiceServer;
 use crate::servable::ServableLookup;
+use crate::wire::predict::first_values;
 
 pub use self::model_service::ReloadConfig;
 
@@ -79,22 +83,21 @@ pub fn service(
                 // `message` has bounded them.
                 .max_decoding_message_size(usize::MAX)
                 .max_encoding_message_size(usize::MAX)
-                .accept_compressed(CompressionEncoding::Gzip)
-                .accept_compressed(CompressionEncoding::Deflate)
-                .accept_compressed(CompressionEncoding::Zstd)
         };
     }
-    let prediction = PredictionServiceImpl::new(
+    let predict = Arc::new(PredictionServiceImpl::new(
         inference.clone(),
         Arc::clone(metrics),
         options.serialize_as_tensor_content,
         Gate::new(options.max_calls),
-    );
+    ));
     let model_service =
         model_service::ModelServiceImpl::new(inference.clone(), Arc::clone(metrics), reloader);
     let guard = Guard::new(options.auth, inference, Arc::clone(metrics));
-    let prediction = configured!(PredictionServiceServer::new(guard.authorize(prediction)));
-    let model_service = ModelServiceServer::new(guard.authorize(model_service));
+    let prediction = configured!(PredictionServiceServer::new(
+        guard.authorize(Arc::clone(&predict))
+    ));
+    let model_service = ModelServiceServer::new(guard.authorize(Arc::new(model_service)));
     routes.add_service(configured!(model_service));
     let mut services = vec![
         "tensorflow.serving.PredictionService",
@@ -110,14 +113,15 @@ pub fn service(
         services.push("grpc.health.v1.Health");
     }
     add_reflection(&mut routes, &services);
-    GrpcService {
+    GrpcService(Arc::new(Services {
+        predict,
         prediction,
         routes: routes.routes(),
         guard,
         metrics: Arc::clone(metrics),
         admission,
-        receive: Arc::new(options.receive),
-    }
+        receive: options.receive,
+    }))
 }
 
 /// Lists `services` and describes their messages, by both versions of the protocol.
@@ -142,9 +146,13 @@ fn add_reflection(routes: &mut RoutesBuilder, services: &[&str]) {
     }
 }
 
-/// tonic's services as a hyper service.
+/// The port's services as a hyper service.
 #[derive(Clone)]
-pub struct GrpcService {
+pub struct GrpcService(Arc<Services>);
+
+struct Services {
+    /// `Predict` itself.
+    predict: Arc<PredictionServiceImpl>,
     /// Beside the router, whose ways are long for a small request.
     prediction: PredictionServiceServer<Authorized<PredictionServiceImpl>>,
     /// All others.
@@ -152,11 +160,11 @@ pub struct GrpcService {
     guard: Guard,
     metrics: Arc<Metrics>,
     admission: Admission,
-    receive: Arc<ReceiveOptions>,
+    receive: ReceiveOptions,
 }
 
-impl GrpcService {
-    async fn answer<B>(mut self, mut request: Request<B>) -> http::Response<tonic::body::Body>
+impl Services {
+    async fn answer<B>(&self, mut request: Request<B>) -> http::Response<tonic::body::Body>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: std::error::Error + Send + Sync + 'static,
@@ -167,23 +175,31 @@ impl GrpcService {
         // The other services are small, and some of their calls last: nothing of them is bounded
         // here, so that a busy server still answers its probes.
         let Some(api) = api_of(request.uri().path()) else {
-            return call(&mut self.routes, request).await;
+            return call(self.routes.clone(), request).await;
         };
         let (parts, body) = request.into_parts();
         // Dropped if the client leaves before its message is here, which counts the call.
         let observation = Observation::start(&self.metrics, Protocol::Grpc, api, "");
         let received = async {
             let admitted = Arc::new(self.admission.enter()?);
-            let message = message::receive(&parts.headers, body, &self.receive, &admitted).await?;
+            let aligned = match api {
+                Api::Predict => first_values,
+                _ => |_: &[u8]| None,
+            };
+            let (headers, receive) = (&parts.headers, &self.receive);
+            let message = message::receive(headers, body, receive, &admitted, aligned).await?;
             Ok((message, admitted))
         };
         match received.await {
             Ok((message, admitted)) => {
                 observation.leave_to_handler();
-                let request = Request::from_parts(parts, message);
+                let framed = |parts| Request::from_parts(parts, Framed::new(message.clone()));
                 let mut response = match api {
-                    Api::Status | Api::Reload => call(&mut self.routes, request).await,
-                    _ => call(&mut self.prediction, request).await,
+                    Api::Predict => {
+                        predict::answer(&self.predict, &self.guard, &parts, message).await
+                    }
+                    Api::Status | Api::Reload => call(self.routes.clone(), framed(parts)).await,
+                    _ => call(self.prediction.clone(), framed(parts)).await,
                 };
                 // Until it is written, the answer takes as much as the request did.
                 response.extensions_mut().insert(admitted);
@@ -191,13 +207,25 @@ impl GrpcService {
             }
             Err(error) => {
                 observation.end(Err(&error));
-                to_status(&error).into_http()
+                refusal(&error).into_http()
             }
         }
     }
 }
 
-async fn call<S, B>(service: &mut S, request: Request<B>) -> http::Response<tonic::body::Body>
+/// The status of a message that was not received.
+fn refusal(error: &ServingError) -> Status {
+    let mut status = to_status(error);
+    if error.code() == Code::Unimplemented {
+        let accepted = MetadataValue::from_static(message::ACCEPTED_ENCODINGS);
+        status
+            .metadata_mut()
+            .insert("grpc-accept-encoding", accepted);
+    }
+    status
+}
+
+async fn call<S, B>(mut service: S, request: Request<B>) -> http::Response<tonic::body::Body>
 where
     S: Service<Request<B>, Response = http::Response<tonic::body::Body>, Error = Infallible>,
 {
@@ -217,10 +245,10 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, request: Request<B>) -> Self::Future {
-        let answer = isolated(self.clone().answer(request));
+        let services = Arc::clone(&self.0);
         // One broken call must not take the connection and the calls beside it along.
         Box::pin(async move {
-            let answered = answer.await;
+            let answered = isolated(services.answer(request)).await;
             Ok(answered.unwrap_or_else(|error| to_status(&error).into_http()))
         })
     }

@@ -1,11 +1,10 @@
-//! `tensorflow.serving.PredictionService`.
+//! `tensorflow.serving.PredictionService`: the handlers; `predict` decodes and encodes for the first.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use tonic::{Request, Response, Status};
 
-use super::codec::{PredictAnswer, ReceivedPredict};
 use super::deadline;
 use super::status::to_status;
 use crate::error::Result;
@@ -15,11 +14,11 @@ use crate::inference::{
     PredictRequest, RegressionResponse,
 };
 use crate::monitoring::{Api, Direction, Metrics, Protocol};
-use crate::proto::prediction_service::prediction_service_server::PredictionService;
 use crate::proto::tensorflow::serving as pb;
+use crate::proto::tensorflow::serving::prediction_service_server::PredictionService;
 use crate::transport::limit::Gate;
 use crate::transport::observe::{AnsweredBy, Observation};
-use crate::wire::predict::PredictReply;
+use crate::wire::predict::{PredictCall, PredictReply};
 use crate::wire::{classification, metadata, multi_inference, regression};
 
 /// The handlers.
@@ -45,12 +44,36 @@ impl PredictionServiceImpl {
         }
     }
 
+    pub(super) fn inference(&self) -> &InferenceService {
+        &self.inference
+    }
+
+    /// `Predict`, which was decoded from the first instant to the second.
+    pub(super) async fn predict(
+        &self,
+        call: PredictCall,
+        decoding: (Instant, Instant),
+        deadline: Option<Instant>,
+    ) -> Result<PredictReply, Status> {
+        let model = call.spec().map_or("", |(spec, _)| spec.name.as_str());
+        let mut observation =
+            Observation::start(&self.metrics, Protocol::Grpc, Api::Predict, model);
+        let run = self.run_predict(call, decoding, deadline, &mut observation);
+        let outcome = run.await;
+        observation.end(outcome.as_ref().map(|it| {
+            let response = &it.response;
+            of_signature(&response.servable, &response.signature_name)
+        }));
+        outcome.map_err(|error| to_status(&error))
+    }
+
     async fn run_predict(
         &self,
-        ReceivedPredict { call, decoding }: ReceivedPredict,
+        call: PredictCall,
+        decoding: (Instant, Instant),
         deadline: Option<Instant>,
         observation: &mut Observation,
-    ) -> Result<PredictAnswer> {
+    ) -> Result<PredictReply> {
         let _permit = self.gate.enter(deadline).await?;
         let (spec, signature_name) = call.spec()?;
         let servable = self.inference.resolve(spec)?;
@@ -65,12 +88,9 @@ impl PredictionServiceImpl {
         let (id, signature_name) = (&response.servable, &response.signature_name);
         self.inference
             .record_codec(id, signature_name, Direction::Decode, decoding);
-        Ok(PredictAnswer {
-            reply: PredictReply {
-                response,
-                as_tensor_content: self.serialize_as_tensor_content,
-            },
-            inference: self.inference.clone(),
+        Ok(PredictReply {
+            response,
+            as_tensor_content: self.serialize_as_tensor_content,
         })
     }
 
@@ -147,30 +167,6 @@ fn of_signature<'a>(servable: &'a ServableId, signature: &'a str) -> AnsweredBy<
 
 #[tonic::async_trait]
 impl PredictionService for PredictionServiceImpl {
-    async fn predict(
-        &self,
-        request: Request<ReceivedPredict>,
-    ) -> Result<Response<PredictAnswer>, Status> {
-        let deadline = deadline(request.metadata().as_ref());
-        let received = request.into_inner();
-        let model = received
-            .call
-            .spec()
-            .map_or("", |(spec, _)| spec.name.as_str());
-        let mut observation =
-            Observation::start(&self.metrics, Protocol::Grpc, Api::Predict, model);
-        let outcome = self.run_predict(received, deadline, &mut observation).await;
-        self.finish(
-            observation,
-            outcome,
-            |it| {
-                let response = &it.reply.response;
-                of_signature(&response.servable, &response.signature_name)
-            },
-            |answer| answer,
-        )
-    }
-
     async fn classify(
         &self,
         request: Request<pb::ClassificationRequest>,

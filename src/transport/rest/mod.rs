@@ -25,7 +25,6 @@ use http_body_util::Full;
 
 use self::handlers::{Answer, Call};
 
-use self::route::{Route, is_api_path, route};
 use self::status::http_status;
 use super::admit::admit;
 use super::auth::{Auth, Caller};
@@ -41,6 +40,7 @@ use crate::monitoring::{Api, Protocol};
 use crate::wire::json;
 
 pub(super) use self::handlers::model_list;
+pub(crate) use self::route::{Route, is_api_path, route};
 
 /// The original's bound on a gunzipped body.
 const MAX_DECOMPRESSED_BYTES: usize = 100 << 20;

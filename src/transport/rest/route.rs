@@ -8,7 +8,7 @@ use crate::id::{ModelSpec, VersionChoice};
 
 /// What a URL asks for.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Route {
+pub(crate) enum Route {
     /// `:predict` of a model.
     Predict(ModelSpec),
     /// `:classify` of a model.
@@ -38,7 +38,7 @@ impl Route {
 }
 
 /// Whether a path (with its query) belongs to the REST API: `(?i)/v1/.*`.
-pub(super) fn is_api_path(path: &str) -> bool {
+pub(crate) fn is_api_path(path: &str) -> bool {
     strip_prefix_ignore_case(path, "/v1/").is_some()
 }
 
@@ -48,7 +48,7 @@ pub(super) fn is_api_path(path: &str) -> bool {
 ///
 /// `INVALID_ARGUMENT`; the text is the original's, but for a version beyond int64, where the
 /// original answers without a body.
-pub(super) fn route(method: &str, path: &str) -> Result<Route> {
+pub(crate) fn route(method: &str, path: &str) -> Result<Route> {
     let matched = match method {
         "POST" => match_post(path),
         "GET" => match_get(path),

@@ -47,5 +47,8 @@ pub use self::predict::{
 pub use self::results::{encode_classifications, encode_regressions, error_body};
 pub use self::status::{ModelStatus, VersionStatus, encode_model_list, encode_model_status};
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::predict::decode_by_both_readers;
+
 #[cfg(test)]
 mod tests;

@@ -58,6 +58,18 @@ pub fn decode_predict(
     }
 }
 
+/// What each reader alone says; the fast one may have no opinion. For tests: both have to agree.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn decode_by_both_readers(
+    body: &[u8],
+    mut resolve: impl FnMut(&str) -> Result<Vec<InputSpec>>,
+) -> (Option<PredictBody>, Result<PredictBody>) {
+    (
+        fast::decode(body, &mut resolve),
+        exact::decode(body, &mut resolve),
+    )
+}
+
 /// The error for `resolve` to return where the model has no such signature; REST has its own text
 /// and code for it.
 pub fn signature_not_found(signature_name: &str) -> ServingError {

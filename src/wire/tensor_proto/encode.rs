@@ -1,6 +1,6 @@
 //! A tensor to wire bytes.
 
-use bytes::BufMut;
+use bytes::{BufMut, Bytes};
 
 use super::{Typed, field, typed_field};
 use crate::proto_wire::{delimited_len, put_delimited, put_varint, put_varint_field, varint_len};
@@ -22,6 +22,7 @@ pub(crate) struct Encoder<'a> {
     shape_len: usize,
     /// The field that holds the values, and the length of its contents.
     values: Option<(u32, usize)>,
+    plain: Option<&'a Bytes>,
     len: usize,
 }
 
@@ -46,6 +47,7 @@ impl<'a> Encoder<'a> {
             form,
             shape_len,
             values,
+            plain: plain_values(tensor, form),
             len,
         }
     }
@@ -55,8 +57,21 @@ impl<'a> Encoder<'a> {
         self.len
     }
 
+    /// The tensor's own bytes, where the message ends with them as they are.
+    pub(crate) fn plain_values(&self) -> Option<&'a Bytes> {
+        self.plain
+    }
+
     /// Writes the message: just [`len`](Self::len) bytes.
     pub(crate) fn write(&self, buf: &mut impl BufMut) {
+        self.write_head(buf);
+        if let Some(values) = self.plain {
+            buf.put_slice(values);
+        }
+    }
+
+    /// Writes the message but for its [`plain_values`](Self::plain_values), which have to follow.
+    pub(crate) fn write_head(&self, buf: &mut impl BufMut) {
         put_varint_field(buf, field::DTYPE, self.tensor.dtype().number() as u64);
         put_delimited(buf, field::TENSOR_SHAPE, self.shape_len);
         for &dim in self.tensor.shape() {
@@ -82,30 +97,38 @@ impl<'a> Encoder<'a> {
                     .for_each(|string| put_varint(buf, string.len() as u64));
                 strings.iter().for_each(|string| buf.put_slice(string));
             }
-            (None, form) => {
+            (None, _) => {
                 put_delimited(buf, number, len);
-                self.write_numbers(buf, form);
+                if self.plain.is_none() {
+                    self.write_numbers(buf);
+                }
             }
         }
     }
 
-    fn write_numbers(&self, buf: &mut impl BufMut, form: Form) {
-        let Some(bytes) = self.tensor.bytes() else {
-            return;
-        };
+    /// Writes values that stand otherwise in memory.
+    fn write_numbers(&self, buf: &mut impl BufMut) {
         match typed_field(self.tensor.dtype()) {
-            Some((_, Typed::Varint(_))) if form == Form::TypedField => {
-                for_each_varint(self.tensor, |value| put_varint(buf, value));
+            Some((_, Typed::Bool)) => {
+                let bytes = self.tensor.bytes().into_iter().flatten();
+                bytes.for_each(|&byte| buf.put_u8(u8::from(byte != 0)));
             }
-            // A graph's constants may hold bytes that are no booleans, and no varints either.
-            Some((_, Typed::Bool)) if bytes.iter().any(|&byte| byte > 1) => {
-                bytes
-                    .iter()
-                    .for_each(|&byte| buf.put_u8(u8::from(byte != 0)));
-            }
-            _ => buf.put_slice(bytes),
+            _ => for_each_varint(self.tensor, |value| put_varint(buf, value)),
         }
     }
+}
+
+/// The bytes of a tensor that are the same in memory and in this form.
+fn plain_values(tensor: &Tensor, form: Form) -> Option<&Bytes> {
+    let bytes = tensor.bytes().filter(|bytes| !bytes.is_empty())?;
+    let is_plain = match typed_field(tensor.dtype())?.1 {
+        Typed::Varint(_) => form == Form::TensorContent,
+        // A graph's constants may hold bytes that are no booleans, and no varints either.
+        Typed::Bool => bytes.iter().all(|&byte| byte <= 1),
+        Typed::Fixed(_) => true,
+        Typed::Strings => false,
+    };
+    is_plain.then_some(bytes)
 }
 
 /// Proto3 leaves a zero out.

@@ -116,6 +116,26 @@ fn other_tags_are_not_found() {
     assert!(error.to_string().contains(text), "{error}");
 }
 
+// Found by fuzzing. ONNX Runtime: "Duplicate definition-site for (x)".
+#[test]
+fn two_inputs_of_one_name_are_refused() {
+    let input = crate::proto::onnx::ValueInfoProto {
+        name: Some("x".to_owned()),
+        ..Default::default()
+    };
+    let graph = crate::proto::onnx::GraphProto {
+        input: vec![input.clone(), input],
+        ..Default::default()
+    };
+    let model = crate::proto::onnx::ModelProto {
+        graph: Some(graph),
+        ..Default::default()
+    };
+    let version = Version::new();
+    fs::write(version.path().join("model.onnx"), model.encode_to_vec()).unwrap();
+    version.check_refused(Code::InvalidArgument, &["it has two inputs 'x'"]);
+}
+
 #[test]
 fn damaged_files_are_named() {
     let version = Version::new().with_text("model.onnx", "no protobuf at all");

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::proto::onnx::{
-    GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
-    TensorShapeProto, TypeProto, ValueInfoProto, tensor_shape_proto, type_proto,
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
+    TensorShapeProto, TypeProto, ValueInfoProto, attribute_proto, tensor_shape_proto, type_proto,
 };
 use crate::proto::tensorflow::{
     MetaGraphDef, SavedModel as SavedModelProto, TensorInfo, meta_graph_def::MetaInfoDef,
@@ -16,6 +16,7 @@ use crate::runtime::{Graph, GraphSource};
 
 const FLOAT: i32 = 1;
 const INT32: i32 = 6;
+const INT64: i32 = 7;
 const BOOL: i32 = 9;
 
 /// A graph of single-output nodes.
@@ -472,6 +473,65 @@ fn strings_are_compared_without_opset_19() {
     let empty = || strings(&[0, 2], &[]);
     let outputs = answer(&servable, "", [("a", empty()), ("b", empty())]);
     assert_eq!(outputs["same"], bools(&[0, 2], &[]));
+}
+
+/// What TensorFlow 2.21 answers to `tf.math.truncatediv` of these; ONNX Runtime alone ends the
+/// process.
+#[test]
+fn smallest_integers_are_divided_by_minus_one() {
+    let ints = |values: [i32; 3]| Tensor::from_vec(&[3], values.to_vec()).unwrap();
+    let longs = |values: [i64; 3]| Tensor::from_vec(&[3], values.to_vec()).unwrap();
+    let (a, b) = (ints([i32::MIN, 7, -7]), ints([-1, -1, 2]));
+    let quotient = ints([i32::MIN, -7, -3]);
+    let (long_a, long_b) = (longs([i64::MIN, 7, -7]), longs([-1, -1, 2]));
+    let long_quotient = longs([i64::MIN, -7, -3]);
+
+    let net = |elem_type: i32| {
+        Net::default()
+            .input("a", elem_type, &[-1])
+            .input("b", elem_type, &[-1])
+    };
+    let plain = net(INT32).node("Div", &["a", "b"], "q");
+    let plain = plain.output("q", INT32, &[-1]).version().load();
+    let outputs = answer(&plain, "", [("a", a.clone()), ("b", b.clone())]);
+    assert_eq!(outputs["q"], quotient);
+    let long = net(INT64).node("Div", &["a", "b"], "q");
+    let long = long.output("q", INT64, &[-1]).version().load();
+    let outputs = answer(&long, "", [("a", long_a), ("b", long_b)]);
+    assert_eq!(outputs["q"], long_quotient);
+
+    // The type follows from operators in between, the quotient lies in a nested graph.
+    let branch = Net::default()
+        .node("Div", &["same_a", "slice"], "branch_q")
+        .output("branch_q", 0, &[]);
+    let mut nested = net(INT32)
+        .input("yes", BOOL, &[])
+        .node("Identity", &["a"], "same_a")
+        .node("Shape", &["b"], "end")
+        .node("Sub", &["end", "end"], "start")
+        .node("Slice", &["b", "start", "end"], "slice")
+        .node("If", &["yes"], "q")
+        .output("q", INT32, &[-1]);
+    let mut graph = branch.graph;
+    graph.name = Some("branch".to_owned());
+    graph.output[0].r#type = None;
+    nested.graph.node[4].attribute = ["then_branch", "else_branch"]
+        .map(|name| AttributeProto {
+            name: Some(name.to_owned()),
+            r#type: Some(attribute_proto::AttributeType::Graph as i32),
+            g: Some(graph.clone()),
+            ..AttributeProto::default()
+        })
+        .to_vec();
+    let nested = nested.version().load();
+    let yes = Tensor::from_bytes(DataType::Bool, &[], Bytes::from_static(&[1])).unwrap();
+    let outputs = answer(&nested, "", [("a", a), ("b", b), ("yes", yes)]);
+    assert_eq!(outputs["q"], quotient);
+
+    let zero = [("a", ints([1, 2, 3])), ("b", ints([0, 1, 2]))];
+    let zero = zero.map(|(alias, it)| (alias.to_owned(), RequestTensor::Valid(it)));
+    let error = run(&plain, "", zero.into_iter().collect()).unwrap_err();
+    assert!(error.to_string().contains("division by zero"), "{error}");
 }
 
 #[test]

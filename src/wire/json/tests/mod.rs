@@ -8,7 +8,7 @@ mod recorded;
 mod requests;
 mod syntax;
 
-use super::{InputSpec, PredictBody, decode_predict};
+use super::{InputSpec, PredictBody, decode_by_both_readers, decode_predict};
 use crate::error::{Result, ServingError};
 use crate::tensor::DataType;
 
@@ -34,11 +34,7 @@ fn decode_both(
     inputs: Inputs<'_>,
     body: &[u8],
 ) -> (Option<PredictBody>, Result<PredictBody, ServingError>) {
-    let mut resolve = |_: &str| Ok(specs(inputs));
-    (
-        super::fast::decode(body, &mut resolve),
-        super::exact::decode(body, &mut resolve),
-    )
+    decode_by_both_readers(body, |_| Ok(specs(inputs)))
 }
 
 fn text(bytes: Vec<u8>) -> String {

@@ -1,0 +1,68 @@
+//! What all targets have in common: the bound on the memory that an input may make the server take.
+//!
+//! libFuzzer's own bound (`-malloc_limit_mb`) needs a sanitizer, and the resident memory does not
+//! show what is taken and not yet written to.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+pub use libfuzzer_sys::fuzz_target;
+
+/// What a request may take: it has up to 32 KiB here, and an expansion that the server allows takes
+/// up to 64 MiB, of which a check may hold three at once.
+pub const REQUEST: usize = 256 << 20;
+/// What a file may take that comes with a model: some hundred constants, of up to 4 MiB each.
+pub const FILE: usize = 3 << 30;
+
+/// Bounds all allocations of Rust code together from now on.
+pub fn bound(bytes: usize) {
+    MAX_BYTES.store(bytes, Ordering::Relaxed);
+}
+
+static MAX_BYTES: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+#[global_allocator]
+static ALLOCATOR: Bounded = Bounded;
+
+static TAKEN: AtomicUsize = AtomicUsize::new(0);
+static IS_OVER: AtomicBool = AtomicBool::new(false);
+
+struct Bounded;
+
+// SAFETY: every call is handed on to the system's allocator as it is.
+unsafe impl GlobalAlloc for Bounded {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        take(layout.size());
+        // SAFETY: the caller's promises are those that are asked for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        take(layout.size());
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        take(size);
+        TAKEN.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { System.realloc(memory, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        TAKEN.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+/// Counts an allocation. Beyond the bound the process ends, and libFuzzer keeps the input.
+fn take(bytes: usize) {
+    let taken = TAKEN.fetch_add(bytes, Ordering::Relaxed) + bytes;
+    // What is printed from here on may take memory as well.
+    if taken > MAX_BYTES.load(Ordering::Relaxed) && !IS_OVER.swap(true, Ordering::Relaxed) {
+        eprintln!("{taken} bytes taken, {bytes} of them at once");
+        std::process::abort();
+    }
+}

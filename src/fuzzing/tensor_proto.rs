@@ -1,0 +1,71 @@
+//! `TensorProto`, and the `PredictRequest` around it.
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::proto::tensorflow::TensorProto;
+use crate::proto::tensorflow::serving::PredictRequest;
+use crate::tensor::Tensor;
+use crate::wire::predict::PredictCall;
+use crate::wire::tensor_proto::{Encoder, ExpansionBudget, Form, MAX_EXPANSION, decode};
+
+/// Larger tensors are not written back: it would take the fuzzer's time.
+const MAX_ENCODED: usize = 1 << 16;
+
+/// Reads the bytes as either message.
+pub fn check(data: &[u8]) {
+    let message = Bytes::copy_from_slice(data);
+    check_tensor(&message);
+    check_request(&message);
+}
+
+fn decoded(message: &Bytes) -> Option<Tensor> {
+    decode(message, &mut ExpansionBudget::default())
+}
+
+/// Memory is bounded; both encodings of a tensor come back; protobuf's own reading says the same.
+fn check_tensor(message: &Bytes) {
+    let tensor = decoded(message);
+    if let Some(tensor) = &tensor {
+        let bytes = tensor.len() * tensor.dtype().size().unwrap_or(size_of::<Bytes>());
+        let bound = MAX_EXPANSION.max(message.len() * 16);
+        assert!(bytes <= bound, "{bytes} bytes of {}", message.len());
+        if tensor.len() <= MAX_ENCODED {
+            check_encodings(tensor);
+        }
+    }
+    if let Ok(proto) = TensorProto::decode(message.clone()) {
+        let canonical = Bytes::from(proto.encode_to_vec());
+        assert_eq!(decoded(&canonical), tensor, "protobuf reads another tensor");
+    }
+}
+
+fn check_encodings(tensor: &Tensor) {
+    for form in [Form::TypedField, Form::TensorContent] {
+        let encoder = Encoder::new(tensor, form);
+        let mut encoded = Vec::new();
+        encoder.write(&mut encoded);
+        assert_eq!(encoded.len(), encoder.len(), "{form:?}");
+        let again = decoded(&encoded.into());
+        assert_eq!(again.as_ref(), Some(tensor), "{form:?}");
+    }
+}
+
+/// A request that protobuf reads is read here, with the same inputs and the same model.
+fn check_request(message: &Bytes) {
+    let call = PredictCall::decode(message);
+    let Ok(request) = PredictRequest::decode(message.clone()) else {
+        return;
+    };
+    let call = call.unwrap_or_else(|error| panic!("protobuf reads it: {error}"));
+    assert!(request.inputs.keys().eq(call.inputs.keys()));
+    assert_eq!(request.output_filter, call.output_filter);
+    match (request.model_spec, call.spec()) {
+        (None, Err(_)) => {}
+        (Some(model), Ok((spec, signature_name))) => {
+            assert_eq!(model.name, spec.name);
+            assert_eq!(model.signature_name, signature_name);
+        }
+        (model, _) => panic!("protobuf reads another model: {model:?}"),
+    }
+}
