@@ -17,7 +17,7 @@ pub(super) fn check_sizes(model: &TypedModel) -> TractResult<()> {
         for output in &node.outputs {
             for dim in output.fact.shape.iter() {
                 if let TDim::Broadcast(sizes) = dim {
-                    check_equal(node, sizes)?;
+                    check_equal(node, sizes, true)?;
                 }
             }
         }
@@ -28,17 +28,23 @@ pub(super) fn check_sizes(model: &TypedModel) -> TractResult<()> {
                     let shape = &model.outlet_fact(outlet)?.shape;
                     sizes.extend(positions.iter().filter_map(|&it| shape.get(it)));
                 }
-                check_equal(node, sizes)?;
+                // What is summed over is not repeated: 1 fits nothing but 1 there.
+                let is_summed = axis.outputs.iter().all(|it| it.is_empty());
+                check_equal(node, sizes, !is_summed)?;
             }
         }
     }
     Ok(())
 }
 
-/// Whether the known ones of these sizes are the same, but for 1, which fits everything.
-fn check_equal<'a>(node: &TypedNode, sizes: impl IntoIterator<Item = &'a TDim>) -> TractResult<()> {
+/// Whether the known ones of these sizes are the same, but for 1 where it `may_repeat`.
+fn check_equal<'a>(
+    node: &TypedNode,
+    sizes: impl IntoIterator<Item = &'a TDim>,
+    may_repeat: bool,
+) -> TractResult<()> {
     let known = sizes.into_iter().filter_map(|size| size.to_i64().ok());
-    let mut known = known.filter(|&size| size != 1);
+    let mut known = known.filter(|&size| size != 1 || !may_repeat);
     let Some(first) = known.next() else {
         return Ok(());
     };

@@ -56,6 +56,10 @@ impl Check<'_> {
         if !self.operators.0.contains_key(op_type) {
             return Err(format!("operator {op_type}"));
         }
+        // Without it ONNX returns no box, tract all of them.
+        if op_type == "NonMaxSuppression" && node.input.get(2).is_none_or(String::is_empty) {
+            return Err(format!("{op_type} without max_output_boxes_per_class"));
+        }
         let mut attributes = node.attribute.iter();
         attributes.try_for_each(|attribute| self.attribute(node, attribute))
     }

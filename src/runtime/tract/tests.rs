@@ -231,9 +231,20 @@ fn a_classifier_takes_as_many_features_as_it_has_coefficients_for() {
         run(4).unwrap(),
         [Tensor::from_vec(&[1], vec![0i64]).unwrap()]
     );
-    let error = run(3).unwrap_err();
-    assert_eq!(error.code(), Code::InvalidArgument);
-    assert!(error.to_string().contains(text), "{error}");
+    for (features, text) in [(3, text), (1, "do not fit, sizes 1 and 4")] {
+        let error = run(features).unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument);
+        assert!(error.to_string().contains(text), "{error}");
+    }
+}
+
+#[test]
+fn suppression_without_a_limit_is_refused() {
+    for inputs in [&["x", "x"][..], &["x", "x", ""]] {
+        let suppression = node("NonMaxSuppression", inputs);
+        let text = "max_output_boxes_per_class";
+        check_refused(vec![suppression], Code::Unimplemented, text);
+    }
 }
 
 #[test]
