@@ -8,6 +8,8 @@ REST_PORT ?= 8501
 CARGO ?= cargo
 PYTHON ?= python3
 SERVE_FLAGS ?=
+# What runs the models: onnxruntime or tract (docs/backends.md).
+BACKEND ?= onnxruntime
 PYTEST_FLAGS ?=
 SOAK_SECONDS ?= 1800
 IMAGE ?= onnx-model-server:latest
@@ -26,17 +28,19 @@ MODELS_CONFIG := $(TARGET)/models.config
 export ORT_DYLIB_PATH := $(ONNXRUNTIME)
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test test-full soak lint test-rust test-python test-import test-ops \
+.PHONY: help serve test test-full soak lint test-rust test-tract test-python test-import test-ops \
 	onnxruntime venv import-venv bench image test-image clean
 
 help:
 	@echo "make serve        serves models/ on $(PORT) (gRPC) and $(REST_PORT) (REST)"
+	@echo "                  BACKEND=tract: in pure Rust, without ONNX Runtime"
 	@echo "make test         everything that has to pass before a change lands"
 	@echo "make test-full    make test, and the tests that take long"
 	@echo "make soak         everything at once on a release build for SOAK_SECONDS, half an hour"
 	@echo "make lint         format, clippy, documentation and dependencies only"
 	@echo "make test-rust    Rust tests only"
 	@echo "make test-python  Python client tests only"
+	@echo "make test-tract   Rust tests of the backend tract"
 	@echo "make test-ops     with Prometheus, where it is installed"
 	@echo "make test-import  tools/import_model.py with TensorFlow and PyTorch, some GB of them"
 	@echo "make bench        measures: a table, and target/bench/report.json; 10 minutes"
@@ -45,10 +49,17 @@ help:
 	@echo "make onnxruntime  fetches ONNX Runtime's library"
 	@echo "make clean        removes all that was built or fetched"
 
-serve: onnxruntime $(MODELS_CONFIG)
-	$(CARGO) build --release --locked
+ifeq ($(BACKEND),onnxruntime)
+serve: onnxruntime
+BACKEND_FLAGS := --onnxruntime_library=$(ONNXRUNTIME)
+else
+BACKEND_FEATURES := --features $(BACKEND)
+endif
+
+serve: $(MODELS_CONFIG)
+	$(CARGO) build --release --locked $(BACKEND_FEATURES)
 	exec $(TARGET)/release/onnx_model_server --port=$(PORT) --rest_api_port=$(REST_PORT) \
-		--model_config_file=$(MODELS_CONFIG) --onnxruntime_library=$(ONNXRUNTIME) $(SERVE_FLAGS)
+		--model_config_file=$(MODELS_CONFIG) --backend=$(BACKEND) $(BACKEND_FLAGS) $(SERVE_FLAGS)
 
 # Base paths have to be absolute. Written every time, since the clone may have been moved.
 .PHONY: $(MODELS_CONFIG)
@@ -83,6 +94,22 @@ test-rust: onnxruntime
 		set -ex; \
 		$(CARGO) test --locked --no-fail-fast; \
 	fi
+
+# Not part of `make test`: tract alone takes minutes to compile. CI runs it. First the tests that name
+# tract: its own and the contract's, the choice of a backend, the zoo; then whether everything
+# compiles, with either backend and with both.
+TRACT_TESTS := ::tract _tract
+test-tract: onnxruntime
+	@if $(CARGO) nextest --version > /dev/null 2>&1; then \
+		set -ex; \
+		$(CARGO) nextest run --locked --features tract --no-fail-fast $(TRACT_TESTS); \
+	else \
+		set -ex; \
+		$(CARGO) test --locked --features tract --no-fail-fast --lib --test it -- $(TRACT_TESTS); \
+	fi
+	$(CARGO) clippy --locked --no-default-features --features tract --all-targets -- -D warnings
+	$(CARGO) clippy --locked --features tract --all-targets -- -D warnings
+	$(CARGO) clippy --locked --no-default-features --features onnxruntime --all-targets -- -D warnings
 
 test-python: onnxruntime venv
 	$(CARGO) build --locked

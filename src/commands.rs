@@ -14,18 +14,18 @@ mod tests;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use crate::error::Result;
 use crate::lifecycle::loader::{self, Shown};
-use crate::runtime::ort::{OnnxRuntime, OnnxRuntimeOptions};
+use crate::runtime::{BackendChoice, BackendOptions};
 use crate::transport::auth;
 
 /// How the commands are called.
 pub const USAGE: &str = "\
 usage: onnx_model_server show --dir DIR [--all]
        onnx_model_server show --dir DIR --tag_set TAGS [--signature_def NAME]
-       onnx_model_server check --dir DIR [--tag_set TAGS] [--onnxruntime_library FILE]
+       onnx_model_server check --dir DIR [--tag_set TAGS] [--backend NAME]
+                         [--onnxruntime_library FILE]
        onnx_model_server hash_password < FILE
        onnx_model_server hash_token < FILE
        onnx_model_server health [SERVER'S FLAGS]
@@ -42,6 +42,7 @@ health asks the server that was started with these flags on this machine, withou
   --all                       everything there is to show
   --tag_set TAGS              tags of the meta graph, comma-separated; default: serve
   --signature_def NAME        only this signature
+  --backend NAME              as the server's flag: auto, onnxruntime, tract
   --onnxruntime_library FILE  as the server's flag
 
 The exit status is 0 if all is well, 1 if the server would not serve the directory, a signature
@@ -68,6 +69,8 @@ pub enum Command {
         directory: PathBuf,
         /// Tags of the meta graph.
         tags: Vec<String>,
+        /// What runs the graphs.
+        backend: BackendChoice,
         /// `None`: where the server would look for it.
         onnxruntime_library: Option<PathBuf>,
     },
@@ -124,7 +127,7 @@ impl Command {
     ///
     /// # Errors
     ///
-    /// Those of a load; for `check`, where ONNX Runtime cannot be opened; for the hashes, where
+    /// Those of a load; for `check`, where the backend cannot be opened; for the hashes, where
     /// stdin is not one line.
     pub fn run(&self) -> Result<Report> {
         match self {
@@ -139,13 +142,15 @@ impl Command {
             Self::Check {
                 directory,
                 tags,
+                backend,
                 onnxruntime_library,
             } => {
-                let backend = OnnxRuntime::open(&OnnxRuntimeOptions {
-                    library: onnxruntime_library.clone(),
-                    ..OnnxRuntimeOptions::default()
-                })?;
-                let report = loader::check(Arc::new(backend), directory, tags);
+                let backend = BackendOptions {
+                    choice: *backend,
+                    onnxruntime_library: onnxruntime_library.clone(),
+                    ..BackendOptions::default()
+                };
+                let report = loader::check(backend.open()?, directory, tags);
                 Ok(Report {
                     text: report.text,
                     passed: report.passed,
@@ -190,6 +195,7 @@ struct Arguments {
     directory: Option<OsString>,
     tag_set: Option<OsString>,
     signature_def: Option<OsString>,
+    backend: Option<OsString>,
     onnxruntime_library: Option<OsString>,
 }
 
@@ -210,6 +216,7 @@ impl Arguments {
                 "--dir" => &mut parsed.directory,
                 "--tag_set" => &mut parsed.tag_set,
                 "--signature_def" => &mut parsed.signature_def,
+                "--backend" => &mut parsed.backend,
                 "--onnxruntime_library" => &mut parsed.onnxruntime_library,
                 _ => return Err(format!("unknown argument: {name}")),
             };
@@ -237,14 +244,21 @@ impl Arguments {
                     "check runs every signature: --all and --signature_def are for show".to_owned(),
                 );
             }
+            let backend = self.backend.unwrap_or_else(|| "auto".into());
+            let backend = backend.to_string_lossy();
+            let backend = BackendChoice::from_name(&backend)
+                .ok_or_else(|| format!("--backend is one of {}", BackendChoice::NAMES))?;
             return Ok(Command::Check {
                 directory,
                 tags,
+                backend,
                 onnxruntime_library: self.onnxruntime_library.map(PathBuf::from),
             });
         }
-        if self.onnxruntime_library.is_some() {
-            return Err("show runs nothing: --onnxruntime_library is for check".to_owned());
+        if self.onnxruntime_library.is_some() || self.backend.is_some() {
+            return Err(
+                "show runs nothing: --backend and --onnxruntime_library are for check".to_owned(),
+            );
         }
         let shown = match self.signature_def {
             _ if self.all => Shown::All,

@@ -2,6 +2,9 @@
 //!
 //! Modules in the order data flows; `ARCHITECTURE.md` is the map.
 
+#[cfg(not(any(feature = "onnxruntime", feature = "tract")))]
+compile_error!("something has to run the models: enable the feature `onnxruntime` or `tract`");
+
 pub mod commands;
 pub mod server;
 

@@ -24,7 +24,7 @@ use crate::lifecycle::{ConfigPoller, ServerCore};
 use crate::monitoring::{Metrics, ModelState, Protocol};
 use crate::panics;
 use crate::request_log::RequestLog;
-use crate::runtime::ort::OnnxRuntimeOptions;
+use crate::runtime::BackendOptions;
 use crate::servable::{ManagerState, ServableLookup};
 use crate::telemetry::Observer;
 use crate::transport::activity::UnderWay;
@@ -52,17 +52,14 @@ fn monitoring_path(file: &Path) -> Result<Option<String>> {
     }))
 }
 
-/// The two lines of `--version`: this server's, and its library's.
+/// The lines of `--version`: this server's, and one for each of its backends.
 pub fn version_text(flags: &Flags) -> String {
-    let library = OnnxRuntimeOptions {
-        library: non_empty(&flags.onnxruntime_library),
-        ..OnnxRuntimeOptions::default()
+    let backend = BackendOptions {
+        onnxruntime_library: non_empty(&flags.onnxruntime_library),
+        ..BackendOptions::default()
     };
-    let version = library.version().unwrap_or_else(|| "not found".to_owned());
-    format!(
-        "ONNX ModelServer: {}\nONNX Runtime Library: {version}\n",
-        env!("CARGO_PKG_VERSION")
-    )
+    let version = env!("CARGO_PKG_VERSION");
+    format!("ONNX ModelServer: {version}\n{}", backend.versions())
 }
 
 /// A running server.

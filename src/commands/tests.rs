@@ -43,10 +43,21 @@ fn check_takes_the_servers_library() {
     let command = Command::Check {
         directory: "m/1".into(),
         tags: vec!["serve".to_owned()],
+        backend: BackendChoice::Auto,
         onnxruntime_library: Some("x.so".into()),
     };
     assert_eq!(
         parse("server check --dir m/1 --onnxruntime_library=x.so"),
+        Some(Ok(command))
+    );
+    let command = Command::Check {
+        directory: "m/1".into(),
+        tags: vec!["serve".to_owned()],
+        backend: BackendChoice::Tract,
+        onnxruntime_library: None,
+    };
+    assert_eq!(
+        parse("server check --dir m/1 --backend tract"),
         Some(Ok(command))
     );
 }
@@ -72,6 +83,11 @@ fn wrong_arguments_are_named() {
         (
             "server show --dir m --onnxruntime_library x",
             "show runs nothing",
+        ),
+        ("server show --dir m --backend tract", "show runs nothing"),
+        (
+            "server check --dir m --backend other",
+            "--backend is one of auto, onnxruntime, tract",
         ),
     ] {
         let error = parse(line).unwrap().unwrap_err();

@@ -20,6 +20,10 @@ impl Backend for ReadingBackend {
         String::new()
     }
 
+    fn advice(&self) -> &'static str {
+        ""
+    }
+
     fn load(&self, source: GraphSource) -> Result<Arc<dyn Graph>> {
         let model = OnnxModel::parse("edited", &source.model);
         let model = model.unwrap_or_else(|error| panic!("the edited model is none: {error}"));

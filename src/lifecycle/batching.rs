@@ -93,6 +93,7 @@ fn is_fed_by_rows(signature: &Signature) -> bool {
 }
 
 #[cfg(test)]
+#[cfg(feature = "onnxruntime")]
 mod tests {
     use prost::Message;
 

@@ -14,6 +14,7 @@ mod plan;
 mod ranked;
 
 #[cfg(test)]
+#[cfg(feature = "onnxruntime")]
 mod tests;
 
 use std::collections::BTreeMap;
@@ -89,9 +90,8 @@ impl OnnxLoader {
         Err(ServingError::new(
             error.code(),
             format!(
-                "signature '{signature}' cannot be served: {error}. Operators of TensorFlow that \
-                 no ONNX runtime has must be replaced or moved out of the model before it is \
-                 converted"
+                "signature '{signature}' cannot be served: {error}. {}",
+                self.backend.advice()
             ),
         ))
     }

@@ -175,6 +175,7 @@ mod tests {
                 graph: Some(graph),
                 ..ModelProto::default()
             },
+            declared_shapes: HashMap::new(),
         }
     }
 

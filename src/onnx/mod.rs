@@ -25,7 +25,7 @@ mod widen;
 mod work;
 mod zip_map;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use prost::Message;
 
@@ -43,6 +43,8 @@ pub use self::zip_map::ClassLabels;
 pub struct OnnxModel {
     origin: String,
     proto: ModelProto,
+    /// The shapes of inputs that `proto` does not declare any more.
+    declared_shapes: HashMap<String, Vec<i64>>,
 }
 
 impl OnnxModel {
@@ -77,7 +79,11 @@ impl OnnxModel {
             )));
         }
         weights::make_raw(graph);
-        Ok(Self { origin, proto })
+        Ok(Self {
+            origin,
+            proto,
+            declared_shapes: HashMap::new(),
+        })
     }
 
     /// Where the model came from.

@@ -42,8 +42,13 @@ const BROADCAST: &[&str] = &["Add", "Div", "Max", "Min", "Mul", "Pow", "Sub"];
 
 impl OnnxModel {
     /// Drops the shapes that the graph declares for its inputs, its outputs and what lies between.
-    /// Of the inputs in `ranked` the rank stays. The backend infers what it can from the operators.
+    /// Of the inputs in `ranked` the rank stays. The backend infers what it can from the operators,
+    /// and is told what was declared.
     pub fn relax_shapes(&mut self, ranked: &HashSet<String>) {
+        for input in self.inputs() {
+            self.declared_shapes
+                .extend(input.shape.map(|shape| (input.name, shape)));
+        }
         let graph = self.graph_mut();
         for input in &mut graph.input {
             if ranked.contains(input.name()) {

@@ -49,6 +49,7 @@ impl OnnxModel {
             model: self.proto.encode_to_vec().into(),
             weights,
             sharing,
+            declared_shapes: self.declared_shapes,
             work_follows_shapes,
         })
     }

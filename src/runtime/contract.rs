@@ -1,14 +1,20 @@
-//! What every backend does, as tests that each backend calls with itself.
+//! What every backend does, as tests that each backend calls with itself ([`keeps_contract`]). What
+//! a backend may be without, it has to refuse by name ([`dtype_is_refused_at_load`]). Whether its answers are those
+//! of TensorFlow, the zoo tells: `tests/it/zoo`.
 //!
 //! The models are built here, node by node; expected values follow from the definition of the ONNX
 //! operators.
 
+mod shapes;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use half::{bf16, f16};
+use half::f16;
 use prost::Message;
 
+pub(crate) use self::shapes::*;
 use super::{Backend, Graph, GraphSource, RunControl};
 use crate::error::{Code, Result};
 use crate::proto::onnx::{
@@ -18,8 +24,46 @@ use crate::tensor::{Element, Tensor};
 
 /// `onnx.TensorProto.DataType`.
 const FLOAT: i32 = 1;
-const STRING: i32 = 8;
+pub(crate) const STRING: i32 = 8;
 const BOOL: i32 = 9;
+#[cfg(feature = "tract")]
+pub(crate) const COMPLEX64: i32 = 14;
+pub(crate) const BFLOAT16: i32 = 16;
+
+/// Makes a test of each rule for the backend that `$backend` makes. Further rules follow, such as
+/// those for what not every backend has.
+macro_rules! keeps_contract {
+    ($backend:expr $(, $rule:ident)* $(,)?) => {
+        $crate::runtime::contract::keeps_contract!(
+            @tests $backend,
+            numbers_pass_unchanged,
+            booleans_pass_unchanged,
+            outputs_are_selected,
+            outputs_outlive_inputs,
+            shapes_may_change_from_run_to_run,
+            declared_sizes_are_served,
+            scalars_and_empty_tensors_are_computed,
+            unread_inputs_are_taken,
+            weights_beside_the_model_are_used,
+            refused_inputs_leave_the_graph_usable,
+            broken_models_are_refused,
+            concurrent_runs_do_not_mix,
+            concurrent_answers_are_those_of_runs_alone,
+            terminated_runs_are_cancelled,
+            stopped_runs_are_cancelled,
+            runs_on_one_thread_answer_the_same,
+            runs_outlive_other_owners,
+            $($rule,)*
+        );
+    };
+    (@tests $backend:expr, $($rule:ident,)*) => {
+        $(#[test]
+        fn $rule() {
+            $crate::runtime::contract::$rule(&$backend);
+        })*
+    };
+}
+pub(crate) use keeps_contract;
 
 fn value(name: &str, element_type: i32) -> ValueInfoProto {
     let tensor = type_proto::Tensor {
@@ -72,6 +116,7 @@ fn model(
         model: model.encode_to_vec().into(),
         weights: Vec::new(),
         sharing: None,
+        declared_shapes: HashMap::new(),
         work_follows_shapes: true,
     }
 }
@@ -137,12 +182,30 @@ pub(crate) fn numbers_pass_unchanged(backend: &dyn Backend) {
 }
 
 /// As [`numbers_pass_unchanged`], for a dtype that not every backend has.
+#[cfg(feature = "onnxruntime")]
 pub(crate) fn bfloat16_passes_unchanged(backend: &dyn Backend) {
     check_number(
         backend,
-        16,
-        [bf16::ONE, bf16::NAN, bf16::MAX, bf16::NEG_ZERO],
+        BFLOAT16,
+        [
+            half::bf16::ONE,
+            half::bf16::NAN,
+            half::bf16::MAX,
+            half::bf16::NEG_ZERO,
+        ],
     );
+}
+
+/// A dtype that the backend does not have is refused by `name`, and before any request.
+#[cfg(feature = "tract")]
+#[track_caller]
+pub(crate) fn dtype_is_refused_at_load(backend: &dyn Backend, element_type: i32, name: &str) {
+    let nodes = vec![node("Identity", &["x"], &["y"])];
+    let inputs = vec![value("x", element_type)];
+    let source = model(nodes, inputs, vec![value("y", element_type)]);
+    let error = backend.load(source).err().unwrap();
+    assert!(error.to_string().contains(name), "{error}");
+    assert!(error.to_string().contains("contract.onnx"), "{error}");
 }
 
 /// Booleans come back as they are.
@@ -153,6 +216,7 @@ pub(crate) fn booleans_pass_unchanged(backend: &dyn Backend) {
 }
 
 /// Strings are bytes: empty, NUL and invalid UTF-8 included.
+#[cfg(feature = "onnxruntime")]
 pub(crate) fn strings_are_bytes(backend: &dyn Backend) {
     let graph = identity(backend, STRING);
     let strings: Vec<Bytes> = [&b"plain"[..], b"", b"a\0b", b"\xff\xfe", b"\0"]
@@ -233,6 +297,7 @@ pub(crate) fn broken_models_are_refused(backend: &dyn Backend) {
         model: Bytes::from_static(b"not a model"),
         weights: Vec::new(),
         sharing: None,
+        declared_shapes: HashMap::new(),
         work_follows_shapes: true,
     };
     let error = backend.load(garbage).err().unwrap();

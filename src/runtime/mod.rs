@@ -5,7 +5,10 @@
 
 #[cfg(feature = "onnxruntime")]
 pub mod ort;
+#[cfg(feature = "tract")]
+pub mod tract;
 
+mod choice;
 mod direct;
 mod executor;
 mod short_runs;
@@ -14,6 +17,7 @@ mod weights;
 #[cfg(test)]
 mod contract;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,6 +27,7 @@ use bytes::Bytes;
 use crate::error::Result;
 use crate::tensor::{DataType, Tensor};
 
+pub use self::choice::{BackendChoice, BackendOptions};
 pub use self::direct::DirectExecutor;
 pub use self::executor::{Executed, Execution, Executor, RunTimes};
 pub use self::short_runs::{Kind, ShortRuns, UnderWay};
@@ -35,6 +40,9 @@ pub trait Backend: Send + Sync {
 
     /// The library's version, as it states it itself.
     fn version(&self) -> String;
+
+    /// What can be done about a model that this backend refuses: a sentence for whoever reads why.
+    fn advice(&self) -> &'static str;
 
     /// Makes a graph ready to run. May take seconds and all cores; called on a loading thread.
     ///
@@ -55,6 +63,9 @@ pub struct GraphSource {
     pub weights: Vec<Weight>,
     /// What the graph has in common with others; `None` where there are no others.
     pub sharing: Option<WeightSharing>,
+    /// The shapes that were declared for inputs (-1: any size), by name, where `model` does not say
+    /// them any more. Requests may have others.
+    pub declared_shapes: HashMap<String, Vec<i64>>,
     /// See [`Graph::work_follows_shapes`].
     pub work_follows_shapes: bool,
 }

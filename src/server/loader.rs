@@ -17,13 +17,11 @@ use crate::lifecycle::{
     RunMeasuringLoader, WarmingLoader,
 };
 use crate::monitoring::{Metrics, resident_memory_bytes};
-use crate::runtime::Backend;
-use crate::runtime::ort::OnnxRuntime;
 use crate::warmup::Warmup;
 
 /// What makes servables: the files read, mapped and loaded, batched, and warmed up.
 pub(super) fn loader(options: &ServerOptions, metrics: &Arc<Metrics>) -> Result<Arc<dyn Loader>> {
-    let backend: Arc<dyn Backend> = Arc::new(OnnxRuntime::open(&options.onnxruntime)?);
+    let backend = options.backend.open()?;
     let tags = options.saved_model_tags.clone();
     let loader = OnnxLoader::new(backend).with_saved_model_tags(tags);
     let loader = Arc::new(LowPriorityLoader::new(Arc::new(loader)));

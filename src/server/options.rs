@@ -15,7 +15,7 @@ use crate::lifecycle::{BasePathAllowlist, LifecycleOptions, PollWait};
 use crate::logging::LogFormat;
 use crate::proto::tensorflow::serving::ModelServerConfig;
 use crate::request_log::RequestLogOptions;
-use crate::runtime::ort::OnnxRuntimeOptions;
+use crate::runtime::{BackendChoice, BackendOptions};
 use crate::telemetry::{AccessLog, AccessLogMode, ObserverOptions, OtlpOptions};
 use crate::transport::auth::Auth;
 use crate::transport::connection::{ConnectionOptions, Protocols};
@@ -61,8 +61,8 @@ pub struct ServerOptions {
     pub batching_per_version: bool,
     /// What runs before a version becomes available.
     pub warmup: WarmupOptions,
-    /// The library that runs graphs.
-    pub onnxruntime: OnnxRuntimeOptions,
+    /// What runs graphs.
+    pub backend: BackendOptions,
     /// TLS and authentication.
     pub security: SecurityOptions,
     /// Sampled requests and their answers.
@@ -91,7 +91,6 @@ impl ServerOptions {
     /// Those of [`Flags::validate`] and of the files.
     pub fn from_flags(flags: &Flags) -> Result<Self> {
         flags.validate()?;
-        let threads = config::session_threads(flags)?;
         let poll_seconds = u64::try_from(flags.model_config_file_poll_wait_seconds).unwrap_or(0);
         let poll = (poll_seconds > 0 && !flags.model_config_file.is_empty()).then(|| {
             (
@@ -149,12 +148,7 @@ impl ServerOptions {
                     .unwrap_or(0),
                 synthesizes: flags.synthesize_warmup,
             },
-            onnxruntime: OnnxRuntimeOptions {
-                library: non_empty(&flags.onnxruntime_library),
-                intra_op_threads: threads.intra_op,
-                inter_op_threads: threads.inter_op,
-                spinning: flags.onnxruntime_allow_spinning,
-            },
+            backend: backend_options(flags)?,
             security: SecurityOptions {
                 ssl_config_file: non_empty(&flags.ssl_config_file),
                 rest_uses_ssl: flags.rest_api_use_ssl,
@@ -329,6 +323,24 @@ fn lifecycle_options(flags: &Flags) -> LifecycleOptions {
             .allow_version_labels_for_unavailable_models,
         ..LifecycleOptions::default()
     }
+}
+
+/// What runs graphs.
+///
+/// # Errors
+///
+/// `INVALID_ARGUMENT` for a backend that there is not, or the file with the numbers of threads.
+fn backend_options(flags: &Flags) -> Result<BackendOptions> {
+    let choice = BackendChoice::from_name(&flags.backend)
+        .ok_or_else(|| not_one_of("backend", &flags.backend, BackendChoice::NAMES))?;
+    let threads = config::session_threads(flags)?;
+    Ok(BackendOptions {
+        choice,
+        onnxruntime_library: non_empty(&flags.onnxruntime_library),
+        intra_op_threads: threads.intra_op,
+        inter_op_threads: threads.inter_op,
+        onnxruntime_spinning: flags.onnxruntime_allow_spinning,
+    })
 }
 
 /// The access log and traces.

@@ -39,6 +39,7 @@ pub struct RequestHead {
 pub struct RequestRecord {
     pub(super) head: RequestHead,
     pub(super) began: Instant,
+    #[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "for traces"))]
     pub(super) began_at: SystemTime,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
@@ -73,6 +74,7 @@ pub enum Stage {
 }
 
 impl Stage {
+    #[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "for traces"))]
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Decode => "decode",

@@ -172,8 +172,9 @@ fn product_sources() -> Vec<(String, String, String)> {
     let mut sources = Vec::new();
     for path in rust_files(&src) {
         let file = path.strip_prefix(&src).expect("a file of src");
-        let is_test =
-            |name: &str| name.contains("test") || ["contract.rs", "fake.rs"].contains(&name);
+        let is_test = |name: &str| {
+            name.contains("test") || ["contract", "contract.rs", "fake.rs"].contains(&name)
+        };
         if file.iter().any(|part| is_test(&part.to_string_lossy())) {
             continue;
         }

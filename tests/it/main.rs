@@ -7,6 +7,7 @@
 mod support;
 
 mod architecture;
+mod backends;
 mod bad_input;
 mod classify_rest;
 mod commands;

@@ -2,6 +2,7 @@
 //! one thread and in turns. ONNX Runtime allows for one environment in a process, so that both are
 //! called through the server's own.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -64,6 +65,7 @@ pub(super) fn run(arguments: &[String]) -> Result<()> {
         model: std::fs::read(version.join("model.onnx"))?.into(),
         weights: Vec::new(),
         sharing: None,
+        declared_shapes: HashMap::new(),
         work_follows_shapes: true,
     })?;
     let tensor = input(untouched.as_ref())?;

@@ -6,26 +6,31 @@ use std::path::{Path, PathBuf};
 
 use ort::sys::OrtApiBase;
 
-/// Where the library is looked for when no flag names it: `ORT_DYLIB_PATH`, beside the executable,
-/// in `lib` and `../lib` of its folder, where `make onnxruntime` puts it in a checkout that the
-/// executable was built in, then by the system's loader.
+/// Where the library is when no flag names it: the first of [`places`] that exists.
 pub(super) fn find() -> PathBuf {
+    let places = places();
+    let found = places.iter().find(|path| path.exists());
+    found.or(places.last()).cloned().unwrap_or_default()
+}
+
+/// Where the library is looked for: `ORT_DYLIB_PATH` and nowhere else if that is set, beside the
+/// executable, in `lib` and `../lib` of its folder, where `make onnxruntime` puts it in a checkout
+/// that the executable was built in, then by the system's loader.
+pub(super) fn places() -> Vec<PathBuf> {
     const NAME: &str = "libonnxruntime.so";
     if let Some(path) = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
-        return path.into();
+        return vec![path.into()];
     }
     let executable = std::env::current_exe().ok();
     let beside = executable.as_deref().and_then(Path::parent);
     let installed = beside
         .into_iter()
         .flat_map(|folder| ["", "lib", "../lib"].map(|lib| folder.join(lib).join(NAME)));
-    let checkout = executable
-        .iter()
-        .flat_map(|executable| executable.ancestors());
+    let checkout = beside.iter().flat_map(|folder| folder.ancestors());
     installed
         .chain(checkout.map(|folder| folder.join(".onnxruntime/lib").join(NAME)))
-        .find(|path| path.exists())
-        .unwrap_or_else(|| NAME.into())
+        .chain([NAME.into()])
+        .collect()
 }
 
 /// The version that a library states of itself, such as `1.32.0`; `None` where it cannot be loaded

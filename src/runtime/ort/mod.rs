@@ -43,6 +43,11 @@ impl OnnxRuntimeOptions {
         library::version(&self.library())
     }
 
+    /// The places where a library that is not named is looked for, in this order.
+    pub fn searched() -> Vec<PathBuf> {
+        library::places()
+    }
+
     fn library(&self) -> PathBuf {
         self.library.clone().unwrap_or_else(library::find)
     }
@@ -99,6 +104,11 @@ impl Backend for OnnxRuntime {
 
     fn version(&self) -> String {
         self.version.clone()
+    }
+
+    fn advice(&self) -> &'static str {
+        "Operators of TensorFlow that no ONNX runtime has must be replaced or moved out of the model \
+         before it is converted"
     }
 
     fn load(&self, source: GraphSource) -> Result<Arc<dyn Graph>> {
@@ -230,29 +240,7 @@ mod tests {
         .unwrap()
     }
 
-    macro_rules! keeps {
-        ($($rule:ident),* $(,)?) => {
-            $(#[test]
-            fn $rule() {
-                contract::$rule(&backend());
-            })*
-        };
-    }
-
-    keeps!(
-        numbers_pass_unchanged,
-        bfloat16_passes_unchanged,
-        booleans_pass_unchanged,
-        strings_are_bytes,
-        outputs_are_selected,
-        outputs_outlive_inputs,
-        refused_inputs_leave_the_graph_usable,
-        broken_models_are_refused,
-        concurrent_runs_do_not_mix,
-        concurrent_answers_are_those_of_runs_alone,
-        terminated_runs_are_cancelled,
-        runs_on_one_thread_answer_the_same,
-    );
+    contract::keeps_contract!(backend(), bfloat16_passes_unchanged, strings_are_bytes);
 
     // The pinned wheel: tools/fetch_onnxruntime.py.
     #[test]

@@ -61,9 +61,26 @@ impl Process {
     }
 
     pub(crate) fn start(base_path: &Path, flags: &[&str], grpc: u16, rest: u16) -> Self {
+        Self::spawn(command(flags), base_path, grpc, rest)
+    }
+
+    /// With no library named but by the environment: `library`.
+    #[cfg(feature = "tract")]
+    pub(crate) fn start_with_library_path(
+        library: &str,
+        base_path: &Path,
+        grpc: u16,
+        rest: u16,
+    ) -> Self {
+        // The last of several flags counts.
+        let mut command = command(&["--onnxruntime_library="]);
+        command.env("ORT_DYLIB_PATH", library);
+        Self::spawn(command, base_path, grpc, rest)
+    }
+
+    fn spawn(mut command: Command, base_path: &Path, grpc: u16, rest: u16) -> Self {
         let base_path = format!("--model_base_path={}", base_path.display());
         let ports = [format!("--port={grpc}"), format!("--rest_api_port={rest}")];
-        let mut command = command(flags);
         let mut child = command
             .arg(base_path)
             .args(ports)

@@ -5,6 +5,13 @@ use super::{Definition, row};
 
 pub(super) const FLAGS: &[Definition] = &[
     row!(
+        backend,
+        String,
+        Real,
+        "What runs models: onnxruntime, tract, or auto: ONNX Runtime if its library is found, else \
+         tract if this program was built with it"
+    ),
+    row!(
         onnxruntime_library,
         String,
         Real,

@@ -621,6 +621,10 @@ impl Backend for Counting {
         self.0.version()
     }
 
+    fn advice(&self) -> &'static str {
+        self.0.advice()
+    }
+
     fn load(&self, source: GraphSource) -> Result<Arc<dyn Graph>> {
         self.1.fetch_add(1, Ordering::Relaxed);
         self.0.load(source)
