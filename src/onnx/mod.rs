@@ -6,6 +6,7 @@
 //! Not here: what aliases mean (`signature`), which files may be read (`lifecycle::loader`),
 //! running graphs (`runtime`).
 
+mod batch_norm;
 mod border;
 mod bounds;
 mod constant;
@@ -17,6 +18,7 @@ mod merge;
 mod parse_example;
 mod prune;
 mod relax;
+mod reshape;
 mod rewrite;
 mod strings;
 mod walk;

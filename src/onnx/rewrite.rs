@@ -1,7 +1,7 @@
 //! TensorFlow operators that converters leave in a file and that ONNX can say in its own.
 //!
 //! Not here: strings (`strings`), transposes (`layout`), divisions (`divide`), tf.Example
-//! (`parse_example`).
+//! (`parse_example`), what is only faster (`reshape`, `batch_norm`).
 
 use super::border::int_attribute;
 use super::constant::constant_node;
@@ -12,13 +12,15 @@ use crate::tensor::Tensor;
 impl OnnxModel {
     /// Rewrites what no runtime knows and ONNX can express, and what converters got wrong: `Erfc`,
     /// comparisons of strings, transposes that became reshapes. And divisions that would end the
-    /// process.
+    /// process, and what backends would compute more slowly than need be.
     pub fn rewrite_operators(&mut self) {
         let opset = self.opset();
         rewrite_erfc(&mut self.graph_mut().node, opset);
         self.rewrite_string_equal();
         self.restore_transposes();
         self.guard_integer_division();
+        self.settle_shapes();
+        self.join_batch_norms();
     }
 }
 

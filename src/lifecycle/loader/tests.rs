@@ -28,7 +28,9 @@ mod batches;
 mod files;
 mod inspect;
 mod maps;
+mod net;
 mod raw_parse;
+mod rewrites;
 mod zoo;
 
 /// ONNX Runtime, once for all tests: the library of `ORT_DYLIB_PATH`, or the one that

@@ -11,6 +11,7 @@ use ort::sys::{OrtRunOptions, OrtSession, OrtValue};
 use ort::value::{Outlet, ValueType};
 
 use super::arena::Trimming;
+use super::crowd::Crowd;
 use super::status::check;
 use super::value::{Value, from_ort_number};
 use super::weights::SharedWeights;
@@ -18,11 +19,16 @@ use crate::error::{Code, Result, ServingError};
 use crate::runtime::{Graph, GraphSource, RunControl, ValueInfo};
 use crate::tensor::Tensor;
 
+/// All graphs of this process share the pool of the one environment.
+static RUNS: Crowd = Crowd::new();
+
 /// Sessions and the names of their inputs and outputs, ready for the C API.
 pub(super) struct OrtGraph {
     session: OwnedSession,
     /// The same graph for runs that are kept to one thread; small models have it.
     on_one_thread: Option<OwnedSession>,
+    /// How many threads `session` runs on.
+    pool_threads: usize,
     inputs: Vec<ValueInfo>,
     outputs: Vec<ValueInfo>,
     input_names: Vec<CString>,
@@ -51,6 +57,7 @@ impl OrtGraph {
     pub(super) fn new(
         (session, weights): (Session, SharedWeights),
         on_one_thread: Option<(Session, SharedWeights)>,
+        pool_threads: usize,
         source: &GraphSource,
     ) -> Result<Self> {
         let origin = &source.origin;
@@ -69,6 +76,7 @@ impl OrtGraph {
             output_names: names(session.outputs())?,
             session: OwnedSession::new((session, weights)),
             on_one_thread: on_one_thread.map(OwnedSession::new),
+            pool_threads,
             trimming: Trimming::default(),
             work_follows_shapes: source.work_follows_shapes,
         })
@@ -165,12 +173,13 @@ impl Graph for OrtGraph {
                 "the run was stopped before it began",
             ));
         }
+        let run = RUNS.join(self.pool_threads);
         let session = match &self.on_one_thread {
-            Some(session) if control.is_kept_to_one_thread() => session,
+            Some(session) if run.is_in_dense_crowd() || control.is_kept_to_one_thread() => session,
             _ => &self.session,
         };
         let fetched = self.run_session(session, &values, outputs, &options);
-        drop(registration);
+        drop((run, registration));
         fetched?
             .into_iter()
             .map(|value| value.into_tensor(inputs))

@@ -4,6 +4,7 @@
 //! (running), `value` (tensors), `weights` and `arena` (what sessions share), `status` (errors).
 
 mod arena;
+mod crowd;
 mod graph;
 mod library;
 mod status;
@@ -53,8 +54,8 @@ impl OnnxRuntimeOptions {
     }
 }
 
-/// Smaller models are made ready twice: with the pool's threads, and for short runs without. Runs that
-/// work on more weights are not short.
+/// Smaller models are made ready twice: with the pool's threads, and without for short runs, which runs
+/// that work on more weights are not, and for times when every thread has a run of its own.
 const MAX_BYTES_TWICE: usize = 16 << 20;
 
 /// The process-wide environment. ONNX Runtime allows one; whoever comes first configures it.
@@ -65,8 +66,8 @@ pub struct OnnxRuntime {
     environment: &'static Environment,
     version: String,
     parallel_execution: bool,
-    /// Whether several threads work on one operator.
-    has_pool: bool,
+    /// How many threads work on one operator.
+    pool_threads: usize,
 }
 
 impl OnnxRuntime {
@@ -92,7 +93,7 @@ impl OnnxRuntime {
             environment,
             version: options.version().unwrap_or_default(),
             parallel_execution: options.inter_op_threads > 1,
-            has_pool: intra_op_threads(options).0 > 1,
+            pool_threads: intra_op_threads(options).0,
         })
     }
 }
@@ -113,11 +114,13 @@ impl Backend for OnnxRuntime {
 
     fn load(&self, source: GraphSource) -> Result<Arc<dyn Graph>> {
         let session = self.session(&source, Threads::OfThePool)?;
-        let on_one_thread = match self.has_pool && weight_bytes(&source) <= MAX_BYTES_TWICE {
+        let is_small = weight_bytes(&source) <= MAX_BYTES_TWICE;
+        let on_one_thread = match self.pool_threads > 1 && is_small {
             true => Some(self.session(&source, Threads::Caller)?),
             false => None,
         };
-        Ok(Arc::new(OrtGraph::new(session, on_one_thread, &source)?))
+        let graph = OrtGraph::new(session, on_one_thread, self.pool_threads, &source)?;
+        Ok(Arc::new(graph))
     }
 }
 
