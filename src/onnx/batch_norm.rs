@@ -265,7 +265,7 @@ mod tests {
         }
 
         #[track_caller]
-        fn is_left_alone(self) {
+        fn stays_as_it_is(self) {
             let before = self.nodes.clone();
             assert_eq!(self.joined().graph().node, before);
         }
@@ -300,19 +300,19 @@ mod tests {
         let mut case = Case::default();
         case.nodes.drain(1..3);
         case.nodes[1] = node("Mul", &["conv", "scale"], "product");
-        case.is_left_alone();
+        case.stays_as_it_is();
     }
 
     #[test]
-    fn product_that_others_see_is_left_alone() {
+    fn product_that_others_see_stays_as_it_is() {
         let mut read_twice = Case::default();
         read_twice.nodes[5] = node("Sub", &["sum", "product"], "y");
-        read_twice.is_left_alone();
+        read_twice.stays_as_it_is();
         let returned = Case {
             returned: "product",
             ..Case::default()
         };
-        returned.is_left_alone();
+        returned.stays_as_it_is();
     }
 
     #[test]
@@ -322,13 +322,13 @@ mod tests {
                 parameters,
                 ..Case::default()
             };
-            case.is_left_alone();
+            case.stays_as_it_is();
         }
         let row = Case {
             weights: vec![CHANNELS, 1, 3],
             ..Case::default()
         };
-        row.is_left_alone();
+        row.stays_as_it_is();
     }
 
     #[test]
@@ -337,6 +337,6 @@ mod tests {
             opset: 8,
             ..Case::default()
         };
-        old.is_left_alone();
+        old.stays_as_it_is();
     }
 }

@@ -122,7 +122,7 @@ impl<'a> Reader<'a> {
             self.read(input)
         } else if is_op(node, "Unsqueeze") {
             let scalar = self.read(input)?;
-            scalar.is_scalar.then(|| Sizes {
+            scalar.is_scalar.then_some(Sizes {
                 is_scalar: false,
                 ..scalar
             })

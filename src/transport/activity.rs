@@ -69,6 +69,11 @@ impl Activity {
         self.is_http2.load(Ordering::Relaxed)
     }
 
+    /// Whether just one request is under way.
+    pub(super) fn is_lone(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) == 1
+    }
+
     /// Notes a request, under way as long as the returned value lives.
     pub(super) fn begin<B>(self: &Arc<Self>, request: &Request<B>) -> UnderWayRequest {
         if request.version() == Version::HTTP_2 {

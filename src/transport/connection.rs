@@ -12,12 +12,13 @@ use http::{Request, Response, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::service::Service;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 use super::activity::{Activity, AnswerBody, Overdue, UnderWay};
+use super::first_poll::FirstPoll;
 use super::prompt::Prompt;
 use super::tls::{PeerNames, Tls};
 use crate::monitoring::Tally;
@@ -104,18 +105,13 @@ pub enum Protocols {
 
 /// Drives the connections of one port.
 pub(super) struct Driver {
-    builder: Builder<TokioExecutor>,
     options: ConnectionOptions,
     stop: watch::Receiver<bool>,
 }
 
 impl Driver {
     pub(super) fn new(options: ConnectionOptions, stop: watch::Receiver<bool>) -> Self {
-        Self {
-            builder: builder(&options),
-            options,
-            stop,
-        }
+        Self { options, stop }
     }
 
     /// Drives one connection to its end; asks it to end once the server stops, its time is over or
@@ -138,7 +134,11 @@ impl Driver {
             stop: self.stop.clone(),
         };
         let stream = TokioIo::new(Prompt::new(stream, stall));
-        let mut connection = pin!(self.builder.serve_connection(stream, service));
+        let streams = FirstPoll {
+            activity: Arc::clone(&activity),
+        };
+        let builder = builder(&self.options, streams);
+        let mut connection = pin!(builder.serve_connection(stream, service));
 
         let why = tokio::select! {
             ended = &mut connection => return log_end(ended),
@@ -233,8 +233,8 @@ where
     }
 }
 
-fn builder(options: &ConnectionOptions) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
+fn builder(options: &ConnectionOptions, streams: FirstPoll) -> Builder<FirstPoll> {
+    let mut builder = Builder::new(streams);
     if options.protocols == Protocols::Http2 {
         builder = builder.http2_only();
     }

@@ -9,6 +9,7 @@ mod admit;
 pub mod auth;
 mod blocking;
 pub mod connection;
+mod first_poll;
 pub mod grpc;
 pub mod health;
 mod isolate;
