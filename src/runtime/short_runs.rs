@@ -25,6 +25,8 @@ const SHORT: Duration = Duration::from_micros(200);
 const LONG: Duration = Duration::from_millis(1);
 /// Runs in a row that have to be short before the next is expected to be.
 const TRIALS: usize = 8;
+/// After so many runs on several threads, one thread is tried again: the machine may have been busy.
+const RETRY: usize = 1000;
 
 /// Runs that are under way in this process, but for batches on threads of their own.
 static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
@@ -74,6 +76,8 @@ impl ShortRuns {
         self.short.learn(kind, took);
         if on_one_thread {
             self.one_thread.learn(kind, took);
+        } else {
+            self.one_thread.miss(kind);
         }
     }
 }
@@ -196,6 +200,8 @@ struct OneThread {
     too_long_from: AtomicUsize,
     /// Runs in a row on one thread that were not short.
     long: AtomicUsize,
+    /// Runs on several threads that were too long for one.
+    missed: AtomicUsize,
 }
 
 impl Default for OneThread {
@@ -203,6 +209,7 @@ impl Default for OneThread {
         Self {
             too_long_from: AtomicUsize::new(usize::MAX),
             long: AtomicUsize::new(0),
+            missed: AtomicUsize::new(0),
         }
     }
 }
@@ -218,7 +225,16 @@ impl OneThread {
             self.long.store(0, Ordering::Relaxed);
         } else if self.long.fetch_add(1, Ordering::Relaxed) + 1 >= TRIALS {
             self.long.store(0, Ordering::Relaxed);
+            self.missed.store(0, Ordering::Relaxed);
             self.too_long_from.fetch_min(kind.bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes note of a run on several threads.
+    fn miss(&self, kind: Kind) {
+        if !self.suits(kind) && self.missed.fetch_add(1, Ordering::Relaxed) + 1 >= RETRY {
+            self.missed.store(0, Ordering::Relaxed);
+            self.too_long_from.store(usize::MAX, Ordering::Relaxed);
         }
     }
 }
@@ -300,11 +316,13 @@ mod tests {
         runs.learn(rows(8), SHORT * 2, true);
         assert!(!runs.suits_one_thread(rows(8)));
         assert!(runs.suits_one_thread(rows(7)));
-        // Short on several threads, as it is, it is not tried again.
-        for _ in 0..TRIALS {
+        // Short on several threads, as it is, it is not tried again at once.
+        for _ in 1..RETRY {
             runs.learn(rows(8), QUICK, false);
         }
         assert!(!runs.suits_one_thread(rows(8)));
+        runs.learn(rows(8), QUICK, false);
+        assert!(runs.suits_one_thread(rows(8)));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 use super::activity::{Activity, AnswerBody, Overdue, UnderWay};
-use super::first_poll::FirstPoll;
+use super::lone_stream::{StreamExecutor, Streams};
 use super::prompt::Prompt;
 use super::tls::{PeerNames, Tls};
 use crate::monitoring::Tally;
@@ -134,14 +134,12 @@ impl Driver {
             stop: self.stop.clone(),
         };
         let stream = TokioIo::new(Prompt::new(stream, stall));
-        let streams = FirstPoll {
-            activity: Arc::clone(&activity),
-        };
-        let builder = builder(&self.options, streams);
+        let streams = Streams::new(Arc::clone(&activity));
+        let builder = builder(&self.options, streams.executor());
         let mut connection = pin!(builder.serve_connection(stream, service));
 
         let why = tokio::select! {
-            ended = &mut connection => return log_end(ended),
+            ended = streams.drive(connection.as_mut()) => return log_end(ended),
             why = self.ending(&activity) => why,
         };
         if why == Ending::Overdue(Overdue::Unread) {
@@ -153,7 +151,7 @@ impl Driver {
         let is_http2 = self.options.protocols == Protocols::Http2 || activity.is_http2();
         if why == Ending::Stop && !is_http2 {
             tokio::select! {
-                ended = &mut connection => return log_end(ended),
+                ended = streams.drive(connection.as_mut()) => return log_end(ended),
                 () = tokio::time::sleep(FAREWELL) => {}
             }
         }
@@ -163,7 +161,7 @@ impl Driver {
             activity.overdue(Some(FAREWELL), stall).await
         };
         tokio::select! {
-            ended = &mut connection => log_end(ended),
+            ended = streams.drive(connection.as_mut()) => log_end(ended),
             _ = given_up => {}
         }
     }
@@ -233,7 +231,7 @@ where
     }
 }
 
-fn builder(options: &ConnectionOptions, streams: FirstPoll) -> Builder<FirstPoll> {
+fn builder(options: &ConnectionOptions, streams: StreamExecutor) -> Builder<StreamExecutor> {
     let mut builder = Builder::new(streams);
     if options.protocols == Protocols::Http2 {
         builder = builder.http2_only();

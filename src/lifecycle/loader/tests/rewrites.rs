@@ -103,89 +103,143 @@ fn constant(name: &str, tensor: &Tensor) -> TensorProto {
     }
 }
 
-/// The last node's attribute.
-fn with_attribute(mut net: Net, attribute: AttributeProto) -> Net {
-    net.graph.node.last_mut().unwrap().attribute.push(attribute);
-    net
-}
-
-fn cast(net: Net, input: &str, to: i32, output: &str) -> Net {
-    let to = AttributeProto {
-        name: Some("to".to_owned()),
+fn int_attribute(name: &str, value: i64) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.to_owned()),
         r#type: Some(attribute_proto::AttributeType::Int as i32),
-        i: Some(to.into()),
+        i: Some(value),
         ..AttributeProto::default()
-    };
-    with_attribute(net.node("Cast", &[input], output), to)
+    }
 }
 
-/// A convolution, its activation, a batch normalization and a flattening as tf2onnx writes them, for
-/// images of 1 x 2 pixels.
-fn image_net() -> Net {
-    let nhwc = [0_i64, 2, 3, 1];
-    let perm = AttributeProto {
-        name: Some("perm".to_owned()),
+fn ints_attribute(name: &str, values: &[i64]) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.to_owned()),
         r#type: Some(attribute_proto::AttributeType::Ints as i32),
-        ints: nhwc.to_vec(),
+        ints: values.to_vec(),
         ..AttributeProto::default()
-    };
-    let net = Net::default()
-        .input("x", FLOAT, &[-1, 1, 1, 2])
-        .node("Conv", &["x", "weights"], "conv")
-        .node("Relu", &["conv"], "relu")
-        .node("Mul", &["relu", "scale"], "product")
-        .node("Add", &["product", "offset"], "sum")
-        .node("Transpose", &["sum"], "nhwc");
-    let net = with_attribute(net, perm)
-        .node("Shape", &["sum"], "shape")
-        .node("Gather", &["shape", "order"], "nhwc_shape");
-    let net = cast(net, "nhwc_shape", INT32, "narrow_shape").node(
-        "Slice",
-        &["narrow_shape", "zero", "one", "zero"],
-        "rows",
-    );
-    let net = cast(net, "rows", INT64, "wide_rows")
-        .node("Concat", &["wide_rows", "rest"], "flat_shape")
-        .node("Reshape", &["nhwc", "flat_shape"], "y")
-        .output("y", FLOAT, &[-1, 4]);
-    let axis = AttributeProto {
-        name: Some("axis".to_owned()),
-        r#type: Some(attribute_proto::AttributeType::Int as i32),
-        i: Some(0),
-        ..AttributeProto::default()
-    };
-    let mut net = net;
-    let concat = net.graph.node.iter_mut();
-    let mut concat = concat.filter(|node| node.op_type() == "Concat");
-    concat.next().unwrap().attribute.push(axis);
-    let ints = |values: &[i64]| Tensor::from_vec(&[values.len()], values.to_vec()).unwrap();
-    net.graph.initializer = vec![
-        constant("weights", &floats(&[2, 1, 1, 1], &[1.0, 2.0])),
-        constant("scale", &floats(&[1, 2, 1, 1], &[10.0, 100.0])),
-        constant("offset", &floats(&[1, 2, 1, 1], &[1.0, 2.0])),
-        constant("order", &ints(&nhwc)),
-        constant("zero", &ints(&[0])),
-        constant("one", &ints(&[1])),
-        constant("rest", &ints(&[4])),
-    ];
-    net
+    }
 }
 
-/// The values follow from the operators, by hand: products of 1 and 2, nothing below 0, times 10 and
-/// 100, plus 1 and 2.
+impl Net {
+    /// A node with an attribute.
+    fn node_with(self, op_type: &str, inputs: &[&str], output: &str, with: AttributeProto) -> Self {
+        let mut net = self.node(op_type, inputs, output);
+        net.graph.node.last_mut().unwrap().attribute.push(with);
+        net
+    }
+
+    fn constants(mut self, constants: &[(&str, Tensor)]) -> Self {
+        let constants = constants.iter().map(|(name, it)| constant(name, it));
+        self.graph.initializer.extend(constants);
+        self
+    }
+
+    /// An activation and a batch normalization, with these numbers for each channel.
+    fn normalized(self, input: &str, scale: &[f32], offset: &[f32], output: &str) -> Self {
+        let name = |part: &str| format!("{output}/{part}");
+        let (relu, product) = (name("relu"), name("product"));
+        let shape = [1, scale.len(), 1, 1];
+        self.constants(&[
+            (&name("scale"), floats(&shape, scale)),
+            (&name("offset"), floats(&shape, offset)),
+        ])
+        .node("Relu", &[input], &relu)
+        .node("Mul", &[&relu, &name("scale")], &product)
+        .node("Add", &[&product, &name("offset")], output)
+    }
+
+    /// A flattening as tf2onnx writes it: `size` numbers a row, channels at the end.
+    fn flattened(self, input: &str, size: i64, output: &str) -> Self {
+        let ints = |values: &[i64]| Tensor::from_vec(&[values.len()], values.to_vec()).unwrap();
+        let nhwc = [0, 2, 3, 1];
+        let int32 = int_attribute("to", INT32.into());
+        let int64 = int_attribute("to", INT64.into());
+        let axis = int_attribute("axis", 0);
+        self.constants(&[
+            ("order", ints(&nhwc)),
+            ("zero", ints(&[0])),
+            ("one", ints(&[1])),
+            ("size", ints(&[size])),
+        ])
+        .node_with("Transpose", &[input], "nhwc", ints_attribute("perm", &nhwc))
+        .node("Shape", &[input], "shape")
+        .node("Gather", &["shape", "order"], "nhwc_shape")
+        .node_with("Cast", &["nhwc_shape"], "narrow_shape", int32)
+        .node("Slice", &["narrow_shape", "zero", "one", "zero"], "rows")
+        .node_with("Cast", &["rows"], "wide_rows", int64)
+        .node_with("Concat", &["wide_rows", "size"], "flat_shape", axis)
+        .node("Reshape", &["nhwc", "flat_shape"], output)
+    }
+}
+
+/// Images of 1 x 2 pixels: a convolution to two channels, whose values are multiplied by 1 and 2.
+fn images() -> Net {
+    Net::default()
+        .input("x", FLOAT, &[-1, 1, 1, 2])
+        .constants(&[("weights", floats(&[2, 1, 1, 1], &[1.0, 2.0]))])
+        .node("Conv", &["x", "weights"], "conv")
+        .normalized("conv", &[10.0, 100.0], &[1.0, 2.0], "images")
+}
+
+const IMAGES: [f32; 4] = [3.0, -4.0, 0.5, 1.0];
+
+/// The values follow from the operators, by hand: of 3 comes 31 and 602, of -4 comes 1 and 2.
 #[test]
 fn batch_norm_and_flattening_answer_as_written() {
-    let servable = image_net().version().load();
-    let images = floats(&[2, 1, 1, 2], &[3.0, -4.0, 0.5, 1.0]);
+    let net = images().flattened("images", 4, "y");
+    let servable = net.output("y", FLOAT, &[-1, 4]).version().load();
+    let images = floats(&[2, 1, 1, 2], &IMAGES);
     let outputs = answer(&servable, "", [("x", images)]);
     let expected = [31.0, 602.0, 1.0, 2.0, 6.0, 102.0, 11.0, 202.0];
     assert_eq!(outputs["y"], floats(&[2, 4], &expected));
 }
 
+/// What goes on as above is averaged, normalized, flattened and multiplied.
+#[test]
+fn batch_norms_between_weights_answer_as_written() {
+    let net = images()
+        .constants(&[
+            ("mean", floats(&[1, 2, 1, 1], &[1.0, 0.5])),
+            ("matrix", floats(&[2, 3], &[1.0, 0.0, 2.0, 0.0, 1.0, 1.0])),
+            ("bias", floats(&[3], &[1.0, 2.0, 3.0])),
+        ])
+        // 31 + 602 / 2 and 1 + 2 / 2; 6 + 102 / 2 and 11 + 202 / 2.
+        .node("Conv", &["images", "mean"], "means")
+        // Twice that, less 4.
+        .normalized("means", &[2.0], &[-4.0], "normal")
+        .flattened("normal", 2, "flat")
+        .node("MatMul", &["flat", "matrix"], "product")
+        .node("Add", &["product", "bias"], "y");
+    let servable = net.output("y", FLOAT, &[-1, 3]).version().load();
+    let images = floats(&[2, 1, 1, 2], &IMAGES);
+    let outputs = answer(&servable, "", [("x", images)]);
+    let expected = [661.0, 2.0, 1323.0, 111.0, 222.0, 443.0];
+    assert_eq!(outputs["y"], floats(&[2, 3], &expected));
+}
+
+/// At the edge, a padded convolution sees zeros, not what scaling would make of zeros.
+#[test]
+fn padding_is_not_scaled() {
+    let net = images().constants(&[("sum", floats(&[1, 2, 1, 3], &[1.0; 6]))]);
+    let net = net.node_with(
+        "Conv",
+        &["images", "sum"],
+        "y",
+        ints_attribute("pads", &[0, 1, 0, 1]),
+    );
+    let servable = net.output("y", FLOAT, &[-1, 1, 1, 2]).version().load();
+    let images = floats(&[1, 1, 1, 2], &IMAGES[..2]);
+    let outputs = answer(&servable, "", [("x", images)]);
+    // 31 + 602 + 1 + 2, on either side.
+    assert_eq!(outputs["y"], floats(&[1, 1, 1, 2], &[636.0, 636.0]));
+}
+
 /// Images of twice the size would make twice as many rows if the first size were made to fit.
 #[test]
 fn flattening_refuses_other_sizes() {
-    let servable = image_net().version().load();
+    let net = images().flattened("images", 4, "y");
+    let servable = net.output("y", FLOAT, &[-1, 4]).version().load();
     let images = RequestTensor::Valid(floats(&[1, 1, 1, 4], &[0.0; 4]));
     let error = run(
         &servable,

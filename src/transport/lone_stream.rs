@@ -1,0 +1,349 @@
+//! Where the streams of an HTTP/2 connection are worked on.
+//!
+//! For a small request, a task for its stream, waking it for the message and waking the connection's
+//! task for the answer cost about as much as the rest. So the connection's own task works on a stream
+//! that was alone when it came, as long as it is quick: one that waits for long, as for a large
+//! message, becomes a task, which any worker may take. So do streams that come beside others.
+//!
+//! The stream and the connection wake each other all the time. If they woke the task that polls them,
+//! tokio would take it for one that gives way to others, and wake a worker to take it over. So they
+//! have a waker of their own, which only notes what happens while they are polled.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+
+use futures_util::task::AtomicWaker;
+use hyper::rt::Executor;
+
+use super::activity::Activity;
+
+/// Polls after which a stream becomes a task. One may find the headers, one the message, and one the
+/// answer.
+const MAX_POLLS: usize = 4;
+
+/// The streams of one connection, for the task that drives it.
+pub(super) struct Streams {
+    inner: Arc<Inner>,
+    bell: Arc<Bell>,
+}
+
+/// Rounds after which the connection's task lets others have their turn.
+const MAX_ROUNDS: usize = 16;
+
+/// Runs the streams of one connection, for hyper.
+#[derive(Clone)]
+pub(super) struct StreamExecutor(Arc<Inner>);
+
+struct Inner {
+    activity: Arc<Activity>,
+    /// Held for an instant: only the connection's task uses it.
+    lone: Mutex<Option<Lone>>,
+}
+
+struct Lone {
+    stream: Pin<Box<dyn Future<Output = ()> + Send>>,
+    polls: usize,
+}
+
+impl Streams {
+    /// Those of the connection with this activity.
+    pub(super) fn new(activity: Arc<Activity>) -> Self {
+        let inner = Inner {
+            activity,
+            lone: Mutex::default(),
+        };
+        Self {
+            inner: Arc::new(inner),
+            bell: Arc::default(),
+        }
+    }
+
+    pub(super) fn executor(&self) -> StreamExecutor {
+        StreamExecutor(Arc::clone(&self.inner))
+    }
+
+    /// Drives the connection to its end, and the stream that its task works on.
+    pub(super) fn drive<'a, C: Future>(&'a self, connection: Pin<&'a mut C>) -> Driving<'a, C> {
+        Driving {
+            streams: self,
+            waker: Waker::from(Arc::clone(&self.bell)),
+            connection,
+        }
+    }
+
+    /// Returns whether a stream came to its end.
+    fn poll_lone(&self, context: &mut Context<'_>) -> bool {
+        let Some(mut lone) = self.inner.lone().take() else {
+            return false;
+        };
+        // A panic ends the stream, as it would end a task.
+        let poll = AssertUnwindSafe(|| lone.stream.as_mut().poll(context));
+        if let Ok(Poll::Ready(())) | Err(_) = catch_unwind(poll) {
+            return true;
+        }
+        lone.polls += 1;
+        if lone.polls < MAX_POLLS {
+            *self.inner.lone() = Some(lone);
+        } else {
+            tokio::spawn(lone.stream);
+        }
+        false
+    }
+}
+
+/// A connection and its lone stream.
+pub(super) struct Driving<'a, C> {
+    streams: &'a Streams,
+    /// Rings the streams' bell.
+    waker: Waker,
+    connection: Pin<&'a mut C>,
+}
+
+impl<C: Future> Future for Driving<'_, C> {
+    type Output = C::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<C::Output> {
+        let this = &mut *self;
+        let bell = &this.streams.bell;
+        let mut inner = Context::from_waker(&this.waker);
+        bell.task.register(context.waker());
+        for _ in 0..MAX_ROUNDS {
+            bell.mute();
+            if let Poll::Ready(ended) = this.connection.as_mut().poll(&mut inner) {
+                return Poll::Ready(ended);
+            }
+            let is_answered = this.streams.poll_lone(&mut inner);
+            // What an answer leaves with the connection is to be written.
+            if !bell.unmute() && !is_answered {
+                return Poll::Pending;
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// Wakes the connection's task, but while it polls what rings.
+#[derive(Default)]
+struct Bell {
+    task: AtomicWaker,
+    /// One of the constants below.
+    state: AtomicU8,
+}
+
+const LOUD: u8 = 0;
+const MUTE: u8 = 1;
+const RANG: u8 = 2;
+
+impl Bell {
+    fn mute(&self) {
+        self.state.store(MUTE, Ordering::SeqCst);
+    }
+
+    /// Returns whether it rang meanwhile.
+    fn unmute(&self) -> bool {
+        self.state.swap(LOUD, Ordering::SeqCst) == RANG
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let (order, relaxed) = (Ordering::SeqCst, Ordering::SeqCst);
+        if self.state.compare_exchange(MUTE, RANG, order, relaxed) == Err(LOUD) {
+            self.task.wake();
+        }
+    }
+}
+
+/// With the connection ends the stream that its task worked on, which may refer to the executor.
+impl Drop for Streams {
+    fn drop(&mut self) {
+        let lone = self.inner.lone().take();
+        drop(lone);
+    }
+}
+
+impl Inner {
+    fn lone(&self) -> MutexGuard<'_, Option<Lone>> {
+        self.lone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<F> Executor<F> for StreamExecutor
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        let mut lone = self.0.lone();
+        if lone.is_some() || !self.0.activity.is_lone() {
+            tokio::spawn(stream);
+            return;
+        }
+        *lone = Some(Lone {
+            stream: Box::pin(stream),
+            polls: 0,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, poll_fn};
+    use std::pin::pin;
+    use std::sync::atomic::AtomicUsize;
+
+    use http::Request;
+    use tokio::sync::oneshot;
+
+    use super::super::activity::{UnderWay, UnderWayRequest};
+    use super::*;
+
+    /// A connection with so many requests under way.
+    fn connection(requests: usize) -> (Streams, Vec<UnderWayRequest>) {
+        let activity = Activity::new(UnderWay::default());
+        let requests = (0..requests).map(|_| activity.begin(&Request::new(())));
+        let requests = requests.collect();
+        (Streams::new(activity), requests)
+    }
+
+    /// Polls a connection that never ends, without a runtime: nothing can be spawned.
+    fn poll(streams: &Streams) {
+        let mut connection = pin!(pending::<()>());
+        let mut drive = pin!(streams.drive(connection.as_mut()));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(drive.as_mut().poll(&mut context).is_pending());
+    }
+
+    #[test]
+    fn lone_stream_needs_no_task() {
+        let (streams, _requests) = connection(1);
+        let (question, asked) = oneshot::channel();
+        let (sender, mut answer) = oneshot::channel();
+        let stream = async move { sender.send(asked.await).unwrap() };
+        streams.executor().execute(stream);
+        poll(&streams);
+        question.send(7).unwrap();
+        poll(&streams);
+        assert_eq!(answer.try_recv(), Ok(Ok(7)));
+    }
+
+    #[test]
+    fn connection_is_polled_again_after_an_answer() {
+        let (streams, _requests) = connection(1);
+        streams.executor().execute(async {});
+        let mut polls = 0;
+        let mut connection = pin!(poll_fn(|_| {
+            polls += 1;
+            Poll::<()>::Pending
+        }));
+        let mut context = Context::from_waker(Waker::noop());
+        let mut drive = Box::pin(streams.drive(connection.as_mut()));
+        assert!(drive.as_mut().poll(&mut context).is_pending());
+        drop(drive);
+        assert_eq!(polls, 2);
+    }
+
+    /// Counts how often it wakes.
+    #[derive(Default)]
+    struct Counting(AtomicUsize);
+
+    impl Wake for Counting {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn task_is_woken_from_outside_alone() {
+        let (streams, _requests) = connection(1);
+        let woken = Arc::new(Counting::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut context = Context::from_waker(&waker);
+        let mut polls = 0;
+        let mut inner = None;
+        let mut connection = pin!(poll_fn(|context| {
+            polls += 1;
+            inner = Some(context.waker().clone());
+            // As h2 does when a stream has something to send.
+            if polls < 3 {
+                context.waker().wake_by_ref();
+            }
+            Poll::<()>::Pending
+        }));
+        let mut drive = Box::pin(streams.drive(connection.as_mut()));
+        assert!(drive.as_mut().poll(&mut context).is_pending());
+        drop(drive);
+        assert_eq!((polls, woken.0.load(Ordering::SeqCst)), (3, 0));
+        inner.unwrap().wake();
+        assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn connection_that_always_goes_on_gives_way() {
+        let (streams, _requests) = connection(0);
+        let woken = Arc::new(Counting::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut connection = pin!(poll_fn(|context| {
+            context.waker().wake_by_ref();
+            Poll::<()>::Pending
+        }));
+        let mut drive = pin!(streams.drive(connection.as_mut()));
+        let mut context = Context::from_waker(&waker);
+        assert!(drive.as_mut().poll(&mut context).is_pending());
+        assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn panic_ends_the_stream_alone() {
+        let (streams, _requests) = connection(1);
+        for _ in 0..2 {
+            streams.executor().execute(async { panic!("a stream's") });
+            poll(&streams);
+        }
+    }
+
+    #[tokio::test]
+    async fn stream_that_waits_for_long_becomes_a_task() {
+        let (streams, _requests) = connection(1);
+        let (question, asked) = oneshot::channel();
+        let (sender, answer) = oneshot::channel();
+        let stream = async move { sender.send(asked.await).unwrap() };
+        streams.executor().execute(stream);
+        for _ in 0..MAX_POLLS {
+            poll(&streams);
+        }
+        question.send(7).unwrap();
+        assert_eq!(answer.await.unwrap(), Ok(7));
+    }
+
+    #[tokio::test]
+    async fn streams_beside_others_are_tasks_at_once() {
+        let (streams, _requests) = connection(2);
+        let (sender, answer) = oneshot::channel();
+        let stream = async move { sender.send(7).unwrap() };
+        streams.executor().execute(stream);
+        assert_eq!(answer.await, Ok(7));
+    }
+
+    #[test]
+    fn stream_ends_with_its_connection() {
+        let (streams, _requests) = connection(1);
+        let executor = streams.executor();
+        let (sender, mut answer) = oneshot::channel::<()>();
+        let held = executor.clone();
+        executor.execute(async move {
+            pending::<()>().await;
+            drop((sender, held));
+        });
+        poll(&streams);
+        drop(streams);
+        assert_eq!(answer.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+    }
+}
