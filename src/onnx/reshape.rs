@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use super::constant::from_tensor;
 use super::{OnnxModel, is_op, walk};
-use crate::proto::onnx::{NodeProto, TensorProto};
+use crate::proto::onnx::{NodeProto, TensorProto, tensor_proto::DataType as OnnxType};
 use crate::tensor::Tensor;
 
 /// Operators that are looked at for one shape.
@@ -118,8 +118,11 @@ impl<'a> Reader<'a> {
         let node = *self.makers.get(name)?;
         let input = node.input.first()?;
         if is_op(node, "Cast") {
-            // Sizes fit into any integer that converters would use.
-            self.read(input)
+            let to = walk::attribute(node, "to")?.i();
+            // What sizes fit into.
+            let is_wide = [OnnxType::Int32, OnnxType::Int64]
+                .contains(&OnnxType::try_from(i32::try_from(to).ok()?).ok()?);
+            self.read(input).filter(|_| is_wide)
         } else if is_op(node, "Unsqueeze") {
             let scalar = self.read(input)?;
             scalar.is_scalar.then_some(Sizes {
@@ -252,7 +255,7 @@ mod tests {
     use super::super::border::{int_attribute, ints_attribute};
     use super::super::node;
     use super::*;
-    use crate::proto::onnx::{GraphProto, ModelProto, tensor_proto::DataType as OnnxType};
+    use crate::proto::onnx::{GraphProto, ModelProto};
 
     fn vector(name: &str, values: &[i64]) -> TensorProto {
         let tensor = Tensor::from_vec(&[values.len()], values.to_vec()).unwrap();
@@ -289,10 +292,12 @@ mod tests {
 
     /// As tf2onnx flattens: the shape of what was an image in its original layout, `perm`.
     fn flattened(perm: &[i64], slice: [i64; 2]) -> Option<Vec<i64>> {
+        flattened_by_way_of(OnnxType::Int32, perm, slice)
+    }
+
+    fn flattened_by_way_of(ty: OnnxType, perm: &[i64], slice: [i64; 2]) -> Option<Vec<i64>> {
         let mut narrow = node("Cast", &["original"], "narrow");
-        narrow
-            .attribute
-            .push(int_attribute("to", OnnxType::Int32 as i64));
+        narrow.attribute.push(int_attribute("to", ty as i64));
         let nodes = vec![
             node("Shape", &["x"], "shape"),
             node("Gather", &["shape", "order"], "original"),
@@ -316,6 +321,13 @@ mod tests {
     fn first_size_of_a_transposed_tensor_stays() {
         assert_eq!(flattened(&[0, 2, 3, 1], [0, 1]), Some(vec![0, 1024]));
         assert_eq!(flattened(&[0, 2, 3, 1], [-4, -3]), Some(vec![0, 1024]));
+    }
+
+    #[test]
+    fn size_that_may_not_fit_its_type_is_computed() {
+        let perm = [0, 2, 3, 1];
+        assert_eq!(flattened_by_way_of(OnnxType::Uint8, &perm, [0, 1]), None);
+        assert_eq!(flattened_by_way_of(OnnxType::Float16, &perm, [0, 1]), None);
     }
 
     #[test]
