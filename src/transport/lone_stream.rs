@@ -24,14 +24,14 @@ use super::activity::Activity;
 /// answer.
 const MAX_POLLS: usize = 4;
 
+/// Rounds after which the connection's task lets others have their turn.
+const MAX_ROUNDS: usize = 16;
+
 /// The streams of one connection, for the task that drives it.
 pub(super) struct Streams {
     inner: Arc<Inner>,
     bell: Arc<Bell>,
 }
-
-/// Rounds after which the connection's task lets others have their turn.
-const MAX_ROUNDS: usize = 16;
 
 /// Runs the streams of one connection, for hyper.
 #[derive(Clone)]
@@ -155,8 +155,9 @@ impl Wake for Bell {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let (order, relaxed) = (Ordering::SeqCst, Ordering::SeqCst);
-        if self.state.compare_exchange(MUTE, RANG, order, relaxed) == Err(LOUD) {
+        let order = Ordering::SeqCst;
+        let noted = self.state.compare_exchange(MUTE, RANG, order, order);
+        if noted == Err(LOUD) {
             self.task.wake();
         }
     }
