@@ -3,7 +3,9 @@
 
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::num::NonZero;
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
 
 use super::{SecurityOptions, memory};
@@ -217,6 +219,7 @@ fn rest_connections(flags: &Flags) -> Result<ConnectionOptions> {
         },
         idle_timeout: Some(idle).filter(|idle| !idle.is_zero()),
         stall_timeout: stall_timeout(flags)?,
+        busy_poll: busy_poll(flags)?,
         ..defaults
     })
 }
@@ -231,6 +234,22 @@ fn receive(flags: &Flags, max_decompressed_bytes: i32) -> Result<ReceiveOptions>
         max_decompressed_bytes: number("max_decompressed_bytes", max_decompressed_bytes, 1)?,
         stall_timeout: stall_timeout(flags)?,
     })
+}
+
+/// A worker serves no other socket meanwhile.
+const MAX_BUSY_POLL_MICROS: i32 = 10_000;
+
+/// With one processor none: whoever looked for a request would keep its client from sending it.
+fn busy_poll(flags: &Flags) -> Result<Duration> {
+    let micros = flags.busy_poll_micros;
+    let window = number("busy_poll_micros", micros, 0).map(Duration::from_micros)?;
+    if micros > MAX_BUSY_POLL_MICROS {
+        return Err(ServingError::invalid_argument(format!(
+            "--busy_poll_micros={micros} is more than {MAX_BUSY_POLL_MICROS}"
+        )));
+    }
+    let cpus = thread::available_parallelism().map_or(1, NonZero::get);
+    Ok(if cpus > 1 { window } else { Duration::ZERO })
 }
 
 fn stall_timeout(flags: &Flags) -> Result<Duration> {

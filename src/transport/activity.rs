@@ -18,27 +18,36 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, sleep};
 
 use super::limit::Admitted;
+use super::promptness::Promptness;
 
 /// Counts the requests under way on all connections that share it.
 #[derive(Clone, Debug, Default)]
-pub struct UnderWay(Arc<AtomicUsize>);
+pub struct UnderWay(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    now: AtomicUsize,
+    /// All that ever began.
+    begun: AtomicUsize,
+}
 
 impl UnderWay {
     /// How many there are now.
     pub fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.0.now.load(Ordering::Relaxed)
     }
 }
 
 /// One connection, as its driver sees it.
 pub(super) struct Activity {
     opened: Instant,
-    /// Milliseconds from `opened` to the last thing that happened to a request.
+    /// Microseconds from `opened` to the last thing that happened to a request.
     changed: AtomicU64,
     requests: AtomicUsize,
     /// Pieces of answers that were handed over and are not written yet.
     unwritten: AtomicUsize,
     is_http2: AtomicBool,
+    promptness: Promptness,
     everywhere: UnderWay,
 }
 
@@ -52,14 +61,16 @@ pub(super) enum Overdue {
 }
 
 impl Activity {
-    /// A connection that was opened now.
-    pub(super) fn new(everywhere: UnderWay) -> Arc<Self> {
+    /// A connection that was opened now, whose next request is [expected](Self::expects_until) for
+    /// as long as `busy_poll` after an answer.
+    pub(super) fn new(everywhere: UnderWay, busy_poll: Duration) -> Arc<Self> {
         Arc::new(Self {
             opened: Instant::now(),
             changed: AtomicU64::new(0),
             requests: AtomicUsize::new(0),
             unwritten: AtomicUsize::new(0),
             is_http2: AtomicBool::new(false),
+            promptness: Promptness::new(busy_poll),
             everywhere,
         })
     }
@@ -79,9 +90,17 @@ impl Activity {
         if request.version() == Version::HTTP_2 {
             self.is_http2.store(true, Ordering::Relaxed);
         }
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        self.everywhere.0.fetch_add(1, Ordering::Relaxed);
+        let others = self.requests.fetch_add(1, Ordering::Relaxed);
+        self.everywhere.0.now.fetch_add(1, Ordering::Relaxed);
+        let number = self.everywhere.0.begun.fetch_add(1, Ordering::Relaxed);
+        let before = self.changed();
         self.touch();
+        match others {
+            0 => self
+                .promptness
+                .note(number, self.changed().saturating_sub(before)),
+            _ => self.promptness.reset(),
+        }
         UnderWayRequest(Arc::clone(self))
     }
 
@@ -119,13 +138,27 @@ impl Activity {
     }
 
     fn quiet_for(&self) -> Duration {
-        let changed = Duration::from_millis(self.changed.load(Ordering::Relaxed));
-        self.opened.elapsed().saturating_sub(changed)
+        self.opened.elapsed().saturating_sub(self.changed())
     }
 
     fn touch(&self) {
-        let millis = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.changed.store(millis, Ordering::Relaxed);
+        let micros = u64::try_from(self.opened.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.changed.store(micros, Ordering::Relaxed);
+    }
+
+    fn changed(&self) -> Duration {
+        Duration::from_micros(self.changed.load(Ordering::Relaxed))
+    }
+
+    /// Until when the next request may be here any moment; `None` while requests are under way on
+    /// any connection, and unless the client has been prompt.
+    pub(super) fn expects_until(&self) -> Option<std::time::Instant> {
+        let window = self.promptness.window()?;
+        if self.everywhere.count() > 0 {
+            return None;
+        }
+        let until = (self.opened + self.changed() + window).into_std();
+        (std::time::Instant::now() < until).then_some(until)
     }
 }
 
@@ -150,7 +183,7 @@ impl Drop for UnderWayRequest {
         let Self(activity) = self;
         activity.touch();
         activity.requests.fetch_sub(1, Ordering::Relaxed);
-        activity.everywhere.0.fetch_sub(1, Ordering::Relaxed);
+        activity.everywhere.0.now.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -256,7 +289,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_without_requests_is_idle() {
-        let activity = Activity::new(UnderWay::default());
+        let activity = Activity::new(UnderWay::default(), Duration::ZERO);
         let request = activity.begin(&Request::new(()));
         assert_eq!(activity.awaits_client(), None);
         // Worked on, however long.
@@ -271,7 +304,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_counts_until_it_is_written() {
         let everywhere = UnderWay::default();
-        let activity = Activity::new(everywhere.clone());
+        let activity = Activity::new(everywhere.clone(), Duration::ZERO);
         let request = activity.begin(&Request::new(()));
         let answer = Response::new(Full::new(Bytes::from_static(b"answer")));
         let mut body = request.answered(answer).into_body();

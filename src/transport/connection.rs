@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 use super::activity::{Activity, AnswerBody, Overdue, UnderWay};
+use super::busy_poll::Attention;
 use super::lone_stream::{StreamExecutor, Streams};
 use super::prompt::Prompt;
 use super::tls::{PeerNames, Tls};
@@ -67,6 +68,9 @@ pub struct ConnectionOptions {
     pub keepalive: Option<(Duration, Duration)>,
     /// `None` for plain text.
     pub tls: Option<Tls>,
+    /// How long after an answer a worker looks for the next request of a prompt, lone client before
+    /// it sleeps (`--busy_poll_micros`); 0 for not at all.
+    pub busy_poll: Duration,
     /// Counts the requests under way.
     pub under_way: UnderWay,
     /// Counts the connections beyond `max_connections`.
@@ -88,6 +92,7 @@ impl ConnectionOptions {
             stall_timeout: TIMEOUT,
             keepalive: None,
             tls: None,
+            busy_poll: Duration::ZERO,
             under_way: UnderWay::default(),
             refused: Tally::default(),
         }
@@ -116,8 +121,13 @@ impl Driver {
 
     /// Drives one connection to its end; asks it to end once the server stops, its time is over or
     /// nothing happens on it.
-    pub(super) async fn drive<T, S, B>(&self, stream: T, peer: PeerNames, service: S)
-    where
+    pub(super) async fn drive<T, S, B>(
+        &self,
+        stream: T,
+        attention: Attention,
+        peer: PeerNames,
+        service: S,
+    ) where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
         S::Future: Send + 'static,
@@ -126,7 +136,7 @@ impl Driver {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let stall = self.options.stall_timeout;
-        let activity = Activity::new(self.options.under_way.clone());
+        let activity = Activity::new(self.options.under_way.clone(), self.options.busy_poll);
         let service = Tracked {
             service,
             peer,
@@ -134,7 +144,7 @@ impl Driver {
             stop: self.stop.clone(),
         };
         let stream = TokioIo::new(Prompt::new(stream, stall));
-        let streams = Streams::new(Arc::clone(&activity));
+        let streams = Streams::new(Arc::clone(&activity), attention);
         let builder = builder(&self.options, streams.executor());
         let mut connection = pin!(builder.serve_connection(stream, service));
 

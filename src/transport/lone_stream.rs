@@ -8,6 +8,9 @@
 //! The stream and the connection wake each other all the time. If they woke the task that polls them,
 //! tokio would take it for one that gives way to others, and wake a worker to take it over. So they
 //! have a waker of their own, which only notes what happens while they are polled.
+//!
+//! For a client that is prompt and alone, the task looks for the next request before it sleeps
+//! (`busy_poll`).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -19,6 +22,7 @@ use futures_util::task::AtomicWaker;
 use hyper::rt::Executor;
 
 use super::activity::Activity;
+use super::busy_poll::Attention;
 
 /// Polls after which a stream becomes a task. One may find the headers, one the message, and one the
 /// answer.
@@ -27,10 +31,15 @@ const MAX_POLLS: usize = 4;
 /// Rounds after which the connection's task lets others have their turn.
 const MAX_ROUNDS: usize = 16;
 
+/// Requests that the connection's task looks for before it sleeps, so that the runtime hears of other
+/// sockets and of timers.
+const MAX_LOOKS: usize = 4;
+
 /// The streams of one connection, for the task that drives it.
 pub(super) struct Streams {
     inner: Arc<Inner>,
     bell: Arc<Bell>,
+    attention: Attention,
 }
 
 /// Runs the streams of one connection, for hyper.
@@ -49,8 +58,8 @@ struct Lone {
 }
 
 impl Streams {
-    /// Those of the connection with this activity.
-    pub(super) fn new(activity: Arc<Activity>) -> Self {
+    /// Those of the connection with this activity, whose socket has this attention.
+    pub(super) fn new(activity: Arc<Activity>, attention: Attention) -> Self {
         let inner = Inner {
             activity,
             lone: Mutex::default(),
@@ -58,6 +67,7 @@ impl Streams {
         Self {
             inner: Arc::new(inner),
             bell: Arc::default(),
+            attention,
         }
     }
 
@@ -110,16 +120,24 @@ impl<C: Future> Future for Driving<'_, C> {
         let bell = &this.streams.bell;
         let mut inner = Context::from_waker(&this.waker);
         bell.task.register(context.waker());
-        for _ in 0..MAX_ROUNDS {
+        let (mut rounds, mut looks) = (0, 0);
+        while rounds < MAX_ROUNDS {
+            rounds += 1;
             bell.mute();
             if let Poll::Ready(ended) = this.connection.as_mut().poll(&mut inner) {
                 return Poll::Ready(ended);
             }
             let is_answered = this.streams.poll_lone(&mut inner);
             // What an answer leaves with the connection is to be written.
-            if !bell.unmute() && !is_answered {
-                return Poll::Pending;
+            if bell.unmute() || is_answered {
+                continue;
             }
+            let expected = this.streams.inner.activity.expects_until();
+            let Some(until) = expected.filter(|_| looks < MAX_LOOKS) else {
+                return Poll::Pending;
+            };
+            this.streams.attention.look_until(until);
+            (rounds, looks) = (0, looks + 1);
         }
         context.waker().wake_by_ref();
         Poll::Pending
@@ -199,6 +217,7 @@ mod tests {
     use std::future::{pending, poll_fn};
     use std::pin::pin;
     use std::sync::atomic::AtomicUsize;
+    use std::time::Duration;
 
     use http::Request;
     use tokio::sync::oneshot;
@@ -208,10 +227,10 @@ mod tests {
 
     /// A connection with so many requests under way.
     fn connection(requests: usize) -> (Streams, Vec<UnderWayRequest>) {
-        let activity = Activity::new(UnderWay::default());
+        let activity = Activity::new(UnderWay::default(), Duration::ZERO);
         let requests = (0..requests).map(|_| activity.begin(&Request::new(())));
         let requests = requests.collect();
-        (Streams::new(activity), requests)
+        (Streams::new(activity, Attention::default()), requests)
     }
 
     /// Polls a connection that never ends, without a runtime: nothing can be spawned.
@@ -299,6 +318,34 @@ mod tests {
         let mut context = Context::from_waker(&waker);
         assert!(drive.as_mut().poll(&mut context).is_pending());
         assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn next_request_of_a_prompt_client_is_looked_for() {
+        for (busy_poll, is_busy, expected) in [
+            (Duration::ZERO, false, 1),
+            (Duration::from_secs(60), true, 1),
+            (Duration::from_secs(60), false, 1 + MAX_LOOKS),
+        ] {
+            let everywhere = UnderWay::default();
+            let activity = Activity::new(everywhere.clone(), busy_poll);
+            for _ in 0..100 {
+                drop(activity.begin(&Request::new(())));
+            }
+            let other = Activity::new(everywhere, busy_poll);
+            let _busy = is_busy.then(|| other.begin(&Request::new(())));
+            let streams = Streams::new(activity, Attention::default());
+            let mut polls = 0;
+            let mut connection = pin!(poll_fn(|_| {
+                polls += 1;
+                Poll::<()>::Pending
+            }));
+            let mut drive = Box::pin(streams.drive(connection.as_mut()));
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(drive.as_mut().poll(&mut context).is_pending());
+            drop(drive);
+            assert_eq!(polls, expected, "{busy_poll:?} {is_busy}");
+        }
     }
 
     #[test]

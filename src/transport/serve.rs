@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
+use super::busy_poll::{Attention, Attentive};
 use super::connection::{ConnectionOptions, Driver, FAREWELL, Protocols};
 use super::tls::{PeerNames, Tls};
 use super::unix_authority::UnixAuthority;
@@ -113,12 +115,12 @@ pub async fn serve<S, B>(
     let driver = Arc::new(Driver::new(options, closed));
     // Every connection holds a sender; none is left once all have ended.
     let (connection_open, mut all_closed) = mpsc::channel::<()>(1);
-    let start = |stream: Box<dyn Stream>, place: OwnedSemaphorePermit| {
+    let start = |(stream, attention): Accepted, place: OwnedSemaphorePermit| {
         let (handshake, driver) = (Arc::clone(&handshake), Arc::clone(&driver));
         let (service, open) = (service.clone(), connection_open.clone());
         tokio::spawn(async move {
             if let Some((stream, peer)) = handshake.make(stream).await {
-                driver.drive(stream, peer, service).await;
+                driver.drive(stream, attention, peer, service).await;
             }
             drop((place, open));
         });
@@ -126,7 +128,7 @@ pub async fn serve<S, B>(
     // Said once, not twenty times a second.
     let mut is_failing = false;
     loop {
-        let stream: io::Result<Box<dyn Stream>> = tokio::select! {
+        let stream: io::Result<Accepted> = tokio::select! {
             stream = accept(&listener) => stream,
             _ = stop.wait_for(|stop| *stop) => break,
         };
@@ -246,19 +248,28 @@ impl Places {
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-async fn accept(listener: &Listener) -> io::Result<Box<dyn Stream>> {
+/// An accepted socket, and what makes its reader look for bytes.
+type Accepted = (Box<dyn Stream>, Attention);
+
+fn attentive(socket: impl Stream + AsFd + 'static) -> Accepted {
+    let socket = Attentive::new(socket);
+    let attention = socket.attention();
+    (Box::new(socket), attention)
+}
+
+async fn accept(listener: &Listener) -> io::Result<Accepted> {
     Ok(match listener {
         Listener::Tcp(listener) => {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            Box::new(stream)
+            attentive(stream)
         }
-        Listener::Unix(listener, _) => Box::new(listener.accept().await?.0),
+        Listener::Unix(listener, _) => attentive(listener.accept().await?.0),
     })
 }
 
 /// A connection that waits to be accepted. Asks the kernel, whatever the runtime has heard of it.
-fn accept_waiting(listener: &Listener) -> io::Result<Box<dyn Stream>> {
+fn accept_waiting(listener: &Listener) -> io::Result<Accepted> {
     let socket = match listener {
         Listener::Tcp(listener) => SockRef::from(listener).accept()?.0,
         Listener::Unix(listener, _) => SockRef::from(listener).accept()?.0,
@@ -267,9 +278,9 @@ fn accept_waiting(listener: &Listener) -> io::Result<Box<dyn Stream>> {
     Ok(match listener {
         Listener::Tcp(_) => {
             socket.set_tcp_nodelay(true)?;
-            Box::new(TcpStream::from_std(socket.into())?)
+            attentive(TcpStream::from_std(socket.into())?)
         }
-        Listener::Unix(..) => Box::new(UnixStream::from_std(socket.into())?),
+        Listener::Unix(..) => attentive(UnixStream::from_std(socket.into())?),
     })
 }
 

@@ -129,6 +129,8 @@ def test_ports_open_on_the_hosts_given(start_server):
         ("--max_connections=0", "--max_connections=0 is less than 1"),
         ("--max_header_bytes=100", "--max_header_bytes=100 is less than 8192"),
         ("--drain_timeout_seconds=-1", "--drain_timeout_seconds=-1 is less than 0"),
+        ("--busy_poll_micros=-1", "--busy_poll_micros=-1 is less than 0"),
+        ("--busy_poll_micros=10001", "--busy_poll_micros=10001 is more than 10000"),
         ("--max_bytes_in_flight=-1", "--max_bytes_in_flight=-1 is less than 0"),
         ("--model_memory_limit_mb=-1", "--model_memory_limit_mb=-1 is less than 0"),
     ],

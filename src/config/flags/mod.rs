@@ -106,6 +106,7 @@ pub struct Flags {
     pub rest_api_max_json_depth: i32,
     pub rest_api_idle_timeout_seconds: i32,
     pub stall_timeout_seconds: i32,
+    pub busy_poll_micros: i32,
     /// The names of the flags that were given, whatever their values.
     pub given: BTreeSet<&'static str>,
 }
@@ -196,6 +197,7 @@ impl Default for Flags {
             rest_api_max_json_depth: 0,
             rest_api_idle_timeout_seconds: 50,
             stall_timeout_seconds: 50,
+            busy_poll_micros: 300,
             given: BTreeSet::new(),
         }
     }

@@ -214,4 +214,11 @@ pub(super) const FLAGS: &[Definition] = &[
         Real,
         "Seconds that a client may stall in a request or in taking its answer"
     ),
+    row!(
+        busy_poll_micros,
+        Int32,
+        Real,
+        "Microseconds after an answer in which a worker looks for the next request of a lone client \
+         that has been as quick, before it sleeps; 0: none"
+    ),
 ];

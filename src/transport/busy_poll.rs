@@ -1,0 +1,235 @@
+//! A socket whose reader can look for the next bytes for a while, instead of being woken for them.
+//!
+//! A worker that sleeps has to be woken for a lone client's request, on a processor that slept as
+//! well: tens of microseconds of a call that takes two hundred. Whoever expects bytes soon says until
+//! when, and the next read asks the kernel again and again until then, past the runtime.
+//!
+//! Not here: from whom bytes are expected (`promptness`), and who looks (`lone_stream`).
+
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The most that is read past the runtime at a time.
+const MAX_READ: usize = 16 << 10;
+
+/// Makes the reader of one socket look for bytes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Attention(Arc<Mutex<Look>>);
+
+/// What the next read does where the runtime knows of no bytes.
+#[derive(Clone, Copy, Debug, Default)]
+enum Look {
+    #[default]
+    Never,
+    /// There may be more of what was found.
+    Once,
+    Until(Instant),
+}
+
+impl Attention {
+    /// The next read looks for bytes until then.
+    pub(super) fn look_until(&self, until: Instant) {
+        self.set(Look::Until(until));
+    }
+
+    fn take(&self) -> Look {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set(&self, look: Look) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = look;
+    }
+}
+
+/// A socket with [`Attention`].
+pub(super) struct Attentive<S> {
+    socket: S,
+    attention: Attention,
+}
+
+impl<S> Attentive<S> {
+    pub(super) fn new(socket: S) -> Self {
+        Self {
+            socket,
+            attention: Attention::default(),
+        }
+    }
+
+    pub(super) fn attention(&self) -> Attention {
+        self.attention.clone()
+    }
+}
+
+impl<S: AsFd> Attentive<S> {
+    /// Reads past the runtime.
+    fn look(&self, buffer: &mut ReadBuf<'_>, until: Option<Instant>) -> Poll<io::Result<()>> {
+        let socket = SockRef::from(&self.socket);
+        let len = buffer.remaining().min(MAX_READ);
+        let bytes = buffer.initialize_unfilled_to(len);
+        let read = loop {
+            match (&*socket).read(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if until.is_none_or(|until| until <= Instant::now()) {
+                        return Poll::Pending;
+                    }
+                    std::hint::spin_loop();
+                }
+                read => break read,
+            }
+        };
+        Poll::Ready(read.map(|count| {
+            buffer.advance(count);
+            if count == len {
+                self.attention.set(Look::Once);
+            }
+        }))
+    }
+}
+
+impl<S: AsyncRead + AsFd + Unpin> AsyncRead for Attentive<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        // Also has the reader woken for what comes after the look.
+        let read = Pin::new(&mut self.socket).poll_read(context, buffer);
+        match self.attention.take() {
+            _ if read.is_ready() => read,
+            Look::Never => Poll::Pending,
+            Look::Once => self.look(buffer, None),
+            Look::Until(until) => self.look(buffer, Some(until)),
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Attentive<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+    use std::task::Waker;
+    use std::time::Duration;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// A client, and the server's end of its connection. The runtime hears of nothing, as tests do
+    /// not wait for it.
+    fn connection() -> (TcpStream, Attentive<tokio::net::TcpStream>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        server.set_nonblocking(true).unwrap();
+        let server = tokio::net::TcpStream::from_std(server).unwrap();
+        (client, Attentive::new(server))
+    }
+
+    /// What a read of up to four bytes finds; `None` if it waits.
+    fn read(server: &mut Attentive<tokio::net::TcpStream>) -> Option<Vec<u8>> {
+        let mut bytes = [0; 4];
+        let mut buffer = ReadBuf::new(&mut bytes);
+        let mut context = Context::from_waker(Waker::noop());
+        match Pin::new(server).poll_read(&mut context, &mut buffer) {
+            Poll::Ready(read) => {
+                read.unwrap();
+                Some(buffer.filled().to_vec())
+            }
+            Poll::Pending => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn look_finds_what_the_runtime_has_not_heard_of() {
+        let (mut client, mut server) = connection();
+        assert_eq!(read(&mut server), None);
+        client.write_all(b"ask").unwrap();
+        assert_eq!(read(&mut server), None);
+        server.attention().look_until(Instant::now() + LONG);
+        assert_eq!(read(&mut server).unwrap(), b"ask");
+        client.write_all(b"ask").unwrap();
+        assert_eq!(read(&mut server), None);
+    }
+
+    #[tokio::test]
+    async fn look_finds_all_of_it() {
+        let (mut client, mut server) = connection();
+        client.write_all(b"question").unwrap();
+        server.attention().look_until(Instant::now() + LONG);
+        assert_eq!(read(&mut server).unwrap(), b"ques");
+        assert_eq!(read(&mut server).unwrap(), b"tion");
+        assert_eq!(read(&mut server), None);
+    }
+
+    #[tokio::test]
+    async fn look_lasts_until_bytes_come() {
+        let (mut client, mut server) = connection();
+        server.attention().look_until(Instant::now() + LONG);
+        let writer = std::thread::spawn(move || client.write_all(b"ask").map(|()| client));
+        assert_eq!(read(&mut server).unwrap(), b"ask");
+        writer.join().unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn look_comes_to_an_end() {
+        let (_client, mut server) = connection();
+        server.attention().look_until(Instant::now());
+        assert_eq!(read(&mut server), None);
+    }
+
+    #[tokio::test]
+    async fn look_sees_that_the_client_has_gone() {
+        let (client, mut server) = connection();
+        drop(client);
+        server.attention().look_until(Instant::now() + LONG);
+        assert_eq!(read(&mut server).unwrap(), b"");
+    }
+
+    #[tokio::test]
+    async fn reader_is_woken_for_what_comes_after_a_look() {
+        use tokio::io::AsyncReadExt;
+        let (mut client, mut server) = connection();
+        server.attention().look_until(Instant::now());
+        assert_eq!(read(&mut server), None);
+        client.write_all(b"ask").unwrap();
+        assert_eq!(server.read_u8().await.unwrap(), b'a');
+    }
+}

@@ -1,0 +1,95 @@
+//! Whether a client asks again as soon as it is answered, and nobody else asks meanwhile.
+//!
+//! Not here: what is done for such a client (`lone_stream`, `busy_poll`).
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Prompt requests in a row that make a client prompt: enough for others to be noticed, who ask now
+/// and then.
+const ENOUGH: usize = 64;
+
+/// What the last requests of one connection tell.
+pub(super) struct Promptness {
+    window: Duration,
+    in_a_row: AtomicUsize,
+    /// The last request's number among those of all connections.
+    last: AtomicUsize,
+}
+
+impl Promptness {
+    /// A request is prompt if it comes within `window` of the answer before.
+    pub(super) fn new(window: Duration) -> Self {
+        Self {
+            window,
+            in_a_row: AtomicUsize::new(0),
+            last: AtomicUsize::new(0),
+        }
+    }
+
+    /// Notes a request, the only one of its connection, that came so long after the last answer.
+    /// Requests have consecutive numbers, whatever connection they come on.
+    pub(super) fn note(&self, number: usize, pause: Duration) {
+        let is_next = self.last.swap(number, Ordering::Relaxed).wrapping_add(1) == number;
+        if is_next && pause <= self.window {
+            self.in_a_row.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.reset();
+        }
+    }
+
+    /// Forgets the requests so far.
+    pub(super) fn reset(&self) {
+        self.in_a_row.store(0, Ordering::Relaxed);
+    }
+
+    /// How long after an answer the next request is worth looking for; `None` if it may well take
+    /// longer.
+    pub(super) fn window(&self) -> Option<Duration> {
+        let is_prompt = self.in_a_row.load(Ordering::Relaxed) >= ENOUGH;
+        (is_prompt && !self.window.is_zero()).then_some(self.window)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_micros(300);
+
+    /// After as many prompt requests as are needed, numbered from 1.
+    fn prompt() -> Promptness {
+        let promptness = Promptness::new(WINDOW);
+        for number in 1..=ENOUGH {
+            assert_eq!(promptness.window(), None);
+            promptness.note(number, WINDOW);
+        }
+        assert_eq!(promptness.window(), Some(WINDOW));
+        promptness
+    }
+
+    #[test]
+    fn client_that_takes_its_time_is_not_prompt() {
+        let promptness = prompt();
+        promptness.note(ENOUGH + 1, WINDOW + Duration::from_micros(1));
+        assert_eq!(promptness.window(), None);
+        promptness.note(ENOUGH + 2, Duration::ZERO);
+        assert_eq!(promptness.window(), None);
+    }
+
+    #[test]
+    fn client_beside_another_is_not_prompt() {
+        let promptness = prompt();
+        promptness.note(ENOUGH + 2, Duration::ZERO);
+        assert_eq!(promptness.window(), None);
+    }
+
+    #[test]
+    fn nobody_is_prompt_without_a_window() {
+        let promptness = Promptness::new(Duration::ZERO);
+        for number in 1..=2 * ENOUGH {
+            promptness.note(number, Duration::ZERO);
+        }
+        assert_eq!(promptness.window(), None);
+    }
+}
