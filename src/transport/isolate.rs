@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, TryFutureExt};
 
 use crate::error::{Result, ServingError};
 use crate::panics;
@@ -12,11 +12,12 @@ use crate::panics;
 /// # Errors
 ///
 /// `INTERNAL` where it panicked; what the panic said goes to the log only.
-pub(super) async fn isolated<T>(work: impl Future<Output = T>) -> Result<T> {
+//
+// No `async fn`: its future would have room for `work` twice.
+pub(super) fn isolated<T>(work: impl Future<Output = T>) -> impl Future<Output = Result<T>> {
     // Nothing that a panic may leave half-done is used again: `work` is dropped, and what it shares
     // with other requests is behind locks that expect poisoning.
-    let ended = AssertUnwindSafe(work).catch_unwind().await;
-    ended.map_err(|panic| {
+    AssertUnwindSafe(work).catch_unwind().map_err(|panic| {
         tracing::error!(
             panic = panics::text(&*panic),
             "a request's handler panicked"
