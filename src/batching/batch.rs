@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use super::company::Company;
 use super::metrics::BatchMetrics;
 use super::options::QueueLimits;
 use super::rows;
@@ -23,6 +24,7 @@ pub(super) struct BatchedGraph {
     /// Batches under way.
     pub(super) running: Arc<AtomicUsize>,
     pub(super) short_runs: ShortRuns,
+    pub(super) company: Company,
 }
 
 impl BatchedGraph {
@@ -70,6 +72,7 @@ impl Batch {
         fetches: &[usize],
         mut tasks: Vec<Task>,
     ) -> Self {
+        graph.company.note(tasks.len());
         let run = BatchRun::new(tasks.len());
         for task in &mut tasks {
             task.begin(&run);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::batch::BatchedGraph;
+use super::company::Company;
 use super::metrics::BatchMetrics;
 use super::options::QueueLimits;
 use super::rows;
@@ -51,6 +52,7 @@ impl BatchingExecutor {
             metrics,
             running: Arc::default(),
             short_runs: ShortRuns::new(inner.graph().as_ref()),
+            company: Company::default(),
         };
         Arc::new(Self {
             inner,
@@ -123,7 +125,7 @@ impl Executor for BatchingExecutor {
                 rows,
                 deadline,
             };
-            let under_way = match self.graph.is_busy() {
+            let under_way = match self.graph.is_busy() || self.graph.company.is_likely() {
                 true => None,
                 false => self.graph.short_runs.admit(kind),
             };

@@ -14,6 +14,7 @@ mod options;
 mod scheduler;
 
 mod batch;
+mod company;
 mod queue;
 mod task;
 
