@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::company::Company;
+use super::enough::Enough;
 use super::metrics::BatchMetrics;
 use super::options::QueueLimits;
 use super::rows;
@@ -25,6 +26,7 @@ pub(super) struct BatchedGraph {
     pub(super) running: Arc<AtomicUsize>,
     pub(super) short_runs: ShortRuns,
     pub(super) company: Company,
+    pub(super) enough: Enough,
 }
 
 impl BatchedGraph {
@@ -62,6 +64,8 @@ pub(super) struct Batch {
     fetches: Vec<usize>,
     tasks: Vec<Task>,
     run: Arc<BatchRun>,
+    /// Whether another batch of the graph was under way when this one began.
+    is_beside_another: bool,
     _running: Running,
 }
 
@@ -82,6 +86,7 @@ impl Batch {
             fetches: fetches.to_vec(),
             tasks,
             run,
+            is_beside_another: graph.is_busy(),
             _running: Running::new(&graph.running),
         }
     }
@@ -151,6 +156,7 @@ impl Batch {
     }
 
     fn run_together(&self, tasks: &[Task]) -> Result<Vec<Executed>, Failure> {
+        let began = Instant::now();
         let task_rows: usize = tasks.iter().map(|task| task.rows).sum();
         let batch_rows = self.graph.limits.padded_rows(task_rows);
         self.graph
@@ -177,6 +183,9 @@ impl Batch {
             .check_outputs(&outputs, batch_rows)
             .and_then(|()| split(tasks, &outputs))
             .map_err(Failure::Shared)?;
+        if self.is_beside_another {
+            self.graph.enough.learn(batch_rows, began.elapsed());
+        }
         let executed = |(task, outputs): (&Task, Vec<Tensor>)| Executed {
             outputs,
             times: RunTimes {

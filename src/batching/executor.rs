@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::batch::BatchedGraph;
 use super::company::Company;
+use super::enough::Enough;
 use super::metrics::BatchMetrics;
 use super::options::QueueLimits;
 use super::rows;
@@ -53,6 +54,7 @@ impl BatchingExecutor {
             running: Arc::default(),
             short_runs: ShortRuns::new(inner.graph().as_ref()),
             company: Company::default(),
+            enough: Enough::default(),
         };
         Arc::new(Self {
             inner,

@@ -15,6 +15,7 @@ mod scheduler;
 
 mod batch;
 mod company;
+mod enough;
 mod queue;
 mod task;
 

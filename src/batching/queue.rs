@@ -39,6 +39,28 @@ pub(super) struct WaitingBatch {
     is_closed: bool,
 }
 
+impl WaitingBatch {
+    /// The first tasks of the batch, no fewer than have so many rows; `None` if those are all.
+    fn split(&mut self, rows: usize) -> Option<Self> {
+        let mut taken = 0;
+        let mut count = 0;
+        while taken < rows {
+            taken += self.tasks.get(count)?.rows;
+            count += 1;
+        }
+        let opened = self.tasks.get(count)?.enqueued;
+        let rest = self.tasks.split_off(count);
+        self.rows -= taken;
+        Some(Self {
+            number: self.number,
+            tasks: std::mem::replace(&mut self.tasks, rest),
+            rows: taken,
+            opened: std::mem::replace(&mut self.opened, opened),
+            is_closed: true,
+        })
+    }
+}
+
 impl Queue {
     pub(super) fn new(graph: Arc<BatchedGraph>, fetches: Vec<usize>) -> Self {
         Self {
@@ -156,12 +178,15 @@ impl Queue {
     /// whether a thread should look at the queue.
     pub(super) fn push(&mut self, task: Task, number: u64) -> (u64, bool) {
         let max = self.graph.limits.max_batch_rows;
+        let enough = self.enough_rows();
         if let Some(index) = self.open_batch(&task.feeds) {
             let batch = &mut self.batches[index];
-            if batch.rows + task.rows <= max {
+            let before = batch.rows;
+            if before + task.rows <= max {
                 batch.rows += task.rows;
                 batch.tasks.push(task);
-                return (batch.number, batch.rows == max);
+                let is_news = before < enough && enough <= batch.rows;
+                return (batch.number, is_news);
             }
             batch.is_closed = true;
         }
@@ -178,18 +203,39 @@ impl Queue {
         (number, true)
     }
 
-    /// Takes the first batch that is ready: closed, full or past its timeout; with adaptive
-    /// batching any while the graph is idle.
+    /// With so many rows a batch need not wait for more, nor take more along.
+    fn enough_rows(&self) -> usize {
+        let limits = &self.graph.limits;
+        let max = limits.max_batch_rows;
+        match limits.adaptive {
+            true => limits.padded_rows(self.graph.enough.rows()).min(max),
+            false => max,
+        }
+    }
+
+    /// Takes the first batch that is ready: closed, large enough or past its timeout; with adaptive
+    /// batching any while the graph is idle, and of a large one so many tasks as are enough.
     pub(super) fn take_ready(&mut self, now: Instant) -> Option<WaitingBatch> {
         let limits = &self.graph.limits;
         let any = limits.adaptive && !self.graph.is_busy();
+        let enough = self.enough_rows();
         let is_ready = |batch: &WaitingBatch| {
             any || batch.is_closed
-                || batch.rows >= limits.max_batch_rows
+                || batch.rows >= enough
                 || self.due(batch).is_some_and(|due| due <= now)
         };
         let index = self.batches.iter().position(is_ready)?;
-        self.batches.remove(index)
+        let is_large = limits.adaptive && self.batches[index].rows > enough;
+        let part = match is_large && !self.graph.enough.is_trial() {
+            true => self.batches[index].split(enough),
+            false => None,
+        };
+        let Some(part) = part else {
+            return self.batches.remove(index);
+        };
+        // Others that wait behind it are not overtaken.
+        self.batches[index].is_closed = index + 1 < self.batches.len();
+        Some(part)
     }
 
     /// When the next batch becomes ready by itself.
@@ -215,5 +261,151 @@ impl Queue {
             self.batches.remove(index);
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::fake::FakeGraph;
+    use super::super::{BatchMetrics, BatchingOptions, QueueLimits};
+    use super::*;
+    use crate::id::ServableId;
+    use crate::monitoring::Metrics;
+    use crate::runtime::{Graph, ShortRuns};
+
+    /// What is enough in these tests.
+    const ENOUGH: usize = 4;
+
+    /// A queue of a graph of which it is known that batches of 4 rows are as cheap as larger ones.
+    fn queue(options: BatchingOptions) -> Queue {
+        let graph = Arc::new(FakeGraph::half_plus_two()) as Arc<dyn Graph>;
+        let metrics = BatchMetrics::new(
+            Arc::new(Metrics::new()),
+            ServableId::new("m", 1),
+            "serving_default".to_owned(),
+        );
+        let graph = BatchedGraph {
+            limits: QueueLimits::try_new(&options).unwrap(),
+            metrics,
+            running: Arc::default(),
+            short_runs: ShortRuns::new(graph.as_ref()),
+            company: Default::default(),
+            enough: Default::default(),
+            graph,
+        };
+        for _ in 0..100 {
+            for (rows, millis) in [(1, 100), (2, 100), (ENOUGH, 100), (8, 200), (16, 400)] {
+                graph.enough.learn(rows, Duration::from_millis(millis));
+            }
+        }
+        Queue::new(Arc::new(graph), vec![0])
+    }
+
+    fn adaptive() -> BatchingOptions {
+        BatchingOptions {
+            adaptive: true,
+            ..BatchingOptions::default()
+        }
+    }
+
+    /// Appends a task of so many rows and as many columns. What [`Queue::push`] returns, and what
+    /// tells the task from others.
+    fn push(it: &mut Queue, (rows, columns): (usize, usize)) -> (u64, bool, RunSlot) {
+        let feed = Tensor::from_vec(&[rows, columns], vec![0.0_f32; rows * columns]).unwrap();
+        let now = Instant::now();
+        let level = it.graph.metrics.enqueue();
+        let (task, run, _) = Task::new(vec![feed], rows, (now, now), level);
+        let next = it.batches.back().map_or(0, |batch| batch.number) + 1;
+        let (number, is_news) = it.push(task, next);
+        (number, is_news, run)
+    }
+
+    /// The tasks' rows of each batch, until none is ready.
+    fn take_all(it: &mut Queue) -> Vec<Vec<usize>> {
+        let batches = std::iter::from_fn(|| it.take_ready(Instant::now()));
+        batches
+            .map(|batch| batch.tasks.iter().map(|task| task.rows).collect())
+            .collect()
+    }
+
+    #[test]
+    fn batches_take_no_more_than_is_enough() {
+        let mut it = queue(adaptive());
+        for _ in 0..10 {
+            push(&mut it, (1, 1));
+        }
+        assert_eq!(take_all(&mut it), [vec![1; 4], vec![1; 4], vec![1; 2]]);
+    }
+
+    #[test]
+    fn batches_take_all_without_adaptive_batching() {
+        let mut it = queue(BatchingOptions::default());
+        for _ in 0..10 {
+            push(&mut it, (1, 1));
+        }
+        assert_eq!(take_all(&mut it), [vec![1; 10]]);
+    }
+
+    #[test]
+    fn tasks_stay_whole_and_in_order() {
+        let mut it = queue(adaptive());
+        for rows in [3, 2, 3, 5, 1, 1] {
+            push(&mut it, (rows, 1));
+        }
+        assert_eq!(take_all(&mut it), [vec![3, 2], vec![3, 5], vec![1, 1]]);
+    }
+
+    #[test]
+    fn allowed_sizes_are_filled() {
+        let mut it = queue(BatchingOptions {
+            allowed_batch_sizes: vec![3, 6, 1000],
+            ..adaptive()
+        });
+        for _ in 0..8 {
+            push(&mut it, (1, 1));
+        }
+        assert_eq!(take_all(&mut it), [vec![1; 6], vec![1; 2]]);
+    }
+
+    #[test]
+    fn what_is_left_of_a_batch_takes_more_tasks_and_can_be_left() {
+        let mut it = queue(adaptive());
+        let tasks: Vec<_> = (0..7).map(|_| push(&mut it, (1, 1))).collect();
+        assert_eq!(it.take_ready(Instant::now()).unwrap().rows, ENOUGH);
+        let (number, _, taken) = &tasks[0];
+        assert!(!it.remove(*number, taken));
+        let (number, _, waiting) = &tasks[5];
+        assert!(it.remove(*number, waiting));
+        push(&mut it, (1, 1));
+        assert_eq!(take_all(&mut it), [vec![1; 3]]);
+    }
+
+    #[test]
+    fn nobody_is_overtaken_by_way_of_what_is_left() {
+        let mut it = queue(adaptive());
+        for _ in 0..6 {
+            push(&mut it, (1, 1));
+        }
+        push(&mut it, (1, 2));
+        assert_eq!(it.take_ready(Instant::now()).unwrap().rows, ENOUGH);
+        push(&mut it, (1, 1));
+        assert_eq!(take_all(&mut it), [vec![1; 2], vec![1], vec![1]]);
+    }
+
+    #[test]
+    fn with_enough_rows_a_batch_waits_no_longer() {
+        let mut it = queue(BatchingOptions {
+            batch_timeout_micros: 3_600_000_000,
+            ..adaptive()
+        });
+        it.graph
+            .running
+            .store(1, std::sync::atomic::Ordering::Relaxed);
+        let news: Vec<_> = (0..5).map(|_| push(&mut it, (1, 1)).1).collect();
+        assert_eq!(news, [true, false, false, true, false]);
+        assert_eq!(take_all(&mut it), [vec![1; 4]]);
+        assert!(!it.is_empty());
     }
 }

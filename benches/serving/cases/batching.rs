@@ -48,7 +48,7 @@ pub(super) fn run(bench: &mut Bench) -> Result<()> {
 /// The bound on batching: 64 connections against what the floors would allow for.
 fn against_floors(bench: &mut Bench, input: &Input) -> Result<()> {
     const CONNECTIONS: usize = 64;
-    let server = batching(bench, 0, false)?;
+    let server = batching(bench, 0, true)?;
     let target = server.target(input, Protocol::Grpc)?;
     let floor = Floor::grpc(target.reply_bytes)?;
     let empty = Target {

@@ -1,23 +1,26 @@
 //! Runs beside each other, which share the threads of one pool.
 //!
 //! While there is a run for each thread of the pool, runs on several threads would only wait for each
-//! other. Whether there is follows from this moment and from the last run: under load one often ends an
-//! instant before the next begins.
+//! other. Whether there is follows from this moment and from the last few runs: under load one often
+//! ends an instant before the next begins.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// So many runs after the last dense crowd are expected to be in another.
+const OUTLASTS: usize = 8;
 
 /// The runs that share a pool.
 pub(super) struct Crowd {
     runs: AtomicUsize,
-    /// Whether the run that ended last was in a dense crowd.
-    was_dense: AtomicBool,
+    /// How many of the next runs are expected to be in a dense crowd, for the last ones were.
+    dense: AtomicUsize,
 }
 
 impl Crowd {
     pub(super) const fn new() -> Self {
         Self {
             runs: AtomicUsize::new(0),
-            was_dense: AtomicBool::new(false),
+            dense: AtomicUsize::new(0),
         }
     }
 
@@ -28,7 +31,7 @@ impl Crowd {
             crowd: self,
             threads,
             began_dense: runs >= threads,
-            was_dense: self.was_dense.load(Ordering::Relaxed),
+            expects_dense: self.dense.load(Ordering::Relaxed) > 0,
         }
     }
 }
@@ -39,21 +42,25 @@ pub(super) struct Member<'a> {
     crowd: &'a Crowd,
     threads: usize,
     began_dense: bool,
-    was_dense: bool,
+    expects_dense: bool,
 }
 
 impl Member<'_> {
     /// Whether every thread of the pool has a run of its own, or is about to.
     pub(super) fn is_in_dense_crowd(&self) -> bool {
-        self.began_dense || self.was_dense
+        self.began_dense || self.expects_dense
     }
 }
 
 impl Drop for Member<'_> {
     fn drop(&mut self) {
         let runs = self.crowd.runs.fetch_sub(1, Ordering::Relaxed);
-        let is_dense = self.began_dense || runs >= self.threads;
-        self.crowd.was_dense.store(is_dense, Ordering::Relaxed);
+        let dense = match self.began_dense || runs >= self.threads {
+            true => OUTLASTS,
+            // Two runs that end together may count as one.
+            false => self.crowd.dense.load(Ordering::Relaxed).saturating_sub(1),
+        };
+        self.crowd.dense.store(dense, Ordering::Relaxed);
     }
 }
 
@@ -72,16 +79,16 @@ mod tests {
     }
 
     #[test]
-    fn density_outlasts_a_run_and_not_two() {
+    fn density_outlasts_some_runs() {
         let crowd = Crowd::new();
         // The first began alone, and ended beside the second.
         let first = crowd.join(2);
         let second = crowd.join(2);
         drop(first);
         drop(second);
-        let lone = crowd.join(2);
-        assert!(lone.is_in_dense_crowd());
-        drop(lone);
+        for _ in 0..OUTLASTS {
+            assert!(crowd.join(2).is_in_dense_crowd());
+        }
         assert!(!crowd.join(2).is_in_dense_crowd());
     }
 }

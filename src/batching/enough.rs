@@ -1,0 +1,173 @@
+//! How many rows are enough for a batch of one graph: more would not make a row cheaper.
+//!
+//! On CPUs that is often far below `max_batch_size`. A batch that takes all who wait leaves nothing
+//! for the next thread, and its clients ask again together; small batches keep all threads busy. So
+//! what a row costs in batches of other sizes is measured as they come.
+//!
+//! Not here: what a queue makes of it (`queue`).
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// Batches of up to 1, 2, 4, … rows; the last class has all that are larger.
+const CLASSES: usize = 20;
+/// Batches of a class before its cost is known.
+const SAMPLES: u32 = 16;
+/// Costs that differ by less are the same.
+const ALIKE: f64 = 1.12;
+/// What a batch costs that its run does not tell: its thread is woken, its queue visited.
+const AROUND: Duration = Duration::from_micros(10);
+/// How far one batch moves what is known of its class, once there were many. Only whether it was
+/// dearer counts, for one that the system interrupted may have taken any time.
+const STEP: f64 = 0.004;
+/// Of so many batches one takes all that wait, so that costs of large ones stay known.
+const TRIAL: usize = 64;
+
+/// What batches of a graph cost.
+#[derive(Debug)]
+pub(super) struct Enough {
+    classes: Mutex<[Class; CLASSES]>,
+    rows: AtomicUsize,
+    batches: AtomicUsize,
+}
+
+/// Batches of about the same size.
+#[derive(Clone, Copy, Debug, Default)]
+struct Class {
+    samples: u32,
+    /// Seconds for a row, the median.
+    cost: f64,
+}
+
+impl Default for Enough {
+    fn default() -> Self {
+        Self {
+            classes: Mutex::default(),
+            rows: AtomicUsize::new(usize::MAX),
+            batches: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Enough {
+    /// The rows that are enough. No number is, as long as the largest batches are the cheapest.
+    pub(super) fn rows(&self) -> usize {
+        self.rows.load(Ordering::Relaxed)
+    }
+
+    /// Whether the next batch is to be as large as it can be. Counts it.
+    pub(super) fn is_trial(&self) -> bool {
+        let before = self.batches.fetch_add(1, Ordering::Relaxed);
+        (before + 1).is_multiple_of(TRIAL)
+    }
+
+    /// Notes a batch of so many rows, which ran beside another: one that was alone may have had the
+    /// threads of others.
+    pub(super) fn learn(&self, rows: usize, took: Duration) {
+        let mut classes = self.classes.lock().unwrap_or_else(PoisonError::into_inner);
+        classes[class_of(rows)].note((took + AROUND).as_secs_f64() / rows.max(1) as f64);
+        self.rows.store(enough_of(&classes[..]), Ordering::Relaxed);
+    }
+}
+
+impl Class {
+    fn note(&mut self, cost: f64) {
+        let step = 1.0 + (0.5 / f64::from(self.samples)).max(STEP);
+        if self.samples == 0 {
+            self.cost = cost;
+        } else if cost > self.cost {
+            self.cost *= step;
+        } else {
+            self.cost /= step;
+        }
+        self.samples = self.samples.saturating_add(1);
+    }
+}
+
+fn class_of(rows: usize) -> usize {
+    let bits = usize::BITS - rows.saturating_sub(1).leading_zeros();
+    (bits as usize).min(CLASSES - 1)
+}
+
+/// The largest batch of the first class that is about as cheap as the cheapest, if larger ones are
+/// known.
+fn enough_of(classes: &[Class]) -> usize {
+    let known = |class: &&Class| class.samples >= SAMPLES;
+    let costs = classes.iter().filter(known).map(|class| class.cost);
+    let bound = costs.fold(f64::INFINITY, f64::min) * ALIKE;
+    let first = classes
+        .iter()
+        .position(|class| known(&class) && class.cost <= bound);
+    match (first, classes.iter().rposition(|class| known(&class))) {
+        (Some(first), Some(last)) if first < last => 1 << first,
+        _ => usize::MAX,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Some batches of each size, of which each takes `fixed` and `per_row` for its rows, in µs.
+    fn learned(sizes: &[usize], fixed: u64, per_row: u64) -> Enough {
+        let enough = Enough::default();
+        for &rows in sizes {
+            for _ in 0..SAMPLES {
+                let micros = fixed + per_row * rows as u64;
+                enough.learn(rows, Duration::from_micros(micros));
+            }
+        }
+        enough
+    }
+
+    #[test]
+    fn enough_is_where_rows_get_no_cheaper() {
+        // 37, 29, 25, 23, 22 and 21.5 µs a row.
+        let sizes = [1, 2, 4, 8, 16, 32];
+        assert_eq!(learned(&sizes, 16, 21).rows(), 8);
+        assert_eq!(learned(&sizes, 0, 2100).rows(), 1);
+    }
+
+    #[test]
+    fn nothing_is_enough_while_more_is_cheaper() {
+        assert_eq!(learned(&[1, 2, 4, 8, 16, 32], 1000, 1).rows(), usize::MAX);
+    }
+
+    #[test]
+    fn nothing_is_enough_before_more_was_tried() {
+        assert_eq!(learned(&[], 16, 21).rows(), usize::MAX);
+        assert_eq!(learned(&[8], 16, 21).rows(), usize::MAX);
+        assert_eq!(learned(&[7, 8, 9], 16, 21).rows(), 8);
+    }
+
+    #[test]
+    fn interrupted_batches_change_little() {
+        let enough = learned(&[8, 32], 0, 100);
+        enough.learn(8, Duration::from_secs(1));
+        assert_eq!(enough.rows(), 8);
+    }
+
+    #[test]
+    fn costs_are_learned_anew() {
+        let enough = learned(&[8, 32], 16, 21);
+        for _ in 0..200 {
+            enough.learn(8, Duration::from_micros(8 * 50));
+        }
+        assert_eq!(enough.rows(), usize::MAX);
+    }
+
+    #[test]
+    fn one_batch_of_some_is_a_trial() {
+        let enough = Enough::default();
+        let trials = (0..10 * TRIAL).filter(|_| enough.is_trial());
+        assert_eq!(trials.count(), 10);
+    }
+
+    #[test]
+    fn every_size_has_a_class() {
+        let classes = [0, 1, 2, 3, 4, 5, 8, 9, 32, 33].map(class_of);
+        assert_eq!(classes, [0, 0, 1, 2, 2, 3, 3, 4, 5, 6]);
+        assert_eq!(class_of(usize::MAX), CLASSES - 1);
+    }
+}
