@@ -32,6 +32,7 @@ pub mod tensor;
 pub mod monitoring;
 pub mod telemetry;
 
+pub mod allocator;
 pub mod error;
 pub mod id;
 pub mod logging;

@@ -3,12 +3,16 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use onnx_model_server::allocator::Allocator;
 use onnx_model_server::commands::{self, Command};
 use onnx_model_server::config::{Flags, Outcome};
 use onnx_model_server::error::ServingError;
 use onnx_model_server::logging::{self, LogFormat};
 use onnx_model_server::server::{Server, ServerOptions, Stopped};
 use tokio::signal::unix::{SignalKind, signal};
+
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
 
 /// The original returns -1 from `main` for every failure.
 const FAILURE: u8 = 255;

@@ -13,6 +13,7 @@ const EVERYWHERE: &[&str] = &["error", "id", "panics", "tensor"];
 
 /// Which module may use which others, besides [`EVERYWHERE`] and itself.
 const ALLOWED: &[(&str, &[&str])] = &[
+    ("allocator", &[]),
     ("error", &[]),
     ("id", &[]),
     ("logging", &[]),
@@ -106,6 +107,7 @@ const ASSEMBLY: &[&str] = &["server", "main", "commands", "lib", "fuzzing"];
 
 /// Outside libraries that stay in their room.
 const ROOMS: &[(&str, &[&str])] = &[
+    ("mimalloc", &["allocator"]),
     ("tonic", &["transport"]),
     ("tonic_health", &["transport"]),
     ("tonic_reflection", &["transport"]),

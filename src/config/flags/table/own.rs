@@ -59,7 +59,7 @@ pub(super) const FLAGS: &[Definition] = &[
         adaptive_batching,
         Bool,
         Real,
-        "Let batch_timeout_micros wait only while a batch is running"
+        "Let batches wait only while another is running, and be no larger than is worth it"
     ),
     row!(
         rest_api_use_ssl,

@@ -1,0 +1,117 @@
+//! Where the server's memory comes from: small pieces from mimalloc, large ones from the system.
+//!
+//! A request makes some fifty small allocations on one thread, and many end on another, where glibc
+//! takes a lock for them. Large pieces are few; the system gives them back to others as soon as they
+//! are freed, where mimalloc would keep them.
+//!
+//! Not here: ONNX Runtime's memory, which it takes from the system.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+
+use mimalloc::MiMalloc;
+
+/// The largest piece that counts as small, in bytes.
+const SMALL: usize = 32 << 10;
+
+/// The allocator of the server's process.
+#[derive(Debug)]
+pub struct Allocator;
+
+// SAFETY: each layout is served by one of two allocators that keep the trait's contract, and which one
+// follows from the size alone: a piece goes back to where it came from.
+unsafe impl GlobalAlloc for Allocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: what the caller promises is what the callee asks for.
+        unsafe {
+            match layout.size() <= SMALL {
+                true => MiMalloc.alloc(layout),
+                false => System.alloc(layout),
+            }
+        }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as above.
+        unsafe {
+            match layout.size() <= SMALL {
+                true => MiMalloc.alloc_zeroed(layout),
+                false => System.alloc_zeroed(layout),
+            }
+        }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above; the piece was allocated with this layout.
+        unsafe {
+            match layout.size() <= SMALL {
+                true => MiMalloc.dealloc(pointer, layout),
+                false => System.dealloc(pointer, layout),
+            }
+        }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        // SAFETY: as above. A piece that moves between the two is copied as far as both reach; the
+        // caller promises that the new size, rounded up to the alignment, makes a layout.
+        unsafe {
+            match (layout.size() <= SMALL, new_size <= SMALL) {
+                (true, true) => MiMalloc.realloc(pointer, layout, new_size),
+                (false, false) => System.realloc(pointer, layout, new_size),
+                _ => {
+                    let new_layout = Layout::from_size_align_unchecked(new_size, layout.align());
+                    let new = self.alloc(new_layout);
+                    if !new.is_null() {
+                        new.copy_from_nonoverlapping(pointer, layout.size().min(new_size));
+                        self.dealloc(pointer, layout);
+                    }
+                    new
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZES: [usize; 6] = [1, 100, SMALL, SMALL + 1, 4 * SMALL, 1 << 20];
+
+    #[test]
+    fn contents_outlast_a_change_of_size() {
+        for from in SIZES {
+            for to in SIZES {
+                let layout = Layout::from_size_align(from, 64).unwrap();
+                let new_layout = Layout::from_size_align(to, 64).unwrap();
+                let kept = from.min(to);
+                // SAFETY: the sizes are not 0, and each piece is used and freed with its layout.
+                unsafe {
+                    let pointer = Allocator.alloc(layout);
+                    pointer.write_bytes(7, from);
+                    let pointer = Allocator.realloc(pointer, layout, to);
+                    assert!(pointer.addr().is_multiple_of(64));
+                    let bytes = std::slice::from_raw_parts(pointer, kept);
+                    assert!(bytes.iter().all(|&byte| byte == 7), "{from} to {to}");
+                    Allocator.dealloc(pointer, new_layout);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn zeroed_pieces_are_zero() {
+        for size in SIZES {
+            let layout = Layout::from_size_align(size, 8).unwrap();
+            // SAFETY: the size is not 0, and the piece is used and freed with its layout.
+            unsafe {
+                let dirty = Allocator.alloc(layout);
+                dirty.write_bytes(7, size);
+                Allocator.dealloc(dirty, layout);
+                let pointer = Allocator.alloc_zeroed(layout);
+                let bytes = std::slice::from_raw_parts(pointer, size);
+                assert!(bytes.iter().all(|&byte| byte == 0));
+                Allocator.dealloc(pointer, layout);
+            }
+        }
+    }
+}
