@@ -73,15 +73,15 @@ impl Enough {
 
 impl Class {
     fn note(&mut self, cost: f64) {
+        self.samples = self.samples.saturating_add(1);
         let step = 1.0 + (0.5 / f64::from(self.samples)).max(STEP);
-        if self.samples == 0 {
+        if self.samples == 1 {
             self.cost = cost;
         } else if cost > self.cost {
             self.cost *= step;
         } else {
             self.cost /= step;
         }
-        self.samples = self.samples.saturating_add(1);
     }
 }
 
