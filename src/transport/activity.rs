@@ -1,4 +1,4 @@
-//! What connections are doing: requests under way, answers that nobody reads, silence.
+//! What connections are doing: requests under way and on their way, answers that nobody reads, silence.
 //!
 //! A request is under way from its headers until the last byte of its answer is written. That is
 //! what a stopping server waits for, and what tells an idle connection from a busy one.
@@ -44,6 +44,8 @@ pub(super) struct Activity {
     /// Microseconds from `opened` to the last thing that happened to a request.
     changed: AtomicU64,
     requests: AtomicUsize,
+    /// Requests whose client has more of them to send, as far as we have asked for it.
+    receiving: AtomicUsize,
     /// Pieces of answers that were handed over and are not written yet.
     unwritten: AtomicUsize,
     is_http2: AtomicBool,
@@ -61,13 +63,14 @@ pub(super) enum Overdue {
 }
 
 impl Activity {
-    /// A connection that was opened now, whose next request is [expected](Self::expects_until) for
-    /// as long as `busy_poll` after an answer.
+    /// A connection that was opened now, whose client is [expected](Self::expects_until) to go on for
+    /// as long as `busy_poll` after an answer and after the head of a request.
     pub(super) fn new(everywhere: UnderWay, busy_poll: Duration) -> Arc<Self> {
         Arc::new(Self {
             opened: Instant::now(),
             changed: AtomicU64::new(0),
             requests: AtomicUsize::new(0),
+            receiving: AtomicUsize::new(0),
             unwritten: AtomicUsize::new(0),
             is_http2: AtomicBool::new(false),
             promptness: Promptness::new(busy_poll),
@@ -150,11 +153,11 @@ impl Activity {
         Duration::from_micros(self.changed.load(Ordering::Relaxed))
     }
 
-    /// Until when the next request may be here any moment; `None` while requests are under way on
-    /// any connection, and unless the client has been prompt.
+    /// Until when the next request, or the rest of the one that is coming, may be here any moment;
+    /// `None` while any other is under way, and unless the client has been prompt.
     pub(super) fn expects_until(&self) -> Option<std::time::Instant> {
         let window = self.promptness.window()?;
-        if self.everywhere.count() > 0 {
+        if self.everywhere.count() != self.receiving.load(Ordering::Relaxed) {
             return None;
         }
         let until = (self.opened + self.changed() + window).into_std();
@@ -166,6 +169,15 @@ impl Activity {
 pub(super) struct UnderWayRequest(Arc<Activity>);
 
 impl UnderWayRequest {
+    /// The body of the request.
+    pub(super) fn body<B>(&self, body: B) -> RequestBody<B> {
+        RequestBody {
+            body,
+            activity: Arc::clone(&self.0),
+            is_awaited: false,
+        }
+    }
+
     /// The answer, which keeps the request under way until it is written. A place that the service
     /// has put into its extensions is held as long.
     pub(super) fn answered<B>(self, mut response: Response<B>) -> Response<AnswerBody<B>> {
@@ -184,6 +196,52 @@ impl Drop for UnderWayRequest {
         activity.touch();
         activity.requests.fetch_sub(1, Ordering::Relaxed);
         activity.everywhere.0.now.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A request's body, whose activity knows when its client is waited for.
+pub struct RequestBody<B> {
+    body: B,
+    activity: Arc<Activity>,
+    is_awaited: bool,
+}
+
+impl<B> RequestBody<B> {
+    fn await_it(&mut self, is_awaited: bool) {
+        if is_awaited && !self.is_awaited {
+            self.activity.receiving.fetch_add(1, Ordering::Relaxed);
+        } else if self.is_awaited && !is_awaited {
+            self.activity.receiving.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.is_awaited = is_awaited;
+    }
+}
+
+impl<B: Body + Unpin> Body for RequestBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, B::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        self.await_it(polled.is_pending());
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<B> Drop for RequestBody<B> {
+    fn drop(&mut self) {
+        self.await_it(false);
     }
 }
 
@@ -280,7 +338,10 @@ impl<D: Buf> Buf for AnswerData<D> {
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::{BodyExt, Full};
+    use std::convert::Infallible;
+
+    use futures_util::{FutureExt, stream};
+    use http_body_util::{BodyExt, Full, StreamBody};
 
     use super::*;
 
@@ -321,5 +382,47 @@ mod tests {
         drop(data);
         assert_eq!(everywhere.count(), 0);
         assert_eq!(activity.awaits_client(), Some(Overdue::Idle));
+    }
+
+    #[test]
+    fn a_prompt_client_is_expected_to_go_on() {
+        let everywhere = UnderWay::default();
+        let activity = Activity::new(everywhere.clone(), NEVER);
+        let begin = || activity.begin(&Request::new(()));
+        for _ in 0..100 {
+            let request = begin();
+            assert_eq!(activity.expects_until(), None);
+            drop(request);
+        }
+        let is_expected = || activity.expects_until().is_some();
+        assert!(is_expected());
+        let request = begin();
+        assert!(!is_expected());
+        // Comes at the second look for it, and is not all.
+        let mut polls = 0;
+        let mut body = request.body(StreamBody::new(stream::poll_fn(|_| {
+            polls += 1;
+            let part = Some(Ok::<_, Infallible>(Frame::data(&b"part"[..])));
+            if polls == 2 {
+                Poll::Ready(part)
+            } else {
+                Poll::Pending
+            }
+        })));
+        assert!(!is_expected());
+        assert!(body.frame().now_or_never().is_none());
+        assert!(is_expected());
+        let other = Activity::new(everywhere, NEVER).begin(&Request::new(()));
+        assert!(!is_expected());
+        drop(other);
+        assert!(is_expected());
+        assert!(body.frame().now_or_never().is_some());
+        assert!(!is_expected());
+        assert!(body.frame().now_or_never().is_none());
+        assert!(is_expected());
+        drop(body);
+        assert!(!is_expected());
+        drop(request);
+        assert!(is_expected());
     }
 }

@@ -17,7 +17,7 @@ use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
-use super::activity::{Activity, AnswerBody, Overdue, UnderWay};
+use super::activity::{Activity, AnswerBody, Overdue, RequestBody, UnderWay};
 use super::busy_poll::Attention;
 use super::lone_stream::{StreamExecutor, Streams};
 use super::prompt::Prompt;
@@ -108,6 +108,9 @@ pub enum Protocols {
     Http1And2,
 }
 
+/// A request as services get it.
+pub type Question = Request<RequestBody<Incoming>>;
+
 /// Drives the connections of one port.
 pub(super) struct Driver {
     options: ConnectionOptions,
@@ -129,7 +132,7 @@ impl Driver {
         service: S,
     ) where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+        S: Service<Question, Response = Response<B>, Error = Infallible>,
         S::Future: Send + 'static,
         B: Body + Send + Unpin + 'static,
         B::Data: Send,
@@ -217,7 +220,7 @@ struct Tracked<S> {
 
 impl<S, B> Service<Request<Incoming>> for Tracked<S>
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S: Service<Question, Response = Response<B>, Error = Infallible>,
     S::Future: Send + 'static,
 {
     type Response = Response<AnswerBody<B>>;
@@ -229,7 +232,7 @@ where
         let under_way = self.activity.begin(&request);
         let says_close = request.version() < Version::HTTP_2;
         let stop = self.stop.clone();
-        let answer = self.service.call(request);
+        let answer = self.service.call(request.map(|body| under_way.body(body)));
         Box::pin(async move {
             let mut response = answer.await?;
             if says_close && *stop.borrow() {

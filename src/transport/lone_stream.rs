@@ -9,8 +9,8 @@
 //! tokio would take it for one that gives way to others, and wake a worker to take it over. So they
 //! have a waker of their own, which only notes what happens while they are polled.
 //!
-//! For a client that is prompt and alone, the task looks for the next request before it sleeps
-//! (`busy_poll`).
+//! For a client that is prompt and alone, the task looks for the next request, and for the rest of one
+//! that is coming, before it sleeps (`busy_poll`).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -132,12 +132,15 @@ impl<C: Future> Future for Driving<'_, C> {
             if bell.unmute() || is_answered {
                 continue;
             }
-            let expected = this.streams.inner.activity.expects_until();
+            let activity = &this.streams.inner.activity;
+            let expected = activity.expects_until();
             let Some(until) = expected.filter(|_| looks < MAX_LOOKS) else {
                 return Poll::Pending;
             };
             this.streams.attention.look_until(until);
-            (rounds, looks) = (0, looks + 1);
+            // The rest of a request is looked for until a time that was set when it came.
+            let is_next = usize::from(!activity.is_lone());
+            (rounds, looks) = (0, looks + is_next);
         }
         context.waker().wake_by_ref();
         Poll::Pending
@@ -219,7 +222,10 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
     use std::time::Duration;
 
+    use futures_util::{FutureExt, stream};
     use http::Request;
+    use http_body::Frame;
+    use http_body_util::{BodyExt, StreamBody};
     use tokio::sync::oneshot;
 
     use super::super::activity::{UnderWay, UnderWayRequest};
@@ -346,6 +352,33 @@ mod tests {
             drop(drive);
             assert_eq!(polls, expected, "{busy_poll:?} {is_busy}");
         }
+    }
+
+    #[test]
+    fn rest_of_a_prompt_clients_request_is_looked_for() {
+        const COMES_AT: usize = 10 * MAX_LOOKS;
+        let activity = Activity::new(UnderWay::default(), Duration::from_secs(60));
+        for _ in 0..100 {
+            drop(activity.begin(&Request::new(())));
+        }
+        let request = activity.begin(&Request::new(()));
+        let mut body = request.body(StreamBody::new(
+            stream::pending::<Result<Frame<&[u8]>, ()>>(),
+        ));
+        assert!(body.frame().now_or_never().is_none());
+        let mut coming = Some((request, body));
+        let streams = Streams::new(activity, Attention::default());
+        let mut polls = 0;
+        let mut connection = pin!(poll_fn(|_| {
+            polls += 1;
+            drop(coming.take_if(|_| polls == COMES_AT));
+            Poll::<()>::Pending
+        }));
+        let mut drive = Box::pin(streams.drive(connection.as_mut()));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(drive.as_mut().poll(&mut context).is_pending());
+        drop(drive);
+        assert_eq!(polls, COMES_AT + MAX_LOOKS);
     }
 
     #[test]

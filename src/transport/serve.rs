@@ -11,9 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::Response;
 use http_body::Body;
-use hyper::body::Incoming;
 use hyper::service::Service;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -21,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::busy_poll::{Attention, Attentive};
-use super::connection::{ConnectionOptions, Driver, FAREWELL, Protocols};
+use super::connection::{ConnectionOptions, Driver, FAREWELL, Protocols, Question};
 use super::tls::{PeerNames, Tls};
 use super::unix_authority::UnixAuthority;
 use crate::monitoring::Tally;
@@ -93,10 +92,7 @@ pub async fn serve<S, B>(
     service: S,
     mut stop: watch::Receiver<bool>,
 ) where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
-        + Clone
-        + Send
-        + 'static,
+    S: Service<Question, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
     B: Body + Send + Unpin + 'static,
     B::Data: Send,

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import time
 
 import grpc
 import numpy as np
@@ -24,6 +25,8 @@ QUESTION = [1.0, 2.0, 5.0]
 ANSWER = [2.5, 3.0, 4.5]
 # Longer than any client here takes from an answer to its next request.
 LOOK = "--busy_poll_micros=10000"
+# Longer than the server takes to read a request's headers.
+BETWEEN = 200e-6
 CALLS = 500
 TRIES = 10
 
@@ -41,6 +44,27 @@ def rest(server):
         connection.request("POST", PREDICT, json.dumps({"instances": question}))
         reply = connection.getresponse()
         assert reply.status == 200
+        return json.loads(reply.read())["predictions"]
+
+    with contextlib.closing(connection):
+        yield ask
+
+
+@contextlib.contextmanager
+def halves(server):
+    """Asks in two pieces, of which the server hears one after the other."""
+    connection = server.rest_connection()
+
+    def ask():
+        body = json.dumps({"instances": QUESTION}).encode()
+        connection.putrequest("POST", PREDICT)
+        connection.putheader("Content-Length", len(body))
+        connection.endheaders()
+        late = time.perf_counter() + BETWEEN
+        while time.perf_counter() < late:
+            pass
+        connection.send(body)
+        reply = connection.getresponse()
         return json.loads(reply.read())["predictions"]
 
     with contextlib.closing(connection):
@@ -103,7 +127,7 @@ def sleeping(start_server, tmp_path_factory):
     return start(start_server, tmp_path_factory.mktemp("sleeping"), "--busy_poll_micros=0")
 
 
-@pytest.mark.parametrize("client", [rest, rpc, unix])
+@pytest.mark.parametrize("client", [rest, halves, rpc, unix])
 def test_workers_sleep_less(looking, sleeping, client):
     # Where others use the machine, a client is not always prompt: the best of some tries counts.
     with_looks, without = [], []

@@ -218,7 +218,7 @@ pub(super) const FLAGS: &[Definition] = &[
         busy_poll_micros,
         Int32,
         Real,
-        "Microseconds after an answer in which a worker looks for the next request of a lone client \
-         that has been as quick, before it sleeps; 0: none"
+        "Microseconds after an answer, and after a request's head, in which a worker looks for more \
+         from a lone client that has been as quick, before it sleeps; 0: none"
     ),
 ];
