@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -193,15 +194,19 @@ fn flat_model_is_version_one() {
 
 /// A configuration "file" that a test writes.
 #[derive(Default)]
-struct ConfigFile(Mutex<Option<ModelServerConfig>>);
+struct ConfigFile {
+    config: Mutex<Option<ModelServerConfig>>,
+    reads: AtomicUsize,
+}
 
 impl ConfigFile {
     fn write(&self, config: Option<ModelServerConfig>) {
-        *self.0.lock().unwrap() = config;
+        *self.config.lock().unwrap() = config;
     }
 
     fn read(&self) -> Result<ModelServerConfig> {
-        let config = self.0.lock().unwrap().clone();
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        let config = self.config.lock().unwrap().clone();
         config.ok_or_else(|| ServingError::invalid_argument("Invalid protobuf file: 'c'"))
     }
 }
@@ -226,7 +231,9 @@ fn config_garbage_is_survived_until_it_is_mended() {
     eventually("b serves", || fixture.latest("b") == Some(1));
 
     file.write(None);
-    std::thread::sleep(Duration::from_millis(30));
+    let reads = || file.reads.load(Ordering::Relaxed);
+    let before = reads();
+    eventually("it is read again and again", || reads() >= before + 3);
     assert_eq!(fixture.latest("a"), Some(1));
     assert_eq!(fixture.latest("b"), Some(1));
 

@@ -100,11 +100,12 @@ fn panicking_loader_fails_its_version_only() {
 fn failed_version_rests_until_its_files_change() {
     let fixture = Fixture::new();
     fixture.add_version("m", "1");
+    fixture.add_version("other", "1");
     let m = id("m", 1);
     fixture.loader.fail(&m, 1, || ServingError::internal("no"));
-    assert!(fixture.core.start(list([fixture.model("m")])).is_err());
-    // Many polls.
-    std::thread::sleep(Duration::from_millis(100));
+    let config = list([fixture.model("m"), fixture.model("other")]);
+    assert!(fixture.core.start(config).is_err());
+    fixture.await_polls("other");
     assert_eq!(fixture.loader.loads(&m), 1);
     assert_eq!(fixture.state("m", 1), Some(ManagerState::End));
 

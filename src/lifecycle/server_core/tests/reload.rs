@@ -4,8 +4,6 @@
 
 #![expect(deprecated, reason = "`model_type` is still allowed")]
 
-use std::time::Duration;
-
 use super::support::*;
 use crate::error::{Code, ServingError};
 use crate::lifecycle::{LifecycleOptions, PollWait};
@@ -451,7 +449,10 @@ fn poll_zero_looks_once_per_reload() {
     fixture.core.start(list([fixture.model("m")])).unwrap();
     fixture.add_version("m", "2");
     // file_system_storage_path_source_test.cc PollFilesystemOnlyOnce
-    std::thread::sleep(Duration::from_millis(50));
+    let polling = Fixture::new();
+    polling.add_version("m", "1");
+    polling.core.start(list([polling.model("m")])).unwrap();
+    polling.await_polls("m");
     assert_eq!(fixture.latest("m"), Some(1));
     fixture.core.reload(list([fixture.model("m")])).unwrap();
     eventually("2 serves", || fixture.latest("m") == Some(2));

@@ -73,6 +73,16 @@ impl Fixture {
         fs::rename(being_made, directory).unwrap();
     }
 
+    /// Waits until the directories have been looked at a few times: a model at rest, of which version
+    /// 1 serves, gets new versions.
+    #[track_caller]
+    pub(super) fn await_polls(&self, model: &str) {
+        for version in 2..=4 {
+            self.add_version(model, &version.to_string());
+            self.await_state(model, version, ManagerState::Available);
+        }
+    }
+
     pub(super) fn remove_version(&self, model: &str, version: &str) {
         // In one step, so that no load sees half of it.
         let gone = self.path(&format!("{model}.{version}.gone"));

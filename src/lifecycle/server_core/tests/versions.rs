@@ -260,14 +260,17 @@ fn servable_dies_after_its_last_request() {
 fn version_that_comes_back_is_loaded_afresh() {
     let fixture = Fixture::new();
     fixture.add_version("m", "1");
-    fixture.core.start(list([fixture.model("m")])).unwrap();
+    fixture.add_version("other", "1");
+    let [m, other] = ["m", "other"].map(|model| fixture.model(model));
+    let both = list([m, other.clone()]);
+    fixture.core.start(both.clone()).unwrap();
     let handle = fixture.find("m", None).unwrap();
-    fixture.core.reload(list([])).unwrap();
+    fixture.core.reload(list([other])).unwrap();
     fixture.await_state("m", 1, ManagerState::Unloading);
     std::thread::scope(|scope| {
-        let again = scope.spawn(|| fixture.core.reload(list([fixture.model("m")])));
+        let again = scope.spawn(|| fixture.core.reload(both));
         // Not before the old one is gone.
-        std::thread::sleep(std::time::Duration::from_millis(30));
+        fixture.await_polls("other");
         assert_eq!(fixture.loader.loads(&id("m", 1)), 1);
         drop(handle);
         again.join().unwrap().unwrap();
