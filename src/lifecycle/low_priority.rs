@@ -2,8 +2,8 @@
 //!
 //! The other one works on a thread of its own, whose priority is low. On Linux threads inherit the
 //! priority of the thread that starts them, and get rid of a low one only with privileges. So
-//! whatever starts threads that serve later stays out of here: warming up, which may start tokio's
-//! blocking threads. A backend starts its threads before the first load.
+//! whatever starts threads that serve later stays out of here: warming up, which may start threads
+//! for runs. A backend starts its threads before the first load.
 
 use std::panic::resume_unwind;
 use std::path::Path;

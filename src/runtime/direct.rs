@@ -4,11 +4,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::task::AbortHandle;
-
 use super::executor::{Executed, Execution, Executor, RunTimes};
 use super::short_runs::{Kind, ShortRuns, UnderWay};
-use super::{Graph, RunControl};
+use super::{Graph, RunControl, run_threads};
 use crate::error::{Result, ServingError};
 use crate::panics;
 use crate::tensor::Tensor;
@@ -46,7 +44,7 @@ impl DirectExecutor {
         })
     }
 
-    async fn run_on_blocking_thread(
+    async fn run_on_thread(
         &self,
         control: RunControl,
         feeds: Vec<Tensor>,
@@ -59,15 +57,12 @@ impl DirectExecutor {
             let graph = Arc::clone(&self.graph);
             let control = Arc::clone(&control);
             let under_way = UnderWay::beside_others();
-            tokio::task::spawn_blocking(move || {
+            run_threads::spawn(move || {
                 let _under_way = under_way;
                 run(graph.as_ref(), &feeds, &fetches, &control, enqueued)
             })
         };
-        let given_up = GiveUpOnDrop {
-            control,
-            task: run.abort_handle(),
-        };
+        let given_up = GiveUpOnDrop(control);
         let finished = match deadline {
             None => run.await,
             Some(deadline) => match tokio::time::timeout_at(deadline.into(), run).await {
@@ -101,7 +96,7 @@ impl Executor for DirectExecutor {
             let executed = match self.short_runs.admit(kind) {
                 Some(_under_way) => self.run_here(kind, &control, &feeds, &fetches, deadline),
                 None => {
-                    let run = self.run_on_blocking_thread(control, feeds, fetches, deadline);
+                    let run = self.run_on_thread(control, feeds, fetches, deadline);
                     run.await
                 }
             }?;
@@ -130,15 +125,10 @@ fn run(
 }
 
 /// A caller that goes away, or whose time is over, has no interest in the run any more.
-struct GiveUpOnDrop {
-    control: Arc<RunControl>,
-    task: AbortHandle,
-}
+struct GiveUpOnDrop(Arc<RunControl>);
 
 impl Drop for GiveUpOnDrop {
     fn drop(&mut self) {
-        // Leaves the queue of tokio's threads if it has not begun, else is stopped.
-        self.task.abort();
-        self.control.terminate();
+        self.0.terminate();
     }
 }

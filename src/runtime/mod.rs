@@ -11,6 +11,7 @@ pub mod tract;
 mod choice;
 mod direct;
 mod executor;
+mod run_threads;
 mod short_runs;
 mod weights;
 
