@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::executor::{Executed, Execution, Executor, RunTimes};
+use super::run_threads::{self, Place};
 use super::short_runs::{Kind, ShortRuns, UnderWay};
-use super::{Graph, RunControl, run_threads};
+use super::{Graph, RunControl};
 use crate::error::{Result, ServingError};
 use crate::panics;
 use crate::tensor::Tensor;
@@ -53,7 +54,7 @@ impl DirectExecutor {
     ) -> Result<Executed> {
         let enqueued = Instant::now();
         let control = Arc::new(control);
-        let run = {
+        let (run, place) = {
             let graph = Arc::clone(&self.graph);
             let control = Arc::clone(&control);
             let under_way = UnderWay::beside_others();
@@ -62,7 +63,10 @@ impl DirectExecutor {
                 run(graph.as_ref(), &feeds, &fetches, &control, enqueued)
             })
         };
-        let given_up = GiveUpOnDrop(control);
+        let given_up = GiveUpOnDrop {
+            control,
+            _place: place,
+        };
         let finished = match deadline {
             None => run.await,
             Some(deadline) => match tokio::time::timeout_at(deadline.into(), run).await {
@@ -125,10 +129,14 @@ fn run(
 }
 
 /// A caller that goes away, or whose time is over, has no interest in the run any more.
-struct GiveUpOnDrop(Arc<RunControl>);
+struct GiveUpOnDrop {
+    control: Arc<RunControl>,
+    /// It need not begin.
+    _place: Place,
+}
 
 impl Drop for GiveUpOnDrop {
     fn drop(&mut self) {
-        self.0.terminate();
+        self.control.terminate();
     }
 }

@@ -22,12 +22,29 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 static THREADS: RunThreads = RunThreads::new(MAX_THREADS, KEEP_ALIVE);
 
-/// Does `work` on a thread where it may block, unless the receiver is dropped before it begins. The
+/// Does `work` on a thread where it may block, unless its place is dropped while it waits for one. The
 /// receiver fails if `work` panicked or no thread could be started.
 pub(super) fn spawn<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
-) -> oneshot::Receiver<T> {
+) -> (oneshot::Receiver<T>, Place) {
     THREADS.spawn(work)
+}
+
+/// Of work that may have to wait for a thread. It leaves, with all it holds, when this is dropped.
+#[must_use]
+pub(super) struct Place {
+    threads: &'static RunThreads,
+    /// `None` for work that had a thread at once.
+    number: Option<u64>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            // What it holds may be large: not dropped while others want the lock.
+            let _left = self.threads.lock().leave(number);
+        }
+    }
 }
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -39,17 +56,32 @@ struct RunThreads {
 }
 
 struct State {
-    /// Nobody is idle while jobs wait.
-    waiting: VecDeque<Job>,
+    /// In ascending order of their numbers. Nobody is idle while jobs wait.
+    waiting: VecDeque<(u64, Job)>,
+    last_number: u64,
     /// The last became idle last.
     idle: Vec<Arc<mpsc::SyncSender<Job>>>,
     threads: usize,
+}
+
+impl State {
+    fn enqueue(&mut self, job: Job) -> u64 {
+        self.last_number += 1;
+        self.waiting.push_back((self.last_number, job));
+        self.last_number
+    }
+
+    fn leave(&mut self, number: u64) -> Option<(u64, Job)> {
+        let index = self.waiting.binary_search_by_key(&number, |it| it.0);
+        self.waiting.remove(index.ok()?)
+    }
 }
 
 impl RunThreads {
     const fn new(max_threads: usize, keep_alive: Duration) -> Self {
         let state = State {
             waiting: VecDeque::new(),
+            last_number: 0,
             idle: Vec::new(),
             threads: 0,
         };
@@ -63,31 +95,36 @@ impl RunThreads {
     fn spawn<T: Send + 'static>(
         &'static self,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> oneshot::Receiver<T> {
+    ) -> (oneshot::Receiver<T>, Place) {
         let (sender, receiver) = oneshot::channel();
-        self.submit(Box::new(move || {
-            if !sender.is_closed() {
-                // Whoever waited may have gone meanwhile.
-                let _ = sender.send(work());
-            }
+        let number = self.submit(Box::new(move || {
+            // Whoever waited may have gone meanwhile.
+            let _ = sender.send(work());
         }));
-        receiver
+        let threads = self;
+        (receiver, Place { threads, number })
     }
 
-    fn submit(&'static self, job: Job) {
+    /// The number of the job among those that wait, if it has to.
+    fn submit(&'static self, job: Job) -> Option<u64> {
         let mut state = self.lock();
         if let Some(thread) = state.idle.pop() {
             drop(state);
             // It ends only where it finds itself among the idle ones.
             let _ = thread.send(job);
-            return;
+            return None;
         }
-        state.waiting.push_back(job);
-        if state.threads == self.max_threads {
-            return;
+        let number = state.enqueue(job);
+        if state.threads < self.max_threads {
+            state.threads += 1;
+            drop(state);
+            self.start_thread();
         }
-        state.threads += 1;
-        drop(state);
+        Some(number)
+    }
+
+    /// Starts a thread, which is counted already. Without any, nothing waits.
+    fn start_thread(&'static self) {
         let thread = std::thread::Builder::new().name("run".to_owned());
         if let Err(error) = thread.spawn(|| self.work()) {
             tracing::error!(%error, "cannot start a thread for runs");
@@ -111,7 +148,7 @@ impl RunThreads {
     /// Waits for a job; `None` where the thread has to end.
     fn next(&self, sender: &Arc<mpsc::SyncSender<Job>>, jobs: &mpsc::Receiver<Job>) -> Option<Job> {
         let mut state = self.lock();
-        if let Some(job) = state.waiting.pop_front() {
+        if let Some((_, job)) = state.waiting.pop_front() {
             return Some(job);
         }
         state.idle.push(Arc::clone(sender));
@@ -141,6 +178,8 @@ mod tests {
     use std::thread::{ThreadId, current};
     use std::time::Instant;
 
+    use tokio::sync::oneshot::error::RecvError;
+
     use super::*;
 
     /// Longest wait for what has to come.
@@ -150,8 +189,14 @@ mod tests {
         Box::leak(Box::new(RunThreads::new(max_threads, keep_alive)))
     }
 
+    type Work<T> = (oneshot::Receiver<T>, Place);
+
+    fn finished<T>((receiver, _place): Work<T>) -> Result<T, RecvError> {
+        receiver.blocking_recv()
+    }
+
     /// Occupies a thread until something is sent; says which.
-    fn occupy(threads: &'static RunThreads) -> (mpsc::Sender<()>, oneshot::Receiver<ThreadId>) {
+    fn occupy(threads: &'static RunThreads) -> (mpsc::Sender<()>, Work<ThreadId>) {
         let (go_on, wait) = mpsc::channel();
         let (begins, begun) = mpsc::channel();
         let work = threads.spawn(move || {
@@ -163,9 +208,9 @@ mod tests {
         (go_on, work)
     }
 
-    fn finish((go_on, work): (mpsc::Sender<()>, oneshot::Receiver<ThreadId>)) -> ThreadId {
+    fn finish((go_on, work): (mpsc::Sender<()>, Work<ThreadId>)) -> ThreadId {
         go_on.send(()).unwrap();
-        work.blocking_recv().unwrap()
+        finished(work).unwrap()
     }
 
     fn poll_until(is_so: impl Fn() -> bool) {
@@ -203,32 +248,35 @@ mod tests {
         assert_eq!(threads.lock().waiting.len(), 4);
         finish(first);
         for work in later {
-            work.blocking_recv().unwrap();
+            finished(work).unwrap();
         }
         assert_eq!(*order.lock().unwrap(), [0, 1, 2, 3]);
         assert_eq!(threads.lock().threads, 1);
     }
 
     #[test]
-    fn what_nobody_waits_for_does_not_begin() {
+    fn what_nobody_waits_for_leaves_the_queue() {
         let threads = threads(1, PATIENCE);
         let first = occupy(threads);
-        let (says, said) = mpsc::channel();
-        drop(threads.spawn(move || says.send(())));
+        let held = Arc::new(());
+        let [before, given_up, after] = [(), (), ()].map(|()| {
+            let held = Arc::clone(&held);
+            threads.spawn(move || drop(held))
+        });
+        drop(given_up);
+        assert_eq!(threads.lock().waiting.len(), 2);
+        assert_eq!(Arc::strong_count(&held), 3);
         finish(first);
-        // The sender is dropped with the job.
-        assert_eq!(
-            said.recv_timeout(PATIENCE),
-            Err(mpsc::RecvTimeoutError::Disconnected)
-        );
+        assert_eq!(finished(before), Ok(()));
+        assert_eq!(finished(after), Ok(()));
     }
 
     #[test]
     fn a_panic_ends_its_job_only() {
         let threads = threads(1, PATIENCE);
         let failed = threads.spawn(|| panic!("on purpose"));
-        assert!(failed.blocking_recv().is_err());
-        assert_eq!(threads.spawn(|| 7).blocking_recv(), Ok(7));
+        assert!(finished(failed).is_err());
+        assert_eq!(finished(threads.spawn(|| 7)), Ok(7));
         assert_eq!(threads.lock().threads, 1);
     }
 
@@ -245,7 +293,7 @@ mod tests {
         }
         // Each is given as the thread of the one before ends.
         for number in 0..2000 {
-            assert_eq!(threads.spawn(move || number).blocking_recv(), Ok(number));
+            assert_eq!(finished(threads.spawn(move || number)), Ok(number));
         }
     }
 }
