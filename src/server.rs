@@ -187,6 +187,7 @@ impl Server {
         .await?;
         self.poller = options.model_config_poll.clone().map(|(path, period)| {
             ConfigPoller::start(Arc::clone(&self.core), period, move || {
+                config::check_regular(&path)?;
                 config::read_model_server_config(&path)
             })
         });

@@ -16,4 +16,4 @@ pub use self::files::{
     read_monitoring_config, read_ssl_config, session_threads,
 };
 pub use self::flags::{Flags, Note, Outcome, SessionThreads};
-pub use self::watch::{FileWatcher, WatchedFile};
+pub use self::watch::{FileWatcher, WatchedFile, check_regular};

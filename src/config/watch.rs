@@ -1,16 +1,21 @@
 //! Notices when a file that a flag names has changed.
 //!
 //! By its content, since some ways to exchange a file keep its time, and links to folders, as
-//! Kubernetes mounts secrets, are seen through. Not here: what is done then.
+//! Kubernetes mounts secrets, are seen through. What is not a regular file is never waited for: only
+//! the start reads a pipe, once, since that has an operator who sees it wait.
+//!
+//! Not here: what is done about a change.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::Builder;
 use std::time::Duration;
 
+use crate::error::{Code, Result, ServingError};
 use crate::panics;
 
 /// How often a file is looked at.
@@ -89,9 +94,35 @@ impl Looks {
     }
 }
 
-/// A hash of the file's content, read piece by piece.
+/// Refuses what reading would have to wait for, such as a pipe in the place of a file that was read
+/// before. To be called before a file is read again.
+///
+/// # Errors
+///
+/// `FAILED_PRECONDITION` for what is there and is not a regular file.
+pub fn check_regular(path: &Path) -> Result<()> {
+    match fs::metadata(path) {
+        Ok(metadata) if !metadata.is_file() => {
+            let reason = "not a regular file, which alone is read again";
+            let text = format!("{}; {reason}", path.display());
+            Err(ServingError::new(Code::FailedPrecondition, text))
+        }
+        // Reading says what is wrong otherwise.
+        _ => Ok(()),
+    }
+}
+
+/// A hash of a regular file's content, read piece by piece.
 fn fingerprint(path: &Path) -> Option<u64> {
-    let mut file = File::open(path).ok()?;
+    // To open a pipe would wait for its writer, and to read it take what is meant for the start.
+    let opened = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path);
+    let mut file = opened.ok()?;
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
     let mut hasher = DefaultHasher::new();
     let mut piece = [0; 8192];
     loop {
@@ -106,7 +137,7 @@ fn fingerprint(path: &Path) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::process::Command;
     use std::sync::mpsc;
 
     use super::*;
@@ -167,5 +198,37 @@ mod tests {
             changes.recv_timeout(Duration::from_secs(60)),
             Err(RecvTimeoutError::Disconnected)
         );
+    }
+    fn make_fifo(path: &Path) {
+        let made = Command::new("mkfifo").arg(path).status().unwrap();
+        assert!(made.success());
+    }
+
+    #[test]
+    fn a_pipe_does_not_end_the_watch() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        make_fifo(&path);
+        let (changed, changes) = mpsc::channel();
+        // Neither this look nor those of the thread wait for a writer.
+        let file = WatchedFile::new(&path);
+        let _watcher = file.every(Duration::from_millis(1), move || changed.send(()).unwrap());
+        let new = folder.path().join("new");
+        fs::write(&new, "new").unwrap();
+        fs::rename(&new, &path).unwrap();
+        changes.recv_timeout(Duration::from_secs(60)).unwrap();
+    }
+
+    #[test]
+    fn a_pipe_is_not_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        assert!(check_regular(&path).is_ok(), "reading says what is wrong");
+        make_fifo(&path);
+        let error = check_regular(&path).unwrap_err();
+        assert_eq!(error.code(), Code::FailedPrecondition);
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "").unwrap();
+        assert!(check_regular(&path).is_ok());
     }
 }

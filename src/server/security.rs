@@ -122,7 +122,8 @@ fn keep_up<M: 'static>(
     let path = path.to_owned();
     file.on_change(move || {
         let shown = path.display();
-        match read(&path).and_then(|config| apply(&config)) {
+        let read = || config::check_regular(&path).and_then(|()| read(&path));
+        match read().and_then(|config| apply(&config)) {
             Ok(()) => tracing::info!("{shown} has changed and is in effect"),
             Err(error) => tracing::error!(
                 "{shown} has changed and is not used, what was loaded before stays: {}: {error}",
