@@ -2,6 +2,9 @@
 //!
 //! Modules in the order data flows; `ARCHITECTURE.md` is the map.
 
+// A write to a standard output may wait for its reader: `logging` does not.
+#![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout))]
+
 #[cfg(not(any(feature = "onnxruntime", feature = "tract")))]
 compile_error!("something has to run the models: enable the feature `onnxruntime` or `tract`");
 
@@ -37,6 +40,7 @@ pub mod error;
 pub mod id;
 pub mod logging;
 mod panics;
+pub mod process;
 pub mod proto;
 mod proto_text;
 mod proto_wire;

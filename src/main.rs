@@ -1,142 +1,133 @@
-//! The process: arguments, log, signals, exit status; nothing else.
+//! The program: arguments, the log's format, exit status; nothing else.
+
+#![warn(clippy::print_stderr, clippy::print_stdout)]
 
 use std::io::Write;
-use std::process::ExitCode;
+use std::panic;
+use std::time::Duration;
 
 use onnx_model_server::allocator::Allocator;
 use onnx_model_server::commands::{self, Command};
 use onnx_model_server::config::{Flags, Outcome};
 use onnx_model_server::error::ServingError;
 use onnx_model_server::logging::{self, LogFormat};
+use onnx_model_server::process::{self, Signals, leave};
 use onnx_model_server::server::{Server, ServerOptions, Stopped};
-use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
 static ALLOCATOR: Allocator = Allocator;
 
 /// The original returns -1 from `main` for every failure.
 const FAILURE: u8 = 255;
+/// A panic got here, as the standard library has it.
+const PANICKED: u8 = 101;
 /// A command found something that is not right.
 const COMMAND_FAILURE: u8 = 1;
 /// A command was given arguments that it does not take.
 const COMMAND_USAGE: u8 = 2;
 
-fn main() -> ExitCode {
+fn main() {
     forbid_telemetry();
-    if let Some(command) = Command::parse(std::env::args_os()) {
-        return run_command(command);
-    }
-    match Flags::parse(std::env::args_os()) {
-        Outcome::Usage { text, errors } => {
-            for error in errors {
-                eprintln!("{error}");
-            }
-            print!("{text}");
-            ExitCode::from(FAILURE)
-        }
-        Outcome::Version(flags) => {
-            print!("{}", onnx_model_server::server::version_text(&flags));
-            ExitCode::SUCCESS
-        }
-        Outcome::Run {
-            flags,
-            unknown,
-            notes,
-        } => {
-            reap_orphans();
-            survive_file_size_limit();
-            allow_many_descriptors();
-            // An unknown name is refused once the flags are checked.
-            let format = LogFormat::from_name(&flags.log_format);
-            logging::init(format.unwrap_or(LogFormat::Text));
-            if let Some(unknown) = unknown {
-                print!("{unknown}");
-            }
-            for note in notes {
-                tracing::warn!("{note}");
-            }
-            run(&flags)
-        }
-    }
+    let run = || match Command::parse(std::env::args_os()) {
+        Some(command) => run_command(command),
+        None => run_server(),
+    };
+    // Not by returning: see `leave`.
+    leave(panic::catch_unwind(run).unwrap_or(PANICKED))
 }
 
-fn run_command(command: Result<Command, String>) -> ExitCode {
+fn run_command(command: Result<Command, String>) -> u8 {
     let command = match command {
         Ok(command) => command,
         Err(error) => {
-            eprintln!("{error}\n{}", commands::USAGE);
-            return ExitCode::from(COMMAND_USAGE);
+            logging::print_error(&format!("{error}\n{}", commands::USAGE));
+            return COMMAND_USAGE;
         }
     };
     logging::init(LogFormat::Text);
     match command.run() {
         Ok(report) => {
-            // A reader that has seen enough, such as `head`, is no failure.
-            let _ = std::io::stdout().write_all(report.text.as_bytes());
-            ExitCode::from(if report.passed { 0 } else { COMMAND_FAILURE })
+            // A command waits for its reader. One that has seen enough, such as `head`, is no
+            // failure.
+            let mut stdout = std::io::stdout();
+            let _ = stdout.write_all(report.text.as_bytes());
+            let _ = stdout.flush();
+            if report.passed { 0 } else { COMMAND_FAILURE }
         }
         Err(error) => {
-            eprintln!("{}: {error}", error.code());
-            ExitCode::from(COMMAND_FAILURE)
+            logging::print_error(&format!("{}: {error}\n", error.code()));
+            COMMAND_FAILURE
         }
     }
 }
 
-fn run(flags: &Flags) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
+fn run_server() -> u8 {
+    let (flags, unknown, notes) = match Flags::parse(std::env::args_os()) {
+        Outcome::Usage { text, errors } => {
+            for error in errors {
+                logging::print_error(&format!("{error}\n"));
+            }
+            logging::print(&text);
+            return FAILURE;
+        }
+        Outcome::Version(flags) => {
+            logging::print(&onnx_model_server::server::version_text(&flags));
+            return 0;
+        }
+        Outcome::Run {
+            flags,
+            unknown,
+            notes,
+        } => (flags, unknown, notes),
+    };
+    reap_orphans();
+    process::ignore_harmless();
+    process::flush_before_abort();
+    allow_many_descriptors();
+    // An unknown name is refused once the flags are checked.
+    let format = LogFormat::from_name(&flags.log_format);
+    logging::init(format.unwrap_or(LogFormat::Text));
+    if let Some(unknown) = unknown {
+        logging::print(&unknown);
+    }
+    for note in notes {
+        tracing::warn!("{note}");
+    }
+    serve(&flags).unwrap_or_else(|error| {
+        logging::print(&format!(
+            "Failed to start server. Error: {}: {error}\n",
+            error.code()
+        ));
+        FAILURE
+    })
+}
+
+/// Serves until a signal has it stop; returns the exit status.
+fn serve(flags: &Flags) -> Result<u8, ServingError> {
+    let drain_seconds = flags.drain_timeout_seconds;
+    let drain_timeout = Duration::from_secs(u64::try_from(drain_seconds).unwrap_or(0));
+    let signals = Signals::watch(drain_timeout)
+        .map_err(|error| ServingError::internal(format!("no signals: {error}")))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            println!("Failed to start server. Error: INTERNAL: {error}");
-            return ExitCode::from(FAILURE);
+        .map_err(|error| ServingError::internal(error.to_string()))?;
+    // On this thread, where files that the flags name and host names may be waited for.
+    let started =
+        runtime.block_on(async { Server::start(ServerOptions::from_flags(flags)?).await });
+    let status = started.map(|server| {
+        signals.start_serving();
+        tracing::info!("Entering the event loop ...");
+        signals.wait();
+        tracing::info!("Stopping: requests under way are answered first");
+        if let Stopped::CutOff { requests } = runtime.block_on(server.stop()) {
+            tracing::error!(requests, "requests were cut off after {drain_seconds} s");
         }
-    };
-    let code = runtime.block_on(async {
-        match serve(flags).await {
-            Ok(code) => code,
-            Err(error) => {
-                println!("Failed to start server. Error: {}: {error}", error.code());
-                ExitCode::from(FAILURE)
-            }
-        }
+        0
     });
     // A run that does not end must not keep the process.
     runtime.shutdown_background();
-    code
-}
-
-async fn serve(flags: &Flags) -> Result<ExitCode, ServingError> {
-    let on_signal =
-        |kind| signal(kind).map_err(|error| ServingError::internal(format!("no signals: {error}")));
-    let mut terminate = on_signal(SignalKind::terminate())?;
-    let mut interrupt = on_signal(SignalKind::interrupt())?;
-    let mut next_signal = async || {
-        tokio::select! {
-            _ = terminate.recv() => SignalKind::terminate(),
-            _ = interrupt.recv() => SignalKind::interrupt(),
-        }
-    };
-
-    let server = tokio::select! {
-        started = Server::start(ServerOptions::from_flags(flags)?) => started?,
-        // Nothing is served yet: there is nothing to finish.
-        kind = next_signal() => return Ok(exit_code_of(kind)),
-    };
-    tracing::info!("Entering the event loop ...");
-    next_signal().await;
-    tracing::info!("Stopping: requests under way are answered first");
-    Ok(tokio::select! {
-        stopped = server.stop() => {
-            if let Stopped::CutOff { requests } = stopped {
-                let seconds = flags.drain_timeout_seconds;
-                tracing::error!(requests, "requests were cut off after {seconds} s");
-            }
-            ExitCode::SUCCESS
-        }
-        kind = next_signal() => exit_code_of(kind),
-    })
+    status
 }
 
 /// Official builds of ONNX Runtime send events home unless this is set when they are loaded. What the
@@ -159,13 +150,6 @@ fn reap_orphans() {
     }
 }
 
-/// A request log that reaches the limit on the size of files (`ulimit -f`) has a write that fails,
-/// as on a full disk; by default a signal would end the process.
-fn survive_file_size_limit() {
-    // SAFETY: sets a disposition and no handler.
-    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
-}
-
 /// Every connection takes a descriptor, and the usual soft limit of 1024 is for programs that call
 /// `select`.
 fn allow_many_descriptors() {
@@ -180,9 +164,4 @@ fn allow_many_descriptors() {
             libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
         }
     }
-}
-
-/// The shell's convention for a process that a signal ended.
-fn exit_code_of(kind: SignalKind) -> ExitCode {
-    ExitCode::from(u8::try_from(128 + kind.as_raw_value()).unwrap_or(FAILURE))
 }

@@ -12,15 +12,20 @@ mod security;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use futures_util::future::join;
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 
 use crate::config::{self, Flags};
 use crate::error::Result;
 use crate::inference::InferenceService;
 use crate::lifecycle::{ConfigPoller, ServerCore};
+use crate::logging;
 use crate::monitoring::{Metrics, ModelState, Protocol};
 use crate::panics;
 use crate::request_log::RequestLog;
@@ -41,6 +46,9 @@ pub use security::SecurityOptions;
 
 /// The default of `HttpServer` (`model_servers/http_server.cc`).
 const DEFAULT_MONITORING_PATH: &str = "/monitoring/prometheus/metrics";
+
+/// What the parts of the server have for their end once requests have ended.
+const STOP_GRACE: Duration = Duration::from_secs(1);
 
 /// Where the file puts TensorFlow Serving's metrics page; `None` for nowhere.
 fn monitoring_path(file: &Path) -> Result<Option<String>> {
@@ -108,6 +116,7 @@ impl Server {
         Security::warn_of_open_ports(&options);
         security.apply(&mut options);
         let metrics = Arc::new(Metrics::new());
+        metrics.count_dropped_log_lines(logging::dropped_lines);
         let observer = Arc::new(Observer::try_new(&options.observer)?);
         let core = Arc::new(ServerCore::new(
             options.lifecycle.clone(),
@@ -218,43 +227,68 @@ impl Server {
         self.admin_address
     }
 
-    /// Closes the ports, answers what is under way, unloads everything; all within the time that
-    /// the options give.
+    /// Closes the ports, answers what is under way, writes the request log and the traces, unloads
+    /// everything. Requests have the time that the options give, and what then has not ended, a
+    /// second: none of it is waited for any longer.
     pub async fn stop(self) -> Stopped {
-        let (under_way, drain_timeout) = (self.under_way.clone(), self.drain_timeout);
-        let stop_admin = self.stop_admin.clone();
-        let stopped = match tokio::time::timeout(drain_timeout, self.drain()).await {
-            Ok(()) => Stopped::Drained,
-            Err(_) => Stopped::CutOff {
-                requests: under_way.count(),
-            },
-        };
-        stop_admin.send_replace(true);
-        stopped
-    }
-
-    async fn drain(self) {
         // Nobody listens if no port was opened.
         let _ = self.stop.send(true);
-        for port in self.ports {
-            if let Err(error) = port.await {
-                tracing::error!(%error, "a port ended abnormally");
-            }
-        }
+        let end = Instant::now() + self.drain_timeout;
+        let stopped = match timeout_at(end, all_ended(self.ports)).await {
+            Ok(()) => Stopped::Drained,
+            Err(_) => Stopped::CutOff {
+                requests: self.under_way.count(),
+            },
+        };
+        // Each on a thread of its own: a disk, a collector or a mount that hangs keeps no other.
+        let (request_log, observer) = (self.request_log, self.observer);
         let (core, poller) = (self.core, self.poller);
-        let (observer, request_log) = (self.observer, self.request_log);
-        let unloaded = tokio::task::spawn_blocking(move || {
+        let records = on_thread("request-log-end", move || request_log.shutdown());
+        let traces = on_thread("traces-end", move || observer.shutdown());
+        let lifecycle = on_thread("lifecycle-end", move || {
             core.shutdown();
             if let Some(poller) = poller {
                 poller.stop();
             }
-            request_log.shutdown();
-            observer.shutdown();
         });
-        if let Err(error) = unloaded.await {
-            tracing::error!(%error, "unloading ended abnormally");
+        let soon = Instant::now() + STOP_GRACE;
+        let written = timeout_at(end.max(soon), join(records, traces));
+        if written.await.is_err() {
+            tracing::error!("the request log or the traces could not be written in time");
+        }
+        if timeout_at(soon, lifecycle).await.is_err() {
+            tracing::warn!("the search for versions does not end and is left alone");
+        }
+        self.stop_admin.send_replace(true);
+        stopped
+    }
+}
+
+/// Waits for the ends of all ports.
+async fn all_ended(ports: Vec<JoinHandle<()>>) {
+    for port in ports {
+        if let Err(error) = port.await {
+            tracing::error!(%error, "a port ended abnormally");
         }
     }
+}
+
+/// Does what may block on a new thread. The receiver hears of its end, or fails where there was no
+/// thread or it panicked.
+fn on_thread(name: &str, work: impl FnOnce() + Send + 'static) -> oneshot::Receiver<()> {
+    let (done, end) = oneshot::channel();
+    let runtime = Handle::current();
+    let thread = thread::Builder::new().name(name.to_owned());
+    let spawned = thread.spawn(move || {
+        let _inside = runtime.enter();
+        work();
+        // Whoever waited may have given up.
+        let _ = done.send(());
+    });
+    if let Err(error) = spawned {
+        tracing::error!(%error, name, "no thread for a part of the stop, which is left out");
+    }
+    end
 }
 
 fn model_state(state: ManagerState) -> ModelState {

@@ -168,6 +168,11 @@ impl Metrics {
         self.server.refused_connections(port)
     }
 
+    /// Shows what `dropped` returns as the number of the log's dropped lines. To be called once.
+    pub fn count_dropped_log_lines(&self, dropped: fn() -> u64) {
+        self.server.count_dropped_log_lines(dropped);
+    }
+
     /// Counts a warmup whose file was read to its end or failed reading. `status` is `OK` or
     /// `CODE: message`.
     pub fn record_warmup(

@@ -8,7 +8,7 @@
 
 mod decimal;
 
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 use super::family::{About, Collect, Family, Point, Snapshot, Unit};
@@ -62,6 +62,8 @@ pub(super) struct ServerMetrics {
     model_loads: Family<Counter, 2>,
     request_log_records: Family<Counter, 2>,
     connections_refused: Family<Arc<Counter>, 1>,
+    /// Counted elsewhere.
+    log_lines_dropped: OnceLock<fn() -> u64>,
 }
 
 impl ServerMetrics {
@@ -158,6 +160,7 @@ impl ServerMetrics {
                 &["port"],
                 Default::default,
             ),
+            log_lines_dropped: OnceLock::new(),
         }
     }
 
@@ -282,6 +285,11 @@ impl ServerMetrics {
         Tally::new(Arc::clone(&series.instrument))
     }
 
+    pub(super) fn count_dropped_log_lines(&self, dropped: fn() -> u64) {
+        // A second call changes nothing.
+        let _ = self.log_lines_dropped.set(dropped);
+    }
+
     /// A version at its end leaves every metric, so that years of new versions do not add up.
     pub(super) fn set_model_state(&self, servable: &ServableId, state: ModelState) {
         let version = Decimal::new(servable.version);
@@ -321,6 +329,19 @@ impl ServerMetrics {
             &self.request_log_records,
             &self.connections_refused,
         ];
+        let dropped = self.log_lines_dropped.get().map_or(0, |dropped| dropped());
+        let log_lines_dropped = Snapshot {
+            about: about(
+                "onnx_model_server_log_lines_dropped_total",
+                "Lines of the log that were dropped since they could not be written in time.",
+            ),
+            kind: Kind::Counter,
+            label_names: &[],
+            points: vec![Point {
+                label_values: Vec::new(),
+                reading: Reading::Number(i64::try_from(dropped).unwrap_or(i64::MAX)),
+            }],
+        };
         let build_info = Snapshot {
             about: about(
                 "onnx_model_server_build_info",
@@ -334,7 +355,10 @@ impl ServerMetrics {
             }],
         };
         let families = families.map(Collect::snapshot);
-        families.into_iter().chain([build_info]).collect()
+        families
+            .into_iter()
+            .chain([log_lines_dropped, build_info])
+            .collect()
     }
 
     fn time<const N: usize>(

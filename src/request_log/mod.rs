@@ -103,8 +103,13 @@ impl RequestLog {
     /// Writes what is buffered, and ends the thread. May block for as long as the disk does.
     pub fn shutdown(&self) {
         self.buffer.close();
-        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(thread) = thread.take()
+        // Not within the condition: the lock would be held while the disk is waited for.
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread
             && thread.join().is_err()
         {
             tracing::error!("the request log's thread ended abnormally");

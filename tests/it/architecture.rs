@@ -18,6 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("id", &[]),
     ("logging", &[]),
     ("panics", &[]),
+    ("process", &["logging"]),
     ("tensor", &[]),
     ("proto", &["wire", "transport"]), // its generated code names types and codecs by path
     ("proto_wire", &[]),

@@ -46,7 +46,7 @@ class ModelServer:
         Calls `on_start` with the process's id before it waits. `context` is for REST over TLS,
         `headers` are what each REST call needs, `ports` those for gRPC and REST, by default free
         ones. `process` goes to `subprocess.Popen`: another
-        `executable`, `user` or `env`.
+        `executable`, `user`, `env`, `stdout` or `stderr`.
         """
         self.log_path = log_path
         self.context = context
@@ -57,10 +57,12 @@ class ModelServer:
         with open(log_path, "wb") as log:
             self.process = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                **process,
+                **{
+                    "stdin": subprocess.DEVNULL,
+                    "stdout": log,
+                    "stderr": subprocess.STDOUT,
+                    **process,
+                },
             )
         try:
             on_start(self.process.pid)

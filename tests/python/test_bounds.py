@@ -99,7 +99,7 @@ def test_connections(bounded):
     try:
         with socket.create_connection(address, TIMEOUT) as one_more:
             assert is_closed(one_more)
-        assert "8 connections (--max_connections)" in bounded.log()
+        poll(lambda: "8 connections (--max_connections)" in bounded.log())
         name = "onnx_model_server_connections_refused_total"
         page = bounded.rest("GET", "/metrics")[2].decode()
         assert f'{name}{{port="grpc"}} 1' in page.splitlines()

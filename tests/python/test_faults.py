@@ -181,7 +181,7 @@ def test_versions_that_cannot_be_served_say_why(models):
             (failed,) = json.loads(models.status(name))["model_version_status"]
             said = failed["status"]["error_message"]
             assert all(text in said for text in texts), (name, said)
-            assert said.splitlines()[0] in models.server.log(limit=None), name
+            wait_until(lambda: said.splitlines()[0] in models.server.log(limit=None))
         # The model itself is not lost.
         for name in UNSERVABLE:
             publish(models.folder / name, 2, says_its_version(2))

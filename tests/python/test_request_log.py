@@ -19,7 +19,7 @@ from tensorflow_serving.apis import (
 from tensorflow_serving.config import model_server_config_pb2
 
 from grpc_calls import GOLDEN, example, predict_request, prediction, refused
-from model_server import ModelServer
+from model_server import ModelServer, poll
 
 HALF_PLUS_TWO = GOLDEN / "models" / "half_plus_two"
 SECONDS = 30
@@ -145,7 +145,7 @@ def test_log_works_as_a_warmup_file(start, start_server, tmp_path):
         ["--model_name=half_plus_two", f"--model_base_path={base_path}"], ["half_plus_two"]
     )
 
-    assert "Number of warmup records read: 4." in warmed.log()
+    poll(lambda: "Number of warmup records read: 4." in warmed.log())
 
 
 def test_reloads_turn_the_log_on_and_off(start, tmp_path):

@@ -1,0 +1,165 @@
+//! One of the process's outputs, and the thread that writes to it.
+//!
+//! The thread alone waits for a reader, a terminal or a disk. It writes whole lines, together as
+//! many as a pipe takes in one piece, so that those of other processes do not get into them.
+//!
+//! By hand instead of `tracing-appender`: that has no bound in bytes, does not say that lines were
+//! dropped, and gives up a line for good where a descriptor that does not block is full.
+//!
+//! Not here: the queue before it (`queue`), what is written (`logging`).
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, Builder};
+use std::time::{Duration, Instant};
+
+use super::queue::{Loss, Queue, Work};
+use crate::panics;
+
+/// What a pipe takes in one piece (`PIPE_BUF`, `pipe(7)`).
+const PIECE_BYTES: usize = 4096;
+/// How long to wait before another try where a descriptor that does not block is full.
+const FULL_PAUSE: Duration = Duration::from_millis(10);
+
+/// An output. Made for a `static`: its thread never ends.
+pub(super) struct Output {
+    pub(super) queue: Queue,
+    /// A descriptor of this module's own: the standard library's has a lock, which is held for as
+    /// long as a write takes.
+    open: fn() -> io::Result<OwnedFd>,
+    report: fn(Loss),
+    has_thread: AtomicBool,
+}
+
+impl Output {
+    pub(super) const fn new(open: fn() -> io::Result<OwnedFd>, report: fn(Loss)) -> Self {
+        Self {
+            queue: Queue::new(),
+            open,
+            report,
+            has_thread: AtomicBool::new(false),
+        }
+    }
+
+    /// Opens the output and starts the thread; returns whether there is one.
+    pub(super) fn start(&'static self) -> bool {
+        self.ensure_thread();
+        self.has_thread.load(Ordering::Acquire)
+    }
+
+    /// Has these lines written, if there is room for them. Never waits.
+    pub(super) fn push(&'static self, text: &[u8]) {
+        self.queue.push(text);
+        self.ensure_thread();
+    }
+
+    /// Has a line written, with room for it or without.
+    pub(super) fn push_report(&'static self, text: &[u8]) {
+        self.queue.push_report(text);
+        self.ensure_thread();
+    }
+
+    /// Waits until everything is written or cannot be, or the time is over.
+    pub(super) fn flush(&'static self, deadline: Instant) {
+        if !self.queue.is_idle() {
+            self.ensure_thread();
+        }
+        if self.has_thread.load(Ordering::Acquire) {
+            self.queue.wait_until_written(deadline);
+        }
+    }
+
+    /// Where there is no thread now, the next line tries again.
+    fn ensure_thread(&'static self) {
+        if self.has_thread.load(Ordering::Acquire) || self.has_thread.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let started = (self.open)().and_then(|descriptor| {
+            let mut writer = Writer::new(&self.queue, File::from(descriptor), self.report);
+            let thread = Builder::new().name("log".to_owned());
+            thread.spawn(move || {
+                loop {
+                    panics::round("the log", || writer.work());
+                }
+            })
+        });
+        if started.is_err() {
+            self.has_thread.store(false, Ordering::Release);
+        }
+    }
+}
+
+struct Writer<'a, W> {
+    queue: &'a Queue,
+    target: W,
+    report: fn(Loss),
+    /// Whether the last write left a line without its end.
+    is_torn: bool,
+}
+
+impl<'a, W: Write> Writer<'a, W> {
+    fn new(queue: &'a Queue, target: W, report: fn(Loss)) -> Self {
+        Self {
+            queue,
+            target,
+            report,
+            is_torn: false,
+        }
+    }
+
+    /// Does one thing that there is to do; waits for it.
+    fn work(&mut self) {
+        match self.queue.next() {
+            Work::Report(loss) => (self.report)(loss),
+            Work::Write(text) => {
+                let mut rest = &text[..];
+                while !rest.is_empty() {
+                    let (piece, behind) = rest.split_at(first_piece(rest));
+                    let written = self.write(piece);
+                    self.queue.release(piece, &written);
+                    rest = behind;
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, piece: &[u8]) -> io::Result<()> {
+        if self.is_torn {
+            self.write_all(b"\n")?;
+        }
+        self.write_all(piece)
+    }
+
+    fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.target.write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    self.is_torn = bytes[written - 1] != b'\n';
+                    bytes = &bytes[written..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    thread::sleep(FULL_PAUSE);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The length of the first lines of `text` that go out together: those that make one piece, or the
+/// first line where that is longer.
+fn first_piece(text: &[u8]) -> usize {
+    let is_end = |byte: &u8| *byte == b'\n';
+    let within = &text[..text.len().min(PIECE_BYTES)];
+    let end = within.iter().rposition(is_end);
+    let end = end.or_else(|| text.iter().position(is_end));
+    end.map_or(text.len(), |end| end + 1)
+}
+
+#[cfg(test)]
+mod tests;
