@@ -19,6 +19,9 @@ use tokio::sync::watch;
 
 use super::activity::{Activity, AnswerBody, Overdue, RequestBody, UnderWay};
 use super::busy_poll::Attention;
+use super::early_answer::{self, Return, ReturnedBody};
+use super::limit::Admitted;
+use super::linger::{Linger, Lingering};
 use super::lone_stream::{StreamExecutor, Streams};
 use super::prompt::Prompt;
 use super::tls::{PeerNames, Tls};
@@ -109,7 +112,7 @@ pub enum Protocols {
 }
 
 /// A request as services get it.
-pub type Question = Request<RequestBody<Incoming>>;
+pub type Question = Request<RequestBody<ReturnedBody<Incoming>>>;
 
 /// Drives the connections of one port.
 pub(super) struct Driver {
@@ -144,16 +147,19 @@ impl Driver {
             service,
             peer,
             activity: Arc::clone(&activity),
+            stall,
             stop: self.stop.clone(),
         };
-        let stream = TokioIo::new(Prompt::new(stream, stall));
+        let stream = Linger::new(Prompt::new(stream, stall), stall);
+        let lingering = stream.lingering();
+        let stream = TokioIo::new(stream);
         let streams = Streams::new(Arc::clone(&activity), attention);
         let builder = builder(&self.options, streams.executor());
         let mut connection = pin!(builder.serve_connection(stream, service));
 
         let why = tokio::select! {
             ended = streams.drive(connection.as_mut()) => return log_end(ended),
-            why = self.ending(&activity) => why,
+            why = self.ending(&activity, &lingering) => why,
         };
         if why == Ending::Overdue(Overdue::Unread) {
             tracing::debug!("an answer was not read: the connection is closed");
@@ -179,7 +185,7 @@ impl Driver {
         }
     }
 
-    async fn ending(&self, activity: &Activity) -> Ending {
+    async fn ending(&self, activity: &Activity, lingering: &Lingering) -> Ending {
         let mut stop = self.stop.clone();
         let aged = async {
             match self.options.max_age {
@@ -188,10 +194,18 @@ impl Driver {
             }
         };
         let (idle, stall) = (self.options.idle_timeout, self.options.stall_timeout);
+        let overdue = async {
+            let why = activity.overdue(idle, stall).await;
+            // A connection that is being closed has bounds of its own.
+            match lingering.has_begun() {
+                true => std::future::pending().await,
+                false => why,
+            }
+        };
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => Ending::Stop,
             () = aged => Ending::Aged,
-            why = activity.overdue(idle, stall) => Ending::Overdue(why),
+            why = overdue => Ending::Overdue(why),
         }
     }
 }
@@ -209,12 +223,13 @@ fn log_end(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
     }
 }
 
-/// A service whose requests are noted in the connection's activity, and that is told whom the
-/// client's certificate names.
+/// A service whose requests are noted in the connection's activity, that is told whom the client's
+/// certificate names, and whose early answers reach the client.
 struct Tracked<S> {
     service: S,
     peer: PeerNames,
     activity: Arc<Activity>,
+    stall: Duration,
     stop: watch::Receiver<bool>,
 }
 
@@ -222,6 +237,7 @@ impl<S, B> Service<Request<Incoming>> for Tracked<S>
 where
     S: Service<Question, Response = Response<B>, Error = Infallible>,
     S::Future: Send + 'static,
+    B: Send,
 {
     type Response = Response<AnswerBody<B>>;
     type Error = Infallible;
@@ -231,11 +247,20 @@ where
         request.extensions_mut().insert(self.peer.clone());
         let under_way = self.activity.begin(&request);
         let says_close = request.version() < Version::HTTP_2;
-        let stop = self.stop.clone();
+        let (stall, stop) = (self.stall, self.stop.clone());
+        let (request, body) = early_answer::returned(request);
         let answer = self.service.call(request.map(|body| under_way.body(body)));
         Box::pin(async move {
             let mut response = answer.await?;
-            if says_close && *stop.borrow() {
+            let mut is_last = false;
+            if let Some(unread) = body.and_then(Return::unread) {
+                // The handler has let go of what it has read, and no more is held.
+                drop(response.extensions_mut().remove::<Arc<Admitted>>());
+                let discard = unread.discard(stall, stop.clone(), FAREWELL);
+                is_last = !Box::pin(discard).await;
+            }
+            is_last |= says_close && *stop.borrow();
+            if is_last {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(CONNECTION, close);
             }

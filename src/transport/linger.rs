@@ -1,0 +1,162 @@
+//! Closes connections without destroying what was answered last.
+//!
+//! A client that still sends when its connection is closed gets a reset, and loses an answer that it
+//! has not read yet. So closing takes two steps: the client is told that nothing follows (FIN), and what
+//! it still sends is read and discarded until it closes its side.
+//!
+//! Not here: what of a body is read before the answer (`early_answer`).
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep};
+
+/// How long a client may take to close its side.
+const MAX_TIME: Duration = Duration::from_secs(300);
+
+/// How long it may be silent meanwhile.
+const MAX_SILENCE: Duration = Duration::from_secs(10);
+
+/// How much it may send meanwhile. More than the largest body that may be asked for.
+const MAX_BYTES: u64 = 4 << 30;
+
+/// Bytes that are discarded at a time. They lie on the stack.
+const CHUNK: usize = 16 << 10;
+
+/// Whether a connection is closed on our side and waits for its client's.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lingering(Arc<AtomicBool>);
+
+impl Lingering {
+    pub(super) fn has_begun(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A stream whose [`poll_shutdown`](AsyncWrite::poll_shutdown) waits for the other side to close.
+pub(super) struct Linger<S> {
+    stream: S,
+    max_silence: Duration,
+    /// Whether the other side has closed, or has failed.
+    is_ended: bool,
+    lingering: Lingering,
+    discarding: Option<Discarding>,
+}
+
+struct Discarding {
+    until: Instant,
+    bytes_left: u64,
+    /// Ends at the next of the bounds on time.
+    timer: Pin<Box<Sleep>>,
+}
+
+impl<S> Linger<S> {
+    /// Does not wait longer than `stall` for a client that is silent.
+    pub(super) fn new(stream: S, stall: Duration) -> Self {
+        Self {
+            stream,
+            max_silence: MAX_SILENCE.min(stall),
+            is_ended: false,
+            lingering: Lingering::default(),
+            discarding: None,
+        }
+    }
+
+    pub(super) fn lingering(&self) -> Lingering {
+        self.lingering.clone()
+    }
+}
+
+impl<S: AsyncRead + Unpin> Linger<S> {
+    /// Reads and discards until the other side closes, or a bound is reached.
+    fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let max_silence = self.max_silence;
+        let discarding = self.discarding.get_or_insert_with(|| Discarding {
+            until: Instant::now() + MAX_TIME,
+            bytes_left: MAX_BYTES,
+            timer: Box::pin(sleep(max_silence)),
+        });
+        let mut has_come = false;
+        loop {
+            let mut chunk = [MaybeUninit::uninit(); CHUNK];
+            let mut buffer = ReadBuf::uninit(&mut chunk);
+            match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
+                Poll::Pending => break,
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(())) if buffer.filled().is_empty() => return Poll::Ready(()),
+                Poll::Ready(Ok(())) => {
+                    has_come = true;
+                    let bytes = buffer.filled().len() as u64;
+                    match discarding.bytes_left.checked_sub(bytes) {
+                        Some(left) => discarding.bytes_left = left,
+                        None => return Poll::Ready(()),
+                    }
+                }
+            }
+        }
+        if has_come {
+            let silent = Instant::now() + max_silence;
+            discarding
+                .timer
+                .as_mut()
+                .reset(silent.min(discarding.until));
+        }
+        discarding.timer.as_mut().poll(context)
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Linger<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let (filled, room) = (buffer.filled().len(), buffer.remaining());
+        let read = ready!(Pin::new(&mut self.stream).poll_read(context, buffer));
+        self.is_ended |= read.is_err() || (room > 0 && buffer.filled().len() == filled);
+        Poll::Ready(read)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Linger<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.discarding.is_none() {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
+            if self.is_ended {
+                return Poll::Ready(Ok(()));
+            }
+            self.lingering.0.store(true, Ordering::Relaxed);
+        }
+        self.poll_discard(context).map(Ok)
+    }
+}
