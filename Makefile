@@ -41,7 +41,7 @@ help:
 	@echo "make test-rust    Rust tests only"
 	@echo "make test-python  Python client tests only"
 	@echo "make test-tract   Rust tests of the backend tract"
-	@echo "make test-ops     with Prometheus, where it is installed"
+	@echo "make test-ops     with the proxies, clients and tools of others, where they are installed"
 	@echo "make test-import  tools/import_model.py with TensorFlow and PyTorch, some GB of them"
 	@echo "make bench        measures: a table, and target/bench/report.json; 10 minutes"
 	@echo "make image        the container image $(IMAGE), by docker, podman or buildah"
@@ -116,7 +116,8 @@ test-python: onnxruntime venv
 	$(VENV)/bin/python -m pytest tests/python --ignore-glob='*/test_import_*' \
 		--ignore-glob='*/test_ops_*' $(PYTEST_FLAGS)
 
-# Not part of `make test`: it needs programs that only operators have, such as Prometheus.
+# Not part of `make test`: it needs the programs that tools/install_test_programs.sh installs, such as
+# nginx. Tests whose program is missing are skipped, or fail if REQUIRE_TEST_PROGRAMS is set.
 test-ops: onnxruntime venv
 	$(CARGO) build --locked
 	$(VENV)/bin/python -m pytest $(wildcard tests/python/test_ops_*.py) $(PYTEST_FLAGS)

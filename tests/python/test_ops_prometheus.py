@@ -1,12 +1,6 @@
-"""A real Prometheus reads the pages. Run by `make test-ops`.
-
-Where Prometheus is not installed (`apt-get install prometheus`) the tests are skipped, or fail if
-`REQUIRE_PROMETHEUS` is set.
-"""
+"""A real Prometheus reads the pages. Run by `make test-ops`."""
 
 import json
-import os
-import shutil
 import subprocess
 import time
 import urllib.parse
@@ -15,20 +9,11 @@ import urllib.request
 import pytest
 
 from model_server import PROJECT, free_ports
+from programs import program
 
 MODEL = PROJECT / "models" / "half_plus_two"
 TENSORFLOW_PATH = "/monitoring/prometheus/metrics"
 SECONDS = 60
-
-
-def program(name):
-    path = shutil.which(name)
-    if path is None:
-        text = f"{name} is not installed: apt-get install prometheus"
-        if os.environ.get("REQUIRE_PROMETHEUS"):
-            pytest.fail(text)
-        pytest.skip(text)
-    return path
 
 
 @pytest.fixture(scope="module")
