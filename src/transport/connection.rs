@@ -143,15 +143,16 @@ impl Driver {
     {
         let stall = self.options.stall_timeout;
         let activity = Activity::new(self.options.under_way.clone(), self.options.busy_poll);
+        let stream = Linger::new(Prompt::new(stream, stall), stall);
+        let lingering = stream.lingering();
         let service = Tracked {
             service,
             peer,
             activity: Arc::clone(&activity),
+            lingering: lingering.clone(),
             stall,
             stop: self.stop.clone(),
         };
-        let stream = Linger::new(Prompt::new(stream, stall), stall);
-        let lingering = stream.lingering();
         let stream = TokioIo::new(stream);
         let streams = Streams::new(Arc::clone(&activity), attention);
         let builder = builder(&self.options, streams.executor());
@@ -229,6 +230,7 @@ struct Tracked<S> {
     service: S,
     peer: PeerNames,
     activity: Arc<Activity>,
+    lingering: Lingering,
     stall: Duration,
     stop: watch::Receiver<bool>,
 }
@@ -248,6 +250,7 @@ where
         let under_way = self.activity.begin(&request);
         let says_close = request.version() < Version::HTTP_2;
         let (stall, stop) = (self.stall, self.stop.clone());
+        let lingering = self.lingering.clone();
         let (request, body) = early_answer::returned(request);
         let answer = self.service.call(request.map(|body| under_way.body(body)));
         Box::pin(async move {
@@ -258,6 +261,9 @@ where
                 drop(response.extensions_mut().remove::<Arc<Admitted>>());
                 let discard = unread.discard(stall, stop.clone(), FAREWELL);
                 is_last = !Box::pin(discard).await;
+                if is_last {
+                    lingering.expect_body();
+                }
             }
             is_last |= says_close && *stop.borrow();
             if is_last {

@@ -13,6 +13,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::header::EXPECT;
 use http::{Request, Version};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -43,10 +44,15 @@ pub(super) struct Unread<B> {
     body: Option<B>,
     /// Since when the client has been waited for.
     waits_since: Option<Instant>,
+    /// Whether the client may wait for `100 Continue`.
+    expects_continue: bool,
 }
 
 /// Where a body is handed back.
-pub(super) struct Return<B>(oneshot::Receiver<Unread<B>>);
+pub(super) struct Return<B> {
+    handed_back: oneshot::Receiver<Unread<B>>,
+    expects_continue: bool,
+}
 
 /// The request for its handler, and where its body is handed back; `None` for a request whose
 /// connection does not depend on it.
@@ -56,7 +62,11 @@ pub(super) fn returned<B: Body>(
     let is_needed = request.version() < Version::HTTP_2 && !request.body().is_end_stream();
     let (back, handed_back) = if is_needed {
         let (back, handed_back) = oneshot::channel();
-        (Some(back), Some(Return(handed_back)))
+        let handed_back = Return {
+            handed_back,
+            expects_continue: request.headers().contains_key(EXPECT),
+        };
+        (Some(back), Some(handed_back))
     } else {
         (None, None)
     };
@@ -72,13 +82,17 @@ pub(super) fn returned<B: Body>(
 impl<B> Return<B> {
     /// What the handler, which has answered, did not read; `None` if it has read all.
     pub(super) fn unread(mut self) -> Option<Unread<B>> {
-        match self.0.try_recv() {
-            Ok(unread) => Some(unread),
+        match self.handed_back.try_recv() {
+            Ok(unread) => Some(Unread {
+                expects_continue: self.expects_continue,
+                ..unread
+            }),
             Err(oneshot::error::TryRecvError::Closed) => None,
             // The handler holds the body longer than its answer takes.
             Err(oneshot::error::TryRecvError::Empty) => Some(Unread {
                 body: None,
                 waits_since: None,
+                expects_continue: false,
             }),
         }
     }
@@ -98,9 +112,13 @@ impl<B: Body + Unpin> Unread<B> {
         let Some(body) = self.body else {
             return false;
         };
-        if body.size_hint().lower() > MAX_DISCARDED_BYTES {
+        let is_too_large = body.size_hint().lower() > MAX_DISCARDED_BYTES;
+        if is_too_large && !self.expects_continue {
             return false;
         }
+        // Some clients wait for `100 Continue` even if they get another answer. It is sent with the
+        // first read.
+        let max_bytes = if is_too_large { 0 } else { MAX_DISCARDED_BYTES };
         let until = self.waits_since.unwrap_or_else(Instant::now) + MAX_WAIT.min(stall);
         let stopped = async {
             // An error means that the port is gone.
@@ -108,7 +126,7 @@ impl<B: Body + Unpin> Unread<B> {
             sleep(farewell).await;
         };
         let mut stopped = pin!(stopped);
-        let mut read = pin!(read_to_end(body));
+        let mut read = pin!(read_to_end(body, max_bytes));
         let read = async {
             tokio::select! {
                 is_whole = &mut read => is_whole,
@@ -120,8 +138,8 @@ impl<B: Body + Unpin> Unread<B> {
 }
 
 /// Returns whether the end was reached within the bound on bytes.
-async fn read_to_end<B: Body + Unpin>(mut body: B) -> bool {
-    let mut left = MAX_DISCARDED_BYTES;
+async fn read_to_end<B: Body + Unpin>(mut body: B, max_bytes: u64) -> bool {
+    let mut left = max_bytes;
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else {
             return false;
@@ -181,6 +199,7 @@ impl<B> Drop for ReturnedBody<B> {
         let unread = Unread {
             body: (!self.is_broken).then_some(body),
             waits_since: self.waits_since,
+            expects_continue: false,
         };
         // The connection may be gone.
         let _ = back.send(unread);

@@ -17,32 +17,58 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// How long a client may take to close its side.
-const MAX_TIME: Duration = Duration::from_secs(300);
+/// What a client may do until it closes its side.
+#[derive(Clone, Copy)]
+struct Bounds {
+    time: Duration,
+    silence: Duration,
+    bytes: u64,
+}
 
-/// How long it may be silent meanwhile.
-const MAX_SILENCE: Duration = Duration::from_secs(10);
+/// After an answer to a request whose body is still coming: time for a slow client, and bytes for the
+/// largest body that a server may be asked to take.
+const REST_OF_BODY: Bounds = Bounds {
+    time: Duration::from_secs(300),
+    silence: Duration::from_secs(10),
+    bytes: 4 << 30,
+};
 
-/// How much it may send meanwhile. More than the largest body that may be asked for.
-const MAX_BYTES: u64 = 4 << 30;
+/// After anything else: what may have been sent before the client heard of the end.
+const FAREWELL: Bounds = Bounds {
+    time: Duration::from_secs(10),
+    silence: Duration::from_secs(5),
+    bytes: 16 << 20,
+};
 
 /// Bytes that are discarded at a time. They lie on the stack.
 const CHUNK: usize = 16 << 10;
 
-/// Whether a connection is closed on our side and waits for its client's.
+/// The end of one connection, as its driver knows it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Lingering(Arc<AtomicBool>);
+pub(super) struct Lingering(Arc<Flags>);
+
+#[derive(Debug, Default)]
+struct Flags {
+    body_is_coming: AtomicBool,
+    has_begun: AtomicBool,
+}
 
 impl Lingering {
+    /// The last answer goes to a client that still sends its request.
+    pub(super) fn expect_body(&self) {
+        self.0.body_is_coming.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the connection is closed on our side and waits for the client's.
     pub(super) fn has_begun(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.has_begun.load(Ordering::Relaxed)
     }
 }
 
 /// A stream whose [`poll_shutdown`](AsyncWrite::poll_shutdown) waits for the other side to close.
 pub(super) struct Linger<S> {
     stream: S,
-    max_silence: Duration,
+    stall: Duration,
     /// Whether the other side has closed, or has failed.
     is_ended: bool,
     lingering: Lingering,
@@ -51,6 +77,7 @@ pub(super) struct Linger<S> {
 
 struct Discarding {
     until: Instant,
+    max_silence: Duration,
     bytes_left: u64,
     /// Ends at the next of the bounds on time.
     timer: Pin<Box<Sleep>>,
@@ -61,7 +88,7 @@ impl<S> Linger<S> {
     pub(super) fn new(stream: S, stall: Duration) -> Self {
         Self {
             stream,
-            max_silence: MAX_SILENCE.min(stall),
+            stall,
             is_ended: false,
             lingering: Lingering::default(),
             discarding: None,
@@ -76,11 +103,21 @@ impl<S> Linger<S> {
 impl<S: AsyncRead + Unpin> Linger<S> {
     /// Reads and discards until the other side closes, or a bound is reached.
     fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let max_silence = self.max_silence;
-        let discarding = self.discarding.get_or_insert_with(|| Discarding {
-            until: Instant::now() + MAX_TIME,
-            bytes_left: MAX_BYTES,
-            timer: Box::pin(sleep(max_silence)),
+        let Self {
+            lingering, stall, ..
+        } = self;
+        let discarding = self.discarding.get_or_insert_with(|| {
+            let bounds = match lingering.0.body_is_coming.load(Ordering::Relaxed) {
+                true => REST_OF_BODY,
+                false => FAREWELL,
+            };
+            let max_silence = bounds.silence.min(*stall);
+            Discarding {
+                until: Instant::now() + bounds.time,
+                max_silence,
+                bytes_left: bounds.bytes,
+                timer: Box::pin(sleep(max_silence)),
+            }
         });
         let mut has_come = false;
         loop {
@@ -101,7 +138,7 @@ impl<S: AsyncRead + Unpin> Linger<S> {
             }
         }
         if has_come {
-            let silent = Instant::now() + max_silence;
+            let silent = Instant::now() + discarding.max_silence;
             discarding
                 .timer
                 .as_mut()
@@ -155,7 +192,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Linger<S> {
             if self.is_ended {
                 return Poll::Ready(Ok(()));
             }
-            self.lingering.0.store(true, Ordering::Relaxed);
+            self.lingering.0.has_begun.store(true, Ordering::Relaxed);
         }
         self.poll_discard(context).map(Ok)
     }
