@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 use super::activity::{Activity, AnswerBody, Overdue, RequestBody, UnderWay};
 use super::busy_poll::Attention;
-use super::early_answer::{self, Return, ReturnedBody};
+use super::early_answer::{self, Discards, Return, ReturnedBody, Stopped};
 use super::limit::Admitted;
 use super::linger::{Linger, Lingering};
 use super::lone_stream::{StreamExecutor, Streams};
@@ -150,6 +150,7 @@ impl Driver {
             peer,
             activity: Arc::clone(&activity),
             lingering: lingering.clone(),
+            discards: Discards::default(),
             stall,
             stop: self.stop.clone(),
         };
@@ -231,6 +232,7 @@ struct Tracked<S> {
     peer: PeerNames,
     activity: Arc<Activity>,
     lingering: Lingering,
+    discards: Discards,
     stall: Duration,
     stop: watch::Receiver<bool>,
 }
@@ -248,24 +250,32 @@ where
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.peer.clone());
         let under_way = self.activity.begin(&request);
-        let says_close = request.version() < Version::HTTP_2;
+        let is_http1 = request.version() < Version::HTTP_2;
         let (stall, stop) = (self.stall, self.stop.clone());
-        let lingering = self.lingering.clone();
+        let (lingering, discards) = (self.lingering.clone(), self.discards.clone());
         let (request, body) = early_answer::returned(request);
         let answer = self.service.call(request.map(|body| under_way.body(body)));
         Box::pin(async move {
             let mut response = answer.await?;
             let mut is_last = false;
             if let Some(unread) = body.and_then(Return::unread) {
-                // The handler has let go of what it has read, and no more is held.
-                drop(response.extensions_mut().remove::<Arc<Admitted>>());
-                let discard = unread.discard(stall, stop.clone(), FAREWELL);
-                is_last = !Box::pin(discard).await;
+                let stopped = Stopped {
+                    stop: stop.clone(),
+                    farewell: FAREWELL,
+                };
+                if is_http1 {
+                    // The handler has let go of what it has read, and no more is held.
+                    drop(response.extensions_mut().remove::<Arc<Admitted>>());
+                    let discard = unread.discard_before_answer(stall, stopped);
+                    is_last = !Box::pin(discard).await;
+                } else {
+                    discards.add(unread.discard_after_answer(stopped));
+                }
                 if is_last {
                     lingering.expect_body();
                 }
             }
-            is_last |= says_close && *stop.borrow();
+            is_last |= is_http1 && *stop.borrow();
             if is_last {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(CONNECTION, close);

@@ -5,26 +5,48 @@
 //! connection stays open. Beyond the bounds the answer says `Connection: close`, and `linger` goes on
 //! reading after it. Reading also makes hyper send `100 Continue` to a client that waits for it.
 //!
-//! HTTP/1 only: on HTTP/2 the answer ends the stream, and h2 then resets the stream with NO_ERROR.
+//! On HTTP/2 an answer ends nothing but its stream, so it does not wait. The rest of the body is read
+//! and discarded after it, as some clients never look at their answer if the stream is reset before
+//! they have sent everything. Once nothing comes for a while, h2 resets the stream with NO_ERROR.
 //!
 //! Not here: requests that hyper refuses by itself, such as one with too large headers (`linger`).
 
-use std::pin::{Pin, pin};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Buf;
 use http::header::EXPECT;
 use http::{Request, Version};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
 
-/// How much of a body is discarded before the answer.
-const MAX_DISCARDED_BYTES: u64 = 64 << 20;
+/// What is discarded of one body.
+#[derive(Clone, Copy)]
+struct Bounds {
+    bytes: u64,
+    time: Duration,
+    /// How long the client may pause.
+    silence: Duration,
+}
 
-/// How long the answer waits for the rest of a body.
-const MAX_WAIT: Duration = Duration::from_secs(10);
+/// On HTTP/1: how long the answer waits.
+const BEFORE_ANSWER: Bounds = Bounds {
+    bytes: 64 << 20,
+    time: Duration::from_secs(10),
+    silence: Duration::from_secs(10),
+};
+
+/// On HTTP/2. Bytes for the largest body that a server may be asked to take.
+const AFTER_ANSWER: Bounds = Bounds {
+    bytes: 4 << 30,
+    time: Duration::from_secs(300),
+    silence: Duration::from_secs(1),
+};
 
 /// A request's body that is handed back if it is dropped before its end.
 pub struct ReturnedBody<B> {
@@ -52,23 +74,23 @@ pub(super) struct Unread<B> {
 pub(super) struct Return<B> {
     handed_back: oneshot::Receiver<Unread<B>>,
     expects_continue: bool,
+    is_http2: bool,
 }
 
-/// The request for its handler, and where its body is handed back; `None` for a request whose
-/// connection does not depend on it.
+/// The request for its handler, and where its body is handed back; `None` for one without a body.
 pub(super) fn returned<B: Body>(
     request: Request<B>,
 ) -> (Request<ReturnedBody<B>>, Option<Return<B>>) {
-    let is_needed = request.version() < Version::HTTP_2 && !request.body().is_end_stream();
-    let (back, handed_back) = if is_needed {
+    let (back, handed_back) = if request.body().is_end_stream() {
+        (None, None)
+    } else {
         let (back, handed_back) = oneshot::channel();
         let handed_back = Return {
             handed_back,
             expects_continue: request.headers().contains_key(EXPECT),
+            is_http2: request.version() == Version::HTTP_2,
         };
         (Some(back), Some(handed_back))
-    } else {
-        (None, None)
     };
     let request = request.map(|body| ReturnedBody {
         body: Some(body),
@@ -79,16 +101,20 @@ pub(super) fn returned<B: Body>(
     (request, handed_back)
 }
 
-impl<B> Return<B> {
+impl<B: Body> Return<B> {
     /// What the handler, which has answered, did not read; `None` if it has read all.
     pub(super) fn unread(mut self) -> Option<Unread<B>> {
         match self.handed_back.try_recv() {
-            Ok(unread) => Some(Unread {
-                expects_continue: self.expects_continue,
-                ..unread
-            }),
+            Ok(unread) => {
+                let is_whole = unread.body.as_ref().is_some_and(Body::is_end_stream);
+                (!is_whole).then_some(Unread {
+                    expects_continue: self.expects_continue,
+                    ..unread
+                })
+            }
             Err(oneshot::error::TryRecvError::Closed) => None,
-            // The handler holds the body longer than its answer takes.
+            // A call whose handler reads on while its answer is sent.
+            Err(oneshot::error::TryRecvError::Empty) if self.is_http2 => None,
             Err(oneshot::error::TryRecvError::Empty) => Some(Unread {
                 body: None,
                 waits_since: None,
@@ -98,61 +124,89 @@ impl<B> Return<B> {
     }
 }
 
-impl<B: Body + Unpin> Unread<B> {
-    /// Reads the body to its end and discards it. Holds no more of it than one piece at a time.
-    ///
-    /// Returns whether the end was reached: without an error, within the bounds and, once the server
-    /// stops, within `farewell`. A client that stalls for `stall` is not waited for.
-    pub(super) async fn discard(
-        self,
-        stall: Duration,
-        mut stop: watch::Receiver<bool>,
-        farewell: Duration,
-    ) -> bool {
-        let Some(body) = self.body else {
-            return false;
-        };
-        let is_too_large = body.size_hint().lower() > MAX_DISCARDED_BYTES;
-        if is_too_large && !self.expects_continue {
-            return false;
-        }
-        // Some clients wait for `100 Continue` even if they get another answer. It is sent with the
-        // first read.
-        let max_bytes = if is_too_large { 0 } else { MAX_DISCARDED_BYTES };
-        let until = self.waits_since.unwrap_or_else(Instant::now) + MAX_WAIT.min(stall);
-        let stopped = async {
-            // An error means that the port is gone.
-            let _ = stop.wait_for(|stop| *stop).await;
-            sleep(farewell).await;
-        };
-        let mut stopped = pin!(stopped);
-        let mut read = pin!(read_to_end(body, max_bytes));
-        let read = async {
-            tokio::select! {
-                is_whole = &mut read => is_whole,
-                () = &mut stopped => false,
-            }
-        };
-        timeout_at(until, read).await.unwrap_or(false)
+/// Ends some time after the server has been asked to stop.
+#[derive(Clone)]
+pub(super) struct Stopped {
+    pub(super) stop: watch::Receiver<bool>,
+    /// The time after it.
+    pub(super) farewell: Duration,
+}
+
+impl Stopped {
+    async fn wait(mut self) {
+        // An error means that the port is gone.
+        let _ = self.stop.wait_for(|stop| *stop).await;
+        sleep(self.farewell).await;
     }
 }
 
-/// Returns whether the end was reached within the bound on bytes.
-async fn read_to_end<B: Body + Unpin>(mut body: B, max_bytes: u64) -> bool {
-    let mut left = max_bytes;
-    while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else {
+impl<B: Body + Unpin> Unread<B> {
+    /// Reads the body to its end and discards it, before its answer on HTTP/1.
+    ///
+    /// Returns whether the end was reached: without an error, within the bounds and before the server
+    /// stops. A client that stalls for `stall` is not waited for.
+    pub(super) async fn discard_before_answer(self, stall: Duration, stopped: Stopped) -> bool {
+        let Some(body) = self.body else {
             return false;
         };
-        let bytes = frame
-            .data_ref()
-            .map_or(0, |data| bytes::Buf::remaining(data) as u64);
-        match left.checked_sub(bytes) {
-            Some(rest) => left = rest,
-            None => return false,
+        let mut bounds = BEFORE_ANSWER;
+        if body.size_hint().lower() > bounds.bytes {
+            if !self.expects_continue {
+                return false;
+            }
+            // Some clients wait for `100 Continue` even if they get another answer. It is sent with
+            // the first read.
+            bounds.bytes = 0;
+        }
+        bounds.silence = bounds.silence.min(stall);
+        let since = self.waits_since.unwrap_or_else(Instant::now);
+        bounds.time = bounds.time.min(stall).saturating_sub(since.elapsed());
+        read_to_end(body, bounds, stopped).await
+    }
+
+    /// Reads what still comes of the body and discards it, once its answer is on its way on HTTP/2.
+    pub(super) async fn discard_after_answer(self, stopped: Stopped) {
+        if let Some(body) = self.body {
+            read_to_end(body, AFTER_ANSWER, stopped).await;
         }
     }
-    true
+}
+
+/// Returns whether the end was reached. Holds no more of the body than one piece at a time.
+async fn read_to_end<B: Body + Unpin>(mut body: B, bounds: Bounds, stopped: Stopped) -> bool {
+    let mut bytes_left = bounds.bytes;
+    let read = async {
+        loop {
+            let data = match timeout(bounds.silence, body.frame()).await {
+                Ok(None) => return true,
+                Ok(Some(Ok(frame))) => frame.into_data().ok(),
+                Ok(Some(Err(_))) | Err(_) => return false,
+            };
+            let bytes = data.map_or(0, |data| data.remaining() as u64);
+            match bytes_left.checked_sub(bytes) {
+                Some(left) => bytes_left = left,
+                None => return false,
+            }
+        }
+    };
+    tokio::select! {
+        is_whole = read => is_whole,
+        () = sleep(bounds.time) => false,
+        () = stopped.wait() => false,
+    }
+}
+
+/// The bodies that are discarded after their answers on one connection, which ends it.
+#[derive(Clone, Default)]
+pub(super) struct Discards(Arc<Mutex<JoinSet<()>>>);
+
+impl Discards {
+    pub(super) fn add(&self, discard: impl Future<Output = ()> + Send + 'static) {
+        // Held for an instant.
+        let mut discards = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while discards.try_join_next().is_some() {}
+        discards.spawn(discard);
+    }
 }
 
 impl<B: Body + Unpin> Body for ReturnedBody<B> {
