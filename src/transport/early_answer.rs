@@ -259,3 +259,81 @@ impl<B> Drop for ReturnedBody<B> {
         let _ = back.send(unread);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use futures_util::{Stream, StreamExt, stream};
+    use http_body_util::{Full, StreamBody};
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(1);
+    const NEVER: Duration = Duration::from_secs(3600);
+
+    type Piece = Result<Frame<Bytes>, Infallible>;
+
+    /// A body of so many MiB without a length.
+    fn mebibytes(count: usize) -> impl Stream<Item = Piece> + Unpin {
+        let piece = Bytes::from(vec![0; 1 << 20]);
+        stream::iter((0..count).map(move |_| Ok(Frame::data(piece.clone()))))
+    }
+
+    /// What is left of a request's body by a handler that reads so many pieces of it.
+    async fn unread<S>(stream: S, pieces: usize) -> Option<Unread<StreamBody<S>>>
+    where
+        S: Stream<Item = Piece> + Unpin,
+    {
+        let (request, body) = returned(Request::new(StreamBody::new(stream)));
+        let mut request = request.into_body();
+        for _ in 0..pieces {
+            request.frame().await;
+        }
+        drop(request);
+        body.unwrap().unread()
+    }
+
+    fn stopped(is_stopped: bool, farewell: Duration) -> (watch::Sender<bool>, Stopped) {
+        let (sender, stop) = watch::channel(is_stopped);
+        (sender, Stopped { stop, farewell })
+    }
+
+    #[tokio::test]
+    async fn nothing_is_left_of_a_body_that_was_read() {
+        assert!(unread(mebibytes(2), 3).await.is_none());
+        let (_, body) = returned(Request::new(Full::new(Bytes::new())));
+        assert!(body.is_none());
+    }
+
+    #[tokio::test]
+    async fn rest_is_discarded_up_to_a_bound() {
+        for (count, pieces, is_whole) in [(64, 0, true), (65, 1, true), (65, 0, false)] {
+            let rest = unread(mebibytes(count), pieces).await.unwrap();
+            let (_port, stopped) = stopped(false, NEVER);
+            let reached = rest.discard_before_answer(NEVER, stopped).await;
+            assert_eq!(reached, is_whole, "{count} {pieces}");
+        }
+    }
+
+    #[tokio::test]
+    async fn clients_that_stall_are_not_waited_for() {
+        for (stall, is_stopped) in [(SHORT, false), (NEVER, true)] {
+            let body = mebibytes(1).chain(stream::pending());
+            let rest = unread(body, 0).await.unwrap();
+            let (_port, stopped) = stopped(is_stopped, SHORT);
+            assert!(!rest.discard_before_answer(stall, stopped).await);
+        }
+    }
+
+    #[tokio::test]
+    async fn body_that_announces_too_much_is_not_read() {
+        let body = Full::new(Bytes::from(vec![0; (64 << 20) + 1]));
+        let (request, body) = returned(Request::new(body));
+        drop(request);
+        let rest = body.unwrap().unread().unwrap();
+        let (_port, stopped) = stopped(false, NEVER);
+        assert!(!rest.discard_before_answer(NEVER, stopped).await);
+    }
+}

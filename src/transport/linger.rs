@@ -197,3 +197,60 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Linger<S> {
         self.poll_discard(context).map(Ok)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(1);
+    const NEVER: Duration = Duration::from_secs(3600);
+
+    #[tokio::test]
+    async fn closing_waits_for_the_other_side() {
+        let (mut client, server) = duplex(1000);
+        let mut server = Linger::new(server, NEVER);
+        let lingering = server.lingering();
+        let closing = tokio::spawn(async move { server.shutdown().await });
+        let mut read = Vec::new();
+        client.read_to_end(&mut read).await.unwrap();
+        assert!(lingering.has_begun());
+        // More than fits between the two sides.
+        client.write_all(&[0; 100_000]).await.unwrap();
+        assert!(!closing.is_finished());
+        drop(client);
+        closing.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn silent_client_is_not_waited_for() {
+        let (_client, server) = duplex(1000);
+        let mut server = Linger::new(server, SHORT);
+        let closed = timeout(NEVER, server.shutdown()).await;
+        closed.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn client_that_sends_without_end_is_not_waited_for() {
+        let (mut client, server) = duplex(1 << 20);
+        let mut server = Linger::new(server, NEVER);
+        let sending =
+            tokio::spawn(async move { while client.write_all(&[0; 1 << 16]).await.is_ok() {} });
+        server.shutdown().await.unwrap();
+        drop(server);
+        sending.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn client_that_has_closed_is_not_waited_for() {
+        let (client, server) = duplex(1000);
+        let mut server = Linger::new(server, NEVER);
+        let lingering = server.lingering();
+        drop(client);
+        assert_eq!(server.read(&mut [0; 10]).await.unwrap(), 0);
+        server.shutdown().await.unwrap();
+        assert!(!lingering.has_begun());
+    }
+}

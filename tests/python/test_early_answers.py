@@ -17,10 +17,13 @@ import pytest
 from grpc_calls import TIMEOUT, predict_request, prediction
 from model_server import MODELS_FOLDER, ModelServer, free_ports, peak_memory_mib
 from raw_http2 import (
+    ACK,
     DATA,
     END_HEADERS,
     END_STREAM,
+    GOAWAY,
     HEADERS,
+    PING,
     RST_STREAM,
     Http2,
     grpc_headers,
@@ -256,21 +259,28 @@ def test_a_stop_does_not_wait_for_a_body(tmp_path):
         assert server.process.wait(PATIENCE) == 0
 
 
-def is_answered(connection, stream):
-    """Waits for the end of an answer; nothing else ends the stream. What follows is its reset."""
+def read_answer(connection, stream):
+    """Reads to the end of an answer; nothing else ends the stream."""
     for kind, flags, number, payload in connection.stream_frames():
-        if number != stream:
-            continue
-        assert kind in (HEADERS, DATA), (kind, flags, payload)
-        if flags & END_STREAM:
-            break
+        if number == stream:
+            assert kind in (HEADERS, DATA), (kind, flags, payload)
+            if flags & END_STREAM:
+                return
+    raise AssertionError("the connection ended")
+
+
+def read_resets(connection, streams):
+    """Waits until each of these streams was reset, and returns the reasons."""
+    reasons = {}
     for kind, _, number, payload in connection.stream_frames():
-        if number == stream and kind == RST_STREAM:
-            return payload == NO_ERROR
-    return False
+        if kind == RST_STREAM:
+            reasons[number] = payload
+        if reasons.keys() == set(streams):
+            break
+    return reasons
 
 
-@pytest.mark.parametrize(
+HTTP2_REQUESTS = pytest.mark.parametrize(
     "port, headers",
     [
         ("rest_port", request_headers("POST", MISTYPED)),
@@ -279,15 +289,40 @@ def is_answered(connection, stream):
         ("grpc_port", grpc_headers("/nothing")),
     ],
 )
+
+
+@HTTP2_REQUESTS
 def test_http2_streams_end_after_their_answer(server, port, headers):
+    streams = range(1, 20, 2)
     with Http2(getattr(server, port)) as connection:
         connection.accept_settings()
-        for stream in range(1, 200, 2):
+        for stream in streams:
             connection.send(HEADERS, END_HEADERS, headers, stream)
+            read_answer(connection, stream)
             # All together they are more than the connection's window.
-            for _ in range(16):
+            for _ in range(150):
                 connection.send(DATA, 0, bytes(16_000), stream)
-            assert is_answered(connection, stream)
+        assert read_resets(connection, streams) == dict.fromkeys(streams, NO_ERROR)
+
+
+@HTTP2_REQUESTS
+def test_http2_bodies_may_follow_their_answer(server, port, headers):
+    """Java's client waits without end for an answer that is followed by a reset while it sends."""
+    with Http2(getattr(server, port)) as connection:
+        connection.accept_settings()
+        for stream in range(1, 20, 2):
+            connection.send(HEADERS, END_HEADERS, headers, stream)
+            read_answer(connection, stream)
+            for _ in range(150):
+                connection.send(DATA, 0, bytes(16_000), stream)
+            connection.send(DATA, END_STREAM, b"", stream)
+        connection.send(PING, 0, bytes(8))
+        kinds = set()
+        for kind, flags, _ in connection.frames():
+            kinds.add(kind)
+            if kind == PING and flags & ACK:
+                break
+        assert not kinds & {RST_STREAM, GOAWAY}
 
 
 def test_http2_refusals_end_after_their_answer(guarded, busy):
@@ -302,7 +337,8 @@ def test_http2_refusals_end_after_their_answer(guarded, busy):
             connection.accept_settings()
             connection.send(HEADERS, END_HEADERS, headers, 1)
             connection.send(DATA, 0, bytes(16_000), 1)
-            assert is_answered(connection, 1)
+            read_answer(connection, 1)
+            assert read_resets(connection, [1]) == {1: NO_ERROR}
 
 
 def test_grpc_clients_see_the_refusal(guarded, server):
