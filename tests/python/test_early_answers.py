@@ -221,6 +221,7 @@ def test_continue_before_a_body_that_is_too_large(server):
         (f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nX-Large: {'x' * MB}\r\n\r\n", 431),
         (f"POST {PREDICT} NO HTTP\r\nHost: x\r\n\r\n", 400),
     ],
+    ids=["chunk, refused", "chunk, read", "length", "headers", "version"],
 )
 def test_what_is_no_http_is_answered(server, sent, status):
     with socket.create_connection(("127.0.0.1", server.rest_port), timeout=PATIENCE) as connection:
@@ -288,6 +289,7 @@ HTTP2_REQUESTS = pytest.mark.parametrize(
         ("grpc_port", grpc_headers("/tensorflow.serving.PredictionService/Nothing")),
         ("grpc_port", grpc_headers("/nothing")),
     ],
+    ids=["malformed", "page", "method", "service"],
 )
 
 
