@@ -111,11 +111,11 @@ pub async fn serve<S, B>(
     let driver = Arc::new(Driver::new(options, closed));
     // Every connection holds a sender; none is left once all have ended.
     let (connection_open, mut all_closed) = mpsc::channel::<()>(1);
-    let start = |(stream, attention): Accepted, place: OwnedSemaphorePermit| {
+    let start = |(stream, attention, address): Accepted, place: OwnedSemaphorePermit| {
         let (handshake, driver) = (Arc::clone(&handshake), Arc::clone(&driver));
         let (service, open) = (service.clone(), connection_open.clone());
         tokio::spawn(async move {
-            if let Some((stream, peer)) = handshake.make(stream).await {
+            if let Some((stream, peer)) = handshake.make(stream, address).await {
                 driver.drive(stream, attention, peer, service).await;
             }
             drop((place, open));
@@ -176,7 +176,11 @@ struct Handshake {
 impl Handshake {
     /// The stream to speak HTTP on, and whom the client's certificate names; `None` if the TLS
     /// handshake fails, or is not made soon after the port was closed.
-    async fn make(&self, stream: Box<dyn Stream>) -> Option<(Box<dyn Stream>, PeerNames)> {
+    async fn make(
+        &self,
+        stream: Box<dyn Stream>,
+        address: Option<SocketAddr>,
+    ) -> Option<(Box<dyn Stream>, PeerNames)> {
         let (stream, peer): (Box<dyn Stream>, _) = match &self.tls {
             None => (stream, PeerNames::default()),
             Some(tls) => {
@@ -187,16 +191,12 @@ impl Handshake {
                     tokio::time::sleep(FAREWELL).await;
                 };
                 let accepted = tokio::select! {
-                    accepted = tls.accept(stream, self.protocols) => accepted,
+                    accepted = tls.accept(stream, self.protocols, address) => accepted,
                     () = given_up => return None,
                 };
-                match accepted {
-                    Ok((stream, peer)) => (Box::new(stream), peer),
-                    Err(error) => {
-                        tracing::debug!(%error, "no TLS handshake");
-                        return None;
-                    }
-                }
+                // The log has the error.
+                let (stream, peer) = accepted.ok()?;
+                (Box::new(stream), peer)
             }
         };
         match self.is_unix {
@@ -244,13 +244,15 @@ impl Places {
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// An accepted socket, and what makes its reader look for bytes.
-type Accepted = (Box<dyn Stream>, Attention);
+/// An accepted socket, what makes its reader look for bytes, and the client's address.
+type Accepted = (Box<dyn Stream>, Attention, Option<SocketAddr>);
 
 fn attentive(socket: impl Stream + AsFd + 'static) -> Accepted {
+    let address = SockRef::from(&socket).peer_addr().ok();
+    let address = address.and_then(|it| it.as_socket());
     let socket = Attentive::new(socket);
     let attention = socket.attention();
-    (Box::new(socket), attention)
+    (Box::new(socket), attention, address)
 }
 
 async fn accept(listener: &Listener) -> io::Result<Accepted> {

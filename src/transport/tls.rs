@@ -1,28 +1,38 @@
 //! TLS on a port: the handshake, and the keys and certificates that it is made with, which may be
 //! exchanged while connections are open.
 //!
+//! rustls speaks the protocol, AWS-LC does its arithmetic. What clients of gRPC's C-core connect with
+//! works here as well, so certificates are read and judged as there (`libcrypto`).
+//!
 //! Not here: reading and watching the file (`config`, `server`), who the client is then
 //! (`transport::auth`).
 
+mod failures;
+mod key;
+mod libcrypto;
 mod peer;
+mod scheme;
+mod verify;
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::server::danger::ClientCertVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::server::Acceptor;
+use rustls::sign::SingleCertAndKey;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use self::peer::is_in_force;
+use self::failures::Failures;
+use self::libcrypto::Certificate;
+use self::peer::is_out_of_force;
+use self::verify::ClientVerifier;
 use super::connection::Protocols;
 use crate::error::{Result, ServingError};
 use crate::proto::tensorflow::serving::SslConfig;
@@ -35,7 +45,12 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What handshakes are made with from now on; shared by the ports. Connections keep what they
 /// began with.
 #[derive(Clone)]
-pub struct Tls(Arc<ArcSwap<Handshakes>>);
+pub struct Tls(Arc<Shared>);
+
+struct Shared {
+    handshakes: ArcSwap<Handshakes>,
+    failures: Failures,
+}
 
 /// One configuration for each kind of port: they differ in what ALPN offers.
 struct Handshakes {
@@ -48,11 +63,14 @@ impl Tls {
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` for what is no PEM text, a key that does not fit the certificate, and
+    /// `INVALID_ARGUMENT` for texts that are not PEM, a key that does not fit the certificate, and
     /// where client certificates are asked for and there is no authority to verify them.
     pub fn try_new(config: &SslConfig) -> Result<Self> {
         let handshakes = Handshakes::try_new(config)?;
-        Ok(Self(Arc::new(ArcSwap::from_pointee(handshakes))))
+        Ok(Self(Arc::new(Shared {
+            handshakes: ArcSwap::from_pointee(handshakes),
+            failures: Failures::default(),
+        })))
     }
 
     /// Makes later handshakes with these instead.
@@ -61,7 +79,8 @@ impl Tls {
     ///
     /// As [`try_new`](Self::try_new); then nothing changes.
     pub fn replace(&self, config: &SslConfig) -> Result<()> {
-        self.0.store(Arc::new(Handshakes::try_new(config)?));
+        let handshakes = Handshakes::try_new(config)?;
+        self.0.handshakes.store(Arc::new(handshakes));
         Ok(())
     }
 
@@ -70,16 +89,17 @@ impl Tls {
     /// # Errors
     ///
     /// For a client that is too slow, does not speak TLS, or has no certificate that it needs. It
-    /// was told by an alert.
+    /// was told by an alert, and the log says why.
     pub(super) async fn accept<S>(
         &self,
         stream: S,
         protocols: Protocols,
+        peer: Option<SocketAddr>,
     ) -> io::Result<(TlsStream<S>, PeerNames)>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        self.accept_within(HANDSHAKE_TIMEOUT, stream, protocols)
+        self.accept_within(HANDSHAKE_TIMEOUT, stream, protocols, peer)
             .await
     }
 
@@ -88,22 +108,33 @@ impl Tls {
         timeout: Duration,
         stream: S,
         protocols: Protocols,
+        peer: Option<SocketAddr>,
     ) -> io::Result<(TlsStream<S>, PeerNames)>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let config = {
-            let handshakes = self.0.load();
-            Arc::clone(match protocols {
-                Protocols::Http2 => &handshakes.http2,
-                Protocols::Http1And2 => &handshakes.http1_and_2,
-            })
+        let mut has_begun = false;
+        let handshake = async {
+            let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+            has_begun = true;
+            start.into_stream(self.config(protocols)).await
         };
-        let handshake = TlsAcceptor::from(config).accept(stream);
-        let stream = tokio::time::timeout(timeout, handshake).await??;
+        let accepted = match tokio::time::timeout(timeout, handshake).await {
+            Ok(accepted) => accepted,
+            Err(too_slow) => Err(too_slow.into()),
+        };
+        let stream = accepted.inspect_err(|error| self.0.failures.log(error, has_begun, peer))?;
         let certificates = stream.get_ref().1.peer_certificates();
         let names = certificates.and_then(<[_]>::first).map(PeerNames::of);
         Ok((stream, names.unwrap_or_default()))
+    }
+
+    fn config(&self, protocols: Protocols) -> Arc<ServerConfig> {
+        let handshakes = self.0.handshakes.load();
+        Arc::clone(match protocols {
+            Protocols::Http2 => &handshakes.http2,
+            Protocols::Http1And2 => &handshakes.http1_and_2,
+        })
     }
 }
 
@@ -131,57 +162,59 @@ impl Handshakes {
 
 fn server_config(config: &SslConfig) -> Result<ServerConfig> {
     let chain = certificates("server_cert", &config.server_cert)?;
-    if !chain.first().is_some_and(is_in_force) {
+    let certified = key::certified_key(&chain, &config.server_key)?;
+    if certified.cert.first().is_some_and(is_out_of_force) {
         tracing::warn!("server_cert is expired or not yet valid: clients will refuse it");
     }
-    // What the PEM reader has to say may quote the key.
-    let key = PrivateKeyDer::from_pem_slice(config.server_key.as_bytes()).map_err(|_| {
-        ServingError::invalid_argument("server_key holds no unencrypted private key in PEM form")
-    })?;
-    let provider = Arc::new(ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+    let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| refused("TLS", error))?;
     let builder = if config.client_verify {
-        builder.with_client_cert_verifier(client_verifier(&config.custom_ca, provider)?)
+        builder.with_client_cert_verifier(Arc::new(client_verifier(&config.custom_ca)?))
     } else {
         builder.with_no_client_auth()
     };
-    builder
-        .with_single_cert(chain, key)
-        .map_err(|error| refused("server_key and server_cert", error))
+    Ok(builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified))))
 }
 
 /// Clients have to have a certificate that leads to `custom_ca`, or to an authority that the
 /// system trusts where that is empty.
-fn client_verifier(
-    custom_ca: &str,
-    provider: Arc<CryptoProvider>,
-) -> Result<Arc<dyn ClientCertVerifier>> {
-    let mut roots = RootCertStore::empty();
-    if custom_ca.is_empty() {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+fn client_verifier(custom_ca: &str) -> Result<ClientVerifier> {
+    let authorities = if custom_ca.is_empty() {
+        let found = rustls_native_certs::load_native_certs().certs;
+        found
+            .iter()
+            .filter_map(|it| Certificate::from_der(it))
+            .collect()
     } else {
-        for authority in certificates("custom_ca", custom_ca)? {
-            roots
-                .add(authority)
-                .map_err(|error| refused("custom_ca", error))?;
-        }
-    }
-    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-        .build()
-        .map_err(|error| refused("client_verify", error))
+        certificates("custom_ca", custom_ca)?
+    };
+    ClientVerifier::new(&authorities).ok_or_else(|| {
+        refused(
+            "client_verify",
+            "there is no authority to verify clients by",
+        )
+    })
 }
 
-/// All certificates of a PEM text; at least one.
-fn certificates(field: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>> {
-    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
-        .collect::<Result<_, _>>()
-        .unwrap_or_default();
+/// All certificates of a PEM text; at least one. As with gRPC, it ends where one cannot be read; unlike
+/// there, the log says so.
+fn certificates(field: &str, pem: &str) -> Result<Vec<Certificate>> {
+    let certificates = Certificate::all_from_pem(pem.as_bytes());
     if certificates.is_empty() {
         return Err(ServingError::invalid_argument(format!(
             "{field} holds no certificates in PEM form"
         )));
+    }
+    let (read, marked) = (
+        certificates.len(),
+        pem.matches(" CERTIFICATE-----").count() / 2,
+    );
+    let marked = marked.max(pem.matches("-----BEGIN CERTIFICATE-----").count());
+    if read < marked {
+        tracing::warn!(
+            "{field}: only the first {read} of {marked} certificates are used, the next cannot be read"
+        );
     }
     Ok(certificates)
 }

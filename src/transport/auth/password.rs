@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use argon2::password_hash::{PasswordHash, Salt, SaltString};
 use argon2::{Argon2, PasswordHasher, PasswordVerifier};
-use ring::rand::{SecureRandom, SystemRandom};
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use tokio::sync::Semaphore;
 
 use super::rules::{Identity, Rules};

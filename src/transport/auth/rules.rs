@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use ring::rand::SystemRandom;
-use ring::{digest, hmac};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::{digest, hmac};
 use subtle::ConstantTimeEq;
 
 use super::password::is_argon2;

@@ -1,6 +1,7 @@
 //! Whom a client's certificate names.
 //!
-//! Not here: whether the certificate can be believed: rustls has verified it before.
+//! Not here: whether the certificate can be believed, which was verified before
+//! (`verify`).
 
 use std::sync::Arc;
 
@@ -45,8 +46,8 @@ impl<const N: usize> From<[&str; N]> for PeerNames {
     }
 }
 
-/// Whether a certificate can be read and is valid today.
-pub(super) fn is_in_force(certificate: &CertificateDer<'_>) -> bool {
+/// Whether a certificate is not valid today, as far as it can be read here.
+pub(super) fn is_out_of_force(certificate: &CertificateDer<'_>) -> bool {
     X509Certificate::from_der(certificate)
-        .is_ok_and(|(_, certificate)| certificate.validity().is_valid())
+        .is_ok_and(|(_, certificate)| !certificate.validity().is_valid())
 }

@@ -4,8 +4,9 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     SanType,
 };
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream as ClientStream;
@@ -69,20 +70,25 @@ impl Authority {
     }
 }
 
+fn chain_of(pem: &str) -> Vec<CertificateDer<'static>> {
+    let chain = CertificateDer::pem_slice_iter(pem.as_bytes());
+    chain.collect::<Result<_, _>>().unwrap()
+}
+
 /// A client that trusts this authority.
 fn client(authority: &Authority, certificate: Option<&Signed>, alpn: &[&str]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
-    for root in certificates("roots", &authority.pem).unwrap() {
+    for root in chain_of(&authority.pem) {
         roots.add(root).unwrap();
     }
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots);
     let mut config = match certificate {
         None => builder.with_no_client_auth(),
         Some(signed) => {
-            let chain = certificates("chain", &signed.pem).unwrap();
+            let chain = chain_of(&signed.pem);
             let key = PrivateKeyDer::from_pem_slice(signed.key.serialize_pem().as_bytes());
             builder.with_client_auth_cert(chain, key.unwrap()).unwrap()
         }
@@ -102,7 +108,10 @@ async fn handshake(
     let (ours, theirs) = duplex(64 << 10);
     let name = ServerName::try_from(HOST).unwrap();
     let connector = TlsConnector::from(Arc::new(client));
-    tokio::join!(tls.accept(ours, protocols), connector.connect(name, theirs))
+    tokio::join!(
+        tls.accept(ours, protocols, None),
+        connector.connect(name, theirs)
+    )
 }
 
 #[tokio::test]
@@ -182,7 +191,7 @@ async fn plain_text_is_answered_by_an_alert() {
     ] {
         let (ours, mut theirs) = duplex(64 << 10);
         theirs.write_all(sent.as_bytes()).await.unwrap();
-        assert!(tls.accept(ours, Protocols::Http1And2).await.is_err());
+        assert!(tls.accept(ours, Protocols::Http1And2, None).await.is_err());
         let mut answer = Vec::new();
         theirs.read_to_end(&mut answer).await.unwrap();
         assert_eq!(answer.len(), 7, "{answer:?}");
@@ -195,7 +204,9 @@ async fn a_silent_client_is_given_up() {
     let tls = Tls::try_new(&Authority::new().config()).unwrap();
     let (ours, _theirs) = duplex(64);
     let timeout = Duration::from_millis(1);
-    let accepted = tls.accept_within(timeout, ours, Protocols::Http2).await;
+    let accepted = tls
+        .accept_within(timeout, ours, Protocols::Http2, None)
+        .await;
     let error = accepted.map(|_| ()).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
 }

@@ -1,0 +1,487 @@
+//! Certificates and private keys as the C library AWS-LC reads, uses and judges them, as safe types.
+//!
+//! AWS-LC descends from BoringSSL, which gRPC's C-core is built on, so that what C-core takes is taken
+//! here. `aws-lc-rs` wraps its cryptography, but not X.509, and no RSA key of less than 2048 bits. All calls
+//! into C are in this file; `docs/unsafe.md` says what they rest on.
+//!
+//! Not here: what a handshake does with a key (`key`), which alert a refusal becomes (`verify`).
+
+use std::ffi::{CStr, c_int, c_void};
+use std::fmt;
+use std::ptr::{NonNull, null, null_mut};
+
+use aws_lc_sys as c;
+
+/// A certificate.
+pub(super) struct Certificate(NonNull<c::X509>);
+
+/// A public key, perhaps with its private one.
+pub(super) struct Key(NonNull<c::EVP_PKEY>);
+
+/// What a key can sign for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeyKind {
+    /// With a modulus of this many bytes.
+    Rsa(usize),
+    P256,
+    P384,
+    P521,
+    /// Another curve than those of TLS.
+    OtherCurve,
+    Ed25519,
+    Other,
+}
+
+/// How something is signed. Ed25519 brings its own hash, and takes none.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SignatureForm {
+    pub(super) hash: Option<Hash>,
+    /// Pads an RSA signature by PSS instead of PKCS #1.
+    pub(super) pss: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Hash {
+    Sha1,
+    Sha256,
+    Sha384,
+    Sha512,
+}
+
+/// The certificates that a client's has to lead to.
+pub(super) struct Roots(NonNull<c::X509_STORE>);
+
+/// Why a client's certificate is refused: one of `X509_V_ERR_…`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refusal(pub(super) c_int);
+
+// SAFETY: None of the three is bound to a thread. Nothing changes them once they are shared: the methods that take
+// `&self` call functions which the library documents as free of changes, or which lock what they
+// change (caches of parsed extensions, RSA blinding, the lookups of a store).
+unsafe impl Send for Certificate {}
+// SAFETY: As above.
+unsafe impl Sync for Certificate {}
+// SAFETY: As above.
+unsafe impl Send for Key {}
+// SAFETY: As above.
+unsafe impl Sync for Key {}
+// SAFETY: As above.
+unsafe impl Send for Roots {}
+// SAFETY: As above.
+unsafe impl Sync for Roots {}
+
+impl Certificate {
+    /// Reads a certificate and nothing behind it.
+    pub(super) fn from_der(der: &[u8]) -> Option<Self> {
+        let mut at = der.as_ptr();
+        let length = der.len().try_into().ok()?;
+        // SAFETY: `at` and `length` are those of `der`; the library copies what it keeps.
+        let certificate = unsafe { c::d2i_X509(null_mut(), &mut at, length) };
+        let certificate = owned(certificate).map(Self)?;
+        (at == der.as_ptr_range().end).then_some(certificate)
+    }
+
+    /// All certificates of a PEM text, up to the first that cannot be read. What is between them, and
+    /// other kinds of PEM text, is passed over.
+    pub(super) fn all_from_pem(pem: &[u8]) -> Vec<Self> {
+        let Some(text) = Text::new(pem) else {
+            return Vec::new();
+        };
+        let next = || {
+            // SAFETY: The text lives as long as the closure, and the password is a C string.
+            owned(unsafe {
+                c::PEM_read_bio_X509_AUX(text.bio.as_ptr(), null_mut(), None, NO_PASSWORD)
+            })
+        };
+        std::iter::from_fn(next).map(Self).collect()
+    }
+
+    /// The certificate in DER form.
+    pub(super) fn to_der(&self) -> Vec<u8> {
+        // SAFETY: The certificate is alive; `to_der` keeps the protocol of `i2d` functions.
+        to_der(|out| unsafe { c::i2d_X509(self.0.as_ptr(), out) })
+    }
+
+    /// The subject's name in DER form.
+    pub(super) fn subject(&self) -> Vec<u8> {
+        // SAFETY: As for `to_der`; the name belongs to the certificate, which is alive.
+        to_der(|out| unsafe { c::i2d_X509_NAME(c::X509_get_subject_name(self.0.as_ptr()), out) })
+    }
+
+    /// The key in it, if the library knows its kind.
+    pub(super) fn public_key(&self) -> Option<Key> {
+        // SAFETY: The certificate is alive; the key is ours, by reference count.
+        owned(unsafe { c::X509_get_pubkey(self.0.as_ptr()) }).map(Key)
+    }
+
+    /// Whether the certificate is for this private key.
+    pub(super) fn fits(&self, key: &Key) -> bool {
+        // SAFETY: Both are alive.
+        let fits = unsafe { c::X509_check_private_key(self.0.as_ptr(), key.0.as_ptr()) };
+        forget_errors();
+        fits == 1
+    }
+
+    /// Whether its key may be used for signatures: the certificate says so, or nothing about it.
+    pub(super) fn may_sign(&self) -> bool {
+        // SAFETY: The certificate is alive.
+        let usage = unsafe { c::X509_get_key_usage(self.0.as_ptr()) };
+        usage & c::X509v3_KU_DIGITAL_SIGNATURE.unsigned_abs() != 0
+    }
+}
+
+impl Drop for Certificate {
+    fn drop(&mut self) {
+        // SAFETY: It was ours, and is not used again.
+        unsafe { c::X509_free(self.0.as_ptr()) }
+    }
+}
+
+impl Key {
+    /// The first private key of a PEM text (PKCS #8, PKCS #1 or SEC 1); none for an encrypted one.
+    pub(super) fn from_pem(pem: &[u8]) -> Option<Self> {
+        let text = Text::new(pem)?;
+        // SAFETY: The text is alive, and the password is a C string.
+        owned(unsafe {
+            c::PEM_read_bio_PrivateKey(text.bio.as_ptr(), null_mut(), None, NO_PASSWORD)
+        })
+        .map(Self)
+    }
+
+    pub(super) fn kind(&self) -> KeyKind {
+        let key = self.0.as_ptr();
+        // SAFETY: The key is alive.
+        match unsafe { c::EVP_PKEY_id(key) } {
+            c::EVP_PKEY_RSA => {
+                // SAFETY: The key is alive.
+                let length = unsafe { c::EVP_PKEY_size(key) };
+                KeyKind::Rsa(usize::try_from(length).unwrap_or(0))
+            }
+            c::EVP_PKEY_ED25519 => KeyKind::Ed25519,
+            c::EVP_PKEY_EC => {
+                // SAFETY: It is an elliptic curve's, so it has such a key with a group; both belong to it.
+                let curve = unsafe {
+                    let group = c::EC_KEY_get0_group(c::EVP_PKEY_get0_EC_KEY(key));
+                    c::EC_GROUP_get_curve_name(group)
+                };
+                match curve {
+                    c::NID_X9_62_prime256v1 => KeyKind::P256,
+                    c::NID_secp384r1 => KeyKind::P384,
+                    c::NID_secp521r1 => KeyKind::P521,
+                    _ => KeyKind::OtherCurve,
+                }
+            }
+            _ => KeyKind::Other,
+        }
+    }
+
+    /// Signs with the private key; `None` if the key is of another kind or too short for the form.
+    pub(super) fn sign(&self, form: SignatureForm, message: &[u8]) -> Option<Vec<u8>> {
+        let context = DigestContext::new()?;
+        let (data, length) = (message.as_ptr(), message.len());
+        // SAFETY: Everything passed is alive, and the lengths are those of the slices. The first call of
+        // `EVP_DigestSign` writes no more than the length that is needed at most, the second no more than
+        // the buffer holds.
+        let signature = unsafe {
+            let mut parameters = null_mut();
+            let (context, key) = (context.0.as_ptr(), self.0.as_ptr());
+            let hash = form.hash();
+            (c::EVP_DigestSignInit(context, &mut parameters, hash, null_mut(), key) == 1
+                && form.apply(parameters))
+            .then_some(())
+            .and_then(|()| {
+                let mut size = 0;
+                if c::EVP_DigestSign(context, null_mut(), &mut size, data, length) != 1 {
+                    return None;
+                }
+                let mut signature = vec![0; size];
+                let out = signature.as_mut_ptr();
+                if c::EVP_DigestSign(context, out, &mut size, data, length) != 1 {
+                    return None;
+                }
+                signature.truncate(size);
+                Some(signature)
+            })
+        };
+        forget_errors();
+        signature
+    }
+
+    /// Whether a message was signed by this key's private one.
+    pub(super) fn has_signed(&self, form: SignatureForm, message: &[u8], signature: &[u8]) -> bool {
+        let Some(context) = DigestContext::new() else {
+            return false;
+        };
+        // SAFETY: Everything passed is alive, and the lengths are those of the slices.
+        let has_signed = unsafe {
+            let mut parameters = null_mut();
+            let (context, key) = (context.0.as_ptr(), self.0.as_ptr());
+            c::EVP_DigestVerifyInit(context, &mut parameters, form.hash(), null_mut(), key) == 1
+                && form.apply(parameters)
+                && c::EVP_DigestVerify(
+                    context,
+                    signature.as_ptr(),
+                    signature.len(),
+                    message.as_ptr(),
+                    message.len(),
+                ) == 1
+        };
+        forget_errors();
+        has_signed
+    }
+}
+
+impl Drop for Key {
+    fn drop(&mut self) {
+        // SAFETY: It was ours, and is not used again.
+        unsafe { c::EVP_PKEY_free(self.0.as_ptr()) }
+    }
+}
+
+impl SignatureForm {
+    fn hash(self) -> *const c::EVP_MD {
+        // SAFETY: These functions take nothing and return pointers to static tables.
+        unsafe {
+            match self.hash {
+                None => null(),
+                Some(Hash::Sha1) => c::EVP_sha1(),
+                Some(Hash::Sha256) => c::EVP_sha256(),
+                Some(Hash::Sha384) => c::EVP_sha384(),
+                Some(Hash::Sha512) => c::EVP_sha512(),
+            }
+        }
+    }
+
+    /// Whether the padding could be set, which is by PKCS #1 unless told otherwise.
+    ///
+    /// # Safety
+    ///
+    /// The parameters have to be alive.
+    unsafe fn apply(self, parameters: *mut c::EVP_PKEY_CTX) -> bool {
+        let (padding, as_hash) = (c::RSA_PKCS1_PSS_PADDING, c::RSA_PSS_SALTLEN_DIGEST);
+        // SAFETY: By the contract of this function.
+        !self.pss
+            || unsafe {
+                c::EVP_PKEY_CTX_set_rsa_padding(parameters, padding) == 1
+                    && c::EVP_PKEY_CTX_set_rsa_pss_saltlen(parameters, as_hash) == 1
+            }
+    }
+}
+
+impl Roots {
+    /// With the settings of C-core: every certificate in here is trusted as it is
+    /// (`X509_V_FLAG_PARTIAL_CHAIN`), and all else is judged as a TLS client's.
+    pub(super) fn new() -> Option<Self> {
+        // SAFETY: Takes nothing.
+        let roots = owned(unsafe { c::X509_STORE_new() }).map(Self)?;
+        let (store, flags) = (
+            roots.0.as_ptr(),
+            c::X509_V_FLAG_PARTIAL_CHAIN | c::X509_V_FLAG_TRUSTED_FIRST,
+        );
+        // SAFETY: The store is alive, and so is the function for as long as the process.
+        let is_set = unsafe {
+            c::X509_STORE_set_verify_cb(store, Some(overlook));
+            c::X509_STORE_set_flags(store, flags.unsigned_abs().into()) == 1
+                && c::X509_STORE_set_purpose(store, c::X509_PURPOSE_SSL_CLIENT) == 1
+                && c::X509_STORE_set_trust(store, c::X509_TRUST_SSL_CLIENT) == 1
+        };
+        is_set.then_some(roots)
+    }
+
+    /// Trusts a certificate from now on; says whether that was possible.
+    pub(super) fn add(&mut self, certificate: &Certificate) -> bool {
+        // SAFETY: Both are alive; the store takes a reference of its own.
+        let is_added =
+            unsafe { c::X509_STORE_add_cert(self.0.as_ptr(), certificate.0.as_ptr()) } == 1;
+        forget_errors();
+        is_added
+    }
+
+    /// Judges a client's certificate, with the others that the client sent along.
+    ///
+    /// # Errors
+    ///
+    /// Where it does not lead to one of these, or not in a way that holds today.
+    pub(super) fn verify(
+        &self,
+        certificate: &Certificate,
+        others: &[Certificate],
+    ) -> Result<(), Refusal> {
+        let out_of_memory = Refusal(c::X509_V_ERR_OUT_OF_MEM);
+        let chain = Chain::of(others).ok_or(out_of_memory)?;
+        // SAFETY: Takes nothing.
+        let context = owned(unsafe { c::X509_STORE_CTX_new() }).ok_or(out_of_memory)?;
+        let context = context.as_ptr();
+        let (store, certificate, others) =
+            (self.0.as_ptr(), certificate.0.as_ptr(), chain.0.as_ptr());
+        // SAFETY: What the context points to (store, certificates and the list of the others) lives until the
+        // end of this function, and the context is freed before.
+        let (is_good, error) = unsafe {
+            let is_good = c::X509_STORE_CTX_init(context, store, certificate, others.cast()) == 1
+                && c::X509_verify_cert(context) == 1;
+            let error = c::X509_STORE_CTX_get_error(context);
+            c::X509_STORE_CTX_free(context);
+            (is_good, error)
+        };
+        forget_errors();
+        is_good.then_some(()).ok_or(Refusal(error))
+    }
+}
+
+impl Drop for Roots {
+    fn drop(&mut self) {
+        // SAFETY: It was ours, and is not used again.
+        unsafe { c::X509_STORE_free(self.0.as_ptr()) }
+    }
+}
+
+/// As the library says it in English.
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // SAFETY: Returns a static C string for any number.
+        let text = unsafe { CStr::from_ptr(c::X509_verify_cert_error_string(self.0.into())) };
+        f.write_str(&text.to_string_lossy())
+    }
+}
+
+/// What the verification asks of every complaint: whether to go on in spite of it.
+///
+/// AWS-LC judges more than BoringSSL does today:
+/// - the trusted certificate that a chain ends in. In BoringSSL it is trusted as it is: an issuer that is
+///   not marked as one (version 1), a leaf without the right purpose. These complaints come only once the
+///   chain has been found to end in the store, so its last certificate is a trusted one.
+/// - `nsCertType`, Netscape's predecessor of `extendedKeyUsage`.
+///
+/// All other complaints stand, those about dates among them.
+unsafe extern "C" fn overlook(is_good: c_int, context: *mut c::X509_STORE_CTX) -> c_int {
+    if is_good == 1 {
+        return 1;
+    }
+    // SAFETY: The library passes the context that it is working on, which has a chain by then.
+    let (error, depth, length) = unsafe {
+        let chain = c::X509_STORE_CTX_get0_chain(context);
+        (
+            c::X509_STORE_CTX_get_error(context),
+            c::X509_STORE_CTX_get_error_depth(context),
+            c::OPENSSL_sk_num(chain.cast()),
+        )
+    };
+    let is_trusted = usize::try_from(depth).is_ok_and(|depth| depth + 1 == length);
+    let is_overlooked = match error {
+        c::X509_V_ERR_UNHANDLED_CRITICAL_EXTENSION
+        | c::X509_V_ERR_INVALID_CA
+        | c::X509_V_ERR_PATH_LENGTH_EXCEEDED => is_trusted,
+        // SAFETY: The complaint is about a certificate, which is alive as long as the chain.
+        c::X509_V_ERR_INVALID_PURPOSE => is_trusted || unsafe { is_for_clients(context) },
+        _ => false,
+    };
+    c_int::from(is_overlooked)
+}
+
+/// Whether `extendedKeyUsage` says so, or is not there. `keyUsage` is looked at apart: an issuer's by the
+/// library, a client's by `may_sign`.
+///
+/// # Safety
+///
+/// The context has to be at work on a certificate.
+unsafe fn is_for_clients(context: *mut c::X509_STORE_CTX) -> bool {
+    // SAFETY: By the contract of this function.
+    let usage =
+        unsafe { c::X509_get_extended_key_usage(c::X509_STORE_CTX_get_current_cert(context)) };
+    usage & c::XKU_SSL_CLIENT.unsigned_abs() != 0
+}
+
+/// As C-core passes: an encrypted key is not asked for on the terminal, but refused.
+const NO_PASSWORD: *mut c_void = c"".as_ptr().cast_mut().cast();
+
+/// A text that the library reads from, front to back.
+struct Text<'a> {
+    bio: NonNull<c::BIO>,
+    _text: &'a [u8],
+}
+
+impl<'a> Text<'a> {
+    fn new(text: &'a [u8]) -> Option<Self> {
+        let length = text.len().try_into().ok()?;
+        // SAFETY: Pointer and length are those of the slice, which outlives this value.
+        let bio = owned(unsafe { c::BIO_new_mem_buf(text.as_ptr().cast(), length) })?;
+        Some(Self { bio, _text: text })
+    }
+}
+
+impl Drop for Text<'_> {
+    fn drop(&mut self) {
+        // SAFETY: It was ours, and is not used again.
+        unsafe { c::BIO_free(self.bio.as_ptr()) };
+        // The end of a text is an error as well.
+        forget_errors();
+    }
+}
+
+/// A list of certificates, which it borrows.
+struct Chain<'a>(
+    NonNull<c::OPENSSL_STACK>,
+    std::marker::PhantomData<&'a Certificate>,
+);
+
+impl<'a> Chain<'a> {
+    fn of(certificates: &'a [Certificate]) -> Option<Self> {
+        // SAFETY: Takes nothing.
+        let chain = owned(unsafe { c::OPENSSL_sk_new_null() })?;
+        let chain = Self(chain, std::marker::PhantomData);
+        certificates
+            .iter()
+            // SAFETY: The list is alive; it stores the pointer, and frees nothing that it points to.
+            .all(|it| unsafe { c::OPENSSL_sk_push(chain.0.as_ptr(), it.0.as_ptr().cast()) } > 0)
+            .then_some(chain)
+    }
+}
+
+impl Drop for Chain<'_> {
+    fn drop(&mut self) {
+        // SAFETY: It was ours, and is not used again; the certificates are not freed with it.
+        unsafe { c::OPENSSL_sk_free(self.0.as_ptr()) }
+    }
+}
+
+struct DigestContext(NonNull<c::EVP_MD_CTX>);
+
+impl DigestContext {
+    fn new() -> Option<Self> {
+        // SAFETY: Takes nothing.
+        owned(unsafe { c::EVP_MD_CTX_new() }).map(Self)
+    }
+}
+
+impl Drop for DigestContext {
+    fn drop(&mut self) {
+        // SAFETY: It was ours, and is not used again.
+        unsafe { c::EVP_MD_CTX_free(self.0.as_ptr()) }
+    }
+}
+
+/// What a function of the library made for its caller; null is its way to say that it could not.
+fn owned<T>(made: *mut T) -> Option<NonNull<T>> {
+    let made = NonNull::new(made);
+    if made.is_none() {
+        forget_errors();
+    }
+    made
+}
+
+/// Empties the list of errors that the library keeps for each thread.
+fn forget_errors() {
+    // SAFETY: Takes nothing, and touches this thread's list alone.
+    unsafe { c::ERR_clear_error() }
+}
+
+/// What an `i2d` function writes: asked without a place it says the length, then it fills the place.
+fn to_der(write: impl Fn(*mut *mut u8) -> c_int) -> Vec<u8> {
+    let length = usize::try_from(write(null_mut())).unwrap_or(0);
+    let mut der = vec![0; length];
+    let mut at = der.as_mut_ptr();
+    if length > 0 {
+        write(&mut at);
+    }
+    der
+}
