@@ -126,7 +126,10 @@ impl Registry {
                     managed.cancel.raise();
                 }
             }
-            for AspiredVersion { version, directory } in aspired {
+            for AspiredVersion {
+                version, directory, ..
+            } in aspired
+            {
                 versions.entry(version).or_insert_with(|| {
                     added.push(ServableId::new(Arc::clone(&model), version));
                     Managed::new(directory)

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::{error, warn};
 
-use self::storage::Storage;
+use self::storage::{Fingerprint, Storage};
 pub use self::versions::VersionPolicy;
 use self::versions::aspired_children;
 use crate::error::{Code, Result, ServingError};
@@ -43,6 +43,8 @@ pub struct AspiredVersion {
     pub version: i64,
     /// Its directory.
     pub directory: PathBuf,
+    /// The files that are to be loaded; another one means that they have changed.
+    pub fingerprint: Fingerprint,
 }
 
 /// Takes the aspired versions of a model: the whole list each time.
@@ -122,16 +124,10 @@ impl Source {
         let mut versions: Vec<AspiredVersion> =
             aspired_children(&model.name, &model.policy, children)
                 .into_iter()
-                .map(|(version, name)| AspiredVersion {
-                    version,
-                    directory: model.base_path.join(name),
-                })
+                .map(|(version, name)| self.aspired(version, model.base_path.join(name)))
                 .collect();
         if versions.is_empty() && is_flat && !matches!(model.policy, VersionPolicy::Specific(_)) {
-            versions.push(AspiredVersion {
-                version: FLAT_VERSION,
-                directory: model.base_path.clone(),
-            });
+            versions.push(self.aspired(FLAT_VERSION, model.base_path.clone()));
         }
         if versions.is_empty() {
             warn!(
@@ -165,9 +161,18 @@ impl Source {
             if version < 0 || !self.exists(&directory)? {
                 return Ok(None);
             }
-            versions.push(AspiredVersion { version, directory });
+            versions.push(self.aspired(version, directory));
         }
         Ok(Some(versions))
+    }
+
+    fn aspired(&self, version: i64, directory: PathBuf) -> AspiredVersion {
+        let fingerprint = self.storage.fingerprint(&directory);
+        AspiredVersion {
+            version,
+            directory,
+            fingerprint: fingerprint.unwrap_or(Fingerprint::UNREADABLE),
+        }
     }
 
     fn exists(&self, path: &Path) -> Result<bool> {

@@ -25,6 +25,11 @@ const MAX_FINGERPRINT_DEPTH: usize = 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint(pub u64);
 
+impl Fingerprint {
+    /// Stands for a directory that cannot be read; the load says why.
+    pub const UNREADABLE: Self = Self(0);
+}
+
 /// A file system as the source sees it. Every call may block and may fail at any time.
 pub trait Storage: Send + Sync {
     /// Names of the direct children of a directory, in any order. Names that are not Unicode may
