@@ -122,8 +122,16 @@ fn parse_dynamic(
 /// '<path>'` for one that does not parse, after logging protobuf's line (`ParseProtoTextFile`,
 /// `util/proto_util.h`).
 pub(crate) fn read_file<M: Message + Name + Default>(path: &Path) -> Result<M> {
-    let text = read_bytes(path)?;
-    parse(&text).map_err(|error| invalid_file(path, &error))
+    parse_file(path, &read_bytes(path)?)
+}
+
+/// Parses what was read from a text file.
+///
+/// # Errors
+///
+/// As [`read_file`] for one that does not parse.
+pub(crate) fn parse_file<M: Message + Name + Default>(path: &Path, text: &[u8]) -> Result<M> {
+    parse(text).map_err(|error| invalid_file(path, &error))
 }
 
 /// As [`read_file`], for a file whose text must not come into a log: what is wrong with it is told

@@ -4,14 +4,19 @@
 
 use std::path::Path;
 
+use bytes::Bytes;
+
 use super::files::read_batching_parameters;
 use super::flags::Flags;
 use crate::batching::BatchingOptions;
 use crate::error::Result;
 use crate::proto::tensorflow::serving::BatchingParameters;
+use crate::proto_text;
 
 /// The file in a version directory that holds the parameters of that version.
 const VERSION_PARAMETERS: &str = "batching_params.pbtxt";
+/// The largest such file that is read.
+const MAX_VERSION_PARAMETERS_BYTES: u64 = 1 << 20;
 /// The name of the threads where a file does not say it (`bundle_factory_util.cc`).
 const DEFAULT_POOL_NAME: &str = "batch_threads";
 
@@ -33,17 +38,22 @@ pub fn batching_options(flags: &Flags) -> Result<Option<BatchingOptions>> {
 
 /// What a version's own `batching_params.pbtxt` says; `None` without that file, when the version
 /// is not batched (`--enable_per_model_batching_parameters`). The number and name of the threads
-/// are the server's, whatever the file says.
+/// are the server's, whatever the file says. `read` returns the contents of a file in `directory`
+/// that has no more bytes than it is told.
 ///
 /// # Errors
 ///
-/// Those of [`read_batching_parameters`].
-pub fn version_batching_options(directory: &Path) -> Result<Option<BatchingOptions>> {
-    let path = directory.join(VERSION_PARAMETERS);
-    if !path.exists() {
+/// Those of `read`; `INVALID_ARGUMENT` `Invalid protobuf file: '<path>'` for a file that does not
+/// parse; the log says where.
+pub fn version_batching_options(
+    directory: &Path,
+    read: impl FnOnce(&str, u64) -> Result<Option<Bytes>>,
+) -> Result<Option<BatchingOptions>> {
+    let Some(text) = read(VERSION_PARAMETERS, MAX_VERSION_PARAMETERS_BYTES)? else {
         return Ok(None);
-    }
-    read_batching_parameters(&path).map(|it| Some(from_message(it)))
+    };
+    let path = directory.join(VERSION_PARAMETERS);
+    proto_text::parse_file(&path, &text).map(|it| Some(from_message(it)))
 }
 
 fn from_message(message: BatchingParameters) -> BatchingOptions {
@@ -123,15 +133,21 @@ mod tests {
     #[test]
     fn version_has_parameters_of_its_own_or_none() {
         let directory = tempfile::tempdir().unwrap();
-        assert_eq!(version_batching_options(directory.path()).unwrap(), None);
+        let read = || {
+            version_batching_options(directory.path(), |name, _| {
+                let contents = std::fs::read(directory.path().join(name));
+                Ok(contents.ok().map(Bytes::from))
+            })
+        };
+        assert_eq!(read().unwrap(), None);
         let file = directory.path().join("batching_params.pbtxt");
         std::fs::write(&file, "max_batch_size { value: 10 }").unwrap();
-        let options = version_batching_options(directory.path()).unwrap().unwrap();
+        let options = read().unwrap().unwrap();
         assert_eq!(options.max_batch_size, 10);
         assert_eq!(options.max_enqueued_batches, 10);
 
         std::fs::write(&file, "max_batch_size: 10").unwrap();
-        let error = version_batching_options(directory.path()).unwrap_err();
+        let error = read().unwrap_err();
         let text = format!("Invalid protobuf file: '{}'", file.display());
         assert_eq!(
             (error.code(), error.to_string()),

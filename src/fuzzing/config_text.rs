@@ -9,6 +9,7 @@ use super::version;
 use crate::batching::QueueLimits;
 use crate::config::version_batching_options;
 use crate::lifecycle::BasePathAllowlist;
+use crate::lifecycle::loader::VersionDirectory;
 use crate::proto::SERVED_DESCRIPTORS;
 use crate::proto::onnx_model_server::{AuthConfig, SignatureMap};
 use crate::proto::tensorflow::serving::{
@@ -36,7 +37,10 @@ pub fn check(data: &[u8]) {
         1 => {
             if parsed::<BatchingParameters>(text).is_some() {
                 let directory = version::with_file("batching_params.pbtxt", text);
-                let options = version_batching_options(&directory).expect("it is right");
+                let options = version_batching_options(&directory, |name, max_bytes| {
+                    VersionDirectory::open(&directory)?.read_small(name, max_bytes)
+                });
+                let options = options.expect("it is right");
                 let _ = options.map(|options| QueueLimits::try_new(&options));
             }
         }

@@ -24,7 +24,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use self::bind::{BoundSignature, GraphFile, bind};
-use self::directory::VersionDirectory;
 use self::graphs::PlannedGraph;
 use self::no_graph::NoGraph;
 use self::plan::Plan;
@@ -37,6 +36,7 @@ use crate::runtime::{Backend, Graph};
 use crate::servable::Servable;
 use crate::signature::SignatureDef;
 
+pub use self::directory::VersionDirectory;
 pub use self::inspect::{CheckReport, Shown, check, show};
 
 /// The meta graph that is served where nothing else is configured.

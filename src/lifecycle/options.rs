@@ -11,11 +11,14 @@ pub struct LifecycleOptions {
     pub max_num_load_retries: u32,
     /// The pause before each further try (`--load_retry_interval_micros`).
     pub load_retry_interval: Duration,
+    /// How long a load may take before it is given up (`--model_load_timeout_seconds`); `None` for
+    /// any time.
+    pub model_load_timeout: Option<Duration>,
     /// How many versions load at a time after start-up (`--num_load_threads`); 0 is taken as 1.
     pub num_load_threads: usize,
     /// How many versions are destroyed at a time (`--num_unload_threads`); 0 is taken as 1.
     pub num_unload_threads: usize,
-    /// How many versions load at a time during start-up: as in the original 4 for each CPU.
+    /// How many versions load at a time during start-up: as in TensorFlow Serving 4 for each CPU.
     pub num_initial_load_threads: usize,
     /// When to look for new versions (`--file_system_poll_wait_seconds`).
     pub file_system_poll_wait: PollWait,
@@ -30,6 +33,8 @@ impl Default for LifecycleOptions {
         Self {
             max_num_load_retries: 5,
             load_retry_interval: Duration::from_secs(60),
+            // 100 GB in that time are 56 MB/s, and nothing that works is slower.
+            model_load_timeout: Some(Duration::from_secs(30 * 60)),
             num_load_threads: 0,
             num_unload_threads: 0,
             num_initial_load_threads: 4 * cpus,

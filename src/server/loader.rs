@@ -11,7 +11,7 @@ use super::ServerOptions;
 use crate::batching::{BatchScheduler, BatchingOptions};
 use crate::config;
 use crate::error::Result;
-use crate::lifecycle::loader::OnnxLoader;
+use crate::lifecycle::loader::{OnnxLoader, VersionDirectory};
 use crate::lifecycle::{
     BatchingLoader, Loader, LowPriorityLoader, MeasuringLoader, MemoryLimitLoader,
     RunMeasuringLoader, WarmingLoader,
@@ -31,13 +31,15 @@ pub(super) fn loader(options: &ServerOptions, metrics: &Arc<Metrics>) -> Result<
         let scheduler = Arc::new(BatchScheduler::try_new(&batching)?);
         let per_version = options.batching_per_version;
         let parameters = move |directory: &Path| match per_version {
-            true => Ok(config::version_batching_options(directory)?.map(|version| {
-                let adaptive = batching.adaptive;
-                BatchingOptions {
-                    adaptive,
+            true => {
+                let version = config::version_batching_options(directory, |name, max_bytes| {
+                    VersionDirectory::open(directory)?.read_small(name, max_bytes)
+                });
+                Ok(version?.map(|version| BatchingOptions {
+                    adaptive: batching.adaptive,
                     ..version
-                }
-            })),
+                }))
+            }
             false => Ok(Some(batching.clone())),
         };
         let metrics = Arc::clone(metrics);
@@ -50,7 +52,11 @@ pub(super) fn loader(options: &ServerOptions, metrics: &Arc<Metrics>) -> Result<
         metrics,
         Handle::current(),
     );
-    let warm_up = move |servable: &_, directory: &Path| warmup.warm_up(servable, directory);
+    let warm_up = move |servable: &_, directory: &Path| {
+        warmup.warm_up(servable, directory, |name| {
+            VersionDirectory::open(directory)?.open_file(name)
+        })
+    };
     let mut loader: Arc<dyn Loader> = Arc::new(WarmingLoader::new(loader, warm_up));
     if let Some(limit) = options.model_memory_limit {
         let limited = MemoryLimitLoader::new(loader, limit, resident_memory_bytes);

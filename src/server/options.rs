@@ -135,7 +135,7 @@ impl ServerOptions {
             models: config::model_server_config(flags)?,
             model_config_poll: poll,
             base_path_allowlist: BasePathAllowlist::try_new(&flags.model_base_path_allowlist)?,
-            lifecycle: lifecycle_options(flags),
+            lifecycle: lifecycle_options(flags)?,
             wait_for_models: flags.wait_for_models,
             model_memory_limit: model_memory_limit(flags)?,
             saved_model_tags: tags(&flags.saved_model_tags),
@@ -148,6 +148,7 @@ impl ServerOptions {
                 is_enabled: flags.enable_model_warmup,
                 num_request_iterations: u32::try_from(flags.num_request_iterations_for_warmup)
                     .unwrap_or(0),
+                timeout: model_load_timeout(flags)?,
                 synthesizes: flags.synthesize_warmup,
             },
             backend: backend_options(flags)?,
@@ -328,9 +329,29 @@ fn max_calls(flags: &Flags, name: &str, value: i32) -> Option<usize> {
         .then(|| usize::try_from(value).unwrap_or(0).max(1))
 }
 
-fn lifecycle_options(flags: &Flags) -> LifecycleOptions {
+/// How long a load may take; `None` for 0.
+///
+/// # Errors
+///
+/// `INVALID_ARGUMENT` for a negative number.
+fn model_load_timeout(flags: &Flags) -> Result<Option<Duration>> {
+    let timeout = seconds(
+        "model_load_timeout_seconds",
+        flags.model_load_timeout_seconds,
+        0,
+    )?;
+    Ok(Some(timeout).filter(|timeout| !timeout.is_zero()))
+}
+
+/// What the flags say about the lifecycle of models.
+///
+/// # Errors
+///
+/// Those of [`model_load_timeout`].
+fn lifecycle_options(flags: &Flags) -> Result<LifecycleOptions> {
     let count = |value: i32| usize::try_from(value).unwrap_or(0);
-    LifecycleOptions {
+    Ok(LifecycleOptions {
+        model_load_timeout: model_load_timeout(flags)?,
         max_num_load_retries: u32::try_from(flags.max_num_load_retries).unwrap_or(0),
         load_retry_interval: Duration::from_micros(
             u64::try_from(flags.load_retry_interval_micros).unwrap_or(0),
@@ -341,7 +362,7 @@ fn lifecycle_options(flags: &Flags) -> LifecycleOptions {
         allow_version_labels_for_unavailable_models: flags
             .allow_version_labels_for_unavailable_models,
         ..LifecycleOptions::default()
-    }
+    })
 }
 
 /// What runs graphs.

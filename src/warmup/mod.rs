@@ -9,8 +9,10 @@
 mod replay;
 mod synthesis;
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tracing::info;
@@ -32,6 +34,9 @@ pub struct WarmupOptions {
     /// How often each recorded request runs (`--num_request_iterations_for_warmup`); 0 is taken
     /// as 1.
     pub num_request_iterations: u32,
+    /// How long all requests together may take, before the load is given up for them
+    /// (`--model_load_timeout_seconds`); `None` for any time.
+    pub timeout: Option<Duration>,
     /// `--synthesize_warmup`: makes up a request for versions that have none recorded.
     pub synthesizes: bool,
 }
@@ -41,6 +46,7 @@ impl Default for WarmupOptions {
         Self {
             is_enabled: true,
             num_request_iterations: 1,
+            timeout: None,
             synthesizes: true,
         }
     }
@@ -72,24 +78,35 @@ impl Warmup {
         }
     }
 
-    /// Warms `servable` up, whose version directory is `directory`. Blocks: not for async threads.
+    /// Warms `servable` up, whose version directory is `directory`. `open` opens a file in there and
+    /// returns its size, too; `None` where there is none. Blocks: not for async threads.
     ///
     /// # Errors
     ///
-    /// Those of the recorded requests and of reading them.
-    pub fn warm_up(&self, servable: &ServableHandle, directory: &Path) -> Result<()> {
+    /// Those of the recorded requests and of reading them; `DEADLINE_EXCEEDED` where they take too
+    /// long.
+    pub fn warm_up(
+        &self,
+        servable: &ServableHandle,
+        directory: &Path,
+        open: impl FnOnce(&str) -> Result<Option<(File, u64)>>,
+    ) -> Result<()> {
         if !self.options.is_enabled {
             return Ok(());
         }
-        let file = directory.join(WARMUP_FILE);
-        if file.exists() {
-            return self.replay(servable, directory, &file);
-        }
-        info!("No warmup data file found at {}", file.display());
-        if self.options.synthesizes {
-            self.runtime.block_on(synthesis::run_once(servable));
-        }
-        Ok(())
+        let path = directory.join(WARMUP_FILE);
+        let file = match open(WARMUP_FILE) {
+            Ok(Some(file)) => Ok(file),
+            Err(error) => Err(error),
+            Ok(None) => {
+                info!("No warmup data file found at {}", path.display());
+                if self.options.synthesizes {
+                    self.runtime.block_on(synthesis::run_once(servable));
+                }
+                return Ok(());
+            }
+        };
+        self.replay(servable, directory, &path, file)
     }
 }
 

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use prost::Message;
+use tokio::time::timeout_at;
 use tracing::{info, warn};
 
 use super::Warmup;
@@ -35,22 +36,27 @@ enum End {
 }
 
 impl Warmup {
-    /// Runs every request of `file`, which lies under the version directory `directory`.
+    /// Runs every request of `file`, which was opened, or not, at `path` under the version directory
+    /// `directory`.
     pub(super) fn replay(
         &self,
         servable: &ServableHandle,
         directory: &Path,
-        file: &Path,
+        path: &Path,
+        file: Result<(File, u64)>,
     ) -> Result<()> {
         let begin = Instant::now();
         info!(
             "Starting to read warmup data for model at {}",
-            file.display()
+            path.display()
         );
         let mut records = 0;
-        let result = match self.replay_records(servable, file, &mut records) {
-            End::Refused(error) => return Err(error),
-            End::Read(result) => result,
+        let result = match file {
+            Err(error) => Err(error),
+            Ok(file) => match self.replay_records(servable, path, file, &mut records) {
+                End::Refused(error) => return Err(error),
+                End::Read(result) => result,
+            },
         };
         let elapsed = begin.elapsed();
         let status = match &result {
@@ -64,31 +70,30 @@ impl Warmup {
         info!(
             "Finished reading warmup data for model at {}. Number of warmup records read: \
              {records}. Elapsed time (microseconds): {}.",
-            file.display(),
+            path.display(),
             elapsed.as_micros()
         );
         Ok(())
     }
 
-    fn replay_records(&self, servable: &ServableHandle, path: &Path, records: &mut u64) -> End {
-        let opened = File::open(path).and_then(|file| {
-            let bytes = file.metadata()?.len();
-            Ok(RecordReader::new(BufReader::new(file), bytes))
-        });
-        let mut reader = match opened {
-            Ok(reader) => reader,
-            Err(error) => {
-                let text = format!("{}; {error}", path.display());
-                return End::Read(Err(ServingError::new(Code::Unknown, text)));
-            }
-        };
+    fn replay_records(
+        &self,
+        servable: &ServableHandle,
+        path: &Path,
+        (file, bytes): (File, u64),
+        records: &mut u64,
+    ) -> End {
+        let begin = Instant::now();
+        let deadline = self.options.timeout.and_then(|it| begin.checked_add(it));
+        let mut reader = RecordReader::new(BufReader::new(file), bytes);
         loop {
             let record = match reader.next_record() {
                 Ok(Some(record)) => record,
                 Ok(None) => return End::Read(Ok(())),
                 Err(error) => return End::Read(Err(explain(error))),
             };
-            let replayed = parse(&record, path).and_then(|log| self.replay_log(servable, log));
+            let replayed =
+                parse(&record, path).and_then(|log| self.replay_log(servable, log, deadline));
             if let Err(error) = replayed {
                 return End::Refused(error);
             }
@@ -103,14 +108,28 @@ impl Warmup {
     }
 
     /// Runs one recorded request as often as the options say.
-    fn replay_log(&self, servable: &ServableHandle, log: pb::PredictionLog) -> Result<()> {
+    fn replay_log(
+        &self,
+        servable: &ServableHandle,
+        log: pb::PredictionLog,
+        deadline: Option<Instant>,
+    ) -> Result<()> {
         let Some(log) = log.log_type else {
             warn!("a warmup record without a request is skipped");
             return Ok(());
         };
         let iterations = self.options.num_request_iterations.max(1);
         for _ in 0..iterations {
-            self.runtime.block_on(self.run(servable, log.clone()))?;
+            let run = self.run(servable, log.clone());
+            // A run that is let go of is stopped.
+            self.runtime.block_on(async {
+                match deadline {
+                    Some(deadline) => timeout_at(deadline.into(), run)
+                        .await
+                        .unwrap_or_else(|_| Err(ServingError::deadline_exceeded())),
+                    None => run.await,
+                }
+            })?;
         }
         Ok(())
     }

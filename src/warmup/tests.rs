@@ -28,7 +28,16 @@ struct StubGraph {
     inputs: Vec<ValueInfo>,
     outputs: Vec<ValueInfo>,
     runs: Arc<AtomicUsize>,
-    fails: bool,
+    kind: RunKind,
+}
+
+/// How runs go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RunKind {
+    Succeeds,
+    Fails,
+    /// Goes on until it is stopped.
+    NeverEnds,
 }
 
 impl Graph for StubGraph {
@@ -44,9 +53,17 @@ impl Graph for StubGraph {
         true
     }
 
-    fn run(&self, inputs: &[Tensor], outputs: &[usize], _: &RunControl) -> Result<Vec<Tensor>> {
+    fn run(
+        &self,
+        inputs: &[Tensor],
+        outputs: &[usize],
+        control: &RunControl,
+    ) -> Result<Vec<Tensor>> {
         self.runs.fetch_add(1, Ordering::SeqCst);
-        if self.fails {
+        while self.kind == RunKind::NeverEnds && !control.is_terminated() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if self.kind != RunKind::Succeeds {
             return Err(ServingError::invalid_argument("Run failed"));
         }
         let rows = inputs[0].shape()[0];
@@ -73,17 +90,17 @@ fn value(name: &str, dtype: DataType, shape: &[i64]) -> ValueInfo {
 
 impl Fixture {
     fn new() -> Self {
-        Self::with_runs_that(false)
+        Self::with_runs(RunKind::Succeeds)
     }
 
-    fn with_runs_that(fails: bool) -> Self {
+    fn with_runs(kind: RunKind) -> Self {
         let runs = Arc::<AtomicUsize>::default();
         let signature = |name: &str, method: &str, input: ValueInfo, output: &str| {
             let graph = StubGraph {
                 inputs: vec![input],
                 outputs: vec![value(output, DataType::Float, &[-1, 1])],
                 runs: Arc::clone(&runs),
-                fails,
+                kind,
             };
             let mut signature = derive(name, &graph).unwrap();
             signature.method_name = method.to_owned();
@@ -138,7 +155,14 @@ impl Fixture {
             Arc::default(),
             self.runtime.handle().clone(),
         );
-        warmup.warm_up(&self.servable, self.root.path())
+        let open = |name: &str| match File::open(self.root.path().join(name)) {
+            Ok(file) => {
+                let bytes = file.metadata().unwrap().len();
+                Ok(Some((file, bytes)))
+            }
+            Err(_) => Ok(None),
+        };
+        warmup.warm_up(&self.servable, self.root.path(), open)
     }
 
     fn runs(&self) -> usize {
@@ -157,6 +181,7 @@ impl Fixture {
 const REPLAY: WarmupOptions = WarmupOptions {
     is_enabled: true,
     num_request_iterations: 1,
+    timeout: None,
     synthesizes: false,
 };
 
@@ -327,7 +352,7 @@ fn unparsable_record_is_refused() {
 // RunFailure
 #[test]
 fn failing_request_fails_the_warmup() {
-    let fixture = Fixture::with_runs_that(true);
+    let fixture = Fixture::with_runs(RunKind::Fails);
     fixture.write_logs([predict(), predict()]);
     fixture.check_error(Code::InvalidArgument, "Run failed");
     assert_eq!(fixture.runs(), 1);
@@ -357,9 +382,22 @@ fn made_up_requests_run_each_signature() {
 
 #[test]
 fn failing_made_up_requests_do_no_harm() {
-    let fixture = Fixture::with_runs_that(true);
+    let fixture = Fixture::with_runs(RunKind::Fails);
     fixture.warm_up(WarmupOptions::default()).unwrap();
     assert_eq!(fixture.runs(), 3);
+}
+
+#[test]
+fn recorded_requests_have_as_long_as_the_load() {
+    let fixture = Fixture::with_runs(RunKind::NeverEnds);
+    fixture.write_logs([predict()]);
+    let options = WarmupOptions {
+        timeout: Some(Duration::from_millis(50)),
+        ..REPLAY
+    };
+    let error = fixture.warm_up(options).unwrap_err();
+    assert_eq!(error.code(), Code::DeadlineExceeded);
+    assert_eq!(fixture.runs(), 1);
 }
 
 #[test]

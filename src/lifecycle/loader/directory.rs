@@ -1,18 +1,21 @@
-//! The files of a version directory, and which of them may be read.
+//! The files of a version directory, and which of them may be read. All of them are opened here.
 //!
-//! A model directory is not trusted: only regular files are read. Models, signatures and maps may
-//! be links to files inside the base path, as Kubernetes lays out mounted volumes (`..data`);
-//! external data, whose names the ONNX file chooses, never leaves the version directory.
+//! A model directory is not trusted: only regular files are read. Models, signatures, maps, batching
+//! parameters and recorded requests may be links to files inside the base path, as Kubernetes lays
+//! out mounted volumes (`..data`); external data, whose names the ONNX file chooses, never leaves
+//! the version directory.
 
-use std::io::Read;
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
 
-use crate::error::{Result, ServingError};
+use crate::error::{Code, Result, ServingError};
 
 /// A version directory.
-pub(super) struct VersionDirectory {
+pub struct VersionDirectory {
     /// As configured, for messages.
     path: PathBuf,
     /// With all links resolved.
@@ -22,12 +25,13 @@ pub(super) struct VersionDirectory {
 }
 
 impl VersionDirectory {
-    /// Opens `path`, `<base path>/<version>`.
+    /// Opens `path`: `<base path>/<version>`, or the base path itself where a model lies right in
+    /// it.
     ///
     /// # Errors
     ///
-    /// `NOT_FOUND` where it is no directory.
-    pub(super) fn open(path: &Path) -> Result<Self> {
+    /// `NOT_FOUND` where it is not a directory.
+    pub fn open(path: &Path) -> Result<Self> {
         let failed = |error: std::io::Error| {
             ServingError::not_found(format!("cannot read {}: {error}", path.display()))
         };
@@ -36,7 +40,10 @@ impl VersionDirectory {
             let text = format!("{} is not a directory", path.display());
             return Err(ServingError::not_found(text));
         }
+        let is_version = |name: &str| name.parse::<u64>().is_ok();
+        let name = path.file_name().and_then(|name| name.to_str());
         let base = match path.parent() {
+            _ if !name.is_some_and(is_version) => Ok(root.clone()),
             Some(parent) if parent.as_os_str().is_empty() => Path::new(".").canonicalize(),
             Some(parent) => parent.canonicalize(),
             None => Ok(root.clone()),
@@ -83,22 +90,50 @@ impl VersionDirectory {
         Ok(names)
     }
 
-    /// Whether there is a file of this name.
+    /// Whether there is something of this name, even if it cannot be read.
     pub(super) fn has(&self, name: &str) -> bool {
-        self.root.join(name).is_file()
+        let is_missing =
+            |kind: ErrorKind| matches!(kind, ErrorKind::NotFound | ErrorKind::NotADirectory);
+        let found = self.root.join(name).symlink_metadata();
+        !found.is_err_and(|error| is_missing(error.kind()))
+    }
+
+    /// Opens a file beside the model; returns its size, too. `None` where there is nothing of this
+    /// name.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn open_file(&self, name: &str) -> Result<Option<(File, u64)>> {
+        let open = || self.open_within(name, &[&self.root, &self.base]);
+        self.has(name).then(open).transpose()
+    }
+
+    /// The contents of a file beside the model. `None` where there is nothing of this name.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read); `INVALID_ARGUMENT` for a file of more than `max_bytes`.
+    pub fn read_small(&self, name: &str, max_bytes: u64) -> Result<Option<Bytes>> {
+        let Some((file, size)) = self.open_file(name)? else {
+            return Ok(None);
+        };
+        if size > max_bytes {
+            let text = format!("it is larger than {max_bytes} bytes");
+            return Err(self.refused(name, &text));
+        }
+        self.contents(name, file, size).map(Some)
     }
 
     /// The contents of a file beside the model.
     ///
     /// # Errors
     ///
-    /// `NOT_FOUND` where it cannot be read, `INVALID_ARGUMENT` where it is no regular file or
+    /// `NOT_FOUND` where it cannot be read, `INVALID_ARGUMENT` where it is not a regular file or
     /// leads out of the base path.
     pub(super) fn read(&self, name: &str) -> Result<Bytes> {
-        let (path, size) = self.resolve(name, &[&self.root, &self.base])?;
-        let mut contents = Vec::new();
-        self.fill(name, &path, size, &mut contents)?;
-        Ok(contents.into())
+        let (file, size) = self.open_within(name, &[&self.root, &self.base])?;
+        self.contents(name, file, size)
     }
 
     /// The contents of a file with external data, which the ONNX file names.
@@ -107,18 +142,18 @@ impl VersionDirectory {
     ///
     /// As [`read`](Self::read); the file has to be inside the version directory.
     pub(super) fn read_external_data(&self, name: &str) -> Result<Bytes> {
-        let (path, size) = self.resolve(name, &[&self.root])?;
-        let mut contents = Vec::new();
-        self.fill(name, &path, size, &mut contents)?;
-        Ok(contents.into())
+        let (file, size) = self.open_within(name, &[&self.root])?;
+        self.contents(name, file, size)
     }
 
-    /// The file behind a name, and its size.
-    fn resolve(&self, name: &str, allowed: &[&PathBuf]) -> Result<(PathBuf, u64)> {
-        let refused = |reason: &str| {
-            let file = self.path.join(name);
-            ServingError::invalid_argument(format!("{}: {reason}", file.display()))
-        };
+    /// Opens the file behind a name, which must be in one of these folders; returns its size, too.
+    fn open_within(&self, name: &str, allowed: &[&PathBuf]) -> Result<(File, u64)> {
+        let path = self.resolve(name, allowed)?;
+        self.open_resolved(name, &path, allowed)
+    }
+
+    /// The file behind a name.
+    fn resolve(&self, name: &str, allowed: &[&PathBuf]) -> Result<PathBuf> {
         let mut components = Path::new(name).components();
         let is_plain = |it| matches!(it, Component::Normal(_) | Component::CurDir);
         if name.is_empty() || name.contains('\0') || !components.all(is_plain) {
@@ -132,37 +167,160 @@ impl VersionDirectory {
         let path = path
             .canonicalize()
             .map_err(|error| self.unreadable(name, &error))?;
-        if !allowed.iter().any(|folder| path.starts_with(folder)) {
-            return Err(refused("it leads out of the directory it may be in"));
-        }
-        // Asked before the file is opened: opening a pipe would wait for its other end.
+        self.check_within(name, &path, allowed)?;
+        // Asked before the file is opened: opening a device may do something.
         let metadata = path
             .metadata()
             .map_err(|error| self.unreadable(name, &error))?;
         if !metadata.is_file() {
-            return Err(refused("it is not a regular file"));
+            return Err(self.refused(name, IRREGULAR));
         }
-        Ok((path, metadata.len()))
+        Ok(path)
     }
 
-    fn fill(&self, name: &str, path: &Path, size: u64, contents: &mut Vec<u8>) -> Result<()> {
+    /// Opens a file whose path was looked at before. By now another one may be there.
+    fn open_resolved(&self, name: &str, path: &Path, allowed: &[&PathBuf]) -> Result<(File, u64)> {
+        let mut options = OpenOptions::new();
+        // A pipe would be waited for until somebody writes into it, and a link may lead anywhere.
+        options
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_NOCTTY);
+        let file = options
+            .open(path)
+            .map_err(|error| self.unreadable(name, &error))?;
+        let metadata = file
+            .metadata()
+            .map_err(|error| self.unreadable(name, &error))?;
+        if !metadata.is_file() {
+            return Err(self.refused(name, IRREGULAR));
+        }
+        if let Some(opened) = path_of(&file) {
+            self.check_within(name, &opened, allowed)?;
+        }
+        Ok((file, metadata.len()))
+    }
+
+    fn check_within(&self, name: &str, path: &Path, allowed: &[&PathBuf]) -> Result<()> {
+        match allowed.iter().any(|folder| path.starts_with(folder)) {
+            true => Ok(()),
+            false => Err(self.refused(name, "it leads out of the directory it may be in")),
+        }
+    }
+
+    fn contents(&self, name: &str, file: File, size: u64) -> Result<Bytes> {
         let too_large = |_| {
             let file = self.path.join(name);
             let text = format!("{} does not fit into memory", file.display());
-            ServingError::new(crate::error::Code::ResourceExhausted, text)
+            ServingError::new(Code::ResourceExhausted, text)
         };
-        let size = usize::try_from(size).unwrap_or(usize::MAX);
-        contents.try_reserve_exact(size).map_err(too_large)?;
-        let file = std::fs::File::open(path).map_err(|error| self.unreadable(name, &error))?;
+        let mut contents = Vec::new();
+        let capacity = usize::try_from(size).unwrap_or(usize::MAX);
+        contents.try_reserve_exact(capacity).map_err(too_large)?;
         // A file that grows while it is read is read up to where it ended.
-        file.take(size as u64)
-            .read_to_end(contents)
+        file.take(size)
+            .read_to_end(&mut contents)
             .map_err(|error| self.unreadable(name, &error))?;
-        Ok(())
+        Ok(contents.into())
+    }
+
+    fn refused(&self, name: &str, reason: &str) -> ServingError {
+        let file = self.path.join(name);
+        ServingError::invalid_argument(format!("{}: {reason}", file.display()))
     }
 
     fn unreadable(&self, name: &str, error: &std::io::Error) -> ServingError {
         let file = self.path.join(name);
         ServingError::not_found(format!("cannot read {}: {error}", file.display()))
+    }
+}
+
+const IRREGULAR: &str = "it is not a regular file";
+
+/// Where an open file is, with all links resolved, as far as the system tells.
+#[cfg(target_os = "linux")]
+fn path_of(file: &File) -> Option<PathBuf> {
+    use std::os::fd::AsRawFd;
+
+    std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn path_of(_: &File) -> Option<PathBuf> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// A file that was looked at is exchanged before it is opened.
+    #[track_caller]
+    fn check_exchanged(exchange: impl FnOnce(&Path, &Path), text: &str) {
+        let root = tempfile::tempdir().unwrap();
+        let (base, secret) = (root.path().join("m"), root.path().join("secret"));
+        fs::create_dir_all(base.join("1/assets.extra")).unwrap();
+        fs::create_dir(&secret).unwrap();
+        let file = base.join("1/assets.extra/file");
+        fs::write(&file, "public").unwrap();
+        fs::write(secret.join("file"), "secret").unwrap();
+        let directory = VersionDirectory::open(&base.join("1")).unwrap();
+        let allowed = [&directory.root, &directory.base];
+        let name = "assets.extra/file";
+        let path = directory.resolve(name, &allowed).unwrap();
+        assert!(directory.open_resolved(name, &path, &allowed).is_ok());
+
+        exchange(&file, &secret);
+
+        let opened = directory.open_resolved(name, &path, &allowed);
+        let error = opened.expect_err("it was opened");
+        assert!(error.to_string().contains(text), "{error}");
+    }
+
+    #[test]
+    fn pipe_in_place_of_a_file_is_not_waited_for() {
+        let exchange = |file: &Path, _: &Path| {
+            fs::remove_file(file).unwrap();
+            let made = std::process::Command::new("mkfifo").arg(file).status();
+            assert!(made.unwrap().success());
+        };
+        check_exchanged(exchange, "it is not a regular file");
+    }
+
+    #[test]
+    fn link_in_place_of_a_file_is_not_followed() {
+        let exchange = |file: &Path, secret: &Path| {
+            fs::remove_file(file).unwrap();
+            symlink(secret.join("file"), file).unwrap();
+        };
+        check_exchanged(exchange, "assets.extra/file");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn link_in_place_of_a_folder_is_found_out() {
+        let exchange = |file: &Path, secret: &Path| {
+            fs::remove_dir_all(file.parent().unwrap()).unwrap();
+            symlink(secret, file.parent().unwrap()).unwrap();
+        };
+        check_exchanged(exchange, "it leads out of the directory it may be in");
+    }
+
+    /// A model right in its base path, whose parent holds other people's files.
+    #[test]
+    fn flat_model_stays_in_its_base_path() {
+        let root = tempfile::tempdir().unwrap();
+        let base = root.path().join("m");
+        fs::create_dir(&base).unwrap();
+        fs::write(root.path().join("secret"), "secret").unwrap();
+        symlink("../secret", base.join("link")).unwrap();
+        fs::write(base.join("file"), "public").unwrap();
+        symlink("file", base.join("alias")).unwrap();
+        let directory = VersionDirectory::open(&base).unwrap();
+        assert!(directory.open_file("link").is_err());
+        assert!(directory.open_file("alias").unwrap().is_some());
+        assert!(directory.open_file("missing").unwrap().is_none());
     }
 }

@@ -178,6 +178,12 @@ pub(super) const FLAGS: &[Definition] = &[
          beyond is refused. 0: no limit"
     ),
     row!(
+        model_load_timeout_seconds,
+        Int32,
+        Real,
+        "Seconds after which a load is given up, so that others can go on. 0: never"
+    ),
+    row!(
         max_request_bytes,
         Int32,
         Real,
