@@ -23,7 +23,8 @@ type MakeError = Arc<dyn Fn() -> ServingError + Send + Sync>;
 struct State {
     calls: Vec<(ServableId, PathBuf)>,
     failures: BTreeMap<ServableId, (usize, MakeError)>,
-    blocked: Vec<ServableId>,
+    /// Up to which of its loads.
+    blocked: BTreeMap<ServableId, usize>,
     running: usize,
     most_running: usize,
 }
@@ -46,12 +47,23 @@ impl FakeLoader {
 
     /// Loads of this version wait for [`unblock`](Self::unblock).
     pub(crate) fn block(&self, id: &ServableId) {
-        self.state.lock().unwrap().blocked.push(id.clone());
+        self.block_first(id, usize::MAX);
+    }
+
+    /// The first `loads` loads of this version wait for [`unblock`](Self::unblock).
+    pub(crate) fn block_first(&self, id: &ServableId, loads: usize) {
+        let mut state = self.state.lock().unwrap();
+        state.blocked.insert(id.clone(), loads);
     }
 
     pub(crate) fn unblock(&self, id: &ServableId) {
-        self.state.lock().unwrap().blocked.retain(|it| it != id);
+        self.state.lock().unwrap().blocked.remove(id);
         self.changed.notify_all();
+    }
+
+    /// How many loads have not ended.
+    pub(crate) fn running(&self) -> usize {
+        self.state.lock().unwrap().running
     }
 
     /// How often loads of this version began.
@@ -77,7 +89,8 @@ impl Loader for FakeLoader {
         state.calls.push((id.clone(), directory.to_owned()));
         state.running += 1;
         state.most_running = state.most_running.max(state.running);
-        while state.blocked.contains(id) {
+        let number = state.calls.iter().filter(|(it, _)| it == id).count();
+        while state.blocked.get(id).is_some_and(|&loads| number <= loads) {
             state = self.changed.wait(state).unwrap();
         }
         state.running -= 1;

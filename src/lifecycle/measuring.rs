@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Loader;
+use super::signal::Signal;
+use super::{Loader, NoRoom, Reservation};
 use crate::error::{Code, Result, ServingError};
 use crate::id::ServableId;
 use crate::monitoring::Metrics;
@@ -26,6 +27,21 @@ impl MeasuringLoader {
 }
 
 impl Loader for MeasuringLoader {
+    fn reserve(
+        &self,
+        id: &ServableId,
+        directory: &Path,
+        given_up: &Arc<Signal>,
+    ) -> Result<Reservation, NoRoom> {
+        let started = Instant::now();
+        let reserved = self.inner.reserve(id, directory, given_up);
+        if let Err(NoRoom::Refused(error)) = &reserved {
+            self.metrics
+                .record_load(id, error.code().name(), started.elapsed());
+        }
+        reserved
+    }
+
     fn load(&self, id: &ServableId, directory: &Path) -> Result<Servable> {
         let started = Instant::now();
         let loaded = self.inner.load(id, directory);

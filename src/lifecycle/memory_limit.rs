@@ -1,20 +1,22 @@
 //! A loader that refuses what would take the process past its memory limit.
 //!
 //! What a load needs shows only once it is done, when the kernel may have ended the process
-//! already. So it is estimated from the files of the version, as the original does
+//! already. So it is estimated from the files of the version, as TensorFlow Serving does
 //! (`bundle_factory_util.cc`, 1.2 times their bytes), and compared with what is resident at that
-//! moment and what the loads under way may come to need. Those hold memory for a while only: as in
-//! the original, a load that does not fit beside them waits for them
-//! (`BasicManager::ReserveResources`).
+//! moment and what the loads in flight may come to need. Those hold memory for a while only: as
+//! there, a load that does not fit beside them comes after them (`BasicManager::ReserveResources`).
+//! Not after one that was given up, which may never end: it keeps its memory until it does.
 //!
-//! Not here: loading (the wrapped loader), retries (`manager`), what requests take (`transport`).
+//! Not here: loading (the wrapped loader), when to try again (`manager`), what requests take
+//! (`transport`).
 
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Loader;
 use super::memory::release_freed;
+use super::signal::Signal;
 use super::source::storage::file_bytes;
+use super::{Loader, NoRoom, Reservation};
 use crate::error::{Code, Result, ServingError};
 use crate::id::ServableId;
 use crate::servable::Servable;
@@ -25,21 +27,29 @@ const NEED_PER_FILE_BYTE: u64 = 3;
 
 const MIB: u64 = 1 << 20;
 
-/// Loads what fits into `--model_memory_limit_mb`.
+/// Reserves for loads what fits into `--model_memory_limit_mb`.
 pub struct MemoryLimitLoader {
     inner: Arc<dyn Loader>,
     limit_bytes: u64,
     /// What the process has resident; `None` where the system does not tell, which counts as 0.
     resident_bytes: fn() -> Option<u64>,
-    under_way: Mutex<UnderWay>,
-    ended: Condvar,
+    in_flight: Arc<InFlight>,
 }
 
-/// The loads that were let through and have not ended.
+/// The loads that were let through and have not ended. The lock guards the list alone.
 #[derive(Default)]
-struct UnderWay {
-    loads: usize,
+struct InFlight(Mutex<Vec<Share>>);
+
+/// What one of them may come to need.
+struct Share {
     need_bytes: u64,
+    given_up: Arc<Signal>,
+}
+
+impl InFlight {
+    fn lock(&self) -> MutexGuard<'_, Vec<Share>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl MemoryLimitLoader {
@@ -53,84 +63,82 @@ impl MemoryLimitLoader {
             inner,
             limit_bytes,
             resident_bytes,
-            under_way: Mutex::default(),
-            ended: Condvar::new(),
+            in_flight: Arc::default(),
         }
     }
 
-    /// Returns once a load of `need_bytes` fits beside everything else.
-    ///
-    /// # Errors
-    ///
-    /// `RESOURCE_EXHAUSTED` (text of `BasicManager::ReserveResources`) if it does not while no
-    /// other load is under way.
-    fn reserve(&self, id: &ServableId, need_bytes: u64) -> Result<Reservation<'_>> {
-        // Guards the sums alone: a load goes on without it.
-        let mut under_way = self.lock();
-        loop {
-            release_freed();
-            let resident = (self.resident_bytes)().unwrap_or(0);
-            let total = resident
-                .saturating_add(under_way.need_bytes)
-                .saturating_add(need_bytes);
-            if total <= self.limit_bytes {
-                under_way.loads += 1;
-                under_way.need_bytes += need_bytes;
-                let loader = self;
-                return Ok(Reservation { loader, need_bytes });
-            }
-            if under_way.loads == 0 {
-                let (need, resident) = (need_bytes.div_ceil(MIB), resident.div_ceil(MIB));
-                let limit = self.limit_bytes / MIB;
-                return Err(ServingError::new(
-                    Code::ResourceExhausted,
-                    format!(
-                        "Insufficient resources to load servable {id}: it may need {need} MiB \
-                         beside {resident} MiB in use (--model_memory_limit_mb={limit})"
-                    ),
-                ));
-            }
-            let waited = self.ended.wait(under_way);
-            under_way = waited.unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, UnderWay> {
-        self.under_way
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn refused(&self, id: &ServableId, need_bytes: u64, used_bytes: u64) -> ServingError {
+        let (need, used) = (need_bytes.div_ceil(MIB), used_bytes.div_ceil(MIB));
+        let limit = self.limit_bytes / MIB;
+        ServingError::new(
+            Code::ResourceExhausted,
+            format!(
+                "Insufficient resources to load servable {id}: it may need {need} MiB beside \
+                 {used} MiB in use (--model_memory_limit_mb={limit})"
+            ),
+        )
     }
 }
 
 impl Loader for MemoryLimitLoader {
-    fn load(&self, id: &ServableId, directory: &Path) -> Result<Servable> {
+    /// # Errors
+    ///
+    /// `RESOURCE_EXHAUSTED` (text of `BasicManager::ReserveResources`) for a load that does not fit
+    /// beside what is resident and what loads that were given up may need.
+    fn reserve(
+        &self,
+        id: &ServableId,
+        directory: &Path,
+        given_up: &Arc<Signal>,
+    ) -> Result<Reservation, NoRoom> {
         let need_bytes = file_bytes(directory)?.saturating_mul(NEED_PER_FILE_BYTE);
-        let _reservation = self.reserve(id, need_bytes)?;
+        release_freed();
+        let mut in_flight = self.in_flight.lock();
+        let resident = (self.resident_bytes)().unwrap_or(0);
+        let needs = in_flight.iter().map(|it| it.need_bytes);
+        let used = needs.fold(resident, u64::saturating_add);
+        if used.saturating_add(need_bytes) > self.limit_bytes {
+            // One of those that will end may make room.
+            if in_flight.iter().any(|it| !it.given_up.is_raised()) {
+                return Err(NoRoom::ForNow);
+            }
+            return Err(self.refused(id, need_bytes, used).into());
+        }
+        let given_up = Arc::clone(given_up);
+        in_flight.push(Share {
+            need_bytes,
+            given_up: Arc::clone(&given_up),
+        });
+        drop(in_flight);
+        let in_flight = Arc::clone(&self.in_flight);
+        Ok(Reservation::new(Place {
+            in_flight,
+            given_up,
+        }))
+    }
+
+    fn load(&self, id: &ServableId, directory: &Path) -> Result<Servable> {
         self.inner.load(id, directory)
     }
 }
 
 /// A load's place under the limit, which its end gives back, also by a panic.
-struct Reservation<'a> {
-    loader: &'a MemoryLimitLoader,
-    need_bytes: u64,
+struct Place {
+    in_flight: Arc<InFlight>,
+    /// Tells it from others.
+    given_up: Arc<Signal>,
 }
 
-impl Drop for Reservation<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
-        let mut under_way = self.loader.lock();
-        under_way.loads -= 1;
-        under_way.need_bytes -= self.need_bytes;
-        drop(under_way);
-        self.loader.ended.notify_all();
+        let is_other = |it: &Share| !Arc::ptr_eq(&it.given_up, &self.given_up);
+        self.in_flight.lock().retain(is_other);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::thread;
-    use std::time::{Duration, Instant};
 
     use tempfile::TempDir;
 
@@ -138,68 +146,72 @@ mod tests {
     use crate::lifecycle::fake::FakeLoader;
 
     /// A loader under a limit of 10 MiB, of which 4 are resident, and a version of that many bytes.
-    fn limited(bytes: u64) -> (Arc<FakeLoader>, MemoryLimitLoader, TempDir) {
+    fn limited(bytes: u64) -> (MemoryLimitLoader, TempDir) {
         let directory = TempDir::new().unwrap();
         let file = fs::File::create(directory.path().join("model.onnx")).unwrap();
         file.set_len(bytes).unwrap();
-        let inner = FakeLoader::new();
-        let loader = Arc::<FakeLoader>::clone(&inner);
-        let limited = MemoryLimitLoader::new(loader, 10 * MIB, || Some(4 * MIB));
-        (inner, limited, directory)
+        let limited = MemoryLimitLoader::new(FakeLoader::new(), 10 * MIB, || Some(4 * MIB));
+        (limited, directory)
+    }
+
+    fn reserve(
+        loader: &MemoryLimitLoader,
+        directory: &TempDir,
+        given_up: &Arc<Signal>,
+    ) -> Result<Reservation, NoRoom> {
+        loader.reserve(&ServableId::new("m", 1), directory.path(), given_up)
+    }
+
+    #[track_caller]
+    fn check_refused(reserved: Result<Reservation, NoRoom>, text: &str) {
+        let Err(NoRoom::Refused(error)) = reserved else {
+            panic!("it was not refused");
+        };
+        assert_eq!(error.code(), Code::ResourceExhausted);
+        assert_eq!(error.to_string(), text);
     }
 
     #[test]
     fn load_beyond_the_limit_is_refused() {
-        let id = ServableId::new("m", 1);
-        let (inner, loader, directory) = limited(2 * MIB + 1);
-        let error = loader.load(&id, directory.path()).err().unwrap();
-        assert_eq!(error.code(), Code::ResourceExhausted);
+        let (loader, directory) = limited(2 * MIB + 1);
         // The first words are `basic_manager.cc`'s.
-        assert_eq!(
-            error.to_string(),
+        check_refused(
+            reserve(&loader, &directory, &Arc::default()),
             "Insufficient resources to load servable {name: m version: 1}: it may need 7 MiB \
-             beside 4 MiB in use (--model_memory_limit_mb=10)"
+             beside 4 MiB in use (--model_memory_limit_mb=10)",
         );
-        assert_eq!(inner.loads(&id), 0);
     }
 
     #[test]
     fn load_up_to_the_limit_passes_every_time() {
-        let id = ServableId::new("m", 1);
-        let (inner, loader, directory) = limited(2 * MIB);
+        let (loader, directory) = limited(2 * MIB);
         for _ in 0..3 {
-            loader.load(&id, directory.path()).unwrap();
+            assert!(reserve(&loader, &directory, &Arc::default()).is_ok());
         }
-        assert_eq!(inner.loads(&id), 3);
     }
 
     #[test]
-    fn failed_load_gives_its_place_back() {
-        let id = ServableId::new("m", 1);
-        let (inner, loader, directory) = limited(2 * MIB);
-        inner.fail(&id, 1, || ServingError::not_found("no model"));
-        let error = loader.load(&id, directory.path()).err().unwrap();
-        assert_eq!(error.code(), Code::NotFound);
-        loader.load(&id, directory.path()).unwrap();
+    fn load_comes_after_the_one_in_flight() {
+        let (loader, directory) = limited(2 * MIB);
+        let first = reserve(&loader, &directory, &Arc::default());
+        let second = reserve(&loader, &directory, &Arc::default());
+        assert!(matches!(second, Err(NoRoom::ForNow)));
+        drop(first);
+        assert!(reserve(&loader, &directory, &Arc::default()).is_ok());
     }
 
     #[test]
-    fn load_waits_for_the_one_under_way() {
-        let (first, second) = (ServableId::new("m", 1), ServableId::new("m", 2));
-        let (inner, loader, directory) = limited(2 * MIB);
-        inner.block(&first);
-        thread::scope(|scope| {
-            let loading = scope.spawn(|| loader.load(&first, directory.path()).map(drop));
-            let begun = Instant::now();
-            while inner.loads(&first) == 0 {
-                assert!(begun.elapsed() < Duration::from_secs(30));
-                thread::yield_now();
-            }
-            let waiting = scope.spawn(|| loader.load(&second, directory.path()).map(drop));
-            inner.unblock(&first);
-            loading.join().unwrap().unwrap();
-            waiting.join().unwrap().unwrap();
-        });
-        assert_eq!(inner.most_running(), 1);
+    fn load_given_up_keeps_its_memory_and_is_not_waited_for() {
+        let (loader, directory) = limited(2 * MIB);
+        let given_up = Arc::<Signal>::default();
+        let first = reserve(&loader, &directory, &given_up);
+        given_up.raise();
+        check_refused(
+            reserve(&loader, &directory, &Arc::default()),
+            "Insufficient resources to load servable {name: m version: 1}: it may need 6 MiB \
+             beside 10 MiB in use (--model_memory_limit_mb=10)",
+        );
+        drop(first);
+        assert!(reserve(&loader, &directory, &Arc::default()).is_ok());
     }
 }

@@ -36,9 +36,12 @@ mod options;
 #[cfg(test)]
 pub(crate) mod fake;
 
+use std::any::Any;
 use std::path::Path;
+use std::sync::Arc;
 
-use crate::error::Result;
+use self::signal::Signal;
+use crate::error::{Result, ServingError};
 use crate::id::ServableId;
 use crate::servable::Servable;
 
@@ -54,6 +57,22 @@ pub use self::warming::WarmingLoader;
 
 /// Makes servables out of version directories.
 pub trait Loader: Send + Sync {
+    /// Sets aside what a load takes beside its time. Called before [`load`](Self::load), on the same
+    /// thread; what it returns is dropped after it. `given_up` is raised when the load is not waited
+    /// for any more: others must not wait for what it holds. Waits for no other load.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRoom`], where the load must not begin now.
+    fn reserve(
+        &self,
+        _id: &ServableId,
+        _directory: &Path,
+        _given_up: &Arc<Signal>,
+    ) -> Result<Reservation, NoRoom> {
+        Ok(Reservation::default())
+    }
+
     /// Loads the version in `directory`, completely: once it returns, nothing is read from there.
     /// Called on a loading thread; may take minutes. A failed load leaves nothing behind and may
     /// be tried again.
@@ -63,4 +82,31 @@ pub trait Loader: Send + Sync {
     /// `NOT_FOUND` where there is no model, `INVALID_ARGUMENT` where there is a broken one; the
     /// text names the file.
     fn load(&self, id: &ServableId, directory: &Path) -> Result<Servable>;
+}
+
+/// What a load holds until it ends, which its drop gives back.
+#[derive(Default)]
+pub struct Reservation {
+    _held: Option<Box<dyn Any + Send>>,
+}
+
+impl Reservation {
+    fn new(held: impl Any + Send) -> Self {
+        let held: Box<dyn Any + Send> = Box::new(held);
+        Self { _held: Some(held) }
+    }
+}
+
+/// Why a load must not begin.
+pub enum NoRoom {
+    /// It would fit without other loads that will end.
+    ForNow,
+    /// It would not fit, whichever other load ends.
+    Refused(ServingError),
+}
+
+impl From<ServingError> for NoRoom {
+    fn from(error: ServingError) -> Self {
+        Self::Refused(error)
+    }
 }

@@ -12,6 +12,8 @@ pub(crate) enum Standing {
     Loading,
     /// Serving.
     Ready,
+    /// Serving, and its files have changed since it was loaded.
+    Changed,
     /// On its way out.
     Unloading,
     /// Never came up.
@@ -31,38 +33,41 @@ pub(crate) struct VersionStanding {
 pub(crate) enum Action {
     /// Load this version.
     Load(i64),
+    /// Load this version, which serves, from its files as they are now.
+    LoadAgain(i64),
     /// Unload this version.
     Unload(i64),
 }
 
 /// The next action for a model: an old version goes once a wanted one serves, one old version
-/// stays as long as none does, and the highest wanted version comes first.
+/// stays as long as none does, and the highest wanted version comes first. What serves already is
+/// loaded again once there is nothing else to load.
 pub(crate) fn next_action(versions: &[VersionStanding]) -> Option<Action> {
+    let serves = |it: &VersionStanding| matches!(it.standing, Standing::Ready | Standing::Changed);
     let aspired = || versions.iter().filter(|it| it.is_aspired);
+    let highest = |standing| {
+        let versions = aspired().filter(move |it| it.standing == standing);
+        versions.map(|it| it.version).max()
+    };
     let unwanted = || {
-        versions
-            .iter()
-            .filter(|it| !it.is_aspired && it.standing == Standing::Ready)
-            .map(|it| it.version)
+        let unwanted = versions.iter().filter(|it| !it.is_aspired && serves(it));
+        unwanted.map(|it| it.version)
     };
 
     let nothing_aspired = aspired().next().is_none();
-    let aspired_serves = aspired().any(|it| it.standing == Standing::Ready);
+    let aspired_serves = aspired().any(serves);
     if (nothing_aspired || aspired_serves || unwanted().count() > 1)
         && let Some(lowest) = unwanted().min()
     {
         return Some(Action::Unload(lowest));
     }
-    aspired()
-        .filter(|it| it.standing == Standing::New)
-        .map(|it| it.version)
-        .max()
-        .map(Action::Load)
+    let again = || highest(Standing::Changed).map(Action::LoadAgain);
+    highest(Standing::New).map(Action::Load).or_else(again)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Standing::{Failed, Loading, New, Ready, Unloading};
+    use super::Standing::{Changed, Failed, Loading, New, Ready, Unloading};
     use super::*;
 
     /// Each version with its standing and whether it is aspired.
@@ -166,5 +171,19 @@ mod tests {
     fn highest_aspired_new_loads_first() {
         check(&[(1, New, true), (10, New, false)], Some(Action::Load(1)));
         check(&[(10, New, false)], None);
+    }
+
+    #[test]
+    fn changed_version_serves_and_is_loaded_last() {
+        check(
+            &[(1, Ready, false), (2, Changed, true)],
+            Some(Action::Unload(1)),
+        );
+        check(&[(1, New, true), (2, Changed, true)], Some(Action::Load(1)));
+        check(
+            &[(1, Changed, true), (2, Changed, true), (3, Loading, true)],
+            Some(Action::LoadAgain(2)),
+        );
+        check(&[(1, Changed, false), (2, Failed, true)], None);
     }
 }

@@ -260,7 +260,6 @@ impl ServerCore {
             return;
         }
         let found = self.source.poll(self.manager.as_ref());
-        self.manager.retry_changed();
         if wait == Wait::IfPresent {
             for (model, versions) in found {
                 match versions {
@@ -305,7 +304,6 @@ fn poll_until(stop: &Signal, interval: Duration, source: &Source, manager: &Mana
     while !stop.wait(interval) {
         panics::round("the search for versions", || {
             source.poll(manager);
-            manager.retry_changed();
         });
     }
 }

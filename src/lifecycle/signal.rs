@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// Raised once, never lowered.
 #[derive(Default)]
-pub(crate) struct Signal {
+pub struct Signal {
     /// Held for a few instructions.
     is_raised: Mutex<bool>,
     raised: Condvar,
@@ -13,7 +13,7 @@ pub(crate) struct Signal {
 
 impl Signal {
     /// Wakes everybody who waits.
-    pub(crate) fn raise(&self) {
+    pub fn raise(&self) {
         *self
             .is_raised
             .lock()
@@ -22,7 +22,7 @@ impl Signal {
     }
 
     /// Whether it is raised.
-    pub(crate) fn is_raised(&self) -> bool {
+    pub fn is_raised(&self) -> bool {
         *self
             .is_raised
             .lock()
@@ -30,7 +30,7 @@ impl Signal {
     }
 
     /// Waits for it at most so long; returns whether it is raised.
-    pub(crate) fn wait(&self, time: Duration) -> bool {
+    pub fn wait(&self, time: Duration) -> bool {
         let begin = Instant::now();
         let mut is_raised = self
             .is_raised

@@ -133,6 +133,7 @@ def test_ports_open_on_the_hosts_given(start_server):
         ("--busy_poll_micros=10001", "--busy_poll_micros=10001 is more than 10000"),
         ("--max_bytes_in_flight=-1", "--max_bytes_in_flight=-1 is less than 0"),
         ("--model_memory_limit_mb=-1", "--model_memory_limit_mb=-1 is less than 0"),
+        ("--model_load_timeout_seconds=-1", "--model_load_timeout_seconds=-1 is less than 0"),
     ],
 )
 def test_values_without_sense_end_the_start(flag, text):

@@ -1,26 +1,19 @@
-//! One load of one version: retries, and files that are still being written.
+//! One load of one version, on its thread, and whether its files stayed as they were meanwhile.
 //!
-//! Not here: making a servable (the [`Loader`]), what to load and when (`manager`).
+//! Not here: making a servable (the [`Loader`]), what to load and when, tries after a failure
+//! (`manager`).
 
 use std::path::Path;
-use std::time::Duration;
-
-use tracing::{info, warn};
+use std::sync::Arc;
 
 use crate::error::{Code, Result, ServingError};
 use crate::id::ServableId;
 use crate::lifecycle::memory::release_freed;
 use crate::lifecycle::signal::Signal;
 use crate::lifecycle::source::storage::{Fingerprint, Storage};
-use crate::lifecycle::{LifecycleOptions, Loader};
+use crate::lifecycle::{Loader, NoRoom};
 use crate::panics;
 use crate::servable::Servable;
-
-/// How often a version is loaded again because its files changed meanwhile.
-const MAX_UNSETTLED_LOADS: u32 = 8;
-/// The first pause for files to settle; it doubles up to the second.
-const FIRST_SETTLE_PAUSE: Duration = Duration::from_millis(50);
-const LAST_SETTLE_PAUSE: Duration = Duration::from_secs(4);
 
 /// What a load works with.
 pub(super) struct LoadJob<'a> {
@@ -28,92 +21,55 @@ pub(super) struct LoadJob<'a> {
     pub(super) directory: &'a Path,
     pub(super) loader: &'a dyn Loader,
     pub(super) storage: &'a dyn Storage,
-    pub(super) options: &'a LifecycleOptions,
-    /// Raised when nobody wants the version any more.
-    pub(super) cancel: &'a Signal,
+    /// Raised when the load is given up.
+    pub(super) given_up: &'a Arc<Signal>,
 }
 
-/// How a load ended, and which files it saw in the last attempt.
-pub(super) struct LoadEnd {
-    pub(super) result: Result<Servable>,
-    pub(super) fingerprint: Option<Fingerprint>,
+/// How a load ended.
+pub(super) enum Outcome {
+    Loaded(Servable),
+    /// The files changed meanwhile: what was loaded may be half of each.
+    Unsettled,
+    /// There is no room for it until another load has ended.
+    NoRoom,
+    Failed(ServingError),
 }
 
 impl LoadJob<'_> {
-    /// Loads, tries again as often as the options say, and stops when cancelled
-    /// (`util/retrier.cc`).
-    pub(super) fn run(&self) -> LoadEnd {
-        // Storage is somebody else's code as well.
-        panics::caught(|| self.run_retrying()).unwrap_or_else(|panic| LoadEnd {
-            result: Err(ServingError::internal(format!(
-                "the load panicked: {panic}"
-            ))),
-            fingerprint: None,
-        })
+    /// Loads. Returns the files that it found, too, where they could be looked at.
+    pub(super) fn run(&self) -> (Outcome, Option<Fingerprint>) {
+        let mut found = None;
+        // Storage and reservations are other people's code as well as the loader.
+        let ended = panics::caught(|| self.load_settled(&mut found));
+        let outcome = ended.unwrap_or_else(|panic| {
+            let text = format!("the load panicked: {panic}");
+            Outcome::Failed(ServingError::internal(text))
+        });
+        (outcome, found)
     }
 
-    fn run_retrying(&self) -> LoadEnd {
-        let mut retries = 0;
-        loop {
-            let (result, fingerprint) = self.load_settled();
-            let is_over = match &result {
-                Ok(_) => true,
-                Err(error) => {
-                    let (id, code) = (self.id, error.code());
-                    warn!("Loading servable: {id} failed: {code}: {error}");
-                    retries == self.options.max_num_load_retries
-                }
-            };
-            let is_cancelled = self.cancel.is_raised()
-                || (!is_over && self.cancel.wait(self.options.load_retry_interval));
-            if is_over || is_cancelled {
-                return LoadEnd {
-                    result: if is_cancelled {
-                        Err(cancelled())
-                    } else {
-                        result
-                    },
-                    fingerprint,
-                };
-            }
-            retries += 1;
-            let (id, max) = (self.id, self.options.max_num_load_retries);
-            info!("Retrying of Loading servable: {id} retry: {retries} of {max}");
+    fn load_settled(&self, found: &mut Option<Fingerprint>) -> Outcome {
+        let before = match self.storage.fingerprint(self.directory) {
+            Ok(before) => before,
+            Err(error) => return Outcome::Failed(self.unreadable(&error)),
+        };
+        *found = Some(before);
+        let _reservation = match self.loader.reserve(self.id, self.directory, self.given_up) {
+            Ok(reservation) => reservation,
+            Err(NoRoom::ForNow) => return Outcome::NoRoom,
+            Err(NoRoom::Refused(error)) => return Outcome::Failed(error),
+        };
+        if self.given_up.is_raised() {
+            return Outcome::Failed(cancelled());
         }
-    }
-
-    /// Loads until the files are the same before and after, so that a directory that is still
-    /// being copied is not served half.
-    fn load_settled(&self) -> (Result<Servable>, Option<Fingerprint>) {
-        let mut pause = FIRST_SETTLE_PAUSE;
-        let mut before = self.storage.fingerprint(self.directory);
-        for _ in 0..MAX_UNSETTLED_LOADS {
-            let fingerprint = match before {
-                Ok(fingerprint) => fingerprint,
-                Err(error) => return (Err(self.unreadable(&error)), None),
-            };
-            let result = self.load_once();
-            let after = self.storage.fingerprint(self.directory);
-            let is_settled = matches!(&after, Ok(after) if *after == fingerprint);
-            if result.is_err() || is_settled {
-                return (result, Some(fingerprint));
-            }
-            drop(result);
-            info!(
-                "the files of {} changed while it was loaded, loading it again",
-                self.id
-            );
-            if self.cancel.wait(pause) {
-                return (Err(cancelled()), Some(fingerprint));
-            }
-            pause = (pause * 2).min(LAST_SETTLE_PAUSE);
-            before = self.storage.fingerprint(self.directory);
+        let servable = match self.load_once() {
+            Ok(servable) => servable,
+            Err(error) => return Outcome::Failed(error),
+        };
+        match self.storage.fingerprint(self.directory) {
+            Ok(after) if after == before => Outcome::Loaded(servable),
+            _ => Outcome::Unsettled,
         }
-        let error = ServingError::new(
-            Code::Aborted,
-            format!("the files of {} keep changing", self.id),
-        );
-        (Err(error), before.ok())
     }
 
     /// A loader that panics has failed, no more.
@@ -127,7 +83,7 @@ impl LoadJob<'_> {
         loaded
     }
 
-    /// The original looks at the files first to estimate the memory they need.
+    /// TensorFlow Serving looks at the files first to estimate the memory they need.
     fn unreadable(&self, error: &ServingError) -> ServingError {
         ServingError::new(
             error.code(),

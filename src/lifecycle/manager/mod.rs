@@ -9,27 +9,27 @@
 //! (`lifecycle::policy`).
 
 mod registry;
+mod threads;
 
 mod load;
+mod loads;
 mod unload;
 
-use std::path::PathBuf;
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tracing::{error, info, info_span};
+use tracing::error;
 
-use self::load::{LoadJob, cancelled};
 use self::registry::{Phase, Registry};
+use self::threads::LoadThreads;
 use super::lookup::LookupTable;
 use super::policy::Action;
-use super::signal::Signal;
-use super::source::storage::{Fingerprint, Storage};
+use super::source::storage::Storage;
 use super::source::{AspiredVersion, AspiredVersionsSink};
 use super::state_monitor::StateMonitor;
 use super::{LifecycleOptions, Loader};
-use crate::error::{Code, ServingError};
 use crate::id::ServableId;
 use crate::panics;
 use crate::servable::{ManagerState, ServableHandle};
@@ -53,8 +53,12 @@ pub(crate) struct Parts {
     pub(crate) monitor: Arc<StateMonitor>,
 }
 
+/// Starts a thread of this name, or says why there is none.
+type Spawn = fn(&'static str, Box<dyn FnOnce() + Send>) -> io::Result<()>;
+
 struct Shared {
     parts: Parts,
+    spawn: Spawn,
     /// Held while deciding; never while loading, destroying or touching files.
     state: Mutex<State>,
     changed: Condvar,
@@ -63,10 +67,14 @@ struct Shared {
 #[derive(Default)]
 struct State {
     registry: Registry,
-    /// Loads under way.
-    loads: usize,
-    /// Destructions under way.
+    /// Loads in flight.
+    threads: LoadThreads,
+    /// What second loads replaced and requests still hold.
+    replaced: Vec<ServableHandle>,
+    /// Destructions in flight.
     drops: usize,
+    /// When to try again to destroy something, where the system had no thread for it.
+    next_drop: Option<Instant>,
     start_up: StartUp,
     is_stopped: bool,
 }
@@ -83,30 +91,51 @@ enum StartUp {
 }
 
 impl State {
-    /// Start-up is over once nothing loads and nothing is left to load.
+    /// Start-up is over once nothing loads and nothing is left to load. What waits to be tried
+    /// again does not count.
     fn note_end_of_start_up(&mut self) {
         let is_new = |phase: &Phase| matches!(phase, Phase::New);
         if self.start_up == StartUp::Loading
-            && self.loads == 0
+            && self.threads.slots() == 0
             && !self.registry.versions().any(|(_, it)| is_new(&it.phase))
         {
             self.start_up = StartUp::Over;
         }
     }
-}
 
-/// A version whose load failed, and the files it failed with.
-struct FailedVersion {
-    id: ServableId,
-    directory: PathBuf,
-    fingerprint: Option<Fingerprint>,
+    fn is_draining(&self) -> bool {
+        let is_draining = |phase: &Phase| matches!(phase, Phase::Draining(_));
+        !self.replaced.is_empty()
+            || self
+                .registry
+                .versions()
+                .any(|(_, it)| is_draining(&it.phase))
+    }
+
+    /// When there may be something to do although nothing happens.
+    fn next_look(&self, now: Instant) -> Option<Instant> {
+        let drain = self.is_draining().then(|| now + DRAIN_CHECK_INTERVAL);
+        let drain = drain.max(self.next_drop.filter(|_| drain.is_some()));
+        let due = self.registry.next_due().filter(|due| *due > now);
+        let times = [drain, due, self.threads.next_deadline()];
+        times.into_iter().flatten().min()
+    }
 }
 
 impl Manager {
     /// A manager at work. It can do nothing if the system gives it no thread, which it logs.
     pub(crate) fn new(parts: Parts) -> Self {
+        Self::with_threads(parts, |name, work| {
+            let thread = Builder::new().name(name.to_owned()).spawn(work);
+            thread.map(drop)
+        })
+    }
+
+    /// The same, which gets the threads for loads and unloads elsewhere.
+    fn with_threads(parts: Parts, spawn: Spawn) -> Self {
         let shared = Arc::new(Shared {
             parts,
+            spawn,
             state: Mutex::default(),
             changed: Condvar::new(),
         });
@@ -134,29 +163,13 @@ impl Manager {
         self.shared.changed.notify_all();
     }
 
-    /// Loads those failed versions again whose files changed since. Reads files.
-    pub(crate) fn retry_changed(&self) {
-        for failed in self.shared.failed_versions() {
-            let now = self
-                .shared
-                .parts
-                .storage
-                .fingerprint(&failed.directory)
-                .ok();
-            if now != failed.fingerprint {
-                self.shared.retry(&failed.id);
-            }
-        }
-    }
-
-    /// Stops deciding and gives up retries. Loads under way end in their own time, unheard.
+    /// Stops deciding and gives up all loads. Their threads end in their own time, unheard.
     pub(crate) fn stop(&self) {
         {
             let mut state = self.shared.lock();
             state.is_stopped = true;
-            for (_, managed) in state.registry.versions() {
-                managed.cancel.raise();
-            }
+            let given_up = state.registry.give_up_all();
+            self.shared.give_up(&mut state, given_up);
         }
         self.shared.changed.notify_all();
         let thread = self
@@ -196,50 +209,49 @@ impl Shared {
         while !state.is_stopped {
             // After a step that panicked, the next change begins another.
             while panics::round("the manager", || self.step(&mut state)) == Some(true) {}
-            let is_draining = state
-                .registry
-                .versions()
-                .any(|(_, managed)| matches!(managed.phase, Phase::Draining(_)));
-            state = if is_draining {
-                let waited = self.changed.wait_timeout(state, DRAIN_CHECK_INTERVAL);
-                waited.unwrap_or_else(PoisonError::into_inner).0
-            } else {
-                self.changed
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner)
+            let now = Instant::now();
+            state = match state.next_look(now) {
+                Some(time) => {
+                    let rest = time.saturating_duration_since(now);
+                    let waited = self.changed.wait_timeout(state, rest);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => {
+                    let waited = self.changed.wait(state);
+                    waited.unwrap_or_else(PoisonError::into_inner)
+                }
             };
         }
     }
 
     /// Does what can be done now; returns whether there may be more.
     fn step(self: &Arc<Self>, state: &mut State) -> bool {
-        let monitor = &self.parts.monitor;
-        for id in state.registry.flush() {
-            monitor.publish(&id, ManagerState::End, None);
-        }
+        let now = Instant::now();
+        state.registry.flush();
+        self.give_up_overdue(state, now);
         self.apply_pending(state);
 
-        let mut progress = self.drop_drained(state);
-        let actions = state.registry.next_actions();
+        let mut progress = self.drop_drained(state, now);
         // Unloads come first: they make room.
-        for (model, action) in &actions {
-            if let Action::Unload(version) = action {
-                progress |= self.unload(state, ServableId::new(Arc::clone(model), *version));
-            }
-        }
-        for (model, action) in actions {
-            if let Action::Load(version) = action
-                && state.loads < self.load_limit(state)
-            {
-                progress |= self.load(state, ServableId::new(model, version));
-            }
+        for (model, action) in state.registry.next_actions(now) {
+            progress |= match action {
+                Action::Unload(version) => self.unload(state, ServableId::new(model, version)),
+                Action::Load(version) | Action::LoadAgain(version)
+                    if state.threads.slots() < self.load_limit(state) =>
+                {
+                    self.begin_load(state, ServableId::new(model, version), now)
+                }
+                Action::Load(_) | Action::LoadAgain(_) => false,
+            };
         }
         state.note_end_of_start_up();
         progress
     }
 
     fn apply_pending(&self, state: &mut State) {
-        for id in state.registry.apply_pending() {
+        let applied = state.registry.apply_pending(Instant::now());
+        self.give_up(state, applied.given_up);
+        for id in applied.added {
             self.parts.monitor.publish(&id, ManagerState::Start, None);
         }
     }
@@ -252,117 +264,7 @@ impl Shared {
         };
         limit.max(1)
     }
-
-    /// Begins to load a new version.
-    fn load(self: &Arc<Self>, state: &mut State, id: ServableId) -> bool {
-        let Some(managed) = state.registry.get_mut(&id.name, id.version) else {
-            return false;
-        };
-        info!("Approving load for servable version {id}");
-        managed.phase = Phase::Loading;
-        let (directory, cancel) = (managed.directory.clone(), Arc::clone(&managed.cancel));
-        self.parts.monitor.publish(&id, ManagerState::Loading, None);
-        state.loads += 1;
-        let (shared, loaded) = (Arc::clone(self), id.clone());
-        let spawned = Builder::new()
-            .name("load".to_owned())
-            .spawn(move || shared.load_on_this_thread(&loaded, directory, &cancel));
-        if let Err(error) = spawned {
-            let error = ServingError::new(
-                Code::ResourceExhausted,
-                format!("no thread for a load: {error}"),
-            );
-            state.loads -= 1;
-            self.note_failure(state, &id, &error, None);
-        }
-        true
-    }
-
-    fn load_on_this_thread(&self, id: &ServableId, directory: PathBuf, cancel: &Signal) {
-        let _span = info_span!("load", servable = %id).entered();
-        info!("Loading servable version {id}");
-        let end = LoadJob {
-            id,
-            directory: &directory,
-            loader: self.parts.loader.as_ref(),
-            storage: self.parts.storage.as_ref(),
-            options: &self.parts.options,
-            cancel,
-        }
-        .run();
-
-        let mut state = self.lock();
-        state.loads -= 1;
-        let mut unwanted = None;
-        match end.result {
-            // It went out of favour at the last moment.
-            Ok(servable) if cancel.is_raised() => {
-                unwanted = Some(servable);
-                self.note_failure(&mut state, id, &cancelled(), end.fingerprint);
-            }
-            Ok(servable) => self.serve(&mut state, id, Arc::new(servable)),
-            Err(error) => self.note_failure(&mut state, id, &error, end.fingerprint),
-        }
-        state.note_end_of_start_up();
-        drop(state);
-        self.changed.notify_all();
-        drop(unwanted);
-    }
-
-    fn serve(&self, state: &mut State, id: &ServableId, handle: ServableHandle) {
-        if let Some(managed) = state.registry.get_mut(&id.name, id.version) {
-            self.parts.table.insert(&handle);
-            managed.phase = Phase::Ready(handle);
-            info!("Successfully loaded servable version {id}");
-            self.parts
-                .monitor
-                .publish(id, ManagerState::Available, None);
-        }
-    }
-
-    fn note_failure(
-        &self,
-        state: &mut State,
-        id: &ServableId,
-        error: &ServingError,
-        fingerprint: Option<Fingerprint>,
-    ) {
-        if let Some(managed) = state.registry.get_mut(&id.name, id.version) {
-            managed.phase = Phase::Failed(fingerprint);
-            self.parts
-                .monitor
-                .publish(id, ManagerState::End, Some(error));
-        }
-    }
-
-    fn failed_versions(&self) -> Vec<FailedVersion> {
-        let state = self.lock();
-        state
-            .registry
-            .versions()
-            .filter_map(|(id, managed)| match managed.phase {
-                Phase::Failed(fingerprint) => Some(FailedVersion {
-                    id,
-                    directory: managed.directory.clone(),
-                    fingerprint,
-                }),
-                _ => None,
-            })
-            .collect()
-    }
-
-    /// Makes a failed version new again.
-    fn retry(&self, id: &ServableId) {
-        let mut state = self.lock();
-        if let Some(managed) = state.registry.get_mut(&id.name, id.version)
-            && managed.is_aspired
-            && matches!(managed.phase, Phase::Failed(_))
-        {
-            info!("the files of {id} changed, loading it again");
-            managed.phase = Phase::New;
-            self.parts.monitor.publish(id, ManagerState::Start, None);
-        }
-        drop(state);
-        self.changed.notify_all();
-    }
 }
+
+#[cfg(test)]
+mod tests;

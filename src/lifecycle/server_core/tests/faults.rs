@@ -80,12 +80,17 @@ fn deleted_files_do_no_harm_to_a_loaded_version() {
     let fixture = Fixture::new();
     fixture.add_version("m", "1");
     fixture.core.start(list([fixture.model("m")])).unwrap();
+    let m = id("m", 1);
+    fixture
+        .loader
+        .fail(&m, usize::MAX, || ServingError::not_found("no model"));
     fs::remove_file(fixture.path("m/1/model.onnx")).unwrap();
     fixture.add_version("other", "1");
     let config = list([fixture.model("m"), fixture.model("other")]);
     fixture.core.reload(config).unwrap();
+    fixture.await_polls("other");
     assert_eq!(fixture.latest("m"), Some(1));
-    assert_eq!(fixture.loader.loads(&id("m", 1)), 1);
+    assert_eq!(fixture.state("m", 1), Some(ManagerState::Available));
 }
 
 // lifecycle.md 2.3: no version left means that all are unloaded

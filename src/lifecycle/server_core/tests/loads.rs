@@ -12,7 +12,10 @@ use crate::lifecycle::fake::FakeLoader;
 use crate::lifecycle::{Loader, ServerCore, WarmingLoader};
 use crate::servable::{ManagerState, ServableLookup};
 
-fn retries(max_num_load_retries: u32, load_retry_interval: Duration) -> LifecycleOptions {
+pub(super) fn retries(
+    max_num_load_retries: u32,
+    load_retry_interval: Duration,
+) -> LifecycleOptions {
     LifecycleOptions {
         max_num_load_retries,
         load_retry_interval,
@@ -112,6 +115,29 @@ fn failed_version_rests_until_its_files_change() {
     fs::write(fixture.path("m/1/model.onnx"), "mended").unwrap();
     fixture.await_state("m", 1, ManagerState::Available);
     assert_eq!(fixture.loader.loads(&m), 2);
+}
+
+// A directory without a model in it that gets one a moment later.
+#[test]
+fn version_that_waits_for_a_retry_is_tried_when_its_files_change() {
+    let fixture = Fixture::with_options(retries(1, Duration::from_secs(3600)));
+    fixture.add_version("m", "1");
+    fixture.add_version("other", "1");
+    let m = id("m", 1);
+    fixture.loader.fail(&m, 3, || ServingError::not_found("no"));
+    let config = list([fixture.model("m"), fixture.model("other")]);
+    fixture.core.start_without_waiting(config).unwrap();
+    fixture.await_state("other", 1, ManagerState::Available);
+    for tries in 1..=3 {
+        eventually("it is tried", || fixture.loader.loads(&m) == tries);
+        fixture.await_polls_of("other", tries);
+        // It waits for an hour, and once more: its retries are counted from its last change.
+        assert_eq!(fixture.loader.loads(&m), tries);
+        assert_eq!(fixture.state("m", 1), Some(ManagerState::Loading));
+        let name = format!("m/1/file{tries}");
+        fs::write(fixture.path(&name), "copied late").unwrap();
+    }
+    fixture.await_state("m", 1, ManagerState::Available);
 }
 
 #[test]

@@ -5,9 +5,11 @@
 
 mod support;
 
+mod again;
 mod faults;
 mod labels;
 mod loads;
 mod panics;
 mod reload;
+mod stuck;
 mod versions;

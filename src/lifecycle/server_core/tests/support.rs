@@ -77,7 +77,14 @@ impl Fixture {
     /// 1 serves, gets new versions.
     #[track_caller]
     pub(super) fn await_polls(&self, model: &str) {
-        for version in 2..=4 {
+        self.await_polls_of(model, 1);
+    }
+
+    /// The same for the `time`th time.
+    #[track_caller]
+    pub(super) fn await_polls_of(&self, model: &str, time: usize) {
+        let first = 3 * i64::try_from(time).unwrap() - 1;
+        for version in first..first + 3 {
             self.add_version(model, &version.to_string());
             self.await_state(model, version, ManagerState::Available);
         }

@@ -1,0 +1,201 @@
+"""Loads that wait, never end or are refused: other models load, configurations change, and no file
+from elsewhere is read.
+"""
+
+import os
+import shutil
+import signal
+
+import pytest
+
+import model_server
+from onnx_models import FLOAT, messages, publish, says_its_version
+from test_faults import Models, wait_until
+
+LOAD_SECONDS = 3
+SECRET = "a_secret_of_another_user"
+WARMUP = "assets.extra/tf_serving_warmup_requests"
+PARAMETERS = "batching_params.pbtxt"
+# What a version may consist of beside its model.
+COMPANIONS = [
+    "signature_map.pbtxt",
+    "saved_model.pb",
+    PARAMETERS,
+    WARMUP,
+    "weights.data",
+    "labels.txt",
+]
+LABELS = b"signature { output { alias: 'y' labels { file: 'labels.txt' } } }"
+
+
+def endless():
+    """On the equation of this Einsum, ONNX Runtime loops as long as the process lives."""
+    model = messages()["onnx.ModelProto"](ir_version=8)
+    model.opset_import.add(version=13)
+    model.graph.name = "graph"
+    tensor = model.graph.input.add(name="x").type.tensor_type
+    tensor.elem_type = FLOAT
+    tensor.shape.dim.add(dim_param="n")
+    model.graph.output.add(name="y").type.tensor_type.elem_type = FLOAT
+    node = model.graph.node.add(op_type="Einsum", input=["x"], output=["y"])
+    node.attribute.add(name="equation", type=3, s=b"....")
+    return model.SerializeToString()
+
+
+def with_external_data():
+    """y = x + w, where w is in a file of its own."""
+    model = messages()["onnx.ModelProto"].FromString(says_its_version(1))
+    (weight,) = model.graph.initializer
+    weight.ClearField("raw_data")
+    weight.data_location = 1
+    weight.external_data.add(key="location", value="weights.data")
+    return model.SerializeToString()
+
+
+@pytest.fixture
+def start(start_server, tmp_path):
+    def start(*flags):
+        return Models(start_server, tmp_path, flags)
+
+    return start
+
+
+def error_of(models, name):
+    wait_until(lambda: '"END"' in models.status(name))
+    return models.status(name)
+
+
+def test_version_that_waits_for_a_retry_holds_up_no_other(start):
+    # The defaults: five more tries, a minute apart.
+    models = start("--max_num_load_retries=5")
+    with models.serving():
+        models.add("broken", content=b"not a model")
+        wait_until(lambda: '"LOADING"' in models.status("broken"))
+        models.add("good")
+        models.await_answer("good", 1)
+        assert '"LOADING"' in models.status("broken")
+
+        # And once it is not broken any more, it does not wait for the minute either.
+        file = models.folder / "broken" / "1" / "model.onnx"
+        file.write_bytes(says_its_version(1))
+        models.await_answer("broken", 1)
+
+
+def test_load_that_does_not_end_is_given_up(start):
+    models = start(f"--model_load_timeout_seconds={LOAD_SECONDS}")
+    with models.serving():
+        models.add("endless", content=endless())
+        models.add("good")
+        said = error_of(models, "endless")
+        assert "DEADLINE_EXCEEDED" in said and "--model_load_timeout_seconds" in said
+        models.await_answer("good", 1)
+        log = models.server.log(limit=None)
+        assert log.count("failed: DEADLINE_EXCEEDED") == 1
+
+        # A new version of the same model is a new chance, and so are other files.
+        publish(models.folder / "endless", 2, says_its_version(2))
+        models.await_answer("endless", 2)
+        models.add("mended", content=endless())
+        error_of(models, "mended")
+        file = models.folder / "mended" / "1" / "model.onnx"
+        file.write_bytes(says_its_version(1))
+        models.await_answer("mended", 1)
+
+
+def test_model_is_removed_while_its_load_does_not_end(start):
+    models = start()
+    with models.serving():
+        models.add("endless", content=endless())
+        wait_until(lambda: '"LOADING"' in models.status("endless"))
+        models.names.remove("endless")
+        models.add("good")
+        models.await_answer("good", 1)
+        assert "CANCELLED" in error_of(models, "endless")
+
+        # The same version comes back, and is another one now.
+        shutil.rmtree(models.folder / "endless")
+        models.add("endless")
+        models.await_answer("endless", 1)
+
+
+def test_server_stops_while_a_load_does_not_end(tmp_path):
+    def start_server(flags, names):
+        return model_server.ModelServer(flags, names, tmp_path / "server.log")
+
+    models = Models(start_server, tmp_path)
+    try:
+        models.add("endless", content=endless())
+        wait_until(lambda: '"LOADING"' in models.status("endless"))
+        models.server.process.send_signal(signal.SIGTERM)
+        models.server.process.wait(timeout=model_server.STOP_SECONDS)
+    finally:
+        models.server.stop()
+
+
+def replace(models, name, companion, make):
+    """A model whose companion file is made by `make`."""
+    content = {"weights.data": with_external_data()}.get(companion)
+    beside = {"signature_map.pbtxt": LABELS} if companion == "labels.txt" else None
+    base_path = models.folder / name
+    publish(models.folder / "aside", 1, content or says_its_version(1), beside=beside)
+    path = models.folder / "aside" / "1" / companion
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    make(path)
+    (models.folder / "aside").rename(base_path)
+    models.names.append(name)
+    models.write_config()
+
+
+def test_no_file_of_a_version_is_waited_for(start):
+    """A pipe without a writer in place of each file."""
+    models = start("--enable_batching", "--enable_per_model_batching_parameters")
+    with models.serving():
+        for number, companion in enumerate(["model.onnx", *COMPANIONS]):
+            name = f"pipe{number}"
+            replace(models, name, companion, os.mkfifo)
+            said = error_of(models, name)
+            assert "it is not a regular file" in said or "no ONNX model" in said, (companion, said)
+
+
+def test_no_file_elsewhere_is_read(start):
+    """A link out of the base path in place of each file, and of the folder of recorded requests."""
+    models = start("--enable_batching", "--enable_per_model_batching_parameters")
+    secret = models.folder / "secret"
+    secret.mkdir()
+    kinds = ["model.onnx", *COMPANIONS]
+    for kind in kinds:
+        file = secret / os.path.basename(kind)
+        file.write_text(f"{SECRET}:x:0:0\n")
+    with models.serving():
+        for number, companion in enumerate(kinds):
+            name = f"link{number}"
+            target = secret / os.path.basename(companion)
+            replace(models, name, companion, lambda path, target=target: path.symlink_to(target))
+            said = error_of(models, name)
+            assert "leads out of the directory it may be in" in said, (companion, said)
+            assert SECRET not in said
+
+        def link_folder(path):
+            path.parent.rmdir()
+            path.parent.symlink_to(secret)
+
+        replace(models, "folder", WARMUP, link_folder)
+        assert "leads out of the directory it may be in" in error_of(models, "folder")
+    assert SECRET not in models.server.log(limit=None)
+
+
+def test_changed_version_is_loaded_again_in_place(start):
+    models = start()
+    with models.serving():
+        models.add("changed")
+        models.await_answer("changed", 1)
+        file = models.folder / "changed" / "1" / "model.onnx"
+        file.write_bytes(says_its_version(7))
+        models.await_answer("changed", 7)
+        assert '"AVAILABLE"' in models.status("changed")
+
+        file.write_bytes(b"not a model")
+        models.await_log("what was loaded before goes on serving")
+        assert models.answer("changed") == 7
+        assert '"AVAILABLE"' in models.status("changed")
