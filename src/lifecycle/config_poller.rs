@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use tracing::error;
 
-use super::ServerCore;
 use super::signal::Signal;
-use crate::error::Result;
+use super::{Reload, ServerCore};
+use crate::error::{Result, ServingError};
 use crate::panics;
 use crate::proto::tensorflow::serving::ModelServerConfig;
 
@@ -35,9 +35,13 @@ impl ConfigPoller {
         let thread = Builder::new()
             .name("config-poller".to_owned())
             .spawn(move || {
+                // The configurations whose models are still loading.
+                let mut in_flight = Vec::new();
                 loop {
                     panics::round("the configuration's reader", || {
-                        read_and_apply(&core, &read)
+                        finish_decided(&mut in_flight);
+                        in_flight.extend(read_and_apply(&core, &read));
+                        finish_decided(&mut in_flight);
                     });
                     if stop_thread.wait(interval) {
                         return;
@@ -50,8 +54,7 @@ impl ConfigPoller {
         Self { stop, thread }
     }
 
-    /// Stops reading, and waits for a configuration that is being applied; shut the core down
-    /// before to end its waits.
+    /// Stops reading, and waits for a configuration that is being applied.
     pub fn stop(mut self) {
         self.stop.raise();
         if let Some(thread) = self.thread.take()
@@ -69,19 +72,35 @@ impl Drop for ConfigPoller {
     }
 }
 
-fn read_and_apply(core: &ServerCore, read: &impl Fn() -> Result<ModelServerConfig>) {
+/// Puts what is read in force. Its models are not waited for: what is read next may not have them.
+fn read_and_apply<'a>(
+    core: &'a ServerCore,
+    read: &impl Fn() -> Result<ModelServerConfig>,
+) -> Option<Reload<'a>> {
     match read() {
         Err(error) => error!(
             "Failed to read ModelServerConfig file: {}: {error}",
             error.code()
         ),
-        Ok(config) => {
-            if let Err(error) = core.reload(config) {
-                error!(
-                    "PollFilesystemAndReloadConfig failed to ReloadConfig: {}: {error}",
-                    error.code()
-                );
-            }
+        Ok(config) => match core.begin_reload(config) {
+            Err(error) => log_failure(&error),
+            Ok(reload) => return Some(reload),
+        },
+    }
+    None
+}
+
+fn finish_decided(in_flight: &mut Vec<Reload<'_>>) {
+    for decided in in_flight.extract_if(.., |reload| reload.is_decided()) {
+        if let Err(error) = decided.finish() {
+            log_failure(&error);
         }
     }
+}
+
+fn log_failure(error: &ServingError) {
+    error!(
+        "PollFilesystemAndReloadConfig failed to ReloadConfig: {}: {error}",
+        error.code()
+    );
 }

@@ -52,7 +52,7 @@ pub use self::low_priority::LowPriorityLoader;
 pub use self::measuring::{MeasuringLoader, RunMeasuringLoader};
 pub use self::memory_limit::MemoryLimitLoader;
 pub use self::options::{LifecycleOptions, PollWait};
-pub use self::server_core::ServerCore;
+pub use self::server_core::{Reload, ServerCore};
 pub use self::warming::WarmingLoader;
 
 /// Makes servables out of version directories.

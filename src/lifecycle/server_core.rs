@@ -36,14 +36,21 @@ pub struct ServerCore {
     monitor: Arc<StateMonitor>,
     source: Arc<Source>,
     manager: Arc<Manager>,
-    /// The configuration in force, which may be one that failed half-way. Serialises changes: held
-    /// while one waits for its models.
-    current: Mutex<Option<Config>>,
+    /// Serialises changes. Not held while one waits for its models: another one may remove them.
+    current: Mutex<Current>,
     /// Applies the models' `logging_config`.
     request_logging: OnceLock<Box<RequestLogging>>,
     stop: Arc<Signal>,
     /// Looks for versions. Taken when the server shuts down.
     poller: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// The configuration in force, which may be one that failed half-way.
+#[derive(Default)]
+struct Current {
+    config: Option<Config>,
+    /// How many there have been.
+    changes: u64,
 }
 
 /// Puts the `logging_config` of all models into effect, or none of them.
@@ -117,7 +124,7 @@ impl ServerCore {
     ///
     /// As [`reload`](Self::reload), with `servable(s) did not become available`.
     pub fn start(&self, config: ModelServerConfig) -> Result<()> {
-        self.apply(config, Wait::UntilPresent)
+        self.begin(config, Wait::UntilPresent)?.finish()
     }
 
     /// Applies the configuration that the server starts with, and waits for no model.
@@ -126,11 +133,11 @@ impl ServerCore {
     ///
     /// Those of [`reload`](Self::reload) that come before the wait.
     pub fn start_without_waiting(&self, config: ModelServerConfig) -> Result<()> {
-        self.apply(config, Wait::No)
+        self.begin(config, Wait::No)?.finish()
     }
 
     /// Applies a new configuration and blocks until every model that it newly names has a version
-    /// that is available or failed. Calls wait for each other.
+    /// that is available or failed, or is named no more by a later one.
     ///
     /// # Errors
     ///
@@ -141,7 +148,17 @@ impl ServerCore {
     /// `UNKNOWN` where a new model did not become available; those of the request
     /// log for a `logging_config`, or `INVALID_ARGUMENT` where there is none. `CANCELLED` when the server shuts down meanwhile.
     pub fn reload(&self, config: ModelServerConfig) -> Result<()> {
-        self.apply(config, Wait::IfPresent)
+        self.begin_reload(config)?.finish()
+    }
+
+    /// The first half of [`reload`](Self::reload): puts the configuration in force and waits for
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`reload`](Self::reload) that come before the wait.
+    pub fn begin_reload(&self, config: ModelServerConfig) -> Result<Reload<'_>> {
+        self.begin(config, Wait::IfPresent)
     }
 
     /// The configured models that have no available version.
@@ -166,12 +183,15 @@ impl ServerCore {
         }
     }
 
-    fn apply(&self, config: ModelServerConfig, wait: Wait) -> Result<()> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        check_transition(current.as_ref(), config.config.as_ref())?;
+    fn begin(&self, config: ModelServerConfig, wait: Wait) -> Result<Reload<'_>> {
+        let mut current = self.lock_current();
+        check_transition(current.config.as_ref(), config.config.as_ref())?;
         let Some(config) = config.config else {
             info!("Taking no action for empty config.");
-            return Ok(());
+            return Ok(Reload {
+                core: self,
+                in_force: None,
+            });
         };
         let Config::ModelConfigList(ModelConfigList { config: models }) = &config else {
             return Err(ServingError::unimplemented(
@@ -179,24 +199,30 @@ impl ServerCore {
             ));
         };
         check_names_and_paths(models)?;
-        if let Some(Config::ModelConfigList(old)) = current.as_ref() {
+        if let Some(Config::ModelConfigList(old)) = current.config.as_ref() {
             check_platforms_kept(&old.config, models)?;
         }
         let models = models.clone();
-        *current = Some(config);
+        current.config = Some(config);
+        current.changes += 1;
 
         self.apply_labels(&models)?;
         info!("Adding/updating models.");
         check_platforms_known(&models)?;
-        self.watch(&models, wait)?;
-        info!("Finished adding/updating models");
-        match self.request_logging.get() {
-            Some(apply) => apply(&models),
-            None if models.iter().any(|model| model.logging_config.is_some()) => Err(
-                ServingError::invalid_argument("No request-logger-creator provided."),
-            ),
-            None => Ok(()),
-        }
+        let expectation = self.watch(&models, wait)?;
+        Ok(Reload {
+            core: self,
+            in_force: Some(InForce {
+                change: current.changes,
+                models,
+                expectation,
+                wait,
+            }),
+        })
+    }
+
+    fn lock_current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn apply_labels(&self, models: &[ModelConfig]) -> Result<()> {
@@ -210,8 +236,9 @@ impl ServerCore {
         Ok(())
     }
 
-    /// Watches these models from now on, looks for their versions, and waits as told.
-    fn watch(&self, models: &[ModelConfig], wait: Wait) -> Result<()> {
+    /// Watches these models from now on and looks for their versions. Returns what tells when the
+    /// new ones have come to an end of their loading.
+    fn watch(&self, models: &[ModelConfig], wait: Wait) -> Result<Expectation<'_>> {
         let watched = models
             .iter()
             .map(|model| {
@@ -230,6 +257,11 @@ impl ServerCore {
             .filter(|name| !old_names.contains(name))
             .collect();
 
+        let is_kept = |name: &&Arc<str>| watched.iter().any(|model| model.name == **name);
+        for removed in old_names.iter().filter(|name| !is_kept(name)) {
+            // Changes before this one wait for it no longer.
+            self.monitor.give_up(removed, &removed_while_loading());
+        }
         // From before the first version appears, so that none is missed.
         let expectation = self.monitor.expect(new_names);
         self.source.watch(watched, self.manager.as_ref());
@@ -242,11 +274,7 @@ impl ServerCore {
             self.manager.end_start_up();
         }
         self.ensure_poller()?;
-        match wait {
-            Wait::UntilPresent => expectation.wait("servable"),
-            Wait::IfPresent => expectation.wait("model"),
-            Wait::No => Ok(()),
-        }
+        Ok(expectation)
     }
 
     /// Looks for versions once; a reload does not wait for models that have none.
@@ -298,6 +326,65 @@ impl ServerCore {
     fn lock_poller(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
         self.poller.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A configuration in force, whose models may still be loading.
+pub struct Reload<'a> {
+    core: &'a ServerCore,
+    /// `None` for an empty one.
+    in_force: Option<InForce<'a>>,
+}
+
+struct InForce<'a> {
+    /// Which one it is.
+    change: u64,
+    models: Vec<ModelConfig>,
+    expectation: Expectation<'a>,
+    wait: Wait,
+}
+
+impl Reload<'_> {
+    /// Whether [`finish`](Self::finish) would return immediately.
+    pub fn is_decided(&self) -> bool {
+        let in_force = self.in_force.as_ref();
+        in_force.is_none_or(|it| it.wait == Wait::No || it.expectation.is_decided())
+    }
+
+    /// Blocks until every model that the configuration newly named has a version that is available
+    /// or failed, then puts its `logging_config`s into effect.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`ServerCore::reload`] that come with and after the wait.
+    pub fn finish(self) -> Result<()> {
+        let Some(in_force) = self.in_force else {
+            return Ok(());
+        };
+        match in_force.wait {
+            Wait::UntilPresent => in_force.expectation.wait("servable")?,
+            Wait::IfPresent => in_force.expectation.wait("model")?,
+            Wait::No => {}
+        }
+        info!("Finished adding/updating models");
+        let (core, models) = (self.core, in_force.models);
+        let current = core.lock_current();
+        if current.changes != in_force.change {
+            // A later one says what is logged.
+            return Ok(());
+        }
+        match core.request_logging.get() {
+            Some(apply) => apply(&models),
+            None if models.iter().any(|model| model.logging_config.is_some()) => Err(
+                ServingError::invalid_argument("No request-logger-creator provided."),
+            ),
+            None => Ok(()),
+        }
+    }
+}
+
+fn removed_while_loading() -> ServingError {
+    let text = "a later configuration does not name the model any more";
+    ServingError::new(Code::Cancelled, text)
 }
 
 fn poll_until(stop: &Signal, interval: Duration, source: &Source, manager: &Manager) {

@@ -143,6 +143,16 @@ impl StateMonitor {
         Expectation { monitor: self, key }
     }
 
+    /// Gives a model up for all that wait for it now: no version of it is to be expected.
+    pub(crate) fn give_up(&self, model: &str, error: &ServingError) {
+        let failed = Outcome::Failed {
+            version: None,
+            error: error.into(),
+        };
+        self.lock().decide(model, &failed);
+        self.changed.notify_all();
+    }
+
     /// Ends all waits, now and later.
     pub(crate) fn close(&self) {
         self.lock().is_closed = true;
@@ -155,6 +165,11 @@ impl StateMonitor {
 }
 
 impl Inner {
+    fn is_decided(&self, key: u64) -> bool {
+        let wait = self.waits.get(&key);
+        wait.is_none_or(|it| it.values().all(Option::is_some))
+    }
+
     fn decide(&mut self, model: &str, outcome: &Outcome) {
         for wait in self.waits.values_mut() {
             if let Some(undecided @ None) = wait.get_mut(model) {
@@ -198,6 +213,12 @@ impl Expectation<'_> {
         }
     }
 
+    /// Whether [`wait`](Self::wait) would return immediately.
+    pub(crate) fn is_decided(&self) -> bool {
+        let inner = self.monitor.lock();
+        inner.is_closed || inner.is_decided(self.key)
+    }
+
     /// Blocks until every model has a version that is available or failed.
     ///
     /// # Errors
@@ -207,8 +228,7 @@ impl Expectation<'_> {
     pub(crate) fn wait(self, what: &str) -> Result<()> {
         let mut inner = self.monitor.lock();
         loop {
-            let wait = inner.waits.get(&self.key);
-            if wait.is_none_or(|it| it.values().all(Option::is_some)) {
+            if inner.is_decided(self.key) {
                 break;
             }
             if inner.is_closed {

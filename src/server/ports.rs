@@ -175,9 +175,11 @@ struct Reloader {
 }
 
 impl ReloadConfig for Reloader {
-    fn reload(&self, config: ModelServerConfig) -> Result<()> {
+    fn reload(&self, config: ModelServerConfig, in_force: Box<dyn FnOnce() + Send>) -> Result<()> {
         self.allowlist.check(&config)?;
-        self.core.reload(config)
+        let reload = self.core.begin_reload(config)?;
+        in_force();
+        reload.finish()
     }
 }
 

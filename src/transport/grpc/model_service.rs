@@ -20,12 +20,17 @@ use crate::wire::{model_spec, status};
 /// Puts a new model configuration into effect. Implemented by the assembly over `lifecycle`.
 pub trait ReloadConfig: Send + Sync {
     /// Replaces the configuration and returns once every newly named model has a version that is
-    /// available or has ended. May block for as long as loading takes.
+    /// available or has ended. May block for as long as loading takes. `in_force` is called once
+    /// the next call need not wait for this one.
     ///
     /// # Errors
     ///
     /// Those of `ServerCore::ReloadConfig` (`model_servers/server_core.cc`).
-    fn reload(&self, config: pb::ModelServerConfig) -> Result<()>;
+    fn reload(
+        &self,
+        config: pb::ModelServerConfig,
+        in_force: Box<dyn FnOnce() + Send>,
+    ) -> Result<()>;
 }
 
 /// The handlers.
@@ -88,11 +93,10 @@ impl ModelServiceImpl {
         let permit = self.gate.enter(deadline).await?;
         let before = values(&self.metrics);
         let reloader = Arc::clone(&self.reloader);
-        // A reload goes on when its caller goes away, and keeps its turn until it ends.
-        let reload = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            reloader.reload(config)
-        });
+        // A reload goes on when its caller goes away. The next one may remove the models that this
+        // one waits for.
+        let in_force = Box::new(move || drop(permit));
+        let reload = tokio::task::spawn_blocking(move || reloader.reload(config, in_force));
         reload
             .await
             .map_err(|_| panics::ended_abnormally("the reload"))??;

@@ -28,7 +28,7 @@ impl ServableLookup for Fragile {
 }
 
 impl ReloadConfig for Fragile {
-    fn reload(&self, _: ModelServerConfig) -> Result<()> {
+    fn reload(&self, _: ModelServerConfig, _: Box<dyn FnOnce() + Send>) -> Result<()> {
         panic!("a secret of the server")
     }
 }

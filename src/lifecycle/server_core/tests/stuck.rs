@@ -1,14 +1,14 @@
 //! Loads that wait, never end or are not wanted any more: they hold up no other load.
 
 use std::fs;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::loads::retries;
 use super::support::*;
 use crate::error::{Code, ServingError};
 use crate::lifecycle::fake::FakeLoader;
-use crate::lifecycle::{LifecycleOptions, MemoryLimitLoader, ServerCore};
+use crate::lifecycle::{ConfigPoller, LifecycleOptions, MemoryLimitLoader, ServerCore};
 use crate::servable::{ManagerState, ServableLookup};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -141,6 +141,48 @@ fn removed_model_leaves_its_stuck_load_and_comes_back() {
     fixture.await_polls("m");
     drop(handle);
     assert_eq!(fixture.loader.loads(&m), 2);
+}
+
+#[test]
+fn reload_waits_for_no_model_that_a_later_one_removes() {
+    let fixture = steady(fast());
+    let stuck = id("stuck", 1);
+    fixture.loader.block(&stuck);
+    for model in ["good", "stuck"] {
+        fixture.add_version(model, "1");
+    }
+    let with = |model: &str| list([fixture.model(model), fixture.model("steady")]);
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| fixture.core.reload(with("stuck")));
+        eventually("it loads", || fixture.loader.running() == 1);
+        fixture.core.reload(with("good")).unwrap();
+        assert_eq!(fixture.latest("good"), Some(1));
+        let error = first.join().unwrap().unwrap_err();
+        assert!(error.to_string().contains("CANCELLED"), "{error}");
+    });
+    fixture.loader.unblock(&stuck);
+}
+
+#[test]
+fn configuration_file_waits_for_no_model_that_it_removes() {
+    let fixture = steady(fast());
+    let stuck = id("stuck", 1);
+    fixture.loader.block(&stuck);
+    for model in ["good", "stuck"] {
+        fixture.add_version(model, "1");
+    }
+    let with = |model: &str| list([fixture.model(model), fixture.model("steady")]);
+    let file = Arc::new(Mutex::new(with("stuck")));
+    let to_read = Arc::clone(&file);
+    let core = Arc::clone(&fixture.core);
+    let poller = ConfigPoller::start(core, Duration::from_millis(5), move || {
+        Ok(to_read.lock().unwrap().clone())
+    });
+    eventually("it loads", || fixture.loader.running() == 1);
+    *file.lock().unwrap() = with("good");
+    fixture.await_state("good", 1, ManagerState::Available);
+    poller.stop();
+    fixture.loader.unblock(&stuck);
 }
 
 #[test]
