@@ -228,8 +228,12 @@ impl Shared {
             .publish(id, ManagerState::End, Some(error));
     }
 
-    /// Gives up the loads that have taken too long.
+    /// Lets other loads begin beside those that take long, and gives up those that have taken too
+    /// long.
     pub(super) fn give_up_overdue(&self, state: &mut State, now: Instant) {
+        for id in state.threads.free_slow(now) {
+            info!("the load of {id} takes long, others begin meanwhile");
+        }
         for (ticket, id) in state.threads.overdue(now) {
             state.threads.give_up(ticket);
             state.registry.room_was_made(now);

@@ -117,7 +117,7 @@ impl State {
         let drain = self.is_draining().then(|| now + DRAIN_CHECK_INTERVAL);
         let drain = drain.max(self.next_drop.filter(|_| drain.is_some()));
         let due = self.registry.next_due().filter(|due| *due > now);
-        let times = [drain, due, self.threads.next_deadline()];
+        let times = [drain, due, self.threads.next_deadline(now)];
         times.into_iter().flatten().min()
     }
 }

@@ -1,20 +1,24 @@
 //! The threads that load, the slots they hold, and those that were given up and have not ended.
 //!
 //! A thread cannot be ended from outside. One that is not waited for any more gives its slot to
-//! other loads, and its result is dropped when it comes. So that such threads have a bound, the
-//! last of them keep their slots.
+//! other loads, and its result is dropped when it comes. One that takes long gives its slot to
+//! others as well, so that they do not wait for it, and is still waited for itself. So that threads
+//! without a slot have a bound, the last of them keep theirs.
 //!
 //! Not here: what is loaded (`registry`), starting threads (`manager::begin`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::id::ServableId;
 use crate::lifecycle::signal::Signal;
 
-/// How many threads that were given up may go on without a slot. Each may keep a CPU busy.
-const MAX_STUCK: usize = 32;
+/// How many threads may go on without a slot. Each may keep a CPU busy.
+const MAX_WITHOUT_SLOT: usize = 32;
+/// A load that takes longer than this lets another one begin. Few models take as long to load; one
+/// that never ends keeps the others no longer than this.
+const SLOW: Duration = Duration::from_secs(60);
 /// How many of them may be of one version.
 pub(super) const MAX_STUCK_OF_VERSION: usize = 4;
 
@@ -43,6 +47,11 @@ pub(super) struct LoadThread {
 impl LoadThread {
     pub(super) fn is_given_up(&self) -> bool {
         self.given_up.is_raised()
+    }
+
+    /// When others need not wait for it any more.
+    fn slow_from(&self) -> Option<Instant> {
+        self.began.checked_add(SLOW)
     }
 }
 
@@ -76,6 +85,20 @@ impl LoadThreads {
         }
     }
 
+    /// Frees the slots of threads that have loaded for long. Returns their versions, each once.
+    pub(super) fn free_slow(&mut self, now: Instant) -> Vec<ServableId> {
+        let mut freed = Vec::new();
+        let mut room = self.room_without_slot();
+        for thread in self.threads.values_mut().filter(|it| it.holds_slot) {
+            if room > 0 && thread.slow_from().is_some_and(|slow| slow <= now) {
+                thread.holds_slot = false;
+                freed.push(thread.id.clone());
+                room -= 1;
+            }
+        }
+        freed
+    }
+
     /// Notes that a thread has ended.
     pub(super) fn end(&mut self, ticket: Ticket) -> Option<LoadThread> {
         let ended = self.threads.remove(&ticket);
@@ -84,13 +107,17 @@ impl LoadThreads {
     }
 
     fn free_slots(&mut self) {
-        let is_free = |it: &&mut LoadThread| it.is_given_up() && !it.holds_slot;
-        let without = self.threads.values_mut().filter(is_free).count();
+        let room = self.room_without_slot();
         let holders = self.threads.values_mut();
         let holders = holders.filter(|it| it.is_given_up() && it.holds_slot);
-        for thread in holders.take(MAX_STUCK.saturating_sub(without)) {
+        for thread in holders.take(room) {
             thread.holds_slot = false;
         }
+    }
+
+    /// How many more threads may go on without a slot.
+    fn room_without_slot(&self) -> usize {
+        MAX_WITHOUT_SLOT.saturating_sub(self.threads.len() - self.slots())
     }
 
     /// How many slots are taken.
@@ -117,9 +144,12 @@ impl LoadThreads {
             .collect()
     }
 
-    /// When the time of the next thread is over.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.timed().map(|(_, _, deadline)| deadline).min()
+    /// When the time of the next thread is over, or its slot goes to others.
+    pub(super) fn next_deadline(&self, now: Instant) -> Option<Instant> {
+        let deadline = self.timed().map(|(_, _, deadline)| deadline).min();
+        let holders = self.threads.values().filter(|it| it.holds_slot);
+        let slow = holders.filter_map(|it| it.slow_from().filter(|slow| *slow > now));
+        deadline.into_iter().chain(slow).min()
     }
 
     fn timed(&self) -> impl Iterator<Item = (Ticket, &LoadThread, Instant)> {
@@ -139,8 +169,8 @@ mod tests {
             let id = ServableId::new("m", version);
             threads.begin(id, Instant::now(), None).0
         };
-        let tickets: Vec<Ticket> = (0..MAX_STUCK as i64 + 2).map(&mut begin).collect();
-        assert_eq!(threads.slots(), MAX_STUCK + 2);
+        let tickets: Vec<Ticket> = (0..MAX_WITHOUT_SLOT as i64 + 2).map(&mut begin).collect();
+        assert_eq!(threads.slots(), MAX_WITHOUT_SLOT + 2);
         for ticket in &tickets {
             threads.give_up(*ticket);
         }
@@ -148,8 +178,25 @@ mod tests {
         assert!(!threads.is_any_wanted());
         threads.end(tickets[0]);
         assert_eq!(threads.slots(), 1);
-        threads.end(tickets[MAX_STUCK + 1]);
+        threads.end(tickets[MAX_WITHOUT_SLOT + 1]);
         assert_eq!(threads.slots(), 0);
+    }
+
+    #[test]
+    fn slow_threads_let_others_begin() {
+        let mut threads = LoadThreads::default();
+        let (id, now) = (ServableId::new("m", 1), Instant::now());
+        let (slow, given_up) = threads.begin(id.clone(), now, None);
+        assert_eq!(threads.free_slow(now), []);
+        let later = now + SLOW;
+        threads.begin(ServableId::new("m", 2), later, None);
+        assert_eq!(threads.slots(), 2);
+        assert_eq!(threads.free_slow(later), [id]);
+        assert_eq!(threads.free_slow(later), []);
+        assert_eq!(threads.slots(), 1);
+        assert!(!given_up.is_raised());
+        assert!(threads.end(slow).is_some_and(|it| !it.is_given_up()));
+        assert_eq!(threads.slots(), 1);
     }
 
     #[test]
@@ -158,12 +205,13 @@ mod tests {
         let (id, now) = (ServableId::new("m", 1), Instant::now());
         let (endless, _) = threads.begin(id.clone(), now, None);
         let (ticket, given_up) = threads.begin(id.clone(), now, Some(now));
-        assert_eq!(threads.next_deadline(), Some(now));
+        assert_eq!(threads.next_deadline(now), Some(now));
         assert_eq!(threads.overdue(now), [(ticket, id.clone())]);
         threads.give_up(ticket);
         assert!(given_up.is_raised());
         assert_eq!(threads.overdue(now), []);
-        assert_eq!(threads.next_deadline(), None);
+        // The endless one still has a slot to give.
+        assert_eq!(threads.next_deadline(now), Some(now + SLOW));
         assert_eq!((threads.stuck(&id), threads.slots()), (1, 1));
         assert!(threads.end(ticket).is_some_and(|it| it.is_given_up()));
         assert!(threads.end(endless).is_some_and(|it| !it.is_given_up()));
