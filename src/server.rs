@@ -33,7 +33,7 @@ use crate::runtime::BackendOptions;
 use crate::servable::{ManagerState, ServableLookup};
 use crate::telemetry::Observer;
 use crate::transport::activity::UnderWay;
-use crate::transport::health::Readiness;
+use crate::transport::health::{ModelsReport, Readiness};
 use crate::transport::limit::Admission;
 use crate::transport::pages::Pages;
 use crate::transport::rest::RestService;
@@ -137,7 +137,10 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let readiness = {
             let core = Arc::clone(&core);
-            Readiness::new(stopped.clone(), move || core.models_without_version())
+            Readiness::new(stopped.clone(), move || ModelsReport {
+                missing: core.models_without_version(),
+                stalled: core.stalled_models(),
+            })
         };
         let mut server = Self {
             core,

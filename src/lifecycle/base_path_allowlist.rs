@@ -5,11 +5,16 @@
 use std::ffi::OsString;
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
+use super::patience::within;
 use super::source::storage::local_path;
 use crate::error::{Code, Result, ServingError};
-use crate::proto::tensorflow::serving::ModelServerConfig;
 use crate::proto::tensorflow::serving::model_server_config::Config;
+use crate::proto::tensorflow::serving::{ModelConfig, ModelServerConfig};
+
+/// How long a base path may take to be followed.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Folders, links followed; none for any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,7 +44,8 @@ impl BasePathAllowlist {
     ///
     /// # Errors
     ///
-    /// `PERMISSION_DENIED` for one outside of all folders, or that a link leads out of them.
+    /// `PERMISSION_DENIED` for one outside of all folders, or that a link leads out of them;
+    /// `UNAVAILABLE` where the file system does not answer.
     pub fn check(&self, config: &ModelServerConfig) -> Result<()> {
         let Some(Config::ModelConfigList(list)) = &config.config else {
             return Ok(());
@@ -48,9 +54,12 @@ impl BasePathAllowlist {
             return Ok(());
         }
         for model in &list.config {
-            let real = local_path(&model.base_path)
-                .ok()
-                .and_then(|it| real_path(&it));
+            let path = local_path(&model.base_path).ok();
+            let real = match path {
+                // Following links may hang with the file system that they lead to.
+                Some(path) => within(PATIENCE, &describe(model), move || real_path(&path))?,
+                None => None,
+            };
             let is_allowed =
                 real.is_some_and(|real| self.0.iter().any(|folder| real.starts_with(folder)));
             if !is_allowed {
@@ -65,6 +74,10 @@ impl BasePathAllowlist {
         }
         Ok(())
     }
+}
+
+fn describe(model: &ModelConfig) -> String {
+    format!("the base path {} of model {}", model.base_path, model.name)
 }
 
 /// An absolute path with all links followed. What does not exist yet is taken as it is, so it may
@@ -101,7 +114,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-    use crate::proto::tensorflow::serving::{ModelConfig, ModelConfigList};
+    use crate::proto::tensorflow::serving::ModelConfigList;
 
     fn config(base_path: &str) -> ModelServerConfig {
         let model = ModelConfig {

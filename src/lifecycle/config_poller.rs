@@ -15,9 +15,14 @@ use crate::error::{Result, ServingError};
 use crate::panics;
 use crate::proto::tensorflow::serving::ModelServerConfig;
 
+/// How long a stop waits for the thread.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
+
 /// A thread that keeps a server's configuration up to date until it is stopped or dropped.
 pub struct ConfigPoller {
     stop: Arc<Signal>,
+    /// Raised once the thread has ended.
+    ended: Arc<Signal>,
     /// `None` once it is stopped, or where the system had none to give.
     thread: Option<JoinHandle<()>>,
 }
@@ -31,7 +36,8 @@ impl ConfigPoller {
         read: impl Fn() -> Result<ModelServerConfig> + Send + 'static,
     ) -> Self {
         let stop = Arc::<Signal>::default();
-        let stop_thread = Arc::clone(&stop);
+        let ended = Arc::<Signal>::default();
+        let (stop_thread, thread_ended) = (Arc::clone(&stop), Arc::clone(&ended));
         let thread = Builder::new()
             .name("config-poller".to_owned())
             .spawn(move || {
@@ -44,22 +50,31 @@ impl ConfigPoller {
                         finish_decided(&mut in_flight);
                     });
                     if stop_thread.wait(interval) {
-                        return;
+                        break;
                     }
                 }
+                thread_ended.raise();
             });
         let thread = thread
             .inspect_err(|error| error!(%error, "no thread to re-read the configuration"))
             .ok();
-        Self { stop, thread }
+        Self {
+            stop,
+            ended,
+            thread,
+        }
     }
 
-    /// Stops reading, and waits for a configuration that is being applied.
+    /// Stops reading, and waits for a configuration that is being applied. A file that does not answer
+    /// is left alone.
     pub fn stop(mut self) {
         self.stop.raise();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        if !self.ended.wait(STOP_PATIENCE) && !thread.is_finished() {
+            error!("the configuration file does not answer; stopping without it");
+        } else if thread.join().is_err() {
             error!("the thread that re-reads the configuration panicked");
         }
     }

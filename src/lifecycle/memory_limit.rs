@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::memory::release_freed;
 use super::signal::Signal;
-use super::source::storage::file_bytes;
+use super::source::file_bytes;
 use super::{Loader, NoRoom, Reservation};
 use crate::error::{Code, Result, ServingError};
 use crate::id::ServableId;

@@ -20,6 +20,7 @@ pub mod source;
 
 mod manager;
 mod memory;
+mod patience;
 mod policy;
 mod signal;
 

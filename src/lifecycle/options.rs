@@ -22,6 +22,9 @@ pub struct LifecycleOptions {
     pub num_initial_load_threads: usize,
     /// When to look for new versions (`--file_system_poll_wait_seconds`).
     pub file_system_poll_wait: PollWait,
+    /// How long a new version waits for files that the serving version has
+    /// (`--companion_files_wait_seconds`).
+    pub companion_files_wait: Duration,
     /// Lets new labels stand for versions that are not available
     /// (`--allow_version_labels_for_unavailable_models`).
     pub allow_version_labels_for_unavailable_models: bool,
@@ -39,6 +42,7 @@ impl Default for LifecycleOptions {
             num_unload_threads: 0,
             num_initial_load_threads: 4 * cpus,
             file_system_poll_wait: PollWait::Every(Duration::from_secs(1)),
+            companion_files_wait: Duration::from_secs(10),
             allow_version_labels_for_unavailable_models: false,
         }
     }

@@ -4,17 +4,14 @@
 //! Not here: reading configurations (`config`), the RPC that brings one (`transport`).
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
 
-use tracing::{error, info};
+use tracing::info;
 
 use super::labels::assign_labels;
 use super::lookup::LookupTable;
 use super::manager::{Manager, Parts};
-use super::signal::Signal;
 use super::source::storage::{LocalStorage, Storage, local_path};
-use super::source::{Source, VersionPolicy, WatchedModel, no_version_error};
+use super::source::{Haste, Source, SourceParts, VersionPolicy, WatchedModel, no_version_error};
 use super::state_monitor::{Expectation, StateMonitor};
 use super::validate::{
     check_names_and_paths, check_platforms_kept, check_platforms_known, check_transition,
@@ -22,7 +19,6 @@ use super::validate::{
 use super::{LifecycleOptions, Loader, PollWait};
 use crate::error::{Code, Result, ServingError};
 use crate::id::ModelSpec;
-use crate::panics;
 use crate::proto::tensorflow::serving::model_server_config::Config;
 use crate::proto::tensorflow::serving::{ModelConfig, ModelConfigList, ModelServerConfig};
 use crate::servable::{ManagerState, ServableHandle, ServableLookup, ServableState};
@@ -34,15 +30,12 @@ pub struct ServerCore {
     options: LifecycleOptions,
     table: Arc<LookupTable>,
     monitor: Arc<StateMonitor>,
-    source: Arc<Source>,
+    source: Source,
     manager: Arc<Manager>,
     /// Serialises changes. Not held while one waits for its models: another one may remove them.
     current: Mutex<Current>,
     /// Applies the models' `logging_config`.
     request_logging: OnceLock<Box<RequestLogging>>,
-    stop: Arc<Signal>,
-    /// Looks for versions. Taken when the server shuts down.
-    poller: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// The configuration in force, which may be one that failed half-way.
@@ -81,23 +74,31 @@ impl ServerCore {
     ) -> Self {
         let table = Arc::<LookupTable>::default();
         let monitor = Arc::<StateMonitor>::default();
-        let manager = Manager::new(Parts {
+        let manager = Arc::new(Manager::new(Parts {
             options: options.clone(),
             loader,
             storage: Arc::clone(&storage),
             table: Arc::clone(&table),
             monitor: Arc::clone(&monitor),
+        }));
+        let source = Source::new(SourceParts {
+            storage,
+            sink: Arc::<Manager>::clone(&manager),
+            serves: {
+                let monitor = Arc::clone(&monitor);
+                Box::new(move |model, version| monitor.is_available(model, version))
+            },
+            poll_wait: options.file_system_poll_wait,
+            companion_wait: options.companion_files_wait,
         });
         Self {
             options,
             table,
             monitor,
-            source: Arc::new(Source::new(storage)),
-            manager: Arc::new(manager),
+            source,
+            manager,
             current: Mutex::default(),
             request_logging: OnceLock::new(),
-            stop: Arc::default(),
-            poller: Mutex::default(),
         }
     }
 
@@ -171,16 +172,17 @@ impl ServerCore {
         names.iter().map(ToString::to_string).collect()
     }
 
+    /// The configured models whose base path does not answer: a mount hangs.
+    pub fn stalled_models(&self) -> Vec<String> {
+        let names = self.source.stalled_models();
+        names.iter().map(ToString::to_string).collect()
+    }
+
     /// Stops all threads and ends all waits. Loaded servables stay until the core is dropped.
     pub fn shutdown(&self) {
-        self.stop.raise();
         self.monitor.close();
+        self.source.stop();
         self.manager.stop();
-        if let Some(poller) = self.lock_poller().take()
-            && poller.join().is_err()
-        {
-            error!("the thread that looks for versions panicked");
-        }
     }
 
     fn begin(&self, config: ModelServerConfig, wait: Wait) -> Result<Reload<'_>> {
@@ -264,30 +266,35 @@ impl ServerCore {
         }
         // From before the first version appears, so that none is missed.
         let expectation = self.monitor.expect(new_names);
-        self.source.watch(watched, self.manager.as_ref());
+        self.source.watch(watched);
         let is_start = wait != Wait::IfPresent;
         if is_start {
             self.manager.begin_start_up();
         }
-        self.poll_now(&expectation, wait);
+        let polled = self.poll_now(&expectation, wait);
         if is_start {
             self.manager.end_start_up();
         }
-        self.ensure_poller()?;
+        polled?;
         Ok(expectation)
     }
 
-    /// Looks for versions once; a reload does not wait for models that have none.
-    fn poll_now(&self, expectation: &Expectation<'_>, wait: Wait) {
+    /// Looks for versions; a reload does not wait for models that have none, or whose base path does
+    /// not answer.
+    fn poll_now(&self, expectation: &Expectation<'_>, wait: Wait) -> Result<()> {
         if self.options.file_system_poll_wait == PollWait::Never {
             if wait == Wait::IfPresent {
                 expectation.give_up_all(&ServingError::not_found(
                     "the file system is never polled for versions",
                 ));
             }
-            return;
+            return Ok(());
         }
-        let found = self.source.poll(self.manager.as_ref());
+        let haste = match wait {
+            Wait::UntilPresent | Wait::No => Haste::Start,
+            Wait::IfPresent => Haste::Reload,
+        };
+        let found = self.source.poll(haste)?;
         if wait == Wait::IfPresent {
             for (model, versions) in found {
                 match versions {
@@ -297,34 +304,7 @@ impl ServerCore {
                 }
             }
         }
-    }
-
-    /// Starts the thread that looks for versions, unless it runs or none is wanted.
-    fn ensure_poller(&self) -> Result<()> {
-        let mut poller = self.lock_poller();
-        let PollWait::Every(interval) = self.options.file_system_poll_wait else {
-            return Ok(());
-        };
-        if poller.is_some() || self.stop.is_raised() {
-            return Ok(());
-        }
-        let (source, manager) = (Arc::clone(&self.source), Arc::clone(&self.manager));
-        let stop = Arc::clone(&self.stop);
-        let thread = Builder::new()
-            .name("version-poller".to_owned())
-            .spawn(move || poll_until(&stop, interval, &source, &manager))
-            .map_err(|error| {
-                ServingError::new(
-                    Code::ResourceExhausted,
-                    format!("no thread to look for versions: {error}"),
-                )
-            })?;
-        *poller = Some(thread);
         Ok(())
-    }
-
-    fn lock_poller(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
-        self.poller.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -385,14 +365,6 @@ impl Reload<'_> {
 fn removed_while_loading() -> ServingError {
     let text = "a later configuration does not name the model any more";
     ServingError::new(Code::Cancelled, text)
-}
-
-fn poll_until(stop: &Signal, interval: Duration, source: &Source, manager: &Manager) {
-    while !stop.wait(interval) {
-        panics::round("the search for versions", || {
-            source.poll(manager);
-        });
-    }
 }
 
 impl ServableLookup for ServerCore {

@@ -347,7 +347,7 @@ fn model_load_timeout(flags: &Flags) -> Result<Option<Duration>> {
 ///
 /// # Errors
 ///
-/// Those of [`model_load_timeout`].
+/// `INVALID_ARGUMENT` for a time below 0.
 fn lifecycle_options(flags: &Flags) -> Result<LifecycleOptions> {
     let count = |value: i32| usize::try_from(value).unwrap_or(0);
     Ok(LifecycleOptions {
@@ -358,6 +358,11 @@ fn lifecycle_options(flags: &Flags) -> Result<LifecycleOptions> {
         ),
         num_load_threads: count(flags.num_load_threads),
         num_unload_threads: count(flags.num_unload_threads),
+        companion_files_wait: seconds(
+            "companion_files_wait_seconds",
+            flags.companion_files_wait_seconds,
+            0,
+        )?,
         file_system_poll_wait: PollWait::from_seconds(flags.file_system_poll_wait_seconds.into()),
         allow_version_labels_for_unavailable_models: flags
             .allow_version_labels_for_unavailable_models,

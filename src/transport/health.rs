@@ -20,20 +20,29 @@ struct Inner {
     /// Set once the ports are open.
     serves: AtomicBool,
     stopped: watch::Receiver<bool>,
-    missing_models: Box<dyn Fn() -> Vec<String> + Send + Sync>,
+    models: Box<dyn Fn() -> ModelsReport + Send + Sync>,
+}
+
+/// What is to be said of the configured models.
+#[derive(Clone, Debug, Default)]
+pub struct ModelsReport {
+    /// Those without an available version.
+    pub missing: Vec<String>,
+    /// Those whose base path does not answer; they are not ready or unready for it.
+    pub stalled: Vec<String>,
 }
 
 impl Readiness {
-    /// A server that starts now and drains from when `stopped` turns true; `missing_models` names
-    /// the configured models without an available version.
+    /// A server that starts now and drains from when `stopped` turns true; `models` tells of its
+    /// models, and must not block.
     pub fn new(
         stopped: watch::Receiver<bool>,
-        missing_models: impl Fn() -> Vec<String> + Send + Sync + 'static,
+        models: impl Fn() -> ModelsReport + Send + Sync + 'static,
     ) -> Self {
         Self(Arc::new(Inner {
             serves: AtomicBool::new(false),
             stopped,
-            missing_models: Box::new(missing_models),
+            models: Box::new(models),
         }))
     }
 
@@ -44,7 +53,7 @@ impl Readiness {
 
     /// `/readyz`.
     pub(super) fn page(&self) -> Response<Bytes> {
-        let missing = (self.0.missing_models)();
+        let ModelsReport { missing, stalled } = (self.0.models)();
         let state = if *self.0.stopped.borrow() {
             "draining"
         } else if !self.0.serves.load(Ordering::Acquire) {
@@ -58,7 +67,10 @@ impl Readiness {
             "ready" => StatusCode::OK,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
-        let body = json!({"status": state, "missing_models": missing});
+        let mut body = json!({"status": state, "missing_models": missing});
+        if !stalled.is_empty() {
+            body["stalled_models"] = json!(stalled);
+        }
         response(status, "application/json", format!("{body}\n").into())
     }
 }
@@ -78,6 +90,25 @@ mod tests {
         (page.status().as_u16(), body.to_string())
     }
 
+    fn missing_model(name: &str) -> ModelsReport {
+        ModelsReport {
+            missing: vec![name.to_owned()],
+            ..ModelsReport::default()
+        }
+    }
+
+    #[test]
+    fn a_stalled_model_is_named_and_the_server_ready() {
+        let (_stop, stopped) = watch::channel(false);
+        let readiness = Readiness::new(stopped, || ModelsReport {
+            stalled: vec!["remote".to_owned()],
+            ..ModelsReport::default()
+        });
+        readiness.set_serving();
+        let body = json!({"status": "ready", "missing_models": [], "stalled_models": ["remote"]});
+        assert_eq!(state(&readiness), (200, body.to_string()));
+    }
+
     #[test]
     fn ready_is_serving_with_all_models_and_not_stopping() {
         let (stop, stopped) = watch::channel(false);
@@ -85,8 +116,8 @@ mod tests {
         let readiness = Readiness::new(stopped, {
             let missing = Arc::clone(&missing);
             move || match missing.load(Ordering::Relaxed) {
-                true => vec!["mnist".to_owned()],
-                false => Vec::new(),
+                true => missing_model("mnist"),
+                false => ModelsReport::default(),
             }
         });
         let body = |status: &str, models: serde_json::Value| {

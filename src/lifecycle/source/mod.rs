@@ -1,29 +1,49 @@
 //! Watches base paths and says which versions are aspired. Counterpart of
 //! `FileSystemStoragePathSource`.
 //!
-//! Unlike there, a base path that cannot be listed keeps only its own model from being updated.
-//! And a model file right in the base path counts as version 1 where no child is a version.
+//! Unlike there, a base path that cannot be listed, or that does not answer, keeps only its own model
+//! from being updated; a version is aspired once its files have settled; and a model file right in
+//! the base path counts as version 1 where no child is a version.
 //!
-//! Not here: what happens to the versions (`lifecycle::manager`), when to poll
-//! (`lifecycle::server_core`).
+//! Not here: what happens to the versions (`lifecycle::manager`).
 
 pub mod storage;
+
+mod companions;
+mod files;
+mod settling;
 mod versions;
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+mod model_poll;
+mod poll_threads;
+mod queue;
 
-use tracing::{error, warn};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
+use self::model_poll::Rest;
+use self::poll_threads::{Parts, PollThreads};
+use self::queue::{Queue, Timing};
 use self::storage::{Fingerprint, Storage};
-pub use self::versions::VersionPolicy;
-use self::versions::aspired_children;
+use super::PollWait;
 use crate::error::{Code, Result, ServingError};
 
-/// The file that makes a base path without version directories a version of its own.
-const FLAT_MODEL_FILE: &str = "model.onnx";
-/// The version of a model that lies right in its base path.
-const FLAT_VERSION: i64 = 1;
+pub(crate) use self::files::file_bytes;
+pub use self::versions::VersionPolicy;
+
+/// The longest gap between two looks that are to agree.
+const LONGEST_GAP: Duration = Duration::from_secs(1);
+/// The gap while the server starts: several times the resolution of a file's times (10 ms at worst),
+/// so that a copy in progress shows, and little enough to start in a moment. What shows only later is
+/// loaded again.
+const START_GAP: Duration = Duration::from_millis(50);
+/// The gap in a reload, whose caller waits.
+const RELOAD_GAP: Duration = Duration::from_millis(250);
+/// How long a reload waits for a new model's only version, whose files keep changing.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A model to watch (`ServableToMonitor`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,141 +63,130 @@ pub struct AspiredVersion {
     pub version: i64,
     /// Its directory.
     pub directory: PathBuf,
-    /// The files that are to be loaded; another one means that they have changed.
+    /// The files that are to be loaded, once they had settled; another one means that they have
+    /// changed and settled again.
     pub fingerprint: Fingerprint,
 }
 
 /// Takes the aspired versions of a model: the whole list each time.
-pub(crate) trait AspiredVersionsSink {
-    /// Everything not in `versions` is to be unloaded, everything in it to be loaded.
+pub(crate) trait AspiredVersionsSink: Send + Sync {
+    /// Everything not in `versions` is to be unloaded, everything in it to be loaded. Must not block.
     fn set_aspired_versions(&self, model: &Arc<str>, versions: Vec<AspiredVersion>);
+}
+
+/// What a source works with.
+pub(crate) struct SourceParts {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) sink: Arc<dyn AspiredVersionsSink>,
+    /// Whether a version of a model is available to clients.
+    pub(crate) serves: Box<dyn Fn(&str, i64) -> bool + Send + Sync>,
+    pub(crate) poll_wait: PollWait,
+    /// How long a new version waits for files that the serving version has.
+    pub(crate) companion_wait: Duration,
 }
 
 /// Finds the versions of the watched models.
 pub(crate) struct Source {
-    storage: Arc<dyn Storage>,
-    /// Held during a whole poll, file system calls included: an answer about an old set of models
-    /// must not arrive after the change to a new one.
-    models: Mutex<Vec<WatchedModel>>,
+    /// Read without waiting for anything.
+    names: ArcSwap<Vec<Arc<str>>>,
+    threads: PollThreads,
+    longest_gap: Duration,
+}
+
+/// Who waits for a poll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Haste {
+    /// The start of the server.
+    Start,
+    /// A reload.
+    Reload,
 }
 
 impl Source {
-    pub(crate) fn new(storage: Arc<dyn Storage>) -> Self {
+    pub(crate) fn new(parts: SourceParts) -> Self {
+        let interval = match parts.poll_wait {
+            PollWait::Every(interval) => Some(interval),
+            PollWait::Once | PollWait::Never => None,
+        };
+        let longest_gap = interval.map_or(LONGEST_GAP, |it| it.min(LONGEST_GAP));
+        let timing = Timing {
+            interval,
+            gap: longest_gap,
+        };
+        let parts = Parts {
+            storage: parts.storage,
+            sink: parts.sink,
+            serves: parts.serves,
+            companion_wait: parts.companion_wait,
+        };
         Self {
-            storage,
-            models: Mutex::new(Vec::new()),
+            names: ArcSwap::default(),
+            threads: PollThreads::new(parts, Queue::new(timing)),
+            longest_gap,
         }
     }
 
     /// Names of the watched models.
     pub(crate) fn model_names(&self) -> Vec<Arc<str>> {
-        let models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
-        models.iter().map(|model| Arc::clone(&model.name)).collect()
+        self.names.load().to_vec()
     }
 
-    /// Watches these models from now on. Models that are gone get an empty list at once, the
-    /// others with the next poll.
-    pub(crate) fn watch(&self, new: Vec<WatchedModel>, sink: &dyn AspiredVersionsSink) {
-        let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
-        for old in models.iter() {
-            if !new.iter().any(|model| model.name == old.name) {
-                sink.set_aspired_versions(&old.name, Vec::new());
-            }
-        }
-        *models = new;
+    /// Names of the watched models whose base path does not answer.
+    pub(crate) fn stalled_models(&self) -> Vec<Arc<str>> {
+        self.threads.stalled()
     }
 
-    /// Looks at every base path once and tells `sink` what is there. Returns, for each model, how
-    /// many versions are aspired, or why nobody knows.
-    pub(crate) fn poll(
-        &self,
-        sink: &dyn AspiredVersionsSink,
-    ) -> Vec<(WatchedModel, Result<usize>)> {
-        let models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
-        let poll_one = |model: &WatchedModel| {
-            let aspired = self.aspired_versions(model);
-            if let Err(error) = &aspired {
-                error!(
-                    "FileSystemStoragePathSource encountered a filesystem access error: Could \
-                     not find base path {} for servable {} with error {}: {error}",
-                    model.base_path.display(),
-                    model.name,
-                    error.code()
-                );
-            }
-            let count = aspired.map(|versions| {
-                let count = versions.len();
-                sink.set_aspired_versions(&model.name, versions);
-                count
-            });
-            (model.clone(), count)
+    /// Watches these models from now on. Models that are gone get an empty list immediately, the
+    /// others with the next poll. Calls must not overlap.
+    pub(crate) fn watch(&self, models: Vec<WatchedModel>) {
+        let names: Vec<_> = models.iter().map(|it| Arc::clone(&it.name)).collect();
+        let mut gone = self.model_names();
+        gone.retain(|name| !names.contains(name));
+        self.names.store(Arc::new(names));
+        let models = models.into_iter().map(Arc::new).collect();
+        self.threads.replace(models, &gone);
+    }
+
+    /// Looks at every base path and tells the sink what is there; from then on it looks again and
+    /// again, if it is to. Returns, for each model, how many versions are aspired, or why that is not
+    /// known: a base path that does not answer for some seconds is not waited for.
+    ///
+    /// # Errors
+    ///
+    /// `RESOURCE_EXHAUSTED` where there is no thread to look.
+    pub(crate) fn poll(&self, haste: Haste) -> Result<Vec<(Arc<WatchedModel>, Result<usize>)>> {
+        let (gap, patience) = match haste {
+            Haste::Start => (START_GAP, Duration::ZERO),
+            Haste::Reload => (RELOAD_GAP, RELOAD_PATIENCE),
         };
-        models.iter().map(poll_one).collect()
-    }
-
-    fn aspired_versions(&self, model: &WatchedModel) -> Result<Vec<AspiredVersion>> {
-        if let Some(versions) = self.specific_without_listing(model)? {
-            return Ok(versions);
-        }
-        let children = self.storage.children(&model.base_path)?;
-        let is_flat = children.iter().any(|name| name == FLAT_MODEL_FILE);
-        let mut versions: Vec<AspiredVersion> =
-            aspired_children(&model.name, &model.policy, children)
-                .into_iter()
-                .map(|(version, name)| self.aspired(version, model.base_path.join(name)))
-                .collect();
-        if versions.is_empty() && is_flat && !matches!(model.policy, VersionPolicy::Specific(_)) {
-            versions.push(self.aspired(FLAT_VERSION, model.base_path.clone()));
-        }
-        if versions.is_empty() {
-            warn!(
-                "No versions of servable {} found under base path {}. Did you forget to name your \
-                 leaf directory as a number (eg. '/1/')?",
-                model.name,
-                model.base_path.display()
-            );
-        }
-        Ok(versions)
-    }
-
-    /// The versions of a specific policy, where each has a directory named by its plain number;
-    /// a listing of the base path is not needed then.
-    fn specific_without_listing(
-        &self,
-        model: &WatchedModel,
-    ) -> Result<Option<Vec<AspiredVersion>>> {
-        let VersionPolicy::Specific(wanted) = &model.policy else {
-            return Ok(None);
+        let gap = gap.min(self.longest_gap);
+        let answers = self.threads.ask(gap, patience)?;
+        let count = |model: &WatchedModel, versions, rest| match (versions, rest) {
+            (0, Rest::Version) => Err(changing_error(model)),
+            (count, _) => Ok(count),
         };
-        let mut wanted: Vec<i64> = wanted.clone();
-        wanted.sort_unstable_by(|a, b| b.cmp(a));
-        wanted.dedup();
-        if wanted.is_empty() {
-            return Ok(None);
-        }
-        let mut versions = Vec::with_capacity(wanted.len());
-        for version in wanted {
-            let directory = model.base_path.join(version.to_string());
-            if version < 0 || !self.exists(&directory)? {
-                return Ok(None);
-            }
-            versions.push(self.aspired(version, directory));
-        }
-        Ok(Some(versions))
+        let counted = answers.into_iter().map(|(model, answer)| {
+            let answer = answer.and_then(|it| count(&model, it.versions, it.rest));
+            (model, answer)
+        });
+        Ok(counted.collect())
     }
 
-    fn aspired(&self, version: i64, directory: PathBuf) -> AspiredVersion {
-        let fingerprint = self.storage.fingerprint(&directory);
-        AspiredVersion {
-            version,
-            directory,
-            fingerprint: fingerprint.unwrap_or(Fingerprint::UNREADABLE),
-        }
+    /// Stops looking. A look that hangs is not waited for.
+    pub(crate) fn stop(&self) {
+        self.threads.stop();
     }
+}
 
-    fn exists(&self, path: &Path) -> Result<bool> {
-        self.storage.exists(path)
-    }
+fn changing_error(model: &WatchedModel) -> ServingError {
+    ServingError::new(
+        Code::Unavailable,
+        format!(
+            "the files under {} keep changing; model {} loads once they have settled",
+            model.base_path.display(),
+            model.name
+        ),
+    )
 }
 
 /// A model whose base path holds no version (`fail_if_zero_versions_at_startup`'s error).

@@ -1,34 +1,19 @@
 //! Where version directories live: the trait the source and the loads look through, and the
 //! local file system behind it.
 //!
-//! Not here: which names are versions (`source::versions`), reading a model's files
-//! (`lifecycle::loader`).
+//! Not here: what is known of a version's files (`source::files`), which names are versions
+//! (`source::versions`), reading a model (`lifecycle::loader`).
 
-use std::collections::BTreeMap;
-use std::collections::hash_map::DefaultHasher;
 use std::fs;
-use std::hash::{Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Code, Result, ServingError};
 
+pub use super::files::{Files, Fingerprint};
+
 /// Most names a base path may hold; a directory beyond is an error rather than a memory problem.
 const MAX_CHILDREN: usize = 1_000_000;
-/// Most files that a fingerprint looks at.
-const MAX_FINGERPRINT_FILES: usize = 100_000;
-/// How deep a fingerprint looks; deeper files do not count. Also ends loops of symbolic links.
-const MAX_FINGERPRINT_DEPTH: usize = 8;
-
-/// Stands for the names, sizes and times of all files under a directory. Two that are equal mean
-/// that nobody touched the files in between.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fingerprint(pub u64);
-
-impl Fingerprint {
-    /// Stands for a directory that cannot be read; the load says why.
-    pub const UNREADABLE: Self = Self(0);
-}
 
 /// A file system as the source sees it. Every call may block and may fail at any time.
 pub trait Storage: Send + Sync {
@@ -48,12 +33,21 @@ pub trait Storage: Send + Sync {
     /// What the file system says, where it cannot tell.
     fn exists(&self, path: &Path) -> Result<bool>;
 
-    /// Names, sizes and times of the files under `path` (or of the file itself), as one number.
+    /// Names, sizes and times of the files under `path`, or of the file itself.
     ///
     /// # Errors
     ///
     /// `NOT_FOUND` where there is nothing; `RESOURCE_EXHAUSTED` where there is too much.
-    fn fingerprint(&self, path: &Path) -> Result<Fingerprint>;
+    fn files(&self, path: &Path) -> Result<Files>;
+
+    /// The files under `path` as one number.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`files`](Self::files).
+    fn fingerprint(&self, path: &Path) -> Result<Fingerprint> {
+        Ok(self.files(path)?.fingerprint())
+    }
 }
 
 /// The file system of this machine.
@@ -115,98 +109,12 @@ impl Storage for LocalStorage {
         path.try_exists().map_err(|error| describe(path, &error))
     }
 
-    fn fingerprint(&self, path: &Path) -> Result<Fingerprint> {
-        let mut files = Vec::new();
-        collect_files(path, 0, &mut files)?;
-        // Directories list their children in any order.
-        files.sort();
-        let mut hasher = DefaultHasher::new();
-        files.hash(&mut hasher);
-        Ok(Fingerprint(hasher.finish()))
+    fn files(&self, path: &Path) -> Result<Files> {
+        Files::read(path)
     }
 }
 
-/// What a fingerprint knows of one file or directory.
-#[derive(PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct FileTraits {
-    path: PathBuf,
-    bytes: u64,
-    modified: (i64, i64),
-    /// Also moves when a file gets other permissions, or is replaced by one with an old date.
-    changed: (i64, i64),
-}
-
-fn collect_files(path: &Path, depth: usize, files: &mut Vec<FileTraits>) -> Result<()> {
-    if files.len() >= MAX_FINGERPRINT_FILES {
-        return Err(ServingError::new(
-            Code::ResourceExhausted,
-            format!("more than {MAX_FINGERPRINT_FILES} files under a version directory"),
-        ));
-    }
-    let metadata = fs::metadata(path).map_err(|error| describe(path, &error))?;
-    files.push(traits(path, &metadata));
-    if !metadata.is_dir() || depth == MAX_FINGERPRINT_DEPTH {
-        return Ok(());
-    }
-    for entry in fs::read_dir(path).map_err(|error| describe(path, &error))? {
-        let child = entry.map_err(|error| describe(path, &error))?.path();
-        match collect_files(&child, depth + 1, files) {
-            // It went away between the listing and the look: its directory's time tells.
-            Err(error) if error.code() == Code::NotFound => {}
-            collected => collected?,
-        }
-    }
-    Ok(())
-}
-
-/// The bytes of all files under a version directory.
-///
-/// # Errors
-///
-/// Those of [`Storage::fingerprint`].
-pub(crate) fn file_bytes(directory: &Path) -> Result<u64> {
-    let mut files = Vec::new();
-    collect_files(directory, 0, &mut files)?;
-    // A volume that Kubernetes mounts shows the same file at several places.
-    let distinct: BTreeMap<PathBuf, u64> = files
-        .into_iter()
-        .filter_map(|file| Some((file.path.canonicalize().ok()?, file.bytes)))
-        .filter(|(path, _)| path.is_file())
-        .collect();
-    Ok(distinct.values().fold(0, |sum, it| sum.saturating_add(*it)))
-}
-
-#[cfg(unix)]
-fn traits(path: &Path, metadata: &fs::Metadata) -> FileTraits {
-    use std::os::unix::fs::MetadataExt;
-    FileTraits {
-        path: path.to_owned(),
-        bytes: metadata.size(),
-        modified: (metadata.mtime(), metadata.mtime_nsec()),
-        changed: (metadata.ctime(), metadata.ctime_nsec()),
-    }
-}
-
-#[cfg(not(unix))]
-fn traits(path: &Path, metadata: &fs::Metadata) -> FileTraits {
-    let since_epoch = metadata
-        .modified()
-        .ok()
-        .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok())
-        .unwrap_or_default();
-    let modified = (
-        since_epoch.as_secs() as i64,
-        i64::from(since_epoch.subsec_nanos()),
-    );
-    FileTraits {
-        path: path.to_owned(),
-        bytes: metadata.len(),
-        modified,
-        changed: modified,
-    }
-}
-
-fn describe(path: &Path, error: &io::Error) -> ServingError {
+pub(super) fn describe(path: &Path, error: &io::Error) -> ServingError {
     let path = path.display();
     match error.kind() {
         io::ErrorKind::NotFound => ServingError::not_found(format!("{path} not found")),

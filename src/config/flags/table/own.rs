@@ -171,6 +171,13 @@ pub(super) const FLAGS: &[Definition] = &[
         "Bytes of all requests at a time; more are refused. 0: half the memory there is"
     ),
     row!(
+        companion_files_wait_seconds,
+        Int32,
+        Real,
+        "Seconds that a new version waits for files that the serving version has and it lacks, such \
+         as a signature map; then it loads without them. 0: does not wait"
+    ),
+    row!(
         model_memory_limit_mb,
         Int64,
         Real,

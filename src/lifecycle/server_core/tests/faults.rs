@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::support::*;
 use crate::error::{Code, Result, ServingError};
 use crate::lifecycle::ConfigPoller;
-use crate::lifecycle::source::storage::{Fingerprint, LocalStorage, Storage};
+use crate::lifecycle::source::storage::{Files, LocalStorage, Storage};
 use crate::proto::tensorflow::serving::ModelServerConfig;
 use crate::servable::{ManagerState, ServableLookup};
 
@@ -50,9 +50,9 @@ impl Storage for FaultyStorage {
         LocalStorage.exists(path)
     }
 
-    fn fingerprint(&self, path: &Path) -> Result<Fingerprint> {
+    fn files(&self, path: &Path) -> Result<Files> {
         self.check(path)?;
-        LocalStorage.fingerprint(path)
+        LocalStorage.files(path)
     }
 }
 

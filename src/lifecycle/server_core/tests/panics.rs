@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::support::*;
 use crate::error::Result;
 use crate::lifecycle::ConfigPoller;
-use crate::lifecycle::source::storage::{Fingerprint, LocalStorage, Storage};
+use crate::lifecycle::source::storage::{Files, LocalStorage, Storage};
 use crate::servable::ManagerState;
 
 /// A disk whose driver panics, so many times, in the one call or the other.
@@ -34,9 +34,9 @@ impl Storage for PanickingStorage {
         LocalStorage.exists(path)
     }
 
-    fn fingerprint(&self, path: &Path) -> Result<Fingerprint> {
+    fn files(&self, path: &Path) -> Result<Files> {
         panic_if_due(&self.in_fingerprint);
-        LocalStorage.fingerprint(path)
+        LocalStorage.files(path)
     }
 }
 

@@ -1,0 +1,140 @@
+//! Looks at real directories.
+
+use tempfile::TempDir;
+
+use super::*;
+
+fn fingerprint(path: &Path) -> Fingerprint {
+    Files::read(path).unwrap().fingerprint()
+}
+
+#[test]
+fn fingerprint_sees_every_change() {
+    let root = TempDir::new().unwrap();
+    let path = root.path();
+    fs::create_dir_all(path.join("assets.extra")).unwrap();
+    fs::write(path.join("model.onnx"), "12").unwrap();
+    let mut seen = vec![fingerprint(path)];
+    assert_eq!(fingerprint(path), seen[0]);
+    let mut check_changed = |what: &str| {
+        let now = fingerprint(path);
+        assert!(!seen.contains(&now), "{what}");
+        seen.push(now);
+    };
+    fs::write(path.join("model.onnx"), "1234").unwrap();
+    check_changed("size");
+    fs::write(path.join("assets.extra/more"), "").unwrap();
+    check_changed("new file");
+    fs::rename(path.join("model.onnx"), path.join("other.onnx")).unwrap();
+    check_changed("new name");
+    let file = fs::File::options()
+        .write(true)
+        .open(path.join("other.onnx"))
+        .unwrap();
+    // Of a clock that jumped: any other time is a change, a past one too.
+    file.set_modified(std::time::UNIX_EPOCH).unwrap();
+    check_changed("time");
+}
+
+#[test]
+fn fingerprint_of_nothing_is_not_found() {
+    let root = TempDir::new().unwrap();
+    let error = Files::read(&root.path().join("no")).unwrap_err();
+    assert_eq!(error.code(), Code::NotFound);
+}
+
+#[test]
+fn hidden_files_and_empty_folders_do_not_count() {
+    let root = TempDir::new().unwrap();
+    let path = root.path();
+    fs::write(path.join("model.onnx"), "12").unwrap();
+    let before = fingerprint(path);
+    fs::write(path.join(".nfs0000000000001"), "deleted, still open").unwrap();
+    fs::write(path.join(".model.onnx.Xa91kz"), "half").unwrap();
+    fs::create_dir(path.join("assets")).unwrap();
+    assert_eq!(fingerprint(path), before);
+}
+
+#[test]
+fn deleted_files_are_told_from_changed_ones() {
+    let root = TempDir::new().unwrap();
+    let path = root.path();
+    for name in ["model.onnx", "labels.txt"] {
+        fs::write(path.join(name), name).unwrap();
+    }
+    let before = Files::read(path).unwrap();
+    assert!(before.are_what_is_left_of(&before));
+    fs::remove_file(path.join("labels.txt")).unwrap();
+    assert!(Files::read(path).unwrap().are_what_is_left_of(&before));
+    fs::write(path.join("model.onnx"), "other").unwrap();
+    assert!(!Files::read(path).unwrap().are_what_is_left_of(&before));
+    fs::remove_file(path.join("model.onnx")).unwrap();
+    fs::write(path.join("new.onnx"), "").unwrap();
+    assert!(!Files::read(path).unwrap().are_what_is_left_of(&before));
+}
+
+#[cfg(unix)]
+#[test]
+fn looking_ends_in_a_loop_of_links() {
+    let root = TempDir::new().unwrap();
+    std::os::unix::fs::symlink(root.path(), root.path().join("self")).unwrap();
+    fingerprint(root.path());
+}
+
+#[cfg(unix)]
+#[test]
+fn pipes_and_links_to_nothing_are_passed_by() {
+    let root = TempDir::new().unwrap();
+    let path = root.path();
+    fs::write(path.join("model.onnx"), "12").unwrap();
+    let before = fingerprint(path);
+    std::os::unix::fs::symlink("nowhere", path.join("link")).unwrap();
+    assert_eq!(fingerprint(path), before);
+    // Opening it would wait for ever.
+    let made = std::process::Command::new("mkfifo")
+        .arg(path.join("batching_params.pbtxt"))
+        .status();
+    assert!(made.unwrap().success());
+    assert_ne!(fingerprint(path), before);
+    fs::remove_file(path.join("link")).unwrap();
+    fs::remove_file(path.join("batching_params.pbtxt")).unwrap();
+    fs::write(path.join("target"), "").unwrap();
+    std::os::unix::fs::symlink("target", path.join("link")).unwrap();
+    let files = Files::read(path).unwrap();
+    assert!(files.contains(Path::new("link")));
+}
+
+#[cfg(unix)]
+#[test]
+fn bytes_of_linked_files_count_once() {
+    let root = TempDir::new().unwrap();
+    let path = root.path();
+    // As Kubernetes mounts a volume.
+    fs::create_dir_all(path.join("..2026/weights")).unwrap();
+    fs::write(path.join("..2026/model.onnx"), [0; 10]).unwrap();
+    fs::write(path.join("..2026/weights/data"), [0; 200]).unwrap();
+    std::os::unix::fs::symlink("..2026", path.join("..data")).unwrap();
+    std::os::unix::fs::symlink("..data/model.onnx", path.join("model.onnx")).unwrap();
+    assert_eq!(file_bytes(path).unwrap(), 210);
+    let missing = file_bytes(&path.join("missing")).unwrap_err();
+    assert_eq!(missing.code(), Code::NotFound);
+}
+
+/// Kubernetes swaps `..data` for new contents.
+#[cfg(unix)]
+#[test]
+fn files_behind_links_count() {
+    let root = TempDir::new().unwrap();
+    let path = root.path();
+    for (folder, content) in [("..old", "1"), ("..new", "12")] {
+        fs::create_dir(path.join(folder)).unwrap();
+        fs::write(path.join(folder).join("model.onnx"), content).unwrap();
+    }
+    std::os::unix::fs::symlink("..old", path.join("..data")).unwrap();
+    std::os::unix::fs::symlink("..data/model.onnx", path.join("model.onnx")).unwrap();
+    let before = fingerprint(path);
+    std::os::unix::fs::symlink("..new", path.join("..next")).unwrap();
+    assert_eq!(fingerprint(path), before);
+    fs::rename(path.join("..next"), path.join("..data")).unwrap();
+    assert_ne!(fingerprint(path), before);
+}

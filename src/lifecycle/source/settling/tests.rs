@@ -1,0 +1,113 @@
+//! Looks at made-up times.
+
+use super::*;
+
+const GAP: Duration = Duration::from_secs(1);
+
+/// A version and a clock.
+struct Watched {
+    version: Version,
+    now: Instant,
+    serves: bool,
+}
+
+impl Watched {
+    fn new() -> Self {
+        Self {
+            version: Version::new("m/1".into()),
+            now: Instant::now(),
+            serves: false,
+        }
+    }
+
+    /// A look after a pause of so many thousandths of the gap.
+    fn look(&mut self, pause: u32, files: &[(&str, u64)]) -> Settling {
+        self.note(pause, Some(Files::of(files)))
+    }
+
+    fn note(&mut self, pause: u32, files: Option<Files>) -> Settling {
+        self.now += GAP * pause / 1000;
+        let serves = self.serves;
+        self.version.note(files, self.now, GAP, || serves)
+    }
+}
+
+const HALF: &[(&str, u64)] = &[("model.onnx", 1)];
+const MODEL: &[(&str, u64)] = &[("model.onnx", 2)];
+const WITH_MAP: &[(&str, u64)] = &[("model.onnx", 2), ("signature_map.pbtxt", 1)];
+
+#[test]
+fn two_looks_that_agree_settle() {
+    let mut it = Watched::new();
+    assert_eq!(it.look(0, MODEL), Settling::New);
+    assert_eq!(it.version.fingerprint(), Fingerprint::UNREADABLE);
+    assert_eq!(it.look(1000, MODEL), Settling::Settled);
+    assert_eq!(it.version.fingerprint(), Files::of(MODEL).fingerprint());
+}
+
+#[test]
+fn looks_that_follow_each_other_closely_count_as_one() {
+    let mut it = Watched::new();
+    it.look(0, MODEL);
+    for _ in 0..3 {
+        assert_eq!(it.look(300, MODEL), Settling::New);
+    }
+    assert_eq!(it.look(300, MODEL), Settling::Settled);
+}
+
+#[test]
+fn a_copy_in_progress_never_settles() {
+    let mut it = Watched::new();
+    assert_eq!(it.look(0, &[]), Settling::New);
+    assert_eq!(it.look(1000, HALF), Settling::Changing);
+    assert_eq!(it.look(1000, MODEL), Settling::Changing);
+    assert_eq!(it.look(1000, WITH_MAP), Settling::Changing);
+    assert_eq!(it.look(1000, WITH_MAP), Settling::Settled);
+}
+
+#[test]
+fn a_change_after_settling_counts_once_it_has_settled() {
+    let mut it = Watched::new();
+    it.look(0, MODEL);
+    it.look(1000, MODEL);
+    let before = it.version.fingerprint();
+    assert_eq!(it.look(1000, WITH_MAP), Settling::SettledBefore);
+    assert_eq!(it.version.fingerprint(), before);
+    assert_eq!(it.look(1000, WITH_MAP), Settling::Settled);
+    assert_ne!(it.version.fingerprint(), before);
+}
+
+#[test]
+fn deleted_files_count_unless_the_version_serves() {
+    for serves in [true, false] {
+        let mut it = Watched::new();
+        it.serves = serves;
+        it.look(0, WITH_MAP);
+        it.look(1000, WITH_MAP);
+        let before = it.version.fingerprint();
+        it.look(1000, MODEL);
+        assert_eq!(it.look(1000, MODEL), Settling::Settled);
+        assert_eq!(it.version.fingerprint() == before, serves);
+        // Once others come, all count.
+        it.look(1000, &[("model.onnx", 3)]);
+        it.look(1000, &[("model.onnx", 3)]);
+        assert_ne!(it.version.fingerprint(), before);
+    }
+}
+
+#[test]
+fn what_cannot_be_read_settles_as_that() {
+    let mut it = Watched::new();
+    assert_eq!(it.note(0, None), Settling::New);
+    assert_eq!(it.note(1000, None), Settling::Settled);
+    assert_eq!(it.version.fingerprint(), Fingerprint::UNREADABLE);
+    it.look(1000, MODEL);
+    assert_eq!(it.look(1000, MODEL), Settling::Settled);
+    let before = it.version.fingerprint();
+    assert_ne!(before, Fingerprint::UNREADABLE);
+    // It was read before: what cannot be read for a while has not changed.
+    for _ in 0..3 {
+        assert_eq!(it.note(1000, None), Settling::SettledBefore);
+        assert_eq!(it.version.fingerprint(), before);
+    }
+}

@@ -1,0 +1,213 @@
+"""Version directories that are written while the server looks: it loads what has settled, waits for
+files that the serving version has, and loads again what changes later.
+
+The models say `x + version`. Their signature map calls the input `a`; without the map it is `x`.
+"""
+
+import json
+import threading
+import time
+
+import grpc
+import pytest
+from tensorflow_serving.apis import model_management_pb2
+from tensorflow_serving.apis import model_service_pb2_grpc
+
+import onnx_models
+from grpc_calls import LOAD_TIMEOUT
+from model_server import poll
+
+MAP = b"""signature { name: "serving_default"
+  input { alias: "a" tensor: "x" } output { alias: "y" tensor: "y" } }"""
+OTHER_MAP = MAP.replace(b'"a"', b'"b"')
+
+
+def flags(base_path, *more):
+    return ["--model_name=m", f"--model_base_path={base_path}", *more]
+
+
+def ask(server, alias):
+    """What the model says to 0 under this alias; None where it has no such input."""
+    body = json.dumps({"instances": [{alias: 0.0}]})
+    status, reply = server.predict_rest("m", body)
+    return json.loads(reply)["predictions"][0] if status == 200 else None
+
+
+def states(server):
+    """The states of all versions by number."""
+    _, _, body = server.rest("GET", "/v1/models/m")
+    versions = json.loads(body)["model_version_status"]
+    return {int(version["version"]): version["state"] for version in versions}
+
+
+class Client:
+    """Asks all the time under one alias, and keeps what was said."""
+
+    def __init__(self, server, alias):
+        self.server, self.alias = server, alias
+        self.answers = []
+        self.is_over = threading.Event()
+        self.thread = threading.Thread(target=self.run)
+
+    def run(self):
+        while not self.is_over.wait(0.02):
+            self.answers.append(ask(self.server, self.alias))
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.is_over.set()
+        self.thread.join()
+
+
+@pytest.fixture
+def base_path(tmp_path):
+    path = tmp_path / "m"
+    onnx_models.publish(path, 1, onnx_models.says_its_version(1), beside={"signature_map.pbtxt": MAP})
+    return path
+
+
+def write_slowly(file, content, seconds):
+    """Writes a file in pieces, as a copy over a slow network does."""
+    pieces = 8
+    size = -(-len(content) // pieces)
+    with open(file, "wb") as output:
+        for start in range(0, len(content), size):
+            output.write(content[start : start + size])
+            output.flush()
+            time.sleep(seconds / pieces)
+
+
+def test_a_version_waits_for_the_map_that_the_serving_one_has(start_server, base_path):
+    server = start_server(flags(base_path), ["m"])
+    assert ask(server, "a") == 1
+    with Client(server, "a") as client:
+        (base_path / "2").mkdir()
+        (base_path / "2/model.onnx").write_bytes(onnx_models.says_its_version(2))
+        time.sleep(3)
+        (base_path / "2/signature_map.pbtxt").write_bytes(MAP)
+        poll(lambda: ask(server, "a") == 2, LOAD_TIMEOUT)
+        poll(lambda: states(server).get(1) == "END")
+    # Never anything but the one version or the other.
+    assert set(client.answers) == {1, 2}
+    assert "files that the serving version 1 has: signature_map.pbtxt" in server.log(None)
+
+
+def test_a_version_without_a_map_is_loaded_in_the_end(start_server, base_path):
+    server = start_server(flags(base_path, "--companion_files_wait_seconds=3"), ["m"])
+    onnx_models.publish(base_path, 2, onnx_models.says_its_version(2))
+    time.sleep(1.5)
+    assert ask(server, "a") == 1
+    poll(lambda: ask(server, "x") == 2, LOAD_TIMEOUT)
+    log = server.log(None)
+    assert "loads without files that the serving version 1 has: signature_map.pbtxt" in log
+
+
+def test_no_wait_for_files_can_be_asked_for(start_server, base_path):
+    server = start_server(flags(base_path, "--companion_files_wait_seconds=0"), ["m"])
+    onnx_models.publish(base_path, 2, onnx_models.says_its_version(2))
+    poll(lambda: ask(server, "x") == 2, LOAD_TIMEOUT)
+    assert "waits up to" not in server.log(None)
+
+
+def test_a_map_that_changes_later_is_loaded_again(start_server, base_path):
+    server = start_server(flags(base_path), ["m"])
+    assert ask(server, "a") == 1
+    seen = set()
+    (base_path / "1/signature_map.pbtxt").write_bytes(OTHER_MAP)
+    deadline = time.monotonic() + LOAD_TIMEOUT
+    while ask(server, "b") != 1:
+        seen.add(states(server)[1])
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert seen <= {"AVAILABLE"}
+
+
+def test_a_map_deleted_under_a_serving_version_changes_nothing(start_server, base_path):
+    server = start_server(flags(base_path), ["m"])
+    (base_path / "1/signature_map.pbtxt").unlink()
+    time.sleep(4)
+    assert ask(server, "a") == 1
+
+
+def test_a_map_that_comes_later_is_loaded(start_server, tmp_path):
+    base_path = tmp_path / "m"
+    onnx_models.publish(base_path, 1, onnx_models.says_its_version(1))
+    server = start_server(flags(base_path), ["m"])
+    assert ask(server, "x") == 1
+    time.sleep(2)
+    (base_path / "1/signature_map.pbtxt").write_bytes(MAP)
+    poll(lambda: ask(server, "a") == 1, LOAD_TIMEOUT)
+    assert states(server) == {1: "AVAILABLE"}
+
+
+def test_a_change_that_cannot_be_loaded_leaves_what_serves(start_server, base_path):
+    server = start_server(flags(base_path), ["m"])
+    with Client(server, "a") as client:
+        (base_path / "1/signature_map.pbtxt").write_bytes(b"signature {")
+        poll(lambda: "signature_map.pbtxt" in server.log(None), LOAD_TIMEOUT)
+        time.sleep(1)
+    assert set(client.answers) == {1}
+    assert states(server) == {1: "AVAILABLE"}
+    (base_path / "1/signature_map.pbtxt").write_bytes(OTHER_MAP)
+    poll(lambda: ask(server, "b") == 1, LOAD_TIMEOUT)
+
+
+def test_a_model_that_is_written_slowly_is_loaded_whole(start_server, base_path):
+    server = start_server(flags(base_path), ["m"])
+    (base_path / "2").mkdir()
+    (base_path / "2/signature_map.pbtxt").write_bytes(MAP)
+    write_slowly(base_path / "2/model.onnx", onnx_models.says_its_version(2), 4)
+    poll(lambda: ask(server, "a") == 2, LOAD_TIMEOUT)
+    # No load of half of it was tried.
+    assert "Loading servable: {name: m version: 2} failed" not in server.log(None)
+
+
+def test_a_version_renamed_into_place_loads_soon(start_server, base_path):
+    server = start_server(flags(base_path), ["m"])
+    begin = time.monotonic()
+    files = {"signature_map.pbtxt": MAP}
+    onnx_models.publish(base_path, 2, onnx_models.says_its_version(2), beside=files)
+    poll(lambda: ask(server, "a") == 2, LOAD_TIMEOUT)
+    print(f"available {time.monotonic() - begin:.2f} s after the rename")
+    assert "waits up to" not in server.log(None)
+
+
+def reload_config(server, base_path):
+    request = model_management_pb2.ReloadConfigRequest()
+    model = request.config.model_config_list.config.add()
+    model.name, model.base_path, model.model_platform = "m", str(base_path), "onnx"
+    with grpc.insecure_channel(server.grpc_address) as channel:
+        stub = model_service_pb2_grpc.ModelServiceStub(channel)
+        return stub.HandleReloadConfigRequest(request, timeout=LOAD_TIMEOUT).status
+
+
+@pytest.mark.parametrize("seconds", [0, 1])
+def test_a_reload_waits_for_files_to_settle(start_server, tmp_path, seconds):
+    config = tmp_path / "models.config"
+    config.write_text("model_config_list {}")
+    poll_flag = f"--file_system_poll_wait_seconds={seconds}"
+    server = start_server([f"--model_config_file={config}", poll_flag], [])
+    poll(lambda: "Entering the event loop" in server.log(None))
+    version = tmp_path / "m/1"
+    version.mkdir(parents=True)
+    content = onnx_models.says_its_version(1)
+    writer = threading.Thread(target=write_slowly, args=(version / "model.onnx", content, 1))
+    writer.start()
+    assert reload_config(server, tmp_path / "m").error_code == 0
+    writer.join()
+    assert ask(server, "x") == 1
+    assert "Loading servable: {name: m version: 1} failed" not in server.log(None)
+
+
+def test_without_polls_a_start_looks_twice(start_server, base_path):
+    server = start_server(flags(base_path, "--file_system_poll_wait_seconds=0"), ["m"])
+    assert ask(server, "a") == 1
+    files = {"signature_map.pbtxt": MAP}
+    onnx_models.publish(base_path, 2, onnx_models.says_its_version(2), beside=files)
+    time.sleep(2)
+    assert ask(server, "a") == 1
+    assert reload_config(server, base_path).error_code == 0
+    poll(lambda: ask(server, "a") == 2, LOAD_TIMEOUT)
