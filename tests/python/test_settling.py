@@ -178,7 +178,9 @@ def test_a_version_renamed_into_place_loads_soon(start_server, base_path):
 def reload_config(server, base_path):
     request = model_management_pb2.ReloadConfigRequest()
     model = request.config.model_config_list.config.add()
-    model.name, model.base_path, model.model_platform = "m", str(base_path), "onnx"
+    model.name, model.base_path = "m", str(base_path)
+    # As --model_base_path says it.
+    model.model_platform = "tensorflow"
     with grpc.insecure_channel(server.grpc_address) as channel:
         stub = model_service_pb2_grpc.ModelServiceStub(channel)
         return stub.HandleReloadConfigRequest(request, timeout=LOAD_TIMEOUT).status
