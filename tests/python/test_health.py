@@ -134,6 +134,10 @@ def test_ports_open_on_the_hosts_given(start_server):
         ("--max_bytes_in_flight=-1", "--max_bytes_in_flight=-1 is less than 0"),
         ("--model_memory_limit_mb=-1", "--model_memory_limit_mb=-1 is less than 0"),
         ("--model_load_timeout_seconds=-1", "--model_load_timeout_seconds=-1 is less than 0"),
+        (
+            "--companion_files_wait_seconds=-1",
+            "--companion_files_wait_seconds=-1 is less than 0",
+        ),
     ],
 )
 def test_values_without_sense_end_the_start(flag, text):

@@ -36,10 +36,10 @@ pub use self::versions::VersionPolicy;
 
 /// The longest gap between two looks that are to agree.
 const LONGEST_GAP: Duration = Duration::from_secs(1);
-/// The gap while the server starts: several times the resolution of a file's times (10 ms at worst),
+/// The gap while the server starts: more than twice the resolution of a file's times (10 ms at worst),
 /// so that a copy in progress shows, and little enough to start in a moment. What shows only later is
 /// loaded again.
-const START_GAP: Duration = Duration::from_millis(50);
+const START_GAP: Duration = Duration::from_millis(25);
 /// The gap in a reload, whose caller waits.
 const RELOAD_GAP: Duration = Duration::from_millis(250);
 /// How long a reload waits for a new model's only version, whose files keep changing.

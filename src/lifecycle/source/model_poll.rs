@@ -72,7 +72,7 @@ pub(super) enum Rest {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Standing {
     Is(Settling),
-    /// It has settled and waits for files.
+    /// It has settled and waits for files, which may be coming.
     Waits,
 }
 
@@ -173,7 +173,9 @@ impl ModelPoll {
         if settling == Settling::Changing && version.is_first_report() {
             info!("version {number} of model {name} loads once its files stop changing");
         }
+        let is_handed_over = version.companions == Companions::Over;
         match settling {
+            Settling::SettledBefore if !is_handed_over => Standing::Waits,
             Settling::Settled if self.awaits_companions(look, number) => Standing::Waits,
             settling => Standing::Is(settling),
         }
@@ -188,8 +190,9 @@ impl ModelPoll {
         if version.companions == Companions::Over {
             return false;
         }
-        let is_other = |other: &i64| *other != number && (look.serves)(name, *other);
-        let serving = self.versions.iter().rev().find(|(it, _)| is_other(it));
+        // Who goes back to a version with a lower number is in a hurry, and does not copy.
+        let mut before = self.versions.range(..number).rev();
+        let serving = before.find(|(it, _)| (look.serves)(name, **it));
         let missing = serving.map_or_else(Vec::new, |(_, serving)| {
             match (serving.settled_files(), version.settled_files()) {
                 (Some(serving), Some(new)) => missing(serving, new),

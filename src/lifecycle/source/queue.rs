@@ -19,8 +19,8 @@ use crate::error::{Code, Result, ServingError};
 pub(super) const STALLED_AFTER: Duration = Duration::from_secs(5);
 /// A look is followed by a pause of at least so many times its own duration, which keeps slow storage
 /// from being asked all the time.
-const PAUSE_PER_LOOK: u32 = 10;
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const PAUSE_PER_LOOK: u32 = 4;
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Names a model of the current set; never used again.
 pub(super) type ModelKey = u64;
@@ -232,10 +232,7 @@ impl Queue {
                     let versions = versions.len();
                     (Some(Ok(Answer { versions, rest })), due)
                 }
-                Err(error) => (
-                    Some(Err(error)),
-                    timing.interval.map(|interval| interval.max(pause)),
-                ),
+                Err(error) => (Some(Err(error)), timing.interval),
             };
             if let Some(answer) = answer {
                 slot.answered = job.asked;

@@ -207,6 +207,19 @@ fn a_new_version_waits_for_what_the_serving_one_has() {
 }
 
 #[test]
+fn a_version_before_the_serving_one_waits_for_nothing() {
+    let fixture = Fixture::new(LATEST);
+    fixture.put("1", &[("model.onnx", 1)]);
+    fixture.put("2", &[("model.onnx", 2), ("signature_map.pbtxt", 1)]);
+    fixture.look();
+    assert_eq!(fixture.aspired(), (vec![2], Rest::Settled));
+    *fixture.serving.borrow_mut() = vec![2];
+    fixture.remove("2");
+    assert_eq!(fixture.look(), Found::New);
+    assert_eq!(fixture.aspired(), (vec![1], Rest::Settled));
+}
+
+#[test]
 fn nothing_serves_so_nothing_is_waited_for() {
     let fixture = Fixture::new(VersionPolicy::All);
     fixture.put("1", &[("model.onnx", 1), ("signature_map.pbtxt", 1)]);
