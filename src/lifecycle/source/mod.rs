@@ -74,12 +74,14 @@ pub(crate) trait AspiredVersionsSink: Send + Sync {
     fn set_aspired_versions(&self, model: &Arc<str>, versions: Vec<AspiredVersion>);
 }
 
+/// Tells whether a version of a model is available to clients.
+pub(crate) type Serves = dyn Fn(&str, i64) -> bool + Send + Sync;
+
 /// What a source works with.
 pub(crate) struct SourceParts {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) sink: Arc<dyn AspiredVersionsSink>,
-    /// Whether a version of a model is available to clients.
-    pub(crate) serves: Box<dyn Fn(&str, i64) -> bool + Send + Sync>,
+    pub(crate) serves: Box<Serves>,
     pub(crate) poll_wait: PollWait,
     /// How long a new version waits for files that the serving version has.
     pub(crate) companion_wait: Duration,

@@ -15,7 +15,7 @@ use tracing::{error, info};
 use super::model_poll::{Found, Look, Rest};
 use super::queue::{Answer, Job, Question, Queue};
 use super::storage::Storage;
-use super::{AspiredVersionsSink, WatchedModel};
+use super::{AspiredVersionsSink, Serves, WatchedModel};
 use crate::error::{Code, Result, ServingError};
 use crate::panics;
 
@@ -34,7 +34,7 @@ const STOP_PATIENCE: Duration = Duration::from_millis(500);
 pub(super) struct Parts {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) sink: Arc<dyn AspiredVersionsSink>,
-    pub(super) serves: Box<dyn Fn(&str, i64) -> bool + Send + Sync>,
+    pub(super) serves: Box<Serves>,
     pub(super) companion_wait: Duration,
 }
 

@@ -100,10 +100,10 @@ impl Version {
             return self.unsettled();
         }
         let is_same = |settled: &Look| settled.files == last.files;
-        if !self.settled.as_ref().is_some_and(is_same)
+        let is_known = self.settled.as_ref().is_some_and(is_same)
             // Who deletes the files of a version that serves does not want it without them.
-            && !(self.is_settled_with_fewer(&last.files) && serves())
-        {
+            || (self.is_settled_with_fewer(&last.files) && serves());
+        if !is_known {
             let files = last.files.clone();
             self.settled = Some(Look { files, at: now });
         }
