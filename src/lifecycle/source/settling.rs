@@ -1,8 +1,8 @@
 //! When the files of one version directory have settled: two looks at them agree.
 //!
-//! Looks are compared with each other only, and the time between them is taken from a clock that
-//! nobody sets. What the files' own times say compared with this machine's clock is not asked: a
-//! file server has a clock of its own, and copies keep old dates.
+//! Looks are compared with each other only, and the time between them is that of the monotonic clock.
+//! The files' own times are never compared with this machine's clock: a file server has a clock of its
+//! own, and copies keep old dates.
 //!
 //! A look that agrees with the one before proves little where the looks follow each other closely,
 //! or where an NFS client remembers what it saw for some seconds. So looking goes on, and a version
