@@ -32,7 +32,8 @@ usage: onnx_model_server show --dir DIR [--all]
 
 show   prints the signatures of a version directory in the layout of `saved_model_cli show`, and
        for each alias the ONNX graph's tensor and what led to it
-check  loads a version directory as the server would and runs each signature once on zeros
+check  loads a version directory as the server would and runs each signature once on zeros,
+       apart from those with an input of unknown rank
 hash_password, hash_token  print what password_argon2 and token_sha256 of an --auth_config_file
        hold for the line on stdin
 health asks the server that was started with these flags on this machine, without flags the first

@@ -16,7 +16,13 @@ const MAX_ELEMENTS: usize = 1 << 24;
 /// The number of rows that `signature` declares, where `graph` answers requests of so many rows
 /// and none of twice as many. Runs the graph up to two times.
 pub(super) fn fixed_rows(signature: &Signature, graph: &dyn Graph) -> Option<usize> {
-    let rows = declared_rows(signature)?;
+    let Some(rows) = declared_rows(signature) else {
+        tracing::debug!(
+            signature = signature.name,
+            "not asked for a fixed number of rows: its inputs declare none"
+        );
+        return None;
+    };
     let is_fixed = answers(signature, graph, rows) && !answers(signature, graph, rows * 2);
     is_fixed.then_some(rows)
 }

@@ -30,9 +30,9 @@ use self::plan::Plan;
 use crate::error::{Result, ServingError};
 use crate::id::ServableId;
 use crate::lifecycle::Loader;
-use crate::onnx::ClassLabels;
+use crate::onnx::{ClassLabels, OnnxModel};
 use crate::proto::onnx_model_server::Labels;
-use crate::runtime::{Backend, Graph};
+use crate::runtime::{Backend, Graph, WeightSharing};
 use crate::servable::Servable;
 use crate::signature::SignatureDef;
 
@@ -79,7 +79,7 @@ impl OnnxLoader {
         };
         // An operator that wants to know its shapes may live with those that are declared.
         let origin = model.origin().to_owned();
-        if let Ok(graph) = self.backend.load(model.into_source(sharing)?) {
+        if let Ok(graph) = self.load_as_declared(model, sharing) {
             tracing::warn!(
                 model = origin,
                 signature,
@@ -94,6 +94,21 @@ impl OnnxLoader {
                 self.backend.advice()
             ),
         ))
+    }
+}
+
+impl OnnxLoader {
+    /// Loads a graph that takes its declared shapes only.
+    fn load_as_declared(
+        &self,
+        mut model: OnnxModel,
+        sharing: Option<WeightSharing>,
+    ) -> Result<Arc<dyn Graph>> {
+        if self.backend.may_end_the_process() {
+            let inputs = model.inputs().into_iter().map(|it| it.name);
+            model.guard_kernels(&inputs.collect())?;
+        }
+        self.backend.load(model.into_source(sharing)?)
     }
 }
 
@@ -138,7 +153,7 @@ impl Prepared {
         let mut class_labels: BTreeMap<String, Vec<ClassLabels>> = BTreeMap::new();
         for (file, model) in &mut plan.models {
             model.read_external_data(&mut |name| directory.read_external_data(name))?;
-            model.rewrite_operators();
+            model.rewrite_operators()?;
             class_labels.insert(file.clone(), model.drop_zip_maps());
         }
         let read_labels = |labels: &Labels| read_labels(&directory, labels);

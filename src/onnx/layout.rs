@@ -109,7 +109,7 @@ mod tests {
             ..ModelProto::default()
         };
         let mut model = OnnxModel::parse("test.onnx", &proto.encode_to_vec()).unwrap();
-        model.rewrite_operators();
+        model.rewrite_operators().unwrap();
         model.graph().node[0].op_type().to_owned()
     }
 

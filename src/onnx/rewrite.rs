@@ -6,6 +6,7 @@
 use super::border::int_attribute;
 use super::constant::constant_node;
 use super::{OnnxModel, is_op, node, walk};
+use crate::error::Result;
 use crate::proto::onnx::{NodeProto, tensor_proto::DataType as OnnxType};
 use crate::tensor::Tensor;
 
@@ -13,14 +14,19 @@ impl OnnxModel {
     /// Rewrites what no runtime knows and ONNX can express, and what converters got wrong: `Erfc`,
     /// comparisons of strings, transposes that became reshapes. And divisions that would end the
     /// process, and what backends would compute more slowly than need be.
-    pub fn rewrite_operators(&mut self) {
+    ///
+    /// # Errors
+    ///
+    /// `UNIMPLEMENTED` for a division that cannot be made safe.
+    pub fn rewrite_operators(&mut self) -> Result<()> {
         let opset = self.opset();
         rewrite_erfc(&mut self.graph_mut().node, opset);
         self.rewrite_string_equal();
         self.restore_transposes();
-        self.guard_integer_division();
+        self.guard_integer_division()?;
         self.settle_shapes();
         self.join_batch_norms();
+        Ok(())
     }
 }
 

@@ -45,6 +45,12 @@ pub trait Backend: Send + Sync {
     /// What can be done about a model that this backend refuses: a sentence for whoever reads why.
     fn advice(&self) -> &'static str;
 
+    /// Whether kernels may end the process on ranks, sizes or values that they do not expect, so that a
+    /// model needs checks in front of them before it is loaded.
+    fn may_end_the_process(&self) -> bool {
+        false
+    }
+
     /// Makes a graph ready to run. May take seconds and all cores; called on a loading thread.
     ///
     /// # Errors

@@ -4,10 +4,10 @@
 
 use std::time::{Duration, Instant};
 
-use tracing::debug;
+use tracing::{debug, info};
 
 use crate::servable::ServableHandle;
-use crate::signature::{Input, RequestInputs, RequestTensor, Signature};
+use crate::signature::{Input, RequestInputs, RequestTensor, Signature, known_shape};
 use crate::tensor::{Tensor, element_count};
 
 /// All runs together end after this.
@@ -24,6 +24,8 @@ pub(super) async fn run_once(servable: &ServableHandle) {
             return;
         }
         let Some(inputs) = zeros(signature) else {
+            let (id, name) = (&servable.id, &signature.name);
+            info!(%id, signature = name, "warmup skipped: no request can be made up from its inputs");
             continue;
         };
         let run = servable.run(&signature.name, inputs, &[], Some(deadline));
@@ -34,13 +36,14 @@ pub(super) async fn run_once(servable: &ServableHandle) {
     }
 }
 
-/// Zeros and empty strings for all inputs; `None` where there is no telling.
+/// Zeros and empty strings for all inputs; `None` for examples and for inputs of unknown rank, which are
+/// not guessed.
 fn zeros(signature: &Signature) -> Option<RequestInputs> {
     if !signature.examples.is_empty() {
         return None;
     }
     let zeros = |input: &Input| {
-        let shape = declared_shape(signature, &input.alias);
+        let shape = declared_shape(signature, &input.alias)?;
         element_count(&shape).filter(|&count| count <= MAX_ELEMENTS)?;
         let tensor = Tensor::zeros(input.dtype, &shape)?;
         Some((input.alias.clone(), RequestTensor::Valid(tensor)))
@@ -48,16 +51,13 @@ fn zeros(signature: &Signature) -> Option<RequestInputs> {
     signature.inputs.iter().map(zeros).collect()
 }
 
-/// The shape that clients see, with 1 for what is not fixed.
-fn declared_shape(signature: &Signature, alias: &str) -> Vec<usize> {
-    let info = signature.definition.inputs.get(alias);
-    let shape = info.and_then(|info| info.tensor_shape.as_ref());
-    match shape {
-        Some(shape) if !shape.unknown_rank => {
-            let dims = shape.dim.iter();
-            dims.map(|dim| usize::try_from(dim.size).unwrap_or(1))
-                .collect()
-        }
-        _ => vec![1],
-    }
+/// The shape that clients see, with 1 for what is not fixed; `None` where its rank is not known.
+fn declared_shape(signature: &Signature, alias: &str) -> Option<Vec<usize>> {
+    let shape = known_shape(signature.definition.inputs.get(alias)?)?;
+    let sizes = shape.into_iter();
+    Some(
+        sizes
+            .map(|size| usize::try_from(size).unwrap_or(1))
+            .collect(),
+    )
 }

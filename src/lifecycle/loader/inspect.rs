@@ -190,7 +190,8 @@ pub struct CheckReport {
 }
 
 /// Loads the version in `directory` as the server would and runs each signature once on zeros of
-/// the declared shape (1 for a dim of any size; no examples where it takes tf.Example).
+/// the declared shape (1 for a dim of any size; no examples where it takes tf.Example). One with an input
+/// of unknown rank is not run: its shape would be a guess.
 pub fn check(
     backend: Arc<dyn Backend>,
     directory: &Path,
@@ -219,6 +220,14 @@ pub fn check(
     );
     report.line(true, &loaded);
     for signature in servable.signatures() {
+        if let Some(alias) = input_of_unknown_rank(signature) {
+            let name = &signature.name;
+            let line = format!(
+                "signature_def['{name}'] was not run: the rank of its input '{alias}' is unknown"
+            );
+            report.line(true, &line);
+            continue;
+        }
         let start = Instant::now();
         let result = run_once(&servable, signature);
         let took = millis(start.elapsed());
@@ -238,6 +247,17 @@ impl CheckReport {
     }
 }
 
+/// An input that no zeros can be made for without guessing.
+fn input_of_unknown_rank(signature: &Signature) -> Option<&str> {
+    let mut inputs = signature.inputs.iter().enumerate();
+    let found = inputs.find(|(index, input)| {
+        let is_example = signature.examples.iter().any(|it| it.input == *index);
+        let info = signature.definition.inputs.get(&input.alias);
+        !is_example && info.and_then(known_shape).is_none()
+    });
+    found.map(|(_, input)| input.alias.as_str())
+}
+
 fn run_once(servable: &Servable, signature: &Signature) -> Result<()> {
     let mut inputs = RequestInputs::new();
     for (index, input) in signature.inputs.iter().enumerate() {
@@ -245,7 +265,10 @@ fn run_once(servable: &Servable, signature: &Signature) -> Result<()> {
         let info = signature.definition.inputs.get(&input.alias);
         let shape = match info.and_then(known_shape) {
             _ if is_example => vec![0],
-            None => Vec::new(),
+            None => {
+                let text = format!("the rank of input '{}' is unknown", input.alias);
+                return Err(ServingError::invalid_argument(text));
+            }
             Some(dims) => dims
                 .iter()
                 .map(|&dim| usize::try_from(dim).unwrap_or(1))

@@ -4,6 +4,9 @@
 //! Runtime enforces declared ranks and needs them to optimise. So the graph is loaded with its
 //! ranks, and once more without, when the first request of other ranks comes. Until then the model
 //! is kept, so the two share its weights.
+//!
+//! Inputs that reach a kernel which is not known to check ranks keep theirs in both: there ONNX Runtime
+//! refuses requests of other ranks (`onnx`'s `rank_paths`).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -29,10 +32,19 @@ pub(super) fn load(
     ranked: HashSet<String>,
     sharing: Option<WeightSharing>,
 ) -> Result<Arc<dyn Graph>> {
+    let mut model = model.clone();
+    let mut kept = HashSet::new();
+    if backend.may_end_the_process() {
+        kept = model.inputs_to_keep_ranked();
+        kept.retain(|name| ranked.contains(name));
+        model.guard_kernels(&kept)?;
+    }
     let mut relaxed = model.clone();
-    relaxed.relax_shapes(&HashSet::new());
+    relaxed.relax_shapes(&kept);
     // Where an operator refuses all other ranks anyway, one graph is enough.
-    let is_strict = ranked.iter().all(|name| model.fixes_rank_of(name));
+    let is_strict = ranked
+        .iter()
+        .all(|name| kept.contains(name) || model.fixes_rank_of(name));
     if ranked.is_empty() || (!is_strict && model.weight_bytes() > MAX_KEPT_BYTES) {
         return backend.load(relaxed.into_source(sharing)?);
     }

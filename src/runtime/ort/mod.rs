@@ -112,6 +112,10 @@ impl Backend for OnnxRuntime {
          before it is converted"
     }
 
+    fn may_end_the_process(&self) -> bool {
+        true
+    }
+
     fn load(&self, source: GraphSource) -> Result<Arc<dyn Graph>> {
         let session = self.session(&source, Threads::OfThePool)?;
         let is_small = weight_bytes(&source) <= MAX_BYTES_TWICE;

@@ -1,0 +1,261 @@
+//! Checks in front of kernels that would end the process.
+//!
+//! A check is a node, or a few, that return their input as it is, or fail as any kernel does that
+//! refuses its input. Most are a `Reshape` to what the tensor already is: the sign 0 keeps a size, and
+//! fails where there is no such dimension; the sign -1 computes one, and fails where another is 0. It
+//! copies nothing. What is known to be right is not checked.
+//!
+//! Not here: which kernels need what (`kernel_limits`).
+
+use std::collections::HashSet;
+
+use super::border::{int_attribute, ints_attribute};
+use super::constant::constant_node;
+use super::kernel_limits::{self, Check};
+use super::known::Facts;
+use super::visit::{Place, Replaced};
+use super::{OnnxModel, node, walk};
+use crate::error::{Result, ServingError};
+use crate::proto::onnx::{AttributeProto, NodeProto, tensor_proto::DataType as OnnxType};
+use crate::tensor::Tensor;
+
+/// The opset from which on `Reshape` has its shape as an input.
+const SHAPE_INPUT_SINCE: i64 = 5;
+/// The opset from which on `Constant` may be of integers.
+const INTEGER_CONSTANT_SINCE: i64 = 9;
+
+impl OnnxModel {
+    /// Puts checks in front of the kernels that need them. `ranked` are the graph's inputs whose
+    /// declared rank is enforced.
+    ///
+    /// # Errors
+    ///
+    /// `UNIMPLEMENTED` for an operator that no check can save.
+    pub fn guard_kernels(&mut self, ranked: &HashSet<String>) -> Result<()> {
+        let origin = self.origin.clone();
+        self.replace_everywhere(ranked, &mut |node, place| guarded(node, place, &origin))
+    }
+}
+
+fn guarded(original: &NodeProto, place: &mut Place<'_>, origin: &str) -> Replaced {
+    if kernel_limits::is_refused(original) {
+        return Err(ServingError::unimplemented(format!(
+            "{origin}: the operator {} is not served: on some inputs its kernel ends the process \
+             (found on ONNX Runtime {})",
+            original.op_type(),
+            kernel_limits::FOUND_ON
+        )));
+    }
+    let known = place.known;
+    let mut nodes = Vec::new();
+    let mut changed = original.clone();
+    for limit in kernel_limits::limits(original, known) {
+        let Some(input) = changed.input.get_mut(limit.input) else {
+            continue;
+        };
+        if input.is_empty() {
+            continue;
+        }
+        let mut guard = Guard {
+            node: original,
+            input: limit.input,
+            facts: known.input(original, limit.input),
+            current: input.clone(),
+            place,
+            nodes: &mut nodes,
+        };
+        for check in limit.checks {
+            guard.check(*check);
+        }
+        *input = guard.current;
+    }
+    if nodes.is_empty() {
+        return Ok(None);
+    }
+    nodes.push(changed);
+    Ok(Some(nodes))
+}
+
+struct Guard<'a, 'b> {
+    node: &'a NodeProto,
+    input: usize,
+    /// What is known of the tensor, checks included.
+    facts: Facts,
+    /// The tensor, as the last check returned it.
+    current: String,
+    place: &'a mut Place<'b>,
+    nodes: &'a mut Vec<NodeProto>,
+}
+
+impl Guard<'_, '_> {
+    fn check(&mut self, check: Check) {
+        match check {
+            Check::Rank(rank) => {
+                if self.facts.rank != Some(rank) {
+                    self.reshape(&vec![0; rank], &format!("has rank {rank}"));
+                    self.facts.rank = Some(rank);
+                }
+            }
+            Check::MinRank(min) => {
+                if self.facts.rank.is_none_or(|rank| rank < min) {
+                    self.min_rank(min);
+                }
+            }
+            Check::FilledBut(axis) => self.filled_but(i64::try_from(axis).ok()),
+            Check::FilledButAxis => {
+                let axis = walk::attribute(self.node, "axis");
+                let axis = axis.filter(|it| it.ref_attr_name().is_empty());
+                self.filled_but(axis.map(AttributeProto::i));
+            }
+            Check::Filled => {
+                if !self.facts.is_filled {
+                    self.filled();
+                }
+            }
+            Check::OneElement => {
+                if !(self.facts.is_filled && self.facts.rank == Some(0)) {
+                    self.reshape(&[], "has one element");
+                }
+            }
+            Check::NoZeros => self.no_zeros(),
+            Check::Square => self.square(),
+        }
+    }
+
+    /// No size is 0 but perhaps that along `axis`; no size at all if that cannot be told.
+    fn filled_but(&mut self, axis: Option<i64>) {
+        if self.facts.is_filled {
+            return;
+        }
+        let free = self.facts.rank.zip(axis).and_then(|(rank, axis)| {
+            let from_start = match axis {
+                0.. => axis,
+                _ => axis.checked_add(i64::try_from(rank).ok()?)?,
+            };
+            let free = usize::try_from(from_start).ok()?;
+            (free < rank).then_some((rank, free))
+        });
+        match free {
+            Some((rank, free)) => {
+                let mut shape = vec![0; rank];
+                shape[free] = -1;
+                self.reshape(&shape, "is not empty");
+            }
+            None => self.filled(),
+        }
+    }
+
+    /// A size divided by itself is 1; division by 0 is refused.
+    fn filled(&mut self) {
+        let shape = self.shape();
+        let ones = self.add("Div", &[&shape, &shape], "is not empty");
+        let same = self.add("Mul", &[&shape, &ones], "is not empty");
+        self.reshape_to(&same, "is not empty");
+    }
+
+    fn min_rank(&mut self, min: usize) {
+        let what = format!("has rank {min} or more");
+        let shape = self.shape();
+        let last = self.integers(&[i64::try_from(min).unwrap_or(1) - 1], &what);
+        let size = self.add("Gather", &[&shape, &last], &what);
+        let nothing = self.add("Sub", &[&size, &size], &what);
+        let same = self.add("Add", &[&shape, &nothing], &what);
+        self.reshape_to(&same, &what);
+    }
+
+    fn no_zeros(&mut self) {
+        let value = self.current.clone();
+        let what = "is not 0";
+        let ones = self.add("Div", &[&value, &value], what);
+        self.current = self.add("Mul", &[&value, &ones], what);
+    }
+
+    fn square(&mut self) {
+        let what = "is square";
+        let shape = self.shape();
+        let last = self.integers(&[-1], what);
+        let before = self.integers(&[-2], what);
+        let columns = self.add("Gather", &[&shape, &last], what);
+        let rows = self.add("Gather", &[&shape, &before], what);
+        let is_square = self.add("Equal", &[&rows, &columns], what);
+        let as_number = self.output();
+        self.cast_to_int64(&is_square, &as_number, what);
+        let one = self.add("Div", &[&as_number, &as_number], what);
+        let same = self.add("Mul", &[&shape, &one], what);
+        self.reshape_to(&same, what);
+    }
+
+    fn cast_to_int64(&mut self, input: &str, output: &str, what: &str) {
+        let mut cast = self.named("Cast", &[input], output, what);
+        cast.attribute
+            .push(int_attribute("to", OnnxType::Int64 as i64));
+        self.nodes.push(cast);
+    }
+
+    fn shape(&mut self) -> String {
+        let current = self.current.clone();
+        self.add("Shape", &[&current], "has a shape")
+    }
+
+    fn reshape(&mut self, shape: &[i64], what: &str) {
+        if self.place.opset >= SHAPE_INPUT_SINCE {
+            let shape = self.integers(shape, what);
+            self.reshape_to(&shape, what);
+            return;
+        }
+        let output = self.output();
+        let current = self.current.clone();
+        let mut reshape = self.named("Reshape", &[&current], &output, what);
+        reshape.attribute.push(ints_attribute("shape", shape));
+        self.nodes.push(reshape);
+        self.current = output;
+    }
+
+    fn reshape_to(&mut self, shape: &str, what: &str) {
+        let current = self.current.clone();
+        self.current = self.add("Reshape", &[&current, shape], what);
+    }
+
+    fn integers(&mut self, values: &[i64], what: &str) -> String {
+        let output = self.output();
+        // Constants in functions were floats once.
+        if self.place.opset < INTEGER_CONSTANT_SINCE {
+            let floats = values.iter().map(|&it| it as f32).collect();
+            let tensor = Tensor::from_vec(&[values.len()], floats);
+            let numbers = self.output();
+            self.nodes
+                .extend(tensor.and_then(|it| constant_node(&numbers, &it)));
+            self.cast_to_int64(&numbers, &output, what);
+            return output;
+        }
+        let tensor = Tensor::from_vec(&[values.len()], values.to_vec());
+        self.nodes
+            .extend(tensor.and_then(|it| constant_node(&output, &it)));
+        output
+    }
+
+    fn add(&mut self, op_type: &str, inputs: &[&str], what: &str) -> String {
+        let output = self.output();
+        let added = self.named(op_type, inputs, &output, what);
+        self.nodes.push(added);
+        output
+    }
+
+    /// A node whose name says in ONNX Runtime's errors what it is about.
+    fn named(&mut self, op_type: &str, inputs: &[&str], output: &str, what: &str) -> NodeProto {
+        let mut named = node(op_type, inputs, output);
+        named.name = Some(self.name(what));
+        named
+    }
+
+    fn name(&mut self, what: &str) -> String {
+        let (op_type, index) = (self.node.op_type(), self.input);
+        let wish = format!("check that input {index} of {op_type} {what}");
+        self.place.names.take(&wish)
+    }
+
+    fn output(&mut self) -> String {
+        let input = &self.node.input[self.input];
+        self.place.names.take(&format!("{input}/checked"))
+    }
+}

@@ -1,0 +1,264 @@
+//! Kernels of ONNX Runtime that end the process on ranks, sizes or values they do not expect, and the
+//! operators that refuse wrong ranks with an error.
+//!
+//! Both lists were found by experiment, on the version in [`FOUND_ON`]: every operator with each of its
+//! inputs in other ranks, with sizes of 0, and with extreme values (`tests/python/test_kernels.py`, whose
+//! long form is part of `make test-full`). An operator that is in neither list is not believed.
+//!
+//! Not here: what is done about them (`guard`), which ranks a request may change (`rank_paths`), integer
+//! division (`divide`).
+
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
+use super::known::{Elem, Scopes};
+use super::{is_onnx_domain, walk};
+use crate::proto::onnx::{NodeProto, tensor_proto::DataType as OnnxType};
+
+/// The version of ONNX Runtime that the lists were found on.
+pub(super) const FOUND_ON: &str = "1.32.0";
+
+const MICROSOFT: &str = "com.microsoft";
+const ML: &str = "ai.onnx.ml";
+
+/// What an input has to be so that its kernel does not end the process.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Check {
+    /// Of this rank.
+    Rank(usize),
+    /// Of this rank or a higher one.
+    MinRank(usize),
+    /// Without a size of 0, but for that along this axis.
+    FilledBut(usize),
+    /// Without a size of 0.
+    Filled,
+    /// Without a size of 0, but for that along the axis of the attribute `axis`.
+    FilledButAxis,
+    /// One number.
+    OneElement,
+    /// Integers other than 0.
+    NoZeros,
+    /// Of matrices with as many rows as columns.
+    Square,
+}
+
+/// A kernel that needs one of its inputs checked before.
+pub(super) struct Limit {
+    domain: &'static str,
+    op_type: &'static str,
+    pub(super) input: usize,
+    pub(super) checks: &'static [Check],
+    /// Whether this node's kernel is the one that needs it.
+    concerns: fn(&NodeProto, &Scopes) -> bool,
+}
+
+const fn onnx(op_type: &'static str, input: usize, checks: &'static [Check]) -> Limit {
+    limit("", op_type, input, checks)
+}
+
+const fn microsoft(op_type: &'static str, input: usize, checks: &'static [Check]) -> Limit {
+    limit(MICROSOFT, op_type, input, checks)
+}
+
+const fn limit(
+    domain: &'static str,
+    op_type: &'static str,
+    input: usize,
+    checks: &'static [Check],
+) -> Limit {
+    Limit {
+        domain,
+        op_type,
+        input,
+        checks,
+        concerns: |_, _| true,
+    }
+}
+
+impl Limit {
+    const fn where_(mut self, concerns: fn(&NodeProto, &Scopes) -> bool) -> Self {
+        self.concerns = concerns;
+        self
+    }
+}
+
+const LIMITS: &[Limit] = &[
+    // The cache of keys and values.
+    onnx("Attention", 4, &[Check::Rank(4)]),
+    onnx("Attention", 5, &[Check::Rank(4)]),
+    // Of volumes; other numbers of dimensions have another kernel.
+    onnx("ConvTranspose", 0, &[Check::FilledBut(0)]).where_(convolves_volumes),
+    onnx("DFT", 0, &[Check::MinRank(1)]),
+    onnx("DFT", 1, &[Check::OneElement]),
+    onnx("DFT", 2, &[Check::OneElement]),
+    onnx("GRU", 0, &[Check::Rank(3), Check::FilledBut(2)]),
+    onnx("GridSample", 0, &[Check::MinRank(1)]),
+    onnx("LSTM", 0, &[Check::Rank(3), Check::FilledBut(0)]),
+    onnx("MaxRoiPool", 0, &[Check::Rank(4), Check::FilledBut(0)]),
+    onnx("MaxRoiPool", 1, &[Check::Rank(2)]),
+    onnx("Multinomial", 0, &[Check::Rank(2)]),
+    // Types without a kernel go through a loop.
+    onnx("Range", 0, &[Check::OneElement]).where_(counts_in_a_loop),
+    onnx("Range", 1, &[Check::OneElement]).where_(counts_in_a_loop),
+    onnx("Range", 2, &[Check::OneElement]).where_(counts_in_a_loop),
+    onnx("ReverseSequence", 0, &[Check::MinRank(2)]),
+    onnx("RoiAlign", 0, &[Check::Rank(4), Check::FilledBut(0)]),
+    onnx("RoiAlign", 1, &[Check::Rank(2)]),
+    onnx("RoiAlign", 2, &[Check::Rank(1)]),
+    onnx("STFT", 0, &[Check::MinRank(2)]),
+    onnx("STFT", 2, &[Check::Rank(1), Check::Filled]),
+    onnx("STFT", 1, &[Check::OneElement]),
+    onnx("STFT", 3, &[Check::OneElement, Check::NoZeros]),
+    onnx("Unique", 0, &[Check::FilledButAxis]).where_(has_axis),
+    limit(ML, "FeatureVectorizer", 0, &[Check::Filled]),
+    microsoft("DynamicQuantizeMatMul", 1, &[Check::Filled]),
+    microsoft("EmbedLayerNormalization", 0, &[Check::Rank(2)]),
+    microsoft("EmbedLayerNormalization", 8, &[Check::Rank(2)]),
+    microsoft("GridSample", 0, &[Check::MinRank(1)]),
+    microsoft("GroupQueryAttention", 9, &[Check::Rank(2)]),
+    microsoft("Inverse", 0, &[Check::MinRank(2), Check::Square]),
+    microsoft("MultiHeadAttention", 2, &[Check::Filled]),
+    microsoft("QAttention", 0, &[Check::Rank(3), Check::FilledBut(2)]),
+    microsoft("RotaryEmbedding", 0, &[Check::Filled]),
+    microsoft("SkipLayerNormalization", 1, &[Check::Filled]),
+    microsoft("SkipSimplifiedLayerNormalization", 1, &[Check::Filled]),
+];
+
+/// Operators that end the process on what the model itself may hold, and that no check can save: they
+/// are refused at load.
+const REFUSED: &[(&str, &str)] = &[(MICROSOFT, "AttnLSTM")];
+
+/// The checks that a node needs in front of its kernel.
+pub(super) fn limits<'a>(
+    node: &'a NodeProto,
+    known: &'a Scopes,
+) -> impl Iterator<Item = &'static Limit> + use<'a> {
+    LIMITS.iter().filter(|it| {
+        it.op_type == node.op_type()
+            && same_domain(it.domain, node.domain())
+            && (it.concerns)(node, known)
+    })
+}
+
+/// Whether a model with this node is not served.
+pub(super) fn is_refused(node: &NodeProto) -> bool {
+    REFUSED.contains(&(node.domain(), node.op_type()))
+}
+
+/// Whether an operator is known to refuse a wrong rank of any of its inputs with an error.
+pub(super) fn checks_ranks(node: &NodeProto) -> bool {
+    let checked = match node.domain() {
+        domain if is_onnx_domain(domain) => &CHECKED,
+        ML => &CHECKED_ML,
+        MICROSOFT => &CHECKED_MICROSOFT,
+        _ => return false,
+    };
+    checked.contains(node.op_type())
+}
+
+fn same_domain(one: &str, other: &str) -> bool {
+    one == other || (is_onnx_domain(one) && is_onnx_domain(other))
+}
+
+fn convolves_volumes(node: &NodeProto, known: &Scopes) -> bool {
+    !matches!(known.input(node, 1).rank, Some(3 | 4))
+}
+
+fn counts_in_a_loop(node: &NodeProto, known: &Scopes) -> bool {
+    use OnnxType::{Double, Float, Int16, Int32, Int64};
+    let mut elems = (0..3).map(|index| known.input(node, index).elem);
+    let has_kernel = |elem: Elem| match elem {
+        Elem::Is(number) => [Double, Float, Int16, Int32, Int64]
+            .iter()
+            .any(|it| *it as i32 == number),
+        Elem::Unknown | Elem::Other => false,
+    };
+    !elems.any(has_kernel)
+}
+
+fn has_axis(node: &NodeProto, _: &Scopes) -> bool {
+    walk::attribute(node, "axis").is_some()
+}
+
+static CHECKED: LazyLock<HashSet<&str>> = LazyLock::new(|| {
+    "Abs Acos Acosh Add Affine AffineGrid And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool \
+     BatchNormalization Bernoulli BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor \
+     BlackmanWindow Cast CastLike Ceil Celu CenterCropPad Clip Col2Im Compress Concat ConcatFromSequence \
+     Constant ConstantOfShape Conv ConvInteger ConvTranspose Cos Cosh Crop CumProd CumSum DeformConv \
+     DepthToSpace DequantizeLinear Det Div Dropout DynamicQuantizeLinear DynamicSlice Einsum \
+     Elu Equal Erf Exp Expand EyeLike Flatten Floor GRU Gather GatherElements GatherND Gelu \
+     Gemm GlobalAveragePool GlobalLpPool GlobalMaxPool Greater GreaterOrEqual \
+     GroupNormalization HammingWindow HannWindow HardSigmoid HardSwish Hardmax Identity If \
+     ImageScaler InstanceNormalization IsInf IsNaN LRN LSTM LayerNormalization LeakyRelu Less \
+     LessOrEqual Log LogSoftmax Loop LpNormalization LpPool MatMul MatMulInteger Max MaxPool \
+     MaxUnpool Mean MeanVarianceNormalization MelWeightMatrix Min Mish Mod Mul Neg \
+     NegativeLogLikelihoodLoss NonMaxSuppression NonZero Not OneHot Optional \
+     OptionalGetElement OptionalHasElement Or PRelu Pad ParametricSoftplus Pow QLinearConv QLinearMatMul \
+     QuantizeLinear RMSNormalization RNN RandomNormal RandomNormalLike RandomUniform RandomUniformLike Range Reciprocal ReduceL1 \
+     ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd \
+     ReduceSum ReduceSumSquare RegexFullMatch Relu Reshape Resize RotaryEmbedding Round Scan \
+     ScaledTanh Scatter ScatterElements ScatterND Selu SequenceAt SequenceConstruct SequenceEmpty \
+     SequenceErase SequenceInsert SequenceLength SequenceMap \
+     Shape Shrink Sigmoid Sign SimplifiedLayerNormalization Sin Sinh Size Slice Softmax \
+     SoftmaxCrossEntropyLoss Softplus Softsign SpaceToDepth Split SplitToSequence Sqrt \
+     Squeeze StringConcat StringNormalizer StringSplit Sub Sum Swish Tan Tanh TensorScatter \
+     TfIdfVectorizer ThresholdedRelu Tile TopK Transpose Trilu Unique Unsqueeze Upsample \
+     Where Xor"
+    .split_whitespace()
+    .collect()
+});
+
+static CHECKED_ML: LazyLock<HashSet<&str>> = LazyLock::new(|| {
+    "ArrayFeatureExtractor Binarizer CategoryMapper FeatureVectorizer Imputer LabelEncoder \
+     LinearClassifier LinearRegressor Normalizer OneHotEncoder SVMClassifier SVMRegressor \
+     Scaler TreeEnsemble TreeEnsembleClassifier TreeEnsembleRegressor ZipMap"
+        .split_whitespace()
+        .collect()
+});
+
+static CHECKED_MICROSOFT: LazyLock<HashSet<&str>> = LazyLock::new(|| {
+    "Attention BiasGelu CDist CausalConvWithState ConvTransposeWithDynamicPads CropAndResize \
+     DecoderMaskedMultiHeadAttention DequantizeLinear DynamicQuantizeLSTM \
+     DynamicQuantizeMatMul DynamicTimeWarping ExpandDims FastGelu FusedConv FusedGemm \
+     FusedMatMul GatherBlockQuantized GatherND Gelu MatMulBnb4 MatMulInteger16 \
+     MatMulIntegerToFloat MatMulNBits MaxpoolWithMask MoE MultiHeadAttention MurmurHash3 \
+     NGramRepeatBlock NhwcMaxPool Pad QAttention QEmbedLayerNormalization QGemm QLinearAdd \
+     QLinearAveragePool QLinearConcat QLinearConv QLinearGlobalAveragePool QLinearLeakyRelu \
+     QLinearMul QLinearSigmoid QLinearSoftmax QLinearWhere QMoE QuantizeLinear QuickGelu \
+     Range RotaryEmbedding SampleOp SkipLayerNormalization SkipSimplifiedLayerNormalization \
+     Tokenizer TransposeMatMul Trilu UnfoldTensor Unique WordConvEmbedding"
+        .split_whitespace()
+        .collect()
+});
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_operator_is_in_both_lists() {
+        let checks_rank = |it: &&Limit| {
+            let mut checks = it.checks.iter();
+            checks.any(|it| matches!(it, Check::MinRank(_) | Check::Rank(_)))
+        };
+        // Their own kernels refuse wrong ranks; the check serves the one that follows it.
+        let own = ["GRU", "LSTM", "QAttention"];
+        for limit in LIMITS.iter().filter(checks_rank) {
+            let node = NodeProto {
+                op_type: Some(limit.op_type.to_owned()),
+                domain: Some(limit.domain.to_owned()),
+                ..NodeProto::default()
+            };
+            let both = checks_ranks(&node) && !own.contains(&limit.op_type);
+            assert!(!both, "{} is in both", limit.op_type);
+        }
+    }
+
+    #[test]
+    fn lists_are_those_of_the_pinned_version() {
+        // tools/fetch_onnxruntime.py pins it: with another, the long form of test_kernels.py runs first.
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/fetch_onnxruntime.py");
+        let script = std::fs::read_to_string(script).unwrap();
+        assert!(script.contains(&format!("\"{FOUND_ON}\"")), "{FOUND_ON}");
+    }
+}
