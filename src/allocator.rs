@@ -71,6 +71,16 @@ unsafe impl GlobalAlloc for Allocator {
     }
 }
 
+/// Gives freed memory back to the system: glibc keeps blocks of up to 32 MiB for later. Takes a lock
+/// that allocations want, for some milliseconds.
+pub fn release_freed() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: malloc_trim may be called at any time from any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

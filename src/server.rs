@@ -3,6 +3,7 @@
 //! The only place that names every layer. Not here: what flags mean one by one (`config`), the
 //! process around the server (`main`). `options` turns flags into what each part is started with.
 
+mod descriptors;
 mod loader;
 mod memory;
 mod options;
@@ -33,11 +34,14 @@ use crate::runtime::BackendOptions;
 use crate::servable::{ManagerState, ServableLookup};
 use crate::telemetry::Observer;
 use crate::transport::activity::UnderWay;
+use crate::transport::admin::AdminService;
 use crate::transport::health::{ModelsReport, Readiness};
 use crate::transport::limit::Admission;
-use crate::transport::pages::Pages;
+use crate::transport::pages::{Copies, Pages};
+use crate::transport::places::Places;
 use crate::transport::rest::RestService;
 
+use self::descriptors::Descriptors;
 use self::loader::loader;
 pub use options::ServerOptions;
 use options::non_empty;
@@ -179,13 +183,23 @@ impl Server {
             metrics: Arc::clone(&self.metrics),
             readiness: self.readiness.clone(),
             monitoring_path,
+            copies: Copies::default(),
         };
+        let admission =
+            Admission::new(options.max_concurrent_requests, options.max_bytes_in_flight);
+        let descriptors = Descriptors::left();
         let servables: Arc<dyn ServableLookup> = Arc::clone(&self.core) as _;
         let inference = InferenceService::new(servables, Arc::clone(&self.metrics))
             .with_options(options.inference)
             .with_logger(Arc::clone(&self.request_log) as _);
         if let Some(address) = options.admin_address {
-            self.open_admin(address, options, pages.clone(), inference.clone())?;
+            let admin = AdminService::new(
+                pages.clone(),
+                inference.clone(),
+                self.security.auth.clone(),
+                admission.clone(),
+            );
+            self.open_admin(address, options, admin, Places::new(descriptors.admin))?;
         }
         let (core, models) = (Arc::clone(&self.core), options.models.clone());
         let wait = options.wait_for_models;
@@ -203,13 +217,13 @@ impl Server {
                 config::read_model_server_config(&path)
             })
         });
-        let admission =
-            Admission::new(options.max_concurrent_requests, options.max_bytes_in_flight);
-        self.open_grpc(options, inference.clone(), &admission, stopped)?;
+        tokio::spawn(memory::give_back(admission.clone(), stopped.clone()));
+        let places = Places::new(descriptors.clients);
+        self.open_grpc(options, inference.clone(), &admission, &places, stopped)?;
         if let Some(address) = options.rest_address {
             let inference = inference.for_protocol(Protocol::Rest);
             let rest = RestService::new(inference, pages, admission, options.rest.clone());
-            self.open_rest(address, options, rest, stopped);
+            self.open_rest(address, options, rest, places, stopped);
         }
         self.readiness.set_serving();
         Ok(())

@@ -3,6 +3,9 @@
 //! Threads visit the queues in turns and take one batch per visit. A queue exists while something
 //! waits in it.
 //!
+//! Where all threads are kept by runs that do not end, a graph without a batch under way gets a further
+//! thread for one, so that no model takes all there are from the others.
+//!
 //! Not here: the order within a queue (`queue`), the run itself (`batch`).
 
 use std::collections::VecDeque;
@@ -23,6 +26,10 @@ use crate::tensor::Tensor;
 const MAX_THREADS: i64 = 1024;
 /// Sets of outputs of one signature that may be waited for at a time. Clients choose them.
 const MAX_QUEUES_PER_SIGNATURE: usize = 64;
+/// After this time in which no thread was done with a batch, runs keep them all.
+const KEPT_AFTER: Duration = Duration::from_secs(1);
+/// How often it is looked for batches that wait for a thread then.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// For requests without a deadline: the original's `RunOptions.timeout_in_ms` by default, which
 /// takes the largest number of milliseconds for one of microseconds.
 const DEFAULT_TIMEOUT: Duration = Duration::from_micros(i32::MAX as u64);
@@ -57,11 +64,17 @@ impl BatchScheduler {
             shared: Arc::default(),
             threads: Vec::new(),
         };
-        for _ in 0..count.min(MAX_THREADS) {
+        let count = usize::try_from(count.min(MAX_THREADS)).unwrap_or(1);
+        scheduler.shared.lock().threads = count;
+        for number in 0..=count {
             let shared = Arc::clone(&scheduler.shared);
-            let thread = std::thread::Builder::new()
-                .name(name.clone())
-                .spawn(move || shared.work())
+            let (name, of_further) = (name.clone(), name.clone());
+            let thread = std::thread::Builder::new().name(name);
+            let thread = thread
+                .spawn(move || match number {
+                    0 => shared.look_after_others(&of_further),
+                    _ => shared.work(),
+                })
                 .map_err(|error| {
                     let text = format!("cannot start a batch thread: {error}");
                     ServingError::new(Code::ResourceExhausted, text)
@@ -134,6 +147,7 @@ impl BatchScheduler {
             for _ in 0..news {
                 self.shared.work.notify_one();
             }
+            self.shared.rouse(&mut state);
         }
         Ok((tickets, batch))
     }
@@ -143,6 +157,7 @@ impl Drop for BatchScheduler {
     fn drop(&mut self) {
         self.shared.lock().stopping = true;
         self.shared.work.notify_all();
+        self.shared.others.notify_all();
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a batch thread ended abnormally");
@@ -190,10 +205,19 @@ pub(super) struct Shared {
     state: Mutex<State>,
     /// There may be a batch to take, or an earlier time to wake up.
     work: Condvar,
+    /// Batches wait while all threads are busy.
+    others: Condvar,
 }
 
 #[derive(Default)]
 struct State {
+    threads: usize,
+    /// Threads with a batch.
+    busy: usize,
+    /// When one of them took a batch last.
+    taken: Option<Instant>,
+    /// Whether the thread that looks after others sleeps until it is roused.
+    is_others_asleep: bool,
     /// The next to be visited first. Invariant: none is empty outside of a locked section.
     queues: VecDeque<Queue>,
     /// The number of the last batch.
@@ -223,14 +247,18 @@ impl Shared {
         loop {
             let now = Instant::now();
             if let Some(batch) = state.take_ready(now) {
+                state.busy += 1;
+                state.taken = Some(now);
                 if !state.queues.is_empty() {
                     // Somebody else has to look after the rest meanwhile.
                     self.work.notify_one();
+                    self.rouse(&mut state);
                 }
                 drop(state);
                 // The tasks of a batch that panics are answered by being dropped.
                 panics::round("a batch", || batch.execute());
                 state = self.lock();
+                state.busy -= 1;
                 continue;
             }
             if state.stopping {
@@ -248,6 +276,59 @@ impl Shared {
                 }
             };
         }
+    }
+}
+
+impl Shared {
+    /// Wakes the thread that looks after others, where it has something to do.
+    fn rouse(&self, state: &mut State) {
+        if state.busy >= state.threads && state.is_others_asleep {
+            state.is_others_asleep = false;
+            self.others.notify_one();
+        }
+    }
+
+    /// The life of the thread that looks after the graphs that get none of the others.
+    fn look_after_others(&self, name: &str) {
+        let mut state = self.lock();
+        while !state.stopping {
+            if state.queues.is_empty() || state.busy < state.threads {
+                state.is_others_asleep = true;
+                let woken = self.others.wait(state);
+                state = woken.unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let now = Instant::now();
+            let kept = state.taken.map(|it| now.saturating_duration_since(it));
+            let kept = kept.unwrap_or_default();
+            let wait = match KEPT_AFTER.checked_sub(kept) {
+                Some(rest) if !rest.is_zero() => rest,
+                _ => LOOK_INTERVAL,
+            };
+            let batch = match kept >= KEPT_AFTER {
+                true => state.take_of_idle_graph(now),
+                false => None,
+            };
+            if let Some(batch) = batch {
+                drop(state);
+                start_further(name, batch);
+                state = self.lock();
+                continue;
+            }
+            let woken = self.others.wait_timeout(state, wait);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// Runs a batch on a thread that ends with it.
+fn start_further(name: &str, batch: Batch) {
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    let started = thread.spawn(move || {
+        panics::round("a batch", || batch.execute());
+    });
+    if let Err(error) = started {
+        tracing::error!(%error, "cannot start a further batch thread");
     }
 }
 
@@ -302,6 +383,15 @@ impl State {
             return Some(batch);
         }
         None
+    }
+
+    /// Takes the first ready batch of a graph that has none under way.
+    fn take_of_idle_graph(&mut self, now: Instant) -> Option<Batch> {
+        (0..self.queues.len())
+            .filter(|&index| !self.queues[index].graph.is_busy())
+            .collect::<Vec<_>>()
+            .into_iter()
+            .find_map(|index| self.take_from(index, now))
     }
 
     /// Takes the first ready batch of one queue, out of turn.

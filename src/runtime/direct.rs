@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::executor::{Executed, Execution, Executor, RunTimes};
-use super::run_threads::{self, Place};
+use super::run_threads::{self, Place, Share};
 use super::short_runs::{Kind, ShortRuns, UnderWay};
 use super::{Graph, RunControl};
 use crate::error::{Result, ServingError};
@@ -16,12 +16,14 @@ use crate::tensor::Tensor;
 pub struct DirectExecutor {
     graph: Arc<dyn Graph>,
     short_runs: ShortRuns,
+    share: Arc<Share>,
 }
 
 impl DirectExecutor {
-    /// An executor for this graph.
-    pub fn new(graph: Arc<dyn Graph>) -> Self {
+    /// An executor for this graph, which belongs to the model of this name.
+    pub fn new(graph: Arc<dyn Graph>, model: &str) -> Self {
         Self {
+            share: Share::of_model(model),
             short_runs: ShortRuns::new(graph.as_ref()),
             graph,
         }
@@ -58,7 +60,7 @@ impl DirectExecutor {
             let graph = Arc::clone(&self.graph);
             let control = Arc::clone(&control);
             let under_way = UnderWay::beside_others();
-            run_threads::spawn(move || {
+            run_threads::spawn(&self.share, move || {
                 let _under_way = under_way;
                 run(graph.as_ref(), &feeds, &fetches, &control, enqueued)
             })

@@ -35,7 +35,7 @@ impl Servable {
         let signatures = signatures
             .into_iter()
             .map(|(signature, graph)| {
-                let executor: Arc<dyn Executor> = Arc::new(DirectExecutor::new(graph));
+                let executor: Arc<dyn Executor> = Arc::new(DirectExecutor::new(graph, &id.name));
                 (signature.name.clone(), (signature, executor))
             })
             .collect();

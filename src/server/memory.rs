@@ -1,6 +1,41 @@
-//! How much memory this process may use.
+//! How much memory this process may use, and what it gives back.
 
 use std::fs;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::allocator;
+use crate::transport::limit::Admission;
+
+/// How often it is looked whether large requests have left memory behind. Giving it back takes a lock
+/// that allocations want, for some milliseconds.
+const GIVE_BACK_INTERVAL: Duration = Duration::from_secs(2);
+/// Looks after which memory is given back though large requests are under way.
+const MAX_SKIPPED: u32 = 15;
+
+/// Gives back what large requests have left, in a pause between them, until the server stops.
+pub(super) async fn give_back(admission: Admission, mut stopped: watch::Receiver<bool>) {
+    let (mut given_back, mut skipped) = (0, 0);
+    loop {
+        tokio::select! {
+            // An error means that the server is gone.
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+            () = tokio::time::sleep(GIVE_BACK_INTERVAL) => {}
+        }
+        let (ended, is_quiet) = admission.large_requests();
+        if ended == given_back {
+            continue;
+        }
+        if !is_quiet && skipped < MAX_SKIPPED {
+            skipped += 1;
+            continue;
+        }
+        (given_back, skipped) = (ended, 0);
+        // What goes wrong there was logged.
+        let _ = tokio::task::spawn_blocking(allocator::release_freed).await;
+    }
+}
 
 /// The limit of the control group, or else what the machine has; `None` where neither can be read.
 pub(super) fn available_bytes() -> Option<u64> {

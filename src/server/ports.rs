@@ -18,7 +18,7 @@ use crate::transport::connection::ConnectionOptions;
 use crate::transport::grpc::{self, ReloadConfig};
 use crate::transport::limit::Admission;
 use crate::transport::observed::Observed;
-use crate::transport::pages::Pages;
+use crate::transport::places::Places;
 use crate::transport::rest::RestService;
 use crate::transport::serve::{Listener, serve};
 
@@ -34,8 +34,8 @@ impl Server {
         &mut self,
         address: SocketAddr,
         options: &ServerOptions,
-        pages: Pages,
-        inference: InferenceService,
+        admin: AdminService,
+        places: Places,
     ) -> Result<()> {
         let listener = listen_on_all(address).map_err(|error| {
             ServingError::invalid_argument(format!(
@@ -47,13 +47,13 @@ impl Server {
             "Serving health and metrics at {} ...",
             shown(self.admin_address)
         );
-        let admin = AdminService::new(pages, inference, self.security.auth.clone());
         let observer = Arc::new(self.observer.without_traces());
         tokio::spawn(serve(
             listener,
             // Its requests are not waited for, and probes have no certificates.
             ConnectionOptions {
                 tls: None,
+                places,
                 refused: self.metrics.refused_connections(Port::Admin),
                 ..options.rest_connections.clone()
             },
@@ -73,6 +73,7 @@ impl Server {
         options: &ServerOptions,
         inference: InferenceService,
         admission: &Admission,
+        places: &Places,
         stopped: &watch::Receiver<bool>,
     ) -> Result<()> {
         let grpc = grpc::service(
@@ -91,6 +92,7 @@ impl Server {
         let connections = ConnectionOptions {
             under_way: self.under_way.clone(),
             refused: self.metrics.refused_connections(Port::Grpc),
+            places: places.clone(),
             ..options.grpc_connections.clone()
         };
         if let Some(address) = options.grpc_address {
@@ -123,6 +125,7 @@ impl Server {
         address: SocketAddr,
         options: &ServerOptions,
         rest: RestService,
+        places: Places,
         stopped: &watch::Receiver<bool>,
     ) {
         let is_grpcs = options
@@ -150,6 +153,7 @@ impl Server {
         let connections = ConnectionOptions {
             under_way: self.under_way.clone(),
             refused: self.metrics.refused_connections(Port::Rest),
+            places,
             ..options.rest_connections.clone()
         };
         let served = serve(listener, connections, rest, stopped.clone());

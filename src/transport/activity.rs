@@ -3,22 +3,40 @@
 //! A request is under way from its headers until the last byte of its answer is written. That is
 //! what a stopping server waits for, and what tells an idle connection from a busy one.
 //!
+//! Each answer has a clock of its own, so that a client that takes one does not keep others that it
+//! does not take. A client that takes less than [`MIN_PROGRESS`] in the time in which it has to take
+//! something takes nothing.
+//!
 //! Not here: what is done about it (`connection`).
 
 use std::io::IoSlice;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use http::{Request, Response, Version};
+use futures_util::task::AtomicWaker;
+use http::{HeaderMap, Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, sleep};
 
 use super::limit::Admitted;
 use super::promptness::Promptness;
+
+/// What a client has to take of an answer, or send of a body, in the time in which it would stall
+/// otherwise, unless less is left. With the default of 50 s that is 330 bytes a second, which any line
+/// carries.
+pub(super) const MIN_PROGRESS: usize = 16 << 10;
+
+/// Answers with pieces of this size on keep HTTP/2 streams until they are written.
+const LARGE_PIECE: usize = 16 << 10;
+
+/// Parts of the time to stall in which pieces are counted, and how many of them are told apart: more
+/// than ever pass before a connection with an old piece ends.
+const PERIODS: u32 = 4;
+const COUNTED_PERIODS: usize = 32;
 
 /// Counts the requests under way on all connections that share it.
 #[derive(Clone, Debug, Default)]
@@ -41,14 +59,24 @@ impl UnderWay {
 /// One connection, as its driver sees it.
 pub(super) struct Activity {
     opened: Instant,
+    stall: Duration,
     /// Microseconds from `opened` to the last thing that happened to a request.
     changed: AtomicU64,
+    /// As above, to the last time that something of an answer was written, or was there to be.
+    written: AtomicU64,
     requests: AtomicUsize,
     /// Requests whose client has more of them to send, as far as we have asked for it.
     receiving: AtomicUsize,
-    /// Pieces of answers that were handed over and are not written yet.
+    /// Requests with pieces of answers that were handed over and are not written yet.
+    answering: AtomicUsize,
+    /// Requests that go on until either side ends them.
+    lasting: AtomicUsize,
+    /// The unwritten pieces, and how many of them made progress last in which period.
     unwritten: AtomicUsize,
+    by_period: [AtomicUsize; COUNTED_PERIODS],
     is_http2: AtomicBool,
+    /// The request that came last by HTTP/2, until its stream is worked on.
+    latest: Mutex<Option<Arc<Ongoing>>>,
     promptness: Promptness,
     everywhere: UnderWay,
 }
@@ -64,15 +92,22 @@ pub(super) enum Overdue {
 
 impl Activity {
     /// A connection that was opened now, whose client is [expected](Self::expects_until) to go on for
-    /// as long as `busy_poll` after an answer and after the head of a request.
-    pub(super) fn new(everywhere: UnderWay, busy_poll: Duration) -> Arc<Self> {
+    /// as long as `busy_poll` after an answer and after the head of a request, and stalls if it takes
+    /// nothing of an answer for `stall`.
+    pub(super) fn new(everywhere: UnderWay, busy_poll: Duration, stall: Duration) -> Arc<Self> {
         Arc::new(Self {
             opened: Instant::now(),
+            stall,
             changed: AtomicU64::new(0),
+            written: AtomicU64::new(0),
             requests: AtomicUsize::new(0),
             receiving: AtomicUsize::new(0),
+            answering: AtomicUsize::new(0),
+            lasting: AtomicUsize::new(0),
             unwritten: AtomicUsize::new(0),
+            by_period: Default::default(),
             is_http2: AtomicBool::new(false),
+            latest: Mutex::default(),
             promptness: Promptness::new(busy_poll),
             everywhere,
         })
@@ -90,9 +125,6 @@ impl Activity {
 
     /// Notes a request, under way as long as the returned value lives.
     pub(super) fn begin<B>(self: &Arc<Self>, request: &Request<B>) -> UnderWayRequest {
-        if request.version() == Version::HTTP_2 {
-            self.is_http2.store(true, Ordering::Relaxed);
-        }
         let others = self.requests.fetch_add(1, Ordering::Relaxed);
         self.everywhere.0.now.fetch_add(1, Ordering::Relaxed);
         let number = self.everywhere.0.begun.fetch_add(1, Ordering::Relaxed);
@@ -104,49 +136,109 @@ impl Activity {
                 .note(number, self.changed().saturating_sub(before)),
             _ => self.promptness.reset(),
         }
-        UnderWayRequest(Arc::clone(self))
+        let is_http2 = request.version() == Version::HTTP_2;
+        let ongoing = Arc::new(Ongoing {
+            activity: Arc::clone(self),
+            is_http2,
+            pieces: AtomicUsize::new(0),
+            taken: AtomicU64::new(0),
+            all_written: AtomicWaker::new(),
+            admitted: OnceLock::new(),
+            lasts: AtomicBool::new(false),
+        });
+        if is_http2 {
+            self.is_http2.store(true, Ordering::Relaxed);
+            let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+            *latest = Some(Arc::clone(&ongoing));
+        }
+        UnderWayRequest(ongoing)
     }
 
-    /// Waits until the connection has been idle for `idle`, or its client has taken nothing of an
-    /// answer for `stall`. A request that is being worked on is neither.
-    pub(super) async fn overdue(&self, idle: Option<Duration>, stall: Duration) -> Overdue {
-        let shortest = idle.map_or(stall, |idle| idle.min(stall));
+    /// The request whose stream is to be worked on: the last that came by HTTP/2.
+    pub(super) fn take_latest(&self) -> Option<UnderWayRequest> {
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        latest.take().map(UnderWayRequest)
+    }
+
+    /// Waits until the connection has been idle for `idle`, or its client stalls with its answers. A
+    /// request that is being worked on is neither.
+    pub(super) async fn overdue(&self, idle: Option<Duration>) -> Overdue {
+        let shortest = idle.map_or(self.stall, |idle| idle.min(self.stall));
         loop {
-            let quiet = self.quiet_for();
-            let awaited = self.awaits_client();
-            let limit = match awaited {
-                Some(Overdue::Unread) => Some(stall),
-                Some(Overdue::Idle) => idle,
-                None => None,
-            };
-            let pause = match (limit, awaited) {
-                (Some(limit), Some(why)) if quiet >= limit => return why,
-                (Some(limit), _) => shortest.min(limit - quiet),
-                (None, _) => shortest,
+            let pause = if self.unwritten.load(Ordering::Relaxed) > 0 {
+                if self.is_stuck() {
+                    return Overdue::Unread;
+                }
+                self.period()
+            } else if self.requests.load(Ordering::Relaxed) > 0 {
+                self.period().min(shortest)
+            } else {
+                let quiet = self.quiet_for();
+                match idle {
+                    Some(idle) if quiet >= idle => return Overdue::Idle,
+                    Some(idle) => shortest.min(idle - quiet),
+                    None => shortest,
+                }
             };
             // Not shorter than the clock's tick.
             sleep(pause.max(Duration::from_millis(1))).await;
         }
     }
 
-    /// What the client should do next; `None` while a request is being worked on.
-    fn awaits_client(&self) -> Option<Overdue> {
-        if self.unwritten.load(Ordering::Relaxed) > 0 {
-            Some(Overdue::Unread)
-        } else if self.requests.load(Ordering::Relaxed) == 0 {
-            Some(Overdue::Idle)
-        } else {
-            None
+    /// Whether the connection has to end for an answer that its client does not take: all it has are
+    /// such answers, or this one cannot be given up by itself (`stalled`).
+    fn is_stuck(&self) -> bool {
+        let requests = self.requests.load(Ordering::Relaxed);
+        let answering = self.answering.load(Ordering::Relaxed);
+        let written = Duration::from_micros(self.written.load(Ordering::Relaxed));
+        let nothing_moves = self.opened.elapsed().saturating_sub(written) >= self.stall;
+        if nothing_moves && (answering >= requests || !self.is_http2()) {
+            return true;
         }
+        let periods = match self.is_http2() {
+            // What can be given up by itself has been by then (`stalled`).
+            true => 3 * PERIODS,
+            false => PERIODS,
+        };
+        let now = self.period_now();
+        let recent = (now.saturating_sub(periods as usize)..=now)
+            .map(|period| self.by_period[period % COUNTED_PERIODS].load(Ordering::Relaxed));
+        self.unwritten.load(Ordering::Relaxed) > recent.sum()
+    }
+
+    /// How long the connection has waited for its client: for a request, the rest of one or for
+    /// taking an answer. `None` while the server works on something for it.
+    pub(super) fn waits_for_client(&self) -> Option<Duration> {
+        let load = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+        let waiting = load(&self.receiving) + load(&self.answering) + load(&self.lasting);
+        (waiting >= load(&self.requests)).then(|| self.quiet_for())
+    }
+
+    fn period(&self) -> Duration {
+        self.stall / PERIODS
+    }
+
+    fn period_now(&self) -> usize {
+        let period = self.period().as_micros().max(1);
+        usize::try_from(self.opened.elapsed().as_micros() / period).unwrap_or(usize::MAX)
     }
 
     fn quiet_for(&self) -> Duration {
         self.opened.elapsed().saturating_sub(self.changed())
     }
 
+    fn now_micros(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
     fn touch(&self) {
-        let micros = u64::try_from(self.opened.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.changed.store(micros, Ordering::Relaxed);
+        self.changed.store(self.now_micros(), Ordering::Relaxed);
+    }
+
+    fn touch_written(&self) {
+        let now = self.now_micros();
+        self.changed.store(now, Ordering::Relaxed);
+        self.written.store(now, Ordering::Relaxed);
     }
 
     fn changed(&self) -> Duration {
@@ -166,14 +258,28 @@ impl Activity {
 }
 
 /// A request on its way.
-pub(super) struct UnderWayRequest(Arc<Activity>);
+pub(super) struct UnderWayRequest(Arc<Ongoing>);
+
+struct Ongoing {
+    activity: Arc<Activity>,
+    is_http2: bool,
+    /// Of its answer, not written yet.
+    pieces: AtomicUsize,
+    /// Bytes of its answer that were written; [`MIN_PROGRESS`] more whenever all there were are.
+    taken: AtomicU64,
+    /// To be woken when no piece is left.
+    all_written: AtomicWaker,
+    /// Held until the answer is written.
+    admitted: OnceLock<Arc<Admitted>>,
+    lasts: AtomicBool,
+}
 
 impl UnderWayRequest {
     /// The body of the request.
     pub(super) fn body<B>(&self, body: B) -> RequestBody<B> {
         RequestBody {
             body,
-            activity: Arc::clone(&self.0),
+            activity: Arc::clone(&self.0.activity),
             is_awaited: false,
         }
     }
@@ -181,19 +287,41 @@ impl UnderWayRequest {
     /// The answer, which keeps the request under way until it is written. A place that the service
     /// has put into its extensions is held as long.
     pub(super) fn answered<B>(self, mut response: Response<B>) -> Response<AnswerBody<B>> {
-        let admitted = response.extensions_mut().remove::<Arc<Admitted>>();
-        let request = Arc::new(Held {
-            request: self,
-            _admitted: admitted,
-        });
-        response.map(|body| AnswerBody { body, request })
+        if let Some(admitted) = response.extensions_mut().remove::<Arc<Admitted>>() {
+            if admitted.lasts() {
+                self.0.lasts.store(true, Ordering::Relaxed);
+                self.0.activity.lasting.fetch_add(1, Ordering::Relaxed);
+            }
+            // There was none before.
+            let _ = self.0.admitted.set(admitted);
+        }
+        response.map(|body| AnswerBody {
+            body,
+            request: self.0,
+            has_large_piece: false,
+            end: None,
+        })
+    }
+
+    /// Whether something of the answer waits for the client, and how much it has taken so far.
+    pub(super) fn unread(&self) -> Option<u64> {
+        let pieces = self.0.pieces.load(Ordering::Relaxed);
+        (pieces > 0).then(|| self.0.taken.load(Ordering::Relaxed))
+    }
+
+    /// In this time a client has to take something of the answer.
+    pub(super) fn stall_timeout(&self) -> Duration {
+        self.0.activity.stall
     }
 }
 
-impl Drop for UnderWayRequest {
+impl Drop for Ongoing {
     fn drop(&mut self) {
-        let Self(activity) = self;
+        let activity = &self.activity;
         activity.touch();
+        if *self.lasts.get_mut() {
+            activity.lasting.fetch_sub(1, Ordering::Relaxed);
+        }
         activity.requests.fetch_sub(1, Ordering::Relaxed);
         activity.everywhere.0.now.fetch_sub(1, Ordering::Relaxed);
     }
@@ -212,6 +340,7 @@ impl<B> RequestBody<B> {
             self.activity.receiving.fetch_add(1, Ordering::Relaxed);
         } else if self.is_awaited && !is_awaited {
             self.activity.receiving.fetch_sub(1, Ordering::Relaxed);
+            self.activity.touch();
         }
         self.is_awaited = is_awaited;
     }
@@ -245,22 +374,34 @@ impl<B> Drop for RequestBody<B> {
     }
 }
 
-/// What an answer holds until it is written.
-struct Held {
-    request: UnderWayRequest,
-    _admitted: Option<Arc<Admitted>>,
-}
-
-impl Held {
-    fn activity(&self) -> &Activity {
-        &self.request.0
-    }
-}
-
 /// An answer's body.
+///
+/// On HTTP/2 the end of one with large pieces is held back until they are written: hyper lets go of a
+/// stream once it has the end, and only what holds a stream can reset it.
 pub(super) struct AnswerBody<B> {
     body: B,
-    request: Arc<Held>,
+    request: Arc<Ongoing>,
+    has_large_piece: bool,
+    /// The end, once it is known: trailers, or none.
+    end: Option<Option<HeaderMap>>,
+}
+
+impl<B> AnswerBody<B> {
+    fn holds_back(&self) -> bool {
+        self.has_large_piece && self.request.pieces.load(Ordering::Acquire) > 0
+    }
+
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<Option<Frame<AnswerData<B::Data>>>>
+    where
+        B: Body,
+    {
+        self.request.all_written.register(context.waker());
+        if self.holds_back() {
+            return Poll::Pending;
+        }
+        let end = self.end.take().flatten();
+        Poll::Ready(end.map(Frame::trailers))
+    }
 }
 
 impl<B: Body + Unpin> Body for AnswerBody<B> {
@@ -272,12 +413,30 @@ impl<B: Body + Unpin> Body for AnswerBody<B> {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, B::Error>>> {
         let this = &mut *self;
-        let polled = Pin::new(&mut this.body).poll_frame(context);
-        polled.map_ok(|frame| frame.map_data(|data| AnswerData::new(data, &this.request)))
+        if this.end.is_some() {
+            return this.poll_end(context).map(|end| end.map(Ok));
+        }
+        let frame = match ready!(Pin::new(&mut this.body).poll_frame(context)) {
+            Some(Ok(frame)) => frame,
+            Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+            None if this.holds_back() => {
+                this.end = Some(None);
+                return this.poll_end(context).map(|end| end.map(Ok));
+            }
+            None => return Poll::Ready(None),
+        };
+        if frame.is_trailers() && this.holds_back() {
+            this.end = frame.into_trailers().ok().map(Some);
+            return this.poll_end(context).map(|end| end.map(Ok));
+        }
+        Poll::Ready(Some(Ok(frame.map_data(|data| {
+            this.has_large_piece |= this.request.is_http2 && data.remaining() >= LARGE_PIECE;
+            AnswerData::new(data, &this.request)
+        }))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.end.is_none() && !self.holds_back() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -288,26 +447,63 @@ impl<B: Body + Unpin> Body for AnswerBody<B> {
 /// A piece of an answer; whoever writes it advances it.
 pub(super) struct AnswerData<D> {
     data: D,
-    request: Arc<Held>,
+    request: Arc<Ongoing>,
+    /// In which it made progress last, and bytes that were written since.
+    period: usize,
+    written: usize,
 }
 
 impl<D> AnswerData<D> {
-    fn new(data: D, request: &Arc<Held>) -> Self {
-        let activity = request.activity();
-        activity.unwritten.fetch_add(1, Ordering::Relaxed);
-        activity.touch();
+    fn new(data: D, request: &Arc<Ongoing>) -> Self {
+        let activity = &request.activity;
+        if activity.unwritten.fetch_add(1, Ordering::Relaxed) == 0 {
+            activity.touch_written();
+        }
+        if request.pieces.fetch_add(1, Ordering::Relaxed) == 0 {
+            activity.answering.fetch_add(1, Ordering::Relaxed);
+        }
+        let period = activity.period_now();
+        activity.by_period[period % COUNTED_PERIODS].fetch_add(1, Ordering::Relaxed);
         Self {
             data,
             request: Arc::clone(request),
+            period,
+            written: 0,
+        }
+    }
+
+    fn note_written(&mut self, bytes: usize) {
+        let Ongoing {
+            activity, taken, ..
+        } = &*self.request;
+        activity.touch_written();
+        taken.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.written += bytes;
+        if self.written >= MIN_PROGRESS {
+            self.written = 0;
+            let period = activity.period_now();
+            let of = |period: usize| &activity.by_period[period % COUNTED_PERIODS];
+            of(self.period).fetch_sub(1, Ordering::Relaxed);
+            of(period).fetch_add(1, Ordering::Relaxed);
+            self.period = period;
         }
     }
 }
 
 impl<D> Drop for AnswerData<D> {
     fn drop(&mut self) {
-        let activity = self.request.activity();
-        activity.touch();
+        let request = &*self.request;
+        let activity = &request.activity;
+        activity.touch_written();
+        activity.by_period[self.period % COUNTED_PERIODS].fetch_sub(1, Ordering::Relaxed);
         activity.unwritten.fetch_sub(1, Ordering::Relaxed);
+        if request.pieces.fetch_sub(1, Ordering::Release) == 1 {
+            activity.answering.fetch_sub(1, Ordering::Relaxed);
+            request
+                .taken
+                .fetch_add(MIN_PROGRESS as u64, Ordering::Relaxed);
+            request.all_written.wake();
+        }
     }
 }
 
@@ -326,12 +522,12 @@ impl<D: Buf> Buf for AnswerData<D> {
 
     fn advance(&mut self, count: usize) {
         self.data.advance(count);
-        self.request.activity().touch();
+        self.note_written(count);
     }
 
     fn copy_to_bytes(&mut self, len: usize) -> Bytes {
         let bytes = self.data.copy_to_bytes(len);
-        self.request.activity().touch();
+        self.note_written(len);
         bytes
     }
 }
@@ -350,27 +546,28 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_without_requests_is_idle() {
-        let activity = Activity::new(UnderWay::default(), Duration::ZERO);
+        let activity = Activity::new(UnderWay::default(), Duration::ZERO, SHORT);
         let request = activity.begin(&Request::new(()));
-        assert_eq!(activity.awaits_client(), None);
+        assert_eq!(activity.waits_for_client(), None);
         // Worked on, however long.
-        let overdue = activity.overdue(Some(SHORT), SHORT);
+        let overdue = activity.overdue(Some(SHORT));
         assert!(tokio::time::timeout(SHORT * 20, overdue).await.is_err());
         drop(request);
-        let overdue = activity.overdue(None, SHORT);
+        assert!(activity.waits_for_client().is_some());
+        let overdue = activity.overdue(None);
         assert!(tokio::time::timeout(SHORT * 20, overdue).await.is_err());
-        assert_eq!(activity.overdue(Some(SHORT), NEVER).await, Overdue::Idle);
+        assert_eq!(activity.overdue(Some(SHORT)).await, Overdue::Idle);
     }
 
     #[tokio::test]
     async fn an_answer_counts_until_it_is_written() {
         let everywhere = UnderWay::default();
-        let activity = Activity::new(everywhere.clone(), Duration::ZERO);
+        let activity = Activity::new(everywhere.clone(), Duration::ZERO, SHORT);
         let request = activity.begin(&Request::new(()));
         let answer = Response::new(Full::new(Bytes::from_static(b"answer")));
         let mut body = request.answered(answer).into_body();
         // It is not the client that is waited for as long as there is nothing to read.
-        assert_eq!(activity.awaits_client(), None);
+        assert_eq!(activity.waits_for_client(), None);
         let frame = body.frame().await.unwrap().unwrap();
         let Ok(mut data) = frame.into_data() else {
             panic!("a frame without data");
@@ -378,16 +575,78 @@ mod tests {
         drop(body);
         data.advance(1);
         assert_eq!((data.remaining(), everywhere.count()), (5, 1));
-        assert_eq!(activity.overdue(Some(NEVER), SHORT).await, Overdue::Unread);
+        assert_eq!(activity.overdue(Some(NEVER)).await, Overdue::Unread);
         drop(data);
         assert_eq!(everywhere.count(), 0);
-        assert_eq!(activity.awaits_client(), Some(Overdue::Idle));
+        assert!(activity.waits_for_client().is_some());
+    }
+
+    fn http2_request() -> Request<()> {
+        let mut request = Request::new(());
+        *request.version_mut() = Version::HTTP_2;
+        request
+    }
+
+    /// Answers with one piece of this size, and hands it over.
+    async fn handed_over(
+        request: UnderWayRequest,
+        bytes: usize,
+    ) -> (AnswerBody<Full<Bytes>>, AnswerData<Bytes>) {
+        let answer = Response::new(Full::new(Bytes::from(vec![0; bytes])));
+        let mut body = request.answered(answer).into_body();
+        let frame = body.frame().await.unwrap().unwrap();
+        (body, frame.into_data().ok().unwrap())
+    }
+
+    #[tokio::test]
+    async fn one_answer_that_is_taken_does_not_keep_another() {
+        let stall = SHORT * 40;
+        let activity = Activity::new(UnderWay::default(), Duration::ZERO, stall);
+        let (stalled, taken) = (
+            activity.begin(&http2_request()),
+            activity.begin(&http2_request()),
+        );
+        let working = activity.begin(&http2_request());
+        let stream = activity.take_latest().unwrap();
+        assert!(activity.take_latest().is_none());
+        let (_body, mut trickling) = handed_over(stalled, 1 << 20).await;
+        let (_other_body, mut steady) = handed_over(taken, 1 << 30).await;
+        let overdue = activity.overdue(None);
+        let client = async {
+            loop {
+                sleep(stall / 8).await;
+                trickling.advance(1);
+                steady.advance(MIN_PROGRESS);
+            }
+        };
+        tokio::select! {
+            why = overdue => assert_eq!(why, Overdue::Unread),
+            () = client => {}
+        }
+        assert!(trickling.data.remaining() > 0 && steady.data.remaining() > 0);
+        assert!(stream.unread().is_none());
+        drop((working, steady));
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_large_answer_follows_what_is_written() {
+        let activity = Activity::new(UnderWay::default(), Duration::ZERO, NEVER);
+        let (mut body, data) = handed_over(activity.begin(&http2_request()), LARGE_PIECE).await;
+        assert!(!body.is_end_stream());
+        assert!(body.frame().now_or_never().is_none());
+        drop(data);
+        assert!(body.frame().now_or_never().unwrap().is_none());
+        // Small ones, and those on HTTP/1, have nothing to wait for.
+        for (request, bytes) in [(http2_request(), 1), (Request::new(()), LARGE_PIECE)] {
+            let (body, _data) = handed_over(activity.begin(&request), bytes).await;
+            assert!(body.is_end_stream());
+        }
     }
 
     #[test]
     fn a_prompt_client_is_expected_to_go_on() {
         let everywhere = UnderWay::default();
-        let activity = Activity::new(everywhere.clone(), NEVER);
+        let activity = Activity::new(everywhere.clone(), NEVER, NEVER);
         let begin = || activity.begin(&Request::new(()));
         for _ in 0..100 {
             let request = begin();
@@ -412,7 +671,7 @@ mod tests {
         assert!(!is_expected());
         assert!(body.frame().now_or_never().is_none());
         assert!(is_expected());
-        let other = Activity::new(everywhere, NEVER).begin(&Request::new(()));
+        let other = Activity::new(everywhere, NEVER, NEVER).begin(&Request::new(()));
         assert!(!is_expected());
         drop(other);
         assert!(is_expected());

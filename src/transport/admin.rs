@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -13,7 +14,9 @@ use http_body_util::Full;
 use super::admit::admit;
 use super::auth::Auth;
 use super::isolate::isolated;
+use super::limit::{Admission, Beside};
 use super::pages::{Pages, drop_body, html_page, is_read, response};
+use super::peer::connection;
 use super::rest::{model_list, refusal};
 use crate::inference::InferenceService;
 use crate::monitoring::Api;
@@ -24,19 +27,42 @@ pub struct AdminService {
     pages: Pages,
     inference: InferenceService,
     auth: Auth,
+    admission: Admission,
 }
 
 impl AdminService {
     /// A port with these pages and the states of these models.
-    pub fn new(pages: Pages, inference: InferenceService, auth: Auth) -> Self {
+    pub fn new(
+        pages: Pages,
+        inference: InferenceService,
+        auth: Auth,
+        admission: Admission,
+    ) -> Self {
         Self {
             pages,
             inference,
             auth,
+            admission,
         }
     }
 
     async fn answer<B>(&self, request: &mut Request<B>) -> Response<Bytes> {
+        let entered = self
+            .admission
+            .enter_beside(Beside::Probe, connection(request));
+        let admitted = match entered {
+            Ok(admitted) => admitted,
+            Err(error) => return refusal(&error),
+        };
+        let mut response = self.find(request).await;
+        if let Err(error) = admitted.hold_answer(response.body().len()) {
+            return refusal(&error);
+        }
+        response.extensions_mut().insert(Arc::new(admitted));
+        response
+    }
+
+    async fn find<B>(&self, request: &mut Request<B>) -> Response<Bytes> {
         let caller = match admit(&self.auth, &self.pages, request).await {
             Ok(caller) => caller,
             Err(refusal) => return refusal,
@@ -77,8 +103,6 @@ impl<B: Send + Sync + 'static> hyper::service::Service<Request<B>> for AdminServ
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use http_body_util::BodyExt;
     use hyper::service::Service;
     use tokio::sync::watch;
@@ -89,6 +113,7 @@ mod tests {
     use crate::monitoring::Metrics;
     use crate::servable::{ServableHandle, ServableLookup, ServableState};
     use crate::transport::health::Readiness;
+    use crate::transport::pages::Copies;
 
     /// Whatever it is asked panics.
     struct Fragile;
@@ -115,9 +140,10 @@ mod tests {
             metrics: Arc::clone(&metrics),
             readiness: Readiness::new(stopped, || panic!("a secret of the server")),
             monitoring_path: None,
+            copies: Copies::default(),
         };
         let inference = InferenceService::new(Arc::new(Fragile), metrics);
-        let admin = AdminService::new(pages, inference, Auth::default());
+        let admin = AdminService::new(pages, inference, Auth::default(), Admission::new(1, 1000));
         for (path, status) in [("/readyz", 500), ("/v1/models", 500), ("/healthz", 200)] {
             let answer = admin.call(Request::get(path).body(()).unwrap()).await;
             let answer = answer.unwrap();

@@ -9,8 +9,8 @@ use http::{Request, Response, StatusCode};
 use super::auth::{Auth, Caller};
 use super::observe::Observation;
 use super::pages::Pages;
+use super::peer::Peer;
 use super::rest::refusal;
-use super::tls::PeerNames;
 use crate::monitoring::{Api, Protocol};
 
 /// What a client can do about a 401 (RFC 9110, section 11.6.1).
@@ -37,7 +37,7 @@ pub(super) async fn admit<B>(
     if is_open {
         return Ok(Caller::Anybody);
     }
-    let peer = request.extensions().get::<PeerNames>().cloned();
+    let peer = request.extensions().get::<Peer>().cloned();
     let peer = peer.unwrap_or_default();
     let caller = auth.authenticate(request.headers_mut(), &peer).await;
     caller.map_err(|error| {

@@ -23,8 +23,10 @@ use super::early_answer::{self, Discards, Return, ReturnedBody, Stopped};
 use super::limit::Admitted;
 use super::linger::{Linger, Lingering};
 use super::lone_stream::{StreamExecutor, Streams};
+use super::peer::Peer;
+use super::places::{Place, Places};
 use super::prompt::Prompt;
-use super::tls::{PeerNames, Tls};
+use super::tls::Tls;
 use crate::monitoring::Tally;
 
 /// HTTP/2 flow control: large tensors must not wait for window updates.
@@ -45,13 +47,18 @@ const TIMEOUT: Duration = Duration::from_secs(50);
 /// answered.
 pub(super) const FAREWELL: Duration = Duration::from_secs(1);
 
+/// How long a connection that makes room has to say so.
+const LAST_WORDS: Duration = Duration::from_millis(20);
+
 /// How connections are kept.
 #[derive(Clone, Debug)]
 pub struct ConnectionOptions {
     /// What the port speaks.
     pub protocols: Protocols,
-    /// Connections at a time (`--max_connections`); those beyond are closed at once.
+    /// Connections at a time (`--max_connections`). Beyond, one that waits for its client makes room.
     pub max_connections: usize,
+    /// Where a connection has its place: shared with other ports.
+    pub places: Places,
     /// Calls at a time on one HTTP/2 connection (`grpc.max_concurrent_streams`).
     pub max_concurrent_streams: u32,
     /// The largest HTTP/2 frame to receive (`grpc.http2.max_frame_size`).
@@ -76,7 +83,7 @@ pub struct ConnectionOptions {
     pub busy_poll: Duration,
     /// Counts the requests under way.
     pub under_way: UnderWay,
-    /// Counts the connections beyond `max_connections`.
+    /// Counts the connections that found no place.
     pub refused: Tally,
 }
 
@@ -86,6 +93,7 @@ impl ConnectionOptions {
         Self {
             protocols,
             max_connections: 65_536,
+            places: Places::default(),
             max_concurrent_streams: 1024,
             max_frame_bytes: 1 << 20,
             max_header_bytes: None,
@@ -131,7 +139,8 @@ impl Driver {
         &self,
         stream: T,
         attention: Attention,
-        peer: PeerNames,
+        peer: Peer,
+        place: &Place,
         service: S,
     ) where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -142,7 +151,12 @@ impl Driver {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let stall = self.options.stall_timeout;
-        let activity = Activity::new(self.options.under_way.clone(), self.options.busy_poll);
+        let activity = Activity::new(
+            self.options.under_way.clone(),
+            self.options.busy_poll,
+            stall,
+        );
+        place.set_activity(Arc::clone(&activity));
         let stream = Linger::new(Prompt::new(stream, stall), stall);
         let lingering = stream.lingering();
         let service = Tracked {
@@ -162,6 +176,7 @@ impl Driver {
         let why = tokio::select! {
             ended = streams.drive(connection.as_mut()) => return log_end(ended),
             why = self.ending(&activity, &lingering) => why,
+            () = place.has_to_go() => Ending::ForAnother,
         };
         if why == Ending::Overdue(Overdue::Unread) {
             tracing::debug!("an answer was not read: the connection is closed");
@@ -177,9 +192,17 @@ impl Driver {
             }
         }
         connection.as_mut().graceful_shutdown();
+        if why == Ending::ForAnother {
+            // Whoever comes for its place waits.
+            let said = streams.drive(connection.as_mut());
+            if let Ok(ended) = tokio::time::timeout(LAST_WORDS, said).await {
+                log_end(ended);
+            }
+            return;
+        }
         let given_up = async {
             tokio::time::sleep(FAREWELL).await;
-            activity.overdue(Some(FAREWELL), stall).await
+            activity.overdue(Some(FAREWELL)).await
         };
         tokio::select! {
             ended = streams.drive(connection.as_mut()) => log_end(ended),
@@ -195,9 +218,9 @@ impl Driver {
                 None => std::future::pending().await,
             }
         };
-        let (idle, stall) = (self.options.idle_timeout, self.options.stall_timeout);
+        let idle = self.options.idle_timeout;
         let overdue = async {
-            let why = activity.overdue(idle, stall).await;
+            let why = activity.overdue(idle).await;
             // A connection that is being closed has bounds of its own.
             match lingering.has_begun() {
                 true => std::future::pending().await,
@@ -217,6 +240,8 @@ enum Ending {
     Stop,
     Aged,
     Overdue(Overdue),
+    /// A new connection needs the place.
+    ForAnother,
 }
 
 fn log_end(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
@@ -229,7 +254,7 @@ fn log_end(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
 /// certificate names, and whose early answers reach the client.
 struct Tracked<S> {
     service: S,
-    peer: PeerNames,
+    peer: Peer,
     activity: Arc<Activity>,
     lingering: Lingering,
     discards: Discards,

@@ -23,6 +23,7 @@ use hyper::rt::Executor;
 
 use super::activity::Activity;
 use super::busy_poll::Attention;
+use super::stalled::UntilStalled;
 
 /// Polls after which a stream becomes a task. One may find the headers, one the message, and one the
 /// answer.
@@ -52,8 +53,10 @@ struct Inner {
     lone: Mutex<Option<Lone>>,
 }
 
+type Stream = UntilStalled<Pin<Box<dyn Future<Output = ()> + Send>>>;
+
 struct Lone {
-    stream: Pin<Box<dyn Future<Output = ()> + Send>>,
+    stream: Stream,
     polls: usize,
 }
 
@@ -90,7 +93,7 @@ impl Streams {
             return false;
         };
         // A panic ends the stream, as it would end a task.
-        let poll = AssertUnwindSafe(|| lone.stream.as_mut().poll(context));
+        let poll = AssertUnwindSafe(|| Pin::new(&mut lone.stream).poll(context));
         if let Ok(Poll::Ready(())) | Err(_) = catch_unwind(poll) {
             return true;
         }
@@ -203,15 +206,15 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, stream: F) {
+        // hyper hands a stream over right after its request was noted.
+        let request = self.0.activity.take_latest();
+        let stream: Stream = UntilStalled::new(Box::pin(stream), request);
         let mut lone = self.0.lone();
         if lone.is_some() || !self.0.activity.is_lone() {
             tokio::spawn(stream);
             return;
         }
-        *lone = Some(Lone {
-            stream: Box::pin(stream),
-            polls: 0,
-        });
+        *lone = Some(Lone { stream, polls: 0 });
     }
 }
 
@@ -231,9 +234,11 @@ mod tests {
     use super::super::activity::{UnderWay, UnderWayRequest};
     use super::*;
 
+    const NEVER: Duration = Duration::from_secs(3600);
+
     /// A connection with so many requests under way.
     fn connection(requests: usize) -> (Streams, Vec<UnderWayRequest>) {
-        let activity = Activity::new(UnderWay::default(), Duration::ZERO);
+        let activity = Activity::new(UnderWay::default(), Duration::ZERO, NEVER);
         let requests = (0..requests).map(|_| activity.begin(&Request::new(())));
         let requests = requests.collect();
         (Streams::new(activity, Attention::default()), requests)
@@ -334,11 +339,11 @@ mod tests {
             (Duration::from_secs(60), false, 1 + MAX_LOOKS),
         ] {
             let everywhere = UnderWay::default();
-            let activity = Activity::new(everywhere.clone(), busy_poll);
+            let activity = Activity::new(everywhere.clone(), busy_poll, NEVER);
             for _ in 0..100 {
                 drop(activity.begin(&Request::new(())));
             }
-            let other = Activity::new(everywhere, busy_poll);
+            let other = Activity::new(everywhere, busy_poll, NEVER);
             let _busy = is_busy.then(|| other.begin(&Request::new(())));
             let streams = Streams::new(activity, Attention::default());
             let mut polls = 0;
@@ -357,7 +362,7 @@ mod tests {
     #[test]
     fn rest_of_a_prompt_clients_request_is_looked_for() {
         const COMES_AT: usize = 10 * MAX_LOOKS;
-        let activity = Activity::new(UnderWay::default(), Duration::from_secs(60));
+        let activity = Activity::new(UnderWay::default(), Duration::from_secs(60), NEVER);
         for _ in 0..100 {
             drop(activity.begin(&Request::new(())));
         }

@@ -1,4 +1,5 @@
-//! Gives up connections whose client does not begin to speak.
+//! Gives up connections whose client does not begin to speak, or does not send the rest of an HTTP/2
+//! frame, which is held in memory until it is whole.
 //!
 //! hyper has its own timeout for a request's headers, but it begins only once the first bytes have
 //! told HTTP/1 from HTTP/2.
@@ -9,17 +10,25 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::activity::MIN_PROGRESS;
+use super::frames::Frames;
 
 /// The length of HTTP/2's preface; an HTTP/1 request has about as much.
 const FIRST_BYTES: usize = 24;
 
-/// A stream that fails unless its first bytes come in time.
+/// A stream that fails unless its first bytes come in time, and then what is missing of frames.
 pub(super) struct Prompt<S> {
     stream: S,
+    timeout: Duration,
     missing: usize,
-    /// `None` once nothing is missing.
-    deadline: Option<Pin<Box<Sleep>>>,
+    frames: Frames,
+    /// By when something has to come.
+    deadline: Pin<Box<Sleep>>,
+    is_set: bool,
+    /// What has come since it was set.
+    received: usize,
 }
 
 impl<S> Prompt<S> {
@@ -27,8 +36,12 @@ impl<S> Prompt<S> {
     pub(super) fn new(stream: S, timeout: Duration) -> Self {
         Self {
             stream,
+            timeout,
             missing: FIRST_BYTES,
-            deadline: Some(Box::pin(sleep(timeout))),
+            frames: Frames::new(),
+            deadline: Box::pin(sleep(timeout)),
+            is_set: true,
+            received: 0,
         }
     }
 }
@@ -42,18 +55,25 @@ impl<S: AsyncRead + Unpin> AsyncRead for Prompt<S> {
         let this = &mut *self;
         let filled = buffer.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(context, buffer);
-        let Some(deadline) = &mut this.deadline else {
+        if read.is_ready() {
+            let new = &buffer.filled()[filled..];
+            this.frames.follow(new);
+            this.missing = this.missing.saturating_sub(new.len());
+            this.received = this.received.saturating_add(new.len());
             return read;
-        };
-        if read.is_pending() {
-            ready!(deadline.as_mut().poll(context));
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        this.missing = this.missing.saturating_sub(buffer.filled().len() - filled);
-        if this.missing == 0 {
-            this.deadline = None;
+        if this.missing == 0 && !this.frames.is_one_begun() {
+            this.is_set = false;
+            return read;
         }
-        read
+        let moves_on = this.missing == 0 && this.received >= MIN_PROGRESS;
+        if !this.is_set || moves_on {
+            this.is_set = true;
+            this.received = 0;
+            this.deadline.as_mut().reset(Instant::now() + this.timeout);
+        }
+        ready!(this.deadline.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -103,6 +123,25 @@ mod tests {
             let mut server = Prompt::new(server, AT_ONCE);
             let error = server.read_to_end(&mut Vec::new()).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{sent:?}");
+        }
+    }
+
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+    #[tokio::test]
+    async fn a_client_that_stops_within_a_frame_is_given_up() {
+        for (sent, is_whole) in [
+            (&b"\0\0\x02\0\0\0\0\0\x01a"[..], false),
+            (b"\0\0", false),
+            (b"", true),
+        ] {
+            let (mut client, server) = duplex(64);
+            client.write_all(PREFACE).await.unwrap();
+            client.write_all(sent).await.unwrap();
+            let mut server = Prompt::new(server, AT_ONCE);
+            let read = async { server.read_to_end(&mut Vec::new()).await };
+            let ended = tokio::time::timeout(AT_ONCE * 100, read).await;
+            assert_eq!(ended.is_err(), is_whole, "{sent:?}: {ended:?}");
         }
     }
 

@@ -10,7 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::Body;
 use http_body_util::BodyExt;
+use tokio::time::Instant;
 
+use super::activity::MIN_PROGRESS;
 use super::limit::Admitted;
 use crate::error::{Code, Result, ServingError};
 
@@ -27,8 +29,18 @@ pub struct ReceiveOptions {
     pub max_bytes: usize,
     /// `--max_decompressed_bytes`.
     pub max_decompressed_bytes: usize,
-    /// `--stall_timeout_seconds`: given up if nothing of the body comes for so long.
+    /// `--stall_timeout_seconds`: given up if less than 16 KiB of the body, or than what is left, comes
+    /// in so long.
     pub stall_timeout: Duration,
+}
+
+/// How a body comes: when its client has to have sent [`MIN_PROGRESS`] more.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    /// `None` before the first piece is waited for.
+    deadline: Option<Instant>,
+    /// What has come since that was set.
+    bytes: usize,
 }
 
 impl ReceiveOptions {
@@ -47,12 +59,24 @@ impl ReceiveOptions {
     ///
     /// `DEADLINE_EXCEEDED` for a client that stalls, `CANCELLED` for one that leaves,
     /// `INVALID_ARGUMENT` for a body that HTTP does not allow, those of [`Admitted::grow`].
-    pub(super) async fn next<B>(&self, body: &mut B, admitted: &Admitted) -> Result<Option<Bytes>>
+    pub(super) async fn next<B>(
+        &self,
+        body: &mut B,
+        admitted: &Admitted,
+        pace: &mut Pace,
+    ) -> Result<Option<Bytes>>
     where
         B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
     {
         loop {
-            let frame = match tokio::time::timeout(self.stall_timeout, body.frame()).await {
+            let deadline = match pace.deadline {
+                Some(deadline) if pace.bytes < MIN_PROGRESS => deadline,
+                _ => {
+                    pace.bytes = 0;
+                    *pace.deadline.insert(Instant::now() + self.stall_timeout)
+                }
+            };
+            let frame = match tokio::time::timeout_at(deadline, body.frame()).await {
                 Ok(None) => return Ok(None),
                 Ok(Some(Ok(frame))) => frame,
                 Ok(Some(Err(error))) => {
@@ -72,6 +96,7 @@ impl ReceiveOptions {
                 }
             };
             if let Ok(data) = frame.into_data() {
+                pace.bytes = pace.bytes.saturating_add(data.len());
                 admitted.grow(data.len())?;
                 return Ok(Some(data));
             }
@@ -128,8 +153,44 @@ pub(super) fn inflate(
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+    use tokio_stream::StreamExt;
+
     use super::*;
     use crate::transport::limit::Admission;
+
+    /// A byte now and then, or as much as has to come.
+    #[tokio::test]
+    async fn a_body_that_trickles_is_given_up() {
+        let stall = Duration::from_millis(200);
+        let options = ReceiveOptions {
+            stall_timeout: stall,
+            ..ReceiveOptions::new(1)
+        };
+        let admitted = Admission::new(1, u64::MAX).enter().unwrap();
+        for (piece, is_whole) in [(1, false), (MIN_PROGRESS, true)] {
+            let pieces =
+                (0..20).map(|_| Ok::<_, Infallible>(Frame::data(Bytes::from(vec![0; piece]))));
+            let pieces = tokio_stream::iter(pieces).then(async |piece| {
+                tokio::time::sleep(stall / 10).await;
+                piece
+            });
+            let mut body = StreamBody::new(Box::pin(pieces));
+            let mut pace = Pace::default();
+            let ended = loop {
+                match options.next(&mut body, &admitted, &mut pace).await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => break None,
+                    Err(error) => break Some(error.code()),
+                }
+            };
+            let expected = (!is_whole).then_some(Code::DeadlineExceeded);
+            assert_eq!(ended, expected, "pieces of {piece}");
+        }
+    }
 
     #[test]
     fn inflating_is_bounded_and_counted() {

@@ -17,10 +17,12 @@ use hyper::service::Service;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::busy_poll::{Attention, Attentive};
 use super::connection::{ConnectionOptions, Driver, FAREWELL, Protocols, Question};
+use super::peer::{Peer, Source};
+use super::places::{Place, PortPlaces};
 use super::tls::{PeerNames, Tls};
 use super::unix_authority::UnixAuthority;
 use crate::monitoring::Tally;
@@ -98,7 +100,7 @@ pub async fn serve<S, B>(
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let mut places = Places::new(&options);
+    let mut doorman = Doorman::new(&options);
     // Connections hear of the stop once the port is closed: clients that are sent away and come
     // back at once must find it so, or they would be accepted by the kernel and by nobody else.
     let (close, closed) = watch::channel(false);
@@ -111,12 +113,18 @@ pub async fn serve<S, B>(
     let driver = Arc::new(Driver::new(options, closed));
     // Every connection holds a sender; none is left once all have ended.
     let (connection_open, mut all_closed) = mpsc::channel::<()>(1);
-    let start = |(stream, attention, address): Accepted, place: OwnedSemaphorePermit| {
+    let start = |(stream, attention, address): Accepted, place: Place| {
         let (handshake, driver) = (Arc::clone(&handshake), Arc::clone(&driver));
         let (service, open) = (service.clone(), connection_open.clone());
         tokio::spawn(async move {
-            if let Some((stream, peer)) = handshake.make(stream, address).await {
-                driver.drive(stream, attention, peer, service).await;
+            let made = tokio::select! {
+                made = handshake.make(stream, address) => made,
+                () = place.has_to_go() => None,
+            };
+            if let Some((stream, names)) = made {
+                let source = address.map_or(Source::Unix, |it| Source::from_ip(it.ip()));
+                let peer = Peer::new(names, source);
+                driver.drive(stream, attention, peer, &place, service).await;
             }
             drop((place, open));
         });
@@ -129,11 +137,11 @@ pub async fn serve<S, B>(
             _ = stop.wait_for(|stop| *stop) => break,
         };
         match stream {
-            // Beyond the bound the stream is dropped, which closes it: better for a client, and for
-            // a load balancer before it, than to wait for a place that may never be free.
+            // Without a place the stream is dropped, which closes it: better for a client, and for a
+            // load balancer before it, than to wait for a place that may never be free.
             Ok(stream) => {
                 is_failing = false;
-                if let Some(place) = places.take() {
+                if let Some(place) = doorman.place().await {
                     start(stream, place);
                 }
             }
@@ -150,7 +158,7 @@ pub async fn serve<S, B>(
     // Those that the kernel has taken already may have sent a request.
     loop {
         match accept_waiting(&listener) {
-            Ok(stream) => drop(places.take().map(|place| start(stream, place))),
+            Ok(stream) => drop(doorman.free_place().map(|place| start(stream, place))),
             Err(error) if is_one_connections(&error) => {}
             Err(_) => break,
         }
@@ -206,38 +214,50 @@ impl Handshake {
     }
 }
 
-/// The places for connections on one port.
-struct Places {
-    free: Arc<Semaphore>,
+/// A place for a connection that was accepted, or none. Counts each connection that gets none; says in
+/// the log when places run out, not for each connection.
+struct Doorman {
+    places: PortPlaces,
     max: usize,
     are_full: bool,
     refused: Tally,
 }
 
-impl Places {
+impl Doorman {
     fn new(options: &ConnectionOptions) -> Self {
-        let max = options.max_connections.clamp(1, Semaphore::MAX_PERMITS);
         Self {
-            free: Arc::new(Semaphore::new(max)),
-            max,
+            places: options.places.of_port(options.max_connections),
+            max: options.max_connections,
             are_full: false,
             refused: options.refused.clone(),
         }
     }
 
-    /// A place, if there is one. Counts each connection that gets none; says in the log when places
-    /// run out, not for each connection.
-    fn take(&mut self) -> Option<OwnedSemaphorePermit> {
-        let place = Arc::clone(&self.free).try_acquire_owned().ok();
-        if place.is_none() {
+    async fn place(&mut self) -> Option<Place> {
+        let place = self.places.take().await;
+        self.note(place.is_some());
+        place
+    }
+
+    /// As above, where nothing may be waited for.
+    fn free_place(&mut self) -> Option<Place> {
+        let place = self.places.take_free();
+        self.note(place.is_some());
+        place
+    }
+
+    fn note(&mut self, has_place: bool) {
+        if !has_place {
             self.refused.count();
             if !self.are_full {
                 let max = self.max;
-                tracing::warn!("a port has {max} connections (--max_connections): more are closed");
+                tracing::warn!(
+                    "a port has all the connections that it may have, {max} (--max_connections) or \
+                     what the limit on open files allows, and works for each: more are closed"
+                );
             }
         }
-        self.are_full = place.is_none();
-        place
+        self.are_full = !has_place;
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::support::material;
 
 /// Any module may use these.
-const EVERYWHERE: &[&str] = &["error", "id", "panics", "tensor"];
+const EVERYWHERE: &[&str] = &["allocator", "error", "id", "panics", "tensor"];
 
 /// Which module may use which others, besides [`EVERYWHERE`] and itself.
 const ALLOWED: &[(&str, &[&str])] = &[

@@ -60,7 +60,7 @@ impl Fixture {
             "serving_default".to_owned(),
         );
         let executor = BatchingExecutor::wrap(
-            Arc::new(DirectExecutor::new(Arc::new(graph))),
+            Arc::new(DirectExecutor::new(Arc::new(graph), "a")),
             request_inputs,
             QueueLimits::try_new(options).unwrap(),
             Arc::clone(&scheduler),

@@ -279,3 +279,24 @@ async fn lone_short_runs_happen_where_they_are_asked_for() {
         answer(request).await;
     }
 }
+
+#[tokio::test]
+async fn a_graph_without_end_leaves_a_thread_to_others() {
+    let options = at_once();
+    let endless = Fixture::new(options.clone());
+    let other = endless.beside(FakeGraph::half_plus_two(), &options);
+    let another = endless.beside(FakeGraph::half_plus_two(), &options);
+    let kept = endless.occupy();
+    let waiting = endless.send(floats(&[1], &[1.0]));
+    let also_kept = other.occupy();
+    let answered = another.send(floats(&[1], &[2.0]));
+    answer(answered).await;
+    // The one whose run does not end has had its thread.
+    assert_eq!(endless.gate.runs().len(), 1);
+    for fixture in [&endless, &other] {
+        fixture.gate.release();
+    }
+    for request in [kept, waiting, also_kept] {
+        answer(request).await;
+    }
+}

@@ -7,6 +7,7 @@
 //! (`transport::tls`), statuses of refusals (each transport's).
 
 mod credential;
+mod login_queue;
 mod password;
 mod rules;
 
@@ -19,7 +20,7 @@ use http::HeaderMap;
 use self::credential::Credential;
 use self::password::PasswordChecks;
 use self::rules::{Identity, Models, Rules};
-use super::tls::PeerNames;
+use super::peer::Peer;
 use crate::error::{Code, Result, ServingError};
 use crate::monitoring::Api;
 use crate::proto::onnx_model_server::AuthConfig;
@@ -86,7 +87,7 @@ impl Auth {
     pub(super) async fn authenticate(
         &self,
         headers: &mut HeaderMap,
-        peer: &PeerNames,
+        peer: &Peer,
     ) -> Result<Caller> {
         let Some(enforced) = &self.0 else {
             return Ok(Caller::Anybody);
@@ -97,10 +98,10 @@ impl Auth {
             Some(Credential::Basic { user, password }) => {
                 enforced
                     .password_checks
-                    .check(&rules, &user, password)
+                    .check(&rules, &user, password, peer)
                     .await?
             }
-            None => match rules.by_certificate(peer) {
+            None => match rules.by_certificate(peer.names()) {
                 None => return Err(unauthenticated("authentication is required")),
                 found => found,
             },

@@ -1,99 +1,294 @@
 //! Passwords: hashed once for the file, and checked off the async workers.
 //!
-//! Argon2 takes tens of milliseconds and of megabytes, on purpose. So few checks run at a time, and
-//! a password that was right once is known again by a keyed hash (`rules::Identity`).
+//! Argon2 takes tens of milliseconds and of megabytes, on purpose. So few checks run at a time, each on
+//! a thread of its own that uses its memory again, in an order that is fair (`login_queue`). A password
+//! that was right once is known again by a keyed hash (`rules::Identity`); one that is being checked is
+//! not checked a second time meanwhile.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::num::NonZero;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
-use argon2::password_hash::{PasswordHash, Salt, SaltString};
-use argon2::{Argon2, PasswordHasher, PasswordVerifier};
+use argon2::password_hash::{Output, PasswordHash, Salt, SaltString};
+use argon2::{Algorithm, Argon2, Block, Params, PasswordHasher, Version};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
-use tokio::sync::Semaphore;
+use tokio::sync::watch;
 
-use super::rules::{Identity, Rules};
+use super::login_queue::{LoginQueue, User};
+use super::rules::{Identity, PasswordTag, Rules};
+use crate::allocator;
 use crate::error::{Code, Result, ServingError};
 use crate::panics;
+use crate::transport::limit::Shares;
+use crate::transport::peer::{ConnectionNumber, Peer};
 
-/// Checks that run at a time: each has its memory.
+/// Checks that run at a time, where there are processors for them: each has its memory.
 const MAX_RUNNING: usize = 2;
-/// Checks that run or wait; beyond, callers are sent away.
-const MAX_WAITING: usize = 1024;
+/// Callers that wait, altogether and on one connection; beyond, they are sent away. Each holds the
+/// headers of its request.
+const MAX_CALLERS: usize = 4096;
+const MAX_CALLERS_OF_ONE: usize = 256;
+/// A thread without a check to run keeps its memory for so long.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// By how much the priority of checks is lower than that of requests.
+const NICENESS: i32 = 5;
+
+/// The longest password. Those that wait are held in memory.
+const MAX_PASSWORD_BYTES: usize = 4096;
 
 /// What a hash in the file may cost at most, in KiB, passes and lanes: each check pays it.
 const MAX_MEMORY_KIB: u32 = 256 << 10;
 const MAX_PASSES: u32 = 32;
 const MAX_LANES: u32 = 16;
 
-/// The bound on password checks under way.
+/// The checks that run and wait.
 pub(super) struct PasswordChecks {
-    waiting: Arc<Semaphore>,
-    running: Arc<Semaphore>,
+    shared: Arc<Shared>,
+    callers: Shares,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// A check has come.
+    work: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    queue: LoginQueue<Arc<Check>>,
+    /// Those that run or wait.
+    checks: HashMap<Key, Arc<Check>>,
+    threads: usize,
+    idle: usize,
+}
+
+/// Of which user, and the keyed hash of the password.
+type Key = (User, PasswordTag);
+
+struct Check {
+    key: Key,
+    /// Whose hash it is compared with; the user's own if there is one.
+    costs_as: Arc<Identity>,
+    password: Vec<u8>,
+    outcome: watch::Sender<Outcome>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Unknown,
+    Right,
+    Wrong,
+    Panicked,
+}
+
+/// A caller that waits.
+struct Caller<'a>(&'a Shares, ConnectionNumber);
+
+impl Drop for Caller<'_> {
+    fn drop(&mut self) {
+        self.0.give_back(self.1);
+    }
 }
 
 impl PasswordChecks {
     pub(super) fn new() -> Self {
         Self {
-            waiting: Arc::new(Semaphore::new(MAX_WAITING)),
-            running: Arc::new(Semaphore::new(MAX_RUNNING)),
+            shared: Arc::default(),
+            callers: Shares::new(MAX_CALLERS, MAX_CALLERS_OF_ONE),
         }
     }
 
     /// The identity of this user name, if the password is its.
     ///
-    /// A wrong user name costs what a wrong password does, so that nobody can tell them apart.
+    /// A wrong user name costs what a wrong password does, so that the two cannot be told apart.
     ///
     /// # Errors
     ///
-    /// `RESOURCE_EXHAUSTED` if too many wait.
+    /// `RESOURCE_EXHAUSTED` if too many of this client, its source or altogether wait.
     pub(super) async fn check<'a>(
         &self,
         rules: &'a Arc<Rules>,
         user: &str,
         password: Vec<u8>,
+        peer: &Peer,
     ) -> Result<Option<&'a Arc<Identity>>> {
         let found = rules.by_user(user);
-        let is_known = || found.is_some_and(|it| rules.knows_password(it, &password));
-        if is_known() {
+        let tag = rules.password_tag(&password);
+        if found.is_some_and(|it| it.has_password(&tag)) {
             return Ok(found);
         }
         let Some(costs_as) = found.or_else(|| rules.any_with_password()).map(Arc::clone) else {
             return Ok(None);
         };
-        let exhausted = || {
-            ServingError::new(
-                Code::ResourceExhausted,
-                "too many passwords are being checked",
-            )
-        };
-        let _waiting = self.waiting.try_acquire().map_err(|_| exhausted())?;
-        let running = Arc::clone(&self.running).acquire_owned().await;
-        let running = running.map_err(|_| exhausted())?;
-        // Somebody before may have had the same password.
-        if is_known() {
-            return Ok(found);
+        if password.len() > MAX_PASSWORD_BYTES {
+            return Ok(None);
         }
-        let is_user = found.is_some();
-        let rules = Arc::clone(rules);
-        let checked = tokio::task::spawn_blocking(move || {
-            // Held to the end, also where the client goes away before.
-            let _running = running;
-            let is_right = verify(&costs_as.password_argon2, &password) && is_user;
-            if is_right {
-                rules.remember_password(&costs_as, &password);
-            }
-            is_right
-        });
-        let is_right = checked
-            .await
-            .map_err(|_| panics::ended_abnormally("a password check"))?;
-        Ok(found.filter(|_| is_right))
+        let connection = peer.connection();
+        if !self.callers.take(connection) {
+            return Err(exhausted());
+        }
+        let _caller = Caller(&self.callers, connection);
+        let mut outcome = self.shared.submit(
+            peer,
+            Check {
+                key: (found.map(|it| it.name.as_str().into()), tag),
+                costs_as,
+                password,
+                outcome: watch::Sender::new(Outcome::Unknown),
+            },
+        )?;
+        // Its sender goes where the check had to make room for another.
+        let known = outcome.wait_for(|it| *it != Outcome::Unknown).await;
+        match *known.map_err(|_| exhausted())? {
+            Outcome::Right => Ok(found),
+            Outcome::Panicked => Err(panics::ended_abnormally("a password check")),
+            Outcome::Wrong | Outcome::Unknown => Ok(None),
+        }
     }
 }
 
-fn verify(phc: &str, password: &[u8]) -> bool {
-    PasswordHash::new(phc)
-        .and_then(|hash| Argon2::default().verify_password(password, &hash))
-        .is_ok()
+fn exhausted() -> ServingError {
+    ServingError::new(
+        Code::ResourceExhausted,
+        "too many passwords are being checked",
+    )
+}
+
+impl Shared {
+    /// Has the password checked, unless the same is being checked already.
+    fn submit(self: &Arc<Self>, peer: &Peer, check: Check) -> Result<watch::Receiver<Outcome>> {
+        let mut state = self.lock();
+        if let Some(same) = state.checks.get(&check.key) {
+            return Ok(same.outcome.subscribe());
+        }
+        let check = Arc::new(check);
+        let outcome = check.outcome.subscribe();
+        let turn = (check.key.0.clone(), peer.connection());
+        let displaced = state.queue.push(peer.source(), turn, Arc::clone(&check));
+        let displaced = displaced.map_err(|_| exhausted())?;
+        if let Some(displaced) = &displaced {
+            state.checks.remove(&displaced.key);
+        }
+        state.checks.insert(check.key.clone(), check);
+        let processors = thread::available_parallelism().map_or(1, NonZero::get);
+        let max_threads = MAX_RUNNING.min(processors.div_ceil(2));
+        if state.idle > 0 {
+            self.work.notify_one();
+        } else if state.threads < max_threads {
+            state.threads += 1;
+            drop(state);
+            self.start_thread();
+        }
+        Ok(outcome)
+    }
+
+    /// Starts a thread, which is counted already. Without any, nothing waits.
+    fn start_thread(self: &Arc<Self>) {
+        let shared = Arc::clone(self);
+        let thread = thread::Builder::new().name("login".to_owned());
+        if let Err(error) = thread.spawn(move || shared.work()) {
+            tracing::error!(%error, "cannot start a thread for password checks");
+            let mut state = self.lock();
+            state.threads -= 1;
+            if state.threads == 0 {
+                let given_up = std::mem::take(&mut *state);
+                drop(state);
+                drop(given_up);
+            }
+        }
+    }
+
+    fn work(&self) {
+        lower_priority();
+        let mut memory = Vec::new();
+        while let Some(check) = self.next() {
+            let is_right = panics::round("a password check", || check.is_right(&mut memory));
+            let outcome = match is_right {
+                Some(true) => Outcome::Right,
+                Some(false) => Outcome::Wrong,
+                None => Outcome::Panicked,
+            };
+            self.lock().checks.remove(&check.key);
+            check.outcome.send_replace(outcome);
+        }
+        drop(memory);
+        allocator::release_freed();
+    }
+
+    /// Waits for a check; `None` where the thread has to end.
+    fn next(&self) -> Option<Arc<Check>> {
+        let mut state = self.lock();
+        loop {
+            while let Some(check) = state.queue.pop() {
+                // Whoever asks for the same from now on finds it in the table.
+                if check.outcome.receiver_count() > 0 {
+                    return Some(check);
+                }
+                state.checks.remove(&check.key);
+            }
+            state.idle += 1;
+            let waited = self.work.wait_timeout(state, KEEP_ALIVE);
+            let (woken, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+            state = woken;
+            state.idle -= 1;
+            if waited.timed_out() && state.queue.is_empty() {
+                state.threads -= 1;
+                return None;
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Check {
+    fn is_right(&self, memory: &mut Vec<Block>) -> bool {
+        let (user, tag) = &self.key;
+        let is_right = is_password(&self.costs_as.password_argon2, &self.password, memory);
+        let is_right = is_right.unwrap_or(false) && user.is_some();
+        if is_right {
+            self.costs_as.remember_password(*tag);
+        }
+        is_right
+    }
+}
+
+/// Lowers the priority of this thread, where threads have one of their own.
+fn lower_priority() {
+    #[cfg(target_os = "linux")]
+    // SAFETY: nice takes a number and touches no memory.
+    unsafe {
+        // A lower priority is never refused.
+        libc::nice(NICENESS);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = NICENESS;
+}
+
+/// Whether a password has this hash in PHC form; `None` for what is no such hash. `memory` is left as
+/// large as it was needed.
+fn is_password(phc: &str, password: &[u8], memory: &mut Vec<Block>) -> Option<bool> {
+    let hash = PasswordHash::new(phc).ok()?;
+    let algorithm = Algorithm::try_from(hash.algorithm).ok()?;
+    let version = hash.version.map(Version::try_from).transpose().ok()?;
+    let params = Params::try_from(&hash).ok()?;
+    let mut salt = [0; Salt::MAX_LENGTH];
+    let salt = hash.salt?.decode_b64(&mut salt).ok()?;
+    let expected = hash.hash?;
+    if memory.len() < params.block_count() {
+        memory.resize(params.block_count(), Block::new());
+    }
+    let mut computed = vec![0; expected.len()];
+    Argon2::new(algorithm, version.unwrap_or_default(), params)
+        .hash_password_into_with_memory(password, salt, &mut computed, &mut memory[..])
+        .ok()?;
+    // Compared in a time that tells nothing.
+    Some(Output::new(&computed).ok()? == expected)
 }
 
 /// Whether a text is an Argon2 hash in PHC form, of bearable cost.
@@ -113,8 +308,12 @@ pub(super) fn is_argon2(phc: &str) -> bool {
 ///
 /// # Errors
 ///
-/// `INTERNAL` where the hash cannot be made.
+/// `INVALID_ARGUMENT` for a password that is too long, `INTERNAL` where the hash cannot be made.
 pub fn hash_password(password: &[u8]) -> Result<String> {
+    if password.len() > MAX_PASSWORD_BYTES {
+        let text = format!("a password has at most {MAX_PASSWORD_BYTES} bytes");
+        return Err(ServingError::invalid_argument(text));
+    }
     let mut salt = [0; Salt::RECOMMENDED_LENGTH];
     SystemRandom::new()
         .fill(&mut salt)

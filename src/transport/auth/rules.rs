@@ -15,6 +15,9 @@ use crate::transport::tls::PeerNames;
 
 const TOKEN_HASH_LEN: usize = digest::SHA256_OUTPUT_LEN;
 
+/// The keyed hash of a password (HMAC with SHA-256).
+pub(super) type PasswordTag = [u8; digest::SHA256_OUTPUT_LEN];
+
 /// All models.
 const ALL: &str = "*";
 
@@ -34,7 +37,7 @@ pub(in crate::transport) struct Identity {
     /// In PHC form, empty for none.
     pub(super) password_argon2: String,
     /// The keyed hash of the password that was right; unset until one was.
-    right_password: OnceLock<hmac::Tag>,
+    right_password: OnceLock<PasswordTag>,
     pub(super) predict: Models,
     pub(super) metadata: Models,
     pub(super) status: Models,
@@ -141,23 +144,28 @@ impl Rules {
         self.by_user.values().next()
     }
 
-    /// Whether this password was right before.
-    pub(super) fn knows_password(&self, identity: &Identity, password: &[u8]) -> bool {
+    /// The keyed hash of a password.
+    pub(super) fn password_tag(&self, password: &[u8]) -> PasswordTag {
         let tag = hmac::sign(&self.password_key, password);
-        let known = identity.right_password.get();
-        known.is_some_and(|known| known.as_ref().ct_eq(tag.as_ref()).into())
-    }
-
-    /// Knows from now on that this password is right.
-    pub(super) fn remember_password(&self, identity: &Identity, password: &[u8]) {
-        // Another check of the same password may have been quicker.
-        let _ = identity
-            .right_password
-            .set(hmac::sign(&self.password_key, password));
+        let mut bytes = [0; TOKEN_HASH_LEN];
+        bytes.copy_from_slice(tag.as_ref());
+        bytes
     }
 }
 
 impl Identity {
+    /// Whether the password with this hash was right before.
+    pub(super) fn has_password(&self, tag: &PasswordTag) -> bool {
+        let known = self.right_password.get();
+        known.is_some_and(|known| known.ct_eq(tag).into())
+    }
+
+    /// Knows from now on that the password with this hash is right.
+    pub(super) fn remember_password(&self, tag: PasswordTag) {
+        // Another check of the same password may have been quicker.
+        let _ = self.right_password.set(tag);
+    }
+
     fn try_new(message: &pb::Identity) -> Result<Self> {
         if message.name.is_empty() {
             return Err(ServingError::invalid_argument("an identity has no name"));

@@ -4,6 +4,8 @@ use http::header::AUTHORIZATION;
 
 use super::*;
 use crate::proto::onnx_model_server::Identity as Message;
+use crate::transport::peer::Source;
+use crate::transport::tls::PeerNames;
 
 /// SHA-256 of `a-token` by `printf a-token | sha256sum`.
 const TOKEN_SHA256: &str = "1f6076e3a47ba1ded08025ffe06e57af217c14f9407f33fba50f99b1c7019387";
@@ -63,6 +65,7 @@ async fn caller(auth: &Auth, authorization: &str, peer: PeerNames) -> Result<Cal
     if !authorization.is_empty() {
         headers.insert(AUTHORIZATION, authorization.parse().unwrap());
     }
+    let peer = Peer::new(peer, Source::Unknown);
     auth.authenticate(&mut headers, &peer).await
 }
 

@@ -12,6 +12,7 @@ use http::{Extensions, Request as HttpRequest};
 use tonic::{Request, Response, Status};
 
 use super::api_of;
+use super::services::Access;
 use super::status::to_status;
 use crate::error::{Result, ServingError};
 use crate::inference::InferenceService;
@@ -22,10 +23,7 @@ use crate::proto::tensorflow::serving::model_service_server::ModelService;
 use crate::proto::tensorflow::serving::prediction_service_server::PredictionService;
 use crate::transport::auth::{Auth, Caller};
 use crate::transport::observe::Observation;
-use crate::transport::tls::PeerNames;
-
-/// Load balancers have no credentials.
-const OPEN_SERVICE: &str = "/grpc.health.v1.Health/";
+use crate::transport::peer::Peer;
 
 /// What the checks need. Refusals are counted here: no service sees them.
 #[derive(Clone)]
@@ -63,13 +61,16 @@ impl Guard {
     /// # Errors
     ///
     /// `UNAUTHENTICATED`; `PERMISSION_DENIED` for callers who may not use the method for any model.
-    pub(super) async fn admit<B>(&self, request: &mut HttpRequest<B>) -> Result<(), Status> {
-        let path = request.uri().path();
-        if path.starts_with(OPEN_SERVICE) {
+    pub(super) async fn admit<B>(
+        &self,
+        request: &mut HttpRequest<B>,
+        access: Access,
+    ) -> Result<(), Status> {
+        if access == Access::Anybody {
             return Ok(());
         }
-        let api = api_of(path).unwrap_or(Api::Other);
-        let peer = request.extensions().get::<PeerNames>().cloned();
+        let api = api_of(request.uri().path()).unwrap_or(Api::Other);
+        let peer = request.extensions().get::<Peer>().cloned();
         let peer = peer.unwrap_or_default();
         let caller = self.auth.authenticate(request.headers_mut(), &peer).await;
         let admitted = caller.and_then(|caller| caller.may_any(api).map(|()| caller));

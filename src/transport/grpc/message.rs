@@ -20,7 +20,7 @@ use http_body::{Body, Frame};
 use crate::error::{Code, Result, ServingError};
 use crate::panics;
 use crate::transport::limit::Admitted;
-use crate::transport::receive::{Inflation, ReceiveOptions, inflate};
+use crate::transport::receive::{Inflation, Pace, ReceiveOptions, inflate};
 
 /// gRPC's prefix: whether the message is compressed, and its length.
 pub(super) const PREFIX_BYTES: usize = 5;
@@ -100,7 +100,8 @@ where
 {
     let encoding = encoding(headers)?;
     let mut incoming = Incoming::default();
-    while let Some(part) = options.next(&mut body, admitted).await? {
+    let mut pace = Pace::default();
+    while let Some(part) = options.next(&mut body, admitted, &mut pace).await? {
         incoming.take(part, options.max_bytes, aligned)?;
     }
     let (is_compressed, message) = incoming.finish()?;

@@ -7,10 +7,12 @@ mod authorized;
 pub(crate) mod channel_arguments;
 mod health;
 mod message;
+mod messages;
 mod model_service;
 mod predict;
 mod prediction_service;
 mod profiler_service;
+mod services;
 mod status;
 
 use std::convert::Infallible;
@@ -30,12 +32,15 @@ use tower::Service;
 
 use self::authorized::{Authorized, Guard};
 use self::message::Framed;
+use self::messages::{Answers, Messages};
 use self::prediction_service::PredictionServiceImpl;
+use self::services::{Access, Declared, Takes};
 use self::status::to_status;
 use super::auth::Auth;
 use super::isolate::isolated;
-use super::limit::{Admission, Gate};
+use super::limit::{Admission, Beside, Gate};
 use super::observe::Observation;
+use super::peer::connection;
 use super::receive::ReceiveOptions;
 use crate::error::{Code, ServingError};
 use crate::inference::InferenceService;
@@ -48,6 +53,9 @@ use crate::servable::ServableLookup;
 use crate::wire::predict::first_values;
 
 pub use self::model_service::ReloadConfig;
+
+/// The size of a message to the services beside TensorFlow Serving's. It holds a name.
+const MAX_SMALL_BYTES: usize = 16 << 10;
 
 /// What the flags say about the gRPC port.
 #[derive(Clone, Debug)]
@@ -99,39 +107,45 @@ pub fn service(
     ));
     let model_service = ModelServiceServer::new(guard.authorize(Arc::new(model_service)));
     routes.add_service(configured!(model_service));
-    let mut services = vec![
-        "tensorflow.serving.PredictionService",
-        "tensorflow.serving.ModelService",
-    ];
+    let mut declared = Declared::default();
+    declared.add(&services::PREDICTION);
+    declared.add(&services::MODEL);
     if options.profiler_service {
         let profiler = ProfilerServiceServer::new(profiler_service::ProfilerServiceImpl);
         routes.add_service(configured!(profiler));
-        services.push("tensorflow.ProfilerService");
+        declared.add(&services::PROFILER);
     }
     if options.health_service {
         routes.add_service(health::server(servables, stopped));
-        services.push("grpc.health.v1.Health");
+        declared.add(&services::HEALTH);
     }
-    add_reflection(&mut routes, &services);
+    add_reflection(&mut routes, &mut declared);
+    let receive_small = ReceiveOptions {
+        max_bytes: options.receive.max_bytes.min(MAX_SMALL_BYTES),
+        max_decompressed_bytes: MAX_SMALL_BYTES,
+        ..options.receive
+    };
     GrpcService(Arc::new(Services {
         predict,
         prediction,
         routes: routes.routes(),
+        declared,
         guard,
         metrics: Arc::clone(metrics),
         admission,
         receive: options.receive,
+        receive_small,
     }))
 }
 
-/// Lists `services` and describes their messages, by both versions of the protocol.
-fn add_reflection(routes: &mut RoutesBuilder, services: &[&str]) {
+/// Lists what is declared and describes its messages, by both versions of the protocol.
+fn add_reflection(routes: &mut RoutesBuilder, declared: &mut Declared) {
     let builder = || {
         let mut builder = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(SERVED_DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
-        for service in services {
-            builder = builder.with_service_name(*service);
+        for service in declared.names() {
+            builder = builder.with_service_name(service);
         }
         builder
     };
@@ -139,6 +153,7 @@ fn add_reflection(routes: &mut RoutesBuilder, services: &[&str]) {
         (Ok(v1), Ok(v1alpha)) => {
             routes.add_service(v1);
             routes.add_service(v1alpha);
+            services::REFLECTION.iter().for_each(|it| declared.add(it));
         }
         (Err(error), _) | (_, Err(error)) => {
             tracing::error!(%error, "server reflection is not available");
@@ -157,10 +172,22 @@ struct Services {
     prediction: PredictionServiceServer<Authorized<PredictionServiceImpl>>,
     /// All others.
     routes: Routes,
+    declared: Declared,
     guard: Guard,
     metrics: Arc<Metrics>,
     admission: Admission,
     receive: ReceiveOptions,
+    receive_small: ReceiveOptions,
+}
+
+/// What a call is, as far as its path tells.
+#[derive(Clone, Copy)]
+enum Call {
+    /// Of the inference and model services.
+    Request(Api),
+    /// Of another service: one small message.
+    Small(Option<Beside>),
+    SmallStream,
 }
 
 impl Services {
@@ -169,14 +196,43 @@ impl Services {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: std::error::Error + Send + Sync + 'static,
     {
-        if let Err(refusal) = self.guard.admit(&mut request).await {
+        let (access, call) = self.look_up(request.uri().path());
+        if let Err(refusal) = self.guard.admit(&mut request, access).await {
             return refusal.into_http();
         }
-        // The other services are small, and some of their calls last: nothing of them is bounded
-        // here, so that a busy server still answers its probes.
-        let Some(api) = api_of(request.uri().path()) else {
-            return call(self.routes.clone(), request).await;
+        match call {
+            Some(Call::Request(api)) => self.answer_request(request, api).await,
+            Some(Call::Small(beside)) => self.answer_small(request, beside).await,
+            Some(Call::SmallStream) => self.answer_stream(request).await,
+            // As TensorFlow Serving does with methods and services that it does not have.
+            None => Status::unimplemented("").into_http(),
+        }
+    }
+
+    /// Who may call a path, and what it is; `None` for what there is not.
+    fn look_up(&self, path: &str) -> (Access, Option<Call>) {
+        let Some((service, method)) = self.declared.find(path) else {
+            return (Access::Known, None);
         };
+        let call = match service.takes {
+            Takes::Request => api_of(path).map(Call::Request),
+            Takes::SmallRequest => Some(Call::Small(None)),
+            Takes::Probe if method == "Watch" => Some(Call::Small(Some(Beside::Lasting))),
+            Takes::Probe => Some(Call::Small(Some(Beside::Probe))),
+            Takes::SmallStream => Some(Call::SmallStream),
+        };
+        (service.access, call)
+    }
+
+    async fn answer_request<B>(
+        &self,
+        request: Request<B>,
+        api: Api,
+    ) -> http::Response<tonic::body::Body>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
         let (parts, body) = request.into_parts();
         // Dropped if the client leaves before its message is here, which counts the call.
         let observation = Observation::start(&self.metrics, Protocol::Grpc, api, "");
@@ -196,7 +252,9 @@ impl Services {
                 let framed = |parts| Request::from_parts(parts, Framed::new(message.clone()));
                 let mut response = match api {
                     Api::Predict => {
-                        predict::answer(&self.predict, &self.guard, &parts, message).await
+                        let answer =
+                            predict::answer(&self.predict, &self.guard, &parts, message, &admitted);
+                        answer.await
                     }
                     Api::Status | Api::Reload => call(self.routes.clone(), framed(parts)).await,
                     _ => call(self.prediction.clone(), framed(parts)).await,
@@ -210,6 +268,64 @@ impl Services {
                 refusal(&error).into_http()
             }
         }
+    }
+
+    /// Answers a call of one of the other services: a request, or something beside the requests.
+    async fn answer_small<B>(
+        &self,
+        request: Request<B>,
+        beside: Option<Beside>,
+    ) -> http::Response<tonic::body::Body>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
+        let connection = connection(&request);
+        let (parts, body) = request.into_parts();
+        let received = async {
+            let admitted = match beside {
+                None => self.admission.enter()?,
+                Some(kind) => self.admission.enter_beside(kind, connection)?,
+            };
+            let admitted = Arc::new(admitted);
+            let (headers, receive) = (&parts.headers, &self.receive_small);
+            let message = message::receive(headers, body, receive, &admitted, |_| None).await?;
+            Ok((message, admitted))
+        };
+        match received.await {
+            Ok((message, admitted)) => {
+                let request = Request::from_parts(parts, Framed::new(message));
+                let mut response = call(self.routes.clone(), request).await;
+                response.extensions_mut().insert(admitted);
+                response
+            }
+            Err(error) => refusal(&error).into_http(),
+        }
+    }
+
+    async fn answer_stream<B>(&self, request: Request<B>) -> http::Response<tonic::body::Body>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
+        let entered = self
+            .admission
+            .enter_beside(Beside::Reflection, connection(&request));
+        let (parts, body) = request.into_parts();
+        let admitted = match entered {
+            Ok(admitted) => Arc::new(admitted),
+            Err(error) => return refusal(&error).into_http(),
+        };
+        let (max_bytes, stall) = (
+            self.receive_small.max_bytes,
+            self.receive_small.stall_timeout,
+        );
+        let messages = Messages::receive(body, max_bytes, stall, Arc::clone(&admitted));
+        let failure = messages.failure();
+        let request = Request::from_parts(parts, messages);
+        let mut response = call(self.routes.clone(), request).await;
+        response.extensions_mut().insert(admitted);
+        response.map(|body| tonic::body::Body::new(Answers::new(body, failure)))
     }
 }
 

@@ -23,6 +23,7 @@ use super::{deadline, message};
 use crate::inference::InferenceService;
 use crate::monitoring::{Api, Direction};
 use crate::transport::blocking::off_worker;
+use crate::transport::limit::Admitted;
 use crate::wire::predict::{PredictCall, PredictReply};
 
 /// Answers a call.
@@ -31,8 +32,15 @@ pub(super) async fn answer(
     guard: &Guard,
     parts: &Parts,
     message: Bytes,
+    admitted: &Admitted,
 ) -> Response<tonic::body::Body> {
-    match run(service, guard, parts, message).await {
+    let answer = run(service, guard, parts, message).await;
+    let answer = answer.and_then(|pieces| {
+        let bytes = pieces.iter().map(Bytes::len).sum();
+        let held = admitted.hold_answer(bytes);
+        held.map_err(|error| to_status(&error)).map(|()| pieces)
+    });
+    match answer {
         Ok(pieces) => {
             let body = tonic::body::Body::new(Answer {
                 pieces,

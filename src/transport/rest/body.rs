@@ -12,7 +12,7 @@ use http_body::Body;
 use crate::error::{Code, Result, ServingError};
 use crate::panics;
 use crate::transport::limit::Admitted;
-use crate::transport::receive::{Inflation, ReceiveOptions, inflate};
+use crate::transport::receive::{Inflation, Pace, ReceiveOptions, inflate};
 
 /// Memory that is reserved on a client's word alone.
 const MAX_RESERVED_BYTES: usize = 16 << 20;
@@ -68,7 +68,8 @@ where
     }
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
-    while let Some(data) = options.next(&mut body, admitted).await? {
+    let mut pace = Pace::default();
+    while let Some(data) = options.next(&mut body, admitted, &mut pace).await? {
         if first.len().max(rest.len()) + data.len() > max_bytes {
             return Err(too_large(max_bytes));
         }

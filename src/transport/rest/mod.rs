@@ -30,9 +30,10 @@ use super::admit::admit;
 use super::auth::{Auth, Caller};
 use super::blocking::off_worker;
 use super::isolate::isolated;
-use super::limit::{Admission, Admitted, Gate};
+use super::limit::{Admission, Admitted, Beside, Gate};
 use super::observe::{AnsweredBy, Observation};
 use super::pages::{Pages, drop_body, full_path, html_page, is_read, response};
+use super::peer::connection;
 use super::receive::ReceiveOptions;
 use crate::error::{Code, Result, ServingError};
 use crate::inference::InferenceService;
@@ -187,15 +188,25 @@ impl Inner {
             Ok(caller) => caller,
             Err(refusal) => return refusal,
         };
-        if let Some(page) = self.pages.monitoring(request.uri()) {
-            return page;
-        }
         let path = request.uri().path();
-        let page = self.pages.own(request.method(), path);
-        let mut response = if let Some(page) = page {
+        let is_page = self.pages.is_at(request.method(), path)
+            || (path == openapi::PATH && is_read(request.method()));
+        let mut response = if is_page {
+            let admitted = match self
+                .admission
+                .enter_beside(Beside::Probe, connection(&request))
+            {
+                Ok(admitted) => Arc::new(admitted),
+                Err(error) => return refusal(&error),
+            };
+            if let Some(mut page) = self.pages.monitoring(request.uri()) {
+                page.extensions_mut().insert(admitted);
+                return page;
+            }
+            let page = self.pages.own(request.method(), path);
+            let mut page = page.unwrap_or_else(openapi::document);
+            page.extensions_mut().insert(admitted);
             page
-        } else if path == openapi::PATH && is_read(request.method()) {
-            openapi::document()
         } else if !is_api_path(full_path(request.uri())) {
             return html_page(StatusCode::NOT_FOUND);
         } else if request.method() == Method::OPTIONS {
@@ -256,6 +267,10 @@ impl Inner {
                 let answer = self
                     .handle(route, call, body, &admitted, &mut observation)
                     .await;
+                let answer = answer.and_then(|answer| {
+                    admitted.hold_answer(answer.body.len())?;
+                    Ok(answer)
+                });
                 (
                     answer.unwrap_or_else(|error| Answer::error(&error)),
                     Some(admitted),

@@ -17,6 +17,7 @@ use crate::monitoring::Metrics;
 use crate::servable::{ManagerState, ServableHandle, ServableLookup, ServableState};
 use crate::transport::health::Readiness;
 use crate::transport::limit::Admission;
+use crate::transport::pages::Copies;
 use crate::transport::pages::Pages;
 
 /// Model `m` has an available version 1; asking for it panics.
@@ -50,6 +51,7 @@ fn service(options: RestOptions) -> (RestService, Arc<Metrics>) {
         metrics: Arc::clone(&metrics),
         readiness: Readiness::new(stopped, || panic!("a secret of the server")),
         monitoring_path: None,
+        copies: Copies::default(),
     };
     let service = RestService::new(inference, pages, Admission::new(1, 1000), options);
     (service, metrics)

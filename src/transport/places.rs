@@ -1,0 +1,283 @@
+//! The places for connections: how many there may be, on one port and on all together, and which one
+//! makes room for a new one.
+//!
+//! Connections take descriptors, of which a process has a number. Ports share the places, and each has
+//! some that the others cannot take. Where a port has no place left, the connection goes that has
+//! waited for its client the longest: for a request, the rest of one, or for taking an answer. Only
+//! where the server works on something for all of them, the new one is refused.
+//!
+//! Not here: how many descriptors there are (`server`), what a connection does (`connection`).
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::activity::Activity;
+
+/// A connection may wait for its client for so long in any case: a new one sends its request soon.
+const MIN_WAIT: Duration = Duration::from_millis(100);
+/// How long a new connection waits for the place of one that goes.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// A port has one in so many of all places to itself.
+const SHARE_OF_PORT: usize = 8;
+
+/// The places of the ports that share them. By default there are any number.
+#[derive(Clone, Debug)]
+pub struct Places(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    max: usize,
+    state: Mutex<State>,
+    /// A place has become free.
+    freed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Connections, by port.
+    taken: Vec<usize>,
+    /// By number; none twice.
+    holders: HashMap<u64, Arc<Holder>>,
+    last_number: u64,
+}
+
+/// The places of one port.
+#[derive(Clone)]
+pub(super) struct PortPlaces {
+    shared: Arc<Shared>,
+    port: usize,
+    max: usize,
+}
+
+/// A connection's place, free again when this is dropped.
+pub(super) struct Place {
+    shared: Arc<Shared>,
+    holder: Arc<Holder>,
+    number: u64,
+}
+
+/// Who has a place, as far as others see it.
+struct Holder {
+    port: usize,
+    opened: Instant,
+    /// Unset while the connection has not begun to speak HTTP.
+    activity: OnceLock<Arc<Activity>>,
+    /// Turns true for the one that has to go.
+    has_to_go: watch::Sender<bool>,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self::new(usize::MAX)
+    }
+}
+
+impl Places {
+    /// So many places, for all ports that are opened with them.
+    pub fn new(max: usize) -> Self {
+        Self(Arc::new(Shared {
+            max: max.max(1),
+            state: Mutex::default(),
+            freed: Notify::new(),
+        }))
+    }
+
+    /// Those of one more port, which may have `max` connections at most.
+    pub(super) fn of_port(&self, max: usize) -> PortPlaces {
+        let mut state = self.0.lock();
+        state.taken.push(0);
+        PortPlaces {
+            shared: Arc::clone(&self.0),
+            port: state.taken.len() - 1,
+            max: max.max(1),
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PortPlaces {
+    /// A place, if there is one or a connection that has to go for it: then this waits for it.
+    pub(super) async fn take(&self) -> Option<Place> {
+        if let Some(place) = self.take_free() {
+            return Some(place);
+        }
+        timeout(PATIENCE, self.take_of_another()).await.ok()?
+    }
+
+    async fn take_of_another(&self) -> Option<Place> {
+        loop {
+            let freed = self.shared.freed.notified();
+            if let Some(place) = self.take_free() {
+                return Some(place);
+            }
+            let (victim, waited) = self.longest_waiting()?;
+            match MIN_WAIT.checked_sub(waited) {
+                Some(rest) if !rest.is_zero() => sleep(rest).await,
+                _ => {
+                    victim.has_to_go.send_replace(true);
+                    freed.await;
+                }
+            }
+        }
+    }
+
+    /// A place that is free.
+    pub(super) fn take_free(&self) -> Option<Place> {
+        let mut state = self.shared.lock();
+        let own = (self.shared.max / SHARE_OF_PORT).max(1);
+        let others = state.taken.iter().enumerate();
+        let others = others.filter(|&(port, _)| port != self.port);
+        // Those that others have, and those that are theirs.
+        let kept = others.fold(0usize, |sum, (_, &taken)| {
+            sum.saturating_add(taken.max(own))
+        });
+        let taken = state.taken[self.port];
+        let is_own = taken < own;
+        if taken >= self.max || (!is_own && taken.saturating_add(kept) >= self.shared.max) {
+            return None;
+        }
+        state.taken[self.port] += 1;
+        state.last_number += 1;
+        let number = state.last_number;
+        let holder = Arc::new(Holder {
+            port: self.port,
+            opened: Instant::now(),
+            activity: OnceLock::new(),
+            has_to_go: watch::Sender::new(false),
+        });
+        state.holders.insert(number, Arc::clone(&holder));
+        Some(Place {
+            shared: Arc::clone(&self.shared),
+            holder,
+            number,
+        })
+    }
+
+    /// The connection of this port that has waited for its client the longest and stays so far.
+    fn longest_waiting(&self) -> Option<(Arc<Holder>, Duration)> {
+        let state = self.shared.lock();
+        let holders = state.holders.values().filter(|it| it.port == self.port);
+        let staying = holders.filter(|it| !*it.has_to_go.borrow());
+        let waiting = staying.filter_map(|it| Some((it, it.waits_for_client()?)));
+        let (holder, waited) = waiting.max_by_key(|(_, waited)| *waited)?;
+        Some((Arc::clone(holder), waited))
+    }
+}
+
+impl fmt::Debug for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Holder").field("port", &self.port).finish()
+    }
+}
+
+impl Holder {
+    fn waits_for_client(&self) -> Option<Duration> {
+        match self.activity.get() {
+            Some(activity) => activity.waits_for_client(),
+            None => Some(self.opened.elapsed()),
+        }
+    }
+}
+
+impl Place {
+    /// From now on this tells whether the connection waits for its client.
+    pub(super) fn set_activity(&self, activity: Arc<Activity>) {
+        // A connection has one.
+        let _ = self.holder.activity.set(activity);
+    }
+
+    /// Waits until the connection has to make room for another.
+    pub(super) async fn has_to_go(&self) {
+        let mut has_to_go = self.holder.has_to_go.subscribe();
+        // An error would mean that the holder is gone.
+        let _ = has_to_go.wait_for(|it| *it).await;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.taken[self.holder.port] -= 1;
+        let holder = state.holders.remove(&self.number);
+        drop(state);
+        drop(holder);
+        self.shared.freed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::super::activity::UnderWay;
+    use super::*;
+
+    const NEVER: Duration = Duration::from_secs(3600);
+
+    fn all_free(port: &PortPlaces) -> Vec<Place> {
+        std::iter::from_fn(|| port.take_free()).collect()
+    }
+
+    #[test]
+    fn ports_leave_each_other_places() {
+        let places = Places::new(80);
+        let [a, b, c] = [50, 1000, 1000].map(|max| places.of_port(max));
+        let of_a = all_free(&a);
+        assert_eq!(of_a.len(), 50);
+        let of_b = all_free(&b);
+        assert_eq!(of_b.len(), 20);
+        assert_eq!(all_free(&c).len(), 10);
+        drop(of_b);
+        let of_c = all_free(&c);
+        assert_eq!(of_c.len(), 20);
+        assert_eq!(all_free(&b).len(), 10);
+        drop(of_a);
+        assert_eq!(all_free(&a).len(), 50);
+        drop(of_c);
+    }
+
+    #[tokio::test]
+    async fn who_has_waited_longest_makes_room() {
+        let places = Places::new(3);
+        let port = places.of_port(1000);
+        let mut held = all_free(&port);
+        assert_eq!(held.len(), 3);
+        let [longest, working, idle] =
+            [0, 1, 2].map(|_| Activity::new(UnderWay::default(), Duration::ZERO, NEVER));
+        sleep(MIN_WAIT).await;
+        held[0].set_activity(Arc::clone(&longest));
+        held[1].set_activity(Arc::clone(&working));
+        held[2].set_activity(Arc::clone(&idle));
+        let request = working.begin(&Request::new(()));
+        drop(idle.begin(&Request::new(())));
+        let first = held.remove(0);
+        let gone = tokio::spawn(async move { first.has_to_go().await });
+        let place = port.take().await.unwrap();
+        gone.await.unwrap();
+
+        let last = held.remove(1);
+        let gone = tokio::spawn(async move { last.has_to_go().await });
+        let other = port.take().await.unwrap();
+        gone.await.unwrap();
+        // All that are left have work under way.
+        let busy = [&place, &other].map(|place| {
+            let activity = Activity::new(UnderWay::default(), Duration::ZERO, NEVER);
+            let request = activity.begin(&Request::new(()));
+            place.set_activity(activity);
+            request
+        });
+        assert!(port.take().await.is_none());
+        drop((request, busy, held));
+        assert!(port.take().await.is_some());
+    }
+}

@@ -1,0 +1,150 @@
+//! Gives up HTTP/2 streams whose answer is not read, and leaves the others of the connection alone.
+//!
+//! Dropping a stream's future resets the stream.
+//!
+//! Not here: connections all of whose answers stall, and clocks (`activity`).
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::activity::{MIN_PROGRESS, UnderWayRequest};
+
+/// A stream, until its answer stalls.
+pub(super) struct UntilStalled<F> {
+    stream: F,
+    /// `None` for what belongs to no request.
+    request: Option<UnderWayRequest>,
+    clock: Option<Clock>,
+}
+
+/// Runs while something of the answer is unread.
+struct Clock {
+    timer: Pin<Box<Sleep>>,
+    /// What had been taken when it was set.
+    taken: u64,
+    /// How often in a row it rang for too little that was taken.
+    idle: u32,
+}
+
+/// So often the clock rings, half the time to stall apart, before an answer is given up.
+const MAX_IDLE: u32 = 3;
+
+impl<F> UntilStalled<F> {
+    pub(super) fn new(stream: F, request: Option<UnderWayRequest>) -> Self {
+        Self {
+            stream,
+            request,
+            clock: None,
+        }
+    }
+
+    /// Returns whether the answer has stalled.
+    fn poll_clock(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(request) = &self.request else {
+            return false;
+        };
+        let Some(taken) = request.unread() else {
+            self.clock = None;
+            return false;
+        };
+        let interval = request.stall_timeout() / 2;
+        let clock = self.clock.get_or_insert_with(|| Clock {
+            timer: Box::pin(sleep(interval)),
+            taken,
+            idle: 0,
+        });
+        while clock.timer.as_mut().poll(context).is_ready() {
+            if taken - clock.taken < MIN_PROGRESS as u64 {
+                clock.idle += 1;
+            } else {
+                clock.idle = 0;
+                clock.taken = taken;
+            }
+            if clock.idle >= MAX_IDLE {
+                return true;
+            }
+            clock.timer.as_mut().reset(Instant::now() + interval);
+        }
+        false
+    }
+}
+
+impl<F: Future<Output = ()> + Unpin> Future for UntilStalled<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        if Pin::new(&mut this.stream).poll(context).is_ready() {
+            return Poll::Ready(());
+        }
+        if this.poll_clock(context) {
+            tracing::debug!("an answer was not read: its stream is reset");
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::time::Duration;
+
+    use bytes::{Buf, Bytes};
+    use http::{Request, Response, Version};
+    use http_body_util::{BodyExt, Full};
+    use tokio::sync::oneshot;
+    use tokio::task::JoinHandle;
+
+    use super::super::activity::{Activity, UnderWay};
+    use super::*;
+
+    const STALL: Duration = Duration::from_millis(20);
+
+    /// A stream whose answer is handed over when it is told.
+    fn stream(activity: &Activity) -> (oneshot::Sender<()>, JoinHandle<()>) {
+        let (handed_over, told) = oneshot::channel();
+        let stream = Box::pin(async move {
+            told.await.unwrap();
+            pending().await
+        });
+        let stream = UntilStalled::new(stream, activity.take_latest());
+        (handed_over, tokio::spawn(stream))
+    }
+
+    async fn piece(request: UnderWayRequest) -> impl Buf {
+        let answer = Response::new(Full::new(Bytes::from(vec![0; 1 << 20])));
+        let mut body = request.answered(answer).into_body();
+        body.frame()
+            .await
+            .unwrap()
+            .unwrap()
+            .into_data()
+            .ok()
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_once_its_answer_stalls() {
+        let activity = Activity::new(UnderWay::default(), Duration::ZERO, STALL);
+        let mut request = Request::new(());
+        *request.version_mut() = Version::HTTP_2;
+        for moves_on in [false, true] {
+            let begun = activity.begin(&request);
+            let (handed_over, stream) = stream(&activity);
+            // Worked on, however long.
+            tokio::time::sleep(STALL * 5).await;
+            assert!(!stream.is_finished());
+            let mut data = piece(begun).await;
+            handed_over.send(()).unwrap();
+            for _ in 0..20 {
+                tokio::time::sleep(STALL / 2).await;
+                data.advance(if moves_on { MIN_PROGRESS } else { 1 });
+            }
+            assert_eq!(stream.is_finished(), !moves_on);
+            stream.abort();
+        }
+    }
+}
