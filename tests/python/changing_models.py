@@ -22,8 +22,11 @@ END = get_model_status_pb2.ModelVersionStatus.END
 class Serving:
     """A server of the models `swapped` and `steady` and, at times, `visitor`."""
 
-    def __init__(self, start_server, folder, by_file=False, flags=(), others="", credentials=None):
-        """`others` are further models in the configuration; with `credentials` gRPC is over TLS."""
+    def __init__(
+        self, start_server, folder, by_file=False, flags=(), others="", credentials=None, **options
+    ):
+        """`others` are further models in the configuration; with `credentials` gRPC is over TLS.
+        `options` are those of `ModelServer`."""
         self.folder = folder
         self.others = others
         self.by_file = by_file
@@ -47,7 +50,7 @@ class Serving:
         flags.append("--allow_version_labels_for_unavailable_models")
         for place in (self.latest, self.label, self.steady):
             place.begin(1)
-        self.server = start_server(flags, ["swapped", "steady"])
+        self.server = start_server(flags, ["swapped", "steady"], **options)
         for place in (self.latest, self.label, self.steady):
             place.confirm(1)
         channel = open_channel(self.server, credentials)

@@ -19,10 +19,15 @@ PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"
 def program(name):
     """The path of an installed program; skips the test where it is missing."""
     package = packages()[name]
-    path = shutil.which(name, path=PATH)
+    path = find(name)
     if path is None:
         pytest.skip(f"{name} is not installed: apt-get install {package}")
     return path
+
+
+def find(name):
+    """The path of an installed program; `None` where it is missing."""
+    return shutil.which(name, path=PATH)
 
 
 def packages():

@@ -181,7 +181,7 @@ class Slow(Client):
     def __init__(self, server):
         super().__init__()
         self.server = server
-        self.request = request_bytes(json.dumps({"instances": [1] * 2000}))
+        self.request = request_bytes(server, json.dumps({"instances": [1] * 2000}))
 
     def act(self):
         with socket.create_connection(("127.0.0.1", self.server.rest_port), TIMEOUT) as connection:
@@ -203,7 +203,7 @@ class Leaving(Client):
     def __init__(self, server):
         super().__init__()
         self.server = server
-        self.request = request_bytes(json.dumps({"instances": [1] * 2000}))
+        self.request = request_bytes(server, json.dumps({"instances": [1] * 2000}))
 
     def act(self):
         port = self.server.rest_port
@@ -281,9 +281,10 @@ class Rotating(Client):
                 return tls.getpeercert(binary_form=True)
 
 
-def request_bytes(body):
+def request_bytes(server, body):
     """A REST request that ends its connection."""
     head = f"POST {PREDICT} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in server.headers.items())
     return f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
 
 

@@ -188,6 +188,7 @@ class RestClient:
     """A client on one connection, which has to stay open."""
 
     def __init__(self, server):
+        self.headers = server.headers
         self.connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=TIMEOUT)
         self.connection.connect()
         # Closed by the server: an error, rather than a new connection.
@@ -196,7 +197,7 @@ class RestClient:
     def ask(self, call):
         label = f"/labels/{call.place.label}" if call.place.label else ""
         path = f"/v1/models/{call.place.name}{label}:predict"
-        self.connection.request("POST", path, '{"instances": [0]}')
+        self.connection.request("POST", path, '{"instances": [0]}', self.headers)
         reply = self.connection.getresponse()
         body = reply.read()
         call.not_found = reply.status == 404

@@ -1,9 +1,7 @@
 """Authentication: who may call what, on both protocols, by every kind of credential."""
 
-import base64
 import hashlib
 import json
-import subprocess
 import time
 
 import grpc
@@ -20,8 +18,9 @@ from tensorflow_serving.apis import (
 )
 
 from certificates import Authority, write_ssl_config
+from credentials import ADMIN, ALICE, ALL, ROBOT, basic, bearer, hashed, token_identity
 from grpc_calls import TIMEOUT, predict_request, prediction
-from model_server import BINARY, CALL_SECONDS, MODELS_FOLDER
+from model_server import CALL_SECONDS, MODELS_FOLDER
 
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
 DENIED = grpc.StatusCode.PERMISSION_DENIED
@@ -29,32 +28,6 @@ MODELS = ("half_plus_two", "mnist")
 BODY = '{"instances": [1.0, 2.0, 5.0]}'
 PREDICT = "/v1/models/half_plus_two:predict"
 NOTICE_SECONDS = 60
-
-ADMIN = "admin-token-5e0c7c1d"
-ROBOT = "robot-token-93af01b2"
-ALICE = "correct horse battery staple"
-
-
-def bearer(token):
-    return {"authorization": f"Bearer {token}"}
-
-
-def basic(user, password):
-    return {"authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
-
-
-def hashed(command, secret):
-    """What the server's own command makes of a secret."""
-    done = subprocess.run(
-        [BINARY, command], input=secret + "\n", capture_output=True, text=True, check=True
-    )
-    return done.stdout.strip()
-
-
-def token_identity(name, token, rules):
-    digest = hashlib.sha256(token.encode()).hexdigest()
-    return f"identity {{ name: '{name}' token_sha256: '{digest}' {rules} }}\n"
-
 
 def write(path, content):
     new = path.with_suffix(".new")
@@ -69,9 +42,6 @@ def models_config(names):
         for name in names
     )
     return f"model_config_list {{\n{models}}}\n"
-
-
-ALL = "predict: '*' metadata: '*' status: '*' admin: '*'"
 
 
 @pytest.fixture(scope="module")

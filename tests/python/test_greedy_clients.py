@@ -16,6 +16,7 @@ import grpc
 import numpy as np
 import pytest
 
+from credentials import basic, hashed
 from good_client import serves_meanwhile
 from grpc_calls import (
     GRPC_MODELS,
@@ -41,7 +42,7 @@ from raw_http2 import (
     grpc_headers,
     request_headers,
 )
-from test_auth import basic, hashed
+
 
 FLAGS = [
     "--model_name=half_plus_two",

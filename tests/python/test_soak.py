@@ -1,4 +1,5 @@
-"""Everything at once, for long: all kinds of clients while models and certificates change.
+"""Everything at once, for long: all kinds of clients while models and certificates change, a mount
+hangs, versions are broken and the reader of the log stops.
 
 `make soak` runs it for half an hour on a release build; `SOAK_SECONDS` says how long.
 """
@@ -9,13 +10,17 @@ import time
 
 import grpc
 
+import attacks
+import onnx_models
 import soak_clients as clients
 from certificates import Authority, write_ssl_config
 from changing_models import Serving
+from credentials import ADMIN, ALICE, ALL, bearer, hashed, token_identity
 from crowd import Crowd
 from grpc_calls import GRPC_MODELS
 from model_server import poll
 from process_usage import Usage, requests_in_flight
+from programs import find
 from steady_load import GrpcClient, RestClient
 
 SOAK_SECONDS = float(os.environ.get("SOAK_SECONDS", 60))
@@ -25,22 +30,55 @@ CURVE_POINTS = 20
 # Idle threads and connections end by themselves, after up to 10 s; the machine may be busy.
 SETTLE_SECONDS = 60
 SEED = 12
+# As long as this a mount hangs and the log is not read.
+FAULT_SECONDS = min(SOAK_SECONDS / 10, 20)
 
 
-def test_soak(start_server, tmp_path):
+def test_soak(start_server, tmp_path, request):
     authority = Authority(tmp_path / "authority")
     config = write_ssl_config(tmp_path / "ssl.config", authority.sign("server"))
-    credentials = grpc.ssl_channel_credentials(authority.certificate.read_bytes())
+    credentials = grpc.composite_channel_credentials(
+        grpc.ssl_channel_credentials(authority.certificate.read_bytes()),
+        grpc.access_token_call_credentials(ADMIN),
+    )
+    auth = tmp_path / "auth.config"
+    auth.write_text(
+        token_identity("admin", ADMIN, ALL)
+        + f"identity {{ name: 'alice' password_argon2: '{hashed('hash_password', ALICE)}' }}\n"
+    )
     monitoring = tmp_path / "monitoring.config"
     monitoring.write_text("prometheus_config { enable: true }")
+    others = {"slow": GRPC_MODELS / "slow", "breaking": tmp_path / "breaking"}
+    onnx_models.publish(others["breaking"], 1, onnx_models.says_its_version(1))
+    faults = [attacks.BreakingModel(others["breaking"])]
+    if find("bindfs"):
+        onnx_models.publish(tmp_path / "there" / "distant", 1, onnx_models.says_its_version(1))
+        others["distant"] = tmp_path / "here" / "distant"
+        mount = attacks.HangingMount(tmp_path / "there", tmp_path / "here", FAULT_SECONDS)
+        request.addfinalizer(mount.unmount)
+        faults.append(mount)
+    else:
+        print("bindfs is not installed: no mount hangs")
+    reader = attacks.LogReader(tmp_path / "server.log")
+    faults.append(attacks.StoppingLogReader(reader, FAULT_SECONDS))
     serving = Serving(
         start_server,
         tmp_path,
-        flags=[f"--ssl_config_file={config}", f"--monitoring_config_file={monitoring}"],
-        others=f"config {{ name: 'slow' base_path: '{GRPC_MODELS / 'slow'}' "
-        "model_platform: 'onnx' }\n",
+        flags=[
+            f"--ssl_config_file={config}",
+            f"--monitoring_config_file={monitoring}",
+            f"--auth_config_file={auth}",
+            "--access_log=all",
+        ],
+        others="".join(
+            f"config {{ name: '{name}' base_path: '{path}' model_platform: 'onnx' }}\n"
+            for name, path in others.items()
+        ),
         credentials=credentials,
+        headers=bearer(ADMIN),
+        stdout=reader.write_end,
     )
+    reader.close()
     server = serving.server
     calls = collections.deque()
     places = [serving.latest, serving.label, serving.steady, serving.visitor]
@@ -59,6 +97,8 @@ def test_soak(start_server, tmp_path):
             clients.Cancelling(server, credentials),
             clients.Scraping(server),
             clients.Rotating(server, authority, config),
+            *(attacks.WrongLogins(server) for _ in range(4)),
+            *faults,
         ]
     )
 
