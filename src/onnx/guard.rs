@@ -11,6 +11,7 @@ use std::collections::HashSet;
 
 use super::border::{int_attribute, ints_attribute};
 use super::constant::constant_node;
+use super::kernel_attributes;
 use super::kernel_limits::{self, Check};
 use super::known::Facts;
 use super::visit::{Place, Replaced};
@@ -30,7 +31,7 @@ impl OnnxModel {
     ///
     /// # Errors
     ///
-    /// `UNIMPLEMENTED` for an operator that no check can save.
+    /// `UNIMPLEMENTED` for an operator or an attribute that no check can save.
     pub fn guard_kernels(&mut self, ranked: &HashSet<String>) -> Result<()> {
         let origin = self.origin.clone();
         self.replace_everywhere(ranked, &mut |node, place| guarded(node, place, &origin))
@@ -46,10 +47,16 @@ fn guarded(original: &NodeProto, place: &mut Place<'_>, origin: &str) -> Replace
             kernel_limits::FOUND_ON
         )));
     }
+    if let Some(attribute) = kernel_attributes::fatal(original) {
+        return Err(refused_attribute(original, attribute, origin));
+    }
     let known = place.known;
     let mut nodes = Vec::new();
     let mut changed = original.clone();
     for limit in kernel_limits::limits(original, known) {
+        if limit.checks.contains(&Check::HoldsWindow) && Window::of(original).is_none() {
+            return Err(refused_attribute(original, "kernel_shape", origin));
+        }
         let Some(input) = changed.input.get_mut(limit.input) else {
             continue;
         };
@@ -74,6 +81,61 @@ fn guarded(original: &NodeProto, place: &mut Place<'_>, origin: &str) -> Replace
     }
     nodes.push(changed);
     Ok(Some(nodes))
+}
+
+fn refused_attribute(node: &NodeProto, attribute: &str, origin: &str) -> ServingError {
+    ServingError::unimplemented(format!(
+        "{origin}: the operator {} is not served with this attribute '{attribute}': its kernel may end \
+         the process (found on ONNX Runtime {})",
+        node.op_type(),
+        kernel_limits::FOUND_ON
+    ))
+}
+
+/// What a pool needs of an image.
+struct Window {
+    /// The first axis that the window has.
+    first_axis: usize,
+    /// The smallest size along each axis.
+    sizes: Vec<i64>,
+}
+
+impl Window {
+    /// Whether there are images that it does not fit into; empty ones are refused by all kernels.
+    fn is_larger_than_pads(&self) -> bool {
+        self.sizes.iter().any(|&size| size > 1)
+    }
+
+    /// That of a pool; `None` where its attributes do not say it.
+    fn of(node: &NodeProto) -> Option<Self> {
+        let known = |name: &str| match walk::attribute(node, name) {
+            Some(attribute) if !attribute.ref_attr_name().is_empty() => None,
+            found => Some(found),
+        };
+        let ints = |name: &str| Some(known(name)?.map_or(&[][..], |it| it.ints.as_slice()));
+        let kernel = ints("kernel_shape")?;
+        let (pads, dilations) = (ints("pads")?, ints("dilations")?);
+        let auto_pad = known("auto_pad")?.map_or(&b""[..], AttributeProto::s);
+        let is_last = known("channels_last")?.is_some_and(|it| it.i() != 0);
+        let size = |(axis, kernel): (usize, &i64)| {
+            let at = |values: &[i64], index: usize| values.get(index).copied().unwrap_or(0);
+            let dilation = at(dilations, axis).max(1);
+            let window = kernel
+                .saturating_sub(1)
+                .saturating_mul(dilation)
+                .saturating_add(1);
+            let padded = match auto_pad {
+                b"SAME_UPPER" | b"SAME_LOWER" => window,
+                b"VALID" => 0,
+                _ => at(pads, axis).saturating_add(at(pads, axis + pads.len() / 2)),
+            };
+            window.saturating_sub(padded).max(1)
+        };
+        Some(Self {
+            first_axis: if is_last { 1 } else { 2 },
+            sizes: kernel.iter().enumerate().map(size).collect(),
+        })
+    }
 }
 
 struct Guard<'a, 'b> {
@@ -119,6 +181,13 @@ impl Guard<'_, '_> {
             }
             Check::NoZeros => self.no_zeros(),
             Check::Square => self.square(),
+            Check::HoldsWindow => {
+                let window = Window::of(self.node);
+                if let Some(window) = window.filter(Window::is_larger_than_pads) {
+                    self.check(Check::Rank(window.sizes.len() + 2));
+                    self.holds(&window);
+                }
+            }
         }
     }
 
@@ -178,18 +247,38 @@ impl Guard<'_, '_> {
         let columns = self.add("Gather", &[&shape, &last], what);
         let rows = self.add("Gather", &[&shape, &before], what);
         let is_square = self.add("Equal", &[&rows, &columns], what);
-        let as_number = self.output();
-        self.cast_to_int64(&is_square, &as_number, what);
+        let as_number = self.cast(&is_square, OnnxType::Int64, what);
         let one = self.add("Div", &[&as_number, &as_number], what);
         let same = self.add("Mul", &[&shape, &one], what);
         self.reshape_to(&same, what);
     }
 
-    fn cast_to_int64(&mut self, input: &str, output: &str, what: &str) {
-        let mut cast = self.named("Cast", &[input], output, what);
-        cast.attribute
-            .push(int_attribute("to", OnnxType::Int64 as i64));
+    /// The comparison is one of floats: older models have no other.
+    fn holds(&mut self, window: &Window) {
+        let what = "has room for the window";
+        let axes = window.first_axis..window.first_axis + window.sizes.len();
+        let axes: Vec<i64> = axes.filter_map(|it| i64::try_from(it).ok()).collect();
+        let limits: Vec<i64> = window.sizes.iter().map(|it| it - 1).collect();
+        let shape = self.shape();
+        let axes = self.integers(&axes, what);
+        let sizes = self.add("Gather", &[&shape, &axes], what);
+        let limits = self.integers(&limits, what);
+        let [sizes, limits] = [sizes, limits].map(|it| self.cast(&it, OnnxType::Float, what));
+        let is_enough = self.add("Greater", &[&sizes, &limits], what);
+        let as_number = self.cast(&is_enough, OnnxType::Int64, what);
+        let ones = self.add("Div", &[&as_number, &as_number], what);
+        let first = self.integers(&[0], what);
+        let one = self.add("Gather", &[&ones, &first], what);
+        let same = self.add("Mul", &[&shape, &one], what);
+        self.reshape_to(&same, what);
+    }
+
+    fn cast(&mut self, input: &str, to: OnnxType, what: &str) -> String {
+        let output = self.output();
+        let mut cast = self.named("Cast", &[input], &output, what);
+        cast.attribute.push(int_attribute("to", to as i64));
         self.nodes.push(cast);
+        output
     }
 
     fn shape(&mut self) -> String {
@@ -217,7 +306,6 @@ impl Guard<'_, '_> {
     }
 
     fn integers(&mut self, values: &[i64], what: &str) -> String {
-        let output = self.output();
         // Constants in functions were floats once.
         if self.place.opset < INTEGER_CONSTANT_SINCE {
             let floats = values.iter().map(|&it| it as f32).collect();
@@ -225,9 +313,9 @@ impl Guard<'_, '_> {
             let numbers = self.output();
             self.nodes
                 .extend(tensor.and_then(|it| constant_node(&numbers, &it)));
-            self.cast_to_int64(&numbers, &output, what);
-            return output;
+            return self.cast(&numbers, OnnxType::Int64, what);
         }
+        let output = self.output();
         let tensor = Tensor::from_vec(&[values.len()], values.to_vec());
         self.nodes
             .extend(tensor.and_then(|it| constant_node(&output, &it)));
@@ -257,5 +345,102 @@ impl Guard<'_, '_> {
     fn output(&mut self) -> String {
         let input = &self.node.input[self.input];
         self.place.names.take(&format!("{input}/checked"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+    use crate::proto::onnx::{GraphProto, ModelProto, OperatorSetIdProto, ValueInfoProto};
+
+    /// The operators of the graph, guarded; nothing is known of the ranks of its inputs.
+    fn guarded_operators(nodes: Vec<NodeProto>) -> Result<Vec<String>> {
+        let input = ["x", "w"].map(|name| ValueInfoProto {
+            name: Some(name.to_owned()),
+            ..ValueInfoProto::default()
+        });
+        let proto = ModelProto {
+            opset_import: vec![OperatorSetIdProto {
+                domain: Some(String::new()),
+                version: Some(17),
+            }],
+            graph: Some(GraphProto {
+                node: nodes,
+                input: input.into(),
+                ..GraphProto::default()
+            }),
+            ..ModelProto::default()
+        };
+        let mut model = OnnxModel::parse("test", &proto.encode_to_vec()).unwrap();
+        model.guard_kernels(&HashSet::new())?;
+        let nodes = model.graph().node.iter();
+        Ok(nodes.map(|it| it.op_type().to_owned()).collect())
+    }
+
+    fn pool(attributes: Vec<AttributeProto>) -> NodeProto {
+        NodeProto {
+            attribute: attributes,
+            ..node("MaxPool", &["c"], "y")
+        }
+    }
+
+    fn sizes(attributes: Vec<AttributeProto>) -> Vec<i64> {
+        Window::of(&pool(attributes)).unwrap().sizes
+    }
+
+    #[test]
+    fn ordinary_kernels_are_left_alone() {
+        let nodes = vec![node("MatMul", &["x", "w"], "m"), node("Relu", &["m"], "y")];
+        assert_eq!(guarded_operators(nodes).unwrap(), ["MatMul", "Relu"]);
+    }
+
+    #[test]
+    fn a_check_stands_in_front_of_its_kernel() {
+        let operators = guarded_operators(vec![node("MaxRoiPool", &["x", "w"], "y")]).unwrap();
+        assert_eq!(operators.last().unwrap(), "MaxRoiPool");
+        assert!(operators.iter().any(|it| it == "Reshape"), "{operators:?}");
+    }
+
+    #[test]
+    fn operators_and_attributes_that_no_check_saves_are_refused_by_name() {
+        let mut lstm = node("AttnLSTM", &["x"], "y");
+        lstm.domain = Some("com.microsoft".to_owned());
+        let error = guarded_operators(vec![lstm]).unwrap_err().to_string();
+        assert!(error.contains("AttnLSTM"), "{error}");
+        let mut gather = node("GatherND", &["x", "w"], "y");
+        gather.attribute.push(int_attribute("batch_dims", -1));
+        let error = guarded_operators(vec![gather]).unwrap_err().to_string();
+        assert!(error.contains("'batch_dims'"), "{error}");
+    }
+
+    #[test]
+    fn pools_are_checked_behind_convolutions_only() {
+        let attributes = || vec![ints_attribute("kernel_shape", &[2, 2])];
+        let alone = NodeProto {
+            input: vec!["x".to_owned()],
+            ..pool(attributes())
+        };
+        assert_eq!(guarded_operators(vec![alone]).unwrap(), ["MaxPool"]);
+        let conv = node("Conv", &["x", "w"], "c");
+        let operators = guarded_operators(vec![conv, pool(attributes())]).unwrap();
+        assert!(operators.iter().any(|it| it == "Greater"), "{operators:?}");
+    }
+
+    #[test]
+    fn the_smallest_image_follows_from_window_and_pads() {
+        let kernel = || ints_attribute("kernel_shape", &[3, 2]);
+        assert_eq!(sizes(vec![kernel()]), [3, 2]);
+        let pads = ints_attribute("pads", &[1, 0, 1, 0]);
+        assert_eq!(sizes(vec![kernel(), pads]), [1, 2]);
+        let dilations = ints_attribute("dilations", &[2, 3]);
+        assert_eq!(sizes(vec![kernel(), dilations]), [5, 4]);
+        let same = AttributeProto {
+            name: Some("auto_pad".to_owned()),
+            s: Some(b"SAME_UPPER".to_vec().into()),
+            ..AttributeProto::default()
+        };
+        assert_eq!(sizes(vec![kernel(), same]), [1, 1]);
     }
 }

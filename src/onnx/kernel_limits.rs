@@ -40,6 +40,8 @@ pub(super) enum Check {
     NoZeros,
     /// Of matrices with as many rows as columns.
     Square,
+    /// An image that, with its pads, the window of the node fits into.
+    HoldsWindow,
 }
 
 /// A kernel that needs one of its inputs checked before.
@@ -86,6 +88,11 @@ const LIMITS: &[Limit] = &[
     // The cache of keys and values.
     onnx("Attention", 4, &[Check::Rank(4)]),
     onnx("Attention", 5, &[Check::Rank(4)]),
+    // Its own kernel refuses such images. Those with their channels in blocks or last, which ONNX
+    // Runtime puts in its place behind convolutions, do not; the same with MaxPool.
+    onnx("AveragePool", 0, &[Check::HoldsWindow]).where_(may_be_fused),
+    // It never returns.
+    onnx("Conv", 1, &[Check::Filled]),
     // Of volumes; other numbers of dimensions have another kernel.
     onnx("ConvTranspose", 0, &[Check::FilledBut(0)]).where_(convolves_volumes),
     onnx("DFT", 0, &[Check::MinRank(1)]),
@@ -93,7 +100,9 @@ const LIMITS: &[Limit] = &[
     onnx("DFT", 2, &[Check::OneElement]),
     onnx("GRU", 0, &[Check::Rank(3), Check::FilledBut(2)]),
     onnx("GridSample", 0, &[Check::MinRank(1)]),
+    onnx("InstanceNormalization", 0, &[Check::FilledBut(0)]),
     onnx("LSTM", 0, &[Check::Rank(3), Check::FilledBut(0)]),
+    onnx("MaxPool", 0, &[Check::HoldsWindow]).where_(may_be_fused),
     onnx("MaxRoiPool", 0, &[Check::Rank(4), Check::FilledBut(0)]),
     onnx("MaxRoiPool", 1, &[Check::Rank(2)]),
     onnx("Multinomial", 0, &[Check::Rank(2)]),
@@ -114,11 +123,14 @@ const LIMITS: &[Limit] = &[
     microsoft("DynamicQuantizeMatMul", 1, &[Check::Filled]),
     microsoft("EmbedLayerNormalization", 0, &[Check::Rank(2)]),
     microsoft("EmbedLayerNormalization", 8, &[Check::Rank(2)]),
+    microsoft("FusedConv", 1, &[Check::Filled]),
     microsoft("GridSample", 0, &[Check::MinRank(1)]),
     microsoft("GroupQueryAttention", 9, &[Check::Rank(2)]),
     microsoft("Inverse", 0, &[Check::MinRank(2), Check::Square]),
     microsoft("MultiHeadAttention", 2, &[Check::Filled]),
     microsoft("QAttention", 0, &[Check::Rank(3), Check::FilledBut(2)]),
+    // With its channels last, which ONNX Runtime makes of others as well.
+    microsoft("QLinearAveragePool", 0, &[Check::HoldsWindow]),
     microsoft("RotaryEmbedding", 0, &[Check::Filled]),
     microsoft("SkipLayerNormalization", 1, &[Check::Filled]),
     microsoft("SkipSimplifiedLayerNormalization", 1, &[Check::Filled]),
@@ -143,6 +155,14 @@ pub(super) fn limits<'a>(
 /// Whether a model with this node is not served.
 pub(super) fn is_refused(node: &NodeProto) -> bool {
     REFUSED.contains(&(node.domain(), node.op_type()))
+}
+
+/// Whether it is not known what a kernel does with inputs of other ranks than its author expected.
+pub(super) fn is_untried(node: &NodeProto) -> bool {
+    let mut limits = LIMITS.iter();
+    let is_limited =
+        limits.any(|it| it.op_type == node.op_type() && same_domain(it.domain, node.domain()));
+    !is_limited && !checks_ranks(node)
 }
 
 /// Whether an operator is known to refuse a wrong rank of any of its inputs with an error.
@@ -174,6 +194,10 @@ fn counts_in_a_loop(node: &NodeProto, known: &Scopes) -> bool {
         Elem::Unknown | Elem::Other => false,
     };
     !elems.any(has_kernel)
+}
+
+fn may_be_fused(_: &NodeProto, known: &Scopes) -> bool {
+    known.may_be_fused
 }
 
 fn has_axis(node: &NodeProto, _: &Scopes) -> bool {

@@ -32,7 +32,7 @@ pub(super) struct Facts {
     len: Option<usize>,
     /// It is a constant, and -1 is not in it.
     pub(super) is_never_minus_one: bool,
-    /// It is a constant with elements.
+    /// It is a constant with elements, or made of one.
     pub(super) is_filled: bool,
 }
 
@@ -172,7 +172,8 @@ impl<'a> Functions<'a> {
     }
 }
 
-fn key_of(function: &FunctionProto) -> FunctionKey {
+/// A function by itself.
+pub(super) fn key_of(function: &FunctionProto) -> FunctionKey {
     let parts = [function.domain(), function.name(), function.overload()];
     let [domain, name, overload] = parts.map(str::to_owned);
     (domain, name, overload)
@@ -189,9 +190,20 @@ pub(super) fn call_key(node: &NodeProto) -> FunctionKey {
 #[derive(Default)]
 pub(super) struct Scopes {
     scopes: Vec<HashMap<String, Facts>>,
+    /// The model convolves, or has tensors that were quantized: the backend may have other kernels for
+    /// nodes around these than their own.
+    pub(super) may_be_fused: bool,
 }
 
 impl Scopes {
+    /// Nothing is known yet but what operators the model has.
+    pub(super) fn of_model(may_be_fused: bool) -> Self {
+        Self {
+            may_be_fused,
+            ..Self::default()
+        }
+    }
+
     /// What is known of a tensor that is visible here.
     pub(super) fn facts(&self, name: &str) -> Facts {
         let mut scopes = self.scopes.iter().rev();
@@ -469,6 +481,7 @@ const KEEP_RANK: &[&str] = &[
     "Conv",
     "ConvTranspose",
     "CumSum",
+    "DequantizeLinear",
     "Dropout",
     "Elu",
     "Erf",
@@ -486,6 +499,7 @@ const KEEP_RANK: &[&str] = &[
     "MaxPool",
     "Neg",
     "Not",
+    "QuantizeLinear",
     "Relu",
     "Round",
     "Selu",
@@ -497,6 +511,18 @@ const KEEP_RANK: &[&str] = &[
     "Sqrt",
     "Tanh",
     "Transpose",
+];
+/// Operators whose first output has as many elements as their first input.
+const KEEP_FILLED: &[&str] = &[
+    "Cast",
+    "CastLike",
+    "DequantizeLinear",
+    "Flatten",
+    "QuantizeLinear",
+    "Reshape",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
 ];
 /// Operators whose output has the highest rank of their inputs.
 const BROADCAST: &[&str] = &[
@@ -532,8 +558,16 @@ impl Rule<'_> {
         Facts {
             elem: self.elem(index),
             rank: self.rank(index),
+            is_filled: self.is_filled(index),
             ..Facts::default()
         }
+    }
+
+    /// Whether an output is known to have elements: no more than that of constants is followed.
+    fn is_filled(&self, index: usize) -> bool {
+        let is_known = matches!(self.node.domain(), "" | "ai.onnx" | "com.microsoft");
+        let keeps = KEEP_FILLED.contains(&self.node.op_type());
+        is_known && keeps && index == 0 && self.input(0).is_filled
     }
 
     fn constant(&self) -> Facts {

@@ -14,6 +14,7 @@ mod divide;
 mod external;
 mod guard;
 mod interface;
+mod kernel_attributes;
 mod kernel_limits;
 mod known;
 mod layout;

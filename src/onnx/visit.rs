@@ -52,8 +52,9 @@ impl OnnxModel {
     ) -> Result<()> {
         self.import_onnx();
         let original = self.proto.functions.clone();
+        let scopes = Scopes::of_model(self.has_what_is_fused());
         let mut visit = Visit {
-            scopes: Scopes::default(),
+            scopes,
             functions: Functions::new(&original),
             opset: self.opset(),
             names: Names(self.all_names()),
@@ -86,6 +87,19 @@ impl OnnxModel {
         for function in &mut self.proto.functions {
             import(&mut function.opset_import, version);
         }
+    }
+
+    /// Whether there are operators anywhere around which a backend may choose other kernels.
+    fn has_what_is_fused(&self) -> bool {
+        let functions = self.proto.functions.iter().map(|it| &it.node);
+        let mut found = false;
+        for nodes in functions.chain([&self.graph().node]) {
+            walk::for_each_node(nodes, &mut |node| {
+                let op_type = node.op_type();
+                found |= op_type == "DequantizeLinear" || op_type.contains("Conv");
+            });
+        }
+        found
     }
 
     /// Every name of a tensor or a node in the model.

@@ -9,7 +9,8 @@
 //! `docs/performance.md` has the numbers.
 //!
 //! Where values in a request decide how long a run takes, as in a loop, what came before says nothing
-//! about it: such runs are never expected to be short.
+//! about it: such runs are never expected to be short. Neither are those on empty tensors, whatever came
+//! before: kernels that divide work by a size may never return where it is 0.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -53,7 +54,7 @@ impl ShortRuns {
     /// Whether a run of this kind may happen on a worker now. It is under way as long as what is
     /// returned is kept.
     pub fn admit(&self, kind: Kind) -> Option<UnderWay> {
-        if !self.work_follows_shapes {
+        if !self.work_follows_shapes || kind.is_empty {
             None
         } else if self.brief.is_met_by(kind) {
             Some(UnderWay::beside_others())
@@ -66,12 +67,18 @@ impl ShortRuns {
 
     /// Whether a run of this kind is to be [kept to one thread](super::RunControl::keep_to_one_thread).
     pub fn suits_one_thread(&self, kind: Kind) -> bool {
-        self.work_follows_shapes && self.short.is_met_by(kind) && self.one_thread.suits(kind)
+        self.work_follows_shapes
+            && !kind.is_empty
+            && self.short.is_met_by(kind)
+            && self.one_thread.suits(kind)
     }
 
     /// Takes note of a run, wherever it was. Two that end together may count as one, which costs a
     /// trial more.
     pub fn learn(&self, kind: Kind, took: Duration, on_one_thread: bool) {
+        if kind.is_empty {
+            return;
+        }
         self.brief.learn(kind, took);
         self.short.learn(kind, took);
         if on_one_thread {
@@ -114,6 +121,8 @@ pub struct Kind {
     bytes: usize,
     /// The ranks of the inputs: with others than before, a graph may have to be loaded first.
     ranks: usize,
+    /// One of the inputs has a size of 0.
+    is_empty: bool,
 }
 
 impl Kind {
@@ -125,6 +134,7 @@ impl Kind {
             ranks: feeds.iter().fold(1, |ranks: usize, feed| {
                 ranks.wrapping_mul(31).wrapping_add(rank(feed))
             }),
+            is_empty: feeds.iter().any(|feed| feed.shape().contains(&0)),
         }
     }
 
@@ -299,6 +309,23 @@ mod tests {
         };
         assert!(runs.admit(rows(1)).is_none());
         assert!(!runs.suits_one_thread(rows(1)));
+    }
+
+    #[test]
+    fn no_run_on_an_empty_tensor_is_admitted() {
+        let runs = ShortRuns {
+            work_follows_shapes: true,
+            brief: after_trials(rows(10)),
+            short: after_trials(rows(10)),
+            one_thread: OneThread::default(),
+        };
+        assert!(runs.admit(rows(1)).is_some());
+        assert!(runs.admit(rows(0)).is_none());
+        assert!(!runs.suits_one_thread(rows(0)));
+        for _ in 0..TRIALS {
+            runs.learn(rows(0), QUICK, false);
+        }
+        assert!(runs.admit(rows(0)).is_none());
     }
 
     #[test]

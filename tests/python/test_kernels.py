@@ -10,6 +10,7 @@ Not here: what other requests are answered (`tests/it`).
 import re
 import resource
 import subprocess
+import time
 
 import grpc
 import numpy as np
@@ -19,8 +20,8 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 import kernel_cases
 import onnx_models
-from kernel_cases import Case, f, i64
-from model_server import PROJECT
+from kernel_cases import DATA_TYPES, Case, f, i32, i64
+from model_server import BINARY, LIBRARY, PROJECT
 
 LIST = (PROJECT / "src/onnx/kernel_limits.rs").read_text()
 # Numbers of TensorFlow's DataType by NumPy's names.
@@ -29,7 +30,9 @@ TENSORFLOW = {
     "int64": 9, "bool": 10, "uint16": 17, "float16": 19, "uint32": 22, "uint64": 23,
 }  # fmt: skip
 # A run that lasts longer is stopped, which is an answer as well.
-SECONDS = 5
+SECONDS = 2
+# The long form is as many tests, so that one sees how far it is.
+PARTS = 12
 # So that no kernel takes the memory of the whole machine; what it asks for beyond fails.
 MEMORY = 8 << 30
 
@@ -81,7 +84,7 @@ class Asked:
 
     def _ask(self, stub, left, count):
         for name in list(left):
-            case = left[name]
+            case, started = left[name], time.monotonic()
             for what, inputs in case.mutations(count):
                 code = ask(stub, name, inputs)
                 if what == "as it is":
@@ -90,6 +93,7 @@ class Asked:
                     del left[name]
                     return f"{case}: {what}"
             del left[name]
+            print(f"{time.monotonic() - started:.1f} s for {case}", flush=True)
         return None
 
     def _lives(self):
@@ -151,9 +155,11 @@ def test_kernels_that_end_a_process_are_guarded(start, tmp_path, is_ranked):
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("is_ranked", [False, True], ids=["unknown rank", "declared rank"])
-def test_no_kernel_ends_the_server(start, tmp_path, is_ranked):
-    assert Asked(start, tmp_path, kernel_cases.all_cases(), is_ranked).ask_all() == []
+def test_no_kernel_ends_the_server(start, tmp_path, is_ranked, part):
+    cases = kernel_cases.all_cases()[part::PARTS]
+    assert Asked(start, tmp_path, cases, is_ranked).ask_all() == []
 
 
 def test_every_listed_operator_is_asked():
@@ -233,4 +239,169 @@ def divides(dtype, opset, in_function):
         model.graph.node.add(op_type="divide", domain="local", input="ab", output=["y"])
     else:
         model.graph.node.add(op_type="Div", input="ab", output=["y"])
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
+def test_image_smaller_than_the_window_is_refused(start, tmp_path, op):
+    """Behind a convolution ONNX Runtime puts another kernel in the pool's place."""
+    onnx_models.publish(tmp_path / "model", 1, convolves_and_pools(op))
+    server = start([f"--model_base_path={tmp_path / 'model'}", "--model_name=model"], ["model"])
+
+    def ask_with(height, width):
+        image = str(np.zeros((1, 16, height, width)).tolist())
+        return server.predict_rest("model", '{"inputs": %s}' % image)
+
+    for _ in range(2):
+        assert ask_with(8, 8)[0] == 200
+        for size in ((2, 8), (8, 2), (2, 2), (1, 1)):
+            status, body = ask_with(*size)
+            assert status == 400 and b"has room for the window" in body, body
+        status, body = ask_with(3, 3)
+        assert status == 200, body
+
+
+def convolves_and_pools(op):
+    """y = the number of elements of a pool of 3 by 3 behind a convolution."""
+    model = onnx_models.messages()["onnx.ModelProto"](ir_version=8)
+    model.opset_import.add(domain="", version=17)
+    graph = model.graph
+    graph.name = "graph"
+    tensor = graph.input.add(name="x").type.tensor_type
+    tensor.elem_type = DATA_TYPES["float32"]
+    for size in ("n", "c", "h", "w"):
+        tensor.shape.dim.add(dim_param=size)
+    weight = f(16, 16, 3, 3)
+    graph.initializer.add(name="w", dims=weight.shape, raw_data=weight.tobytes(), data_type=1)
+    conv = graph.node.add(op_type="Conv", input=["x", "w"], output=["c"])
+    kernel_cases.set_attribute(conv.attribute.add(name="pads"), [1, 1, 1, 1])
+    pool = graph.node.add(op_type=op, input=["c"], output=["p"])
+    kernel_cases.set_attribute(pool.attribute.add(name="kernel_shape"), [3, 3])
+    graph.node.add(op_type="Size", input=["p"], output=["y"])
+    graph.output.add(name="y").type.tensor_type.elem_type = DATA_TYPES["int64"]
+    return model.SerializeToString()
+
+
+def check(version):
+    """The command `check` for a version's directory, ended."""
+    command = [BINARY, "check", "--dir", version, f"--onnxruntime_library={LIBRARY}"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+SMALLEST = -(2**63)
+FATAL_ATTRIBUTES = [
+    (Case("GatherND", [f(3, 4), i64(0)], batch_dims=SMALLEST), "batch_dims"),
+    (Case("RandomNormalLike", [f(3)], scale=0.0), "scale"),
+    (Case("RandomUniformLike", [f(3)], low=2.0), "high"),
+    (Case("RoiAlign", [f(1, 2, 6, 6), f(2, 4), i64(0, 0)], sampling_ratio=2**62), "sampling_ratio"),
+    (
+        Case("TfIdfVectorizer", [i64(1, 2, 3)], mode="TF", min_gram_length=1, max_gram_length=2,
+             max_skip_count=0, ngram_counts=[0, 2], ngram_indexes=[0], pool_int64s=[1, 2, 1, 2]),
+        "ngram_indexes",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case, attribute", FATAL_ATTRIBUTES, ids=lambda it: getattr(it, "op", None))
+def test_attribute_that_ends_the_process_is_refused(tmp_path, case, attribute):
+    onnx_models.publish(tmp_path / "model", 1, case.model(is_ranked=True))
+    checked = check(tmp_path / "model" / "1")
+    said = checked.stdout + checked.stderr
+    assert checked.returncode == 1, (checked.returncode, said)
+    assert f"{case.op} is not served with this attribute '{attribute}'" in said
+
+
+def test_untried_operator_behind_an_open_rank_is_refused(tmp_path):
+    case = Case("BeamSearch", [i32(1, 2)], domain=kernel_cases.MICROSOFT)
+    onnx_models.publish(tmp_path / "model", 1, case.model(is_ranked=False))
+    checked = check(tmp_path / "model" / "1")
+    said = checked.stdout + checked.stderr
+    assert checked.returncode == 1 and "BeamSearch. Declare the input's shape" in said, said
+
+
+INTEGERS = [np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64]
+
+
+@pytest.mark.parametrize("opset", [9, 17])
+@pytest.mark.parametrize("place", ["graph", "function", "branch"])
+@pytest.mark.parametrize("dtype", INTEGERS, ids=lambda it: it.__name__)
+def test_division_of_what_has_no_known_type(start, tmp_path, dtype, place, opset):
+    """It is that of TensorFlow, or the model is refused."""
+    limits = np.iinfo(dtype)
+    onnx_models.publish(tmp_path / "model", 1, divides_unknown(dtype, opset, place))
+    checked = check(tmp_path / "model" / "1")
+    # On zeros it fails, as it should.
+    assert checked.returncode in (0, 1), checked
+    if "loaded in" not in checked.stdout:
+        assert dtype not in (np.int32, np.int64), checked.stdout + checked.stderr
+        return
+    server = start([f"--model_base_path={tmp_path / 'model'}", "--model_name=model"], ["model"])
+    if limits.min < 0:
+        a, b = [limits.min, 7, -7, limits.min], [-1, -1, 2, 2]
+        expected = [limits.min, -7, -3, limits.min // 2]
+    else:
+        a, b, expected = [limits.max, 7, 7, 0], [1, 2, limits.max, 5], [limits.max, 3, 0, 0]
+    with grpc.insecure_channel(server.grpc_address) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name = "model"
+        for name, values in (("a", a), ("b", b)):
+            request.inputs[name].CopyFrom(tensor(np.array(values, dtype)))
+        reply = stub.Predict(request, timeout=20).outputs["y"]
+    assert tf_values(reply).tolist() == expected
+
+
+def tf_values(proto):
+    dtypes = {number: name for name, number in TENSORFLOW.items()}
+    if proto.tensor_content:
+        return np.frombuffer(proto.tensor_content, dtypes[proto.dtype])
+    fields = ("int_val", "int64_val", "uint32_val", "uint64_val")
+    return np.concatenate([np.array(getattr(proto, it), dtypes[proto.dtype]) for it in fields])
+
+
+def divides_unknown(dtype, opset, place):
+    """y = a / b behind operators whose type the server does not follow."""
+    model = onnx_models.messages()["onnx.ModelProto"](ir_version=8)
+    for domain, version in (("", opset), ("local", 1), (kernel_cases.MICROSOFT, 1)):
+        model.opset_import.add(domain=domain, version=version)
+    graph = model.graph
+    graph.name = "graph"
+    elem_type = DATA_TYPES[np.dtype(dtype).name]
+    for values, names in ((graph.input, "ab"), (graph.output, "y")):
+        for name in names:
+            tensor_type = values.add(name=name).type.tensor_type
+            tensor_type.elem_type = elem_type
+            tensor_type.shape.dim.add(dim_param="n")
+    axis = np.int32(0)
+    graph.initializer.add(name="axis", data_type=DATA_TYPES["int32"], raw_data=axis.tobytes())
+    first = graph.initializer.add(name="first", dims=[1], data_type=7)
+    first.raw_data = np.int64([0]).tobytes()
+    nodes, inputs, output = graph.node, ["a1", "b1"], "y1"
+    for name in "ab":
+        graph.node.add(op_type="ExpandDims", domain=kernel_cases.MICROSOFT,
+                       input=[name, "axis"], output=[f"{name}1"])  # fmt: skip
+    if place == "function":
+        function = model.functions.add(name="divide", domain="local")
+        function.input.extend("pq")
+        function.output.append("r")
+        function.opset_import.add(domain="", version=opset)
+        graph.node.add(op_type="divide", domain="local", input=inputs, output=[output])
+        nodes, inputs, output = function.node, ["p", "q"], "r"
+    elif place == "branch":
+        graph.initializer.add(name="yes", data_type=DATA_TYPES["bool"], raw_data=b"\1")
+        choice = graph.node.add(op_type="If", input=["yes"], output=[output])
+        for name in ("then_branch", "else_branch"):
+            attribute = choice.attribute.add(name=name, type=5)
+            attribute.g.name = name
+            output = f"{name}_y"
+            attribute.g.node.add(op_type="Div", input=inputs, output=[output])
+            attribute.g.output.add(name=output).type.tensor_type.elem_type = elem_type
+        nodes = None
+    if nodes is not None:
+        nodes.add(op_type="Div", input=inputs, output=[output])
+    last = graph.node.add(op_type="Squeeze", input=["y1"], output=["y"])
+    if opset >= 13:
+        last.input.append("first")
+    else:
+        kernel_cases.set_attribute(last.attribute.add(name="axes"), [0])
     return model.SerializeToString()

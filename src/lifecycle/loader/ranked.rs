@@ -25,7 +25,7 @@ const MAX_KEPT_BYTES: usize = 512 << 20;
 ///
 /// # Errors
 ///
-/// Those of [`Backend::load`].
+/// Those of [`Backend::load`]; `UNIMPLEMENTED` for a model that may end the process whatever is checked.
 pub(super) fn load(
     backend: &Arc<dyn Backend>,
     model: &OnnxModel,
@@ -37,6 +37,7 @@ pub(super) fn load(
     if backend.may_end_the_process() {
         kept = model.inputs_to_keep_ranked();
         kept.retain(|name| ranked.contains(name));
+        kept.extend(model.inputs_of_untried_operators()?);
         model.guard_kernels(&kept)?;
     }
     let mut relaxed = model.clone();

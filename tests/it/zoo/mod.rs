@@ -39,6 +39,30 @@ async fn all_models_answer_as_tensorflow_did() {
     play_all(Backend::OnnxRuntime).await;
 }
 
+/// Models on which ONNX Runtime ends the process, or might have.
+const ENDED_THE_PROCESS: [&str; 3] = [
+    "fault_rank_reversesequence",
+    "fault_int_div_opset8",
+    "fault_if_names",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn models_that_could_end_the_process_answer() {
+    let Some(folder) = material::shared("zoo_faults") else {
+        print("zoo: zoo_faults is not beside this clone; nothing played\n");
+        return;
+    };
+    let mut entries = case::read_zoo(&folder);
+    entries.retain(|entry| ENDED_THE_PROCESS.contains(&entry.name.as_str()));
+    assert_eq!(entries.len(), ENDED_THE_PROCESS.len());
+    for entry in entries {
+        let outcome = play_entry(&entry, Backend::OnnxRuntime).await;
+        let failures = outcome.failures;
+        assert!(failures.is_empty(), "{}", failures.join("\n"));
+        assert!(outcome.passed > 0, "{}: nothing was played", entry.name);
+    }
+}
+
 #[cfg(feature = "tract")]
 #[tokio::test(flavor = "multi_thread")]
 async fn models_in_the_repository_answer_on_tract_as_tensorflow_did() {

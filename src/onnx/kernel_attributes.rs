@@ -1,0 +1,173 @@
+//! Attributes with which a kernel of ONNX Runtime ends the process, or does not return, on any request.
+//!
+//! Found like the lists of `kernel_limits`, on the same version: every operator with each of its
+//! attributes at 0, negative, at the limits of 32 and 64 bits, of other lengths and left out, one by one
+//! and together. All other values that make no sense are refused by ONNX Runtime itself.
+//!
+//! Not here: what inputs have to be (`kernel_limits`), how a refusal reads (`guard`).
+
+use super::{is_onnx_domain, walk};
+use crate::proto::onnx::{AttributeProto, NodeProto};
+
+const MICROSOFT: &str = "com.microsoft";
+const ML: &str = "ai.onnx.ml";
+
+/// ONNX Runtime's tensors have no more dimensions in practice; a number of them beyond is an error or worse.
+const MAX_RANK: i64 = 64;
+/// Samples along one side of a bin: their square takes memory for each bin.
+const MAX_SAMPLING: i64 = 1024;
+/// Attention has thousands at most; the kernel divides by the lower 32 bits of what the file says.
+const MAX_HEADS: i64 = 1 << 16;
+/// A kernel goes through all distances up to this one.
+const MAX_SKIPS: i64 = 1 << 16;
+
+/// The attribute that a node may not have as it is, or whose value is its caller's.
+pub(super) fn fatal(node: &NodeProto) -> Option<&'static str> {
+    let attributes = Attributes(node);
+    let checks: &[(&'static str, fn(&Attributes<'_>, &str) -> bool)] =
+        match (node.domain(), node.op_type()) {
+            (domain, "GatherND") if is_onnx_domain(domain) || domain == MICROSOFT => {
+                &[("batch_dims", |it, name| it.int(name, 0, 0..=MAX_RANK))]
+            }
+            (domain, "RoiAlign") if is_onnx_domain(domain) => &[("sampling_ratio", |it, name| {
+                it.int(name, 0, i64::from(i32::MIN)..=MAX_SAMPLING)
+            })],
+            (domain, "RandomNormal" | "RandomNormalLike") if is_onnx_domain(domain) => {
+                &[("scale", |it, name| it.float(name, 1.0) > 0.0)]
+            }
+            (domain, "RandomUniform" | "RandomUniformLike") if is_onnx_domain(domain) => {
+                &[("high", |it, name| {
+                    it.float("low", 0.0) <= it.float(name, 1.0)
+                })]
+            }
+            (domain, "TfIdfVectorizer") if is_onnx_domain(domain) => &[
+                ("max_skip_count", |it, name| it.int(name, 0, 0..=MAX_SKIPS)),
+                ("ngram_indexes", |it, _| it.has_index_for_each_ngram()),
+            ],
+            (ML, "FeatureVectorizer") => &[("inputdimensions", |it, name| {
+                it.ints(name).iter().all(|&size| size >= 0)
+            })],
+            (MICROSOFT, "GroupQueryAttention") => &[
+                ("num_heads", |it, name| it.int(name, 1, 1..=MAX_HEADS)),
+                ("kv_num_heads", |it, name| it.int(name, 1, 1..=MAX_HEADS)),
+            ],
+            _ => return None,
+        };
+    let mut failed = checks
+        .iter()
+        .filter(|(name, is_fine)| attributes.is_of_caller(name) || !is_fine(&attributes, name));
+    failed.next().map(|(name, _)| *name)
+}
+
+struct Attributes<'a>(&'a NodeProto);
+
+impl Attributes<'_> {
+    fn get(&self, name: &str) -> Option<&AttributeProto> {
+        walk::attribute(self.0, name)
+    }
+
+    /// In a function, where the value is that of an attribute of the function.
+    fn is_of_caller(&self, name: &str) -> bool {
+        self.get(name)
+            .is_some_and(|it| !it.ref_attr_name().is_empty())
+    }
+
+    fn int(&self, name: &str, default: i64, allowed: std::ops::RangeInclusive<i64>) -> bool {
+        allowed.contains(&self.get(name).map_or(default, AttributeProto::i))
+    }
+
+    fn float(&self, name: &str, default: f32) -> f32 {
+        self.get(name).map_or(default, AttributeProto::f)
+    }
+
+    fn ints(&self, name: &str) -> &[i64] {
+        self.get(name).map_or(&[], |it| it.ints.as_slice())
+    }
+
+    /// The pool holds all n-grams of one item, then all of two and so on, from the offsets in
+    /// `ngram_counts`; each n-gram has an index. The kernel does not count them.
+    fn has_index_for_each_ngram(&self) -> bool {
+        let strings = self.get("pool_strings").map_or(0, |it| it.strings.len());
+        let pool = self.ints("pool_int64s").len().max(strings);
+        let starts = self.ints("ngram_counts");
+        let start = |index: usize| match starts.get(index) {
+            Some(start) => usize::try_from(*start).unwrap_or(pool).min(pool),
+            None => pool,
+        };
+        let ngrams = (0..starts.len())
+            .map(|index| start(index + 1).saturating_sub(start(index)) / (index + 1));
+        ngrams.sum::<usize>() <= self.ints("ngram_indexes").len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::border::{int_attribute, ints_attribute};
+    use crate::onnx::node;
+
+    fn with(op_type: &str, domain: &str, attributes: Vec<AttributeProto>) -> NodeProto {
+        NodeProto {
+            domain: Some(domain.to_owned()),
+            attribute: attributes,
+            ..node(op_type, &["x"], "y")
+        }
+    }
+
+    fn float_attribute(name: &str, value: f32) -> AttributeProto {
+        AttributeProto {
+            f: Some(value),
+            ..int_attribute(name, 0)
+        }
+    }
+
+    #[test]
+    fn values_that_the_specification_allows_are_fine() {
+        assert_eq!(fatal(&with("GatherND", "", vec![])), None);
+        let two = vec![int_attribute("batch_dims", 2)];
+        assert_eq!(fatal(&with("GatherND", "ai.onnx", two)), None);
+        assert_eq!(fatal(&with("RandomUniform", "", vec![])), None);
+        assert_eq!(fatal(&with("RandomNormal", "", vec![])), None);
+        assert_eq!(fatal(&with("RoiAlign", "", vec![])), None);
+        let group = vec![int_attribute("group", 0)];
+        assert_eq!(fatal(&with("Conv", "", group)), None, "ONNX Runtime says");
+    }
+
+    #[test]
+    fn values_that_end_the_process_are_named() {
+        let negative = vec![int_attribute("batch_dims", i64::MIN)];
+        assert_eq!(fatal(&with("GatherND", "", negative)), Some("batch_dims"));
+        let zero = vec![float_attribute("scale", 0.0)];
+        assert_eq!(fatal(&with("RandomNormalLike", "", zero)), Some("scale"));
+        let nan = vec![float_attribute("low", f32::NAN)];
+        assert_eq!(fatal(&with("RandomUniformLike", "", nan)), Some("high"));
+        // Its lower 32 bits are 0.
+        let heads = vec![int_attribute("num_heads", 1 << 32)];
+        let node = with("GroupQueryAttention", MICROSOFT, heads);
+        assert_eq!(fatal(&node), Some("num_heads"));
+    }
+
+    #[test]
+    fn a_value_of_the_caller_is_not_believed() {
+        let mut of_caller = int_attribute("batch_dims", 0);
+        of_caller.ref_attr_name = Some("dims".to_owned());
+        let node = with("GatherND", "", vec![of_caller]);
+        assert_eq!(fatal(&node), Some("batch_dims"));
+    }
+
+    #[test]
+    fn every_ngram_of_the_pool_needs_an_index() {
+        // Two of one item and one of two items.
+        let pool = |indexes: &[i64]| {
+            let attributes = vec![
+                ints_attribute("pool_int64s", &[1, 2, 1, 2]),
+                ints_attribute("ngram_counts", &[0, 2]),
+                ints_attribute("ngram_indexes", indexes),
+            ];
+            fatal(&with("TfIdfVectorizer", "", attributes))
+        };
+        assert_eq!(pool(&[0, 1, 2]), None);
+        assert_eq!(pool(&[0, 1]), Some("ngram_indexes"));
+        assert_eq!(pool(&[]), Some("ngram_indexes"));
+    }
+}
