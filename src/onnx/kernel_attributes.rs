@@ -24,40 +24,42 @@ const MAX_SKIPS: i64 = 1 << 16;
 /// The attribute that a node may not have as it is, or whose value is its caller's.
 pub(super) fn fatal(node: &NodeProto) -> Option<&'static str> {
     let attributes = Attributes(node);
-    let checks: &[(&'static str, fn(&Attributes<'_>, &str) -> bool)] =
-        match (node.domain(), node.op_type()) {
-            (domain, "GatherND") if is_onnx_domain(domain) || domain == MICROSOFT => {
-                &[("batch_dims", |it, name| it.int(name, 0, 0..=MAX_RANK))]
-            }
-            (domain, "RoiAlign") if is_onnx_domain(domain) => &[("sampling_ratio", |it, name| {
-                it.int(name, 0, i64::from(i32::MIN)..=MAX_SAMPLING)
-            })],
-            (domain, "RandomNormal" | "RandomNormalLike") if is_onnx_domain(domain) => {
-                &[("scale", |it, name| it.float(name, 1.0) > 0.0)]
-            }
-            (domain, "RandomUniform" | "RandomUniformLike") if is_onnx_domain(domain) => {
-                &[("high", |it, name| {
-                    it.float("low", 0.0) <= it.float(name, 1.0)
-                })]
-            }
-            (domain, "TfIdfVectorizer") if is_onnx_domain(domain) => &[
-                ("max_skip_count", |it, name| it.int(name, 0, 0..=MAX_SKIPS)),
-                ("ngram_indexes", |it, _| it.has_index_for_each_ngram()),
-            ],
-            (ML, "FeatureVectorizer") => &[("inputdimensions", |it, name| {
-                it.ints(name).iter().all(|&size| size >= 0)
-            })],
-            (MICROSOFT, "GroupQueryAttention") => &[
-                ("num_heads", |it, name| it.int(name, 1, 1..=MAX_HEADS)),
-                ("kv_num_heads", |it, name| it.int(name, 1, 1..=MAX_HEADS)),
-            ],
-            _ => return None,
-        };
+    let checks: &[(&'static str, IsFine)] = match (node.domain(), node.op_type()) {
+        (domain, "GatherND") if is_onnx_domain(domain) || domain == MICROSOFT => {
+            &[("batch_dims", |it, name| it.int(name, 0, 0..=MAX_RANK))]
+        }
+        (domain, "RoiAlign") if is_onnx_domain(domain) => &[("sampling_ratio", |it, name| {
+            it.int(name, 0, i64::from(i32::MIN)..=MAX_SAMPLING)
+        })],
+        (domain, "RandomNormal" | "RandomNormalLike") if is_onnx_domain(domain) => {
+            &[("scale", |it, name| it.float(name, 1.0) > 0.0)]
+        }
+        (domain, "RandomUniform" | "RandomUniformLike") if is_onnx_domain(domain) => {
+            &[("high", |it, name| {
+                it.float("low", 0.0) <= it.float(name, 1.0)
+            })]
+        }
+        (domain, "TfIdfVectorizer") if is_onnx_domain(domain) => &[
+            ("max_skip_count", |it, name| it.int(name, 0, 0..=MAX_SKIPS)),
+            ("ngram_indexes", |it, _| it.has_index_for_each_ngram()),
+        ],
+        (ML, "FeatureVectorizer") => &[("inputdimensions", |it, name| {
+            it.ints(name).iter().all(|&size| size >= 0)
+        })],
+        (MICROSOFT, "GroupQueryAttention") => &[
+            ("num_heads", |it, name| it.int(name, 1, 1..=MAX_HEADS)),
+            ("kv_num_heads", |it, name| it.int(name, 1, 1..=MAX_HEADS)),
+        ],
+        _ => return None,
+    };
     let mut failed = checks
         .iter()
         .filter(|(name, is_fine)| attributes.is_of_caller(name) || !is_fine(&attributes, name));
     failed.next().map(|(name, _)| *name)
 }
+
+/// Whether the attribute of this name is one that the kernel lives with.
+type IsFine = fn(&Attributes<'_>, &str) -> bool;
 
 struct Attributes<'a>(&'a NodeProto);
 
