@@ -6,6 +6,8 @@
 //!
 //! Not here: what inputs have to be (`kernel_limits`), how a refusal reads (`guard`).
 
+use std::collections::HashMap;
+
 use super::{is_onnx_domain, walk};
 use crate::proto::onnx::{AttributeProto, NodeProto};
 
@@ -18,6 +20,8 @@ const MAX_RANK: i64 = 64;
 const MAX_SAMPLING: i64 = 1024;
 /// Attention has thousands at most; the kernel divides by the lower 32 bits of what the file says.
 const MAX_HEADS: i64 = 1 << 16;
+/// ONNX Runtime builds trees by recursion, on the stack of the thread that loads.
+const MAX_TREE_DEPTH: usize = 2000;
 /// A kernel goes through all distances up to this one.
 const MAX_SKIPS: i64 = 1 << 16;
 
@@ -43,6 +47,10 @@ pub(super) fn fatal(node: &NodeProto) -> Option<&'static str> {
             ("max_skip_count", |it, name| it.int(name, 0, 0..=MAX_SKIPS)),
             ("ngram_indexes", |it, _| it.has_index_for_each_ngram()),
         ],
+        (ML, "TreeEnsembleClassifier" | "TreeEnsembleRegressor") => {
+            &[("nodes_truenodeids", |it, _| it.trees_are_shallow())]
+        }
+        (ML, "TreeEnsemble") => &[("nodes_truenodeids", |it, _| it.roots_are_shallow())],
         (ML, "FeatureVectorizer") => &[("inputdimensions", |it, name| {
             it.ints(name).iter().all(|&size| size >= 0)
         })],
@@ -100,6 +108,77 @@ impl Attributes<'_> {
             .map(|index| start(index + 1).saturating_sub(start(index)) / (index + 1));
         ngrams.sum::<usize>() <= self.ints("ngram_indexes").len()
     }
+
+    /// Trees whose nodes have a number within their tree.
+    fn trees_are_shallow(&self) -> bool {
+        let numbers = self
+            .ints("nodes_treeids")
+            .iter()
+            .zip(self.ints("nodes_nodeids"));
+        let index: HashMap<(i64, i64), usize> = numbers
+            .enumerate()
+            .map(|(index, (tree, node))| ((*tree, *node), index))
+            .collect();
+        let trees = self.ints("nodes_treeids");
+        let child = |name: &str, of: usize| {
+            let child = self.ints(name).get(of)?;
+            index.get(&(*trees.get(of)?, *child)).copied()
+        };
+        let modes = self
+            .get("nodes_modes")
+            .map_or(&[][..], |it| &it.strings[..]);
+        let is_leaf = |index: usize| modes.get(index).is_none_or(|mode| mode[..] == *b"LEAF");
+        is_shallow(trees.len(), |of| {
+            let names = ["nodes_truenodeids", "nodes_falsenodeids"];
+            let names = names.iter().filter(|_| !is_leaf(of));
+            names.filter_map(|name| child(name, of)).collect()
+        })
+    }
+
+    /// Trees whose nodes are numbered together, leaves by themselves.
+    fn roots_are_shallow(&self) -> bool {
+        let sides = [
+            ("nodes_truenodeids", "nodes_trueleafs"),
+            ("nodes_falsenodeids", "nodes_falseleafs"),
+        ];
+        is_shallow(self.ints("nodes_truenodeids").len(), |of| {
+            let children = sides.iter().filter_map(|(children, leaves)| {
+                let is_leaf = self.ints(leaves).get(of).is_none_or(|leaf| *leaf != 0);
+                let child = usize::try_from(*self.ints(children).get(of)?).ok()?;
+                (!is_leaf).then_some(child)
+            });
+            children.collect()
+        })
+    }
+}
+
+/// Whether no way along the children of `count` nodes is longer than [`MAX_TREE_DEPTH`]. Layer by layer
+/// from the nodes that are no child; each layer has a node once, so that the bound ends it.
+fn is_shallow(count: usize, children: impl Fn(usize) -> Vec<usize>) -> bool {
+    let mut is_child = vec![false; count];
+    for node in 0..count {
+        for child in children(node) {
+            if let Some(is_child) = is_child.get_mut(child) {
+                *is_child = true;
+            }
+        }
+    }
+    let mut layer: Vec<usize> = (0..count).filter(|node| !is_child[*node]).collect();
+    let mut layer_of = vec![usize::MAX; count];
+    for depth in 0..MAX_TREE_DEPTH {
+        if layer.is_empty() {
+            return true;
+        }
+        let mut next = Vec::new();
+        for child in layer.into_iter().flat_map(&children) {
+            if layer_of.get(child).is_some_and(|seen| *seen != depth) {
+                layer_of[child] = depth;
+                next.push(child);
+            }
+        }
+        layer = next;
+    }
+    layer.is_empty()
 }
 
 #[cfg(test)]
@@ -133,6 +212,46 @@ mod tests {
         assert_eq!(fatal(&with("RoiAlign", "", vec![])), None);
         let group = vec![int_attribute("group", 0)];
         assert_eq!(fatal(&with("Conv", "", group)), None, "ONNX Runtime says");
+    }
+
+    /// A tree in which each node has a leaf and the next node as children.
+    fn chain(depth: i64) -> NodeProto {
+        let nodes = 2 * depth + 1;
+        let children = |offset| {
+            let children = (0..nodes).map(|node| if node % 2 == 0 { node + offset } else { 0 });
+            children.collect::<Vec<i64>>()
+        };
+        let modes = (0..nodes).map(|node| match node % 2 == 0 && node + 1 < nodes {
+            true => b"BRANCH_LEQ".to_vec(),
+            false => b"LEAF".to_vec(),
+        });
+        let modes = AttributeProto {
+            name: Some("nodes_modes".to_owned()),
+            strings: modes.map(Into::into).collect(),
+            ..AttributeProto::default()
+        };
+        let attributes = vec![
+            ints_attribute("nodes_treeids", &vec![0; nodes as usize]),
+            ints_attribute("nodes_nodeids", &(0..nodes).collect::<Vec<_>>()),
+            ints_attribute("nodes_truenodeids", &children(1)),
+            ints_attribute("nodes_falsenodeids", &children(2)),
+            modes,
+        ];
+        with("TreeEnsembleRegressor", ML, attributes)
+    }
+
+    #[test]
+    fn trees_have_a_bound_on_their_depth() {
+        assert_eq!(fatal(&chain(100)), None);
+        assert_eq!(fatal(&chain(10_000)), Some("nodes_truenodeids"));
+        // Two nodes that are each other's children have no root; ONNX Runtime refuses them.
+        let circle = vec![
+            ints_attribute("nodes_truenodeids", &[1, 0]),
+            ints_attribute("nodes_falsenodeids", &[1, 0]),
+            ints_attribute("nodes_trueleafs", &[0, 0]),
+            ints_attribute("nodes_falseleafs", &[0, 0]),
+        ];
+        assert_eq!(fatal(&with("TreeEnsemble", ML, circle)), None);
     }
 
     #[test]

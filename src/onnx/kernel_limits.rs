@@ -106,6 +106,9 @@ const LIMITS: &[Limit] = &[
     onnx("MaxRoiPool", 0, &[Check::Rank(4), Check::FilledBut(0)]),
     onnx("MaxRoiPool", 1, &[Check::Rank(2)]),
     onnx("Multinomial", 0, &[Check::Rank(2)]),
+    onnx("NonMaxSuppression", 2, &[Check::OneElement]),
+    onnx("NonMaxSuppression", 3, &[Check::OneElement]),
+    onnx("NonMaxSuppression", 4, &[Check::OneElement]),
     // Types without a kernel go through a loop.
     onnx("Range", 0, &[Check::OneElement]).where_(counts_in_a_loop),
     onnx("Range", 1, &[Check::OneElement]).where_(counts_in_a_loop),
@@ -220,7 +223,7 @@ static CHECKED: LazyLock<HashSet<&str>> = LazyLock::new(|| {
      OptionalGetElement OptionalHasElement Or PRelu Pad ParametricSoftplus Pow QLinearConv QLinearMatMul \
      QuantizeLinear RMSNormalization RNN RandomNormal RandomNormalLike RandomUniform RandomUniformLike Range Reciprocal ReduceL1 \
      ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd \
-     ReduceSum ReduceSumSquare RegexFullMatch Relu Reshape Resize RotaryEmbedding Round Scan \
+     ReduceSum ReduceSumSquare RegexFullMatch Relu Reshape Resize RotaryEmbedding Round \
      ScaledTanh Scatter ScatterElements ScatterND Selu SequenceAt SequenceConstruct SequenceEmpty \
      SequenceErase SequenceInsert SequenceLength SequenceMap \
      Shape Shrink Sigmoid Sign SimplifiedLayerNormalization Sin Sinh Size Slice Softmax \

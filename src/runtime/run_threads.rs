@@ -4,16 +4,17 @@
 //! left, and Linux wakes a thread where it ran before: the one that slept longest, which tokio would
 //! wake, may have to wait for another run there while a processor is idle (`docs/performance.md`).
 //!
-//! Models share the threads: each may have as many as are left then, so that one whose runs do not end
-//! takes half of them, the next one half of the rest, and a model without a run has a thread in any case.
-//! Further runs wait, and models take turns.
+//! Models share the threads: each may have a number that follows from the CPUs, and no more than are left
+//! then, so that models whose runs do not end leave some to others. A model without a run has a thread in
+//! any case. Further runs wait, and models take turns.
 //!
 //! Not here: which runs need a thread (`short_runs`), and batches, which have threads of their own.
 
 use std::collections::VecDeque;
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -22,6 +23,10 @@ use crate::panics;
 
 /// Runs at a time that models share. Each model's first run comes on top.
 const MAX_THREADS: usize = 512;
+/// Runs of one model at a time, for each CPU and at least. Runs are work for a CPU, so that more at a
+/// time gain nothing but turns for short runs behind long ones of their own model.
+const RUNS_PER_CPU: usize = 4;
+const MIN_RUNS_OF_MODEL: usize = 32;
 /// A thread that has had nothing to do for so long ends.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
@@ -34,6 +39,15 @@ pub(super) fn spawn<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> (oneshot::Receiver<T>, Place) {
     THREADS.spawn(share, work)
+}
+
+/// How many runs of one model may have a thread at a time.
+fn max_of_model() -> usize {
+    static MAX: OnceLock<usize> = OnceLock::new();
+    *MAX.get_or_init(|| {
+        let cpus = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        MIN_RUNS_OF_MODEL.max(RUNS_PER_CPU * cpus)
+    })
 }
 
 /// The runs of one model that have a thread.
@@ -108,7 +122,8 @@ impl State {
     /// Whether one more run of a model may have a thread.
     fn has_room(&self, share: &Share, max_threads: usize) -> bool {
         let running = share.running.load(Ordering::Relaxed);
-        running == 0 || running < max_threads.saturating_sub(self.running)
+        let left = max_threads.saturating_sub(self.running);
+        running == 0 || running < left.min(max_of_model())
     }
 
     fn begin(&mut self, share: &Share) {

@@ -284,6 +284,13 @@ impl UnderWayRequest {
         }
     }
 
+    /// Notes that the rest of the body is waited for, until the returned value is dropped.
+    pub(super) fn awaits_rest(&self) -> AwaitsRest {
+        let activity = Arc::clone(&self.0.activity);
+        activity.receiving.fetch_add(1, Ordering::Relaxed);
+        AwaitsRest(activity)
+    }
+
     /// The answer, which keeps the request under way until it is written. A place that the service
     /// has put into its extensions is held as long.
     pub(super) fn answered<B>(self, mut response: Response<B>) -> Response<AnswerBody<B>> {
@@ -332,6 +339,16 @@ pub struct RequestBody<B> {
     body: B,
     activity: Arc<Activity>,
     is_awaited: bool,
+}
+
+/// The rest of a request's body is waited for, so that its answer can go out.
+pub(super) struct AwaitsRest(Arc<Activity>);
+
+impl Drop for AwaitsRest {
+    fn drop(&mut self) {
+        self.0.receiving.fetch_sub(1, Ordering::Relaxed);
+        self.0.touch();
+    }
 }
 
 impl<B> RequestBody<B> {

@@ -291,6 +291,7 @@ where
                 if is_http1 {
                     // The handler has let go of what it has read, and no more is held.
                     drop(response.extensions_mut().remove::<Arc<Admitted>>());
+                    let _awaits_rest = under_way.awaits_rest();
                     let discard = unread.discard_before_answer(stall, stopped);
                     is_last = !Box::pin(discard).await;
                 } else {
