@@ -37,7 +37,7 @@ pub(super) fn missing(serving: &Files, new: &Files) -> Vec<PathBuf> {
     let is_missing = |path: &&Path| {
         let kind = kind(path);
         is_missed(path)
-            && !new.contains(path)
+            && !new.has_as(serving, path)
             && (has_fixed_name(path) || new_counts.get(&kind) < serving_counts.get(&kind))
     };
     let missing = serving.paths().filter(is_missing);
@@ -86,6 +86,15 @@ mod tests {
     fn check(serving: &[&str], new: &[&str], expected: &[&str]) {
         let expected: Vec<_> = expected.iter().map(PathBuf::from).collect();
         assert_eq!(missing(&files(serving), &files(new)), expected);
+    }
+
+    #[test]
+    fn empty_files_are_missed_where_there_is_content() {
+        let name = "signature_map.pbtxt";
+        for (serving, new, is_missing) in [(1, 0, true), (0, 0, false), (1, 1, false)] {
+            let missing = missing(&Files::of(&[(name, serving)]), &Files::of(&[(name, new)]));
+            assert_eq!(!missing.is_empty(), is_missing, "{serving} {new}");
+        }
     }
 
     #[test]

@@ -91,9 +91,14 @@ impl Files {
         self.0.keys().map(PathBuf::as_path)
     }
 
-    /// Whether there is a file of this path.
-    pub(super) fn contains(&self, path: &Path) -> bool {
-        self.0.contains_key(path)
+    /// Whether there is a file of this path, with content where the one of `other` has some: a file
+    /// that is being copied may be there and empty.
+    pub(super) fn has_as(&self, other: &Self, path: &Path) -> bool {
+        let is_empty = |files: &Self| {
+            let traits = files.0.get(path);
+            matches!(traits, Some(FileTraits::Regular { bytes: 0, .. }))
+        };
+        self.0.contains_key(path) && (!is_empty(self) || is_empty(other))
     }
 
     /// Whether these are files of `before` as they were, with none added: nothing happened to them,
@@ -149,6 +154,14 @@ fn walk(
             };
             Ok((metadata, children))
         });
+        // A link to itself, or a name that is too long. As with `lost+found`.
+        if let Err(error) = &listed
+            && !is_root
+            && matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENAMETOOLONG))
+        {
+            visit(&path, None);
+            continue;
+        }
         let (metadata, children) = match listed.map_err(|error| describe(&full, &error)) {
             Ok(listed) => listed,
             // It went away after the listing, or is a link to nothing.

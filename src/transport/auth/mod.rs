@@ -52,14 +52,16 @@ impl Auth {
         }))))
     }
 
-    /// Decides later requests by these rules instead.
+    /// Decides later requests by these rules instead. A password that was right stays known where its
+    /// identity keeps it, so that a change does not have everybody wait for a check.
     ///
     /// # Errors
     ///
     /// As [`try_new`](Self::try_new); then nothing changes.
     pub fn replace(&self, config: &AuthConfig) -> Result<()> {
-        let rules = Rules::try_new(config)?;
+        let mut rules = Rules::try_new(config)?;
         if let Some(enforced) = &self.0 {
+            rules.know_passwords_of(&enforced.rules.load());
             enforced.rules.store(Arc::new(rules));
         }
         Ok(())

@@ -26,7 +26,7 @@ pub(super) struct Rules {
     tokens: Vec<([u8; TOKEN_HASH_LEN], Arc<Identity>)>,
     by_user: HashMap<String, Arc<Identity>>,
     by_certificate: HashMap<String, Arc<Identity>>,
-    /// Made anew for each set of rules, so the hashes of passwords are of no use elsewhere.
+    /// Made when the process starts, so the hashes of passwords are of no use elsewhere.
     password_key: hmac::Key,
     pub(super) metrics_need_identity: bool,
 }
@@ -142,6 +142,18 @@ impl Rules {
 
     pub(super) fn any_with_password(&self) -> Option<&Arc<Identity>> {
         self.by_user.values().next()
+    }
+
+    /// Knows the passwords that were right under `earlier` rules, where an identity has the same one.
+    pub(super) fn know_passwords_of(&mut self, earlier: &Self) {
+        self.password_key = earlier.password_key.clone();
+        for (name, identity) in &self.by_user {
+            let before = earlier.by_user.get(name);
+            let before = before.filter(|it| it.password_argon2 == identity.password_argon2);
+            if let Some(tag) = before.and_then(|it| it.right_password.get()) {
+                identity.remember_password(*tag);
+            }
+        }
     }
 
     /// The keyed hash of a password.

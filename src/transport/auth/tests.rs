@@ -168,6 +168,27 @@ async fn new_rules_take_the_place_of_old_ones() {
     assert_eq!(robot.as_deref(), Some("robot"));
 }
 
+#[tokio::test]
+async fn right_passwords_stay_known_where_they_are_kept() {
+    let auth = auth();
+    let is_known = |auth: &Auth| {
+        let rules = auth.0.as_ref().unwrap().rules.load_full();
+        let tag = rules.password_tag(b"open sesame");
+        rules.by_user("alice").unwrap().has_password(&tag)
+    };
+    assert!(!is_known(&auth));
+    assert!(name(&auth, ALICE, PeerNames::default()).await.is_some());
+    let mut new = config();
+    new.identity.remove(0);
+    auth.replace(&new).unwrap();
+    assert!(is_known(&auth));
+    // Another hash, of the same password or another one.
+    let alice = new.identity.iter_mut().find(|it| it.name == "alice");
+    alice.unwrap().password_argon2 = ALICES_HASH.replace("t=2", "t=3");
+    auth.replace(&new).unwrap();
+    assert!(!is_known(&auth));
+}
+
 #[test]
 fn rules_that_make_no_sense_are_refused() {
     let with_token = |name: &str, hash: &str| Message {
