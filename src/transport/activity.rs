@@ -4,7 +4,7 @@
 //! what a stopping server waits for, and what tells an idle connection from a busy one.
 //!
 //! Each answer has a clock of its own, so that a client that takes one does not keep others that it
-//! does not take. A client that takes less than [`MIN_PROGRESS`] in the time in which it has to take
+//! does not take. A client that takes less than `MIN_PROGRESS` in the time in which it has to take
 //! something takes nothing.
 //!
 //! Not here: what is done about it (`connection`).

@@ -103,7 +103,7 @@ impl VersionDirectory {
     ///
     /// # Errors
     ///
-    /// As [`read`](Self::read).
+    /// As `read`.
     pub fn open_file(&self, name: &str) -> Result<Option<(File, u64)>> {
         let open = || self.open_within(name, &[&self.root, &self.base]);
         self.has(name).then(open).transpose()
@@ -113,7 +113,7 @@ impl VersionDirectory {
     ///
     /// # Errors
     ///
-    /// As [`read`](Self::read); `INVALID_ARGUMENT` for a file of more than `max_bytes`.
+    /// As `read`; `INVALID_ARGUMENT` for a file of more than `max_bytes`.
     pub fn read_small(&self, name: &str, max_bytes: u64) -> Result<Option<Bytes>> {
         let Some((file, size)) = self.open_file(name)? else {
             return Ok(None);
@@ -140,7 +140,7 @@ impl VersionDirectory {
     ///
     /// # Errors
     ///
-    /// As [`read`](Self::read); the file has to be inside the version directory.
+    /// As `read`; the file has to be inside the version directory.
     pub(super) fn read_external_data(&self, name: &str) -> Result<Bytes> {
         let (file, size) = self.open_within(name, &[&self.root])?;
         self.contents(name, file, size)
