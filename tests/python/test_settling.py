@@ -90,9 +90,11 @@ def test_a_version_waits_for_the_map_that_the_serving_one_has(start_server, base
         (base_path / "2/signature_map.pbtxt").write_bytes(MAP)
         poll(lambda: ask(server, "a") == 2, LOAD_TIMEOUT)
         poll(lambda: states(server).get(1) == "END")
+        poll(lambda: 2 in client.answers)
     # Never anything but the one version or the other.
     assert set(client.answers) == {1, 2}
-    assert "files that the serving version 1 has: signature_map.pbtxt" in server.log(None)
+    text = "files that the serving version 1 has: signature_map.pbtxt"
+    poll(lambda: text in server.log(None))
 
 
 def test_a_version_without_a_map_is_loaded_in_the_end(start_server, base_path):
@@ -101,8 +103,8 @@ def test_a_version_without_a_map_is_loaded_in_the_end(start_server, base_path):
     time.sleep(1.5)
     assert ask(server, "a") == 1
     poll(lambda: ask(server, "x") == 2, LOAD_TIMEOUT)
-    log = server.log(None)
-    assert "loads without files that the serving version 1 has: signature_map.pbtxt" in log
+    text = "loads without files that the serving version 1 has: signature_map.pbtxt"
+    poll(lambda: text in server.log(None))
 
 
 def test_no_wait_for_files_can_be_asked_for(start_server, base_path):
