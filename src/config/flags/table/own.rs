@@ -156,7 +156,7 @@ pub(super) const FLAGS: &[Definition] = &[
         max_connections,
         Int32,
         Real,
-        "Connections on one port; more are closed at once"
+        "Connections on one port. A new one beyond takes the place of the one that waits longest for its client"
     ),
     row!(
         max_concurrent_requests,
