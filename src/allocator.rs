@@ -71,6 +71,32 @@ unsafe impl GlobalAlloc for Allocator {
     }
 }
 
+/// Bounds what glibc keeps of freed memory, unless an operator has told it what to do. By itself it keeps
+/// up to 64 MiB at the end of each of its arenas, of which there are eight for each CPU. To be called
+/// before there are other threads.
+pub fn bound_what_is_kept() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        /// A larger piece has pages of its own, which go back to the system as soon as it is freed.
+        const OWN_PAGES: libc::c_int = 4 << 20;
+        /// More than this at the end of an arena goes back. With less, requests of some MiB would fetch
+        /// their memory again each time (`docs/performance.md`).
+        const FREE_END: libc::c_int = 8 << 20;
+        let of_operators = [
+            "MALLOC_MMAP_THRESHOLD_",
+            "MALLOC_TRIM_THRESHOLD_",
+            "GLIBC_TUNABLES",
+        ];
+        if of_operators.iter().all(|it| std::env::var_os(it).is_none()) {
+            // SAFETY: mallopt only sets glibc's own numbers.
+            unsafe {
+                libc::mallopt(libc::M_MMAP_THRESHOLD, OWN_PAGES);
+                libc::mallopt(libc::M_TRIM_THRESHOLD, FREE_END);
+            }
+        }
+    }
+}
+
 /// Gives freed memory back to the system: glibc keeps blocks of up to 32 MiB for later. Takes a lock
 /// that allocations want, for some milliseconds.
 pub fn release_freed() {

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::panic;
 use std::time::Duration;
 
-use onnx_model_server::allocator::Allocator;
+use onnx_model_server::allocator::{self, Allocator};
 use onnx_model_server::commands::{self, Command};
 use onnx_model_server::config::{Flags, Outcome};
 use onnx_model_server::error::ServingError;
@@ -28,6 +28,7 @@ const COMMAND_USAGE: u8 = 2;
 
 fn main() {
     forbid_telemetry();
+    allocator::bound_what_is_kept();
     let run = || match Command::parse(std::env::args_os()) {
         Some(command) => run_command(command),
         None => run_server(),

@@ -11,6 +11,7 @@ pub mod tract;
 mod choice;
 mod direct;
 mod executor;
+mod priority;
 mod run_threads;
 mod short_runs;
 mod weights;
@@ -58,6 +59,13 @@ pub trait Backend: Send + Sync {
     /// `INVALID_ARGUMENT` where the bytes are not a model this backend can run, with the reason;
     /// `UNIMPLEMENTED` where an operator has no kernel, naming it.
     fn load(&self, source: GraphSource) -> Result<Arc<dyn Graph>>;
+}
+
+/// Gives the memory back to the system that backends keep for runs and no run uses. For pauses: the next
+/// runs fetch their memory again.
+pub fn release_unused() {
+    #[cfg(feature = "onnxruntime")]
+    self::ort::release_unused();
 }
 
 /// An ONNX model in memory, ready for [`Backend::load`].

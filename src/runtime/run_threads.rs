@@ -4,33 +4,45 @@
 //! left, and Linux wakes a thread where it ran before: the one that slept longest, which tokio would
 //! wake, may have to wait for another run there while a processor is idle (`docs/performance.md`).
 //!
-//! Models share the threads: each may have a number that follows from the CPUs, and no more than are left
-//! then, so that models whose runs do not end leave some to others. A model without a run has a thread in
-//! any case. Further runs wait, and models take turns.
+//! Models share the threads. Runs are work for CPUs, so that one model gains nothing from many more runs
+//! at a time than there are CPUs, and others lose: it has a bound of its own. It may also have no more
+//! than are left then, so that many models leave room for others, and a model without a run has a thread
+//! in any case. Further runs wait, and models take turns.
+//!
+//! A run that lasts long goes on at a lower priority, which leaves the CPUs to short ones. Its thread
+//! ends with it, since it cannot get rid of that, and starts no other, which would inherit it: this is
+//! left to the watcher, the thread that looks for such runs while there are threads. Short runs are not
+//! timed by anything but a note of when they began.
 //!
 //! Not here: which runs need a thread (`short_runs`), and batches, which have threads of their own.
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::available_parallelism;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::priority::ThreadNumber;
 use crate::panics;
 
-/// Runs at a time that models share. Each model's first run comes on top.
-const MAX_THREADS: usize = 512;
-/// Runs of one model at a time, for each CPU and at least. Runs are work for a CPU, so that more at a
-/// time gain nothing but turns for short runs behind long ones of their own model.
-const RUNS_PER_CPU: usize = 4;
-const MIN_RUNS_OF_MODEL: usize = 32;
-/// A thread that has had nothing to do for so long ends.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Runs of one model at a time for each CPU. One would keep it busy; with two, a short run need not wait
+/// for the end of a long one of the same model. Each more costs other models' latency: where a thread that
+/// holds a lock of ONNX Runtime's arena or of the kernel loses its CPU, all wait for its next turn.
+const RUNS_OF_MODEL_PER_CPU: usize = 2;
+/// As many runs of one model there may be where CPUs are few.
+const MIN_RUNS_OF_MODEL: usize = 4;
+/// By how much the priority of a long run is lower. With 10, a CPU gives it a tenth of the time that a
+/// short one has.
+const NICENESS: i32 = 10;
 
-static THREADS: RunThreads = RunThreads::new(MAX_THREADS, KEEP_ALIVE);
+static THREADS: LazyLock<RunThreads> = LazyLock::new(|| {
+    let cpus = available_parallelism().map_or(1, NonZeroUsize::get);
+    RunThreads::new(Options::for_cpus(cpus))
+});
 
 /// Does `work` of one model on a thread where it may block, unless its place is dropped while it waits
 /// for one. The receiver fails if `work` panicked or no thread could be started.
@@ -39,15 +51,6 @@ pub(super) fn spawn<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> (oneshot::Receiver<T>, Place) {
     THREADS.spawn(share, work)
-}
-
-/// How many runs of one model may have a thread at a time.
-fn max_of_model() -> usize {
-    static MAX: OnceLock<usize> = OnceLock::new();
-    *MAX.get_or_init(|| {
-        let cpus = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        MIN_RUNS_OF_MODEL.max(RUNS_PER_CPU * cpus)
-    })
 }
 
 /// The runs of one model that have a thread.
@@ -96,10 +99,63 @@ struct Job {
     work: Box<dyn FnOnce() + Send>,
 }
 
+struct Options {
+    /// Runs at a time that models share. Each model's first run comes on top.
+    max_threads: usize,
+    /// Runs of one model at a time.
+    max_of_model: usize,
+    /// A thread that has had nothing to do for so long ends.
+    keep_alive: Duration,
+    /// A run that has lasted so long goes on at a lower priority, half as long later at the latest.
+    long: Duration,
+}
+
+impl Options {
+    fn for_cpus(count: usize) -> Self {
+        Self {
+            max_threads: 512,
+            max_of_model: MIN_RUNS_OF_MODEL.max(RUNS_OF_MODEL_PER_CPU * count),
+            keep_alive: Duration::from_secs(10),
+            long: Duration::from_secs(1),
+        }
+    }
+}
+
 struct RunThreads {
     state: Mutex<State>,
-    max_threads: usize,
-    keep_alive: Duration,
+    /// There are threads to watch, or one of low priority has left a ready job to others.
+    watch: Condvar,
+    has_watcher: AtomicBool,
+    options: Options,
+}
+
+/// One of the threads, as others see it.
+struct Thread {
+    number: ThreadNumber,
+    jobs: mpsc::SyncSender<Job>,
+    /// When its run began, if it has one. Cleared under the lock of the threads.
+    began: Mutex<Option<Instant>>,
+    /// Whether it got a low priority, under the lock of the threads.
+    is_low: AtomicBool,
+}
+
+impl Thread {
+    fn began(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.began.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_low(&self) -> bool {
+        self.is_low.load(Ordering::Relaxed)
+    }
+
+    /// Lowers the priority of a run that has lasted so long.
+    fn lower_if(&self, long: Duration) {
+        let began = *self.began();
+        if !self.is_low() && began.is_some_and(|it| it.elapsed() >= long) {
+            let is_low = self.number.lower(NICENESS);
+            self.is_low.store(is_low, Ordering::Relaxed);
+        }
+    }
 }
 
 struct State {
@@ -110,8 +166,9 @@ struct State {
     waiting: VecDeque<VecDeque<Job>>,
     last_number: u64,
     /// The last became idle last.
-    idle: Vec<Arc<mpsc::SyncSender<Job>>>,
-    threads: usize,
+    idle: Vec<Arc<Thread>>,
+    /// All but those that are starting.
+    started: Vec<Arc<Thread>>,
     /// Threads that have not looked for a job yet.
     starting: usize,
     /// Runs of all models.
@@ -120,10 +177,18 @@ struct State {
 
 impl State {
     /// Whether one more run of a model may have a thread.
-    fn has_room(&self, share: &Share, max_threads: usize) -> bool {
+    fn has_room(&self, share: &Share, options: &Options) -> bool {
         let running = share.running.load(Ordering::Relaxed);
-        let left = max_threads.saturating_sub(self.running);
-        running == 0 || running < left.min(max_of_model())
+        let left = options.max_threads.saturating_sub(self.running);
+        running == 0 || running < left.min(options.max_of_model)
+    }
+
+    fn has_threads(&self) -> bool {
+        self.starting > 0 || !self.started.is_empty()
+    }
+
+    fn remove(&mut self, thread: &Arc<Thread>) {
+        self.started.retain(|it| !Arc::ptr_eq(it, thread));
     }
 
     fn begin(&mut self, share: &Share) {
@@ -148,10 +213,10 @@ impl State {
     }
 
     /// Makes what waits ready, as far as there is room: a job of one model after the other.
-    fn promote(&mut self, max_threads: usize) {
+    fn promote(&mut self, options: &Options) {
         while let Some(index) = self.waiting.iter().position(|queue| {
             let first = queue.front();
-            first.is_some_and(|it| self.has_room(&it.share, max_threads))
+            first.is_some_and(|it| self.has_room(&it.share, options))
         }) {
             let Some(mut queue) = self.waiting.remove(index) else {
                 return;
@@ -190,20 +255,21 @@ impl State {
 }
 
 impl RunThreads {
-    const fn new(max_threads: usize, keep_alive: Duration) -> Self {
+    const fn new(options: Options) -> Self {
         let state = State {
             ready: VecDeque::new(),
             waiting: VecDeque::new(),
             last_number: 0,
             idle: Vec::new(),
-            threads: 0,
+            started: Vec::new(),
             starting: 0,
             running: 0,
         };
         Self {
             state: Mutex::new(state),
-            max_threads,
-            keep_alive,
+            watch: Condvar::new(),
+            has_watcher: AtomicBool::new(false),
+            options,
         }
     }
 
@@ -232,7 +298,7 @@ impl RunThreads {
             share,
             work,
         };
-        if !state.has_room(&job.share, self.max_threads) {
+        if !state.has_room(&job.share, &self.options) {
             state.wait(job);
             return Some(number);
         }
@@ -240,42 +306,45 @@ impl RunThreads {
         if let Some(thread) = state.idle.pop() {
             drop(state);
             // It ends only where it finds itself among the idle ones.
-            let _ = thread.send(job);
+            let _ = thread.jobs.send(job);
             return None;
         }
         state.ready.push_back(job);
-        self.find_threads(state);
+        drop(self.find_threads(state));
         Some(number)
     }
 
-    /// Gives each ready job a thread that is idle, or starts one.
-    fn find_threads(&'static self, mut state: MutexGuard<'_, State>) {
+    /// Gives each ready job a thread that is idle, or starts one. Called on threads of normal priority.
+    fn find_threads<'a>(&'static self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         while state.ready.len() > state.starting {
             if let Some(thread) = state.idle.pop() {
                 if let Some(job) = state.ready.pop_front() {
                     // The channel has room for it: nothing waits here.
-                    let _ = thread.send(job);
+                    let _ = thread.jobs.send(job);
                 }
                 continue;
             }
-            state.threads += 1;
+            if !state.has_threads() {
+                self.watch.notify_one();
+            }
             state.starting += 1;
             drop(state);
-            let is_started = self.start_thread();
+            self.ensure_watcher();
+            let is_started = start_thread("run", || self.work());
             state = self.lock();
             if !is_started {
-                state.threads -= 1;
                 state.starting -= 1;
-                if state.threads == 0 {
-                    self.give_up(state);
-                }
-                return;
+                return match state.has_threads() {
+                    true => state,
+                    false => self.give_up(state),
+                };
             }
         }
+        state
     }
 
     /// Without any thread nothing waits.
-    fn give_up(&self, mut state: MutexGuard<'_, State>) {
+    fn give_up<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         let ready = std::mem::take(&mut state.ready);
         for job in &ready {
             state.end(&job.share);
@@ -283,23 +352,48 @@ impl RunThreads {
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
         drop((ready, waiting));
+        self.lock()
     }
 
-    fn start_thread(&'static self) -> bool {
-        let thread = std::thread::Builder::new().name("run".to_owned());
-        let started = thread.spawn(|| self.work());
-        if let Err(error) = &started {
-            tracing::error!(%error, "cannot start a thread for runs");
+    fn ensure_watcher(&'static self) {
+        if cfg!(target_os = "linux") && !self.has_watcher.swap(true, Ordering::Relaxed) {
+            let is_started = start_thread("watch-runs", || self.watch());
+            self.has_watcher.store(is_started, Ordering::Relaxed);
         }
-        started.is_ok()
     }
 
+    /// The life of the watcher: it sleeps until there are threads, then looks now and then whether a run
+    /// is long.
+    fn watch(&'static self) {
+        let mut state = self.lock();
+        loop {
+            for thread in &state.started {
+                thread.lower_if(self.options.long);
+            }
+            state = self.find_threads(state);
+            state = if state.has_threads() {
+                let woken = self.watch.wait_timeout(state, self.options.long / 2);
+                woken.unwrap_or_else(PoisonError::into_inner).0
+            } else {
+                let woken = self.watch.wait(state);
+                woken.unwrap_or_else(PoisonError::into_inner)
+            };
+        }
+    }
+
+    /// The life of a thread.
     fn work(&'static self) {
         // One job at a time is sent to a thread.
         let (sender, jobs) = mpsc::sync_channel(1);
-        let sender = Arc::new(sender);
+        let thread = Arc::new(Thread {
+            number: ThreadNumber::current(),
+            jobs: sender,
+            began: Mutex::default(),
+            is_low: AtomicBool::new(false),
+        });
         let mut ended = None;
-        while let Some(Job { share, work, .. }) = self.next(ended.take(), &sender, &jobs) {
+        while let Some(Job { share, work, .. }) = self.next(ended.take(), &thread, &jobs) {
+            *thread.began() = Some(Instant::now());
             panics::round("a thread for runs", work);
             ended = Some(share);
         }
@@ -309,31 +403,42 @@ impl RunThreads {
     fn next(
         &'static self,
         ended: Option<Arc<Share>>,
-        sender: &Arc<mpsc::SyncSender<Job>>,
+        thread: &Arc<Thread>,
         jobs: &mpsc::Receiver<Job>,
     ) -> Option<Job> {
         let mut state = self.lock();
         match ended {
             Some(share) => {
+                *thread.began() = None;
                 state.end(&share);
-                state.promote(self.max_threads);
+                state.promote(&self.options);
             }
-            None => state.starting -= 1,
+            None => {
+                state.starting -= 1;
+                state.started.push(Arc::clone(thread));
+            }
+        }
+        if thread.is_low() {
+            state.remove(thread);
+            if !state.ready.is_empty() {
+                self.watch.notify_one();
+            }
+            return None;
         }
         if let Some(job) = state.ready.pop_front() {
-            self.find_threads(state);
+            drop(self.find_threads(state));
             return Some(job);
         }
-        state.idle.push(Arc::clone(sender));
+        state.idle.push(Arc::clone(thread));
         drop(state);
-        if let Ok(job) = jobs.recv_timeout(self.keep_alive) {
+        if let Ok(job) = jobs.recv_timeout(self.options.keep_alive) {
             return Some(job);
         }
         let mut state = self.lock();
-        let place = state.idle.iter().position(|it| Arc::ptr_eq(it, sender));
+        let place = state.idle.iter().position(|it| Arc::ptr_eq(it, thread));
         if let Some(place) = place {
             state.idle.remove(place);
-            state.threads -= 1;
+            state.remove(thread);
             return None;
         }
         drop(state);
@@ -345,14 +450,24 @@ impl RunThreads {
     fn leave(&'static self, number: u64) -> Option<Job> {
         let mut state = self.lock();
         let left = state.leave(number)?;
-        state.promote(self.max_threads);
-        self.find_threads(state);
+        state.promote(&self.options);
+        drop(self.find_threads(state));
         Some(left)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn start_thread(name: &str, work: impl FnOnce() + Send + 'static) -> bool {
+    let started = std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work);
+    if let Err(error) = &started {
+        tracing::error!(%error, "cannot start a thread for runs");
+    }
+    started.is_ok()
 }
 
 #[cfg(test)]
@@ -368,7 +483,16 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(20);
 
     fn threads(max_threads: usize, keep_alive: Duration) -> &'static RunThreads {
-        Box::leak(Box::new(RunThreads::new(max_threads, keep_alive)))
+        threads_of(Options {
+            max_threads,
+            max_of_model: max_threads,
+            keep_alive,
+            ..Options::for_cpus(1)
+        })
+    }
+
+    fn threads_of(options: Options) -> &'static RunThreads {
+        Box::leak(Box::new(RunThreads::new(options)))
     }
 
     fn share() -> Arc<Share> {
@@ -429,7 +553,7 @@ mod tests {
             assert_eq!(finish(occupy(threads)), id);
             poll_until(|| threads.lock().idle.len() == number + 1);
         }
-        assert_eq!(threads.lock().threads, 3);
+        assert_eq!(threads.lock().started.len(), 3);
     }
 
     #[test]
@@ -450,7 +574,7 @@ mod tests {
             finished(work).unwrap();
         }
         assert_eq!(*order.lock().unwrap(), [0, 1, 2, 3]);
-        assert_eq!(threads.lock().threads, 1);
+        assert_eq!(threads.lock().started.len(), 1);
     }
 
     #[test]
@@ -478,7 +602,7 @@ mod tests {
         let failed = threads.spawn(&share, || panic!("on purpose"));
         assert!(finished(failed).is_err());
         assert_eq!(finished(threads.spawn(&share, || 7)), Ok(7));
-        assert_eq!(threads.lock().threads, 1);
+        assert_eq!(threads.lock().started.len(), 1);
     }
 
     #[test]
@@ -489,7 +613,7 @@ mod tests {
             for work in works {
                 finish(work);
             }
-            poll_until(|| threads.lock().threads == 0);
+            poll_until(|| !threads.lock().has_threads());
             assert_eq!(threads.lock().idle.len(), 0);
         }
         // Each is given as the thread of the one before ends.
@@ -524,6 +648,40 @@ mod tests {
         drop(held);
         poll_until(|| threads.lock().running == 0);
         assert_eq!(waiting(threads), 0);
+    }
+
+    #[test]
+    fn runs_of_one_model_follow_the_cpus() {
+        let counts = [1, 2, 8, 16, 64].map(|cpus| Options::for_cpus(cpus).max_of_model);
+        assert_eq!(counts, [32, 32, 32, 64, 256]);
+    }
+
+    #[test]
+    fn a_model_has_its_bound_and_leaves_what_is_left_to_others() {
+        let options = Options {
+            max_of_model: 3,
+            ..Options::for_cpus(1)
+        };
+        let threads = threads_of(options);
+        let [one, another] = [share(), share()];
+        let held: Vec<_> = (0..10)
+            .map(|number| {
+                let (go_on, wait) = mpsc::channel::<()>();
+                let share = if number < 8 { &one } else { &another };
+                (go_on, threads.spawn(share, move || wait.recv().is_err()))
+            })
+            .collect();
+        assert_eq!([&one, &another].map(running_of), [3, 2]);
+        assert_eq!(waiting_of(threads, &one), 5);
+        for (go_on, work) in held {
+            drop(go_on);
+            assert_eq!(finished(work), Ok(true));
+        }
+        poll_until(|| threads.lock().running == 0);
+    }
+
+    fn running_of(share: &Arc<Share>) -> usize {
+        share.running.load(Ordering::Relaxed)
     }
 
     fn waiting_of(threads: &RunThreads, share: &Arc<Share>) -> usize {
@@ -569,5 +727,74 @@ mod tests {
         let share = Share::of_model("one");
         assert!(Arc::ptr_eq(&share, &Share::of_model("one")));
         assert!(!Arc::ptr_eq(&share, &Share::of_model("another")));
+    }
+
+    #[cfg(target_os = "linux")]
+    mod long_runs {
+        use super::*;
+        use crate::runtime::priority::tests::niceness;
+
+        /// Those of one model have one thread at a time, and are long soon.
+        fn impatient() -> &'static RunThreads {
+            threads_of(Options {
+                max_of_model: 1,
+                keep_alive: PATIENCE,
+                long: Duration::from_millis(20),
+                ..Options::for_cpus(1)
+            })
+        }
+
+        fn poll_until_low(threads: &RunThreads) {
+            poll_until(|| threads.lock().started.iter().any(|it| it.is_low()));
+        }
+
+        #[test]
+        fn a_long_run_goes_on_at_a_low_priority_and_its_thread_ends() {
+            let threads = impatient();
+            let usual = niceness();
+            let (go_on, wait) = mpsc::channel();
+            let work = threads.spawn(&share(), move || {
+                let before = niceness();
+                wait.recv().unwrap();
+                (before, niceness())
+            });
+            poll_until_low(threads);
+            go_on.send(()).unwrap();
+            // 19 is the end of the scale.
+            assert_eq!(finished(work), Ok((usual, (usual + 10).min(19))));
+            poll_until(|| !threads.lock().has_threads());
+            assert_eq!(threads.lock().idle.len(), 0);
+            assert_eq!(finished(threads.spawn(&share(), niceness)), Ok(usual));
+        }
+
+        #[test]
+        fn what_waits_for_the_end_of_a_long_run_has_the_usual_priority() {
+            let threads = impatient();
+            let share = share();
+            let long = occupy_for(&share, threads);
+            let later = threads.spawn(&share, || (niceness(), current().id()));
+            assert_eq!(waiting_of(threads, &share), 1);
+            poll_until_low(threads);
+            let low = finish(long);
+            let (later, id) = finished(later).unwrap();
+            assert_eq!(later, niceness());
+            assert_ne!(id, low);
+        }
+
+        #[test]
+        fn a_thread_with_nothing_to_do_keeps_its_priority() {
+            let threads = impatient();
+            // A busy machine may make one of them long.
+            poll_until(|| {
+                finish(occupy(threads));
+                poll_until(|| {
+                    let state = threads.lock();
+                    state.idle.len() == state.started.len()
+                });
+                threads.lock().idle.len() == 1
+            });
+            std::thread::sleep(4 * threads.options.long);
+            assert_eq!(finished(threads.spawn(&share(), niceness)), Ok(niceness()));
+        }
     }
 }

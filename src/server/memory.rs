@@ -6,34 +6,39 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::allocator;
+use crate::runtime;
 use crate::transport::limit::Admission;
 
-/// How often it is looked whether large requests have left memory behind. Giving it back takes a lock
-/// that allocations want, for some milliseconds.
-const GIVE_BACK_INTERVAL: Duration = Duration::from_secs(2);
-/// Looks after which memory is given back though large requests are under way.
-const MAX_SKIPPED: u32 = 15;
+/// How often it is looked whether requests have left memory behind. Giving it back takes a lock that
+/// allocations want, for some milliseconds.
+const INTERVAL: Duration = Duration::from_secs(2);
+/// Looks after which memory is given back though no large request has ended, or others are worked on.
+const MAX_SKIPPED: u32 = 5;
 
-/// Gives back what large requests have left, in a pause between them, until the server stops.
+/// Gives back what requests have left, in a pause between large ones, until the server stops.
 pub(super) async fn give_back(admission: Admission, mut stopped: watch::Receiver<bool>) {
     let (mut given_back, mut skipped) = (0, 0);
     loop {
         tokio::select! {
             // An error means that the server is gone.
             _ = stopped.wait_for(|stopped| *stopped) => return,
-            () = tokio::time::sleep(GIVE_BACK_INTERVAL) => {}
+            () = tokio::time::sleep(INTERVAL) => {}
         }
         let (ended, is_quiet) = admission.large_requests();
-        if ended == given_back {
-            continue;
-        }
-        if !is_quiet && skipped < MAX_SKIPPED {
+        let has_ended = ended != given_back;
+        if !(has_ended && is_quiet) && skipped < MAX_SKIPPED {
             skipped += 1;
             continue;
         }
         (given_back, skipped) = (ended, 0);
         // What goes wrong there was logged.
-        let _ = tokio::task::spawn_blocking(allocator::release_freed).await;
+        let _ = tokio::task::spawn_blocking(move || {
+            runtime::release_unused();
+            if has_ended {
+                allocator::release_freed();
+            }
+        })
+        .await;
     }
 }
 

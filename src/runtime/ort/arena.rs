@@ -1,28 +1,21 @@
-//! The memory that runs work in: one arena for all sessions, which gives back what a single large
-//! request made it grow by.
+//! The memory that runs work in: one arena for all sessions, which gives back in pauses what runs made
+//! it grow by.
 //!
 //! Weights are not in it: they come and go with their sessions.
 
 use std::ptr;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use ort::AsPointer;
 use ort::environment::Environment;
+use ort::session::{RunOptions, Session, SessionInputValue};
 use ort::sys::{OrtAllocatorType, OrtEnv, OrtMemType};
 
 use super::status::{Failure, check};
 
 /// `arena_extend_strategy`: by what is asked for, not by powers of two.
 const SAME_AS_REQUESTED: usize = 1;
-/// How often a run of ordinary size trims the arena. The next one has to fetch its memory anew,
-/// which a run in ten seconds can afford.
-const TRIM_INTERVAL: Duration = Duration::from_secs(10);
-/// Requests below this size are never out of the ordinary.
-const MIN_OUTLIER_BYTES: usize = 256 << 10;
-/// So many times as large as the request before it, a request is out of the ordinary.
-const OUTLIER_FACTOR: usize = 4;
 
 /// Makes the arena that sessions with `session.use_env_allocators` share.
 pub(super) fn register(environment: &Environment) -> Result<(), Failure> {
@@ -58,57 +51,42 @@ pub(super) fn register(environment: &Environment) -> Result<(), Failure> {
     }
 }
 
-/// Decides after which runs of a graph the arena is trimmed.
-#[derive(Debug, Default)]
-pub(super) struct Trimming {
-    /// Of the run before.
-    last_input_bytes: AtomicUsize,
-}
+/// Whether a run has used the arena since [`release_unused`] looked last.
+static IS_USED: AtomicBool = AtomicBool::new(false);
 
-impl Trimming {
-    /// Whether a run on inputs of this size is to be followed by a trim: one much larger than the
-    /// one before it, and now and then another.
-    pub(super) fn is_due(&self, input_bytes: usize) -> bool {
-        self.is_outlier(input_bytes) || is_time()
-    }
-
-    fn is_outlier(&self, input_bytes: usize) -> bool {
-        let before = self.last_input_bytes.swap(input_bytes, Ordering::Relaxed);
-        input_bytes >= MIN_OUTLIER_BYTES && before > 0 && input_bytes / OUTLIER_FACTOR >= before
+/// Notes that a run uses the arena.
+pub(super) fn note_use() {
+    // All runs share it: written once between two trims, otherwise only read.
+    if !IS_USED.load(Ordering::Relaxed) {
+        IS_USED.store(true, Ordering::Relaxed);
     }
 }
 
-/// True once in each interval, for whoever asks first.
-fn is_time() -> bool {
-    static START: OnceLock<Instant> = OnceLock::new();
-    static LAST_SECONDS: AtomicU64 = AtomicU64::new(0);
-    let now = START.get_or_init(Instant::now).elapsed().as_secs();
-    let last = LAST_SECONDS.load(Ordering::Relaxed);
-    let order = Ordering::Relaxed;
-    now - last.min(now) >= TRIM_INTERVAL.as_secs()
-        && LAST_SECONDS
-            .compare_exchange(last, now, order, order)
-            .is_ok()
+/// Trims the arena, if a run has used it since the last call.
+///
+/// Before version 1.25 ONNX Runtime only does that at the end of a run: `make` makes a session of
+/// [`TRIMMING_MODEL`], which is run.
+pub(super) fn release_unused(make: impl FnOnce(&[u8]) -> ort::Result<Session>) -> ort::Result<()> {
+    static SESSION: Mutex<Option<Session>> = Mutex::new(None);
+    if !IS_USED.swap(false, Ordering::Relaxed) {
+        return Ok(());
+    }
+    let mut session = SESSION.lock().unwrap_or_else(PoisonError::into_inner);
+    let session = match &mut *session {
+        Some(session) => session,
+        none => none.insert(make(TRIMMING_MODEL)?),
+    };
+    let mut options = RunOptions::new()?;
+    options.set("memory.enable_memory_arena_shrinkage", "cpu:0")?;
+    let no_inputs: [SessionInputValue<'_>; 0] = [];
+    session.run_with_options(no_inputs, &options)?;
+    Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn much_larger_request_is_out_of_the_ordinary() {
-        let trimming = Trimming::default();
-        for ordinary in [64 << 20, 32 << 20, 1 << 20, 3 << 20] {
-            assert!(!trimming.is_outlier(ordinary), "{ordinary}");
-        }
-        assert!(trimming.is_outlier(12 << 20));
-        assert!(!trimming.is_outlier(12 << 20), "the second of its kind");
-    }
-
-    #[test]
-    fn small_requests_are_never_out_of_the_ordinary() {
-        let trimming = Trimming::default();
-        assert!(!trimming.is_outlier(1));
-        assert!(!trimming.is_outlier(MIN_OUTLIER_BYTES - 1));
-    }
-}
+/// A serialized `ModelProto` of opset 13: a graph of one `Constant`, whose value `[0.0]` is its output.
+const TRIMMING_MODEL: &[u8] = b"\x08\x08\x3a\x3e\
+    \x0a\x25\x12\x01y\"\x08Constant\
+    \x2a\x16\x0a\x05value\x2a\x0a\x08\x01\x10\x01J\x04\0\0\0\0\xa0\x01\x04\
+    \x12\x04trim\
+    b\x0f\x0a\x01y\x12\x0a\x0a\x08\x08\x01\x12\x04\x0a\x02\x08\x01\
+    B\x02\x10\x0d";

@@ -4,13 +4,12 @@ use std::ffi::{CString, c_char};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use ort::AsPointer;
 use ort::session::{Session, SharedSessionInner};
 use ort::sys::{OrtRunOptions, OrtSession, OrtValue};
 use ort::value::{Outlet, ValueType};
 
-use super::arena::Trimming;
+use super::arena;
 use super::crowd::Crowd;
 use super::status::check;
 use super::value::{Value, from_ort_number};
@@ -33,7 +32,6 @@ pub(super) struct OrtGraph {
     outputs: Vec<ValueInfo>,
     input_names: Vec<CString>,
     output_names: Vec<CString>,
-    trimming: Trimming,
     work_follows_shapes: bool,
 }
 
@@ -77,7 +75,6 @@ impl OrtGraph {
             session: OwnedSession::new((session, weights)),
             on_one_thread: on_one_thread.map(OwnedSession::new),
             pool_threads,
-            trimming: Trimming::default(),
             work_follows_shapes: source.work_follows_shapes,
         })
     }
@@ -157,12 +154,8 @@ impl Graph for OrtGraph {
             .iter()
             .map(Value::from_tensor)
             .collect::<Result<Vec<Value>>>()?;
-        let mut options = RunOptions::new()?;
-        let bytes = inputs.iter().filter_map(Tensor::bytes).map(Bytes::len);
-        if self.trimming.is_due(bytes.sum()) {
-            options.trim_arena()?;
-        }
-        let options = Arc::new(options);
+        arena::note_use();
+        let options = Arc::new(RunOptions::new()?);
         let registration = {
             let options = Arc::clone(&options);
             control.on_terminate(move || options.terminate())
@@ -187,7 +180,7 @@ impl Graph for OrtGraph {
     }
 }
 
-/// Options of one run: the means to stop it, and whether it trims the arena.
+/// Options of one run: the means to stop it.
 struct RunOptions(NonNull<OrtRunOptions>);
 
 // SAFETY: the only calls made on it from several threads are `Run`, which reads it, and
@@ -205,16 +198,6 @@ impl RunOptions {
         NonNull::new(raw)
             .map(Self)
             .ok_or_else(|| ServingError::internal("no run options"))
-    }
-
-    /// The run gives back what the arena has no use for once it is over.
-    fn trim_arena(&mut self) -> Result<()> {
-        let (key, value) = (c"memory.enable_memory_arena_shrinkage", c"cpu:0");
-        // SAFETY: the options are ours alone, and the strings are copied.
-        let status = unsafe {
-            (ort::api().AddRunConfigEntry)(self.0.as_ptr(), key.as_ptr(), value.as_ptr())
-        };
-        check(status).map_err(|failure| failure.into_run_error())
     }
 
     fn terminate(&self) {

@@ -61,6 +61,27 @@ const MAX_BYTES_TWICE: usize = 16 << 20;
 /// The process-wide environment. ONNX Runtime allows one; whoever comes first configures it.
 static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
 
+/// Gives the memory back that runs have left unused. Waits for no run; the next ones have to fetch their
+/// memory again.
+pub(super) fn release_unused() {
+    let Some(environment) = ENVIRONMENT.get() else {
+        return;
+    };
+    let released = arena::release_unused(|model| {
+        Session::builder(environment)?
+            .with_env_allocators()?
+            .with_independent_thread_pool()?
+            .with_intra_threads(1)?
+            .commit_from_memory(model)
+    });
+    if let Err(error) = released {
+        tracing::warn!(
+            error = error.message(),
+            "ONNX Runtime keeps memory that no run uses"
+        );
+    }
+}
+
 /// The ONNX Runtime backend.
 pub struct OnnxRuntime {
     environment: &'static Environment,
