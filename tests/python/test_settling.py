@@ -5,6 +5,7 @@ The models say `x + version`. Their signature map calls the input `a`; without t
 """
 
 import json
+import shutil
 import threading
 import time
 
@@ -214,4 +215,61 @@ def test_without_polls_a_start_looks_twice(start_server, base_path):
     time.sleep(2)
     assert ask(server, "a") == 1
     assert reload_config(server, base_path).error_code == 0
+    poll(lambda: ask(server, "a") == 2, LOAD_TIMEOUT)
+
+
+def rewrite_file_by_file(directory):
+    for name in ["model.onnx", "signature_map.pbtxt"]:
+        (directory / name).unlink()
+        time.sleep(1.5)
+    (directory / "model.onnx").write_bytes(onnx_models.says_its_version(2))
+    time.sleep(3)
+    (directory / "signature_map.pbtxt").write_bytes(MAP)
+
+
+def exchange_directory(directory):
+    shutil.rmtree(directory)
+    time.sleep(0.3)
+    directory.mkdir()
+    (directory / "model.onnx").write_bytes(onnx_models.says_its_version(2))
+    time.sleep(3)
+    (directory / "signature_map.pbtxt").write_bytes(MAP)
+
+
+@pytest.mark.parametrize("rewrite", [rewrite_file_by_file, exchange_directory])
+def test_a_serving_version_that_is_rewritten_serves_throughout(start_server, base_path, rewrite):
+    server = start_server(flags(base_path), ["m"])
+    with Client(server, "a") as client:
+        rewrite(base_path / "1")
+        poll(lambda: ask(server, "a") == 2, LOAD_TIMEOUT)
+        poll(lambda: 2 in client.answers)
+    # Never an answer without the map, and none missing.
+    assert set(client.answers) == {1, 2}
+    assert states(server) == {1: "AVAILABLE"}
+
+
+def test_a_version_that_comes_back_waits_for_what_it_had(start_server, base_path):
+    server = start_server(flags(base_path), ["m"])
+    directory = base_path / "1"
+    shutil.rmtree(directory)
+    poll(lambda: states(server)[1] == "END", LOAD_TIMEOUT)
+    directory.mkdir()
+    (directory / "model.onnx").write_bytes(onnx_models.says_its_version(2))
+    time.sleep(3)
+    assert ask(server, "x") is None
+    (directory / "signature_map.pbtxt").write_bytes(MAP)
+    poll(lambda: ask(server, "a") == 2, LOAD_TIMEOUT)
+
+
+def test_deleting_the_file_that_broke_a_second_load_is_noticed(start_server, base_path):
+    server = start_server(flags(base_path, "--max_num_load_retries=0"), ["m"])
+    directory = base_path / "1"
+    (directory / "batching_params.pbtxt").write_bytes(b"rubbish {{")
+    (directory / "saved_model.pb").write_bytes(b"no SavedModel")
+    (directory / "model.onnx").write_bytes(onnx_models.says_its_version(2))
+    text = "what was loaded before goes on serving"
+    poll(lambda: text in server.log(None), LOAD_TIMEOUT)
+    assert ask(server, "a") == 1
+    (directory / "saved_model.pb").unlink()
+    (directory / "batching_params.pbtxt").unlink()
     poll(lambda: ask(server, "a") == 2, LOAD_TIMEOUT)

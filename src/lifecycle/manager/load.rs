@@ -10,7 +10,7 @@ use crate::error::{Code, Result, ServingError};
 use crate::id::ServableId;
 use crate::lifecycle::memory::release_freed;
 use crate::lifecycle::signal::Signal;
-use crate::lifecycle::source::storage::{Fingerprint, Storage};
+use crate::lifecycle::source::storage::{Files, Fingerprint, Storage};
 use crate::lifecycle::{Loader, NoRoom};
 use crate::panics;
 use crate::servable::Servable;
@@ -21,6 +21,8 @@ pub(super) struct LoadJob<'a> {
     pub(super) directory: &'a Path,
     pub(super) loader: &'a dyn Loader,
     pub(super) storage: &'a dyn Storage,
+    /// The only files that are worth a load, where not all are: the version serves as it is.
+    pub(super) wanted: Option<Fingerprint>,
     /// Raised when the load is given up.
     pub(super) given_up: &'a Arc<Signal>,
 }
@@ -37,7 +39,7 @@ pub(super) enum Outcome {
 
 impl LoadJob<'_> {
     /// Loads. Returns the files that it found, too, where they could be looked at.
-    pub(super) fn run(&self) -> (Outcome, Option<Fingerprint>) {
+    pub(super) fn run(&self) -> (Outcome, Option<Arc<Files>>) {
         let mut found = None;
         // Storage and reservations are other people's code as well as the loader.
         let ended = panics::caught(|| self.load_settled(&mut found));
@@ -45,15 +47,20 @@ impl LoadJob<'_> {
             let text = format!("the load panicked: {panic}");
             Outcome::Failed(ServingError::internal(text))
         });
+        // What was there before is nothing that was tried as a whole.
+        let found = found.filter(|_| !matches!(outcome, Outcome::Unsettled));
         (outcome, found)
     }
 
-    fn load_settled(&self, found: &mut Option<Fingerprint>) -> Outcome {
-        let before = match self.storage.fingerprint(self.directory) {
-            Ok(before) => before,
+    fn load_settled(&self, found: &mut Option<Arc<Files>>) -> Outcome {
+        let before = match self.storage.files(self.directory) {
+            Ok(before) => Arc::new(before),
             Err(error) => return Outcome::Failed(self.unreadable(&error)),
         };
-        *found = Some(before);
+        *found = Some(Arc::clone(&before));
+        if self.wanted.is_some_and(|it| it != before.fingerprint()) {
+            return Outcome::Unsettled;
+        }
         let _reservation = match self.loader.reserve(self.id, self.directory, self.given_up) {
             Ok(reservation) => reservation,
             Err(NoRoom::ForNow) => return Outcome::NoRoom,
@@ -66,8 +73,8 @@ impl LoadJob<'_> {
             Ok(servable) => servable,
             Err(error) => return Outcome::Failed(error),
         };
-        match self.storage.fingerprint(self.directory) {
-            Ok(after) if after == before => Outcome::Loaded(servable),
+        match self.storage.files(self.directory) {
+            Ok(after) if after == *before => Outcome::Loaded(servable),
             _ => Outcome::Unsettled,
         }
     }

@@ -21,7 +21,7 @@ use super::{Shared, State};
 use crate::error::{Code, ServingError};
 use crate::id::ServableId;
 use crate::lifecycle::signal::Signal;
-use crate::lifecycle::source::storage::Fingerprint;
+use crate::lifecycle::source::storage::{Files, Fingerprint};
 use crate::servable::{ManagerState, Servable, ServableHandle};
 
 /// How many loads in a row may find that their files have changed meanwhile.
@@ -62,8 +62,10 @@ impl Shared {
         let (ticket, given_up) = state.threads.begin(id.clone(), now, deadline);
         managed.begin(ticket);
         let directory = managed.directory.clone();
+        let wanted = managed.wanted();
         let (shared, loaded) = (Arc::clone(self), id.clone());
-        let work = move || shared.load_on_this_thread(ticket, &loaded, directory, &given_up);
+        let work =
+            move || shared.load_on_this_thread(ticket, &loaded, directory, wanted, &given_up);
         let spawned = (self.spawn)("load", Box::new(work));
         if let Err(error) = spawned {
             state.threads.end(ticket);
@@ -79,6 +81,7 @@ impl Shared {
         ticket: Ticket,
         id: &ServableId,
         directory: PathBuf,
+        wanted: Option<Fingerprint>,
         given_up: &Arc<Signal>,
     ) {
         let _span = info_span!("load", servable = %id).entered();
@@ -88,6 +91,7 @@ impl Shared {
             directory: &directory,
             loader: self.parts.loader.as_ref(),
             storage: self.parts.storage.as_ref(),
+            wanted,
             given_up,
         }
         .run();
@@ -102,7 +106,7 @@ impl Shared {
         &self,
         ticket: Ticket,
         outcome: Outcome,
-        found: Option<Fingerprint>,
+        found: Option<Arc<Files>>,
     ) -> Option<Servable> {
         let now = Instant::now();
         let mut state = self.lock();
@@ -118,9 +122,13 @@ impl Shared {
                 _ => None,
             };
         };
-        managed.found(found);
+        managed.found(found.as_deref());
         match outcome {
-            Outcome::Loaded(servable) => self.serve(&mut state, &id, Arc::new(servable), now),
+            Outcome::Loaded(servable) => {
+                managed.loaded = found;
+                self.serve(&mut state, &id, Arc::new(servable), now);
+            }
+            _ if managed.is_as_loaded() => managed.set_progress(None),
             Outcome::Failed(error) => self.note_failure(&mut state, &id, &error, now),
             Outcome::Unsettled => self.note_unsettled(&mut state, &id, now),
             Outcome::NoRoom => {

@@ -16,6 +16,7 @@ mod loads;
 mod unload;
 
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
@@ -26,7 +27,7 @@ use self::registry::{Phase, Registry};
 use self::threads::LoadThreads;
 use super::lookup::LookupTable;
 use super::policy::Action;
-use super::source::storage::Storage;
+use super::source::storage::{Files, Storage};
 use super::source::{AspiredVersion, AspiredVersionsSink};
 use super::state_monitor::StateMonitor;
 use super::{LifecycleOptions, Loader};
@@ -196,6 +197,13 @@ impl AspiredVersionsSink for Manager {
         self.shared.apply_pending(&mut state);
         drop(state);
         self.shared.changed.notify_all();
+    }
+
+    fn loaded_files(&self, model: &str, version: i64, directory: &Path) -> Option<Arc<Files>> {
+        let state = self.shared.lock();
+        let managed = state.registry.models.get(model)?.get(&version)?;
+        let is_served = matches!(managed.phase, Phase::Ready(..)) && managed.directory == directory;
+        managed.loaded.clone().filter(|_| is_served)
     }
 }
 

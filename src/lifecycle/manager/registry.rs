@@ -12,7 +12,7 @@ use super::threads::Ticket;
 use crate::id::ServableId;
 use crate::lifecycle::policy::{Action, Standing, VersionStanding, next_action};
 use crate::lifecycle::source::AspiredVersion;
-use crate::lifecycle::source::storage::Fingerprint;
+use crate::lifecycle::source::storage::{Files, Fingerprint};
 use crate::servable::ServableHandle;
 
 /// All managed versions, and the aspired lists that are not applied yet.
@@ -32,6 +32,8 @@ pub(super) struct Managed {
     pub(super) phase: Phase,
     /// The files of the load that began last; `None` where any files are worth a load.
     tried: Option<Tried>,
+    /// The files that it was loaded with, where it serves and that is known.
+    pub(super) loaded: Option<Arc<Files>>,
     /// How often the load of these files was tried again.
     pub(super) retries: u32,
     /// How many loads in a row found that the files had changed meanwhile.
@@ -111,6 +113,7 @@ impl Managed {
             is_aspired: true,
             phase: Phase::New,
             tried: None,
+            loaded: None,
             retries: 0,
             unsettled: 0,
         }
@@ -164,10 +167,23 @@ impl Managed {
     }
 
     /// Notes the files that the load found.
-    pub(super) fn found(&mut self, found: Option<Fingerprint>) {
+    pub(super) fn found(&mut self, found: Option<&Files>) {
         if let Some(tried) = &mut self.tried {
-            tried.found = found;
+            tried.found = found.map(Files::fingerprint);
         }
+    }
+
+    /// The files that a load has to find: what serves waits for them to be as the source saw them.
+    pub(super) fn wanted(&self) -> Option<Fingerprint> {
+        let is_known = self.fingerprint != Fingerprint::UNREADABLE;
+        (is_known && matches!(self.phase, Phase::Ready(..))).then_some(self.fingerprint)
+    }
+
+    /// Whether the files are again those that it serves with.
+    pub(super) fn is_as_loaded(&self) -> bool {
+        let loaded = self.loaded.as_ref();
+        matches!(self.phase, Phase::Ready(..))
+            && loaded.is_some_and(|it| it.fingerprint() == self.fingerprint)
     }
 
     /// Whether the files are others than those of the load that began last, as far as is known.
@@ -187,9 +203,20 @@ impl Managed {
         if has_moved {
             // As in TensorFlow Serving, a version that serves is the same one elsewhere.
             match self.phase {
-                Phase::Ready(..) => self.note_tried(),
+                Phase::Ready(..) => {
+                    self.loaded = None;
+                    self.note_tried();
+                }
                 _ => self.tried = None,
             }
+        }
+        if self.is_as_loaded() {
+            self.retries = 0;
+            self.note_tried();
+            if self.ticket().is_none() {
+                self.set_progress(None);
+            }
+            return false;
         }
         if !self.has_changed() {
             return false;

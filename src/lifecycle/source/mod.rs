@@ -18,7 +18,7 @@ mod model_poll;
 mod poll_threads;
 mod queue;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use arc_swap::ArcSwap;
 use self::model_poll::Rest;
 use self::poll_threads::{Parts, PollThreads};
 use self::queue::{Queue, Timing};
-use self::storage::{Fingerprint, Storage};
+use self::storage::{Files, Fingerprint, Storage};
 use super::PollWait;
 use crate::error::{Code, Result, ServingError};
 
@@ -72,6 +72,9 @@ pub struct AspiredVersion {
 pub(crate) trait AspiredVersionsSink: Send + Sync {
     /// Everything not in `versions` is to be unloaded, everything in it to be loaded. Must not block.
     fn set_aspired_versions(&self, model: &Arc<str>, versions: Vec<AspiredVersion>);
+
+    /// The files in `directory` that a version which serves was loaded with, as far as that is known.
+    fn loaded_files(&self, model: &str, version: i64, directory: &Path) -> Option<Arc<Files>>;
 }
 
 /// Tells whether a version of a model is available to clients.

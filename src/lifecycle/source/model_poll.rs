@@ -2,19 +2,21 @@
 //!
 //! A version whose files have not settled, or that waits for files which the serving version has,
 //! counts as not there yet. A version that was handed over once stays there while its files change,
-//! with the files it had settled with.
+//! with the files it had settled with. A version that serves and is not there any more is gone with
+//! the second look that misses it: a directory may be exchanged for another one.
 //!
 //! Not here: when to look, and on which thread (`source::queue`, `source::poll_threads`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
 use super::companions::missing;
-use super::settling::{Companions, Settling, Version};
-use super::storage::Storage;
+use super::settling::{Settling, Version};
+use super::storage::{Files, Storage};
 use super::versions::{VersionPolicy, aspired_children, parse_version};
 use super::{AspiredVersion, WatchedModel};
 use crate::error::Result;
@@ -23,6 +25,9 @@ use crate::error::Result;
 const FLAT_MODEL_FILE: &str = "model.onnx";
 /// The version of a model that lies right in its base path.
 const FLAT_VERSION: i64 = 1;
+/// How long a version that served and is gone is remembered: what comes in its place may be a copy in
+/// progress.
+const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// What is known of a model from the looks before.
 #[derive(Default)]
@@ -31,6 +36,8 @@ pub(super) struct ModelPoll {
     versions: BTreeMap<i64, Version>,
     looks: u64,
     aspired: Vec<AspiredVersion>,
+    /// Versions that are gone: since when, and what they were loaded with.
+    gone: BTreeMap<i64, (Instant, Arc<Files>)>,
 }
 
 /// What a look works with.
@@ -39,6 +46,8 @@ pub(super) struct Look<'a> {
     pub(super) storage: &'a dyn Storage,
     /// Whether a version is available to clients.
     pub(super) serves: &'a dyn Fn(&str, i64) -> bool,
+    /// The files in a directory that a version which serves was loaded with, as far as that is known.
+    pub(super) loaded: &'a dyn Fn(&str, i64, &Path) -> Option<Arc<Files>>,
     /// How far looks that count as two have to be apart.
     pub(super) gap: Duration,
     /// How long a version waits for files that the serving version has.
@@ -48,8 +57,8 @@ pub(super) struct Look<'a> {
 /// What a look found.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// A version was seen for the first time. Nothing is said before the second look.
-    New,
+    /// A version was seen, or missed, for the first time. Nothing is said before the second look.
+    Unsure,
     /// These versions are aspired.
     Aspired {
         versions: Vec<AspiredVersion>,
@@ -111,15 +120,11 @@ impl ModelPoll {
             }
             not_there.extend(held);
         };
-        self.versions.retain(|version, _| {
-            standings.contains_key(version) || (look.serves)(&look.model.name, *version)
-        });
-
-        if standings
-            .values()
-            .any(|it| *it == Standing::Is(Settling::New))
-        {
-            return Ok(Found::New);
+        let is_missed = self.note_missed(look, &candidates);
+        self.forget(look, &candidates, &standings);
+        let is_new = |it: &Standing| *it == Standing::Is(Settling::New);
+        if is_missed || standings.values().any(is_new) {
+            return Ok(Found::Unsure);
         }
         let is_changing = |it: &Standing| *it == Standing::Is(Settling::SettledBefore);
         let rest = match () {
@@ -155,78 +160,161 @@ impl ModelPoll {
         })
     }
 
+    /// Whether a version that serves was missed for the first time.
+    fn note_missed(&mut self, look: &Look<'_>, candidates: &Candidates) -> bool {
+        let now = Instant::now();
+        let mut is_first = false;
+        for aspired in &self.aspired {
+            let number = aspired.version;
+            let Some(version) = self.versions.get_mut(&number) else {
+                continue;
+            };
+            if candidates.has(number) {
+                version.missed_since = None;
+            } else if (look.serves)(&look.model.name, number) {
+                is_first |= match version.missed_since {
+                    Some(since) => now.saturating_duration_since(since) < look.gap,
+                    None => true,
+                };
+                version.missed_since.get_or_insert(now);
+                let loaded = (look.loaded)(&look.model.name, number, &version.directory);
+                version.loaded = loaded.or_else(|| version.loaded.take());
+            }
+        }
+        is_first
+    }
+
+    /// Forgets versions that were not looked at and do not serve, and remembers for a while what
+    /// those that are gone were loaded with.
+    fn forget(
+        &mut self,
+        look: &Look<'_>,
+        candidates: &Candidates,
+        standings: &BTreeMap<i64, Standing>,
+    ) {
+        let now = Instant::now();
+        let is_recent = |since: Instant| now.saturating_duration_since(since) < REMEMBERED;
+        self.gone.retain(|_, (since, _)| is_recent(*since));
+        let gone = &mut self.gone;
+        self.versions.retain(|number, version| {
+            let is_kept =
+                standings.contains_key(number) || (look.serves)(&look.model.name, *number);
+            if !is_kept
+                && !candidates.has(*number)
+                && let Some(loaded) = version.loaded.take()
+            {
+                gone.insert(*number, (now, loaded));
+            }
+            is_kept
+        });
+    }
+
     fn look_at(&mut self, look: &Look<'_>, number: i64, directory: &Path) -> Standing {
         let files = look.storage.files(directory).ok();
         let name = &look.model.name;
+        let is_told = self.aspired.iter().any(|it| it.version == number);
         let version = self
             .versions
             .entry(number)
             .or_insert_with(|| Version::new(directory.to_owned()));
-        let is_back =
-            version.last_look + 1 < self.looks && !version.is_settled_with(files.as_ref());
+        let is_back = version.last_look + 1 < self.looks
+            && !is_told
+            && !version.is_settled_with(files.as_ref());
         if version.directory != directory || is_back {
-            *version = Version::new(directory.to_owned());
+            let before = std::mem::replace(version, Version::new(directory.to_owned()));
+            if let (Some(_), Some(loaded)) = (before.missed_since, before.loaded) {
+                self.gone.insert(number, (Instant::now(), loaded));
+            }
         }
         version.last_look = self.looks;
-        let serves = || (look.serves)(name, number);
-        let settling = version.note(files, Instant::now(), look.gap, serves);
+        let serves = (look.serves)(name, number);
+        if serves {
+            let loaded = (look.loaded)(name, number, directory);
+            let handed_over = || version.handed_over_files().cloned();
+            version.loaded = loaded.or_else(handed_over);
+        }
+        let settling = version.note(files, Instant::now(), look.gap);
         if settling == Settling::Changing && version.is_first_report() {
             info!("version {number} of model {name} loads once its files stop changing");
         }
-        let is_handed_over = version.companions == Companions::Over;
+        let was_handed_over = version.is_handed_over();
         match settling {
-            Settling::SettledBefore if !is_handed_over => Standing::Waits,
-            Settling::Settled if self.awaits_companions(look, number) => Standing::Waits,
-            settling => Standing::Is(settling),
+            Settling::Settled if self.hand_over(look, number, serves) => Standing::Is(settling),
+            Settling::Settled | Settling::SettledBefore if was_handed_over => {
+                Standing::Is(Settling::SettledBefore)
+            }
+            Settling::Settled | Settling::SettledBefore => Standing::Waits,
+            Settling::New | Settling::Changing => Standing::Is(settling),
         }
     }
 
-    /// Whether a version that has settled waits for files that the serving version has.
-    fn awaits_companions(&mut self, look: &Look<'_>, number: i64) -> bool {
+    /// Hands over a version that has settled, unless it waits for files that the serving version has:
+    /// another one, or itself as it was loaded.
+    fn hand_over(&mut self, look: &Look<'_>, number: i64, serves: bool) -> bool {
+        let (serving, files) = match self.serving(look, number) {
+            Some((serving, files)) => (serving, Some(files)),
+            None => (number, None),
+        };
+        let Some(version) = self.versions.get_mut(&number) else {
+            return false;
+        };
+        let loaded = version.loaded.clone().filter(|_| serves);
+        let is_left = match (&loaded, version.settled_files()) {
+            (Some(loaded), Some(settled)) => settled.are_what_is_left_of(loaded),
+            _ => false,
+        };
+        if is_left || version.is_handed_over_as_settled() {
+            version.hand_over(loaded.as_ref());
+            return true;
+        }
+        let missing = match (files, version.settled_files()) {
+            (Some(files), Some(new)) => missing(&files, new),
+            _ => Vec::new(),
+        };
+        let was_waiting = version.is_waiting();
+        let wait = look.companion_wait;
+        let waits = version.waits_for(missing.len(), wait, Instant::now());
         let name = &look.model.name;
-        let Some(version) = self.versions.get(&number) else {
-            return false;
-        };
-        if version.companions == Companions::Over {
+        if waits && !was_waiting {
+            info!(
+                "version {number} of model {name} waits up to {} s for files that the serving \
+                 version {serving} has: {}",
+                wait.as_secs(),
+                shown(&missing)
+            );
+        }
+        if waits {
             return false;
         }
-        // Who goes back to a version with a lower number is in a hurry, and does not copy.
-        let mut before = self.versions.range(..number).rev();
-        let serving = before.find(|(it, _)| (look.serves)(name, **it));
-        let missing = serving.map_or_else(Vec::new, |(_, serving)| {
-            match (serving.settled_files(), version.settled_files()) {
-                (Some(serving), Some(new)) => missing(serving, new),
-                _ => Vec::new(),
-            }
-        });
-        let serving = serving.map_or(0, |(serving, _)| *serving);
-        let before = version.companions;
-        let since = match before {
-            Companions::AwaitedSince(since) => since,
-            _ => Instant::now(),
-        };
-        let is_over = missing.is_empty() || since.elapsed() >= look.companion_wait;
-        if let Some(version) = self.versions.get_mut(&number) {
-            version.companions = match is_over {
-                true => Companions::Over,
-                false => Companions::AwaitedSince(since),
-            };
-        }
-        match (is_over, before) {
-            (true, _) if !missing.is_empty() => warn!(
+        if !missing.is_empty() {
+            warn!(
                 "version {number} of model {name} loads without files that the serving version \
                  {serving} has: {}",
                 shown(&missing)
-            ),
-            (false, Companions::Unknown) => info!(
-                "version {number} of model {name} waits up to {} s for files that the serving \
-                 version {serving} has: {}",
-                look.companion_wait.as_secs(),
-                shown(&missing)
-            ),
-            _ => {}
+            );
         }
-        !is_over
+        version.hand_over(loaded.as_ref());
+        true
+    }
+
+    /// The highest version up to this one that serves, or did until a moment ago, and what it was
+    /// loaded with. Who goes back to a version with a lower number is in a hurry, and does not copy.
+    fn serving(&self, look: &Look<'_>, number: i64) -> Option<(i64, Arc<Files>)> {
+        let name = &look.model.name;
+        let serving = self.versions.range(..=number).rev();
+        let mut serving = serving.filter(|(it, _)| (look.serves)(name, **it));
+        let serving = serving.find_map(|(it, version)| {
+            let files = match *it == number {
+                true => version.loaded.clone()?,
+                false => (look.loaded)(name, *it, &version.directory)
+                    .or_else(|| version.loaded.clone())
+                    .or_else(|| version.settled_files().cloned())?,
+            };
+            Some((*it, files))
+        });
+        let gone = self.gone.range(..=number).next_back();
+        let gone = gone.map(|(it, (_, files))| (*it, Arc::clone(files)));
+        serving.into_iter().chain(gone).max_by_key(|(it, _)| *it)
     }
 }
 
@@ -239,6 +327,18 @@ impl Candidates {
         let is_flat = names.iter().any(|name| name == FLAT_MODEL_FILE);
         names.retain(|name| parse_version(name).is_some());
         Ok(Self::Listed { names, is_flat })
+    }
+
+    /// Whether a version is there, wanted or not.
+    fn has(&self, version: i64) -> bool {
+        match self {
+            Self::Named(named) => named.iter().any(|it| it.0 == version),
+            Self::Listed { names, is_flat } => {
+                let mut versions = names.iter().filter_map(|name| parse_version(name));
+                let is_flat = *is_flat && names.is_empty() && version == FLAT_VERSION;
+                is_flat || versions.any(|it| it == version)
+            }
+        }
     }
 
     /// The versions that the model's policy wants, as if those of `not_there` were not there; highest

@@ -321,11 +321,13 @@ impl Shared {
 
     /// Looks at a model, and tells the sink.
     fn look(&self, job: &Job) {
+        let sink = &self.parts.sink;
         let found = panics::caught(|| {
             lock(&job.poll).look(&Look {
                 model: &job.model,
                 storage: self.parts.storage.as_ref(),
                 serves: &self.parts.serves,
+                loaded: &|model, version, directory| sink.loaded_files(model, version, directory),
                 gap: job.gap,
                 companion_wait: self.parts.companion_wait,
             })

@@ -223,7 +223,7 @@ impl Queue {
             let is_stale = job.has_stalled(now);
             let (answer, due) = match found {
                 _ if is_stale => (None, Some(Duration::ZERO)),
-                Ok(Found::New) => (None, Some(job.gap)),
+                Ok(Found::Unsure) => (None, Some(job.gap)),
                 Ok(Found::Aspired { versions, rest }) => {
                     let due = match rest {
                         Rest::Settled => timing.interval.map(|it| it.max(pause)),

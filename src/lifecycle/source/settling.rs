@@ -8,7 +8,12 @@
 //! or where an NFS client remembers what it saw for some seconds. So looking goes on, and a version
 //! whose files change later gets another fingerprint once they have settled again.
 //!
-//! It is pure. Not here: looking (`source::files`), when to look again (`source::queue`).
+//! A version is handed over with the files it has settled with. Where it serves, those are compared with
+//! the ones it was loaded with, not with what was there in between: files that were deleted since
+//! change nothing.
+//!
+//! It is pure. Not here: looking (`source::files`), when to look again (`source::queue`), which files
+//! are missed (`source::companions`).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,25 +30,23 @@ pub(super) struct Version {
     last: Option<Look>,
     /// How many times the files were seen in another state than before; the first look is one.
     changes: u32,
-    settled: Option<Look>,
+    settled: Option<Seen>,
+    /// The files that it was handed over with.
+    handed_over: Option<Seen>,
     is_reported: bool,
-    pub(super) companions: Companions,
+    /// Since when it waits for files that it lacks, and how many.
+    awaited: Option<(Instant, usize)>,
+    /// When it was missed first, where it is not there any more.
+    pub(super) missed_since: Option<Instant>,
+    /// The files that it was loaded with, where it serves or did.
+    pub(super) loaded: Option<Arc<Files>>,
 }
 
-/// Whether a version that has settled waits for files that the serving one has.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Companions {
-    /// Not looked yet.
-    Unknown,
-    /// Since then.
-    AwaitedSince(Instant),
-    /// They are there, or were waited for: the version is handed over.
-    Over,
-}
+/// `None` where the directory could not be read.
+type Seen = Option<Arc<Files>>;
 
 struct Look {
-    /// `None` where the directory could not be read.
-    files: Option<Arc<Files>>,
+    files: Seen,
     at: Instant,
 }
 
@@ -54,7 +57,7 @@ pub(super) enum Settling {
     New,
     /// The files changed between the looks, and have never settled so far.
     Changing,
-    /// The files had settled and are changing now.
+    /// The files had settled and are changing now, or wait for others.
     SettledBefore,
     /// The last looks agree.
     Settled,
@@ -68,20 +71,16 @@ impl Version {
             last: None,
             changes: 0,
             settled: None,
+            handed_over: None,
             is_reported: false,
-            companions: Companions::Unknown,
+            awaited: None,
+            missed_since: None,
+            loaded: None,
         }
     }
 
-    /// Takes note of a look; looks that agree count once they are `gap` apart. `serves` tells whether
-    /// this version is available to clients.
-    pub(super) fn note(
-        &mut self,
-        files: Option<Files>,
-        now: Instant,
-        gap: Duration,
-        serves: impl FnOnce() -> bool,
-    ) -> Settling {
+    /// Takes note of a look; looks that agree count once they are `gap` apart.
+    pub(super) fn note(&mut self, files: Option<Files>, now: Instant, gap: Duration) -> Settling {
         // What cannot be read for now has not changed.
         if files.is_none() && self.settled_files().is_some() {
             return Settling::SettledBefore;
@@ -99,25 +98,64 @@ impl Version {
         if now.saturating_duration_since(last.at) < gap {
             return self.unsettled();
         }
-        let is_same = |settled: &Look| settled.files == last.files;
-        let is_known = self.settled.as_ref().is_some_and(is_same)
-            // Who deletes the files of a version that serves does not want it without them.
-            || (self.is_settled_with_fewer(&last.files) && serves());
-        if !is_known {
-            let files = last.files.clone();
-            self.settled = Some(Look { files, at: now });
+        if self.settled.as_ref() != Some(&last.files) {
+            self.settled = Some(last.files.clone());
         }
         Settling::Settled
     }
 
-    /// The files it has settled with last; `None` before, and where it could not be read.
-    pub(super) fn settled_files(&self) -> Option<&Arc<Files>> {
-        self.settled.as_ref()?.files.as_ref()
+    /// Hands over the files it has settled with. `loaded` are those of the version as it serves, where
+    /// it does: who deletes some of them does not want it without them.
+    pub(super) fn hand_over(&mut self, loaded: Option<&Arc<Files>>) {
+        self.awaited = None;
+        let settled = self.settled.clone().unwrap_or_default();
+        let is_left = |loaded: &&Arc<Files>| {
+            let settled = settled.as_ref();
+            settled.is_some_and(|it| it.are_what_is_left_of(loaded))
+        };
+        self.handed_over = Some(match loaded.filter(is_left) {
+            Some(loaded) => Some(Arc::clone(loaded)),
+            None => settled,
+        });
     }
 
-    /// Stands for the files it has settled with last.
+    /// Whether it was handed over at any time.
+    pub(super) fn is_handed_over(&self) -> bool {
+        self.handed_over.is_some()
+    }
+
+    /// Whether it was handed over with the files it has settled with.
+    pub(super) fn is_handed_over_as_settled(&self) -> bool {
+        self.handed_over.is_some() && self.handed_over == self.settled
+    }
+
+    /// The files that it was handed over with; `None` before, and where it could not be read.
+    pub(super) fn handed_over_files(&self) -> Option<&Arc<Files>> {
+        self.handed_over.as_ref()?.as_ref()
+    }
+
+    /// Whether it waits for files that it lacks: so many now. The time counts from the last one that
+    /// came.
+    pub(super) fn waits_for(&mut self, missing: usize, wait: Duration, now: Instant) -> bool {
+        let (since, before) = self.awaited.unwrap_or((now, missing));
+        let since = if missing < before { now } else { since };
+        self.awaited = Some((since, missing));
+        missing > 0 && now.saturating_duration_since(since) < wait
+    }
+
+    /// Whether it was waiting before.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.awaited.is_some()
+    }
+
+    /// The files it has settled with last; `None` before, and where it could not be read.
+    pub(super) fn settled_files(&self) -> Option<&Arc<Files>> {
+        self.settled.as_ref()?.as_ref()
+    }
+
+    /// Stands for the files it was handed over with.
     pub(super) fn fingerprint(&self) -> Fingerprint {
-        self.settled_files()
+        self.handed_over_files()
             .map_or(Fingerprint::UNREADABLE, |files| files.fingerprint())
     }
 
@@ -132,18 +170,11 @@ impl Version {
     }
 
     fn unsettled(&self) -> Settling {
-        match (&self.settled, self.changes) {
-            (Some(_), _) => Settling::SettledBefore,
-            (None, 1) => Settling::New,
-            (None, _) => Settling::Changing,
+        match self.changes {
+            _ if self.settled.is_some() => Settling::SettledBefore,
+            1 => Settling::New,
+            _ => Settling::Changing,
         }
-    }
-
-    fn is_settled_with_fewer(&self, now: &Option<Arc<Files>>) -> bool {
-        let (Some(before), Some(now)) = (self.settled_files(), now) else {
-            return false;
-        };
-        now.are_what_is_left_of(before)
     }
 }
 

@@ -39,15 +39,6 @@ pub trait Storage: Send + Sync {
     ///
     /// `NOT_FOUND` where there is nothing; `RESOURCE_EXHAUSTED` where there is too much.
     fn files(&self, path: &Path) -> Result<Files>;
-
-    /// The files under `path` as one number.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`files`](Self::files).
-    fn fingerprint(&self, path: &Path) -> Result<Fingerprint> {
-        Ok(self.files(path)?.fingerprint())
-    }
 }
 
 /// The file system of this machine.

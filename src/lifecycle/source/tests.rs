@@ -19,6 +19,10 @@ impl AspiredVersionsSink for Heard {
     fn set_aspired_versions(&self, model: &Arc<str>, versions: Vec<AspiredVersion>) {
         self.0.lock().unwrap().push((model.to_string(), versions));
     }
+
+    fn loaded_files(&self, _: &str, _: i64, _: &Path) -> Option<Arc<Files>> {
+        None
+    }
 }
 
 struct Fixture {

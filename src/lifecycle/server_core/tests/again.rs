@@ -77,6 +77,84 @@ fn version_whose_second_load_fails_goes_on_until_it_changes_again() {
     eventually("it is replaced", || !is_same(&fixture, &handle));
 }
 
+/// What was added and could not be loaded is deleted: what serves is as its files are.
+#[test]
+fn version_whose_files_are_again_as_loaded_is_not_loaded_again() {
+    let (fixture, handle) = serving(retries(5, Duration::from_secs(3600)));
+    let m = id("m", 1);
+    fixture.loader.fail(&m, 1, || ServingError::internal("no"));
+    change(&fixture, "saved_model.pb");
+    eventually("it is loaded again", || fixture.loader.loads(&m) == 2);
+    fs::remove_file(fixture.path("m/1/saved_model.pb")).unwrap();
+    fixture.await_polls("other");
+    assert!(is_same(&fixture, &handle));
+    assert_eq!(fixture.loader.loads(&m), 2);
+    // The same file is another one by its times.
+    change(&fixture, "saved_model.pb");
+    eventually("it is replaced", || !is_same(&fixture, &handle));
+    assert_eq!(fixture.loader.loads(&m), 3);
+}
+
+#[test]
+fn deleting_what_broke_a_second_load_loads_again() {
+    let (fixture, handle) = serving(fast());
+    let m = id("m", 1);
+    let fail = |times| {
+        let no = || ServingError::internal("no");
+        fixture.loader.fail(&m, times, no);
+    };
+    fail(usize::MAX);
+    change(&fixture, "model.onnx");
+    change(&fixture, "saved_model.pb");
+    eventually("it is loaded again", || fixture.loader.loads(&m) > 1);
+    fixture.await_polls("other");
+    assert!(is_same(&fixture, &handle));
+    fail(0);
+    fs::remove_file(fixture.path("m/1/saved_model.pb")).unwrap();
+    eventually("it is replaced", || !is_same(&fixture, &handle));
+}
+
+/// One file after another is deleted and copied, with looks in between.
+#[test]
+fn version_that_is_rewritten_in_place_is_loaded_once_it_is_whole() {
+    let (fixture, _) = serving(fast());
+    let m = id("m", 1);
+    change(&fixture, "signature_map.pbtxt");
+    eventually("it is loaded with a map", || fixture.loader.loads(&m) == 2);
+    fixture.await_polls("other");
+    let handle = fixture.find("m", None).unwrap();
+    for (number, file) in ["signature_map.pbtxt", "model.onnx"]
+        .into_iter()
+        .enumerate()
+    {
+        fs::remove_file(fixture.path("m/1").join(file)).unwrap();
+        fixture.await_polls_of("other", number + 2);
+    }
+    change(&fixture, "model.onnx");
+    fixture.await_polls_of("other", 4);
+    assert!(is_same(&fixture, &handle));
+    assert_eq!(fixture.loader.loads(&m), 2);
+    change(&fixture, "signature_map.pbtxt");
+    eventually("it is replaced", || !is_same(&fixture, &handle));
+    assert_eq!(fixture.loader.loads(&m), 3);
+}
+
+/// Some files are read before the change and some after it.
+#[test]
+fn what_was_loaded_while_files_changed_never_serves() {
+    let (fixture, handle) = serving(fast());
+    let m = id("m", 1);
+    fixture.loader.block_first(&m, 2);
+    change(&fixture, "saved_model.pb");
+    eventually("it is loaded again", || fixture.loader.loads(&m) == 2);
+    change(&fixture, "model.onnx");
+    // The change settles while the load runs.
+    std::thread::sleep(Duration::from_millis(100));
+    fixture.loader.unblock(&m);
+    eventually("it is replaced", || !is_same(&fixture, &handle));
+    assert_eq!(fixture.loader.loads(&m), 3);
+}
+
 #[test]
 fn second_load_is_retried_as_others() {
     let (fixture, handle) = serving(retries(1, Duration::ZERO));

@@ -32,6 +32,7 @@ struct Fixture {
     poll: RefCell<ModelPoll>,
     policy: VersionPolicy,
     serving: RefCell<Vec<i64>>,
+    loaded: RefCell<BTreeMap<i64, Arc<Files>>>,
     companion_wait: Cell<Duration>,
 }
 
@@ -42,6 +43,7 @@ impl Fixture {
             poll: RefCell::default(),
             policy,
             serving: RefCell::default(),
+            loaded: RefCell::default(),
             companion_wait: Cell::new(Duration::from_secs(3600)),
         }
     }
@@ -65,6 +67,7 @@ impl Fixture {
             model: &model,
             storage: &self.disk,
             serves: &|_, version| self.serving.borrow().contains(&version),
+            loaded: &|_, version, _| self.loaded.borrow().get(&version).cloned(),
             gap: Duration::ZERO,
             companion_wait: self.companion_wait.get(),
         };
@@ -74,7 +77,7 @@ impl Fixture {
     /// The versions that are aspired after a look, and what is to come.
     fn aspired(&self) -> (Vec<i64>, Rest) {
         match self.look() {
-            Found::New => panic!("a version is new"),
+            Found::Unsure => panic!("a version is new or missed"),
             Found::Aspired { versions, rest } => {
                 (versions.iter().map(|it| it.version).collect(), rest)
             }
@@ -86,7 +89,7 @@ impl Fixture {
         for version in versions {
             self.put(&version.to_string(), &[("model.onnx", 9)]);
         }
-        assert_eq!(self.look(), Found::New);
+        assert_eq!(self.look(), Found::Unsure);
         assert_eq!(self.aspired(), (versions.to_vec(), Rest::Settled));
         *self.serving.borrow_mut() = versions.to_vec();
     }
@@ -99,7 +102,7 @@ fn a_version_is_aspired_with_the_second_look() {
     let fixture = Fixture::new(LATEST);
     fixture.serve(&[1]);
     fixture.put("2", &[("model.onnx", 1)]);
-    assert_eq!(fixture.look(), Found::New);
+    assert_eq!(fixture.look(), Found::Unsure);
     assert_eq!(fixture.aspired(), (vec![2], Rest::Settled));
 }
 
@@ -108,7 +111,7 @@ fn a_version_that_keeps_changing_leaves_the_ones_before() {
     let fixture = Fixture::new(VersionPolicy::Latest(2));
     fixture.serve(&[2, 1]);
     fixture.put("3", &[("model.onnx", 1)]);
-    assert_eq!(fixture.look(), Found::New);
+    assert_eq!(fixture.look(), Found::Unsure);
     for bytes in 2..5 {
         fixture.put("3", &[("model.onnx", bytes)]);
         assert_eq!(fixture.aspired(), (vec![2, 1], Rest::Version));
@@ -122,7 +125,7 @@ fn the_last_version_stays_until_its_successor_has_settled() {
     fixture.serve(&[1]);
     fixture.remove("1");
     fixture.put("2", &[("model.onnx", 1)]);
-    assert_eq!(fixture.look(), Found::New);
+    assert_eq!(fixture.look(), Found::Unsure);
     fixture.put("2", &[("model.onnx", 2)]);
     assert_eq!(fixture.aspired(), (vec![1], Rest::Version));
     assert_eq!(fixture.aspired(), (vec![2], Rest::Settled));
@@ -137,9 +140,10 @@ fn versions_named_one_by_one_have_no_stand_in() {
     fixture.serve(&[3, 1]);
     fixture.put("2", &[("model.onnx", 1)]);
     fixture.remove("3");
+    assert_eq!(fixture.look(), Found::Unsure);
     assert_eq!(fixture.aspired(), (vec![1], Rest::Settled));
     fixture.put("3", &[("model.onnx", 1)]);
-    assert_eq!(fixture.look(), Found::New);
+    assert_eq!(fixture.look(), Found::Unsure);
     fixture.put("3", &[("model.onnx", 2)]);
     assert_eq!(fixture.aspired(), (vec![1], Rest::Version));
 }
@@ -150,7 +154,7 @@ fn files_that_change_later_count_once_they_have_settled() {
     fixture.serve(&[1]);
     let fingerprint = |found| match found {
         Found::Aspired { versions, rest } => (versions[0].fingerprint, rest),
-        Found::New => panic!("it is known"),
+        Found::Unsure => panic!("it is known"),
     };
     let before = fingerprint(fixture.look());
     fixture.put("1", &[("model.onnx", 9), ("signature_map.pbtxt", 1)]);
@@ -169,9 +173,10 @@ fn a_version_that_comes_back_is_new_unless_it_is_the_same() {
     assert_eq!(fixture.aspired(), (vec![2], Rest::Settled));
     *fixture.serving.borrow_mut() = vec![1, 2];
     fixture.remove("2");
+    assert_eq!(fixture.look(), Found::Unsure);
     assert_eq!(fixture.aspired(), (vec![1], Rest::Settled));
     fixture.put("2", &[("model.onnx", 2)]);
-    assert_eq!(fixture.look(), Found::New);
+    assert_eq!(fixture.look(), Found::Unsure);
     assert_eq!(fixture.aspired(), (vec![2], Rest::Settled));
 }
 
@@ -186,7 +191,7 @@ fn a_new_version_waits_for_what_the_serving_one_has() {
     *fixture.serving.borrow_mut() = vec![1];
 
     fixture.put("2", &[MODEL]);
-    assert_eq!(fixture.look(), Found::New);
+    assert_eq!(fixture.look(), Found::Unsure);
     for _ in 0..3 {
         assert_eq!(fixture.aspired(), (vec![1], Rest::Version));
     }
@@ -215,7 +220,7 @@ fn a_version_before_the_serving_one_waits_for_nothing() {
     assert_eq!(fixture.aspired(), (vec![2], Rest::Settled));
     *fixture.serving.borrow_mut() = vec![2];
     fixture.remove("2");
-    assert_eq!(fixture.look(), Found::New);
+    assert_eq!(fixture.look(), Found::Unsure);
     assert_eq!(fixture.aspired(), (vec![1], Rest::Settled));
 }
 
@@ -226,4 +231,142 @@ fn nothing_serves_so_nothing_is_waited_for() {
     fixture.put("2", &[("model.onnx", 1)]);
     fixture.look();
     assert_eq!(fixture.aspired(), (vec![2, 1], Rest::Settled));
+}
+
+const OLD: &[(&str, u64)] = &[("model.onnx", 1), ("signature_map.pbtxt", 1)];
+const HALF: &[(&str, u64)] = &[("model.onnx", 2)];
+const WHOLE: &[(&str, u64)] = &[("model.onnx", 2), ("signature_map.pbtxt", 2)];
+
+impl Fixture {
+    /// Version 1 of `OLD`, which serves.
+    fn serve_old() -> Self {
+        let fixture = Self::new(LATEST);
+        fixture.put("1", OLD);
+        fixture.look();
+        assert_eq!(fixture.aspired(), (vec![1], Rest::Settled));
+        fixture.load(1, OLD);
+        fixture
+    }
+
+    /// A version serves from now on as it was loaded with these files.
+    fn load(&self, version: i64, files: &[(&str, u64)]) {
+        *self.serving.borrow_mut() = vec![version];
+        let files = Arc::new(Files::of(files));
+        self.loaded.borrow_mut().insert(version, files);
+    }
+
+    fn unload(&self) {
+        self.serving.borrow_mut().clear();
+        self.loaded.borrow_mut().clear();
+    }
+
+    /// Version 1 is aspired after two more looks as it was loaded with these files.
+    #[track_caller]
+    fn check_aspired_as(&self, files: &[(&str, u64)], expected: Rest) {
+        let mut found = self.look();
+        if found == Found::Unsure {
+            found = self.look();
+        }
+        let mut last = found;
+        for _ in 0..2 {
+            last = self.look();
+        }
+        let Found::Aspired { versions, rest } = last else {
+            panic!("nothing is said");
+        };
+        let versions: Vec<_> = versions.iter().map(|it| it.fingerprint).collect();
+        assert_eq!(versions, [Files::of(files).fingerprint()]);
+        assert_eq!(rest, expected);
+    }
+}
+
+#[test]
+fn a_serving_version_that_is_rewritten_waits_for_what_it_has() {
+    let fixture = Fixture::serve_old();
+    for (files, expected, rest) in [
+        (&OLD[1..], OLD, Rest::Settled),
+        (&[], OLD, Rest::Settled),
+        (HALF, OLD, Rest::Changing),
+        (WHOLE, WHOLE, Rest::Settled),
+    ] {
+        fixture.put("1", files);
+        fixture.check_aspired_as(expected, rest);
+    }
+    // Until it is waited for no longer.
+    fixture.load(1, WHOLE);
+    fixture.put("1", &[("model.onnx", 3)]);
+    fixture.check_aspired_as(WHOLE, Rest::Changing);
+    fixture.companion_wait.set(Duration::ZERO);
+    fixture.check_aspired_as(&[("model.onnx", 3)], Rest::Settled);
+    fixture.companion_wait.set(Duration::from_secs(3600));
+    fixture.check_aspired_as(&[("model.onnx", 3)], Rest::Settled);
+}
+
+/// A directory is deleted and made again between two looks, or is missed by one.
+#[test]
+fn a_serving_version_that_is_exchanged_waits_for_what_it_has() {
+    for is_missed in [false, true] {
+        let fixture = Fixture::serve_old();
+        fixture.remove("1");
+        if is_missed {
+            assert_eq!(fixture.look(), Found::Unsure);
+        }
+        fixture.put("1", HALF);
+        fixture.check_aspired_as(OLD, Rest::Changing);
+        fixture.put("1", WHOLE);
+        fixture.check_aspired_as(WHOLE, Rest::Settled);
+    }
+}
+
+/// The version was unloaded meanwhile, or is being unloaded.
+#[test]
+fn a_version_that_was_gone_waits_for_what_it_had() {
+    for (is_unloaded, is_looked_for) in [(false, true), (true, false), (true, true)] {
+        for number in [1, 2] {
+            let fixture = Fixture::serve_old();
+            fixture.remove("1");
+            assert_eq!(fixture.look(), Found::Unsure);
+            assert_eq!(fixture.aspired(), (vec![], Rest::Settled));
+            if is_unloaded {
+                fixture.unload();
+            }
+            if is_looked_for {
+                fixture.aspired();
+            }
+            fixture.put(&number.to_string(), HALF);
+            assert_eq!(fixture.look(), Found::Unsure);
+            for _ in 0..2 {
+                assert_eq!(fixture.aspired(), (vec![], Rest::Version));
+            }
+            fixture.put(&number.to_string(), WHOLE);
+            assert_eq!(fixture.aspired(), (vec![], Rest::Version));
+            assert_eq!(fixture.aspired(), (vec![number], Rest::Settled));
+        }
+    }
+}
+
+#[test]
+fn deleting_what_broke_a_second_load_is_a_change() {
+    let fixture = Fixture::serve_old();
+    let new = WHOLE;
+    let broken = &[new, &[("batching_params.pbtxt", 7)]].concat();
+    for files in [broken, new, broken, OLD, broken, &OLD[..1].to_vec()] {
+        fixture.put("1", files);
+        let expected = if files.len() == 1 { OLD } else { files };
+        fixture.check_aspired_as(expected, Rest::Settled);
+    }
+}
+
+#[test]
+fn a_wait_counts_from_the_last_file_that_came() {
+    let mut version = Version::new("m/1".into());
+    let (begin, wait) = (Instant::now(), Duration::from_secs(10));
+    let mut waits = |seconds: u64, missing| {
+        version.waits_for(missing, wait, begin + Duration::from_secs(seconds))
+    };
+    assert!(waits(0, 3));
+    assert!(waits(9, 2));
+    assert!(waits(18, 2));
+    assert!(!waits(19, 2));
+    assert!(!waits(20, 0));
 }

@@ -49,7 +49,7 @@ fn models_are_looked_at_in_order_and_again_later() {
     assert_eq!(names(&jobs), ["z", "a", "m"]);
     queue.finish(&jobs[0], start, aspired(Rest::Settled));
     queue.finish(&jobs[1], start, aspired(Rest::Changing));
-    queue.finish(&jobs[2], start, Ok(Found::New));
+    queue.finish(&jobs[2], start, Ok(Found::Unsure));
     assert_eq!(names(&all_due(&mut queue, start + HURRY)), ["m"]);
     assert_eq!(names(&all_due(&mut queue, start + GAP)), ["a"]);
     assert_eq!(names(&all_due(&mut queue, start + INTERVAL)), ["z"]);

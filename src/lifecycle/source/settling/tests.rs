@@ -8,7 +8,7 @@ const GAP: Duration = Duration::from_secs(1);
 struct Watched {
     version: Version,
     now: Instant,
-    serves: bool,
+    loaded: Option<Arc<Files>>,
 }
 
 impl Watched {
@@ -16,7 +16,7 @@ impl Watched {
         Self {
             version: Version::new("m/1".into()),
             now: Instant::now(),
-            serves: false,
+            loaded: None,
         }
     }
 
@@ -27,8 +27,11 @@ impl Watched {
 
     fn note(&mut self, pause: u32, files: Option<Files>) -> Settling {
         self.now += GAP * pause / 1000;
-        let serves = self.serves;
-        self.version.note(files, self.now, GAP, || serves)
+        let settling = self.version.note(files, self.now, GAP);
+        if settling == Settling::Settled {
+            self.version.hand_over(self.loaded.as_ref());
+        }
+        settling
     }
 }
 
@@ -81,9 +84,9 @@ fn a_change_after_settling_counts_once_it_has_settled() {
 fn deleted_files_count_unless_the_version_serves() {
     for serves in [true, false] {
         let mut it = Watched::new();
-        it.serves = serves;
         it.look(0, WITH_MAP);
         it.look(1000, WITH_MAP);
+        it.loaded = serves.then(|| Arc::new(Files::of(WITH_MAP)));
         let before = it.version.fingerprint();
         it.look(1000, MODEL);
         assert_eq!(it.look(1000, MODEL), Settling::Settled);
@@ -92,6 +95,22 @@ fn deleted_files_count_unless_the_version_serves() {
         it.look(1000, &[("model.onnx", 3)]);
         it.look(1000, &[("model.onnx", 3)]);
         assert_ne!(it.version.fingerprint(), before);
+    }
+}
+
+/// What is deleted is compared with what serves, not with what could not be loaded in between.
+#[test]
+fn deleting_what_broke_a_load_counts() {
+    const NEW: &[(&str, u64)] = &[("model.onnx", 3)];
+    const BROKEN: &[(&str, u64)] = &[("model.onnx", 3), ("signature_map.pbtxt", 7)];
+    let mut it = Watched::new();
+    it.look(0, MODEL);
+    it.look(1000, MODEL);
+    it.loaded = Some(Arc::new(Files::of(MODEL)));
+    for files in [BROKEN, NEW, BROKEN, MODEL] {
+        it.look(1000, files);
+        assert_eq!(it.look(1000, files), Settling::Settled);
+        assert_eq!(it.version.fingerprint(), Files::of(files).fingerprint());
     }
 }
 
