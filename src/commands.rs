@@ -7,6 +7,7 @@
 //!
 //! Not here: what is shown and checked (`lifecycle::loader`), the server's flags (`config`).
 
+mod bounded;
 mod health;
 mod secret;
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod tests;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::error::Result;
 use crate::lifecycle::loader::{self, Shown};
@@ -25,7 +27,7 @@ pub const USAGE: &str = "\
 usage: onnx_model_server show --dir DIR [--all]
        onnx_model_server show --dir DIR --tag_set TAGS [--signature_def NAME]
        onnx_model_server check --dir DIR [--tag_set TAGS] [--backend NAME]
-                         [--onnxruntime_library FILE]
+                         [--onnxruntime_library FILE] [--model_load_timeout_seconds N]
        onnx_model_server hash_password < FILE
        onnx_model_server hash_token < FILE
        onnx_model_server health [SERVER'S FLAGS]
@@ -45,6 +47,8 @@ health asks the server that was started with these flags on this machine, withou
   --signature_def NAME        only this signature
   --backend NAME              as the server's flag: auto, onnxruntime, tract
   --onnxruntime_library FILE  as the server's flag
+  --model_load_timeout_seconds N  as the server's flag, the runs of a check included, for show too;
+                              default: 1800, 0: no bound
 
 The exit status is 0 if all is well, 1 if the server would not serve the directory, a signature
 failed or the server is not ready, 2 for wrong arguments.
@@ -63,6 +67,8 @@ pub enum Command {
         tags: Vec<String>,
         /// How much of it.
         shown: Shown,
+        /// How long it may take.
+        timeout: Option<Duration>,
     },
     /// `check`.
     Check {
@@ -74,6 +80,8 @@ pub enum Command {
         backend: BackendChoice,
         /// `None`: where the server would look for it.
         onnxruntime_library: Option<PathBuf>,
+        /// How long it may take.
+        timeout: Option<Duration>,
     },
     /// `hash_password`.
     HashPassword,
@@ -128,7 +136,7 @@ impl Command {
     ///
     /// # Errors
     ///
-    /// Those of a load; for `check`, where the backend cannot be opened; for the hashes, where
+    /// Those of a load, and where it takes too long; for `check`, where the backend cannot be opened; for the hashes, where
     /// stdin is not one line.
     pub fn run(&self) -> Result<Report> {
         match self {
@@ -136,22 +144,30 @@ impl Command {
                 directory,
                 tags,
                 shown,
-            } => Ok(Report {
-                text: loader::show(directory, tags, shown)?,
-                passed: true,
-            }),
+                timeout,
+            } => {
+                let (place, tags, shown) = (directory.clone(), tags.clone(), shown.clone());
+                let show = move || loader::show(&place, &tags, &shown);
+                Ok(Report {
+                    text: bounded::within(*timeout, directory, show)?,
+                    passed: true,
+                })
+            }
             Self::Check {
                 directory,
                 tags,
                 backend,
                 onnxruntime_library,
+                timeout,
             } => {
                 let backend = BackendOptions {
                     choice: *backend,
                     onnxruntime_library: onnxruntime_library.clone(),
                     ..BackendOptions::default()
                 };
-                let report = loader::check(backend.open()?, directory, tags);
+                let (place, tags) = (directory.clone(), tags.clone());
+                let check = move || Ok(loader::check(backend.open()?, &place, &tags));
+                let report = bounded::within(*timeout, directory, check)?;
                 Ok(Report {
                     text: report.text,
                     passed: report.passed,
@@ -198,6 +214,7 @@ struct Arguments {
     signature_def: Option<OsString>,
     backend: Option<OsString>,
     onnxruntime_library: Option<OsString>,
+    timeout: Option<OsString>,
 }
 
 impl Arguments {
@@ -219,6 +236,7 @@ impl Arguments {
                 "--signature_def" => &mut parsed.signature_def,
                 "--backend" => &mut parsed.backend,
                 "--onnxruntime_library" => &mut parsed.onnxruntime_library,
+                bounded::FLAG => &mut parsed.timeout,
                 _ => return Err(format!("unknown argument: {name}")),
             };
             let value = value.or_else(|| arguments.next());
@@ -239,6 +257,10 @@ impl Arguments {
             .split(',')
             .map(str::to_owned)
             .collect();
+        let timeout = match self.timeout {
+            Some(seconds) => bounded::parse(&seconds.to_string_lossy())?,
+            None => Some(bounded::DEFAULT),
+        };
         if name == "check" {
             if self.all || self.signature_def.is_some() {
                 return Err(
@@ -254,6 +276,7 @@ impl Arguments {
                 tags,
                 backend,
                 onnxruntime_library: self.onnxruntime_library.map(PathBuf::from),
+                timeout,
             });
         }
         if self.onnxruntime_library.is_some() || self.backend.is_some() {
@@ -271,6 +294,7 @@ impl Arguments {
             directory,
             tags,
             shown,
+            timeout,
         })
     }
 }

@@ -10,6 +10,7 @@ fn check_shown(line: &str, tags: &[&str], shown: Shown) {
         directory: "m/1".into(),
         tags: tags.iter().map(|&tag| tag.to_owned()).collect(),
         shown,
+        timeout: Some(bounded::DEFAULT),
     };
     assert_eq!(parse(line), Some(Ok(command)), "{line}");
 }
@@ -45,9 +46,10 @@ fn check_takes_the_servers_library() {
         tags: vec!["serve".to_owned()],
         backend: BackendChoice::Auto,
         onnxruntime_library: Some("x.so".into()),
+        timeout: None,
     };
     assert_eq!(
-        parse("server check --dir m/1 --onnxruntime_library=x.so"),
+        parse("server check --dir m/1 --onnxruntime_library=x.so --model_load_timeout_seconds=0"),
         Some(Ok(command))
     );
     let command = Command::Check {
@@ -55,6 +57,7 @@ fn check_takes_the_servers_library() {
         tags: vec!["serve".to_owned()],
         backend: BackendChoice::Tract,
         onnxruntime_library: None,
+        timeout: Some(bounded::DEFAULT),
     };
     assert_eq!(
         parse("server check --dir m/1 --backend tract"),
@@ -74,6 +77,10 @@ fn wrong_arguments_are_named() {
     for (line, text) in [
         ("server show", "--dir is missing"),
         ("server show --dir", "--dir needs a value"),
+        (
+            "server check --dir m --model_load_timeout_seconds soon",
+            "--model_load_timeout_seconds is a whole number of seconds: soon",
+        ),
         (
             "server show --dir m --tagset x",
             "unknown argument: --tagset",

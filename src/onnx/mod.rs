@@ -11,6 +11,7 @@ mod border;
 mod bounds;
 mod constant;
 mod divide;
+mod expansion;
 mod external;
 mod guard;
 mod interface;
@@ -63,8 +64,8 @@ impl OnnxModel {
     ///
     /// `INVALID_ARGUMENT` where it is no ONNX model: two inputs of one name, which no backend takes,
     /// are none either. Graphs nested deeper than protobuf's usual limit of 100 messages are refused
-    /// as well, and files of millions of empty messages, which would take hundreds of times their
-    /// size.
+    /// as well, files of millions of empty messages, which would take hundreds of times their
+    /// size, and functions that call each other so often that it would take as much to write them out.
     pub fn parse(origin: impl Into<String>, bytes: &[u8]) -> Result<Self> {
         let origin = origin.into();
         if !bounds::is_bounded(bytes) {
@@ -75,6 +76,7 @@ impl OnnxModel {
         let mut proto = ModelProto::decode(bytes).map_err(|error| {
             ServingError::invalid_argument(format!("{origin} is not an ONNX model: {error}"))
         })?;
+        expansion::check(&origin, &proto)?;
         let graph = proto.graph.as_mut().ok_or_else(|| {
             let text = format!("{origin} is not an ONNX model: it has no graph");
             ServingError::invalid_argument(text)

@@ -5,6 +5,7 @@ from elsewhere is read.
 import os
 import shutil
 import signal
+import subprocess
 
 import pytest
 
@@ -199,3 +200,52 @@ def test_changed_version_is_loaded_again_in_place(start):
         models.await_log("what was loaded before goes on serving")
         assert models.answer("changed") == 7
         assert '"AVAILABLE"' in models.status("changed")
+
+
+def check(version, *arguments):
+    """The command `check` for a version's directory, ended."""
+    command = [model_server.BINARY, "check", "--dir", version, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_check_of_a_load_that_does_not_end_is_given_up(tmp_path):
+    publish(tmp_path / "endless", 1, endless())
+    bound = f"--model_load_timeout_seconds={LOAD_SECONDS}"
+    checked = check(tmp_path / "endless" / "1", bound)
+    assert checked.returncode == 1, checked
+    said = f"endless/1 was not loaded and run within {LOAD_SECONDS} s"
+    assert "DEADLINE_EXCEEDED" in checked.stderr and said in checked.stderr
+
+    publish(tmp_path / "good", 1, says_its_version(1))
+    checked = check(tmp_path / "good" / "1", bound)
+    assert checked.returncode == 0, checked
+
+
+def calling_twice(levels):
+    """Functions that each call the next one twice: 2 to the power of `levels` nodes."""
+    model = messages()["onnx.ModelProto"].FromString(says_its_version(1))
+    model.opset_import.add(domain="d", version=1)
+    del model.graph.node[:], model.graph.initializer[:]
+    (output,) = (value.name for value in model.graph.output)
+    (source,) = (value.name for value in model.graph.input)
+    model.graph.node.add(op_type="F0", domain="d", input=[source], output=[output])
+    for level in range(levels):
+        function = model.functions.add(name=f"F{level}", domain="d", input=["a"], output=["b"])
+        for domain, version in (("", 13), ("d", 1)):
+            function.opset_import.add(domain=domain, version=version)
+        callee = {"op_type": f"F{level + 1}", "domain": "d"}
+        if level == levels - 1:
+            callee = {"op_type": "Relu"}
+        function.node.add(input=["a"], output=["c"], **callee)
+        function.node.add(input=["c"], output=["b"], **callee)
+    return model.SerializeToString()
+
+
+def test_functions_that_expand_without_bounds_are_refused(start):
+    models = start("--max_num_load_retries=0")
+    with models.serving():
+        models.add("bomb", content=calling_twice(30))
+        said = error_of(models, "bomb")
+        assert "functions expand to more than 65536 nodes" in said
+        models.add("few", content=calling_twice(5))
+        models.await_answer("few", 0)

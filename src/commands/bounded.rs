@@ -1,0 +1,106 @@
+//! A command's work on a thread of its own, which is waited for no longer than a bound: a model may load
+//! for ever, and a file system may hang. The process ends then with the thread in it.
+//!
+//! Not here: loads of the server (`lifecycle::manager`).
+
+use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::thread::Builder;
+use std::time::Duration;
+
+use crate::error::{Code, Result, ServingError};
+
+/// The flag that sets the bound, as the server's.
+pub(super) const FLAG: &str = "--model_load_timeout_seconds";
+/// Its default, as the server's.
+pub(super) const DEFAULT: Duration = Duration::from_secs(1800);
+
+/// The bound that a flag states; `None` where it is 0.
+///
+/// # Errors
+///
+/// What is wrong with the value.
+pub(super) fn parse(seconds: &str) -> std::result::Result<Option<Duration>, String> {
+    let seconds: u32 = seconds
+        .parse()
+        .map_err(|_| format!("{FLAG} is a whole number of seconds: {seconds}"))?;
+    Ok((seconds > 0).then(|| Duration::from_secs(seconds.into())))
+}
+
+/// What `work` on `directory` returns.
+///
+/// # Errors
+///
+/// Its own; `DEADLINE_EXCEEDED` where it takes longer than `bound`.
+pub(super) fn within<T: Send + 'static>(
+    bound: Option<Duration>,
+    directory: &Path,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let Some(bound) = bound else {
+        return work();
+    };
+    let (sender, receiver) = sync_channel(1);
+    let thread = Builder::new()
+        .name("load".to_owned())
+        .spawn(move || {
+            // Whoever waited may have gone.
+            let _ = sender.send(work());
+        })
+        .map_err(|error| {
+            let text = format!("no thread for a load: {error}");
+            ServingError::new(Code::ResourceExhausted, text)
+        })?;
+    match receiver.recv_timeout(bound) {
+        Ok(result) => result,
+        Err(RecvTimeoutError::Timeout) => Err(ServingError::new(
+            Code::DeadlineExceeded,
+            format!(
+                "{} was not loaded and run within {} s ({FLAG}): the server would give it up, too",
+                directory.display(),
+                bound.as_secs()
+            ),
+        )),
+        // It panicked, and so does this.
+        Err(RecvTimeoutError::Disconnected) => match thread.join() {
+            Ok(()) => Err(ServingError::internal("the load ended without a result")),
+            Err(panic) => std::panic::resume_unwind(panic),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn work_that_does_not_end_is_not_waited_for() {
+        let directory = Path::new("m/1");
+        let minute = Some(Duration::from_secs(60));
+        assert_eq!(within(minute, directory, || Ok(7)).unwrap(), 7);
+        assert_eq!(within(None, directory, || Ok(7)).unwrap(), 7);
+        let (end, ended) = channel::<()>();
+        let hang = move || {
+            let _ = ended.recv();
+            Ok(())
+        };
+        let error = within(Some(Duration::from_millis(10)), directory, hang).unwrap_err();
+        assert_eq!(error.code(), Code::DeadlineExceeded);
+        assert!(
+            error.to_string().starts_with("m/1 was not loaded"),
+            "{error}"
+        );
+        drop(end);
+    }
+
+    #[test]
+    fn bound_is_a_number_of_seconds() {
+        assert_eq!(parse("90"), Ok(Some(Duration::from_secs(90))));
+        assert_eq!(parse("0"), Ok(None));
+        for wrong in ["", "-1", "1.5", "1s", "99999999999"] {
+            assert!(parse(wrong).unwrap_err().contains(FLAG), "{wrong}");
+        }
+    }
+}
