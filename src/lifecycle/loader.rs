@@ -42,7 +42,7 @@ pub use self::inspect::{CheckReport, Shown, check, show};
 /// The meta graph that is served where nothing else is configured.
 const DEFAULT_TAG: &str = "serve";
 /// The largest file of labels that is read.
-const MAX_LABELS_BYTES: usize = 64 << 20;
+const MAX_LABELS_BYTES: u64 = 64 << 20;
 
 /// Loads ONNX version directories onto a backend.
 pub struct OnnxLoader {
@@ -181,13 +181,7 @@ fn read_labels(directory: &VersionDirectory, labels: &Labels) -> Result<Vec<Byte
         let labels = labels.label.iter().cloned();
         return Ok(labels.map(Bytes::from).collect());
     }
-    let text = directory.read(&labels.file)?;
-    if text.len() > MAX_LABELS_BYTES {
-        return Err(ServingError::invalid_argument(format!(
-            "{}: more than {MAX_LABELS_BYTES} bytes of labels",
-            directory.path().join(&labels.file).display()
-        )));
-    }
+    let text = directory.read(&labels.file, MAX_LABELS_BYTES)?;
     let text = text
         .strip_suffix(b"\n")
         .map_or(text.clone(), |it| text.slice_ref(it));

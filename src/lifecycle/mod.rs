@@ -12,6 +12,7 @@ mod server_core;
 mod validate;
 
 mod config_poller;
+mod confines;
 mod labels;
 mod lookup;
 mod state_monitor;

@@ -249,3 +249,59 @@ def test_functions_that_expand_without_bounds_are_refused(start):
         assert "functions expand to more than 65536 nodes" in said
         models.add("few", content=calling_twice(5))
         models.await_answer("few", 0)
+
+
+def test_no_file_of_a_version_is_read_beyond_its_bound(start):
+    """A terabyte of nothing in place of each file."""
+
+    def huge(path):
+        with open(path, "wb") as file:
+            file.truncate(1 << 40)
+
+    models = start("--enable_batching", "--enable_per_model_batching_parameters")
+    with models.serving():
+        for number, companion in enumerate(["model.onnx", *COMPANIONS]):
+            name = f"huge{number}"
+            replace(models, name, companion, huge)
+            said = error_of(models, name)
+            kept = companion in (WARMUP, "weights.data")
+            assert kept or "it is larger than" in said, (companion, said)
+
+
+def test_flat_model_called_as_a_version_stays_in_its_base_path(start):
+    """`/models/42/model.onnx`: what lies beside the base path is not the model's."""
+    models = start()
+    secret = models.folder / "secret.pbtxt"
+    secret.write_text(f"{SECRET}: 0\n")
+    base_path = models.folder / "42"
+    base_path.mkdir()
+    (base_path / "signature_map.pbtxt").symlink_to("../secret.pbtxt")
+    (base_path / "model.onnx").write_bytes(says_its_version(1))
+    models.names.append("42")
+    with models.serving():
+        models.write_config()
+        said = error_of(models, "42")
+        assert "leads out of the directory it may be in" in said
+        assert SECRET not in said
+        (base_path / "signature_map.pbtxt").unlink()
+        models.await_answer("42", 1)
+    assert SECRET not in models.server.log(limit=None)
+
+
+def test_link_to_everything_holds_up_nothing(start):
+    """A folder of the version that is a link to the root of the file system."""
+    models = start()
+    with models.serving():
+        publish(models.folder / "aside", 1, says_its_version(1))
+        (models.folder / "aside" / "1" / "everything").symlink_to("/")
+        (models.folder / "aside" / "1" / "above").symlink_to("..")
+        (models.folder / "aside").rename(models.folder / "linked")
+        models.names.append("linked")
+        models.write_config()
+        models.await_answer("linked", 1)
+        # It is not changed by other versions.
+        publish(models.folder / "linked", 2, says_its_version(2))
+        models.await_answer("linked", 2)
+        log = models.server.log(limit=None)
+        assert "files under a version directory" not in log
+        assert "Replaced servable version" not in log

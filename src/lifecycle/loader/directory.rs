@@ -13,6 +13,10 @@ use std::path::{Component, Path, PathBuf};
 use bytes::Bytes;
 
 use crate::error::{Code, Result, ServingError};
+use crate::lifecycle::confines::{self, Confines};
+
+/// The largest protobuf message: no model and no `saved_model.pb` is larger.
+pub(super) const MAX_MESSAGE_BYTES: u64 = i32::MAX as u64;
 
 /// A version directory.
 pub struct VersionDirectory {
@@ -35,28 +39,13 @@ impl VersionDirectory {
         let failed = |error: std::io::Error| {
             ServingError::not_found(format!("cannot read {}: {error}", path.display()))
         };
-        let root = path.canonicalize().map_err(failed)?;
+        let Confines { root, base } = Confines::of(path).map_err(failed)?;
         if !root.is_dir() {
             let text = format!("{} is not a directory", path.display());
             return Err(ServingError::not_found(text));
         }
-        let is_version = |name: &str| name.parse::<u64>().is_ok();
-        let name = path.file_name().and_then(|name| name.to_str());
-        let base = match path.parent() {
-            _ if !name.is_some_and(is_version) => Ok(root.clone()),
-            Some(parent) if parent.as_os_str().is_empty() => Path::new(".").canonicalize(),
-            Some(parent) => parent.canonicalize(),
-            None => Ok(root.clone()),
-        };
-        let base = base.map_err(failed)?;
-        // The parent of a version directory is never so wide that a link may lead anywhere.
-        let base = if base.parent().is_none() {
-            root.clone()
-        } else {
-            base
-        };
         Ok(Self {
-            path: path.to_owned(),
+            path: confines::shown(path),
             root,
             base,
         })
@@ -118,22 +107,18 @@ impl VersionDirectory {
         let Some((file, size)) = self.open_file(name)? else {
             return Ok(None);
         };
-        if size > max_bytes {
-            let text = format!("it is larger than {max_bytes} bytes");
-            return Err(self.refused(name, &text));
-        }
-        self.contents(name, file, size).map(Some)
+        self.bounded_contents(name, file, size, max_bytes).map(Some)
     }
 
     /// The contents of a file beside the model.
     ///
     /// # Errors
     ///
-    /// `NOT_FOUND` where it cannot be read, `INVALID_ARGUMENT` where it is not a regular file or
-    /// leads out of the base path.
-    pub(super) fn read(&self, name: &str) -> Result<Bytes> {
+    /// `NOT_FOUND` where it cannot be read, `INVALID_ARGUMENT` where it is not a regular file, leads
+    /// out of the base path, or has more than `max_bytes`.
+    pub(super) fn read(&self, name: &str, max_bytes: u64) -> Result<Bytes> {
         let (file, size) = self.open_within(name, &[&self.root, &self.base])?;
-        self.contents(name, file, size)
+        self.bounded_contents(name, file, size, max_bytes)
     }
 
     /// The contents of a file with external data, which the ONNX file names.
@@ -205,6 +190,14 @@ impl VersionDirectory {
             true => Ok(()),
             false => Err(self.refused(name, "it leads out of the directory it may be in")),
         }
+    }
+
+    fn bounded_contents(&self, name: &str, file: File, size: u64, max_bytes: u64) -> Result<Bytes> {
+        if size > max_bytes {
+            let text = format!("it is larger than {max_bytes} bytes");
+            return Err(self.refused(name, &text));
+        }
+        self.contents(name, file, size)
     }
 
     fn contents(&self, name: &str, file: File, size: u64) -> Result<Bytes> {
@@ -308,17 +301,43 @@ mod tests {
         check_exchanged(exchange, "it leads out of the directory it may be in");
     }
 
+    #[test]
+    fn file_beyond_its_bound_is_not_read() {
+        let root = tempfile::tempdir().unwrap();
+        let file = File::create(root.path().join("map")).unwrap();
+        file.set_len(1 << 40).unwrap();
+        let directory = VersionDirectory::open(root.path()).unwrap();
+        for error in [
+            directory.read("map", 10).unwrap_err(),
+            directory.read_small("map", 10).unwrap_err(),
+        ] {
+            assert!(
+                error.to_string().ends_with("it is larger than 10 bytes"),
+                "{error}"
+            );
+        }
+        file.set_len(10).unwrap();
+        assert_eq!(directory.read("map", 10).unwrap().len(), 10);
+    }
+
     /// A model right in its base path, whose parent holds other people's files.
     #[test]
     fn flat_model_stays_in_its_base_path() {
+        for name in ["m", "42"] {
+            check_flat_model(name);
+        }
+    }
+
+    fn check_flat_model(name: &str) {
         let root = tempfile::tempdir().unwrap();
-        let base = root.path().join("m");
+        let base = root.path().join(name);
         fs::create_dir(&base).unwrap();
         fs::write(root.path().join("secret"), "secret").unwrap();
         symlink("../secret", base.join("link")).unwrap();
         fs::write(base.join("file"), "public").unwrap();
         symlink("file", base.join("alias")).unwrap();
-        let directory = VersionDirectory::open(&base).unwrap();
+        let directory = VersionDirectory::open(&confines::flat(&base)).unwrap();
+        assert_eq!(directory.path().as_os_str(), base.as_os_str());
         assert!(directory.open_file("link").is_err());
         assert!(directory.open_file("alias").unwrap().is_some());
         assert!(directory.open_file("missing").unwrap().is_none());

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::bind::Tensors;
-use super::directory::VersionDirectory;
+use super::directory::{MAX_MESSAGE_BYTES, VersionDirectory};
 use super::plan::SAVED_MODEL_FILE;
 use super::{OnnxLoader, Prepared};
 use crate::error::{Result, ServingError};
@@ -91,7 +91,7 @@ fn tag_sets(directory: &Path, saved_model_tags: &[String]) -> Result<String> {
     let mut found = match directory.has(SAVED_MODEL_FILE) {
         true => {
             let origin = directory.path().join(SAVED_MODEL_FILE);
-            let contents = directory.read(SAVED_MODEL_FILE)?;
+            let contents = directory.read(SAVED_MODEL_FILE, MAX_MESSAGE_BYTES)?;
             SavedModel::tag_sets(&origin.display().to_string(), contents)?
         }
         false => vec![saved_model_tags.to_vec()],

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::directory::VersionDirectory;
+use super::directory::{MAX_MESSAGE_BYTES, VersionDirectory};
 use crate::error::{Result, ServingError};
 use crate::onnx::OnnxModel;
 use crate::proto::onnx_model_server::{Signature as MapSignature, SignatureMap};
@@ -11,6 +11,8 @@ use crate::signature::{DEFAULT_SIGNATURE_NAME, SavedModel, SavedParseNode, Signa
 
 pub(super) const SAVED_MODEL_FILE: &str = "saved_model.pb";
 const MAP_FILE: &str = "signature_map.pbtxt";
+/// The largest map that is read.
+const MAX_MAP_BYTES: u64 = 64 << 20;
 const MODEL_FILE: &str = "model.onnx";
 /// The key of a signature map in an ONNX file's metadata.
 const MAP_METADATA_KEY: &str = "signature_map";
@@ -63,7 +65,7 @@ impl Plan {
         let mut drafts: BTreeMap<String, Draft> = BTreeMap::new();
         if directory.has(SAVED_MODEL_FILE) {
             let origin = directory.path().join(SAVED_MODEL_FILE);
-            let contents = directory.read(SAVED_MODEL_FILE)?;
+            let contents = directory.read(SAVED_MODEL_FILE, MAX_MESSAGE_BYTES)?;
             let saved = SavedModel::parse(&origin.display().to_string(), contents, tags)?;
             plan.tags = Some(saved.tags);
             plan.metadata_only = saved.metadata_only;
@@ -185,7 +187,7 @@ impl Plan {
     fn model(&mut self, directory: &VersionDirectory, file: &str) -> Result<&OnnxModel> {
         if !self.models.contains_key(file) {
             let origin = directory.path().join(file).display().to_string();
-            let model = OnnxModel::parse(origin, &directory.read(file)?)?;
+            let model = OnnxModel::parse(origin, &directory.read(file, MAX_MESSAGE_BYTES)?)?;
             self.models.insert(file.to_owned(), model);
         }
         Ok(&self.models[file])
@@ -205,7 +207,7 @@ fn read_map_file(directory: &VersionDirectory) -> Result<Vec<MapSignature>> {
         return Ok(Vec::new());
     }
     let origin = directory.path().join(MAP_FILE).display().to_string();
-    let map: SignatureMap = proto_text::parse(&directory.read(MAP_FILE)?)
+    let map: SignatureMap = proto_text::parse(&directory.read(MAP_FILE, MAX_MAP_BYTES)?)
         .map_err(|error| ServingError::invalid_argument(format!("{origin}: {error}")))?;
     checked(map, &origin)
 }

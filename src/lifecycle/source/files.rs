@@ -2,12 +2,13 @@
 //!
 //! Nothing here opens a file, so a pipe or a device among them does no harm. Hidden files (`.nfs…`
 //! of an NFS client, the temporary files of rsync and editors) come and go without a meaning for
-//! the model; what Kubernetes hides behind `..data` is seen through the links that lead to it.
+//! the model; what Kubernetes hides behind `..data` is seen through the links that lead to it. Links
+//! that lead to where no file of the version may be, or back, are not followed.
 //!
 //! Not here: when to look (`source::settling`), reading a model (`lifecycle::loader`).
 
-use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::hash::{Hash, Hasher};
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use super::storage::describe;
 use crate::error::{Code, Result, ServingError};
+use crate::lifecycle::confines::Confines;
 
 /// Most files that are looked at.
 const MAX_FILES: usize = 100_000;
@@ -44,7 +46,7 @@ enum FileTraits {
         /// Also moves when a file gets other permissions, or is replaced by one with an old date.
         changed: (i64, i64),
     },
-    /// A pipe, a socket, a device, or a directory that must not be read.
+    /// A pipe, a socket, a device, a directory that must not be read, or a link that is not followed.
     Other,
 }
 
@@ -139,8 +141,9 @@ fn walk(
     visit: &mut dyn FnMut(&Path, Option<&fs::Metadata>),
 ) -> Result<()> {
     let mut seen = 0;
-    let mut rest = vec![(PathBuf::new(), 0)];
-    while let Some((path, depth)) = rest.pop() {
+    let mut links = Links::new(root);
+    let mut rest = vec![(PathBuf::new(), 0, false)];
+    while let Some((path, depth, is_link)) = rest.pop() {
         let is_root = depth == 0;
         let full = if is_root {
             root.to_owned()
@@ -148,11 +151,14 @@ fn walk(
             root.join(&path)
         };
         let listed = fs::metadata(&full).and_then(|metadata| {
+            if is_link && !links.follow(&full)? {
+                return Ok(None);
+            }
             let children = match metadata.is_dir() && depth < MAX_DEPTH {
                 true => Some(fs::read_dir(&full)?),
                 false => None,
             };
-            Ok((metadata, children))
+            Ok(Some((metadata, children)))
         });
         // A link to itself, or a name that is too long. As with `lost+found`.
         if let Err(error) = &listed
@@ -163,7 +169,11 @@ fn walk(
             continue;
         }
         let (metadata, children) = match listed.map_err(|error| describe(&full, &error)) {
-            Ok(listed) => listed,
+            Ok(Some(listed)) => listed,
+            Ok(None) => {
+                visit(&path, None);
+                continue;
+            }
             // It went away after the listing, or is a link to nothing.
             Err(error) if !is_root && error.code() == Code::NotFound => continue,
             // Such as `lost+found`. If the model needs it, the load says so.
@@ -176,8 +186,10 @@ fn walk(
         if !metadata.is_dir() {
             visit(&path, Some(&metadata));
         }
+        let first = rest.len();
         for entry in children.into_iter().flatten() {
-            let name = entry.map_err(|error| describe(&full, &error))?.file_name();
+            let entry = entry.map_err(|error| describe(&full, &error))?;
+            let name = entry.file_name();
             seen += 1;
             if seen > MAX_FILES {
                 return Err(ServingError::new(
@@ -186,11 +198,50 @@ fn walk(
                 ));
             }
             if is_wanted(&name) {
-                rest.push((path.join(name), depth + 1));
+                let is_link = entry.file_type().is_ok_and(|it| it.is_symlink());
+                rest.push((path.join(name), depth + 1, is_link));
             }
         }
+        // Which of two links to a folder is followed must not depend on the order of a listing.
+        rest[first..].sort_unstable();
     }
     Ok(())
+}
+
+/// The links that are followed.
+struct Links<'a> {
+    root: &'a Path,
+    /// Once there is a link.
+    confines: Option<Confines>,
+    /// Folders that links lead to.
+    folders: BTreeSet<PathBuf>,
+}
+
+impl<'a> Links<'a> {
+    fn new(root: &'a Path) -> Self {
+        Self {
+            root,
+            confines: None,
+            folders: BTreeSet::new(),
+        }
+    }
+
+    /// Whether to follow a link: not out of the folders that hold the version's files, not to a folder
+    /// that it lies in, and to no folder twice.
+    fn follow(&mut self, link: &Path) -> std::io::Result<bool> {
+        if self.confines.is_none() {
+            self.confines = Some(Confines::of(self.root)?);
+        }
+        let target = link.canonicalize()?;
+        if !self.confines.as_ref().is_some_and(|it| it.hold(&target)) {
+            return Ok(false);
+        }
+        if !target.is_dir() {
+            return Ok(true);
+        }
+        let folder = link.parent().unwrap_or(self.root).canonicalize()?;
+        Ok(!folder.starts_with(&target) && self.folders.insert(target))
+    }
 }
 
 fn traits(metadata: Option<&fs::Metadata>) -> FileTraits {

@@ -20,6 +20,7 @@ use super::storage::{Files, Storage};
 use super::versions::{VersionPolicy, aspired_children, parse_version};
 use super::{AspiredVersion, WatchedModel};
 use crate::error::Result;
+use crate::lifecycle::confines;
 
 /// The file that makes a base path without version directories a version of its own.
 const FLAT_MODEL_FILE: &str = "model.onnx";
@@ -353,7 +354,7 @@ impl Candidates {
         };
         let is_specific = matches!(model.policy, VersionPolicy::Specific(_));
         if names.is_empty() && is_flat && !is_specific {
-            let flat = (FLAT_VERSION, model.base_path.clone());
+            let flat = (FLAT_VERSION, confines::flat(&model.base_path));
             return Some(flat)
                 .filter(|_| !not_there.contains(&FLAT_VERSION))
                 .into_iter()

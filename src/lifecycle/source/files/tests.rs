@@ -151,3 +151,69 @@ fn links_to_themselves_do_not_keep_others_from_being_seen() {
     fs::write(path.join("model.onnx"), "12").unwrap();
     assert_ne!(fingerprint(path), before);
 }
+
+/// Paths that are seen under a version directory `m/1` that `make` fills.
+#[cfg(unix)]
+#[track_caller]
+fn check_seen(make: impl FnOnce(&Path), expected: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let version = folder.path().join("m/1");
+    for path in ["m/1/assets", "m/2", "elsewhere"] {
+        fs::create_dir_all(folder.path().join(path)).unwrap();
+    }
+    for path in ["m/1/assets/a", "m/2/b", "elsewhere/c"] {
+        fs::write(folder.path().join(path), "1").unwrap();
+    }
+    make(&version);
+    let files = Files::read(&version).unwrap();
+    let seen: Vec<_> = files.paths().map(|it| it.to_str().unwrap()).collect();
+    assert_eq!(seen, expected);
+}
+
+#[cfg(unix)]
+#[test]
+fn links_out_of_the_base_path_are_not_followed() {
+    use std::os::unix::fs::symlink;
+
+    let link = |to: &'static str| move |version: &Path| symlink(to, version.join("link")).unwrap();
+    check_seen(link("/"), &["assets/a", "link"]);
+    check_seen(link("../../elsewhere"), &["assets/a", "link"]);
+    check_seen(link("/proc/self/root/"), &["assets/a", "link"]);
+    // To where it lies in.
+    check_seen(link("."), &["assets/a", "link"]);
+    check_seen(link(".."), &["assets/a", "link"]);
+    // Within the base path.
+    check_seen(link("../2"), &["assets/a", "link/b"]);
+    check_seen(link("assets/a"), &["assets/a", "link"]);
+    let many = |version: &Path| {
+        for number in 0..20 {
+            symlink("../2", version.join(format!("link{number:02}"))).unwrap();
+            symlink("..", version.join("assets").join(number.to_string())).unwrap();
+        }
+    };
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("m/1/assets")).unwrap();
+    many(&folder.path().join("m/1"));
+    assert!(
+        Files::read(&folder.path().join("m/1"))
+            .unwrap()
+            .paths()
+            .count()
+            <= 40
+    );
+}
+
+/// A version directory may be a link that leads anywhere.
+#[cfg(unix)]
+#[test]
+fn version_directory_may_be_a_link() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("store/a")).unwrap();
+    fs::write(folder.path().join("store/a/model.onnx"), "1").unwrap();
+    std::os::unix::fs::symlink("model.onnx", folder.path().join("store/a/link")).unwrap();
+    fs::create_dir(folder.path().join("m")).unwrap();
+    std::os::unix::fs::symlink("../store/a", folder.path().join("m/1")).unwrap();
+    let files = Files::read(&folder.path().join("m/1")).unwrap();
+    assert_eq!(files.paths().count(), 2);
+    assert!(files.0.values().all(|it| *it != FileTraits::Other));
+}
