@@ -242,6 +242,7 @@ impl Shared {
         for id in state.threads.free_slow(now) {
             info!("the load of {id} takes long, others begin meanwhile");
         }
+        self.give_up_outdated(state, now);
         for (ticket, id) in state.threads.overdue(now) {
             state.threads.give_up(ticket);
             state.registry.room_was_made(now);
@@ -256,6 +257,20 @@ impl Shared {
                 managed.set_progress(Some(Progress::Until(now)));
             } else {
                 self.end_failed(state, &id, &error, true);
+            }
+        }
+    }
+
+    /// Begins loads again that take long and whose files have changed: what comes of them is not used.
+    fn give_up_outdated(&self, state: &mut State, now: Instant) {
+        for (ticket, id) in state.threads.slow(now) {
+            let managed = state.registry.get_mut(&id);
+            let managed = managed.filter(|it| it.ticket() == Some(ticket) && it.has_changed());
+            if let Some(managed) = managed {
+                info!("the files of {id} changed while it was loaded for long, loading it again");
+                managed.set_progress(Some(Progress::Until(now)));
+                state.threads.give_up(ticket);
+                state.registry.room_was_made(now);
             }
         }
     }

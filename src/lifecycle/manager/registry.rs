@@ -222,7 +222,7 @@ impl Managed {
             return false;
         }
         match &mut self.phase {
-            // A load that runs finds out about the change by itself.
+            // A load that runs finds out about the change by itself; one that takes long is given up.
             Phase::Loading(Progress::Running(_)) | Phase::Ready(_, Some(Progress::Running(_))) => {}
             Phase::Loading(_) | Phase::Ready(..) => {
                 self.retries = 0;

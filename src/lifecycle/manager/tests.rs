@@ -1,4 +1,4 @@
-//! The manager by itself, on a system that has no threads to give.
+//! The manager by itself: on a system that has no threads to give, and a minute later.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::id::ModelSpec;
+use crate::id::{ModelSpec, ServableId};
 use crate::lifecycle::fake::FakeLoader;
 use crate::lifecycle::source::storage::{Fingerprint, LocalStorage};
 
@@ -33,18 +33,62 @@ fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-#[test]
-fn servable_waits_for_a_thread_to_be_destroyed_on() {
+/// A manager, and what shows what it does.
+fn manager(
+    loader: Arc<FakeLoader>,
+    spawn: Spawn,
+) -> (Manager, Arc<LookupTable>, Arc<StateMonitor>) {
     let table = Arc::<LookupTable>::default();
     let monitor = Arc::<StateMonitor>::default();
     let parts = Parts {
         options: LifecycleOptions::default(),
-        loader: FakeLoader::new(),
+        loader,
         storage: Arc::new(LocalStorage),
         table: Arc::clone(&table),
         monitor: Arc::clone(&monitor),
     };
-    let manager = Manager::with_threads(parts, spawn);
+    (Manager::with_threads(parts, spawn), table, monitor)
+}
+
+/// A load that does not end goes on with files that are no more.
+#[test]
+fn slow_load_begins_again_when_its_files_change() {
+    let loader = FakeLoader::new();
+    let id = ServableId::new("m", 1);
+    loader.block_first(&id, 1);
+    let spawn: Spawn = |_, work| Builder::new().spawn(work).map(drop);
+    let (manager, _, monitor) = manager(Arc::clone(&loader), spawn);
+    let directory = tempfile::tempdir().unwrap();
+    let aspire = |fingerprint| {
+        let version = AspiredVersion {
+            version: 1,
+            directory: PathBuf::from(directory.path()),
+            fingerprint: Fingerprint(fingerprint),
+        };
+        manager.set_aspired_versions(&"m".into(), vec![version]);
+    };
+    let make_slow = || {
+        manager.shared.lock().threads.make_slow();
+        manager.shared.changed.notify_all();
+    };
+    aspire(1);
+    eventually("it loads", || loader.running() == 1);
+    // One that does not take long finds out by itself.
+    aspire(2);
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(loader.loads(&id), 1);
+    make_slow();
+    eventually("it loads again", || loader.loads(&id) == 2);
+    eventually("it serves", || monitor.is_available("m", 1));
+    loader.unblock(&id);
+    eventually("the first load ends", || loader.running() == 0);
+    assert!(monitor.is_available("m", 1));
+    manager.stop();
+}
+
+#[test]
+fn servable_waits_for_a_thread_to_be_destroyed_on() {
+    let (manager, table, monitor) = manager(FakeLoader::new(), spawn);
     let directory = tempfile::tempdir().unwrap();
     let model: Arc<str> = "m".into();
     let version = AspiredVersion {

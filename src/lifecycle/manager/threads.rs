@@ -136,6 +136,13 @@ impl LoadThreads {
         self.threads.values().filter(stuck).count()
     }
 
+    /// The threads that have loaded for long.
+    pub(super) fn slow(&self, now: Instant) -> Vec<(Ticket, ServableId)> {
+        let wanted = self.threads.iter().filter(|(_, it)| !it.is_given_up());
+        let slow = wanted.filter(|(_, it)| it.slow_from().is_some_and(|slow| slow <= now));
+        slow.map(|(ticket, it)| (*ticket, it.id.clone())).collect()
+    }
+
     /// The threads whose time is over.
     pub(super) fn overdue(&self, now: Instant) -> Vec<(Ticket, ServableId)> {
         let overdue = self.timed().filter(|(_, _, deadline)| *deadline <= now);
@@ -150,6 +157,14 @@ impl LoadThreads {
         let holders = self.threads.values().filter(|it| it.holds_slot);
         let slow = holders.filter_map(|it| it.slow_from().filter(|slow| *slow > now));
         deadline.into_iter().chain(slow).min()
+    }
+
+    /// Has all of them have loaded for long.
+    #[cfg(test)]
+    pub(super) fn make_slow(&mut self) {
+        for thread in self.threads.values_mut() {
+            thread.began = thread.began.checked_sub(SLOW).expect("a clock that old");
+        }
     }
 
     fn timed(&self) -> impl Iterator<Item = (Ticket, &LoadThread, Instant)> {
