@@ -7,8 +7,10 @@ use std::time::Duration;
 use super::loads::retries;
 use super::support::*;
 use crate::error::{Code, ServingError};
+use crate::id::ServableId;
 use crate::lifecycle::fake::FakeLoader;
 use crate::lifecycle::{ConfigPoller, LifecycleOptions, MemoryLimitLoader, ServerCore};
+use crate::proto::tensorflow::serving::ModelServerConfig;
 use crate::servable::{ManagerState, ServableLookup};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -28,6 +30,21 @@ fn steady(options: LifecycleOptions) -> Fixture {
     let config = list([fixture.model("steady")]);
     fixture.core.start(config).unwrap();
     fixture
+}
+
+/// A server as [`steady`], and the model `stuck`, whose first so many loads do not end.
+fn with_stuck(options: LifecycleOptions, loads: usize) -> (Fixture, ServableId) {
+    let fixture = steady(options);
+    let stuck = id("stuck", 1);
+    fixture.loader.block_first(&stuck, loads);
+    fixture.add_version("stuck", "1");
+    (fixture, stuck)
+}
+
+/// A configuration of these models and `steady`.
+fn and_steady(fixture: &Fixture, models: &[&str]) -> ModelServerConfig {
+    let models = models.iter().chain(&["steady"]);
+    list(models.map(|model| fixture.model(model)))
 }
 
 /// The error of a version at its end.
@@ -50,9 +67,9 @@ fn version_that_waits_for_a_retry_holds_up_no_other() {
     for model in ["broken", "good"] {
         fixture.add_version(model, "1");
     }
-    let models = ["broken", "good", "steady"].map(|model| fixture.model(model));
+    let config = and_steady(&fixture, &["broken", "good"]);
     std::thread::scope(|scope| {
-        let reload = scope.spawn(|| fixture.core.reload(list(models)));
+        let reload = scope.spawn(|| fixture.core.reload(config));
         fixture.await_state("good", 1, ManagerState::Available);
         assert_eq!(fixture.loader.loads(&broken), 1);
         assert_eq!(fixture.state("broken", 1), Some(ManagerState::Loading));
@@ -63,21 +80,17 @@ fn version_that_waits_for_a_retry_holds_up_no_other() {
 
 #[test]
 fn load_that_outlasts_its_bound_is_given_up() {
-    let fixture = steady(timeout(Duration::from_millis(100), 0));
-    let stuck = id("stuck", 1);
-    fixture.loader.block(&stuck);
-    for model in ["good", "stuck"] {
-        fixture.add_version(model, "1");
-    }
-    let models = ["stuck", "steady"].map(|model| fixture.model(model));
-    let error = fixture.core.reload(list(models)).unwrap_err();
+    let (fixture, stuck) = with_stuck(timeout(Duration::from_millis(100), 0), usize::MAX);
+    fixture.add_version("good", "1");
+    let config = and_steady(&fixture, &["stuck"]);
+    let error = fixture.core.reload(config).unwrap_err();
     let text = "DEADLINE_EXCEEDED: Loading of servable {name: stuck version: 1} has not ended \
                 after 0.1 s (--model_load_timeout_seconds): it is not waited for any more";
     assert!(error.to_string().contains(text), "{error}");
     assert_eq!(end(&fixture, "stuck", 1).0, Code::DeadlineExceeded);
 
-    let models = ["good", "stuck", "steady"].map(|model| fixture.model(model));
-    fixture.core.reload(list(models)).unwrap();
+    let config = and_steady(&fixture, &["good", "stuck"]);
+    fixture.core.reload(config).unwrap();
     assert_eq!(fixture.latest("good"), Some(1));
     assert_eq!(fixture.loader.running(), 1);
 
@@ -92,12 +105,9 @@ fn load_that_outlasts_its_bound_is_given_up() {
 
 #[test]
 fn version_is_retried_once_its_stuck_load_has_ended() {
-    let fixture = steady(timeout(Duration::from_millis(100), 1));
-    let stuck = id("stuck", 1);
-    fixture.loader.block_first(&stuck, 1);
-    fixture.add_version("stuck", "1");
-    let models = ["stuck", "steady"].map(|model| fixture.model(model));
-    fixture.core.reload(list(models)).unwrap_err();
+    let (fixture, stuck) = with_stuck(timeout(Duration::from_millis(100), 1), 1);
+    let config = and_steady(&fixture, &["stuck"]);
+    fixture.core.reload(config).unwrap_err();
     fixture.await_polls("steady");
     assert_eq!(fixture.loader.loads(&stuck), 1);
     fixture.loader.unblock(&stuck);
@@ -107,12 +117,9 @@ fn version_is_retried_once_its_stuck_load_has_ended() {
 
 #[test]
 fn version_is_loaded_beside_its_stuck_load_when_its_files_change() {
-    let fixture = steady(timeout(Duration::from_millis(100), 0));
-    let stuck = id("stuck", 1);
-    fixture.loader.block_first(&stuck, 1);
-    fixture.add_version("stuck", "1");
-    let models = ["stuck", "steady"].map(|model| fixture.model(model));
-    fixture.core.reload(list(models)).unwrap_err();
+    let (fixture, stuck) = with_stuck(timeout(Duration::from_millis(100), 0), 1);
+    let config = and_steady(&fixture, &["stuck"]);
+    fixture.core.reload(config).unwrap_err();
     fs::write(fixture.path("stuck/1/model.onnx"), "mended").unwrap();
     fixture.await_state("stuck", 1, ManagerState::Available);
     assert_eq!(fixture.loader.running(), 1);
@@ -145,13 +152,9 @@ fn removed_model_leaves_its_stuck_load_and_comes_back() {
 
 #[test]
 fn reload_waits_for_no_model_that_a_later_one_removes() {
-    let fixture = steady(fast());
-    let stuck = id("stuck", 1);
-    fixture.loader.block(&stuck);
-    for model in ["good", "stuck"] {
-        fixture.add_version(model, "1");
-    }
-    let with = |model: &str| list([fixture.model(model), fixture.model("steady")]);
+    let (fixture, stuck) = with_stuck(fast(), usize::MAX);
+    fixture.add_version("good", "1");
+    let with = |model: &str| and_steady(&fixture, &[model]);
     std::thread::scope(|scope| {
         let first = scope.spawn(|| fixture.core.reload(with("stuck")));
         eventually("it loads", || fixture.loader.running() == 1);
@@ -165,13 +168,9 @@ fn reload_waits_for_no_model_that_a_later_one_removes() {
 
 #[test]
 fn configuration_file_waits_for_no_model_that_it_removes() {
-    let fixture = steady(fast());
-    let stuck = id("stuck", 1);
-    fixture.loader.block(&stuck);
-    for model in ["good", "stuck"] {
-        fixture.add_version(model, "1");
-    }
-    let with = |model: &str| list([fixture.model(model), fixture.model("steady")]);
+    let (fixture, stuck) = with_stuck(fast(), usize::MAX);
+    fixture.add_version("good", "1");
+    let with = |model: &str| and_steady(&fixture, &[model]);
     let file = Arc::new(Mutex::new(with("stuck")));
     let to_read = Arc::clone(&file);
     let core = Arc::clone(&fixture.core);
@@ -223,8 +222,8 @@ fn stuck_loads_of_one_version_are_bounded() {
     let stuck = id("stuck", 1);
     fixture.loader.block(&stuck);
     fs::create_dir(fixture.path("stuck")).unwrap();
-    let models = ["stuck", "steady"].map(|model| fixture.model(model));
-    fixture.core.reload(list(models)).unwrap_err();
+    let config = and_steady(&fixture, &["stuck"]);
+    fixture.core.reload(config).unwrap_err();
     for loads in 1..=4 {
         fixture.add_version("stuck", "1");
         eventually("it loads", || fixture.loader.running() == loads);
