@@ -21,7 +21,7 @@ pub(super) struct LoadJob<'a> {
     pub(super) directory: &'a Path,
     pub(super) loader: &'a dyn Loader,
     pub(super) storage: &'a dyn Storage,
-    /// The only files that are worth a load, where not all are: the version serves as it is.
+    /// The only files that are worth a load, where not all are.
     pub(super) wanted: Option<Fingerprint>,
     /// Raised when the load is given up.
     pub(super) given_up: &'a Arc<Signal>,

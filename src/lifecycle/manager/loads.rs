@@ -20,6 +20,7 @@ use super::threads::{MAX_STUCK_OF_VERSION, Ticket};
 use super::{Shared, State};
 use crate::error::{Code, ServingError};
 use crate::id::ServableId;
+use crate::lifecycle::PollWait;
 use crate::lifecycle::signal::Signal;
 use crate::lifecycle::source::storage::{Files, Fingerprint};
 use crate::servable::{ManagerState, Servable, ServableHandle};
@@ -29,6 +30,8 @@ const MAX_UNSETTLED_LOADS: u32 = 8;
 /// The first pause for files to settle; it doubles up to the second.
 const FIRST_SETTLE_PAUSE: Duration = Duration::from_millis(50);
 const LAST_SETTLE_PAUSE: Duration = Duration::from_secs(4);
+/// A load waits for the source to see the files where it looks as often as this.
+const LONGEST_SETTLING_POLL: Duration = Duration::from_secs(10);
 
 impl Shared {
     /// Begins a load: the first one of a version, a further try, or the second one of a version
@@ -62,7 +65,11 @@ impl Shared {
         let (ticket, given_up) = state.threads.begin(id.clone(), now, deadline);
         managed.begin(ticket);
         let directory = managed.directory.clone();
-        let wanted = managed.wanted();
+        let is_polled_soon = match self.parts.options.file_system_poll_wait {
+            PollWait::Every(interval) => interval <= LONGEST_SETTLING_POLL,
+            PollWait::Once | PollWait::Never => false,
+        };
+        let wanted = managed.wanted(is_polled_soon);
         let (shared, loaded) = (Arc::clone(self), id.clone());
         let work =
             move || shared.load_on_this_thread(ticket, &loaded, directory, wanted, &given_up);

@@ -173,10 +173,13 @@ impl Managed {
         }
     }
 
-    /// The files that a load has to find: what serves waits for them to be as the source saw them.
-    pub(super) fn wanted(&self) -> Option<Fingerprint> {
+    /// The files that a load has to find, as the source saw them: others may be half of a copy. Where
+    /// the source does not look again soon by itself, a version that does not serve yet takes what is
+    /// there.
+    pub(super) fn wanted(&self, is_polled_soon: bool) -> Option<Fingerprint> {
         let is_known = self.fingerprint != Fingerprint::UNREADABLE;
-        (is_known && matches!(self.phase, Phase::Ready(..))).then_some(self.fingerprint)
+        let can_wait = is_polled_soon || matches!(self.phase, Phase::Ready(..));
+        (is_known && can_wait).then_some(self.fingerprint)
     }
 
     /// Whether the files are again those that it serves with.

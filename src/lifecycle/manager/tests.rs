@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::id::{ModelSpec, ServableId};
+use crate::lifecycle::PollWait;
 use crate::lifecycle::fake::FakeLoader;
 use crate::lifecycle::source::storage::{Fingerprint, LocalStorage};
 
@@ -41,7 +42,11 @@ fn manager(
     let table = Arc::<LookupTable>::default();
     let monitor = Arc::<StateMonitor>::default();
     let parts = Parts {
-        options: LifecycleOptions::default(),
+        // The tests say what the source sees.
+        options: LifecycleOptions {
+            file_system_poll_wait: PollWait::Never,
+            ..LifecycleOptions::default()
+        },
         loader,
         storage: Arc::new(LocalStorage),
         table: Arc::clone(&table),

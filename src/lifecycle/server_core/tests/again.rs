@@ -252,3 +252,33 @@ fn version_goes_on_where_a_second_load_does_not_fit() {
     eventually("it is loaded again", || loader.loads(&id("m", 1)) == 2);
     core.shutdown();
 }
+
+/// The next try of a version comes while its directory is rewritten.
+#[test]
+fn version_that_is_retried_while_it_is_rewritten_is_loaded_once_it_is_whole() {
+    let (fixture, handle) = serving(retries(u32::MAX, Duration::from_millis(20)));
+    change(&fixture, "signature_map.pbtxt");
+    eventually("it is loaded with a map", || !is_same(&fixture, &handle));
+    let two = id("m", 2);
+    fixture
+        .loader
+        .fail(&two, usize::MAX, || ServingError::internal("no"));
+    fs::create_dir(fixture.path("new")).unwrap();
+    for file in ["model.onnx", "signature_map.pbtxt"] {
+        fs::write(fixture.path("new").join(file), "2").unwrap();
+    }
+    fs::rename(fixture.path("new"), fixture.path("m/2")).unwrap();
+    eventually("it is retried", || fixture.loader.loads(&two) > 2);
+    fs::remove_file(fixture.path("m/2/signature_map.pbtxt")).unwrap();
+    fs::write(fixture.path("m/2/model.onnx"), "mended").unwrap();
+    // A try that has begun before may go on for a moment.
+    fixture.await_polls("other");
+    let loads = fixture.loader.loads(&two);
+    fixture.await_polls_of("other", 2);
+    assert_eq!(fixture.loader.loads(&two), loads);
+    fixture
+        .loader
+        .fail(&two, 0, || ServingError::internal("no"));
+    fs::write(fixture.path("m/2/signature_map.pbtxt"), "3").unwrap();
+    fixture.await_state("m", 2, ManagerState::Available);
+}
