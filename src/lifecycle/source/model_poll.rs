@@ -41,6 +41,9 @@ pub(super) struct ModelPoll {
     gone: BTreeMap<i64, (Instant, Arc<Files>)>,
 }
 
+/// Tells with which files of a directory a version of a model was loaded.
+type Loaded<'a> = dyn Fn(&str, i64, &Path) -> Option<Arc<Files>> + 'a;
+
 /// What a look works with.
 pub(super) struct Look<'a> {
     pub(super) model: &'a WatchedModel,
@@ -48,7 +51,7 @@ pub(super) struct Look<'a> {
     /// Whether a version is available to clients.
     pub(super) serves: &'a dyn Fn(&str, i64) -> bool,
     /// The files in a directory that a version which serves was loaded with, as far as that is known.
-    pub(super) loaded: &'a dyn Fn(&str, i64, &Path) -> Option<Arc<Files>>,
+    pub(super) loaded: &'a Loaded<'a>,
     /// How far looks that count as two have to be apart.
     pub(super) gap: Duration,
     /// How long a version waits for files that the serving version has.

@@ -350,7 +350,7 @@ fn deleting_what_broke_a_second_load_is_a_change() {
     let fixture = Fixture::serve_old();
     let new = WHOLE;
     let broken = &[new, &[("batching_params.pbtxt", 7)]].concat();
-    for files in [broken, new, broken, OLD, broken, &OLD[..1].to_vec()] {
+    for files in [broken, new, broken, OLD, broken, &OLD[..1]] {
         fixture.put("1", files);
         let expected = if files.len() == 1 { OLD } else { files };
         fixture.check_aspired_as(expected, Rest::Settled);
