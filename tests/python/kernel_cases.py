@@ -16,6 +16,10 @@ DATA_TYPES = {
 }  # fmt: skip
 
 
+# In the short form one of so many mutations of an input that has no check is asked.
+FEW = 5
+
+
 class Case:
     """A graph of one operator (or of `before`, it and `after`), and inputs that it takes."""
 
@@ -75,16 +79,14 @@ class Case:
             tensor.elem_type = DATA_TYPES["int64"]
         return model.SerializeToString()
 
-    def mutations(self, count=None):
+    def mutations(self, limited=None):
         """Wrong and unusual inputs, described: the base, other shapes and extreme values of one input
-        and of all; of those that come last, `count` random ones, all if that is None."""
+        and of all. With `limited`, all of the inputs in it, and few of the rest."""
         base = self.fed()
         yield "as it is", base
-        for name, array in base.items():
-            for shape in shapes(array.shape):
-                yield f"{name} {array.shape} -> {shape}", base | {name: resized(array, shape)}
-            for what, extreme in extremes(array):
-                yield f"{name} {what}", base | {name: extreme}
+        for name in base:
+            is_short = limited is not None and name not in limited
+            yield from list(self._mutations_of(name))[:: FEW if is_short else 1]
         for rank in range(6):
             for size in (0, 1, 2, 3):
                 shape = (size,) * rank
@@ -98,7 +100,7 @@ class Case:
                     for name, it in base.items()
                 }
         pick = random.Random(str(self))
-        for _ in range(25 if count is None else count):
+        for _ in range(25 if limited is None else 3):
             changed = {}
             for name, array in base.items():
                 if pick.random() < 0.6:
@@ -107,6 +109,15 @@ class Case:
                     array = pick.choice([it for _, it in extremes(array)] or [array])
                 changed[name] = array
             yield f"random {[(it.shape, it.flat[:1]) for it in changed.values()]}", changed
+
+
+    def _mutations_of(self, name):
+        base = self.fed()
+        array = base[name]
+        for shape in shapes(array.shape):
+            yield f"{name} {array.shape} -> {shape}", base | {name: resized(array, shape)}
+        for what, extreme in extremes(array):
+            yield f"{name} {what}", base | {name: extreme}
 
 
 def set_attribute(attribute, value):

@@ -3,6 +3,7 @@
 //!
 //! Weights are not in it: they come and go with their sessions.
 
+use std::ffi::CStr;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -14,14 +15,22 @@ use ort::sys::{OrtAllocatorType, OrtEnv, OrtMemType};
 
 use super::status::{Failure, check};
 
-/// `arena_extend_strategy`: by what is asked for, not by powers of two.
-const SAME_AS_REQUESTED: usize = 1;
+/// The arena's options by ONNX Runtime's names for them, and their values. A region for each piece, which
+/// the strategy 1 takes, makes runs of very many small tensors take time by the square of their number,
+/// and all other runs wait. Here pieces share regions: from the size of the first on each is twice as large
+/// as the one before, up to a bound, so that little is taken that is not asked for.
+const OPTIONS: [(&CStr, usize); 4] = [
+    (c"arena_extend_strategy", 0),
+    (c"initial_chunk_size_bytes", 256 << 10),
+    (c"initial_growth_chunk_size_bytes", 256 << 10),
+    (c"max_power_of_two_extend_bytes", 4 << 20),
+];
 
 /// Makes the arena that sessions with `session.use_env_allocators` share.
 pub(super) fn register(environment: &Environment) -> Result<(), Failure> {
     let api = ort::api();
-    let keys = [c"arena_extend_strategy".as_ptr()];
-    let values = [SAME_AS_REQUESTED];
+    let keys = OPTIONS.map(|(key, _)| key.as_ptr());
+    let values = OPTIONS.map(|(_, value)| value);
     let (mut config, mut memory) = (ptr::null_mut(), ptr::null_mut());
     // SAFETY: keys and values have one entry each. What is made here is released here; ONNX Runtime
     // keeps copies. The environment lives as long as the process.
