@@ -24,6 +24,9 @@ use crate::tensor::Tensor;
 const SHAPE_INPUT_SINCE: i64 = 5;
 /// The opset from which on `Constant` may be of integers.
 const INTEGER_CONSTANT_SINCE: i64 = 9;
+/// How far outside an image a box may be: so many times its height and width together, and so many pixels.
+const NEAR_SIDES: f32 = 4.0;
+const NEAR_PIXELS: f32 = 64.0;
 
 impl OnnxModel {
     /// Puts checks in front of the kernels that need them. `ranked` are the graph's inputs whose
@@ -181,6 +184,7 @@ impl Guard<'_, '_> {
             }
             Check::NoZeros => self.no_zeros(),
             Check::Square => self.square(),
+            Check::NearImage => self.near_image(),
             Check::HoldsWindow => {
                 let window = Window::of(self.node);
                 if let Some(window) = window.filter(Window::is_larger_than_pads) {
@@ -251,6 +255,44 @@ impl Guard<'_, '_> {
         let one = self.add("Div", &[&as_number, &as_number], what);
         let same = self.add("Mul", &[&shape, &one], what);
         self.reshape_to(&same, what);
+    }
+
+    /// No coordinate is further away than [`NEAR_SIDES`] times the image's sides and [`NEAR_PIXELS`].
+    /// There may be no box at all: the shape of what is compared is that of the boxes.
+    fn near_image(&mut self) {
+        let what = "has no box far outside the image";
+        let scale = walk::attribute(self.node, "spatial_scale").map_or(1.0, AttributeProto::f);
+        let image = self.node.input[0].clone();
+        let shape = self.add("Shape", &[&image], what);
+        let sides = [2, 3].map(|axis| {
+            let axis = self.integers(&[axis], what);
+            self.add("Gather", &[&shape, &axis], what)
+        });
+        let sides = self.add("Add", &[&sides[0], &sides[1]], what);
+        let sides = self.cast(&sides, OnnxType::Float, what);
+        let factor = self.float(NEAR_SIDES / scale.abs());
+        let extra = self.float(NEAR_PIXELS / scale.abs());
+        let scaled = self.add("Mul", &[&sides, &factor], what);
+        let limit = self.add("Add", &[&scaled, &extra], what);
+        let boxes = self.current.clone();
+        let boxes = self.cast(&boxes, OnnxType::Float, what);
+        let away = self.add("Abs", &[&boxes], what);
+        let is_far = self.add("Greater", &[&away, &limit], what);
+        let is_far = self.cast(&is_far, OnnxType::Int64, what);
+        let one = self.integers(&[1], what);
+        let is_near = self.add("Sub", &[&one, &is_far], what);
+        let ones = self.add("Div", &[&one, &is_near], what);
+        let same = self.add("Shape", &[&ones], what);
+        self.reshape_to(&same, what);
+    }
+
+    /// A vector of one number.
+    fn float(&mut self, value: f32) -> String {
+        let output = self.output();
+        let tensor = Tensor::from_vec(&[1], vec![value]);
+        self.nodes
+            .extend(tensor.and_then(|it| constant_node(&output, &it)));
+        output
     }
 
     /// The comparison is one of floats: older models have no other.

@@ -32,9 +32,12 @@ pub(super) fn fatal(node: &NodeProto) -> Option<&'static str> {
         (domain, "GatherND") if is_onnx_domain(domain) || domain == MICROSOFT => {
             &[("batch_dims", |it, name| it.int(name, 0, 0..=MAX_RANK))]
         }
-        (domain, "RoiAlign") if is_onnx_domain(domain) => &[("sampling_ratio", |it, name| {
-            it.int(name, 0, i64::from(i32::MIN)..=MAX_SAMPLING)
-        })],
+        (domain, "RoiAlign") if is_onnx_domain(domain) => &[
+            ("sampling_ratio", |it, name| {
+                it.int(name, 0, i64::from(i32::MIN)..=MAX_SAMPLING)
+            }),
+            ("spatial_scale", |it, name| it.float(name, 1.0).is_finite()),
+        ],
         (domain, "RandomNormal" | "RandomNormalLike") if is_onnx_domain(domain) => {
             &[("scale", |it, name| it.float(name, 1.0) > 0.0)]
         }

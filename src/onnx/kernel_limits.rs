@@ -42,6 +42,8 @@ pub(super) enum Check {
     Square,
     /// An image that, with its pads, the window of the node fits into.
     HoldsWindow,
+    /// Boxes not far outside the image that is the node's first input.
+    NearImage,
 }
 
 /// A kernel that needs one of its inputs checked before.
@@ -115,7 +117,9 @@ const LIMITS: &[Limit] = &[
     onnx("Range", 2, &[Check::OneElement]).where_(counts_in_a_loop),
     onnx("ReverseSequence", 0, &[Check::MinRank(2)]),
     onnx("RoiAlign", 0, &[Check::Rank(4), Check::FilledBut(0)]),
-    onnx("RoiAlign", 1, &[Check::Rank(2)]),
+    // It takes samples by the area of the box, wherever that is: one small request would keep it for hours.
+    onnx("RoiAlign", 1, &[Check::Rank(2), Check::NearImage]).where_(samples_by_area),
+    onnx("RoiAlign", 1, &[Check::Rank(2)]).where_(|node, known| !samples_by_area(node, known)),
     onnx("RoiAlign", 2, &[Check::Rank(1)]),
     onnx("STFT", 0, &[Check::MinRank(2)]),
     onnx("STFT", 2, &[Check::Rank(1), Check::Filled]),
@@ -201,6 +205,10 @@ fn counts_in_a_loop(node: &NodeProto, known: &Scopes) -> bool {
 
 fn may_be_fused(_: &NodeProto, known: &Scopes) -> bool {
     known.may_be_fused
+}
+
+fn samples_by_area(node: &NodeProto, _: &Scopes) -> bool {
+    walk::attribute(node, "sampling_ratio").is_none_or(|it| it.i() <= 0)
 }
 
 fn has_axis(node: &NodeProto, _: &Scopes) -> bool {

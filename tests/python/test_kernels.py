@@ -287,6 +287,27 @@ def test_many_small_tensors_hold_up_no_other_run(start, tmp_path):
             time.sleep(0.1)
 
 
+@pytest.mark.parametrize("opset", [10, 16])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_boxes_far_outside_the_image_are_refused(start, tmp_path, dtype, opset):
+    """Samples are taken by the area of a box: these would take hours, or more memory than there is."""
+
+    def inputs(count, corner):
+        boxes = np.tile(dtype([0, 0, corner, corner]), (count, 1))
+        return {"x0": f(1, 2, 6, 6).astype(dtype), "x1": boxes, "x2": np.zeros(count, np.int64)}
+
+    case = Case("RoiAlign", list(inputs(1, 3).values()), opset, spatial_scale=0.5)
+    onnx_models.publish(tmp_path / "model", 1, case.model(is_ranked=False))
+    server = start([f"--model_base_path={tmp_path / 'model'}", "--model_name=model"], ["model"])
+    with grpc.insecure_channel(server.grpc_address) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        for count, corner in ((1, 12), (3, -100), (0, 0)):
+            assert ask(stub, "model", inputs(count, corner), 30) == OK, (count, corner)
+        for corner in (2000, -8000, 1e9, np.inf, np.nan):
+            code = ask(stub, "model", inputs(2000, corner), 30)
+            assert code == grpc.StatusCode.INVALID_ARGUMENT, corner
+
+
 @pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
 def test_image_smaller_than_the_window_is_refused(start, tmp_path, op):
     """Behind a convolution ONNX Runtime puts another kernel in the pool's place."""
