@@ -60,24 +60,23 @@ fn guarded(original: &NodeProto, place: &mut Place<'_>, origin: &str) -> Replace
         if limit.checks.contains(&Check::HoldsWindow) && Window::of(original).is_none() {
             return Err(refused_attribute(original, "kernel_shape", origin));
         }
-        let Some(input) = changed.input.get_mut(limit.input) else {
-            continue;
-        };
-        if input.is_empty() {
-            continue;
+        for index in limit.inputs(original) {
+            let Some(input) = changed.input.get_mut(index).filter(|it| !it.is_empty()) else {
+                continue;
+            };
+            let mut guard = Guard {
+                node: original,
+                input: index,
+                facts: known.input(original, index),
+                current: input.clone(),
+                place,
+                nodes: &mut nodes,
+            };
+            for check in limit.checks {
+                guard.check(*check);
+            }
+            *input = guard.current;
         }
-        let mut guard = Guard {
-            node: original,
-            input: limit.input,
-            facts: known.input(original, limit.input),
-            current: input.clone(),
-            place,
-            nodes: &mut nodes,
-        };
-        for check in limit.checks {
-            guard.check(*check);
-        }
-        *input = guard.current;
     }
     if nodes.is_empty() {
         return Ok(None);

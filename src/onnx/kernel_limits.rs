@@ -50,7 +50,9 @@ pub(super) enum Check {
 pub(super) struct Limit {
     domain: &'static str,
     op_type: &'static str,
-    pub(super) input: usize,
+    input: usize,
+    /// Every so many inputs after that one are such an input as well; 0 for none.
+    step: usize,
     pub(super) checks: &'static [Check],
     /// Whether this node's kernel is the one that needs it.
     concerns: fn(&NodeProto, &Scopes) -> bool,
@@ -74,6 +76,7 @@ const fn limit(
         domain,
         op_type,
         input,
+        step: 0,
         checks,
         concerns: |_, _| true,
     }
@@ -83,6 +86,20 @@ impl Limit {
     const fn where_(mut self, concerns: fn(&NodeProto, &Scopes) -> bool) -> Self {
         self.concerns = concerns;
         self
+    }
+
+    const fn every(mut self, step: usize) -> Self {
+        self.step = step;
+        self
+    }
+
+    /// The inputs of a node that are checked.
+    pub(super) fn inputs(&self, node: &NodeProto) -> impl Iterator<Item = usize> + use<> {
+        let end = match self.step {
+            0 => self.input + 1,
+            _ => node.input.len(),
+        };
+        (self.input..end).step_by(self.step.max(1))
     }
 }
 
@@ -125,8 +142,14 @@ const LIMITS: &[Limit] = &[
     onnx("STFT", 2, &[Check::Rank(1), Check::Filled]),
     onnx("STFT", 1, &[Check::OneElement]),
     onnx("STFT", 3, &[Check::OneElement, Check::NoZeros]),
+    // A scalar without elements that a node returned has no memory.
+    onnx("SequenceAt", 1, &[Check::OneElement]),
+    onnx("SequenceErase", 1, &[Check::OneElement]),
+    onnx("SequenceInsert", 2, &[Check::OneElement]),
     onnx("Unique", 0, &[Check::FilledButAxis]).where_(has_axis),
     limit(ML, "FeatureVectorizer", 0, &[Check::Filled]),
+    microsoft("DecoderMaskedMultiHeadAttention", 7, &[Check::OneElement]),
+    microsoft("DecoderMaskedMultiHeadAttention", 8, &[Check::OneElement]),
     microsoft("DynamicQuantizeMatMul", 1, &[Check::Filled]),
     microsoft("EmbedLayerNormalization", 0, &[Check::Rank(2)]),
     microsoft("EmbedLayerNormalization", 8, &[Check::Rank(2)]),
@@ -138,6 +161,20 @@ const LIMITS: &[Limit] = &[
     microsoft("QAttention", 0, &[Check::Rank(3), Check::FilledBut(2)]),
     // With its channels last, which ONNX Runtime makes of others as well.
     microsoft("QLinearAveragePool", 0, &[Check::HoldsWindow]),
+    microsoft("QLinearConcat", 0, &[Check::OneElement]),
+    microsoft("QLinearConcat", 1, &[Check::OneElement]),
+    microsoft("QLinearConcat", 3, &[Check::OneElement]).every(3),
+    microsoft("QLinearConcat", 4, &[Check::OneElement]).every(3),
+    microsoft("QLinearSoftmax", 1, &[Check::OneElement]),
+    microsoft("QLinearSoftmax", 2, &[Check::OneElement]),
+    microsoft("QLinearSoftmax", 3, &[Check::OneElement]),
+    microsoft("QLinearSoftmax", 4, &[Check::OneElement]),
+    microsoft("QLinearWhere", 2, &[Check::OneElement]),
+    microsoft("QLinearWhere", 3, &[Check::OneElement]),
+    microsoft("QLinearWhere", 5, &[Check::OneElement]),
+    microsoft("QLinearWhere", 6, &[Check::OneElement]),
+    microsoft("QLinearWhere", 7, &[Check::OneElement]),
+    microsoft("QLinearWhere", 8, &[Check::OneElement]),
     microsoft("RotaryEmbedding", 0, &[Check::Filled]),
     microsoft("SkipLayerNormalization", 1, &[Check::Filled]),
     microsoft("SkipSimplifiedLayerNormalization", 1, &[Check::Filled]),

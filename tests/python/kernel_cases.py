@@ -16,6 +16,8 @@ DATA_TYPES = {
 }  # fmt: skip
 
 
+# The types that `Where` has kernels for.
+CHOSEN = ("float32", "float64", "int32", "int64", "uint8", "object")
 # In the short form one of so many mutations of an input that has no check is asked.
 FEW = 5
 
@@ -41,9 +43,10 @@ class Case:
     def _given(self):
         return {f"x{index}": it for index, it in enumerate(self.inputs) if it is not None}
 
-    def model(self, is_ranked):
+    def model(self, is_ranked, is_computed=False):
         """The ONNX file. It returns the number of elements of each output, so that types and sizes of
-        these do not matter."""
+        these do not matter. Where it `is_computed`, the operator has results of others as inputs: ONNX
+        Runtime's own tensors, of which those without elements have no memory at all."""
         model = onnx_models.messages()["onnx.ModelProto"](ir_version=8)
         for domain, version in (("", self.opset), (ML, 3), (MICROSOFT, 1)):
             model.opset_import.add(domain=domain, version=version)
@@ -64,7 +67,11 @@ class Case:
         names = [f"x{index}" for index in range(len(self.inputs))]
         names = [name if name in given else "" for name in names]
         results = [f"y{index}" for index in range(self.returns)]
+        # Older versions of `Where` do not exist.
+        if is_computed and self.opset >= 9:
+            names = self._compute(graph, names)
         for op, inputs, output in self.before:
+            inputs = [names[int(name[1:])] for name in inputs]
             graph.node.add(op_type=op, input=inputs, output=[output])
             names = [output if name in inputs else name for name in names]
             names = list(dict.fromkeys(names)) if op == "SequenceConstruct" else names
@@ -78,6 +85,17 @@ class Case:
             tensor = graph.output.add(name=f"{result}_size").type.tensor_type
             tensor.elem_type = DATA_TYPES["int64"]
         return model.SerializeToString()
+
+    def _compute(self, graph, names):
+        """Adds a node for each of the inputs, and returns the names of what they return."""
+        yes = graph.initializer.add(name="yes", data_type=DATA_TYPES["bool"], raw_data=b"\1")
+        computed = list(names)
+        for index, name in enumerate(names):
+            if name in self.fed() and self.fed()[name].dtype.name in CHOSEN:
+                computed[index] = f"{name}_computed"
+                inputs = [yes.name, name, name]
+                graph.node.add(op_type="Where", input=inputs, output=[computed[index]])
+        return computed
 
     def mutations(self, limited=None):
         """Wrong and unusual inputs, described: the base, other shapes and extreme values of one input

@@ -56,13 +56,13 @@ def limited_inputs():
 class Asked:
     """A server that knows what it was asked last."""
 
-    def __init__(self, start, folder, cases, is_ranked):
+    def __init__(self, start, folder, cases, *form):
         self.start, self.folder = start, folder
         self.models = {}
         for case in cases:
             name = f"m{len(self.models)}_{case.op}"
             self.models[name] = case
-            onnx_models.publish(folder / name, 1, case.model(is_ranked))
+            onnx_models.publish(folder / name, 1, case.model(*form))
         self.server = None
 
     def ask_all(self, limited=None):
@@ -77,6 +77,7 @@ class Asked:
                 ended = self._ask(stub, left, limited)
             if not ended:
                 return fatal
+            print("FATAL", ended, flush=True)
             fatal.append(ended)
         return fatal
 
@@ -174,21 +175,25 @@ def start(tmp_path):
         server.stop()
 
 
-@pytest.mark.parametrize("is_ranked", [False, True], ids=["unknown rank", "declared rank"])
-def test_kernels_that_end_a_process_are_guarded(start, tmp_path, is_ranked):
+# Whether ranks are declared, and whether the operator's inputs are computed.
+FORMS = {"unknown rank": (False, False), "declared rank": (True, False), "computed": (False, True)}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_kernels_that_end_a_process_are_guarded(start, tmp_path, form):
     limited = limited_inputs()
     assert len(limited) > 25
     cases = [it for it in kernel_cases.all_cases() if it.op in limited]
     assert {it.op for it in cases} == set(limited)
-    assert Asked(start, tmp_path, cases, is_ranked).ask_all(limited) == []
+    assert Asked(start, tmp_path, cases, *FORMS[form]).ask_all(limited) == []
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("part", range(PARTS))
-@pytest.mark.parametrize("is_ranked", [False, True], ids=["unknown rank", "declared rank"])
-def test_no_kernel_ends_the_server(start, tmp_path, is_ranked, part):
+@pytest.mark.parametrize("form", FORMS)
+def test_no_kernel_ends_the_server(start, tmp_path, form, part):
     cases = kernel_cases.all_cases()[part::PARTS]
-    assert Asked(start, tmp_path, cases, is_ranked).ask_all() == []
+    assert Asked(start, tmp_path, cases, *FORMS[form]).ask_all() == []
 
 
 def test_every_listed_operator_is_asked():

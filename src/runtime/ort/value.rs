@@ -52,13 +52,19 @@ impl Value {
     }
 
     fn over_bytes(dtype: OrtType, shape: &[i64], bytes: &Bytes) -> Result<Self> {
+        // Kernels read one number of what they take for a scalar, although it may be empty.
+        static ZEROS: [u128; 4] = [0; 4];
+        let data = match bytes.is_empty() {
+            true => ZEROS.as_ptr().cast(),
+            false => bytes.as_ptr(),
+        };
         let mut raw = ptr::null_mut();
         // SAFETY: the pointers are valid for the call. ONNX Runtime takes the data as mutable for
         // want of a const variant; it does not write to the inputs of a run.
         let status = unsafe {
             (ort::api().CreateTensorWithDataAsOrtValue)(
                 memory_info(),
-                bytes.as_ptr().cast_mut().cast::<c_void>(),
+                data.cast_mut().cast::<c_void>(),
                 bytes.len(),
                 shape.as_ptr(),
                 shape.len(),
