@@ -15,6 +15,7 @@ use super::kernel_attributes;
 use super::kernel_limits::{self, Check};
 use super::known::Facts;
 use super::visit::{Place, Replaced};
+use super::window_proof::Proofs;
 use super::{OnnxModel, node, walk};
 use crate::error::{Result, ServingError};
 use crate::proto::onnx::{AttributeProto, NodeProto, tensor_proto::DataType as OnnxType};
@@ -37,11 +38,17 @@ impl OnnxModel {
     /// `UNIMPLEMENTED` for an operator or an attribute that no check can save.
     pub fn guard_kernels(&mut self, ranked: &HashSet<String>) -> Result<()> {
         let origin = self.origin.clone();
-        self.replace_everywhere(ranked, &mut |node, place| guarded(node, place, &origin))
+        let proofs = match self.has_what_is_fused() {
+            true => Proofs::of(self.graph(), &self.proto.functions),
+            false => Proofs::default(),
+        };
+        self.replace_everywhere(ranked, &mut |node, place| {
+            guarded(node, place, &proofs, &origin)
+        })
     }
 }
 
-fn guarded(original: &NodeProto, place: &mut Place<'_>, origin: &str) -> Replaced {
+fn guarded(original: &NodeProto, place: &mut Place<'_>, proofs: &Proofs, origin: &str) -> Replaced {
     if kernel_limits::is_refused(original) {
         return Err(ServingError::unimplemented(format!(
             "{origin}: the operator {} is not served: on some inputs its kernel ends the process \
@@ -56,7 +63,23 @@ fn guarded(original: &NodeProto, place: &mut Place<'_>, origin: &str) -> Replace
     let known = place.known;
     let mut nodes = Vec::new();
     let mut changed = original.clone();
+    if let Some(sizes) = proofs.required_by(original) {
+        let mut guard = Guard {
+            node: original,
+            input: 0,
+            facts: known.input(original, 0),
+            current: changed.input[0].clone(),
+            place,
+            nodes: &mut nodes,
+        };
+        guard.check(Check::Rank(sizes.len()));
+        guard.holds(sizes);
+        changed.input[0] = guard.current;
+    }
     for limit in kernel_limits::limits(original, known) {
+        if limit.checks.contains(&Check::HoldsWindow) && proofs.holds_for(original) {
+            continue;
+        }
         if limit.checks.contains(&Check::HoldsWindow) && Window::of(original).is_none() {
             return Err(refused_attribute(original, "kernel_shape", origin));
         }
@@ -95,11 +118,11 @@ fn refused_attribute(node: &NodeProto, attribute: &str, origin: &str) -> Serving
 }
 
 /// What a pool needs of an image.
-struct Window {
+pub(super) struct Window {
     /// The first axis that the window has.
-    first_axis: usize,
+    pub(super) first_axis: usize,
     /// The smallest size along each axis.
-    sizes: Vec<i64>,
+    pub(super) sizes: Vec<i64>,
 }
 
 impl Window {
@@ -109,7 +132,7 @@ impl Window {
     }
 
     /// That of a pool; `None` where its attributes do not say it.
-    fn of(node: &NodeProto) -> Option<Self> {
+    pub(super) fn of(node: &NodeProto) -> Option<Self> {
         let known = |name: &str| match walk::attribute(node, name) {
             Some(attribute) if !attribute.ref_attr_name().is_empty() => None,
             found => Some(found),
@@ -187,8 +210,11 @@ impl Guard<'_, '_> {
             Check::HoldsWindow => {
                 let window = Window::of(self.node);
                 if let Some(window) = window.filter(Window::is_larger_than_pads) {
-                    self.check(Check::Rank(window.sizes.len() + 2));
-                    self.holds(&window);
+                    let rank = window.sizes.len() + 2;
+                    let mut sizes = vec![1; rank];
+                    sizes[window.first_axis..][..window.sizes.len()].copy_from_slice(&window.sizes);
+                    self.check(Check::Rank(rank));
+                    self.holds(&sizes);
                 }
             }
         }
@@ -295,11 +321,14 @@ impl Guard<'_, '_> {
     }
 
     /// The comparison is one of floats: older models have no other.
-    fn holds(&mut self, window: &Window) {
+    fn holds(&mut self, smallest: &[i64]) {
         let what = "has room for the window";
-        let axes = window.first_axis..window.first_axis + window.sizes.len();
-        let axes: Vec<i64> = axes.filter_map(|it| i64::try_from(it).ok()).collect();
-        let limits: Vec<i64> = window.sizes.iter().map(|it| it - 1).collect();
+        let along = smallest.iter().zip(0_i64..).filter(|(size, _)| **size > 1);
+        let (limits, axes): (Vec<i64>, Vec<i64>) =
+            along.map(|(size, axis)| (size - 1, axis)).unzip();
+        if axes.is_empty() {
+            return;
+        }
         let shape = self.shape();
         let axes = self.integers(&axes, what);
         let sizes = self.add("Gather", &[&shape, &axes], what);

@@ -31,6 +31,7 @@ mod visit;
 mod walk;
 mod weights;
 mod widen;
+mod window_proof;
 mod work;
 mod zip_map;
 

@@ -90,7 +90,7 @@ impl OnnxModel {
     }
 
     /// Whether there are operators anywhere around which a backend may choose other kernels.
-    fn has_what_is_fused(&self) -> bool {
+    pub(super) fn has_what_is_fused(&self) -> bool {
         let functions = self.proto.functions.iter().map(|it| &it.node);
         let mut found = false;
         for nodes in functions.chain([&self.graph().node]) {

@@ -313,10 +313,11 @@ def test_boxes_far_outside_the_image_are_refused(start, tmp_path, dtype, opset):
             assert code == grpc.StatusCode.INVALID_ARGUMENT, corner
 
 
+@pytest.mark.parametrize("is_told", [False, True], ids=["at the pool", "at the input"])
 @pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
-def test_image_smaller_than_the_window_is_refused(start, tmp_path, op):
+def test_image_smaller_than_the_window_is_refused(start, tmp_path, op, is_told):
     """Behind a convolution ONNX Runtime puts another kernel in the pool's place."""
-    onnx_models.publish(tmp_path / "model", 1, convolves_and_pools(op))
+    onnx_models.publish(tmp_path / "model", 1, convolves_and_pools(op, is_told))
     server = start([f"--model_base_path={tmp_path / 'model'}", "--model_name=model"], ["model"])
 
     def ask_with(height, width):
@@ -332,8 +333,9 @@ def test_image_smaller_than_the_window_is_refused(start, tmp_path, op):
         assert status == 200, body
 
 
-def convolves_and_pools(op):
-    """y = the number of elements of a pool of 3 by 3 behind a convolution."""
+def convolves_and_pools(op, is_told):
+    """y = the number of elements of a pool of 3 by 3 behind a convolution; where the size of its kernel
+    `is_told` by an attribute, the image that the pool needs follows."""
     model = onnx_models.messages()["onnx.ModelProto"](ir_version=8)
     model.opset_import.add(domain="", version=17)
     graph = model.graph
@@ -346,6 +348,8 @@ def convolves_and_pools(op):
     graph.initializer.add(name="w", dims=weight.shape, raw_data=weight.tobytes(), data_type=1)
     conv = graph.node.add(op_type="Conv", input=["x", "w"], output=["c"])
     kernel_cases.set_attribute(conv.attribute.add(name="pads"), [1, 1, 1, 1])
+    if is_told:
+        kernel_cases.set_attribute(conv.attribute.add(name="kernel_shape"), [3, 3])
     pool = graph.node.add(op_type=op, input=["c"], output=["p"])
     kernel_cases.set_attribute(pool.attribute.add(name="kernel_shape"), [3, 3])
     graph.node.add(op_type="Size", input=["p"], output=["y"])
