@@ -1,0 +1,97 @@
+//! What can be known of one tensor.
+
+use crate::onnx::constant::to_tensor;
+use crate::proto::onnx::{TensorProto, tensor_proto::DataType as OnnxType};
+
+pub(super) const INT32: i32 = OnnxType::Int32 as i32;
+pub(super) const INT64: i32 = OnnxType::Int64 as i32;
+
+/// What is known of one tensor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(in crate::onnx) struct Facts {
+    /// The element type, of a sequence that of its tensors.
+    pub(in crate::onnx) elem: Elem,
+    pub(in crate::onnx) rank: Option<usize>,
+    /// How many elements it has, where it is a constant vector.
+    pub(super) len: Option<usize>,
+    /// It is a constant, and -1 is not in it.
+    pub(in crate::onnx) is_never_minus_one: bool,
+    /// It is a constant with elements, or made of one.
+    pub(in crate::onnx) is_filled: bool,
+}
+
+/// An element type.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(in crate::onnx) enum Elem {
+    /// Any type at all.
+    #[default]
+    Unknown,
+    /// Neither int32 nor int64.
+    Other,
+    /// This type of ONNX's.
+    Is(i32),
+}
+
+impl Facts {
+    pub(super) fn of_type(elem: i32) -> Self {
+        Self {
+            elem: Elem::Is(elem),
+            ..Self::default()
+        }
+    }
+
+    /// What holds for both.
+    pub(super) fn common(self, other: Self) -> Self {
+        let same = |one, other| if one == other { one } else { None };
+        Self {
+            elem: self.elem.common(other.elem),
+            rank: same(self.rank, other.rank),
+            len: same(self.len, other.len),
+            is_never_minus_one: self.is_never_minus_one && other.is_never_minus_one,
+            is_filled: self.is_filled && other.is_filled,
+        }
+    }
+
+    pub(super) fn of_tensor(tensor: &TensorProto) -> Self {
+        let len = match tensor.dims.as_slice() {
+            &[len] => usize::try_from(len).ok(),
+            _ => None,
+        };
+        Self {
+            elem: Elem::Is(tensor.data_type()),
+            rank: Some(tensor.dims.len()),
+            len,
+            is_never_minus_one: is_never_minus_one(tensor),
+            is_filled: !tensor.dims.contains(&0),
+        }
+    }
+}
+
+impl Elem {
+    /// Whether it may be a type whose division can end the process.
+    pub(in crate::onnx) fn may_be_wide_integer(self) -> bool {
+        matches!(self, Self::Unknown | Self::Is(INT32 | INT64))
+    }
+
+    pub(super) fn common(self, other: Self) -> Self {
+        if self == other {
+            return self;
+        }
+        match self.may_be_wide_integer() || other.may_be_wide_integer() {
+            true => Self::Unknown,
+            false => Self::Other,
+        }
+    }
+}
+
+fn is_never_minus_one(tensor: &TensorProto) -> bool {
+    if ![INT32, INT64].contains(&tensor.data_type()) {
+        return false;
+    }
+    let Some(values) = to_tensor(tensor) else {
+        return false;
+    };
+    let wide = values.as_slice::<i64>().map(|it| it.contains(&-1));
+    let narrow = values.as_slice::<i32>().map(|it| it.contains(&-1));
+    wide.or(narrow) == Some(false)
+}

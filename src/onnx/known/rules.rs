@@ -1,0 +1,359 @@
+//! What follows for the outputs of ONNX's own operators from what is known of their inputs.
+
+use super::facts::{Elem, Facts, INT32, INT64};
+use crate::onnx::{is_onnx_domain, is_op, walk};
+use crate::proto::onnx::{AttributeProto, NodeProto, tensor_proto::DataType as OnnxType};
+
+const FLOAT: i32 = OnnxType::Float as i32;
+
+/// What follows for the outputs of a node of one of ONNX's own operators.
+pub(super) struct Rule<'a> {
+    pub(super) node: &'a NodeProto,
+    pub(super) inputs: &'a [Facts],
+    pub(super) bodies: &'a [Vec<Facts>],
+}
+
+/// Operators whose first output has the element type of their first input.
+const KEEP_TYPE: &[&str] = &[
+    "Abs",
+    "BitwiseNot",
+    "CenterCropPad",
+    "Col2Im",
+    "Compress",
+    "ConcatFromSequence",
+    "CumProd",
+    "CumSum",
+    "DepthToSpace",
+    "DynamicSlice",
+    "Expand",
+    "Flatten",
+    "Gather",
+    "GatherElements",
+    "GatherND",
+    "GridSample",
+    "Identity",
+    "Neg",
+    "Optional",
+    "OptionalGetElement",
+    "Pad",
+    "Pow",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceSum",
+    "ReduceSumSquare",
+    "Relu",
+    "Reshape",
+    "Resize",
+    "ReverseSequence",
+    "Scatter",
+    "ScatterElements",
+    "ScatterND",
+    "SequenceAt",
+    "SequenceErase",
+    "Shrink",
+    "Sign",
+    "Slice",
+    "SpaceToDepth",
+    "SplitToSequence",
+    "Squeeze",
+    "TensorScatter",
+    "Tile",
+    "TopK",
+    "Transpose",
+    "Trilu",
+    "Unique",
+    "Unsqueeze",
+    "Upsample",
+];
+/// Operators whose output has the element type that all their inputs have.
+const SHARE_TYPE: &[&str] = &[
+    "Add",
+    "BitShift",
+    "BitwiseAnd",
+    "BitwiseOr",
+    "BitwiseXor",
+    "Clip",
+    "Concat",
+    "Div",
+    "Einsum",
+    "Gemm",
+    "MatMul",
+    "Max",
+    "Mean",
+    "Min",
+    "Mod",
+    "Mul",
+    "PRelu",
+    "Range",
+    "SequenceConstruct",
+    "SequenceInsert",
+    "Sub",
+    "Sum",
+];
+/// Operators whose type an attribute says, or that return what no rule here is about.
+const OTHER_TYPE: &[&str] = &[
+    "BitCast",
+    "BlackmanWindow",
+    "HammingWindow",
+    "HannWindow",
+    "MelWeightMatrix",
+    "SequenceMap",
+];
+/// Operators whose first output has the rank of their first input.
+const KEEP_RANK: &[&str] = &[
+    "Abs",
+    "AveragePool",
+    "BatchNormalization",
+    "Cast",
+    "CastLike",
+    "Ceil",
+    "Clip",
+    "Conv",
+    "ConvTranspose",
+    "CumSum",
+    "DequantizeLinear",
+    "Dropout",
+    "Elu",
+    "Erf",
+    "Exp",
+    "Floor",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "HardSigmoid",
+    "HardSwish",
+    "Identity",
+    "InstanceNormalization",
+    "LeakyRelu",
+    "Log",
+    "LogSoftmax",
+    "MaxPool",
+    "Neg",
+    "Not",
+    "QuantizeLinear",
+    "Relu",
+    "Round",
+    "Selu",
+    "Sigmoid",
+    "Sign",
+    "Slice",
+    "Softmax",
+    "Softplus",
+    "Sqrt",
+    "Tanh",
+    "Transpose",
+];
+/// Operators whose first output has as many elements as their first input.
+const KEEP_FILLED: &[&str] = &[
+    "Cast",
+    "CastLike",
+    "DequantizeLinear",
+    "Flatten",
+    "QuantizeLinear",
+    "Reshape",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+];
+/// Operators whose output has the highest rank of their inputs.
+const BROADCAST: &[&str] = &[
+    "Add",
+    "And",
+    "Div",
+    "Equal",
+    "Greater",
+    "GreaterOrEqual",
+    "Less",
+    "LessOrEqual",
+    "Max",
+    "Mean",
+    "Min",
+    "Mod",
+    "Mul",
+    "Or",
+    "Pow",
+    "Sub",
+    "Sum",
+    "Where",
+    "Xor",
+];
+
+impl Rule<'_> {
+    pub(super) fn output(&self, index: usize) -> Facts {
+        if is_op(self.node, "Constant") {
+            return self.constant();
+        }
+        if is_op(self.node, "Identity") {
+            return self.input(0);
+        }
+        Facts {
+            elem: self.elem(index),
+            rank: self.rank(index),
+            is_filled: self.is_filled(index),
+            ..Facts::default()
+        }
+    }
+
+    /// Whether an output is known to have elements: no more than that of constants is followed.
+    fn is_filled(&self, index: usize) -> bool {
+        let is_known = matches!(self.node.domain(), "" | "ai.onnx" | "com.microsoft");
+        let keeps = KEEP_FILLED.contains(&self.node.op_type());
+        is_known && keeps && index == 0 && self.input(0).is_filled
+    }
+
+    fn constant(&self) -> Facts {
+        let Some(attribute) = self.node.attribute.first().and_then(value_of) else {
+            return Facts::default();
+        };
+        let vector = |elem, len| Facts {
+            elem: Elem::Is(elem),
+            rank: Some(1),
+            len: Some(len),
+            is_never_minus_one: !attribute.ints.contains(&-1),
+            is_filled: len > 0,
+        };
+        let scalar = |elem| Facts {
+            rank: Some(0),
+            is_never_minus_one: attribute.i() != -1,
+            is_filled: true,
+            ..Facts::of_type(elem)
+        };
+        match attribute.name() {
+            "value" => attribute
+                .t
+                .as_ref()
+                .map_or_else(Facts::default, Facts::of_tensor),
+            "value_int" => scalar(INT64),
+            "value_ints" => vector(INT64, attribute.ints.len()),
+            "value_float" => scalar(FLOAT),
+            "value_floats" => vector(FLOAT, attribute.floats.len()),
+            _ => Facts::default(),
+        }
+    }
+
+    fn input(&self, index: usize) -> Facts {
+        self.inputs.get(index).copied().unwrap_or_default()
+    }
+
+    fn attribute(&self, name: &str) -> Option<&AttributeProto> {
+        walk::attribute(self.node, name)
+    }
+
+    /// The type that an attribute says, `default` where there is none.
+    fn type_attribute(&self, name: &str, default: Elem) -> Elem {
+        match self.attribute(name) {
+            None => default,
+            Some(attribute) => value_of(attribute)
+                .and_then(|it| i32::try_from(it.i()).ok())
+                .map_or(Elem::Unknown, Elem::Is),
+        }
+    }
+
+    /// What all nested graphs return at `index`.
+    fn body(&self, index: usize) -> Facts {
+        let mut bodies = self.bodies.iter();
+        let at = |body: &Vec<Facts>| body.get(index).copied().unwrap_or_default();
+        let first = bodies.next().map(at).unwrap_or_default();
+        bodies.fold(first, |facts, body| facts.common(at(body)))
+    }
+
+    fn elem(&self, index: usize) -> Elem {
+        let op_type = self.node.op_type();
+        match self.node.domain() {
+            "" | "ai.onnx" => {}
+            _ => return Elem::Unknown,
+        }
+        let first_known = || {
+            let mut inputs = self.inputs.iter().map(|it| it.elem);
+            inputs.find(|it| *it != Elem::Unknown).unwrap_or_default()
+        };
+        match (op_type, index) {
+            ("Cast", 0) => self.type_attribute("to", Elem::Unknown),
+            ("ConstantOfShape", 0) => match self.attribute("value") {
+                None => Elem::Is(FLOAT),
+                Some(attribute) => value_of(attribute)
+                    .and_then(|it| it.t.as_ref())
+                    .map_or(Elem::Unknown, |it| Elem::Is(it.data_type())),
+            },
+            ("EyeLike" | "Bernoulli", 0) => self.type_attribute("dtype", self.input(0).elem),
+            ("Multinomial", 0) => self.type_attribute("dtype", Elem::Is(INT32)),
+            ("SequenceEmpty", 0) => self.type_attribute("dtype", Elem::Is(FLOAT)),
+            ("RandomNormalLike" | "RandomUniformLike", 0) => {
+                self.type_attribute("dtype", self.input(0).elem)
+            }
+            ("ArgMax" | "ArgMin" | "NonMaxSuppression" | "NonZero", 0)
+            | ("SequenceLength" | "Shape" | "Size", 0)
+            | ("MaxPool" | "StringSplit" | "TopK" | "Unique", 1..) => Elem::Is(INT64),
+            ("ConvInteger" | "MatMulInteger", 0) => Elem::Is(INT32),
+            ("CastLike", 0) => self.input(1).elem,
+            ("Where", 0) => match self.input(1).elem {
+                Elem::Unknown => self.input(2).elem,
+                known => known,
+            },
+            ("OneHot", 0) => self.input(2).elem,
+            ("Split", _) => self.input(0).elem,
+            ("If" | "Scan", _) => self.body(index).elem,
+            // The first output of a body is its condition.
+            ("Loop", _) => match self.body(index + 1).elem {
+                Elem::Unknown => self.input(index + 2).elem,
+                known => known,
+            },
+            (op_type, 0) if KEEP_TYPE.contains(&op_type) => self.input(0).elem,
+            (op_type, 0) if SHARE_TYPE.contains(&op_type) => first_known(),
+            (op_type, _) if OTHER_TYPE.contains(&op_type) => Elem::Unknown,
+            // All others of ONNX's own return no such integers.
+            _ => Elem::Other,
+        }
+    }
+
+    fn rank(&self, index: usize) -> Option<usize> {
+        if !is_onnx_domain(self.node.domain()) {
+            return None;
+        }
+        let op_type = self.node.op_type();
+        let of_input = |index: usize| self.input(index).rank;
+        match (op_type, index) {
+            ("Shape", 0) => Some(1),
+            ("Size", 0) => Some(0),
+            ("NonZero" | "Flatten" | "Gemm", 0) => Some(2),
+            ("Reshape", 0) => match self.attribute("shape") {
+                Some(shape) => value_of(shape).map(|it| it.ints.len()),
+                None => self.input(1).len,
+            },
+            ("ConstantOfShape", 0) => self.input(0).len,
+            ("Unsqueeze", 0) => of_input(0)?.checked_add(self.axes_len()?),
+            ("Squeeze", 0) => of_input(0)?.checked_sub(self.axes_len()?),
+            ("Gather", 0) => (of_input(0)? + of_input(1)?).checked_sub(1),
+            ("MatMul", 0) => {
+                let (one, other) = (of_input(0)?, of_input(1)?);
+                (one >= 2 && other >= 2).then(|| one.max(other))
+            }
+            ("Concat", 0) => self.inputs.iter().find_map(|it| it.rank),
+            ("Split", _) => of_input(0),
+            (op_type, 0) if KEEP_RANK.contains(&op_type) => of_input(0),
+            (op_type, 0) if BROADCAST.contains(&op_type) => {
+                let ranks: Option<Vec<usize>> = self.inputs.iter().map(|it| it.rank).collect();
+                ranks?.into_iter().max()
+            }
+            _ => None,
+        }
+    }
+
+    /// How many axes an operator is told, as attribute or as input.
+    fn axes_len(&self) -> Option<usize> {
+        match self.attribute("axes") {
+            Some(axes) => value_of(axes).map(|it| it.ints.len()),
+            None => self.input(1).len,
+        }
+    }
+}
+
+/// An attribute that has its value here; that of a function may be its caller's.
+fn value_of(attribute: &AttributeProto) -> Option<&AttributeProto> {
+    attribute.ref_attr_name().is_empty().then_some(attribute)
+}
