@@ -199,7 +199,9 @@ impl Server {
                 self.security.auth.clone(),
                 admission.clone(),
             );
-            self.open_admin(address, options, admin, Places::new(descriptors.admin))?;
+            let places = Places::new(descriptors.admin);
+            admission.make_room_in(places.clone());
+            self.open_admin(address, options, admin, places)?;
         }
         let (core, models) = (Arc::clone(&self.core), options.models.clone());
         let wait = options.wait_for_models;
@@ -219,6 +221,7 @@ impl Server {
         });
         tokio::spawn(memory::give_back(admission.clone(), stopped.clone()));
         let places = Places::new(descriptors.clients);
+        admission.make_room_in(places.clone());
         self.open_grpc(options, inference.clone(), &admission, &places, stopped)?;
         if let Some(address) = options.rest_address {
             let inference = inference.for_protocol(Protocol::Rest);

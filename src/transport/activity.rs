@@ -64,6 +64,8 @@ pub(super) struct Activity {
     changed: AtomicU64,
     /// As above, to the last time that something of an answer was written, or was there to be.
     written: AtomicU64,
+    /// As above, to when the oldest of what is unwritten now may have been there.
+    unwritten_since: AtomicU64,
     requests: AtomicUsize,
     /// Requests whose client has more of them to send, as far as we have asked for it.
     receiving: AtomicUsize,
@@ -80,6 +82,17 @@ pub(super) struct Activity {
     promptness: Promptness,
     everywhere: UnderWay,
 }
+
+/// Answers that a client does not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Unread {
+    /// Whether nothing else happens on the connection.
+    pub(super) is_all: bool,
+    pub(super) answers: usize,
+}
+
+/// In this time a client that reads its answers has taken something of them.
+const MOMENT: Duration = Duration::from_millis(100);
 
 /// Why a connection should end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +113,7 @@ impl Activity {
             stall,
             changed: AtomicU64::new(0),
             written: AtomicU64::new(0),
+            unwritten_since: AtomicU64::new(0),
             requests: AtomicUsize::new(0),
             receiving: AtomicUsize::new(0),
             answering: AtomicUsize::new(0),
@@ -212,6 +226,27 @@ impl Activity {
         let load = |count: &AtomicUsize| count.load(Ordering::Relaxed);
         let waiting = load(&self.receiving) + load(&self.answering) + load(&self.lasting);
         (waiting >= load(&self.requests)).then(|| self.quiet_for())
+    }
+
+    /// What the client does not read; `None` if there was none a moment ago.
+    pub(super) fn unread(&self) -> Option<Unread> {
+        if self.unwritten.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let for_so_long = |since: &AtomicU64| {
+            let since = Duration::from_micros(since.load(Ordering::Relaxed));
+            self.opened.elapsed().saturating_sub(since) >= MOMENT
+        };
+        for_so_long(&self.unwritten_since).then(|| Unread {
+            is_all: for_so_long(&self.written) && self.waits_for_client().is_some(),
+            answers: self.answering.load(Ordering::Relaxed),
+        })
+    }
+
+    /// The requests that may turn out to wait for their client: not here wholly, or their answers not
+    /// written.
+    pub(super) fn in_transfer(&self) -> usize {
+        self.receiving.load(Ordering::Relaxed) + self.answering.load(Ordering::Relaxed)
     }
 
     fn period(&self) -> Duration {
@@ -475,6 +510,8 @@ impl<D> AnswerData<D> {
         let activity = &request.activity;
         if activity.unwritten.fetch_add(1, Ordering::Relaxed) == 0 {
             activity.touch_written();
+            let now = activity.written.load(Ordering::Relaxed);
+            activity.unwritten_since.store(now, Ordering::Relaxed);
         }
         if request.pieces.fetch_add(1, Ordering::Relaxed) == 0 {
             activity.answering.fetch_add(1, Ordering::Relaxed);

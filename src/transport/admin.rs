@@ -13,10 +13,10 @@ use http_body_util::Full;
 
 use super::admit::admit;
 use super::auth::Auth;
+use super::head::Head;
 use super::isolate::isolated;
 use super::limit::{Admission, Beside};
 use super::pages::{Pages, drop_body, html_page, is_read, response};
-use super::peer::connection;
 use super::rest::{model_list, refusal};
 use crate::inference::InferenceService;
 use crate::monitoring::Api;
@@ -47,10 +47,8 @@ impl AdminService {
     }
 
     async fn answer<B>(&self, request: &mut Request<B>) -> Response<Bytes> {
-        let entered = self
-            .admission
-            .enter_beside(Beside::Probe, connection(request));
-        let admitted = match entered {
+        let head = Head::of(request);
+        let admitted = match self.admission.enter(Some(Beside::Probe), &head).await {
             Ok(admitted) => admitted,
             Err(error) => return refusal(&error),
         };

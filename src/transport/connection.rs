@@ -156,7 +156,7 @@ impl Driver {
             self.options.busy_poll,
             stall,
         );
-        place.set_activity(Arc::clone(&activity));
+        place.set_activity(Arc::clone(&activity), peer.source());
         let stream = Linger::new(Prompt::new(stream, stall), stall);
         let lingering = stream.lingering();
         let service = Tracked {

@@ -1,20 +1,33 @@
 //! Bounds on the requests that are worked on: how many, how large together, how many at a time.
 //!
 //! [`Admission`] refuses what is too much for the server; `Gate` lets calls wait for their turn.
+//!
+//! A request that waits for its client keeps no other out: at a bound, the one that `waiting` ranks
+//! first makes room and is refused, or a connection goes whose client does not read (`places`). What is
+//! being worked on never does. While there is room, only what has waited for a moment is ranked, so
+//! that the usual request, which is here at the first or second look, takes no lock for it.
+//!
 //! Not here: bounds on connections (`serve`, `connection`) and on one request (`receive`).
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use super::peer::ConnectionNumber;
+use super::head::Head;
+use super::peer::{ConnectionNumber, Source};
+use super::places::{Going, Places};
+use super::shares::{Full, Shares};
+use super::waiting::Waiting;
 use crate::error::{Result, ServingError};
 
 /// What each request may hold without being counted: small ones pass however much large ones take.
+/// One that waits for its client has no such right.
 const UNCOUNTED_BYTES: u64 = 64 << 10;
+
+/// What a request takes beside its headers and body, as measured with very many that wait.
+const REQUEST_BYTES: u64 = 8 << 10;
 
 /// What is let in beside the requests at a time, altogether and of one connection. A probe is answered
 /// within a millisecond, so that many are answers that clients do not read.
@@ -27,6 +40,13 @@ const MAX_REFLECTIONS: (usize, usize) = (1024, 16);
 /// A request that held so much was a large one: the allocator may keep its memory.
 const LARGE_BYTES: u64 = 4 << 20;
 
+/// How long a connection that makes room takes to go.
+const GOING: Duration = Duration::from_millis(100);
+/// A request for which there is no room looks for it again so often and so much later each time: for longer
+/// than it takes to tell that another waits for its client.
+const LOOKS: usize = 15;
+const LOOK_PAUSE: Duration = Duration::from_millis(10);
+
 /// What all requests of a server may take together.
 #[derive(Clone, Debug)]
 pub struct Admission(Arc<Budget>);
@@ -37,14 +57,43 @@ struct Budget {
     max_bytes: u64,
     requests: AtomicUsize,
     bytes: AtomicU64,
+    /// Bytes of those that have made room and are not gone yet.
+    going_bytes: AtomicU64,
     /// Large requests that ended, ever.
     large: AtomicUsize,
-    beside: [Shares; 3],
+    beside: [Shares; KINDS_BESIDE],
+    /// By kind; the last is that of the requests.
+    waiting: [Mutex<Waiting<Arc<Admitted>>>; KINDS_BESIDE + 1],
+    /// The connections, one of which may go for its unread answers.
+    places: Mutex<Vec<Places>>,
+    leaving: Mutex<Leaving>,
 }
+
+/// Connections that make room.
+#[derive(Debug)]
+struct Leaving {
+    /// So many more may come in for what leaves, until then.
+    room: usize,
+    until: Instant,
+    /// No connection is looked for before; until then it is as it was.
+    look_from: Instant,
+    otherwise: Room,
+}
+
+/// Whether there is room for one more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    Made,
+    /// Not yet: there are requests that may turn out to wait for their client.
+    Soon,
+    Never,
+}
+
+const KINDS_BESIDE: usize = 3;
 
 /// What is let in beside the requests: a busy server answers it all the same, so that it has bounds
 /// of its own, of which one connection takes a small part.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Beside {
     /// A probe or a page: it takes a moment.
     Probe,
@@ -58,76 +107,99 @@ pub(super) enum Beside {
 #[derive(Debug)]
 pub(super) struct Admitted {
     budget: Arc<Budget>,
-    bytes: AtomicU64,
+    peer: (Source, ConnectionNumber),
     /// `None` for one that counts as a request.
-    beside: Option<(Beside, ConnectionNumber)>,
+    beside: Option<Beside>,
+    bytes: AtomicU64,
+    /// The first so many of these are not counted.
+    uncounted: AtomicU64,
+    /// Whether it has made room for another, which has its place.
+    has_made_room: AtomicBool,
+    /// What it counted for when it did.
+    going: AtomicU64,
+    /// Hears of it.
+    told: Notify,
+}
+
+/// A request that waits for its client, as long as this lives.
+#[derive(Debug)]
+pub(super) struct Waits {
+    admitted: Arc<Admitted>,
+    number: u64,
 }
 
 impl Admission {
     /// Lets so many requests in at a time (`--max_concurrent_requests`), with so many bytes
     /// together (`--max_bytes_in_flight`).
     pub fn new(max_requests: usize, max_bytes: u64) -> Self {
+        let now = Instant::now();
         Self(Arc::new(Budget {
             max_requests,
             max_bytes,
             requests: AtomicUsize::new(0),
             bytes: AtomicU64::new(0),
+            going_bytes: AtomicU64::new(0),
             large: AtomicUsize::new(0),
             beside: [MAX_PROBES, MAX_LASTING, MAX_REFLECTIONS]
                 .map(|(max, of_one)| Shares::new(max, of_one)),
+            waiting: Default::default(),
+            places: Mutex::default(),
+            leaving: Mutex::new(Leaving {
+                room: 0,
+                until: now,
+                look_from: now,
+                otherwise: Room::Never,
+            }),
         }))
     }
 
-    /// Lets a request in.
-    ///
-    /// # Errors
-    ///
-    /// [`ServingError::Overloaded`] beyond the bound.
-    pub(super) fn enter(&self) -> Result<Admitted> {
-        let admitted = Admitted {
-            budget: Arc::clone(&self.0),
-            bytes: AtomicU64::new(0),
-            beside: None,
-        };
-        // Counted first, and uncounted when `admitted` is dropped.
-        let before = self.0.requests.fetch_add(1, Ordering::Relaxed);
-        if before >= self.0.max_requests {
-            return Err(ServingError::Overloaded {
-                reason: format!(
-                    "the server is at its limit of {} requests at a time \
-                     (--max_concurrent_requests)",
-                    self.0.max_requests
-                ),
-            });
-        }
-        Ok(admitted)
+    /// Has connections in these places make room for requests, too.
+    pub fn make_room_in(&self, places: Places) {
+        lock(&self.0.places).push(places);
     }
 
-    /// Lets something in that does not count as a request, though its bytes do.
+    /// Lets a request in, or something beside the requests. Its head counts as held.
     ///
     /// # Errors
     ///
-    /// [`ServingError::Overloaded`] beyond the bound of its kind.
-    pub(super) fn enter_beside(
-        &self,
-        kind: Beside,
-        connection: ConnectionNumber,
-    ) -> Result<Admitted> {
-        if !self.0.beside[kind as usize].take(connection) {
-            let what = match kind {
-                Beside::Probe => "probes and pages",
-                Beside::Lasting => "watches",
-                Beside::Reflection => "streams of server reflection",
-            };
-            return Err(ServingError::Overloaded {
-                reason: format!("the server is at its limit of {what}"),
-            });
+    /// [`ServingError::Overloaded`] beyond the bound of its kind, where none makes room.
+    pub(super) async fn enter(&self, kind: Option<Beside>, head: &Head) -> Result<Admitted> {
+        for _ in 0..LOOKS {
+            match self.try_enter(kind, head)? {
+                Some(admitted) => return Ok(admitted),
+                None => tokio::time::sleep(LOOK_PAUSE).await,
+            }
         }
-        Ok(Admitted {
-            budget: Arc::clone(&self.0),
-            bytes: AtomicU64::new(0),
-            beside: Some((kind, connection)),
-        })
+        Err(self.0.is_full(kind))
+    }
+
+    /// As above; `None` where room may be made in a moment.
+    fn try_enter(&self, kind: Option<Beside>, head: &Head) -> Result<Option<Admitted>> {
+        let room = match kind {
+            None => self.0.take(),
+            Some(kind) => self.0.take_beside(kind, head),
+        };
+        match room {
+            Room::Made => {
+                let admitted = Admitted::new(&self.0, kind, head);
+                admitted.grow(head.bytes)?;
+                Ok(Some(admitted))
+            }
+            Room::Soon => Ok(None),
+            Room::Never => Err(self.0.is_full(kind)),
+        }
+    }
+
+    /// As [`enter`](Self::enter), without waiting for room.
+    #[cfg(test)]
+    pub(super) fn enter_now(&self, kind: Option<Beside>) -> Result<Admitted> {
+        self.enter_from(kind, &Head::default())
+    }
+
+    #[cfg(test)]
+    fn enter_from(&self, kind: Option<Beside>, head: &Head) -> Result<Admitted> {
+        self.try_enter(kind, head)?
+            .ok_or_else(|| self.0.is_full(kind))
     }
 
     /// How many large requests have ended, ever, and whether none is under way.
@@ -137,21 +209,170 @@ impl Admission {
     }
 }
 
+impl Budget {
+    fn waiting(&self, kind: Option<Beside>) -> MutexGuard<'_, Waiting<Arc<Admitted>>> {
+        lock(&self.waiting[kind.map_or(KINDS_BESIDE, |it| it as usize)])
+    }
+
+    /// Why one more is not let in.
+    fn is_full(&self, kind: Option<Beside>) -> ServingError {
+        let reason = match kind {
+            None => format!(
+                "the server is at its limit of {} requests at a time (--max_concurrent_requests)",
+                self.max_requests
+            ),
+            Some(Beside::Probe) => "the server is at its limit of probes and pages".to_owned(),
+            Some(Beside::Lasting) => "the server is at its limit of watches".to_owned(),
+            Some(Beside::Reflection) => {
+                "the server is at its limit of streams of server reflection".to_owned()
+            }
+        };
+        ServingError::Overloaded { reason }
+    }
+
+    /// Takes a request's place, one that is free or that another makes free.
+    fn take(&self) -> Room {
+        if self.requests.fetch_add(1, Ordering::Relaxed) < self.max_requests {
+            return Room::Made;
+        }
+        let room = self.make_room(None);
+        if room != Room::Made {
+            self.requests.fetch_sub(1, Ordering::Relaxed);
+        }
+        room
+    }
+
+    /// As above, beside the requests.
+    fn take_beside(&self, kind: Beside, head: &Head) -> Room {
+        let (shares, connection) = (&self.beside[kind as usize], head.connection);
+        let taken = match shares.take(connection) {
+            Ok(()) => return Room::Made,
+            Err(Full::OfOne) => {
+                let waiting = self.waiting(Some(kind)).take_of((head.source, connection));
+                let Some(waiting) = waiting else {
+                    return Room::Never;
+                };
+                waiting.make_room();
+                shares.take(connection)
+            }
+            Err(Full::All) => match self.make_room(Some(kind)) {
+                Room::Made => shares.take_beyond(connection),
+                room => return room,
+            },
+        };
+        taken.map_or(Room::Never, |()| Room::Made)
+    }
+
+    /// Has one that waits for its client make room for another of its kind, or a connection go for it.
+    fn make_room(&self, kind: Option<Beside>) -> Room {
+        // Taken out under the lock, and told without.
+        let waiting = self.waiting(kind).take(1);
+        match waiting {
+            Some(waiting) => {
+                waiting.make_room();
+                Room::Made
+            }
+            None => self.make_room_by_connection(),
+        }
+    }
+
+    /// Has those that wait for their clients make room until all keep within the bound; those that keep
+    /// less from others than so much do not. Returns whether they do.
+    fn make_room_for_bytes(&self, kept_by_other: u64) -> bool {
+        use Beside::{Lasting, Probe, Reflection};
+        let fits = || {
+            let going = self.going_bytes.load(Ordering::Relaxed);
+            self.bytes.load(Ordering::Relaxed) <= self.max_bytes.saturating_add(going)
+        };
+        for kind in [None, Some(Probe), Some(Reflection), Some(Lasting)] {
+            while !fits() {
+                let waiting = self.waiting(kind).take(weight(kept_by_other));
+                match waiting {
+                    Some(waiting) => waiting.make_room(),
+                    None => break,
+                }
+            }
+        }
+        fits() || self.make_room_by_connection() == Room::Made
+    }
+
+    /// Has a connection go whose client does not read what it asked for.
+    fn make_room_by_connection(&self) -> Room {
+        let mut leaving = lock(&self.leaving);
+        let now = Instant::now();
+        if leaving.room == 0 || now >= leaving.until {
+            if now < leaving.look_from {
+                return leaving.otherwise;
+            }
+            let places = lock(&self.places);
+            let mut found = places.iter().map(Places::have_unread_go);
+            let found = found.try_fold(0, |young, found| match found {
+                Going::Answers(answers) => Err(answers),
+                Going::None { young: more } => Ok(young + more),
+            });
+            match found {
+                Err(answers) => (leaving.room, leaving.until) = (answers, now + GOING),
+                Ok(young) => {
+                    leaving.look_from = now + LOOK_PAUSE / 2;
+                    leaving.otherwise = match young {
+                        0 => Room::Never,
+                        _ => Room::Soon,
+                    };
+                    return leaving.otherwise;
+                }
+            }
+        }
+        leaving.room = leaving.room.saturating_sub(1);
+        Room::Made
+    }
+
+    fn give_back(&self, beside: Option<Beside>, connection: ConnectionNumber) {
+        match beside {
+            None => drop(self.requests.fetch_sub(1, Ordering::Relaxed)),
+            Some(kind) => self.beside[kind as usize].give_back(connection),
+        }
+    }
+}
+
+/// How much of what all may have a request keeps from others.
+fn weight(bytes: u64) -> u64 {
+    1 + bytes / UNCOUNTED_BYTES
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Admitted {
+    fn new(budget: &Arc<Budget>, beside: Option<Beside>, head: &Head) -> Self {
+        Self {
+            budget: Arc::clone(budget),
+            peer: (head.source, head.connection),
+            beside,
+            bytes: AtomicU64::new(0),
+            uncounted: AtomicU64::new(UNCOUNTED_BYTES),
+            has_made_room: AtomicBool::new(false),
+            going: AtomicU64::new(0),
+            told: Notify::new(),
+        }
+    }
+
     /// Adds bytes that this request holds from now on. The first [`UNCOUNTED_BYTES`] are free.
     ///
     /// # Errors
     ///
-    /// [`ServingError::Overloaded`] beyond the bound of all requests.
+    /// [`ServingError::Overloaded`] beyond the bound of all requests, where none makes room.
     pub(super) fn grow(&self, bytes: usize) -> Result<()> {
         let bytes = bytes as u64;
         let held = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let bytes = counted(held) - counted(held - bytes);
+        let uncounted = self.uncounted.load(Ordering::Relaxed);
+        let bytes = held.saturating_sub(uncounted) - (held - bytes).saturating_sub(uncounted);
         if bytes == 0 {
             return Ok(());
         }
         let before = self.budget.bytes.fetch_add(bytes, Ordering::Relaxed);
-        if before.saturating_add(bytes) > self.budget.max_bytes {
+        let fits = before.saturating_add(bytes) <= self.budget.max_bytes;
+        if !fits && !self.budget.make_room_for_bytes(held) {
             return Err(ServingError::Overloaded {
                 reason: format!(
                     "the requests under way have reached {} bytes together \
@@ -174,24 +395,73 @@ impl Admitted {
         let more = (bytes as u64).saturating_sub(held);
         self.grow(usize::try_from(more).unwrap_or(usize::MAX))
     }
-}
 
-impl Admitted {
+    /// Notes that it waits for its client, and may have to [make room](Waits::makes_room) for another,
+    /// until the returned value is dropped. All that it holds counts from now on.
+    pub(super) fn waits(self: &Arc<Self>) -> Waits {
+        let budget = &self.budget;
+        let uncounted = self.uncounted.swap(0, Ordering::Relaxed);
+        let mut held = self.bytes.load(Ordering::Relaxed);
+        if uncounted > 0 {
+            self.bytes.fetch_add(REQUEST_BYTES, Ordering::Relaxed);
+            let more = held.min(uncounted) + REQUEST_BYTES;
+            budget.bytes.fetch_add(more, Ordering::Relaxed);
+            held += REQUEST_BYTES;
+        }
+        let mut waiting = budget.waiting(self.beside);
+        let number = waiting.add(self.peer, weight(held), Arc::clone(self));
+        drop(waiting);
+        // May be this one itself.
+        budget.make_room_for_bytes(0);
+        Waits {
+            admitted: Arc::clone(self),
+            number,
+        }
+    }
+
+    /// Whether room may be needed any moment.
+    pub(super) fn is_one_of_many(&self) -> bool {
+        let (budget, count) = (&self.budget, || {
+            self.budget.requests.load(Ordering::Relaxed)
+        });
+        self.beside.is_some() || count() >= budget.max_requests / 2
+    }
+
     /// Whether it goes on until either side ends it.
     pub(super) fn lasts(&self) -> bool {
-        matches!(self.beside, Some((Beside::Lasting | Beside::Reflection, _)))
+        matches!(self.beside, Some(Beside::Lasting | Beside::Reflection))
+    }
+
+    /// Gives its place to another; what it holds is about to be free.
+    fn make_room(&self) {
+        if self.has_made_room.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let going = self.counted();
+        self.going.store(going, Ordering::Relaxed);
+        self.budget.going_bytes.fetch_add(going, Ordering::Relaxed);
+        self.budget.give_back(self.beside, self.peer.1);
+        self.told.notify_one();
+    }
+
+    fn counted(&self) -> u64 {
+        let uncounted = self.uncounted.load(Ordering::Relaxed);
+        self.bytes.load(Ordering::Relaxed).saturating_sub(uncounted)
     }
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        match self.beside {
-            None => drop(self.budget.requests.fetch_sub(1, Ordering::Relaxed)),
-            Some((kind, connection)) => self.budget.beside[kind as usize].give_back(connection),
+        if !*self.has_made_room.get_mut() {
+            self.budget.give_back(self.beside, self.peer.1);
         }
-        let bytes = counted(*self.bytes.get_mut());
+        let bytes = self.counted();
         if bytes > 0 {
             self.budget.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        let going = *self.going.get_mut();
+        if going > 0 {
+            self.budget.going_bytes.fetch_sub(going, Ordering::Relaxed);
         }
         if bytes >= LARGE_BYTES {
             self.budget.large.fetch_add(1, Ordering::Relaxed);
@@ -199,64 +469,25 @@ impl Drop for Admitted {
     }
 }
 
-fn counted(held: u64) -> u64 {
-    held.saturating_sub(UNCOUNTED_BYTES)
-}
-
-/// A number of places, of which one connection takes no more than its share.
-#[derive(Debug)]
-pub(super) struct Shares {
-    max: usize,
-    max_of_one: usize,
-    taken: Mutex<Taken>,
-}
-
-#[derive(Debug)]
-struct Taken {
-    all: usize,
-    /// Connections without a place are not kept.
-    by_connection: BTreeMap<ConnectionNumber, usize>,
-}
-
-impl Shares {
-    pub(super) const fn new(max: usize, max_of_one: usize) -> Self {
-        let taken = Taken {
-            all: 0,
-            by_connection: BTreeMap::new(),
-        };
-        Self {
-            max,
-            max_of_one,
-            taken: Mutex::new(taken),
+impl Waits {
+    /// Returns once it has to make room for another: why it is refused.
+    pub(super) async fn makes_room(&self) -> ServingError {
+        self.admitted.told.notified().await;
+        ServingError::Overloaded {
+            reason: "the server is at its limits, and this request, which waited for its client, \
+                     had to make room for another"
+                .to_owned(),
         }
     }
+}
 
-    /// Takes a place for this connection, if there is one.
-    pub(super) fn take(&self, connection: ConnectionNumber) -> bool {
-        let mut taken = self.lock();
-        if taken.all >= self.max {
-            return false;
-        }
-        let of_connection = taken.by_connection.entry(connection).or_default();
-        if *of_connection >= self.max_of_one {
-            return false;
-        }
-        *of_connection += 1;
-        taken.all += 1;
-        true
-    }
-
-    pub(super) fn give_back(&self, connection: ConnectionNumber) {
-        let mut taken = self.lock();
-        taken.all = taken.all.saturating_sub(1);
-        match taken.by_connection.get_mut(&connection) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => drop(taken.by_connection.remove(&connection)),
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+impl Drop for Waits {
+    fn drop(&mut self) {
+        let admitted = &self.admitted;
+        let mut waiting = admitted.budget.waiting(admitted.beside);
+        let removed = waiting.remove(admitted.peer, self.number);
+        drop(waiting);
+        drop(removed);
     }
 }
 
@@ -298,8 +529,92 @@ impl Gate {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
     use crate::error::Code;
+
+    fn from(source: u8, connection: ConnectionNumber) -> Head {
+        Head {
+            source: Source::V4([10, 0, 0, source]),
+            connection,
+            bytes: 0,
+        }
+    }
+
+    fn makes_room(waits: &Waits) -> bool {
+        waits.makes_room().now_or_never().is_some()
+    }
+
+    #[test]
+    fn who_waits_for_its_client_makes_room_for_requests() {
+        let admission = Admission::new(4, 1 << 30);
+        let enter = |source, connection| {
+            let admitted = admission.enter_from(None, &from(source, connection));
+            admitted.map(Arc::new)
+        };
+        // Worked on, and one that waits elsewhere.
+        let (_working, other) = (enter(1, 1).unwrap(), enter(2, 2).unwrap());
+        let stalled = [enter(1, 1).unwrap(), enter(1, 1).unwrap()];
+        assert!(enter(3, 3).is_err());
+        let other_waits = other.waits();
+        let waits: Vec<_> = stalled.iter().map(Admitted::waits).collect();
+        let mut let_in = vec![enter(3, 3).unwrap()];
+        assert_eq!(
+            waits.iter().map(makes_room).collect::<Vec<_>>(),
+            [true, false]
+        );
+        let_in.push(enter(3, 3).unwrap());
+        assert!(!makes_room(&waits[1]) && makes_room(&other_waits));
+        let_in.push(enter(3, 3).unwrap());
+        assert!(makes_room(&waits[1]));
+        assert!(enter(3, 3).is_err());
+        drop((waits, other_waits, stalled, other));
+        assert!(enter(3, 3).is_err());
+        drop(let_in);
+        assert!(enter(3, 3).is_ok());
+    }
+
+    #[test]
+    fn all_that_a_waiting_request_holds_counts() {
+        let bound = 10 * (UNCOUNTED_BYTES + REQUEST_BYTES);
+        let admission = Admission::new(1000, bound);
+        let head = Head {
+            bytes: UNCOUNTED_BYTES as usize,
+            ..from(1, 1)
+        };
+        let stalled: Vec<_> = (0..100)
+            .map(|_| {
+                let admitted = Arc::new(admission.enter_from(None, &head).unwrap());
+                let waits = admitted.waits();
+                (admitted, waits)
+            })
+            .collect();
+        let stay = stalled.iter().map(|(_, waits)| !makes_room(waits));
+        assert_eq!(stay.filter(|&it| it).count(), 10);
+        // A large one makes room for smaller ones only.
+        let large = admission.enter_from(None, &from(2, 2)).unwrap();
+        assert!(large.grow(2 * bound as usize).is_err());
+        drop(large);
+        let small = admission.enter_from(None, &from(2, 2)).unwrap();
+        small.grow(3 * UNCOUNTED_BYTES as usize).unwrap();
+        drop(small);
+        drop(stalled);
+        assert_eq!(admission.0.bytes.load(Ordering::Relaxed), 0);
+        assert_eq!(admission.0.going_bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn the_oldest_of_a_connection_makes_room_for_its_next() {
+        let admission = Admission::new(0, 1 << 30);
+        let enter = || admission.enter_from(Some(Beside::Lasting), &from(1, 1));
+        let watches: Vec<_> = std::iter::from_fn(|| enter().ok()).map(Arc::new).collect();
+        let waits: Vec<_> = watches.iter().map(Admitted::waits).collect();
+        let next = Arc::new(enter().unwrap());
+        assert!(makes_room(&waits[0]) && !makes_room(&waits[1]));
+        let _next = (next.waits(), enter().unwrap());
+        assert!(makes_room(&waits[1]));
+    }
 
     #[tokio::test]
     async fn calls_beyond_the_bound_wait_until_their_deadline() {
@@ -320,23 +635,23 @@ mod tests {
     #[test]
     fn requests_beyond_the_bound_are_refused() {
         let admission = Admission::new(2, 100);
-        let first = admission.enter().unwrap();
-        let _second = admission.enter().unwrap();
-        let error = admission.enter().unwrap_err();
+        let first = admission.enter_now(None).unwrap();
+        let _second = admission.enter_now(None).unwrap();
+        let error = admission.enter_now(None).unwrap_err();
         assert_eq!(error.code(), Code::ResourceExhausted);
         drop(first);
-        admission.enter().unwrap();
+        admission.enter_now(None).unwrap();
     }
 
     #[test]
     fn what_comes_beside_the_requests_has_bounds_of_its_own() {
         let admission = Admission::new(0, 100);
-        assert!(admission.enter().is_err());
+        assert!(admission.enter_now(None).is_err());
         for kind in [Beside::Probe, Beside::Lasting, Beside::Reflection] {
-            let enter = |connection| admission.enter_beside(kind, connection);
-            let shares = &admission.0.beside[kind as usize];
+            let (max, max_of_one) = [MAX_PROBES, MAX_LASTING, MAX_REFLECTIONS][kind as usize];
+            let enter = |connection| admission.enter_from(Some(kind), &from(1, connection));
             let held: Vec<_> = std::iter::from_fn(|| enter(1).ok()).collect();
-            assert_eq!(held.len(), shares.max_of_one);
+            assert_eq!(held.len(), max_of_one);
             let admitted = enter(2).unwrap();
             let error = admitted.grow(UNCOUNTED_BYTES as usize + 101).unwrap_err();
             assert_eq!(error.code(), Code::ResourceExhausted);
@@ -346,9 +661,7 @@ mod tests {
             let all: Vec<_> = (0..)
                 .map_while(|connection| enter(connection).ok())
                 .collect();
-            assert_eq!(all.len(), shares.max);
-            drop(all);
-            assert!(shares.lock().by_connection.is_empty());
+            assert_eq!(all.len(), max);
         }
         assert_eq!(admission.large_requests(), (0, true));
     }
@@ -356,12 +669,12 @@ mod tests {
     #[test]
     fn an_answer_counts_where_it_is_larger_than_its_request() {
         let admission = Admission::new(2, 100);
-        let admitted = admission.enter().unwrap();
+        let admitted = admission.enter_now(None).unwrap();
         let uncounted = UNCOUNTED_BYTES as usize;
         admitted.grow(uncounted + 40).unwrap();
         admitted.hold_answer(uncounted).unwrap();
         admitted.hold_answer(uncounted + 90).unwrap();
-        let other = admission.enter().unwrap();
+        let other = admission.enter_now(None).unwrap();
         other.grow(uncounted + 10).unwrap();
         assert!(other.hold_answer(uncounted + 11).is_err());
     }
@@ -369,8 +682,8 @@ mod tests {
     #[test]
     fn bytes_beyond_the_bound_are_refused() {
         let admission = Admission::new(2, 100);
-        let first = admission.enter().unwrap();
-        let second = admission.enter().unwrap();
+        let first = admission.enter_now(None).unwrap();
+        let second = admission.enter_now(None).unwrap();
         let uncounted = UNCOUNTED_BYTES as usize;
         first.grow(uncounted / 2).unwrap();
         first.grow(uncounted / 2 + 60).unwrap();

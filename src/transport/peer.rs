@@ -6,12 +6,10 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::Request;
-
 use super::tls::PeerNames;
 
 /// Where requests come from, as far as one source is to leave room for others. Cheap to copy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Source {
     /// Nothing is known of it.
     #[default]
@@ -77,12 +75,6 @@ impl Peer {
     pub(super) fn connection(&self) -> ConnectionNumber {
         self.0.connection
     }
-}
-
-/// The connection that a request came on.
-pub(super) fn connection<B>(request: &Request<B>) -> ConnectionNumber {
-    let peer = request.extensions().get::<Peer>();
-    peer.map_or(0, Peer::connection)
 }
 
 #[cfg(test)]

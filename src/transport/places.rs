@@ -16,7 +16,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::activity::Activity;
+use super::activity::{Activity, Unread};
+use super::peer::Source;
 
 /// A connection may wait for its client for so long in any case: a new one sends its request soon.
 const MIN_WAIT: Duration = Duration::from_millis(100);
@@ -61,12 +62,21 @@ pub(super) struct Place {
     number: u64,
 }
 
+/// What a connection takes along that goes for its unread answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Going {
+    /// So many of them.
+    Answers(usize),
+    /// None goes. So many requests may turn out to wait for their client.
+    None { young: usize },
+}
+
 /// Who has a place, as far as others see it.
 struct Holder {
     port: usize,
     opened: Instant,
-    /// Unset while the connection has not begun to speak HTTP.
-    activity: OnceLock<Arc<Activity>>,
+    /// What it does and where it comes from; unset while it has not begun to speak HTTP.
+    activity: OnceLock<(Arc<Activity>, Source)>,
     /// Turns true for the one that has to go.
     has_to_go: watch::Sender<bool>,
 }
@@ -95,6 +105,34 @@ impl Places {
             shared: Arc::clone(&self.0),
             port: state.taken.len() - 1,
             max: max.max(1),
+        }
+    }
+}
+
+impl Places {
+    /// Has the connection go that has the most unread answers, of the source with the most.
+    pub(super) fn have_unread_go(&self) -> Going {
+        let state = self.0.lock();
+        let unread = || {
+            let staying = state.holders.values().filter(|it| !*it.has_to_go.borrow());
+            staying.filter_map(|it| Some((it, it.unread()?)))
+        };
+        let mut by_source = HashMap::new();
+        for (_, (source, of_one)) in unread() {
+            *by_source.entry(source).or_insert(0) += of_one.answers;
+        }
+        let most = by_source.into_iter().max_by_key(|&(_, answers)| answers);
+        let of_most = unread().filter(|(_, (source, _))| Some(*source) == most.map(|it| it.0));
+        match of_most.max_by_key(|(_, (_, of_one))| *of_one) {
+            Some((holder, (_, of_one))) => {
+                holder.has_to_go.send_replace(true);
+                Going::Answers(of_one.answers)
+            }
+            None => {
+                let activities = state.holders.values().filter_map(|it| it.activity.get());
+                let young = activities.map(|(activity, _)| activity.in_transfer()).sum();
+                Going::None { young }
+            }
         }
     }
 }
@@ -183,17 +221,25 @@ impl fmt::Debug for Holder {
 impl Holder {
     fn waits_for_client(&self) -> Option<Duration> {
         match self.activity.get() {
-            Some(activity) => activity.waits_for_client(),
+            Some((activity, _)) => activity.waits_for_client(),
             None => Some(self.opened.elapsed()),
         }
     }
 }
 
+impl Holder {
+    /// Whose unread answers it has.
+    fn unread(&self) -> Option<(Source, Unread)> {
+        let (activity, source) = self.activity.get()?;
+        Some((*source, activity.unread()?))
+    }
+}
+
 impl Place {
-    /// From now on this tells whether the connection waits for its client.
-    pub(super) fn set_activity(&self, activity: Arc<Activity>) {
+    /// From now on this tells whether the connection, which comes from there, waits for its client.
+    pub(super) fn set_activity(&self, activity: Arc<Activity>, source: Source) {
         // A connection has one.
-        let _ = self.holder.activity.set(activity);
+        let _ = self.holder.activity.set((activity, source));
     }
 
     /// Waits until the connection has to make room for another.
@@ -255,9 +301,9 @@ mod tests {
         let [longest, working, idle] =
             [0, 1, 2].map(|_| Activity::new(UnderWay::default(), Duration::ZERO, NEVER));
         sleep(MIN_WAIT).await;
-        held[0].set_activity(Arc::clone(&longest));
-        held[1].set_activity(Arc::clone(&working));
-        held[2].set_activity(Arc::clone(&idle));
+        held[0].set_activity(Arc::clone(&longest), Source::Unix);
+        held[1].set_activity(Arc::clone(&working), Source::Unix);
+        held[2].set_activity(Arc::clone(&idle), Source::Unix);
         let request = working.begin(&Request::new(()));
         drop(idle.begin(&Request::new(())));
         let first = held.remove(0);
@@ -273,7 +319,7 @@ mod tests {
         let busy = [&place, &other].map(|place| {
             let activity = Activity::new(UnderWay::default(), Duration::ZERO, NEVER);
             let request = activity.begin(&Request::new(()));
-            place.set_activity(activity);
+            place.set_activity(activity, Source::Unix);
             request
         });
         assert!(port.take().await.is_none());

@@ -5,19 +5,25 @@
 use std::error::Error as StdError;
 use std::io::{self, Read};
 use std::iter;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::poll_immediate;
 use http_body::Body;
 use http_body_util::BodyExt;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::activity::MIN_PROGRESS;
-use super::limit::Admitted;
+use super::limit::{Admitted, Waits};
 use crate::error::{Code, Result, ServingError};
 
 /// libevent's socket timeout.
 const STALL_TIMEOUT: Duration = Duration::from_secs(50);
+
+/// A client that has not sent its body for so long is waited for, where there is room: bodies that come
+/// right behind their heads need no place among those that wait.
+const MOMENT: Duration = Duration::from_millis(10);
 
 /// The original's bound on a gRPC message (`SetMaxMessageSize`).
 const MAX_BYTES: usize = i32::MAX as usize;
@@ -41,6 +47,52 @@ pub(super) struct Pace {
     deadline: Option<Instant>,
     /// What has come since that was set.
     bytes: usize,
+    /// Set once that takes longer than a [`MOMENT`].
+    waits: Option<Waits>,
+}
+
+impl Pace {
+    /// Awaits what comes next, as long as the client may take for it; `None` for one that stalls.
+    ///
+    /// # Errors
+    ///
+    /// [`ServingError::Overloaded`] for a request that has to make room for another.
+    async fn wait<F: Future + Unpin>(
+        &mut self,
+        mut next: F,
+        admitted: &Arc<Admitted>,
+        stall: Duration,
+    ) -> Result<Option<F::Output>> {
+        let deadline = match self.deadline {
+            Some(deadline) if self.bytes < MIN_PROGRESS => deadline,
+            _ => {
+                self.bytes = 0;
+                self.waits = None;
+                *self.deadline.insert(Instant::now() + stall)
+            }
+        };
+        let waits = match &self.waits {
+            Some(waits) => waits,
+            None => {
+                let come = match admitted.is_one_of_many() {
+                    true => poll_immediate(&mut next).await,
+                    false => {
+                        let moment = deadline.min(Instant::now() + MOMENT);
+                        timeout_at(moment, &mut next).await.ok()
+                    }
+                };
+                if come.is_some() {
+                    return Ok(come);
+                }
+                self.waits.insert(admitted.waits())
+            }
+        };
+        tokio::select! {
+            biased;
+            refusal = waits.makes_room() => Err(refusal),
+            waited = timeout_at(deadline, next) => Ok(waited.ok()),
+        }
+    }
 }
 
 impl ReceiveOptions {
@@ -58,28 +110,23 @@ impl ReceiveOptions {
     /// # Errors
     ///
     /// `DEADLINE_EXCEEDED` for a client that stalls, `CANCELLED` for one that leaves,
-    /// `INVALID_ARGUMENT` for a body that HTTP does not allow, those of [`Admitted::grow`].
+    /// `INVALID_ARGUMENT` for a body that HTTP does not allow, [`ServingError::Overloaded`] where it
+    /// makes room for others, those of [`Admitted::grow`].
     pub(super) async fn next<B>(
         &self,
         body: &mut B,
-        admitted: &Admitted,
+        admitted: &Arc<Admitted>,
         pace: &mut Pace,
     ) -> Result<Option<Bytes>>
     where
         B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
     {
         loop {
-            let deadline = match pace.deadline {
-                Some(deadline) if pace.bytes < MIN_PROGRESS => deadline,
-                _ => {
-                    pace.bytes = 0;
-                    *pace.deadline.insert(Instant::now() + self.stall_timeout)
-                }
-            };
-            let frame = match tokio::time::timeout_at(deadline, body.frame()).await {
-                Ok(None) => return Ok(None),
-                Ok(Some(Ok(frame))) => frame,
-                Ok(Some(Err(error))) => {
+            let next = pace.wait(body.frame(), admitted, self.stall_timeout);
+            let frame = match next.await? {
+                Some(None) => return Ok(None),
+                Some(Some(Ok(frame))) => frame,
+                Some(Some(Err(error))) => {
                     let code = if is_malformed(&error) {
                         Code::InvalidArgument
                     } else {
@@ -88,7 +135,7 @@ impl ReceiveOptions {
                     let text = format!("the body could not be read: {error}");
                     return Err(ServingError::new(code, text));
                 }
-                Err(_) => {
+                None => {
                     return Err(ServingError::new(
                         Code::DeadlineExceeded,
                         "the body stalled",
@@ -170,7 +217,8 @@ mod tests {
             stall_timeout: stall,
             ..ReceiveOptions::new(1)
         };
-        let admitted = Admission::new(1, u64::MAX).enter().unwrap();
+        let admitted = Admission::new(1, u64::MAX).enter_now(None);
+        let admitted = Arc::new(admitted.unwrap());
         for (piece, is_whole) in [(1, false), (MIN_PROGRESS, true)] {
             let pieces =
                 (0..20).map(|_| Ok::<_, Infallible>(Frame::data(Bytes::from(vec![0; piece]))));
@@ -197,13 +245,13 @@ mod tests {
         let admission = Admission::new(1, 300_000);
         let zeros = |len| io::repeat(0).take(len);
         {
-            let admitted = admission.enter().unwrap();
+            let admitted = admission.enter_now(None).unwrap();
             let inflated = inflate(zeros(200_000), 200_000, &admitted);
             assert_eq!(inflated.unwrap().len(), 200_000);
             let refused = inflate(zeros(200_000), 200_000, &admitted);
             assert!(matches!(refused, Err(Inflation::Refused(_))), "{refused:?}");
         }
-        let admitted = admission.enter().unwrap();
+        let admitted = admission.enter_now(None).unwrap();
         let too_large = inflate(zeros(200_001), 200_000, &admitted);
         assert!(
             matches!(too_large, Err(Inflation::TooLarge)),

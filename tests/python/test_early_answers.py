@@ -14,8 +14,15 @@ import time
 import grpc
 import pytest
 
-from grpc_calls import TIMEOUT, predict_request, prediction
-from model_server import MODELS_FOLDER, ModelServer, free_ports, peak_memory_mib
+from grpc_calls import (
+    ENDLESS,
+    TIMEOUT,
+    model_flags,
+    predict_request,
+    prediction,
+    slow_request,
+)
+from model_server import MODELS_FOLDER, ModelServer, free_ports, peak_memory_mib, poll
 from raw_http2 import (
     ACK,
     DATA,
@@ -63,28 +70,15 @@ def guarded(start_server, tmp_path_factory):
     return server
 
 
-class Busy:
-    """A server with one place for requests, which an unfinished one takes."""
-
-    def __init__(self, server):
-        self.server = server
-        self.request = open_request(server.rest_port, PREDICT, 100)
-        self.request.sendall(b"{")
-
-    def is_full(self):
-        return self.server.predict_rest("half_plus_two", b"{}")[0] == 429
-
-
 @pytest.fixture(scope="module")
 def busy(start_server):
-    flags = ["--max_concurrent_requests=1", "--stall_timeout_seconds=600"]
-    server = start_server([*FLAGS, *flags], ["half_plus_two"])
-    busy = Busy(server)
-    deadline = time.monotonic() + PATIENCE
-    while not busy.is_full():
-        assert time.monotonic() < deadline
-    yield server
-    busy.request.close()
+    """A server with one place for requests, which a run without end takes."""
+    server = start_server([*model_flags("slow"), "--max_concurrent_requests=1"], ["slow"])
+    with grpc.insecure_channel(server.grpc_address) as channel:
+        run = prediction(channel).Predict.future(slow_request(ENDLESS))
+        poll(lambda: server.rest("GET", STATUS)[0] == 429)
+        yield server
+        run.cancel()
 
 
 def open_request(port, path, length, *more):

@@ -21,8 +21,8 @@ use super::rules::{Identity, PasswordTag, Rules};
 use crate::allocator;
 use crate::error::{Code, Result, ServingError};
 use crate::panics;
-use crate::transport::limit::Shares;
 use crate::transport::peer::{ConnectionNumber, Peer};
+use crate::transport::shares::Shares;
 
 /// Checks that run at a time, where there are processors for them: each has its memory.
 const MAX_RUNNING: usize = 2;
@@ -127,7 +127,7 @@ impl PasswordChecks {
             return Ok(None);
         }
         let connection = peer.connection();
-        if !self.callers.take(connection) {
+        if self.callers.take(connection).is_err() {
             return Err(exhausted());
         }
         let _caller = Caller(&self.callers, connection);

@@ -20,7 +20,8 @@ use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
 use super::message::PREFIX_BYTES;
-use crate::transport::limit::Admitted;
+use super::refusal;
+use crate::transport::limit::{Admitted, Waits};
 
 /// Messages that may wait for the service.
 const MAX_WAITING: usize = 4;
@@ -142,15 +143,23 @@ impl Body for Messages {
     }
 }
 
-/// The answers to messages. Where these ended early, the answers end with the status that says so.
+/// The answers of a call that lasts. Where its messages ended early, or where it has to make room for
+/// another, they end with the status that says so.
 pub(super) struct Answers {
     body: tonic::body::Body,
     failure: Failure,
+    makes_room: Pin<Box<dyn Future<Output = Status> + Send>>,
+    has_ended: bool,
 }
 
 impl Answers {
-    pub(super) fn new(body: tonic::body::Body, failure: Failure) -> Self {
-        Self { body, failure }
+    pub(super) fn new(body: tonic::body::Body, failure: Failure, waits: Waits) -> Self {
+        Self {
+            body,
+            failure,
+            makes_room: Box::pin(async move { refusal(&waits.makes_room().await) }),
+            has_ended: false,
+        }
     }
 }
 
@@ -162,20 +171,30 @@ impl Body for Answers {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.has_ended {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(status) = self.makes_room.as_mut().poll(context) {
+            self.has_ended = true;
+            return Poll::Ready(Some(ending(&status)));
+        }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         let Some(Ok(frame)) = frame else {
             return Poll::Ready(frame);
         };
         let failure = self.failure.0.get().filter(|_| frame.is_trailers());
-        let frame = match failure.map(|it| {
-            let mut trailers = HeaderMap::new();
-            it.add_header(&mut trailers).map(|()| trailers)
-        }) {
-            Some(trailers) => trailers.map(Frame::trailers),
+        Poll::Ready(Some(match failure {
+            Some(failure) => ending(failure),
             None => Ok(frame),
-        };
-        Poll::Ready(Some(frame))
+        }))
     }
+}
+
+/// The last frame of an answer with this status.
+fn ending(status: &Status) -> Result<Frame<Bytes>, Status> {
+    let mut trailers = HeaderMap::new();
+    status.add_header(&mut trailers)?;
+    Ok(Frame::trailers(trailers))
 }
 
 #[cfg(test)]
@@ -199,7 +218,7 @@ mod tests {
         stall: Duration,
     ) -> Vec<Result<Bytes, Code>> {
         let admission = Admission::new(1, 1000);
-        let admitted = admission.enter_beside(Beside::Reflection, 1);
+        let admitted = admission.enter_now(Some(Beside::Reflection));
         let parts: Vec<_> = parts.to_vec();
         let parts = tokio_stream::iter(parts)
             .map(|it| Ok::<_, Infallible>(Frame::data(Bytes::from_static(it))));

@@ -32,15 +32,15 @@ use tower::Service;
 
 use self::authorized::{Authorized, Guard};
 use self::message::Framed;
-use self::messages::{Answers, Messages};
+use self::messages::{Answers, Failure, Messages};
 use self::prediction_service::PredictionServiceImpl;
 use self::services::{Access, Declared, Takes};
 use self::status::to_status;
 use super::auth::Auth;
+use super::head::Head;
 use super::isolate::isolated;
-use super::limit::{Admission, Beside, Gate};
+use super::limit::{Admission, Admitted, Beside, Gate};
 use super::observe::Observation;
-use super::peer::connection;
 use super::receive::ReceiveOptions;
 use crate::error::{Code, ServingError};
 use crate::inference::InferenceService;
@@ -233,11 +233,12 @@ impl Services {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: std::error::Error + Send + Sync + 'static,
     {
+        let head = Head::of(&request);
         let (parts, body) = request.into_parts();
         // Dropped if the client leaves before its message is here, which counts the call.
         let observation = Observation::start(&self.metrics, Protocol::Grpc, api, "");
         let received = async {
-            let admitted = Arc::new(self.admission.enter()?);
+            let admitted = Arc::new(self.admission.enter(None, &head).await?);
             let aligned = match api {
                 Api::Predict => first_values,
                 _ => |_: &[u8]| None,
@@ -250,7 +251,7 @@ impl Services {
             Ok((message, admitted)) => {
                 observation.leave_to_handler();
                 let framed = |parts| Request::from_parts(parts, Framed::new(message.clone()));
-                let mut response = match api {
+                let response = match api {
                     Api::Predict => {
                         let answer =
                             predict::answer(&self.predict, &self.guard, &parts, message, &admitted);
@@ -260,8 +261,7 @@ impl Services {
                     _ => call(self.prediction.clone(), framed(parts)).await,
                 };
                 // Until it is written, the answer takes as much as the request did.
-                response.extensions_mut().insert(admitted);
-                response
+                held(response, admitted)
             }
             Err(error) => {
                 observation.end(Err(&error));
@@ -280,14 +280,10 @@ impl Services {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: std::error::Error + Send + Sync + 'static,
     {
-        let connection = connection(&request);
+        let head = Head::of(&request);
         let (parts, body) = request.into_parts();
         let received = async {
-            let admitted = match beside {
-                None => self.admission.enter()?,
-                Some(kind) => self.admission.enter_beside(kind, connection)?,
-            };
-            let admitted = Arc::new(admitted);
+            let admitted = Arc::new(self.admission.enter(beside, &head).await?);
             let (headers, receive) = (&parts.headers, &self.receive_small);
             let message = message::receive(headers, body, receive, &admitted, |_| None).await?;
             Ok((message, admitted))
@@ -295,9 +291,11 @@ impl Services {
         match received.await {
             Ok((message, admitted)) => {
                 let request = Request::from_parts(parts, Framed::new(message));
-                let mut response = call(self.routes.clone(), request).await;
-                response.extensions_mut().insert(admitted);
-                response
+                let response = call(self.routes.clone(), request).await;
+                match admitted.lasts() {
+                    true => lasting(response, admitted, Failure::default()),
+                    false => held(response, admitted),
+                }
             }
             Err(error) => refusal(&error).into_http(),
         }
@@ -308,9 +306,8 @@ impl Services {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: std::error::Error + Send + Sync + 'static,
     {
-        let entered = self
-            .admission
-            .enter_beside(Beside::Reflection, connection(&request));
+        let head = Head::of(&request);
+        let entered = self.admission.enter(Some(Beside::Reflection), &head).await;
         let (parts, body) = request.into_parts();
         let admitted = match entered {
             Ok(admitted) => Arc::new(admitted),
@@ -323,10 +320,29 @@ impl Services {
         let messages = Messages::receive(body, max_bytes, stall, Arc::clone(&admitted));
         let failure = messages.failure();
         let request = Request::from_parts(parts, messages);
-        let mut response = call(self.routes.clone(), request).await;
-        response.extensions_mut().insert(admitted);
-        response.map(|body| tonic::body::Body::new(Answers::new(body, failure)))
+        let response = call(self.routes.clone(), request).await;
+        lasting(response, admitted, failure)
     }
+}
+
+/// Holds the place until the response is written.
+fn held(
+    mut response: http::Response<tonic::body::Body>,
+    admitted: Arc<Admitted>,
+) -> http::Response<tonic::body::Body> {
+    response.extensions_mut().insert(admitted);
+    response
+}
+
+/// As above, for a call that lasts: it waits for its client all the time.
+fn lasting(
+    response: http::Response<tonic::body::Body>,
+    admitted: Arc<Admitted>,
+    failure: Failure,
+) -> http::Response<tonic::body::Body> {
+    let waits = admitted.waits();
+    let response = response.map(|body| tonic::body::Body::new(Answers::new(body, failure, waits)));
+    held(response, admitted)
 }
 
 /// The status of a message that was not received.

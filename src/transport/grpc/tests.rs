@@ -96,7 +96,7 @@ async fn a_panic_is_answered_and_counted() {
 async fn too_much_at_a_time_is_refused_for_a_moment() {
     let admission = Admission::new(1, 1000);
     let (service, metrics) = fragile(admission.clone());
-    let _under_way = admission.enter().unwrap();
+    let _under_way = admission.enter_now(None).unwrap();
     let (code, response) = status(&service, CLASSIFY, OF_M).await;
     assert_eq!(code, RESOURCE_EXHAUSTED);
     assert_eq!(response.headers()["grpc-retry-pushback-ms"], "1000");

@@ -53,7 +53,7 @@ async fn collect<B>(
     headers: &HeaderMap,
     mut body: B,
     options: &ReceiveOptions,
-    admitted: &Admitted,
+    admitted: &Arc<Admitted>,
 ) -> Result<Bytes>
 where
     B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
@@ -126,7 +126,7 @@ mod tests {
     where
         B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
     {
-        let admitted = Arc::new(Admission::new(1, u64::MAX).enter()?);
+        let admitted = Arc::new(Admission::new(1, u64::MAX).enter_now(None)?);
         super::read(headers, body, options, &admitted).await
     }
 

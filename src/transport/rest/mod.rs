@@ -29,11 +29,11 @@ use self::status::http_status;
 use super::admit::admit;
 use super::auth::{Auth, Caller};
 use super::blocking::off_worker;
+use super::head::Head;
 use super::isolate::isolated;
 use super::limit::{Admission, Admitted, Beside, Gate};
 use super::observe::{AnsweredBy, Observation};
 use super::pages::{Pages, drop_body, full_path, html_page, is_read, response};
-use super::peer::connection;
 use super::receive::ReceiveOptions;
 use crate::error::{Code, Result, ServingError};
 use crate::inference::InferenceService;
@@ -192,10 +192,8 @@ impl Inner {
         let is_page = self.pages.is_at(request.method(), path)
             || (path == openapi::PATH && is_read(request.method()));
         let mut response = if is_page {
-            let admitted = match self
-                .admission
-                .enter_beside(Beside::Probe, connection(&request))
-            {
+            let head = Head::of(&request);
+            let admitted = match self.admission.enter(Some(Beside::Probe), &head).await {
                 Ok(admitted) => Arc::new(admitted),
                 Err(error) => return refusal(&error),
             };
@@ -246,6 +244,7 @@ impl Inner {
     where
         B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
     {
+        let head = Head::of(&request);
         let (parts, body) = request.into_parts();
         let route = route(parts.method.as_str(), full_path(&parts.uri));
         let (api, model) = match &route {
@@ -257,7 +256,7 @@ impl Inner {
             handlers::check_allowed(&route, caller)?;
             Ok(route)
         });
-        let (answer, admitted) = match (allowed, self.admission.enter()) {
+        let (answer, admitted) = match (allowed, self.admission.enter(None, &head).await) {
             (Ok(route), Ok(admitted)) => {
                 let admitted = Arc::new(admitted);
                 let call = Call {
