@@ -207,6 +207,7 @@ impl Driver {
         tokio::select! {
             ended = streams.drive(connection.as_mut()) => log_end(ended),
             _ = given_up => {}
+            () = place.has_to_go() => {}
         }
     }
 

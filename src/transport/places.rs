@@ -6,15 +6,19 @@
 //! waited for its client the longest: for a request, the rest of one, or for taking an answer. Only
 //! where the server works on something for all of them, the new one is refused.
 //!
+//! New connections that wait for a place do so in their order, a few at a time, and as many go for them
+//! together, with some more for those that follow: who comes back immediately keeps no other waiting.
+//!
 //! Not here: how many descriptors there are (`server`), what a connection does (`connection`).
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::sync::{Mutex as TurnLock, Notify, watch};
+use tokio::time::{Instant, timeout};
 
 use super::activity::{Activity, Unread};
 use super::peer::Source;
@@ -25,6 +29,10 @@ const MIN_WAIT: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// A port has one in so many of all places to itself.
 const SHARE_OF_PORT: usize = 8;
+/// New connections of a port that wait for a place at a time, one for so many of all places. Each has its
+/// descriptor already.
+const PLACES_OF_WAITING: usize = 16;
+const MAX_WAITING: usize = 64;
 
 /// The places of the ports that share them. By default there are any number.
 #[derive(Clone, Debug)]
@@ -40,11 +48,21 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Connections, by port.
-    taken: Vec<usize>,
+    /// By port.
+    ports: Vec<PortState>,
     /// By number; none twice.
     holders: HashMap<u64, Arc<Holder>>,
     last_number: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct PortState {
+    /// Connections that have a place.
+    taken: usize,
+    /// Those of them that have been asked to go.
+    going: usize,
+    /// New ones that wait for a place.
+    wanted: usize,
 }
 
 /// The places of one port.
@@ -53,6 +71,21 @@ pub(super) struct PortPlaces {
     shared: Arc<Shared>,
     port: usize,
     max: usize,
+    /// New connections wait for a place one after the other.
+    turn: Arc<TurnLock<()>>,
+}
+
+/// A new connection that waits for a place.
+struct Wanted<'a>(&'a PortPlaces);
+
+/// How a port makes room.
+enum Room {
+    /// Connections have been asked to go.
+    Going,
+    /// The one to go has not waited for long enough yet.
+    After(Duration),
+    /// All are worked for.
+    None,
 }
 
 /// A connection's place, free again when this is dropped.
@@ -100,11 +133,12 @@ impl Places {
     /// Those of one more port, which may have `max` connections at most.
     pub(super) fn of_port(&self, max: usize) -> PortPlaces {
         let mut state = self.0.lock();
-        state.taken.push(0);
+        state.ports.push(PortState::default());
         PortPlaces {
             shared: Arc::clone(&self.0),
-            port: state.taken.len() - 1,
+            port: state.ports.len() - 1,
             max: max.max(1),
+            turn: Arc::default(),
         }
     }
 }
@@ -112,7 +146,7 @@ impl Places {
 impl Places {
     /// Has the connection go that has the most unread answers, of the source with the most.
     pub(super) fn have_unread_go(&self) -> Going {
-        let state = self.0.lock();
+        let mut state = self.0.lock();
         let unread = || {
             let staying = state.holders.values().filter(|it| !*it.has_to_go.borrow());
             staying.filter_map(|it| Some((it, it.unread()?)))
@@ -123,10 +157,11 @@ impl Places {
         }
         let most = by_source.into_iter().max_by_key(|&(_, answers)| answers);
         let of_most = unread().filter(|(_, (source, _))| Some(*source) == most.map(|it| it.0));
-        match of_most.max_by_key(|(_, (_, of_one))| *of_one) {
-            Some((holder, (_, of_one))) => {
-                holder.has_to_go.send_replace(true);
-                Going::Answers(of_one.answers)
+        let first = of_most.max_by_key(|(_, (_, of_one))| *of_one);
+        match first.map(|(holder, (_, of_one))| (holder.ask_to_go(), of_one.answers)) {
+            Some((port, answers)) => {
+                state.ports[port].going += 1;
+                Going::Answers(answers)
             }
             None => {
                 let activities = state.holders.values().filter_map(|it| it.activity.get());
@@ -149,42 +184,59 @@ impl PortPlaces {
         if let Some(place) = self.take_free() {
             return Some(place);
         }
-        timeout(PATIENCE, self.take_of_another()).await.ok()?
+        self.shared.lock().ports[self.port].wanted += 1;
+        let _wanted = Wanted(self);
+        let taken = async {
+            let _turn = self.turn.lock().await;
+            self.take_of_another().await
+        };
+        timeout(PATIENCE, taken).await.ok()?
     }
 
     async fn take_of_another(&self) -> Option<Place> {
         loop {
             let freed = self.shared.freed.notified();
-            if let Some(place) = self.take_free() {
+            if let Some(place) = self.take_now(true) {
                 return Some(place);
             }
-            let (victim, waited) = self.longest_waiting()?;
-            match MIN_WAIT.checked_sub(waited) {
-                Some(rest) if !rest.is_zero() => sleep(rest).await,
-                _ => {
-                    victim.has_to_go.send_replace(true);
-                    freed.await;
-                }
+            match self.make_room() {
+                Room::Going => freed.await,
+                // Another may go by itself.
+                Room::After(rest) => drop(timeout(rest, freed).await),
+                Room::None => return None,
             }
         }
     }
 
-    /// A place that is free.
+    /// How many may wait for a place at a time.
+    pub(super) fn max_waiting(&self) -> usize {
+        let max = self.max.min(self.shared.max);
+        (max / PLACES_OF_WAITING).clamp(1, MAX_WAITING)
+    }
+
+    /// A place that is free, and not for one that waits.
     pub(super) fn take_free(&self) -> Option<Place> {
+        self.take_now(false)
+    }
+
+    fn take_now(&self, has_waited: bool) -> Option<Place> {
         let mut state = self.shared.lock();
         let own = (self.shared.max / SHARE_OF_PORT).max(1);
-        let others = state.taken.iter().enumerate();
+        let others = state.ports.iter().enumerate();
         let others = others.filter(|&(port, _)| port != self.port);
         // Those that others have, and those that are theirs.
-        let kept = others.fold(0usize, |sum, (_, &taken)| {
-            sum.saturating_add(taken.max(own))
+        let kept = others.fold(0usize, |sum, (_, port)| {
+            sum.saturating_add(port.taken.max(own))
         });
-        let taken = state.taken[self.port];
+        let PortState { taken, wanted, .. } = state.ports[self.port];
         let is_own = taken < own;
         if taken >= self.max || (!is_own && taken.saturating_add(kept) >= self.shared.max) {
             return None;
         }
-        state.taken[self.port] += 1;
+        if wanted > 0 && !has_waited {
+            return None;
+        }
+        state.ports[self.port].taken += 1;
         state.last_number += 1;
         let number = state.last_number;
         let holder = Arc::new(Holder {
@@ -201,14 +253,46 @@ impl PortPlaces {
         })
     }
 
-    /// The connection of this port that has waited for its client the longest and stays so far.
-    fn longest_waiting(&self) -> Option<(Arc<Holder>, Duration)> {
-        let state = self.shared.lock();
+    /// Asks those connections of this port to go that have waited for their clients the longest: one for
+    /// each new one that waits, and some ahead, so that they need not be looked for each time.
+    fn make_room(&self) -> Room {
+        let mut state = self.shared.lock();
+        let PortState { going, wanted, .. } = state.ports[self.port];
+        if going >= wanted.max(1) {
+            return Room::Going;
+        }
         let holders = state.holders.values().filter(|it| it.port == self.port);
         let staying = holders.filter(|it| !*it.has_to_go.borrow());
-        let waiting = staying.filter_map(|it| Some((it, it.waits_for_client()?)));
-        let (holder, waited) = waiting.max_by_key(|(_, waited)| *waited)?;
-        Some((Arc::clone(holder), waited))
+        let mut waiting: Vec<_> = staying
+            .filter_map(|it| Some((it.waits_for_client()?, it)))
+            .collect();
+        let Some(&(longest, _)) = waiting.iter().max_by_key(|(waited, _)| *waited) else {
+            return match going {
+                0 => Room::None,
+                _ => Room::Going,
+            };
+        };
+        if longest < MIN_WAIT {
+            return Room::After(MIN_WAIT - longest);
+        }
+        let ahead = match self.max_waiting() {
+            1 => 0,
+            some => some,
+        };
+        let more = (wanted.max(1) + ahead - going).min(waiting.len());
+        waiting.select_nth_unstable_by_key(more - 1, |(waited, _)| Reverse(*waited));
+        let have_to_go = waiting[..more]
+            .iter()
+            .filter(|(waited, _)| *waited >= MIN_WAIT);
+        let asked = have_to_go.map(|(_, holder)| holder.ask_to_go()).count();
+        state.ports[self.port].going += asked;
+        Room::Going
+    }
+}
+
+impl Drop for Wanted<'_> {
+    fn drop(&mut self) {
+        self.0.shared.lock().ports[self.0.port].wanted -= 1;
     }
 }
 
@@ -228,6 +312,12 @@ impl Holder {
 }
 
 impl Holder {
+    /// Returns its port, where it is to be counted.
+    fn ask_to_go(&self) -> usize {
+        self.has_to_go.send_replace(true);
+        self.port
+    }
+
     /// Whose unread answers it has.
     fn unread(&self) -> Option<(Source, Unread)> {
         let (activity, source) = self.activity.get()?;
@@ -253,7 +343,10 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
-        state.taken[self.holder.port] -= 1;
+        let port = &mut state.ports[self.holder.port];
+        port.taken -= 1;
+        // Asked under this lock.
+        port.going -= usize::from(*self.holder.has_to_go.borrow());
         let holder = state.holders.remove(&self.number);
         drop(state);
         drop(holder);
@@ -300,7 +393,7 @@ mod tests {
         assert_eq!(held.len(), 3);
         let [longest, working, idle] =
             [0, 1, 2].map(|_| Activity::new(UnderWay::default(), Duration::ZERO, NEVER));
-        sleep(MIN_WAIT).await;
+        tokio::time::sleep(MIN_WAIT).await;
         held[0].set_activity(Arc::clone(&longest), Source::Unix);
         held[1].set_activity(Arc::clone(&working), Source::Unix);
         held[2].set_activity(Arc::clone(&idle), Source::Unix);

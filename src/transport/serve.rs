@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::Response;
@@ -17,7 +18,7 @@ use hyper::service::Service;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::busy_poll::{Attention, Attentive};
 use super::connection::{ConnectionOptions, Driver, FAREWELL, Protocols, Question};
@@ -100,34 +101,23 @@ pub async fn serve<S, B>(
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let mut doorman = Doorman::new(&options);
+    let doorman = Arc::new(Doorman::new(&options));
     // Connections hear of the stop once the port is closed: clients that are sent away and come
     // back at once must find it so, or they would be accepted by the kernel and by nobody else.
     let (close, closed) = watch::channel(false);
-    let handshake = Arc::new(Handshake {
+    let handshake = Handshake {
         tls: options.tls.clone(),
         protocols: options.protocols,
         is_unix: matches!(listener, Listener::Unix(..)),
         closed: closed.clone(),
-    });
-    let driver = Arc::new(Driver::new(options, closed));
+    };
     // Every connection holds a sender; none is left once all have ended.
-    let (connection_open, mut all_closed) = mpsc::channel::<()>(1);
-    let start = |(stream, attention, address): Accepted, place: Place| {
-        let (handshake, driver) = (Arc::clone(&handshake), Arc::clone(&driver));
-        let (service, open) = (service.clone(), connection_open.clone());
-        tokio::spawn(async move {
-            let made = tokio::select! {
-                made = handshake.make(stream, address) => made,
-                () = place.has_to_go() => None,
-            };
-            if let Some((stream, names)) = made {
-                let source = address.map_or(Source::Unix, |it| Source::from_ip(it.ip()));
-                let peer = Peer::new(names, source);
-                driver.drive(stream, attention, peer, &place, service).await;
-            }
-            drop((place, open));
-        });
+    let (open, mut all_closed) = mpsc::channel::<()>(1);
+    let reception = Reception {
+        handshake: Arc::new(handshake),
+        driver: Arc::new(Driver::new(options, closed)),
+        service,
+        open,
     };
     // Said once, not twenty times a second.
     let mut is_failing = false;
@@ -137,13 +127,27 @@ pub async fn serve<S, B>(
             _ = stop.wait_for(|stop| *stop) => break,
         };
         match stream {
-            // Without a place the stream is dropped, which closes it: better for a client, and for a
-            // load balancer before it, than to wait for a place that may never be free.
             Ok(stream) => {
                 is_failing = false;
-                if let Some(place) = doorman.place().await {
-                    start(stream, place);
+                if let Some(place) = doorman.free_place() {
+                    tokio::spawn(reception.clone().receive(stream, place));
+                    continue;
                 }
+                // Those beyond the ones that wait stay with the kernel.
+                let waits = tokio::select! {
+                    waits = doorman.waits() => waits,
+                    _ = stop.wait_for(|stop| *stop) => break,
+                };
+                let (doorman, reception) = (Arc::clone(&doorman), reception.clone());
+                tokio::spawn(async move {
+                    // Without a place the stream is dropped, which closes it: better for a client, and
+                    // for a load balancer before it, than to wait for one that may never be free.
+                    let place = doorman.place().await;
+                    drop(waits);
+                    if let Some(place) = place {
+                        reception.receive(stream, place).await;
+                    }
+                });
             }
             Err(error) if is_one_connections(&error) => {}
             Err(error) => {
@@ -158,7 +162,10 @@ pub async fn serve<S, B>(
     // Those that the kernel has taken already may have sent a request.
     loop {
         match accept_waiting(&listener) {
-            Ok(stream) => drop(doorman.free_place().map(|place| start(stream, place))),
+            Ok(stream) => match doorman.free_place() {
+                Some(place) => drop(tokio::spawn(reception.clone().receive(stream, place))),
+                None => doorman.refuse(),
+            },
             Err(error) if is_one_connections(&error) => {}
             Err(_) => break,
         }
@@ -169,8 +176,42 @@ pub async fn serve<S, B>(
     }
     drop(listener);
     close.send_replace(true);
-    drop(connection_open);
+    drop(reception);
     all_closed.recv().await;
+}
+
+/// What becomes of a connection that has a place.
+#[derive(Clone)]
+struct Reception<S> {
+    handshake: Arc<Handshake>,
+    driver: Arc<Driver>,
+    service: S,
+    open: mpsc::Sender<()>,
+}
+
+impl<S> Reception<S> {
+    async fn receive<B>(self, (stream, attention, address): Accepted, place: Place)
+    where
+        S: Service<Question, Response = Response<B>, Error = Infallible>,
+        S::Future: Send + 'static,
+        B: Body + Send + Unpin + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let made = tokio::select! {
+            made = self.handshake.make(stream, address) => made,
+            () = place.has_to_go() => None,
+        };
+        if let Some((stream, names)) = made {
+            let source = address.map_or(Source::Unix, |it| Source::from_ip(it.ip()));
+            let peer = Peer::new(names, source);
+            let driven = self
+                .driver
+                .drive(stream, attention, peer, &place, self.service);
+            driven.await;
+        }
+        drop((place, self.open));
+    }
 }
 
 /// What comes before HTTP on the connections of one port.
@@ -218,46 +259,62 @@ impl Handshake {
 /// the log when places run out, not for each connection.
 struct Doorman {
     places: PortPlaces,
+    /// Connections that wait for a place.
+    waiting: Arc<Semaphore>,
     max: usize,
-    are_full: bool,
+    are_full: AtomicBool,
     refused: Tally,
 }
 
 impl Doorman {
     fn new(options: &ConnectionOptions) -> Self {
+        let places = options.places.of_port(options.max_connections);
         Self {
-            places: options.places.of_port(options.max_connections),
+            waiting: Arc::new(Semaphore::new(places.max_waiting())),
+            places,
             max: options.max_connections,
-            are_full: false,
+            are_full: AtomicBool::new(false),
             refused: options.refused.clone(),
         }
     }
 
-    async fn place(&mut self) -> Option<Place> {
-        let place = self.places.take().await;
-        self.note(place.is_some());
-        place
+    /// A place that is free.
+    fn free_place(&self) -> Option<Place> {
+        let place = self.places.take_free()?;
+        self.are_full.store(false, Ordering::Relaxed);
+        Some(place)
     }
 
-    /// As above, where nothing may be waited for.
-    fn free_place(&mut self) -> Option<Place> {
-        let place = self.places.take_free();
-        self.note(place.is_some());
-        place
+    /// Waits until one more connection may wait for a place, as long as the returned permit lives.
+    async fn waits(&self) -> Option<OwnedSemaphorePermit> {
+        // It is never closed.
+        Arc::clone(&self.waiting).acquire_owned().await.ok()
     }
 
-    fn note(&mut self, has_place: bool) {
-        if !has_place {
-            self.refused.count();
-            if !self.are_full {
-                let max = self.max;
-                tracing::warn!(
-                    "a port has all the connections that it may have, {max} (--max_connections) or \
-                     what the limit on open files allows, and works for each: more are closed"
-                );
+    /// A place, once there is one.
+    async fn place(&self) -> Option<Place> {
+        match self.places.take().await {
+            Some(place) => {
+                self.are_full.store(false, Ordering::Relaxed);
+                Some(place)
+            }
+            None => {
+                self.refuse();
+                None
             }
         }
-        self.are_full = !has_place;
+    }
+
+    /// Notes a connection that gets none.
+    fn refuse(&self) {
+        self.refused.count();
+        if !self.are_full.swap(true, Ordering::Relaxed) {
+            let max = self.max;
+            tracing::warn!(
+                "a port has all the connections that it may have, {max} (--max_connections) or \
+                 what the limit on open files allows, and works for each: more are closed"
+            );
+        }
     }
 }
 

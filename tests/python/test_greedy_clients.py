@@ -270,6 +270,40 @@ def test_idle_connections_make_room(start_server):
     assert "cannot accept connections" not in server.log(limit=None)
 
 
+def test_clients_that_come_back_keep_no_others_waiting(start_server):
+    """More connections than there are places, each opened again as soon as it had to go."""
+    server = start_server(FLAGS, ["half_plus_two"], preexec_fn=limit_descriptors)
+    over = threading.Event()
+
+    def comes_back():
+        while not over.is_set():
+            with contextlib.suppress(OSError):
+                address = ("127.0.0.1", server.rest_port)
+                with socket.create_connection(address, TIMEOUT) as connection:
+                    connection.sendall(f"POST {STATUS}:predict HTTP/1.1\r\nHo".encode())
+                    connection.settimeout(0.5)
+                    while not over.is_set():
+                        with contextlib.suppress(TimeoutError):
+                            if not connection.recv(100):
+                                break
+
+    with concurrent.futures.ThreadPoolExecutor(260) as pool:
+        attackers = [pool.submit(comes_back) for _ in range(260)]
+        try:
+            time.sleep(2)
+            began = time.monotonic()
+            for _ in range(20):
+                assert server.rest("GET", STATUS)[0] == 200
+            seconds = time.monotonic() - began
+            print(f"20 requests on new connections took {seconds:.1f} s")
+            # 5 s each, where connections go one after the other.
+            assert seconds < 30
+        finally:
+            over.set()
+        for each in attackers:
+            each.result()
+
+
 def test_a_connection_that_makes_room_says_so(start_server):
     server = start_server([*FLAGS, "--max_connections=2"], ["half_plus_two"])
     with contextlib.ExitStack() as held:
