@@ -221,10 +221,11 @@ impl Activity {
     }
 
     /// How long the connection has waited for its client: for a request, the rest of one or for
-    /// taking an answer. `None` while the server works on something for it.
-    pub(super) fn waits_for_client(&self) -> Option<Duration> {
+    /// taking an answer. `None` while the server works on something for it; `others` of its requests are
+    /// known to wait for something else.
+    pub(super) fn waits_for_client(&self, others: usize) -> Option<Duration> {
         let load = |count: &AtomicUsize| count.load(Ordering::Relaxed);
-        let waiting = load(&self.receiving) + load(&self.answering) + load(&self.lasting);
+        let waiting = load(&self.receiving) + load(&self.answering) + load(&self.lasting) + others;
         (waiting >= load(&self.requests)).then(|| self.quiet_for())
     }
 
@@ -238,7 +239,7 @@ impl Activity {
             self.opened.elapsed().saturating_sub(since) >= MOMENT
         };
         for_so_long(&self.unwritten_since).then(|| Unread {
-            is_all: for_so_long(&self.written) && self.waits_for_client().is_some(),
+            is_all: for_so_long(&self.written) && self.waits_for_client(0).is_some(),
             answers: self.answering.load(Ordering::Relaxed),
         })
     }
@@ -602,12 +603,12 @@ mod tests {
     async fn a_connection_without_requests_is_idle() {
         let activity = Activity::new(UnderWay::default(), Duration::ZERO, SHORT);
         let request = activity.begin(&Request::new(()));
-        assert_eq!(activity.waits_for_client(), None);
+        assert_eq!(activity.waits_for_client(0), None);
         // Worked on, however long.
         let overdue = activity.overdue(Some(SHORT));
         assert!(tokio::time::timeout(SHORT * 20, overdue).await.is_err());
         drop(request);
-        assert!(activity.waits_for_client().is_some());
+        assert!(activity.waits_for_client(0).is_some());
         let overdue = activity.overdue(None);
         assert!(tokio::time::timeout(SHORT * 20, overdue).await.is_err());
         assert_eq!(activity.overdue(Some(SHORT)).await, Overdue::Idle);
@@ -621,7 +622,7 @@ mod tests {
         let answer = Response::new(Full::new(Bytes::from_static(b"answer")));
         let mut body = request.answered(answer).into_body();
         // It is not the client that is waited for as long as there is nothing to read.
-        assert_eq!(activity.waits_for_client(), None);
+        assert_eq!(activity.waits_for_client(0), None);
         let frame = body.frame().await.unwrap().unwrap();
         let Ok(mut data) = frame.into_data() else {
             panic!("a frame without data");
@@ -632,7 +633,7 @@ mod tests {
         assert_eq!(activity.overdue(Some(NEVER)).await, Overdue::Unread);
         drop(data);
         assert_eq!(everywhere.count(), 0);
-        assert!(activity.waits_for_client().is_some());
+        assert!(activity.waits_for_client(0).is_some());
     }
 
     fn http2_request() -> Request<()> {

@@ -156,7 +156,7 @@ impl Driver {
             self.options.busy_poll,
             stall,
         );
-        place.set_activity(Arc::clone(&activity), peer.source());
+        place.set_activity(Arc::clone(&activity), peer.clone());
         let stream = Linger::new(Prompt::new(stream, stall), stall);
         let lingering = stream.lingering();
         let service = Tracked {

@@ -3,7 +3,7 @@
 //!
 //! Not here: bounds (`limit`), the largest head that a connection takes (`connection`).
 
-use http::Request;
+use http::{HeaderMap, Request};
 
 use super::peer::{ConnectionNumber, Peer, Source};
 
@@ -25,16 +25,20 @@ impl Head {
             Some(peer) => (peer.source(), peer.connection()),
             None => (Source::default(), 0),
         };
-        let headers = request.headers().iter();
-        let headers =
-            headers.map(|(name, value)| name.as_str().len() + value.len() + BYTES_OF_EACH);
         let path = request.uri().path_and_query();
         Self {
             source,
             connection,
-            bytes: headers.sum::<usize>() + path.map_or(0, |it| it.as_str().len()),
+            bytes: headers_bytes(request.headers()) + path.map_or(0, |it| it.as_str().len()),
         }
     }
+}
+
+/// What these headers take.
+pub(super) fn headers_bytes(headers: &HeaderMap) -> usize {
+    let headers = headers.iter();
+    let bytes = headers.map(|(name, value)| name.as_str().len() + value.len() + BYTES_OF_EACH);
+    bytes.sum()
 }
 
 #[cfg(test)]

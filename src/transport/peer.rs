@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::tls::PeerNames;
 
@@ -48,6 +48,19 @@ struct Inner {
     names: PeerNames,
     source: Source,
     connection: ConnectionNumber,
+    /// Logins that wait for their check.
+    logins: AtomicUsize,
+    /// Whether the last login was wrong.
+    has_been_wrong: AtomicBool,
+}
+
+/// A login that waits for its check, as long as this lives.
+pub(super) struct WaitingLogin<'a>(&'a Peer);
+
+impl Drop for WaitingLogin<'_> {
+    fn drop(&mut self) {
+        self.0.0.logins.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Peer {
@@ -58,6 +71,7 @@ impl Peer {
             names,
             source,
             connection: LAST.fetch_add(1, Ordering::Relaxed) + 1,
+            ..Inner::default()
         }))
     }
 
@@ -69,6 +83,27 @@ impl Peer {
     /// Where it comes from.
     pub(super) fn source(&self) -> Source {
         self.0.source
+    }
+
+    /// Notes a login that is to be checked.
+    pub(super) fn login_waits(&self) -> WaitingLogin<'_> {
+        self.0.logins.fetch_add(1, Ordering::Relaxed);
+        WaitingLogin(self)
+    }
+
+    /// The logins that are to be checked.
+    pub(super) fn waiting_logins(&self) -> usize {
+        self.0.logins.load(Ordering::Relaxed)
+    }
+
+    /// Notes how a login ended.
+    pub(super) fn note_login(&self, is_right: bool) {
+        self.0.has_been_wrong.store(!is_right, Ordering::Relaxed);
+    }
+
+    /// Whether the last login on the connection was wrong.
+    pub(super) fn has_been_wrong(&self) -> bool {
+        self.0.has_been_wrong.load(Ordering::Relaxed)
     }
 
     /// The connection.

@@ -21,7 +21,7 @@ use tokio::sync::{Mutex as TurnLock, Notify, watch};
 use tokio::time::{Instant, timeout};
 
 use super::activity::{Activity, Unread};
-use super::peer::Source;
+use super::peer::{Peer, Source};
 
 /// A connection may wait for its client for so long in any case: a new one sends its request soon.
 const MIN_WAIT: Duration = Duration::from_millis(100);
@@ -108,8 +108,8 @@ pub(super) enum Going {
 struct Holder {
     port: usize,
     opened: Instant,
-    /// What it does and where it comes from; unset while it has not begun to speak HTTP.
-    activity: OnceLock<(Arc<Activity>, Source)>,
+    /// What it does and whose it is; unset while it has not begun to speak HTTP.
+    activity: OnceLock<(Arc<Activity>, Peer)>,
     /// Turns true for the one that has to go.
     has_to_go: watch::Sender<bool>,
 }
@@ -305,7 +305,7 @@ impl fmt::Debug for Holder {
 impl Holder {
     fn waits_for_client(&self) -> Option<Duration> {
         match self.activity.get() {
-            Some((activity, _)) => activity.waits_for_client(),
+            Some((activity, peer)) => activity.waits_for_client(peer.waiting_logins()),
             None => Some(self.opened.elapsed()),
         }
     }
@@ -320,16 +320,16 @@ impl Holder {
 
     /// Whose unread answers it has.
     fn unread(&self) -> Option<(Source, Unread)> {
-        let (activity, source) = self.activity.get()?;
-        Some((*source, activity.unread()?))
+        let (activity, peer) = self.activity.get()?;
+        Some((peer.source(), activity.unread()?))
     }
 }
 
 impl Place {
-    /// From now on this tells whether the connection, which comes from there, waits for its client.
-    pub(super) fn set_activity(&self, activity: Arc<Activity>, source: Source) {
+    /// From now on these tell whether the connection waits for its client.
+    pub(super) fn set_activity(&self, activity: Arc<Activity>, peer: Peer) {
         // A connection has one.
-        let _ = self.holder.activity.set((activity, source));
+        let _ = self.holder.activity.set((activity, peer));
     }
 
     /// Waits until the connection has to make room for another.
@@ -394,9 +394,9 @@ mod tests {
         let [longest, working, idle] =
             [0, 1, 2].map(|_| Activity::new(UnderWay::default(), Duration::ZERO, NEVER));
         tokio::time::sleep(MIN_WAIT).await;
-        held[0].set_activity(Arc::clone(&longest), Source::Unix);
-        held[1].set_activity(Arc::clone(&working), Source::Unix);
-        held[2].set_activity(Arc::clone(&idle), Source::Unix);
+        held[0].set_activity(Arc::clone(&longest), Peer::default());
+        held[1].set_activity(Arc::clone(&working), Peer::default());
+        held[2].set_activity(Arc::clone(&idle), Peer::default());
         let request = working.begin(&Request::new(()));
         drop(idle.begin(&Request::new(())));
         let first = held.remove(0);
@@ -412,7 +412,7 @@ mod tests {
         let busy = [&place, &other].map(|place| {
             let activity = Activity::new(UnderWay::default(), Duration::ZERO, NEVER);
             let request = activity.begin(&Request::new(()));
-            place.set_activity(activity, Source::Unix);
+            place.set_activity(activity, Peer::default());
             request
         });
         assert!(port.take().await.is_none());

@@ -6,6 +6,8 @@ import concurrent.futures
 import contextlib
 import http.client
 import itertools
+import os
+import pathlib
 import resource
 import socket
 import struct
@@ -54,6 +56,8 @@ HEALTH = "/grpc.health.v1.Health/Check"
 WATCH = "/grpc.health.v1.Health/Watch"
 REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
 STATUS = "/v1/models/half_plus_two"
+
+PROC = pathlib.Path("/proc")
 
 # Many runs of so many steps last for minutes; each takes some memory with every step.
 STEPS = 400_000
@@ -381,6 +385,107 @@ def test_wrong_passwords_leave_room_for_right_ones(start_server, tmp_path):
     print(f"wrong passwords: {before:.0f} MiB before, peak {peak:.0f} MiB")
     # Two checks at a time with 19 MiB each.
     assert peak < before + 100
+
+
+def password_config(path, *names):
+    path.write_text(
+        "".join(
+            f"identity {{ name: '{name}' password_argon2: '{hashed('hash_password', name)}' "
+            "predict: '*' status: '*' }\n"
+            for name in names
+        )
+    )
+    return f"--auth_config_file={path}"
+
+
+@contextlib.contextmanager
+def guessing(port, threads, login, keeps_connection):
+    """So many clients that each try what `login` says, of this host as all others are."""
+    over, statuses = threading.Event(), set()
+
+    def guess(thread):
+        attempts = (basic(*login(thread, number)) for number in itertools.count())
+        while not over.is_set():
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
+            with contextlib.closing(connection), contextlib.suppress(OSError):
+                for headers in itertools.islice(attempts, 1000 if keeps_connection else 1):
+                    if over.is_set():
+                        return
+                    connection.request("GET", STATUS, headers=headers)
+                    reply = connection.getresponse()
+                    reply.read()
+                    statuses.add(reply.status)
+
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        guesses = [pool.submit(guess, thread) for thread in range(threads)]
+        try:
+            poll(lambda: 401 in statuses)
+            yield
+        finally:
+            over.set()
+        for each in guesses:
+            each.result()
+    assert statuses <= {401, 429}
+
+
+@pytest.mark.parametrize("keeps_connection", [True, False], ids=["kept", "fresh"])
+def test_guesses_at_a_name_leave_room_for_its_user(start_server, tmp_path, keeps_connection):
+    """From the same host, so that nothing else tells the two apart."""
+    config = password_config(tmp_path / "auth.config", "alice", "bob")
+    server = start_server([*FLAGS, config], ["half_plus_two"], headers=basic("bob", "bob"))
+
+    def login(thread, number):
+        return "alice", f"{thread} {number}"
+
+    with guessing(server.rest_port, 150, login, keeps_connection):
+        time.sleep(2)
+        began = time.monotonic()
+        status, _, _ = server.rest("GET", STATUS, headers=basic("alice", "alice"))
+        print(f"a right login took {time.monotonic() - began:.2f} s beside wrong ones")
+        assert status == 200
+
+
+def test_a_wrong_login_that_is_repeated_costs_nothing(start_server, tmp_path):
+    config = password_config(tmp_path / "auth.config", "alice", "bob")
+    server = start_server([*FLAGS, config], ["half_plus_two"], headers=basic("bob", "bob"))
+    for user in ("alice", "nobody"):
+        assert server.rest("GET", STATUS, headers=basic(user, "wrong"))[0] == 401
+
+    def login(thread, number):
+        return ("alice", "nobody")[number % 2], "wrong"
+
+    def processor_seconds():
+        fields = (PROC / str(server.process.pid) / "stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    before = processor_seconds()
+    for number in range(300):
+        assert server.rest("GET", STATUS, headers=basic(*login(0, number)))[0] == 401
+    # Some 10 s, were they checked each time.
+    assert processor_seconds() - before < 4
+    # The right one is told from them.
+    assert server.rest("GET", STATUS, headers=basic("alice", "alice"))[0] == 200
+
+
+def test_connections_that_wait_for_their_login_make_room(start_server, tmp_path):
+    config = password_config(tmp_path / "auth.config", "alice", "bob")
+    server = start_server(
+        [*FLAGS, config],
+        ["half_plus_two"],
+        headers=basic("bob", "bob"),
+        preexec_fn=limit_descriptors,
+    )
+    with contextlib.ExitStack() as held:
+        for number in range(260):
+            address = ("127.0.0.1", server.rest_port)
+            connection = held.enter_context(socket.create_connection(address, TIMEOUT))
+            [(name, value)] = basic(f"user {number}", "wrong").items()
+            head = f"GET {STATUS} HTTP/1.1\r\nHost: x\r\n{name}: {value}\r\n\r\n"
+            connection.sendall(head.encode())
+            if number % 10 == 0:
+                assert server.rest("GET", STATUS)[0] == 200
+        for _ in range(10):
+            assert server.rest("GET", STATUS)[0] == 200
 
 
 # Runs.

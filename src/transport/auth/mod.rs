@@ -20,6 +20,7 @@ use http::HeaderMap;
 use self::credential::Credential;
 use self::password::PasswordChecks;
 use self::rules::{Identity, Models, Rules};
+use super::head::headers_bytes;
 use super::peer::Peer;
 use crate::error::{Code, Result, ServingError};
 use crate::monitoring::Api;
@@ -95,12 +96,13 @@ impl Auth {
             return Ok(Caller::Anybody);
         };
         let rules = enforced.rules.load_full();
+        let bytes = headers_bytes(headers);
         let found = match Credential::take(headers)? {
             Some(Credential::Bearer(token)) => rules.by_token(&token),
             Some(Credential::Basic { user, password }) => {
                 enforced
                     .password_checks
-                    .check(&rules, &user, password, peer)
+                    .check(&rules, &user, password, peer, bytes)
                     .await?
             }
             None => match rules.by_certificate(peer.names()) {

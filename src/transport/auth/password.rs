@@ -2,11 +2,12 @@
 //!
 //! Argon2 takes tens of milliseconds and of megabytes, on purpose. So few checks run at a time, each on
 //! a thread of its own that uses its memory again, in an order that is fair (`login_queue`). A password
-//! that was right once is known again by a keyed hash (`rules::Identity`); one that is being checked is
-//! not checked a second time meanwhile.
+//! that was right once is known again by a keyed hash (`rules::Identity`), and so are the last wrong ones,
+//! with their users; one that is being checked is not checked a second time meanwhile.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::num::NonZero;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -16,12 +17,12 @@ use argon2::{Algorithm, Argon2, Block, Params, PasswordHasher, Version};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use tokio::sync::watch;
 
-use super::login_queue::{LoginQueue, User};
+use super::login_queue::{LoginQueue, Turn, User};
 use super::rules::{Identity, PasswordTag, Rules};
 use crate::allocator;
 use crate::error::{Code, Result, ServingError};
 use crate::panics;
-use crate::transport::peer::{ConnectionNumber, Peer};
+use crate::transport::peer::{ConnectionNumber, Peer, Source};
 use crate::transport::shares::Shares;
 
 /// Checks that run at a time, where there are processors for them: each has its memory.
@@ -30,6 +31,18 @@ const MAX_RUNNING: usize = 2;
 /// headers of its request.
 const MAX_CALLERS: usize = 4096;
 const MAX_CALLERS_OF_ONE: usize = 256;
+/// Headers that waiting callers hold together.
+const MAX_CALLERS_BYTES: usize = 32 << 20;
+/// Wrong logins that are known again.
+const MAX_WRONG: usize = 4096;
+/// How much later a caller is sent away for whom there is no room. Those who guess would be back
+/// immediately, and leave even less.
+const AWAY_AFTER: Duration = Duration::from_secs(1);
+/// How much later a wrong login is answered for each other one of the same user and source that waits,
+/// and at most: who guesses on many connections has most of them wait for their answers and not before
+/// the user.
+const WRONG_AFTER_EACH: Duration = Duration::from_millis(200);
+const MAX_WRONG_AFTER: Duration = Duration::from_secs(10);
 /// A thread without a check to run keeps its memory for so long.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// By how much the priority of checks is lower than that of requests.
@@ -47,6 +60,7 @@ const MAX_LANES: u32 = 16;
 pub(super) struct PasswordChecks {
     shared: Arc<Shared>,
     callers: Shares,
+    callers_bytes: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -61,8 +75,30 @@ struct State {
     queue: LoginQueue<Arc<Check>>,
     /// Those that run or wait.
     checks: HashMap<Key, Arc<Check>>,
+    wrong: Wrong,
     threads: usize,
     idle: usize,
+}
+
+/// The last logins that were wrong.
+#[derive(Default)]
+struct Wrong {
+    known: HashSet<PasswordTag>,
+    /// The oldest first.
+    order: VecDeque<PasswordTag>,
+}
+
+impl Wrong {
+    fn note(&mut self, login: PasswordTag) {
+        if self.known.insert(login) {
+            self.order.push_back(login);
+        }
+        if self.order.len() > MAX_WRONG
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
 }
 
 /// Of which user, and the keyed hash of the password.
@@ -70,6 +106,8 @@ type Key = (User, PasswordTag);
 
 struct Check {
     key: Key,
+    /// The keyed hash of what the user is called, its password and the hash that this is compared with.
+    login: PasswordTag,
     /// Whose hash it is compared with; the user's own if there is one.
     costs_as: Arc<Identity>,
     password: Vec<u8>,
@@ -84,12 +122,13 @@ enum Outcome {
     Panicked,
 }
 
-/// A caller that waits.
-struct Caller<'a>(&'a Shares, ConnectionNumber);
+/// A caller that waits, with so many bytes of headers.
+struct Caller<'a>(&'a PasswordChecks, ConnectionNumber, usize);
 
 impl Drop for Caller<'_> {
     fn drop(&mut self) {
-        self.0.give_back(self.1);
+        self.0.callers.give_back(self.1);
+        self.0.callers_bytes.fetch_sub(self.2, Ordering::Relaxed);
     }
 }
 
@@ -98,10 +137,11 @@ impl PasswordChecks {
         Self {
             shared: Arc::default(),
             callers: Shares::new(MAX_CALLERS, MAX_CALLERS_OF_ONE),
+            callers_bytes: AtomicUsize::new(0),
         }
     }
 
-    /// The identity of this user name, if the password is its.
+    /// The identity of this user name, if the password is its. The caller holds so many bytes meanwhile.
     ///
     /// A wrong user name costs what a wrong password does, so that the two cannot be told apart.
     ///
@@ -114,6 +154,7 @@ impl PasswordChecks {
         user: &str,
         password: Vec<u8>,
         peer: &Peer,
+        bytes: usize,
     ) -> Result<Option<&'a Arc<Identity>>> {
         let found = rules.by_user(user);
         let tag = rules.password_tag(&password);
@@ -126,28 +167,64 @@ impl PasswordChecks {
         if password.len() > MAX_PASSWORD_BYTES {
             return Ok(None);
         }
-        let connection = peer.connection();
-        if self.callers.take(connection).is_err() {
-            return Err(exhausted());
+        let login = rules.login_tag(&costs_as.password_argon2, user, &password);
+        if self.shared.is_known_as_wrong(&login) {
+            peer.note_login(false);
+            return Ok(None);
         }
-        let _caller = Caller(&self.callers, connection);
-        let mut outcome = self.shared.submit(
+        let caller = self.enter(peer.connection(), bytes)?;
+        let _waits = peer.login_waits();
+        let submitted = self.shared.submit(
             peer,
             Check {
-                key: (found.map(|it| it.name.as_str().into()), tag),
+                key: (user_of(found), tag),
+                login,
                 costs_as,
                 password,
                 outcome: watch::Sender::new(Outcome::Unknown),
             },
-        )?;
-        // Its sender goes where the check had to make room for another.
-        let known = outcome.wait_for(|it| *it != Outcome::Unknown).await;
-        match *known.map_err(|_| exhausted())? {
+        );
+        let outcome = match submitted {
+            // Its sender goes where the check had to make room for another.
+            Ok(mut outcome) => {
+                let known = outcome.wait_for(|it| *it != Outcome::Unknown).await;
+                known.map(|it| *it).ok()
+            }
+            Err(_) => None,
+        };
+        let Some(outcome) = outcome else {
+            tokio::time::sleep(AWAY_AFTER).await;
+            return Err(exhausted());
+        };
+        peer.note_login(outcome == Outcome::Right);
+        if outcome == Outcome::Wrong {
+            let others = self.shared.waiting_of_user(peer.source(), &user_of(found));
+            let others = u32::try_from(others).unwrap_or(u32::MAX);
+            let pause = WRONG_AFTER_EACH.saturating_mul(others);
+            tokio::time::sleep(pause.min(MAX_WRONG_AFTER)).await;
+        }
+        drop(caller);
+        match outcome {
             Outcome::Right => Ok(found),
             Outcome::Panicked => Err(panics::ended_abnormally("a password check")),
             Outcome::Wrong | Outcome::Unknown => Ok(None),
         }
     }
+
+    /// Lets a caller wait.
+    fn enter(&self, connection: ConnectionNumber, bytes: usize) -> Result<Caller<'_>> {
+        self.callers.take(connection).map_err(|_| exhausted())?;
+        let before = self.callers_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let caller = Caller(self, connection, bytes);
+        match before + bytes <= MAX_CALLERS_BYTES {
+            true => Ok(caller),
+            false => Err(exhausted()),
+        }
+    }
+}
+
+fn user_of(identity: Option<&Arc<Identity>>) -> User {
+    identity.map(|it| it.name.as_str().into())
 }
 
 fn exhausted() -> ServingError {
@@ -158,6 +235,14 @@ fn exhausted() -> ServingError {
 }
 
 impl Shared {
+    fn waiting_of_user(&self, source: Source, user: &User) -> usize {
+        self.lock().queue.len_of_user(source, user)
+    }
+
+    fn is_known_as_wrong(&self, login: &PasswordTag) -> bool {
+        self.lock().wrong.known.contains(login)
+    }
+
     /// Has the password checked, unless the same is being checked already.
     fn submit(self: &Arc<Self>, peer: &Peer, check: Check) -> Result<watch::Receiver<Outcome>> {
         let mut state = self.lock();
@@ -166,8 +251,13 @@ impl Shared {
         }
         let check = Arc::new(check);
         let outcome = check.outcome.subscribe();
-        let turn = (check.key.0.clone(), peer.connection());
-        let displaced = state.queue.push(peer.source(), turn, Arc::clone(&check));
+        let turn = Turn {
+            source: peer.source(),
+            user: check.key.0.clone(),
+            connection: peer.connection(),
+            has_been_wrong: peer.has_been_wrong(),
+        };
+        let displaced = state.queue.push(&turn, Arc::clone(&check));
         let displaced = displaced.map_err(|_| exhausted())?;
         if let Some(displaced) = &displaced {
             state.checks.remove(&displaced.key);
@@ -211,7 +301,12 @@ impl Shared {
                 Some(false) => Outcome::Wrong,
                 None => Outcome::Panicked,
             };
-            self.lock().checks.remove(&check.key);
+            let mut state = self.lock();
+            state.checks.remove(&check.key);
+            if outcome == Outcome::Wrong {
+                state.wrong.note(check.login);
+            }
+            drop(state);
             check.outcome.send_replace(outcome);
         }
         drop(memory);

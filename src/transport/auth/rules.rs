@@ -156,6 +156,18 @@ impl Rules {
         }
     }
 
+    /// The keyed hash of a login, which is another one once the user has another password.
+    pub(super) fn login_tag(&self, phc: &str, user: &str, password: &[u8]) -> PasswordTag {
+        let mut context = hmac::Context::with_key(&self.password_key);
+        for part in [phc.as_bytes(), user.as_bytes(), password] {
+            context.update(&part.len().to_be_bytes());
+            context.update(part);
+        }
+        let mut bytes = [0; TOKEN_HASH_LEN];
+        bytes.copy_from_slice(context.sign().as_ref());
+        bytes
+    }
+
     /// The keyed hash of a password.
     pub(super) fn password_tag(&self, password: &[u8]) -> PasswordTag {
         let tag = hmac::sign(&self.password_key, password);
