@@ -281,10 +281,12 @@ impl PortPlaces {
         };
         let more = (wanted.max(1) + ahead - going).min(waiting.len());
         waiting.select_nth_unstable_by_key(more - 1, |(waited, _)| Reverse(*waited));
-        let have_to_go = waiting[..more]
-            .iter()
-            .filter(|(waited, _)| *waited >= MIN_WAIT);
-        let asked = have_to_go.map(|(_, holder)| holder.ask_to_go()).count();
+        waiting.truncate(more);
+        waiting.retain(|(waited, _)| *waited >= MIN_WAIT);
+        for (_, holder) in &waiting {
+            holder.ask_to_go();
+        }
+        let asked = waiting.len();
         state.ports[self.port].going += asked;
         Room::Going
     }
