@@ -110,6 +110,7 @@ pub(super) struct Admitted {
     peer: (Source, ConnectionNumber),
     /// `None` for one that counts as a request.
     beside: Option<Beside>,
+    began: Instant,
     bytes: AtomicU64,
     /// The first so many of these are not counted.
     uncounted: AtomicU64,
@@ -265,14 +266,29 @@ impl Budget {
 
     /// Has one that waits for its client make room for another of its kind, or a connection go for it.
     fn make_room(&self, kind: Option<Beside>) -> Room {
+        // One that keeps no more than the new one, and that came just now, is no better a choice than a
+        // connection whose client does not read.
         // Taken out under the lock, and told without.
-        let waiting = self.waiting(kind).take(1);
-        match waiting {
+        let take = |in_any_case: bool| {
+            let mut waiting = self.waiting(kind);
+            let is_taken = waiting.first().is_some_and(|(weight, first)| {
+                in_any_case || weight > 1 || first.began.elapsed() >= GOING
+            });
+            is_taken.then(|| waiting.take(1)).flatten()
+        };
+        let mut taken = take(false);
+        if taken.is_none() {
+            match self.make_room_by_connection() {
+                Room::Never => taken = take(true),
+                room => return room,
+            }
+        }
+        match taken {
             Some(waiting) => {
                 waiting.make_room();
                 Room::Made
             }
-            None => self.make_room_by_connection(),
+            None => Room::Never,
         }
     }
 
@@ -349,6 +365,7 @@ impl Admitted {
             budget: Arc::clone(budget),
             peer: (head.source, head.connection),
             beside,
+            began: Instant::now(),
             bytes: AtomicU64::new(0),
             uncounted: AtomicU64::new(UNCOUNTED_BYTES),
             has_made_room: AtomicBool::new(false),

@@ -151,6 +151,14 @@ impl<T> Waiting<T> {
         })
     }
 
+    /// The one that makes room first, and how much its connection keeps from others.
+    pub(super) fn first(&self) -> Option<(u64, &T)> {
+        let of_source = self.sources.by_key.get(&self.sources.heaviest()?)?;
+        let of_connection = of_source.by_key.get(&of_source.heaviest()?)?;
+        let (_, (_, first)) = of_connection.by_number.first_key_value()?;
+        Some((of_connection.weight, first))
+    }
+
     /// Takes out the one that makes room for another, whose connection keeps so much from others.
     pub(super) fn take(&mut self, kept_by_other: u64) -> Option<T> {
         let source = self.sources.heaviest()?;
