@@ -1,19 +1,20 @@
-//! Bounds on the requests that are worked on: how many, how large together, how many at a time.
+//! Bounds on the requests that are worked on: how many, and how large together.
 //!
-//! [`Admission`] refuses what is too much for the server; `Gate` lets calls wait for their turn.
+//! [`Admission`] refuses what is too much for the server.
 //!
 //! A request that waits for its client keeps no other out: at a bound, the one that `waiting` ranks
 //! first makes room and is refused, or a connection goes whose client does not read (`places`). What is
 //! being worked on never does. While there is room, only what has waited for a moment is ranked, so
 //! that the usual request, which is here at the first or second look, takes no lock for it.
 //!
-//! Not here: bounds on connections (`serve`, `connection`) and on one request (`receive`).
+//! Not here: calls that wait for their turn (`gate`), bounds on connections (`serve`, `connection`) and on
+//! one request (`receive`).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 
 use super::head::Head;
 use super::peer::{ConnectionNumber, Source};
@@ -508,42 +509,6 @@ impl Drop for Waits {
     }
 }
 
-/// Lets a number of calls in at a time, or any number. Those beyond wait, first come, first
-/// served, until their deadline.
-#[derive(Clone, Debug)]
-pub(super) struct Gate(Option<Arc<Semaphore>>);
-
-impl Gate {
-    /// A gate for so many calls; `None` for any number.
-    pub(super) fn new(max_calls: Option<usize>) -> Self {
-        Self(max_calls.map(|max| Arc::new(Semaphore::new(max.clamp(1, Semaphore::MAX_PERMITS)))))
-    }
-
-    /// Waits for a place, which the returned permit holds.
-    ///
-    /// # Errors
-    ///
-    /// `DEADLINE_EXCEEDED` where the deadline comes first.
-    pub(super) async fn enter(
-        &self,
-        deadline: Option<Instant>,
-    ) -> Result<Option<OwnedSemaphorePermit>> {
-        let Some(semaphore) = &self.0 else {
-            return Ok(None);
-        };
-        let entry = Arc::clone(semaphore).acquire_owned();
-        let entered = match deadline {
-            None => entry.await,
-            Some(deadline) => tokio::time::timeout_at(deadline.into(), entry)
-                .await
-                .map_err(|_| ServingError::deadline_exceeded())?,
-        };
-        entered
-            .map(Some)
-            .map_err(|_| ServingError::internal("the gate was closed"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
@@ -631,22 +596,6 @@ mod tests {
         assert!(makes_room(&waits[0]) && !makes_room(&waits[1]));
         let _next = (next.waits(), enter().unwrap());
         assert!(makes_room(&waits[1]));
-    }
-
-    #[tokio::test]
-    async fn calls_beyond_the_bound_wait_until_their_deadline() {
-        let gate = Gate::new(Some(1));
-        let first = gate.enter(None).await.unwrap();
-        let error = gate.enter(Some(Instant::now())).await.unwrap_err();
-        assert_eq!(error.code(), Code::DeadlineExceeded);
-        drop(first);
-        assert!(gate.enter(Some(Instant::now())).await.unwrap().is_some());
-    }
-
-    #[tokio::test]
-    async fn without_a_bound_nobody_waits() {
-        let gate = Gate::new(None);
-        assert!(gate.enter(None).await.unwrap().is_none());
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod busy_poll;
 pub mod connection;
 mod early_answer;
 mod frames;
+mod gate;
 pub mod grpc;
 mod head;
 pub mod health;

@@ -13,7 +13,7 @@ use crate::inference::InferenceService;
 use crate::monitoring::{Api, Metrics, Protocol};
 use crate::panics;
 use crate::proto::tensorflow::serving as pb;
-use crate::transport::limit::Gate;
+use crate::transport::gate::Gate;
 use crate::transport::observe::Observation;
 use crate::wire::{model_spec, status};
 

@@ -16,7 +16,7 @@ use crate::inference::{
 use crate::monitoring::{Api, Direction, Metrics, Protocol};
 use crate::proto::tensorflow::serving as pb;
 use crate::proto::tensorflow::serving::prediction_service_server::PredictionService;
-use crate::transport::limit::Gate;
+use crate::transport::gate::Gate;
 use crate::transport::observe::{AnsweredBy, Observation};
 use crate::wire::predict::{PredictCall, PredictReply};
 use crate::wire::{classification, metadata, multi_inference, regression};
