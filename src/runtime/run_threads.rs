@@ -653,7 +653,7 @@ mod tests {
     #[test]
     fn runs_of_one_model_follow_the_cpus() {
         let counts = [1, 2, 8, 16, 64].map(|cpus| Options::for_cpus(cpus).max_of_model);
-        assert_eq!(counts, [32, 32, 32, 64, 256]);
+        assert_eq!(counts, [4, 4, 16, 32, 128]);
     }
 
     #[test]
