@@ -6,18 +6,22 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::allocator;
+use crate::monitoring::resident_memory_bytes;
 use crate::runtime;
 use crate::transport::limit::Admission;
 
-/// How often it is looked whether requests have left memory behind. Giving it back takes a lock that
+/// How often it is looked whether clients have left memory behind. Giving it back takes a lock that
 /// allocations want, for some milliseconds.
 const INTERVAL: Duration = Duration::from_secs(2);
 /// Looks after which memory is given back though no large request has ended, or others are worked on.
 const MAX_SKIPPED: u32 = 5;
+/// Memory beyond what was left the last time that is worth giving back. Connections can take it, too,
+/// before there is a request.
+const MIN_GROWTH: u64 = 16 << 20;
 
-/// Gives back what requests have left, in a pause between large ones, until the server stops.
+/// Gives back what clients have left, in a pause between large requests, until the server stops.
 pub(super) async fn give_back(admission: Admission, mut stopped: watch::Receiver<bool>) {
-    let (mut given_back, mut skipped) = (0, 0);
+    let (mut given_back, mut skipped, mut left) = (0, 0, 0);
     loop {
         tokio::select! {
             // An error means that the server is gone.
@@ -31,14 +35,16 @@ pub(super) async fn give_back(admission: Admission, mut stopped: watch::Receiver
             continue;
         }
         (given_back, skipped) = (ended, 0);
-        // What goes wrong there was logged.
-        let _ = tokio::task::spawn_blocking(move || {
+        let released = tokio::task::spawn_blocking(move || {
             runtime::release_unused();
-            if has_ended {
+            let has_grown = resident_memory_bytes().is_some_and(|it| it > left + MIN_GROWTH);
+            if has_ended || has_grown {
                 allocator::release_freed();
             }
-        })
-        .await;
+            resident_memory_bytes().unwrap_or_default()
+        });
+        // What goes wrong there was logged.
+        left = released.await.unwrap_or_default();
     }
 }
 

@@ -215,8 +215,8 @@ fn rest_connections(flags: &Flags) -> Result<ConnectionOptions> {
     Ok(ConnectionOptions {
         max_connections: number("max_connections", flags.max_connections, 1)?,
         max_header_bytes: match flags.max_header_bytes {
-            0 => None,
-            bytes => Some(number("max_header_bytes", bytes, MIN_HEADER_BYTES)?),
+            0 => defaults.max_header_bytes,
+            bytes => number("max_header_bytes", bytes, MIN_HEADER_BYTES)?,
         },
         idle_timeout: Some(idle).filter(|idle| !idle.is_zero()),
         stall_timeout: stall_timeout(flags)?,

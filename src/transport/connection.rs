@@ -33,8 +33,13 @@ use crate::monitoring::Tally;
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 
-/// The size of a request's headers on HTTP/2 where no flag says otherwise.
-const MAX_HEADER_LIST: u32 = 64 << 10;
+/// The size of a request's headers where no flag says otherwise. What has come of them is held for each
+/// connection, and counted once they are whole.
+const HEADERS: u32 = 64 << 10;
+
+/// The largest HTTP/2 frame where no channel argument says otherwise, as in C-core: so much may be held of
+/// one that does not come to its end. Larger ones make large messages no faster.
+const FRAME: u32 = 16 << 10;
 
 /// Streams that a client may open and reset, or that may fail, without an answer in between;
 /// beyond, the connection ends. Clients that give up calls stay far below.
@@ -63,8 +68,8 @@ pub struct ConnectionOptions {
     pub max_concurrent_streams: u32,
     /// The largest HTTP/2 frame to receive (`grpc.http2.max_frame_size`).
     pub max_frame_bytes: u32,
-    /// The size of a request's headers (`--max_header_bytes`); `None` for the protocol's default.
-    pub max_header_bytes: Option<u32>,
+    /// The size of a request's headers (`--max_header_bytes`).
+    pub max_header_bytes: u32,
     /// A connection is asked to end after this time (`grpc.max_connection_age_ms`).
     pub max_age: Option<Duration>,
     /// A connection ends after this time without a request (`--idle_timeout_seconds`,
@@ -95,8 +100,8 @@ impl ConnectionOptions {
             max_connections: 65_536,
             places: Places::default(),
             max_concurrent_streams: 1024,
-            max_frame_bytes: 1 << 20,
-            max_header_bytes: None,
+            max_frame_bytes: FRAME,
+            max_header_bytes: HEADERS,
             max_age: None,
             // As in the original: gRPC keeps idle connections.
             idle_timeout: (protocols == Protocols::Http1And2).then_some(TIMEOUT),
@@ -326,7 +331,7 @@ fn builder(options: &ConnectionOptions, streams: StreamExecutor) -> Builder<Stre
         .max_concurrent_streams(options.max_concurrent_streams)
         .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
         .max_local_error_reset_streams(MAX_RESET_STREAMS)
-        .max_header_list_size(options.max_header_bytes.unwrap_or(MAX_HEADER_LIST));
+        .max_header_list_size(options.max_header_bytes);
     if let Some((interval, timeout)) = options.keepalive {
         http2
             .keep_alive_interval(interval)
@@ -341,9 +346,7 @@ fn builder(options: &ConnectionOptions, streams: StreamExecutor) -> Builder<Stre
         .header_read_timeout(header_timeout)
         .keep_alive(true)
         // libevent writes headers in this form.
-        .title_case_headers(true);
-    if let Some(bytes) = options.max_header_bytes {
-        http1.max_buf_size(usize::try_from(bytes).unwrap_or(usize::MAX));
-    }
+        .title_case_headers(true)
+        .max_buf_size(usize::try_from(options.max_header_bytes).unwrap_or(usize::MAX));
     builder
 }

@@ -43,6 +43,8 @@ const LARGE_BYTES: u64 = 4 << 20;
 
 /// How long a connection that makes room takes to go.
 const GOING: Duration = Duration::from_millis(100);
+/// A request that has waited for its client for less than this may be on its way.
+const YOUNG: Duration = Duration::from_millis(40);
 /// A request for which there is no room looks for it again so often and so much later each time: for longer
 /// than it takes to tell that another waits for its client.
 const LOOKS: usize = 15;
@@ -268,12 +270,12 @@ impl Budget {
     /// Has one that waits for its client make room for another of its kind, or a connection go for it.
     fn make_room(&self, kind: Option<Beside>) -> Room {
         // One that keeps no more than the new one, and that came just now, is no better a choice than a
-        // connection whose client does not read.
+        // connection whose client does not read, as long as there may be one.
         // Taken out under the lock, and told without.
         let take = |in_any_case: bool| {
             let mut waiting = self.waiting(kind);
             let is_taken = waiting.first().is_some_and(|(weight, first)| {
-                in_any_case || weight > 1 || first.began.elapsed() >= GOING
+                in_any_case || weight > 1 || first.began.elapsed() >= YOUNG
             });
             is_taken.then(|| waiting.take(1)).flatten()
         };

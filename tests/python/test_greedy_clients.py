@@ -29,6 +29,7 @@ from grpc_calls import (
     slow_request,
 )
 from model_server import PROJECT, peak_memory_mib, poll
+from process_usage import Usage
 from raw_http2 import (
     DATA,
     END_HEADERS,
@@ -73,6 +74,42 @@ def victim(start_server):
 
 def raw_call(channel, method, payload, timeout=TIMEOUT):
     return channel.unary_unary(method)(payload, timeout=timeout)
+
+
+# What comes before a request.
+
+
+UNKNOWN_FRAME = 0x55
+# Headers and frames have 64 and 16 KiB; each connection has some of its own.
+MAX_OF_CONNECTION = 100 << 10
+
+
+@pytest.mark.parametrize(
+    ("port", "beginning"),
+    [
+        ("grpc_port", PREFACE + frame(SETTINGS) + frame(UNKNOWN_FRAME, payload=bytes(1 << 20))),
+        ("rest_port", b"GET /v1/models/half_plus_two HTTP/1.1\r\nx: " + b"x" * 380_000),
+    ],
+    ids=["frame", "headers"],
+)
+def test_unfinished_beginnings_take_little_memory(start_server, port, beginning):
+    server = start_server(FLAGS, ["half_plus_two"])
+    count, before = 200, Usage(server.process.pid).resident
+    with (
+        serves_meanwhile(server, f"{count} unfinished beginnings", MAX_MIB),
+        contextlib.ExitStack() as held,
+    ):
+        for _ in range(count):
+            connection = socket.create_connection(("127.0.0.1", getattr(server, port)), TIMEOUT)
+            held.enter_context(connection)
+            # A connection that is refused takes no more.
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(beginning[:-100])
+        held_bytes = Usage(server.process.pid).resident - before
+    print(f"{held_bytes >> 20} MiB for {count} connections")
+    assert held_bytes < count * MAX_OF_CONNECTION
+    # It comes back, though there was no request.
+    poll(lambda: Usage(server.process.pid).resident < before + (16 << 20) + (10 << 20))
 
 
 # The services beside TensorFlow Serving's.

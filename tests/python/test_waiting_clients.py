@@ -4,6 +4,7 @@ wholly and however many answers are not read, others are answered, and memory st
 
 import contextlib
 import socket
+import time
 
 import grpc
 import pytest
@@ -182,3 +183,15 @@ def test_many_that_reflect_leave_room(server):
             for _ in range(3):
                 call = channel.stream_stream(REFLECTION)(iter([b"\x3a\0"]), timeout=TIMEOUT)
                 assert b"PredictionService" in next(call)
+
+
+def test_bodies_that_keep_coming_unfinished_leave_room(start_server):
+    """More come in a moment than there may be requests, so that none has waited for long."""
+    server = start_server([*FLAGS, "--max_concurrent_requests=8"], ["half_plus_two"])
+    head = b"POST /v1/models/half_plus_two:predict HTTP/1.1\r\nContent-Length: 100\r\n\r\n{\"i"
+    with serves_meanwhile(server, "unfinished bodies", MAX_MIB), contextlib.ExitStack() as held:
+        for _ in range(300):
+            address = ("127.0.0.1", server.rest_port)
+            connection = held.enter_context(socket.create_connection(address, TIMEOUT))
+            connection.sendall(head)
+            time.sleep(0.01)

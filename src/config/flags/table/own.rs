@@ -207,7 +207,7 @@ pub(super) const FLAGS: &[Definition] = &[
         max_header_bytes,
         Int32,
         Real,
-        "Size of a request's headers; 0: 400 KiB for HTTP/1, 64 KiB for HTTP/2"
+        "Size of a request's headers; 0: 64 KiB"
     ),
     row!(
         rest_api_max_json_depth,
