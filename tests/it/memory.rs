@@ -142,6 +142,37 @@ async fn signatures_of_one_file_share_their_weights() {
     }
 }
 
+/// What no tensor can be is not kept while it is read: 16 MB of body, and few times that.
+#[tokio::test]
+async fn deeply_nested_json_takes_a_few_times_its_size() {
+    const LEVELS: usize = 8_000_000;
+    let files = tempfile::tempdir().unwrap();
+    Model::embedding().write(files.path(), "");
+    let server = Measured::start(files.path());
+    server.predict("serving_default", "3", 1).await;
+    let (open, close) = ("[".repeat(LEVELS), "]".repeat(LEVELS));
+    for (name, body) in [
+        ("unclosed", format!(r#"{{"instances":{open}{open}"#)),
+        ("a value", format!(r#"{{"instances":{open}1{close}}}"#)),
+        ("a column", format!(r#"{{"inputs":{open}{close}}}"#)),
+        (
+            "another member",
+            format!(r#"{{"other":{open}{close},"instances":[[[1],[1,1]]]}}"#),
+        ),
+    ] {
+        let before = server.resident();
+        let asked = async {
+            let path = "/v1/models/default:predict";
+            let request = http::request("POST", path, &[], Some(body.as_bytes()));
+            let reply = http::exchange(server.rest, &request).await.unwrap();
+            assert_eq!(reply.status, 400, "{name}: {}", reply.text());
+        };
+        let peak = server.peak_during(asked).await;
+        println!("{name}: {before:.0} MB before, at most {peak:.0} MB");
+        assert!(peak < before + 100.0, "{name}: {before:.0}, {peak:.0} MB");
+    }
+}
+
 /// A table is used as it is, so the session, the model that is kept for the second graph, and that
 /// graph itself have it in common. On their own, two of them would have a copy each at any time.
 #[tokio::test]

@@ -15,7 +15,7 @@ use crate::error::{Result, ServingError};
 use crate::tensor::{DataType, Element, Tensor, element_count};
 
 /// `TensorShape` of TensorFlow holds no more.
-const MAX_DIMENSIONS: usize = 254;
+pub(super) const MAX_DIMENSIONS: usize = 254;
 
 /// The elements of one input in the order they were sent.
 pub(super) enum Column {
@@ -105,7 +105,14 @@ impl Column {
     /// # Errors
     ///
     /// `INVALID_ARGUMENT` where TensorFlow could not make a tensor of that rank or dtype.
-    pub(super) fn into_tensor(self, alias: &str, shape: &[usize]) -> Result<Tensor> {
+    pub(super) fn into_tensor(
+        self,
+        alias: &str,
+        shape: impl IntoIterator<Item = usize>,
+    ) -> Result<Tensor> {
+        // One more tells a shape that is too long.
+        let shape: Vec<usize> = shape.into_iter().take(MAX_DIMENSIONS + 1).collect();
+        let shape = &shape[..];
         let count = element_count(shape).filter(|_| shape.len() <= MAX_DIMENSIONS);
         let tensor = count.and_then(|count| match self {
             Self::Float(all) => numbers(all, shape, count),

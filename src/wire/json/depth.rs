@@ -1,5 +1,5 @@
-//! How deep a JSON text nests, for those who want a bound. The readers need none: they keep no
-//! stack.
+//! How deep a JSON text nests, for those who want a bound. The readers need none: nothing
+//! recurses, and a level takes them less than the two bytes it has in the body.
 
 /// Whether lists and objects nest deeper than `max`. Looks at brackets outside strings only: what
 /// is no JSON is left to the readers.

@@ -9,8 +9,9 @@ use super::debug_text::debug_text;
 use super::document::{Document, c_string, text};
 use super::fill::fill;
 use super::predict::{Format, InputSpec, PredictBody, no_inputs};
+use super::sizes::Sizes;
 use crate::error::{Result, ServingError};
-use crate::tensor::{NamedTensors, shape_text};
+use crate::tensor::NamedTensors;
 
 /// See [`decode_predict`](super::decode_predict).
 pub(super) fn decode(
@@ -81,7 +82,7 @@ fn columns(inputs: Cursor<'_>, specs: &[InputSpec]) -> Result<NamedTensors> {
                  required as per tensorinfo_map",
             ));
         };
-        return tensors([(spec, column(inputs, spec)?)]);
+        return tensors([(spec, None, column(inputs, spec)?)]);
     }
 
     let mut first_by_alias: BTreeMap<Vec<u8>, Cursor<'_>> = BTreeMap::new();
@@ -100,23 +101,25 @@ fn columns(inputs: Cursor<'_>, specs: &[InputSpec]) -> Result<NamedTensors> {
                 spec.alias
             ))
         })?;
-        columns.push((spec, column(*value, spec)?));
+        columns.push((spec, None, column(*value, spec)?));
     }
     tensors(columns)
 }
 
-fn column(value: Cursor<'_>, spec: &InputSpec) -> Result<(Vec<usize>, Column)> {
+fn column(value: Cursor<'_>, spec: &InputSpec) -> Result<(Sizes, Column)> {
     let mut column = Column::new(spec.dtype);
     let (shape, _) = fill(value, &mut column)?;
     Ok((shape, column))
 }
 
-/// Makes the tensors last, as the original does: their errors come after all others.
+/// Makes the tensors last, as the original does: their errors come after all others. The first
+/// dimension is the number of rows, where there are rows.
 fn tensors<'s>(
-    columns: impl IntoIterator<Item = (&'s InputSpec, (Vec<usize>, Column))>,
+    columns: impl IntoIterator<Item = (&'s InputSpec, Option<usize>, (Sizes, Column))>,
 ) -> Result<NamedTensors> {
-    let tensors = columns.into_iter().map(|(spec, (shape, column))| {
-        let tensor = column.into_tensor(&spec.alias, &shape)?;
+    let tensors = columns.into_iter().map(|(spec, rows, (shape, column))| {
+        let shape = rows.into_iter().chain(shape.iter());
+        let tensor = column.into_tensor(&spec.alias, shape)?;
         Ok((spec.alias.clone(), tensor))
     });
     tensors.collect()
@@ -153,11 +156,9 @@ fn rows(instances: Cursor<'_>, first: Cursor<'_>, specs: &[InputSpec]) -> Result
         }
         count = index + 1;
     }
-    let filled = batches.into_iter().filter_map(|batch| {
-        let mut shape = vec![count];
-        shape.extend(batch.first?.0);
-        Some((batch.spec, (shape, batch.column)))
-    });
+    let filled = batches
+        .into_iter()
+        .filter_map(|batch| Some((batch.spec, Some(count), (batch.first?.0, batch.column))));
     tensors(filled)
 }
 
@@ -211,7 +212,7 @@ struct Batch<'s> {
     spec: &'s InputSpec,
     column: Column,
     /// Shape and number of leaves of the first row, which all others must have.
-    first: Option<(Vec<usize>, usize)>,
+    first: Option<(Sizes, usize)>,
     /// In object mode, one more than the index of the last element that had this input.
     rows: usize,
 }
@@ -241,8 +242,8 @@ impl<'s> Batch<'s> {
         if shape != *first_shape {
             return Err(ServingError::invalid_argument(format!(
                 "Expecting shape {} but got: {}",
-                shape_text(first_shape),
-                shape_text(&shape)
+                first_shape.text(),
+                shape.text()
             )));
         }
         Ok(())

@@ -248,9 +248,8 @@ impl Inputs {
     fn tensors(&mut self, rows: Option<usize>) -> Option<NamedTensors> {
         let inputs = std::mem::take(&mut self.0).into_iter();
         let tensors = inputs.map(|input| {
-            let mut shape: Vec<usize> = rows.into_iter().collect();
-            shape.extend_from_slice(&input.nesting.sizes);
-            let tensor = input.column.into_tensor(&input.alias, &shape).ok()?;
+            let shape = rows.into_iter().chain(input.nesting.sizes);
+            let tensor = input.column.into_tensor(&input.alias, shape).ok()?;
             Some((input.alias, tensor))
         });
         tensors.collect()

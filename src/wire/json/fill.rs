@@ -1,11 +1,13 @@
 //! One tensor's value, element by element, with the original's errors about nesting
 //! (`GetDenseTensorShape` and `FillTensorProto`, `json_tensor.cc`).
 //!
-//! The text was checked before. Both walks are linear and keep their own stacks.
+//! The text was checked before. Both walks are linear and keep their own stacks, of a
+//! byte or so a level: a body of two bytes a level may be of any depth and gets its error.
 
 use super::column::Column;
 use super::cursor::{Cursor, Kind};
 use super::debug_text::debug_text;
+use super::sizes::Sizes;
 use crate::error::{Result, ServingError};
 
 /// Appends all leaves of the value at `cursor` to `column`; returns the value's shape and how many
@@ -14,12 +16,12 @@ use crate::error::{Result, ServingError};
 /// # Errors
 ///
 /// The first in the original's order: a list's size before its elements, depth first.
-pub(super) fn fill(cursor: Cursor<'_>, column: &mut Column) -> Result<(Vec<usize>, usize)> {
+pub(super) fn fill(cursor: Cursor<'_>, column: &mut Column) -> Result<(Sizes, usize)> {
     let shape = dense_shape(cursor);
     let mut walk = Walk {
         cursor,
         shape: &shape,
-        seen: Vec::new(),
+        seen: Sizes::default(),
     };
     let mut leaves = 0;
     loop {
@@ -40,17 +42,17 @@ pub(super) fn fill(cursor: Cursor<'_>, column: &mut Column) -> Result<(Vec<usize
 }
 
 /// The sizes of the lists that are met by following the first elements.
-fn dense_shape(cursor: Cursor<'_>) -> Vec<usize> {
+fn dense_shape(cursor: Cursor<'_>) -> Sizes {
     let mut cursor = cursor;
-    let mut shape = Vec::new();
+    let mut shape = Sizes::default();
     while cursor.kind() == Kind::Array {
         cursor = cursor.step();
         if cursor.closes() {
-            shape.push(0);
+            shape.push();
             cursor = cursor.step();
             return count_outwards(cursor, shape, 1);
         }
-        shape.push(1);
+        shape.push();
     }
     cursor = cursor.behind();
     count_outwards(cursor, shape, 0)
@@ -58,15 +60,16 @@ fn dense_shape(cursor: Cursor<'_>) -> Vec<usize> {
 
 /// Counts the remaining elements of the open lists, innermost first; the innermost `closed` are
 /// closed already.
-fn count_outwards(cursor: Cursor<'_>, mut shape: Vec<usize>, closed: usize) -> Vec<usize> {
+fn count_outwards(cursor: Cursor<'_>, mut shape: Sizes, closed: usize) -> Sizes {
     let mut cursor = cursor;
     let open = shape.len() - closed;
-    for dim in shape[..open].iter_mut().rev() {
-        *dim = 1;
+    for level in (0..open).rev() {
+        let mut size = 1;
         while let Some(next) = cursor.after_comma() {
-            *dim += 1;
+            size += 1;
             cursor = next.behind();
         }
+        shape.set(level, size);
         cursor = cursor.step();
     }
     shape
@@ -76,9 +79,9 @@ fn count_outwards(cursor: Cursor<'_>, mut shape: Vec<usize>, closed: usize) -> V
 struct Walk<'a, 's> {
     /// At a value, or behind one.
     cursor: Cursor<'a>,
-    shape: &'s [usize],
+    shape: &'s Sizes,
     /// For every open list, how many of its elements are done.
-    seen: Vec<usize>,
+    seen: Sizes,
 }
 
 impl Walk<'_, '_> {
@@ -94,11 +97,11 @@ impl Walk<'_, '_> {
         let inside = self.cursor.step();
         if !inside.closes() {
             self.cursor = inside;
-            self.seen.push(0);
+            self.seen.push();
             return Ok(true);
         }
-        if self.shape[level] != 0 {
-            let error = wrong_size(0, level, self.shape[level]);
+        if self.shape.get(level) != 0 {
+            let error = wrong_size(0, level, self.shape.get(level));
             return Err(self.first_error(error));
         }
         self.cursor = inside.step();
@@ -119,18 +122,16 @@ impl Walk<'_, '_> {
 
     /// Goes from behind one value to the next, closing lists; `false` at the end of all.
     fn next_value(&mut self) -> Result<bool> {
-        while let Some(seen) = self.seen.last_mut() {
-            *seen += 1;
+        while self.seen.count_one() {
             if let Some(next) = self.cursor.after_comma() {
                 self.cursor = next;
                 return Ok(true);
             }
-            let size = *seen;
-            self.seen.pop();
+            let size = self.seen.pop().unwrap_or_default();
             self.cursor = self.cursor.step();
             let level = self.seen.len();
-            if size != self.shape[level] {
-                let error = wrong_size(size, level, self.shape[level]);
+            if size != self.shape.get(level) {
+                let error = wrong_size(size, level, self.shape.get(level));
                 return Err(self.outer_error(error, self.cursor));
             }
         }
@@ -147,15 +148,15 @@ impl Walk<'_, '_> {
     fn outer_error(&self, error: ServingError, behind: Cursor<'_>) -> ServingError {
         let mut cursor = behind;
         let mut first = error;
-        for (level, seen) in self.seen.iter().enumerate().rev() {
-            let mut size = seen + 1;
+        for level in (0..self.seen.len()).rev() {
+            let mut size = self.seen.get(level) + 1;
             while let Some(next) = cursor.after_comma() {
                 size += 1;
                 cursor = next.behind();
             }
             cursor = cursor.step();
-            if size != self.shape[level] {
-                first = wrong_size(size, level, self.shape[level]);
+            if size != self.shape.get(level) {
+                first = wrong_size(size, level, self.shape.get(level));
             }
         }
         first

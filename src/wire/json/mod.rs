@@ -25,6 +25,7 @@ mod nesting;
 mod number;
 mod predict;
 mod reader;
+mod sizes;
 mod string;
 mod syntax;
 

@@ -1,8 +1,9 @@
 //! Nested lists of unchecked text into a flat column and a shape, in one pass.
 //!
-//! The fast path's counterpart of `fill`: the same shapes, no errors.
+//! The fast path's counterpart of `fill`: the same shapes, no errors. Of what nests deeper than a
+//! tensor can, nothing is kept.
 
-use super::column::Scan;
+use super::column::{MAX_DIMENSIONS, Scan};
 use super::reader::Reader;
 use super::syntax::byte_at;
 
@@ -51,7 +52,7 @@ impl Nesting {
     /// Enters a list.
     fn descend(&mut self, reader: &mut Reader<'_>) -> Option<()> {
         let level = self.open.len();
-        if self.rank.is_some_and(|rank| level >= rank) {
+        if level >= self.rank.unwrap_or(MAX_DIMENSIONS) {
             return None;
         }
         if level == self.sizes.len() {

@@ -2,7 +2,7 @@
 //!
 //! The original reads every body with that library (iterative, NaN and infinities allowed, stop
 //! after the first value), so its idea of JSON, its quirks and its messages are part of the
-//! protocol. Memory is one byte a nesting level; nothing recurses.
+//! protocol. Memory is one bit a nesting level; nothing recurses.
 //!
 //! Not here: what the values mean (`exact`, `fast`, `examples`).
 
@@ -111,8 +111,7 @@ impl State {
 /// Checks the one value at `pos`, white space before it allowed, and returns where it ends.
 /// Whatever follows is not looked at.
 pub(super) fn check_value(text: &[u8], pos: usize) -> Result<usize, SyntaxError> {
-    // For every open list or object, whether it is an object.
-    let mut open: Vec<bool> = Vec::new();
+    let mut open = Open::default();
     let mut state = State::Start;
     let mut pos = pos;
     loop {
@@ -153,7 +152,7 @@ pub(super) fn check_value(text: &[u8], pos: usize) -> Result<usize, SyntaxError>
             _ if !state.wants_value() => return Err(SyntaxError::new(state.error(), pos)),
             _ => {
                 pos = scalar(text, pos)?;
-                if open.is_empty() {
+                if open.depth == 0 {
                     return Ok(pos);
                 }
                 state = state.after_value();
@@ -161,12 +160,39 @@ pub(super) fn check_value(text: &[u8], pos: usize) -> Result<usize, SyntaxError>
             }
         }
         // A list or an object was closed.
-        open.pop();
-        state = match open.last() {
+        state = match open.close() {
             None => return Ok(pos),
             Some(true) => State::MemberValue,
             Some(false) => State::Element,
         };
+    }
+}
+
+/// The lists and objects that are open, a bit for each: a body that nests deeper than anyone needs
+/// takes little more than its own bytes.
+#[derive(Default)]
+struct Open {
+    depth: usize,
+    /// Whether it is an object, by level.
+    objects: Vec<u64>,
+}
+
+impl Open {
+    fn push(&mut self, object: bool) {
+        let (word, bit) = (self.depth / 64, self.depth % 64);
+        if word == self.objects.len() {
+            self.objects.push(0);
+        }
+        self.objects[word] &= !(1 << bit);
+        self.objects[word] |= u64::from(object) << bit;
+        self.depth += 1;
+    }
+
+    /// Closes the innermost and returns whether the one around it is an object.
+    fn close(&mut self) -> Option<bool> {
+        self.depth = self.depth.saturating_sub(1);
+        let level = self.depth.checked_sub(1)?;
+        Some(self.objects[level / 64] >> (level % 64) & 1 == 1)
     }
 }
 

@@ -632,3 +632,47 @@ fn numbers_are_rounded_correctly() {
         );
     }
 }
+
+#[test]
+fn a_tensor_has_up_to_254_dimensions() {
+    let nested = |levels: usize, inside: &str| {
+        format!("{}{inside}{}", "[".repeat(levels), "]".repeat(levels))
+    };
+    let ones = vec![1; 254];
+    let inputs = format!(r#"{{"inputs":{}}}"#, nested(254, "1"));
+    check(DataType::Float, &inputs, &ones, vec![1_f32]);
+    let instances = format!(r#"{{"instances":{}}}"#, nested(254, "1"));
+    check(DataType::Float, &instances, &ones, vec![1_f32]);
+    for body in [
+        format!(r#"{{"inputs":{}}}"#, nested(255, "1")),
+        format!(r#"{{"instances":{}}}"#, nested(255, "1")),
+        format!(r#"{{"instances":[{{"x":{}}}]}}"#, nested(254, "1")),
+    ] {
+        check_error(X_FLOAT, &body, "tensor parsing error: x");
+    }
+    // What is wrong deeper down is named nevertheless, with the sizes that were met first.
+    for (inside, expected) in [
+        (
+            "[1],[1,2]",
+            "Encountered list at unexpected size: 2 at level: 600 expected size: 1",
+        ),
+        (
+            "1,[1]",
+            "Encountered list at unexpected level: 600 expected < 600",
+        ),
+        (
+            "[1],1",
+            "JSON Value: 1 found at incorrect level: 601 in the JSON DOM. Expected at level: 601",
+        ),
+    ] {
+        let body = format!(r#"{{"inputs":{}}}"#, nested(600, inside));
+        check_error(X_FLOAT, &body, expected);
+    }
+    let long = format!("[{}1],[1]", "1,".repeat(299));
+    let body = format!(r#"{{"inputs":{}}}"#, nested(600, &long));
+    check_error(
+        X_FLOAT,
+        &body,
+        "Encountered list at unexpected size: 1 at level: 600 expected size: 300",
+    );
+}
