@@ -108,6 +108,73 @@ def test_a_version_without_a_map_is_loaded_in_the_end(start_server, base_path):
     poll(lambda: text in server.log(None))
 
 
+def fill_in_place(file):
+    """The map lies there at its full size, and is written later."""
+    file.write_bytes(b"\n" * len(MAP))
+    yield
+    with open(file, "r+b") as output:
+        output.write(MAP)
+
+
+def write_in_parts(file):
+    """The map has other signatures first."""
+    other = MAP.replace(b"serving_default", b"other")
+    file.write_bytes(other)
+    yield
+    file.write_bytes(other + MAP)
+
+
+def write_half(file):
+    file.write_bytes(MAP[: len(MAP) // 2])
+    yield
+    file.write_bytes(MAP)
+
+
+def comment_first(file):
+    file.write_bytes(b"# The signatures\n\n")
+    yield
+    file.write_bytes(MAP)
+
+
+@pytest.mark.parametrize("write", [fill_in_place, write_in_parts, write_half, comment_first])
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_map_that_is_not_written_yet_is_waited_for(start_server, base_path, version, write):
+    server = start_server(flags(base_path), ["m"])
+    directory = base_path / str(version)
+    directory.mkdir(exist_ok=True)
+    with Client(server, "a") as client:
+        steps = write(directory / "signature_map.pbtxt")
+        next(steps)
+        (directory / "model.onnx").write_bytes(onnx_models.says_its_version(2))
+        time.sleep(4)
+        next(steps, None)
+        poll(lambda: ask(server, "a") == 2, LOAD_TIMEOUT)
+        poll(lambda: 2 in client.answers)
+    assert set(client.answers) == {1, 2}
+    assert "failed" not in server.log(None)
+
+
+@pytest.mark.parametrize("pause", [0.9, 1.5])
+def test_the_wait_for_a_map_counts_from_the_last_change(start_server, base_path, pause):
+    server = start_server(flags(base_path, "--companion_files_wait_seconds=4"), ["m"])
+    content = onnx_models.says_its_version(2)
+    with Client(server, "a") as client:
+        (base_path / "2").mkdir()
+        with open(base_path / "2/model.onnx", "wb") as output:
+            size = -(-len(content) // 6)
+            for start in range(0, len(content), size):
+                output.write(content[start : start + size])
+                output.flush()
+                time.sleep(pause)
+        time.sleep(1)
+        assert ask(server, "x") is None
+        (base_path / "2/signature_map.pbtxt").write_bytes(MAP)
+        poll(lambda: ask(server, "a") == 2, LOAD_TIMEOUT)
+        poll(lambda: 2 in client.answers)
+    assert set(client.answers) == {1, 2}
+    assert "failed" not in server.log(None)
+
+
 def test_no_wait_for_files_can_be_asked_for(start_server, base_path):
     server = start_server(flags(base_path, "--companion_files_wait_seconds=0"), ["m"])
     onnx_models.publish(base_path, 2, onnx_models.says_its_version(2))
@@ -147,7 +214,7 @@ def test_a_map_that_comes_later_is_loaded(start_server, tmp_path):
 
 
 def test_a_change_that_cannot_be_loaded_leaves_what_serves(start_server, base_path):
-    server = start_server(flags(base_path), ["m"])
+    server = start_server(flags(base_path, "--companion_files_wait_seconds=0"), ["m"])
     with Client(server, "a") as client:
         (base_path / "1/signature_map.pbtxt").write_bytes(b"signature {")
         poll(lambda: "signature_map.pbtxt" in server.log(None), LOAD_TIMEOUT)

@@ -103,6 +103,12 @@ impl Files {
         self.0.contains_key(path) && (!is_empty(self) || is_empty(other))
     }
 
+    /// Whether there is a file of this path that is not empty.
+    pub(super) fn has_content(&self, path: &Path) -> bool {
+        let traits = self.0.get(path);
+        matches!(traits, Some(FileTraits::Regular { bytes: 1.., .. }))
+    }
+
     /// Whether these are files of `before` as they were, with none added: nothing happened to them,
     /// or some were deleted.
     pub(super) fn are_what_is_left_of(&self, before: &Self) -> bool {

@@ -10,6 +10,7 @@
 pub mod storage;
 
 mod companions;
+mod contents;
 mod files;
 mod settling;
 mod versions;

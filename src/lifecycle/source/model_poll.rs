@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use super::companions::missing;
+use super::contents::{Signatures, signatures, unwritten};
 use super::settling::{Settling, Version};
 use super::storage::{Files, Storage};
 use super::versions::{VersionPolicy, aspired_children, parse_version};
@@ -38,7 +39,15 @@ pub(super) struct ModelPoll {
     looks: u64,
     aspired: Vec<AspiredVersion>,
     /// Versions that are gone: since when, and what they were loaded with.
-    gone: BTreeMap<i64, (Instant, Arc<Files>)>,
+    gone: BTreeMap<i64, (Instant, Serving)>,
+}
+
+/// What a version that serves was loaded with.
+#[derive(Clone)]
+struct Serving {
+    files: Arc<Files>,
+    /// Those of its map.
+    signatures: Option<Arc<Signatures>>,
 }
 
 /// Tells with which files of a directory a version of a model was loaded.
@@ -207,7 +216,12 @@ impl ModelPoll {
                 && !candidates.has(*number)
                 && let Some(loaded) = version.loaded.take()
             {
-                gone.insert(*number, (now, loaded));
+                let signatures = version.signatures.take();
+                let serving = Serving {
+                    files: loaded,
+                    signatures,
+                };
+                gone.insert(*number, (now, serving));
             }
             is_kept
         });
@@ -226,8 +240,12 @@ impl ModelPoll {
             && !version.is_settled_with(files.as_ref());
         if version.directory != directory || is_back {
             let before = std::mem::replace(version, Version::new(directory.to_owned()));
-            if let (Some(_), Some(loaded)) = (before.missed_since, before.loaded) {
-                self.gone.insert(number, (Instant::now(), loaded));
+            if let (Some(_), Some(files)) = (before.missed_since, before.loaded) {
+                let serving = Serving {
+                    files,
+                    signatures: before.signatures,
+                };
+                self.gone.insert(number, (Instant::now(), serving));
             }
         }
         version.last_look = self.looks;
@@ -255,8 +273,8 @@ impl ModelPoll {
     /// Hands over a version that has settled, unless it waits for files that the serving version has:
     /// another one, or itself as it was loaded.
     fn hand_over(&mut self, look: &Look<'_>, number: i64, serves: bool) -> bool {
-        let (serving, files) = match self.serving(look, number) {
-            Some((serving, files)) => (serving, Some(files)),
+        let (serving, model) = match self.serving(look, number) {
+            Some((serving, model)) => (serving, Some(model)),
             None => (number, None),
         };
         let Some(version) = self.versions.get_mut(&number) else {
@@ -271,8 +289,8 @@ impl ModelPoll {
             version.hand_over(loaded.as_ref());
             return true;
         }
-        let missing = match (files, version.settled_files()) {
-            (Some(files), Some(new)) => missing(&files, new),
+        let missing = match (model, version.settled_files()) {
+            (Some(model), Some(new)) => awaited(look, &version.directory, new, &model),
             _ => Vec::new(),
         };
         let was_waiting = version.is_waiting();
@@ -297,13 +315,14 @@ impl ModelPoll {
                 shown(&missing)
             );
         }
+        version.signatures = signatures(look.storage, &version.directory).map(Arc::new);
         version.hand_over(loaded.as_ref());
         true
     }
 
     /// The highest version up to this one that serves, or did until a moment ago, and what it was
     /// loaded with. Who goes back to a version with a lower number is in a hurry, and does not copy.
-    fn serving(&self, look: &Look<'_>, number: i64) -> Option<(i64, Arc<Files>)> {
+    fn serving(&self, look: &Look<'_>, number: i64) -> Option<(i64, Serving)> {
         let name = &look.model.name;
         let serving = self.versions.range(..=number).rev();
         let mut serving = serving.filter(|(it, _)| (look.serves)(name, **it));
@@ -314,10 +333,11 @@ impl ModelPoll {
                     .or_else(|| version.loaded.clone())
                     .or_else(|| version.settled_files().cloned())?,
             };
-            Some((*it, files))
+            let signatures = version.signatures.clone();
+            Some((*it, Serving { files, signatures }))
         });
         let gone = self.gone.range(..=number).next_back();
-        let gone = gone.map(|(it, (_, files))| (*it, Arc::clone(files)));
+        let gone = gone.map(|(it, (_, serving))| (*it, serving.clone()));
         serving.into_iter().chain(gone).max_by_key(|(it, _)| *it)
     }
 }
@@ -400,14 +420,21 @@ fn named_versions(look: &Look<'_>) -> Result<Option<Vec<(i64, PathBuf)>>> {
     Ok(Some(versions))
 }
 
+/// The files that a version lacks, or that are not written yet, for a log line.
+fn awaited(look: &Look<'_>, directory: &Path, new: &Files, serving: &Serving) -> Vec<String> {
+    let missing = missing(&serving.files, new).into_iter();
+    let mut awaited: Vec<_> = missing.map(|path| path.display().to_string()).collect();
+    let names = serving.signatures.as_deref();
+    let unwritten = unwritten(look.storage, directory, (new, &serving.files), names);
+    let unwritten = unwritten.into_iter();
+    awaited.extend(unwritten.map(|(path, fault)| format!("{} ({fault})", path.display())));
+    awaited
+}
+
 /// A list for a log line, which stays short.
-fn shown(paths: &[PathBuf]) -> String {
+fn shown(paths: &[String]) -> String {
     const MAX_SHOWN: usize = 10;
-    let mut shown: Vec<String> = paths
-        .iter()
-        .take(MAX_SHOWN)
-        .map(|path| path.display().to_string())
-        .collect();
+    let mut shown: Vec<String> = paths.iter().take(MAX_SHOWN).cloned().collect();
     if paths.len() > MAX_SHOWN {
         shown.push(format!("and {} more", paths.len() - MAX_SHOWN));
     }

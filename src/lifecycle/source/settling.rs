@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::contents::Signatures;
 use super::files::{Files, Fingerprint};
 
 /// What is known of a version.
@@ -40,6 +41,8 @@ pub(super) struct Version {
     pub(super) missed_since: Option<Instant>,
     /// The files that it was loaded with, where it serves or did.
     pub(super) loaded: Option<Arc<Files>>,
+    /// The signatures of the map that it was handed over with.
+    pub(super) signatures: Option<Arc<Signatures>>,
 }
 
 /// `None` where the directory could not be read.
@@ -76,6 +79,7 @@ impl Version {
             awaited: None,
             missed_since: None,
             loaded: None,
+            signatures: None,
         }
     }
 
@@ -88,6 +92,10 @@ impl Version {
         let agrees = |last: &Look| last.files.as_deref() == files.as_ref();
         if !self.last.as_ref().is_some_and(agrees) {
             self.changes += 1;
+            // It is still being written.
+            if let Some((since, _)) = &mut self.awaited {
+                *since = now;
+            }
             let files = files.map(Arc::new);
             self.last = Some(Look { files, at: now });
             return self.unsettled();
@@ -135,7 +143,7 @@ impl Version {
     }
 
     /// Whether it waits for files that it lacks: so many now. The time counts from the last one that
-    /// came.
+    /// came, and from the last change of any other file.
     pub(super) fn waits_for(&mut self, missing: usize, wait: Duration, now: Instant) -> bool {
         let (since, before) = self.awaited.unwrap_or((now, missing));
         let since = if missing < before { now } else { since };

@@ -8,7 +8,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
+
 use crate::error::{Code, Result, ServingError};
+use crate::lifecycle::loader::VersionDirectory;
 
 pub use super::files::{Files, Fingerprint};
 
@@ -39,6 +42,13 @@ pub trait Storage: Send + Sync {
     ///
     /// `NOT_FOUND` where there is nothing; `RESOURCE_EXHAUSTED` where there is too much.
     fn files(&self, path: &Path) -> Result<Files>;
+
+    /// The contents of a regular file in a version directory, if it has no more than `max_bytes` and can
+    /// be read.
+    fn small_file(&self, directory: &Path, name: &str, max_bytes: u64) -> Option<Bytes> {
+        let _ = (directory, name, max_bytes);
+        None
+    }
 }
 
 /// The file system of this machine.
@@ -102,6 +112,11 @@ impl Storage for LocalStorage {
 
     fn files(&self, path: &Path) -> Result<Files> {
         Files::read(path)
+    }
+
+    fn small_file(&self, directory: &Path, name: &str, max_bytes: u64) -> Option<Bytes> {
+        let directory = VersionDirectory::open(directory).ok()?;
+        directory.read_small(name, max_bytes).ok()?
     }
 }
 

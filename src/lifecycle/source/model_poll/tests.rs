@@ -370,3 +370,18 @@ fn a_wait_counts_from_the_last_file_that_came() {
     assert!(!waits(19, 2));
     assert!(!waits(20, 0));
 }
+
+#[test]
+fn a_wait_counts_from_the_last_change_of_any_file() {
+    let mut version = Version::new("m/1".into());
+    let (begin, wait) = (Instant::now(), Duration::from_secs(10));
+    for (seconds, bytes, waits) in [(0, 1, true), (9, 2, true), (18, 2, true), (19, 2, false)] {
+        let now = begin + Duration::from_secs(seconds);
+        version.note(
+            Some(Files::of(&[("model.onnx", bytes)])),
+            now,
+            Duration::ZERO,
+        );
+        assert_eq!(version.waits_for(1, wait, now), waits, "{seconds}");
+    }
+}
