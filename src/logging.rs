@@ -197,13 +197,14 @@ fn filter(tf_level: Option<&str>, directives: Option<&str>) -> (EnvFilter, Optio
     )
 }
 
-/// Libraries are heard from warnings on. Anything but a number counts as 0, as in TensorFlow.
+/// Libraries are heard from warnings on; those that read what clients send, whose warnings any client
+/// can cause as often as it connects, from errors on. Anything but a number counts as 0, as in TensorFlow.
 fn default_directives(tf_level: Option<&str>) -> &'static str {
     match tf_level.and_then(|level| level.trim().parse().ok()) {
-        Some(1) => "warn",
+        Some(1) => "warn,h2=error,hyper=error",
         Some(2) => "error",
         Some(level) if level > 2i64 => "off",
-        _ => "warn,onnx_model_server=info",
+        _ => "warn,h2=error,hyper=error,onnx_model_server=info",
     }
 }
 

@@ -52,8 +52,8 @@ fn all_levels() {
     tracing::info!("I");
     tracing::warn!("W");
     tracing::error!("E");
-    tracing::info!(target: "h2::codec", "library I");
-    tracing::warn!(target: "h2::codec", "library W");
+    tracing::info!(target: "opentelemetry_sdk", "library I");
+    tracing::warn!(target: "opentelemetry_sdk", "library W");
 }
 
 #[test]
@@ -134,6 +134,23 @@ fn tensorflows_level_is_honoured() {
     check_letters(Some("10"), None, "");
     check_letters(Some("-1"), None, "IWEW");
     check_letters(Some("garbage"), None, "IWEW");
+}
+
+#[test]
+fn warnings_that_any_client_can_cause_are_not_logged() {
+    let events = || {
+        for what in ["a reset", "another"] {
+            tracing::warn!(target: "h2::proto::streams", what, "limit W");
+            tracing::warn!(target: "hyper::proto", what, "limit W");
+        }
+        tracing::error!(target: "h2::codec", "E");
+    };
+    for level in [None, Some("0"), Some("1"), Some("2")] {
+        let text = logged(level, None, events);
+        assert_eq!(text.lines().count(), 1, "{level:?}: {text}");
+        assert!(text.ends_with("] E\n"), "{text}");
+    }
+    assert_eq!(logged(None, Some("warn"), events).lines().count(), 5);
 }
 
 #[test]

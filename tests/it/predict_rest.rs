@@ -105,6 +105,28 @@ async fn a_gzipped_body_is_unpacked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_says_one_thing_about_its_connection() {
+    let server = TestServer::half_plus_two().await;
+    for (method, path, version, connection, expected) in [
+        ("GET", "/nothing", "1.0", "keep-alive", "close"),
+        ("GET", "/nothing", "1.0", "close", "close"),
+        ("GET", "/nothing", "1.1", "keep-alive", "close"),
+        ("CONNECT", "localhost:80", "1.0", "keep-alive", "close"),
+        ("GET", "/healthz", "1.0", "keep-alive", "keep-alive"),
+    ] {
+        let request = format!("{method} {path} HTTP/{version}\r\nConnection: {connection}\r\n\r\n");
+        let mut client = HttpConnection::open(server.rest).await.unwrap();
+        let reply = client.exchange(request.as_bytes()).await.unwrap();
+        let values = reply
+            .headers
+            .iter()
+            .filter(|(name, _)| name == "connection");
+        let values: Vec<_> = values.map(|(_, value)| value.as_str()).collect();
+        assert_eq!(values, [expected], "{request}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_connection_closes_when_the_client_asks() {
     let server = TestServer::half_plus_two().await;
     for request in [

@@ -183,7 +183,7 @@ impl Inner {
         B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
     {
         if !is_known_method(request.method()) {
-            return html_page(StatusCode::NOT_IMPLEMENTED);
+            return html_page(StatusCode::NOT_IMPLEMENTED, request.version());
         }
         let caller = match self.admit(&mut request).await {
             Ok(caller) => caller,
@@ -207,7 +207,7 @@ impl Inner {
             page.extensions_mut().insert(admitted);
             page
         } else if !is_api_path(full_path(request.uri())) {
-            return html_page(StatusCode::NOT_FOUND);
+            return html_page(StatusCode::NOT_FOUND, request.version());
         } else if request.method() == Method::OPTIONS {
             self.preflight(&request)
         } else {
