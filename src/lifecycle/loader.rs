@@ -7,6 +7,7 @@
 mod bind;
 mod directory;
 mod examples;
+mod filled;
 mod graphs;
 mod inspect;
 mod no_graph;

@@ -204,6 +204,14 @@ impl Guard<'_, '_> {
                     self.reshape(&[], "has one element");
                 }
             }
+            Check::RankOfLength { input, each } => self.rank_of_length(input, each),
+            Check::RankOfAttribute(name) => {
+                let attribute = walk::attribute(self.node, name);
+                if let Some(attribute) = attribute.filter(|it| it.ref_attr_name().is_empty()) {
+                    self.check(Check::Rank(attribute.floats.len()));
+                }
+            }
+            Check::Hidden => self.filled(),
             Check::NoZeros => self.no_zeros(),
             Check::Square => self.square(),
             Check::NearImage => self.near_image(),
@@ -259,6 +267,32 @@ impl Guard<'_, '_> {
         let nothing = self.add("Sub", &[&size, &size], &what);
         let same = self.add("Add", &[&shape, &nothing], &what);
         self.reshape_to(&same, &what);
+    }
+
+    /// The tensor has a dimension for every `each` numbers of another input, which may have none.
+    fn rank_of_length(&mut self, input: usize, each: usize) {
+        let Some(name) = self.node.input.get(input).filter(|name| !name.is_empty()) else {
+            return;
+        };
+        let name = name.clone();
+        match self.place.known.input(self.node, input).len {
+            Some(0) => {}
+            Some(len) if len % each == 0 => self.check(Check::Rank(len / each)),
+            // Its kernel refuses it; and what is not known now may be computed at load.
+            _ => {
+                let what = format!("has the rank that input {input} is for");
+                let shape = self.shape();
+                let rank = self.add("Shape", &[&shape], &what);
+                let each = self.integers(&[i64::try_from(each).unwrap_or(1)], &what);
+                let needed = self.add("Mul", &[&rank, &each], &what);
+                let len = self.add("Shape", &[&name], &what);
+                let is_right = self.add("Equal", &[&len, &needed], &what);
+                let as_number = self.cast(&is_right, OnnxType::Int64, &what);
+                let one = self.add("Div", &[&as_number, &as_number], &what);
+                let same = self.add("Mul", &[&shape, &one], &what);
+                self.reshape_to(&same, &what);
+            }
+        }
     }
 
     fn no_zeros(&mut self) {

@@ -11,7 +11,7 @@
 use std::collections::HashSet;
 use std::sync::LazyLock;
 
-use super::known::{Elem, Scopes};
+use super::known::{Elem, Origin, Scopes};
 use super::{is_onnx_domain, walk};
 use crate::proto::onnx::{NodeProto, tensor_proto::DataType as OnnxType};
 
@@ -44,6 +44,12 @@ pub(super) enum Check {
     HoldsWindow,
     /// Boxes not far outside the image that is the node's first input.
     NearImage,
+    /// This other input has so many numbers for each dimension.
+    RankOfLength { input: usize, each: usize },
+    /// Not seen to come from the node that returns it.
+    Hidden,
+    /// This attribute has one number for each dimension.
+    RankOfAttribute(&'static str),
 }
 
 /// A kernel that needs one of its inputs checked before.
@@ -103,7 +109,13 @@ impl Limit {
     }
 }
 
+const ONE_AT_1: Check = Check::RankOfLength { input: 1, each: 1 };
+const ONE_AT_2: Check = Check::RankOfLength { input: 2, each: 1 };
+
 const LIMITS: &[Limit] = &[
+    // Between quantizers, ONNX Runtime puts its own QLinearAdd and QLinearMul in their place.
+    onnx("Add", 0, &[Check::Filled]).where_(may_be_of_integers),
+    onnx("Add", 1, &[Check::Filled]).where_(may_be_of_integers),
     // The cache of keys and values.
     onnx("Attention", 4, &[Check::Rank(4)]),
     onnx("Attention", 5, &[Check::Rank(4)]),
@@ -124,6 +136,11 @@ const LIMITS: &[Limit] = &[
     onnx("MaxPool", 0, &[Check::HoldsWindow]).where_(may_be_fused),
     onnx("MaxRoiPool", 0, &[Check::Rank(4), Check::FilledBut(0)]),
     onnx("MaxRoiPool", 1, &[Check::Rank(2)]),
+    onnx("Mul", 0, &[Check::Filled]).where_(may_be_of_integers),
+    onnx("Mul", 1, &[Check::Filled]).where_(may_be_of_integers),
+    // The scale of a product of integers: the two are made one kernel.
+    onnx("Mul", 0, &[Check::Filled]).where_(|node, known| scales_product(node, known, 1)),
+    onnx("Mul", 1, &[Check::Filled]).where_(|node, known| scales_product(node, known, 0)),
     onnx("Multinomial", 0, &[Check::Rank(2)]),
     onnx("NonMaxSuppression", 2, &[Check::OneElement]),
     onnx("NonMaxSuppression", 3, &[Check::OneElement]),
@@ -132,6 +149,11 @@ const LIMITS: &[Limit] = &[
     onnx("Range", 0, &[Check::OneElement]).where_(counts_in_a_loop),
     onnx("Range", 1, &[Check::OneElement]).where_(counts_in_a_loop),
     onnx("Range", 2, &[Check::OneElement]).where_(counts_in_a_loop),
+    // It reads its scales and its box at load, where they are constant, and goes by the rank of the
+    // request. Scales were its second input once.
+    onnx("Resize", 0, &[ONE_AT_2]).where_(|node, _| has_scales_at(2, node)),
+    onnx("Resize", 0, &[ONE_AT_1]).where_(|node, _| has_scales_at(1, node)),
+    onnx("Resize", 0, &[Check::RankOfLength { input: 1, each: 2 }]).where_(crops),
     onnx("ReverseSequence", 0, &[Check::MinRank(2)]),
     onnx("RoiAlign", 0, &[Check::Rank(4), Check::FilledBut(0)]),
     // It takes samples by the area of the box, wherever that is: one small request would keep it for hours.
@@ -147,24 +169,38 @@ const LIMITS: &[Limit] = &[
     onnx("SequenceErase", 1, &[Check::OneElement]),
     onnx("SequenceInsert", 2, &[Check::OneElement]),
     onnx("Unique", 0, &[Check::FilledButAxis]).where_(has_axis),
+    onnx("Upsample", 0, &[ONE_AT_1]),
+    onnx("Upsample", 0, &[Check::RankOfAttribute("scales")]),
+    // What looks for quantized branches takes these scales and zero points for constants. Requests to
+    // such a model have elements.
+    onnx("Where", 1, &[Check::Hidden]).where_(|node, known| is_freely_dequantized(node, known, 1)),
+    onnx("Where", 2, &[Check::Hidden]).where_(|node, known| is_freely_dequantized(node, known, 2)),
     limit(ML, "FeatureVectorizer", 0, &[Check::Filled]),
     microsoft("DecoderMaskedMultiHeadAttention", 7, &[Check::OneElement]),
     microsoft("DecoderMaskedMultiHeadAttention", 8, &[Check::OneElement]),
     microsoft("DynamicQuantizeMatMul", 1, &[Check::Filled]),
+    microsoft("DynamicQuantizeMatMul", 2, &[Check::Filled]),
     microsoft("EmbedLayerNormalization", 0, &[Check::Rank(2)]),
     microsoft("EmbedLayerNormalization", 8, &[Check::Rank(2)]),
     microsoft("FusedConv", 1, &[Check::Filled]),
     microsoft("GridSample", 0, &[Check::MinRank(1)]),
+    microsoft("GroupQueryAttention", 0, &[Check::FilledBut(1)]),
     microsoft("GroupQueryAttention", 9, &[Check::Rank(2)]),
     microsoft("Inverse", 0, &[Check::MinRank(2), Check::Square]),
+    microsoft("MatMulIntegerToFloat", 2, &[Check::Filled]),
+    microsoft("MatMulIntegerToFloat", 3, &[Check::Filled]),
     microsoft("MultiHeadAttention", 2, &[Check::Filled]),
     microsoft("QAttention", 0, &[Check::Rank(3), Check::FilledBut(2)]),
+    microsoft("QLinearAdd", 0, &[Check::Filled]),
+    microsoft("QLinearAdd", 3, &[Check::Filled]),
     // With its channels last, which ONNX Runtime makes of others as well.
     microsoft("QLinearAveragePool", 0, &[Check::HoldsWindow]),
     microsoft("QLinearConcat", 0, &[Check::OneElement]),
     microsoft("QLinearConcat", 1, &[Check::OneElement]),
     microsoft("QLinearConcat", 3, &[Check::OneElement]).every(3),
     microsoft("QLinearConcat", 4, &[Check::OneElement]).every(3),
+    microsoft("QLinearMul", 0, &[Check::Filled]),
+    microsoft("QLinearMul", 3, &[Check::Filled]),
     microsoft("QLinearSoftmax", 1, &[Check::OneElement]),
     microsoft("QLinearSoftmax", 2, &[Check::OneElement]),
     microsoft("QLinearSoftmax", 3, &[Check::OneElement]),
@@ -240,6 +276,40 @@ fn counts_in_a_loop(node: &NodeProto, known: &Scopes) -> bool {
     !elems.any(has_kernel)
 }
 
+fn has_scales_at(index: usize, node: &NodeProto) -> bool {
+    let is_given = |index: usize| node.input.get(index).is_some_and(|it| !it.is_empty());
+    let has_axes = walk::attribute(node, "axes").is_some();
+    let place = if node.input.len() == 2 { 1 } else { 2 };
+    place == index && is_given(index) && !is_given(3) && !has_axes
+}
+
+/// Whether a `Resize` takes a box out of the image.
+fn crops(node: &NodeProto, _: &Scopes) -> bool {
+    let mode = walk::attribute(node, "coordinate_transformation_mode");
+    // That of a function may be its caller's.
+    let crops =
+        mode.is_some_and(|it| !it.ref_attr_name().is_empty() || it.s() == b"tf_crop_and_resize");
+    crops && node.input.len() > 2 && walk::attribute(node, "axes").is_none()
+}
+
+/// Whether a kernel of integers may be chosen instead.
+fn may_be_of_integers(node: &NodeProto, known: &Scopes) -> bool {
+    let is_float = |index| match known.input(node, index).elem {
+        Elem::Unknown => true,
+        Elem::Is(number) => number == OnnxType::Float as i32 || number == OnnxType::Float16 as i32,
+        Elem::Other => false,
+    };
+    known.quantizes && is_float(0) && is_float(1)
+}
+
+fn scales_product(node: &NodeProto, known: &Scopes, product: usize) -> bool {
+    known.input(node, product).origin == Origin::IntegerProduct
+}
+
+fn is_freely_dequantized(node: &NodeProto, known: &Scopes, index: usize) -> bool {
+    known.input(node, index).origin == Origin::FreelyDequantized
+}
+
 fn may_be_fused(_: &NodeProto, known: &Scopes) -> bool {
     known.may_be_fused
 }
@@ -268,14 +338,13 @@ static CHECKED: LazyLock<HashSet<&str>> = LazyLock::new(|| {
      OptionalGetElement OptionalHasElement Or PRelu Pad ParametricSoftplus Pow QLinearConv QLinearMatMul \
      QuantizeLinear RMSNormalization RNN RandomNormal RandomNormalLike RandomUniform RandomUniformLike Range Reciprocal ReduceL1 \
      ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd \
-     ReduceSum ReduceSumSquare RegexFullMatch Relu Reshape Resize RotaryEmbedding Round \
+     ReduceSum ReduceSumSquare RegexFullMatch Relu Reshape RotaryEmbedding Round \
      ScaledTanh Scatter ScatterElements ScatterND Selu SequenceAt SequenceConstruct SequenceEmpty \
      SequenceErase SequenceInsert SequenceLength SequenceMap \
      Shape Shrink Sigmoid Sign SimplifiedLayerNormalization Sin Sinh Size Slice Softmax \
      SoftmaxCrossEntropyLoss Softplus Softsign SpaceToDepth Split SplitToSequence Sqrt \
      Squeeze StringConcat StringNormalizer StringSplit Sub Sum Swish Tan Tanh TensorScatter \
-     TfIdfVectorizer ThresholdedRelu Tile TopK Transpose Trilu Unique Unsqueeze Upsample \
-     Where Xor"
+     TfIdfVectorizer ThresholdedRelu Tile TopK Transpose Trilu Unique Unsqueeze Where Xor"
     .split_whitespace()
     .collect()
 });

@@ -52,7 +52,7 @@ impl OnnxModel {
     ) -> Result<()> {
         self.import_onnx();
         let original = self.proto.functions.clone();
-        let scopes = Scopes::of_model(self.has_what_is_fused());
+        let scopes = Scopes::of_model(self.has_what_is_fused(), self.quantizes());
         let mut visit = Visit {
             scopes,
             functions: Functions::new(&original),
@@ -91,13 +91,22 @@ impl OnnxModel {
 
     /// Whether there are operators anywhere around which a backend may choose other kernels.
     pub(super) fn has_what_is_fused(&self) -> bool {
+        self.has_operator(&|op_type| op_type == "DequantizeLinear" || op_type.contains("Conv"))
+    }
+
+    /// Whether there are operators that quantize and such that dequantize. A backend may choose kernels
+    /// of integers for what is between them, which do not expect tensors without elements.
+    pub fn quantizes(&self) -> bool {
+        ["QuantizeLinear", "DequantizeLinear"]
+            .iter()
+            .all(|wanted| self.has_operator(&|op_type| op_type == *wanted))
+    }
+
+    fn has_operator(&self, is_wanted: &dyn Fn(&str) -> bool) -> bool {
         let functions = self.proto.functions.iter().map(|it| &it.node);
         let mut found = false;
         for nodes in functions.chain([&self.graph().node]) {
-            walk::for_each_node(nodes, &mut |node| {
-                let op_type = node.op_type();
-                found |= op_type == "DequantizeLinear" || op_type.contains("Conv");
-            });
+            walk::for_each_node(nodes, &mut |node| found |= is_wanted(node.op_type()));
         }
         found
     }

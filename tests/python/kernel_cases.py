@@ -3,6 +3,7 @@
 Not here: what is asked and expected of a server (`test_kernels.py`).
 """
 
+import copy
 import random
 
 import numpy as np
@@ -39,6 +40,19 @@ class Case:
     def fed(self):
         """The inputs that a request has, by name."""
         return {name: it for name, it in self._given().items() if name not in self.fixed}
+
+    def with_constants(self, kind):
+        """This case with more of its inputs as weights, all "but the first" or the "scalars"; None where
+        that is the same case. Kernels read these once, at load."""
+        names = self.fed()
+        scalars = [name for name, it in names.items() if it.size == 1]
+        fixed = list(names)[1:] if kind == "but the first" else scalars
+        fixed = [name for name in fixed if name in names and names[name].dtype != object]
+        if not fixed or len(fixed) == len(names):
+            return None
+        case = copy.copy(self)
+        case.fixed = [*self.fixed, *fixed]
+        return case
 
     def _given(self):
         return {f"x{index}": it for index, it in enumerate(self.inputs) if it is not None}
@@ -336,6 +350,9 @@ def onnx_cases():
         yield Case("ConvTranspose", [x, w, f(2)])
         for op in ("AveragePool", "MaxPool", "LpPool"):
             yield Case(op, [x], kernel_shape=kernel)
+            yield Case(op, [x], 22, kernel_shape=kernel, ceil_mode=1)
+            yield Case(op, [x], 22, kernel_shape=kernel, ceil_mode=1, strides=kernel, dilations=kernel)
+            yield Case(op, [x], kernel_shape=kernel, auto_pad="SAME_UPPER", strides=kernel)
         for op in ("GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool"):
             yield Case(op, [x])
         yield Case("InstanceNormalization", [x, f(2), f(2)])

@@ -188,6 +188,18 @@ def test_kernels_that_end_a_process_are_guarded(start, tmp_path, form):
     assert Asked(start, tmp_path, cases, *FORMS[form]).ask_all(limited) == []
 
 
+CONSTANTS = ["but the first", "scalars"]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("constants", CONSTANTS)
+def test_no_kernel_with_constants_ends_the_server(start, tmp_path, constants, part):
+    cases = [it.with_constants(constants) for it in kernel_cases.all_cases()[part::PARTS]]
+    cases = [it for it in cases if it]
+    assert Asked(start, tmp_path, cases, True).ask_all() == []
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("form", FORMS)

@@ -11,6 +11,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::filled::FilledGraph;
 use crate::error::{Code, Result, ServingError};
 use crate::lifecycle::memory::release_freed;
 use crate::onnx::OnnxModel;
@@ -27,6 +28,20 @@ const MAX_KEPT_BYTES: usize = 512 << 20;
 ///
 /// Those of [`Backend::load`]; `UNIMPLEMENTED` for a model that may end the process whatever is checked.
 pub(super) fn load(
+    backend: &Arc<dyn Backend>,
+    model: &OnnxModel,
+    ranked: HashSet<String>,
+    sharing: Option<WeightSharing>,
+) -> Result<Arc<dyn Graph>> {
+    let quantizes = backend.may_end_the_process() && model.quantizes();
+    let graph = load_any(backend, model, ranked, sharing)?;
+    Ok(match quantizes {
+        true => Arc::new(FilledGraph(graph)),
+        false => graph,
+    })
+}
+
+fn load_any(
     backend: &Arc<dyn Backend>,
     model: &OnnxModel,
     ranked: HashSet<String>,

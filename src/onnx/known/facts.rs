@@ -13,11 +13,26 @@ pub(in crate::onnx) struct Facts {
     pub(in crate::onnx) elem: Elem,
     pub(in crate::onnx) rank: Option<usize>,
     /// How many elements it has, where it is a constant vector.
-    pub(super) len: Option<usize>,
+    pub(in crate::onnx) len: Option<usize>,
     /// It is a constant, and -1 is not in it.
     pub(in crate::onnx) is_never_minus_one: bool,
-    /// It is a constant with elements, or made of one.
+    /// It has elements in every run.
     pub(in crate::onnx) is_filled: bool,
+    /// It is the value of an initializer or of a `Constant`.
+    pub(super) is_constant: bool,
+    /// What kernel the backend puts in the place of those around it.
+    pub(in crate::onnx) origin: Origin,
+}
+
+/// Operators whose results other kernels are chosen for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(in crate::onnx) enum Origin {
+    #[default]
+    Any,
+    /// A product of integers that a scale makes numbers of.
+    IntegerProduct,
+    /// Dequantized by a scale or a zero point that is not constant.
+    FreelyDequantized,
 }
 
 /// An element type.
@@ -49,6 +64,12 @@ impl Facts {
             len: same(self.len, other.len),
             is_never_minus_one: self.is_never_minus_one && other.is_never_minus_one,
             is_filled: self.is_filled && other.is_filled,
+            is_constant: self.is_constant && other.is_constant,
+            origin: if self.origin == other.origin {
+                self.origin
+            } else {
+                Origin::Any
+            },
         }
     }
 
@@ -63,6 +84,8 @@ impl Facts {
             len,
             is_never_minus_one: is_never_minus_one(tensor),
             is_filled: !tensor.dims.contains(&0),
+            is_constant: true,
+            origin: Origin::Any,
         }
     }
 }

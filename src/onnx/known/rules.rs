@@ -1,6 +1,7 @@
 //! What follows for the outputs of ONNX's own operators from what is known of their inputs.
 
-use super::facts::{Elem, Facts, INT32, INT64};
+use super::facts::{Elem, Facts, INT32, INT64, Origin};
+use crate::onnx::guard::Window;
 use crate::onnx::{is_onnx_domain, is_op, walk};
 use crate::proto::onnx::{AttributeProto, NodeProto, tensor_proto::DataType as OnnxType};
 
@@ -148,13 +149,77 @@ const KEEP_RANK: &[&str] = &[
     "Tanh",
     "Transpose",
 ];
-/// Operators whose first output has as many elements as their first input.
+/// Operators whose first output has elements where their first input has some.
 const KEEP_FILLED: &[&str] = &[
+    "Abs",
+    "ArgMax",
+    "ArgMin",
+    "BatchNormalization",
     "Cast",
     "CastLike",
+    "Ceil",
+    "Clip",
+    "CumSum",
+    "DepthToSpace",
     "DequantizeLinear",
+    "Dropout",
+    "DynamicQuantizeLinear",
+    "Elu",
+    "Erf",
+    "Exp",
     "Flatten",
+    "Floor",
+    "Gelu",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "HardSigmoid",
+    "HardSwish",
+    "Identity",
+    "InstanceNormalization",
+    "LayerNormalization",
+    "LeakyRelu",
+    "Log",
+    "LogSoftmax",
+    "Neg",
+    "Not",
     "QuantizeLinear",
+    "Reciprocal",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceMin",
+    "ReduceSum",
+    "Relu",
+    "Reshape",
+    "Round",
+    "Selu",
+    "Sigmoid",
+    "Sign",
+    "Softmax",
+    "Softplus",
+    "Softsign",
+    "Sqrt",
+    "Squeeze",
+    "Tanh",
+    "Transpose",
+    "Unsqueeze",
+];
+/// Operators whose output has elements where all their inputs have some, as those of [`BROADCAST`] do.
+const JOIN_FILLED: &[&str] = &[
+    "Concat",
+    "Gather",
+    "Gemm",
+    "MatMul",
+    "MatMulInteger",
+    "PRelu",
+];
+/// Operators whose window moves over an image; the first output has elements where the image and the
+/// weights have some, and the pads are as large as the window.
+const WINDOWS: &[&str] = &["AveragePool", "Conv", "ConvInteger", "LpPool", "MaxPool"];
+/// Operators that what a kernel is chosen by stays the same behind.
+const KEEP_ORIGIN: &[&str] = &[
+    "Cast",
+    "Dropout",
+    "Flatten",
     "Reshape",
     "Squeeze",
     "Transpose",
@@ -195,15 +260,55 @@ impl Rule<'_> {
             elem: self.elem(index),
             rank: self.rank(index),
             is_filled: self.is_filled(index),
+            origin: self.origin(index),
             ..Facts::default()
         }
     }
 
-    /// Whether an output is known to have elements: no more than that of constants is followed.
+    /// Whether an output is known to have elements.
     fn is_filled(&self, index: usize) -> bool {
+        let op_type = self.node.op_type();
+        if is_op(self.node, "DynamicQuantizeLinear") && index > 0 {
+            return true;
+        }
         let is_known = matches!(self.node.domain(), "" | "ai.onnx" | "com.microsoft");
-        let keeps = KEEP_FILLED.contains(&self.node.op_type());
-        is_known && keeps && index == 0 && self.input(0).is_filled
+        if !is_known || index > 0 {
+            return false;
+        }
+        let is_given = |index: usize| self.node.input.get(index).is_some_and(|it| !it.is_empty());
+        let mut given = (0..self.node.input.len()).filter(|index| is_given(*index));
+        let mut all_filled = || !self.inputs.is_empty() && given.all(|it| self.input(it).is_filled);
+        match op_type {
+            _ if KEEP_FILLED.contains(&op_type) => self.input(0).is_filled,
+            _ if BROADCAST.contains(&op_type) || JOIN_FILLED.contains(&op_type) => all_filled(),
+            _ if WINDOWS.contains(&op_type) => all_filled() && self.has_padded_window(),
+            _ => false,
+        }
+    }
+
+    fn has_padded_window(&self) -> bool {
+        let window = Window::of(self.node);
+        window.is_some_and(|it| !it.sizes.is_empty() && it.sizes.iter().all(|size| *size <= 1))
+    }
+
+    fn origin(&self, index: usize) -> Origin {
+        let op_type = self.node.op_type();
+        if index > 0 {
+            return Origin::Any;
+        }
+        match op_type {
+            "MatMulInteger" => Origin::IntegerProduct,
+            "DequantizeLinear" => {
+                let scale_and_zero = self.inputs.iter().zip(&self.node.input).skip(1);
+                let mut given = scale_and_zero.filter(|(_, name)| !name.is_empty());
+                match given.all(|(facts, _)| facts.is_constant) {
+                    true => Origin::Any,
+                    false => Origin::FreelyDequantized,
+                }
+            }
+            _ if KEEP_ORIGIN.contains(&op_type) => self.input(0).origin,
+            _ => Origin::Any,
+        }
     }
 
     fn constant(&self) -> Facts {
@@ -216,11 +321,14 @@ impl Rule<'_> {
             len: Some(len),
             is_never_minus_one: !attribute.ints.contains(&-1),
             is_filled: len > 0,
+            is_constant: true,
+            origin: Origin::Any,
         };
         let scalar = |elem| Facts {
             rank: Some(0),
             is_never_minus_one: attribute.i() != -1,
             is_filled: true,
+            is_constant: true,
             ..Facts::of_type(elem)
         };
         match attribute.name() {
@@ -335,6 +443,8 @@ impl Rule<'_> {
             }
             ("Concat", 0) => self.inputs.iter().find_map(|it| it.rank),
             ("Split", _) => of_input(0),
+            // Its kernel refuses weights of another rank.
+            ("Conv", 0) => of_input(0).or(of_input(1)),
             (op_type, 0) if KEEP_RANK.contains(&op_type) => of_input(0),
             (op_type, 0) if BROADCAST.contains(&op_type) => {
                 let ranks: Option<Vec<usize>> = self.inputs.iter().map(|it| it.rank).collect();

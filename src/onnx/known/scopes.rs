@@ -21,13 +21,16 @@ pub(in crate::onnx) struct Scopes {
     /// The model convolves, or has tensors that were quantized: the backend may have other kernels for
     /// nodes around these than their own.
     pub(in crate::onnx) may_be_fused: bool,
+    /// It quantizes and dequantizes. No request has an input without elements then.
+    pub(in crate::onnx) quantizes: bool,
 }
 
 impl Scopes {
     /// Nothing is known yet but what operators the model has.
-    pub(in crate::onnx) fn of_model(may_be_fused: bool) -> Self {
+    pub(in crate::onnx) fn of_model(may_be_fused: bool, quantizes: bool) -> Self {
         Self {
             may_be_fused,
+            quantizes,
             ..Self::default()
         }
     }
@@ -51,7 +54,12 @@ impl Scopes {
         graph: &GraphProto,
         is_ranked: impl Fn(&str) -> bool,
     ) {
-        self.scopes.push(HashMap::new());
+        let filled = Facts {
+            is_filled: self.quantizes,
+            ..Facts::default()
+        };
+        let inputs = graph.input.iter().map(|it| (it.name().to_owned(), filled));
+        self.scopes.push(inputs.collect());
         self.declare(graph, is_ranked);
     }
 

@@ -11,6 +11,7 @@ mod status;
 mod value;
 mod weights;
 
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -179,7 +180,15 @@ impl OnnxRuntime {
             .map_err(failed)?;
         let (mut builder, weights) = weights::hand_over(builder, source)
             .map_err(|failure| failure.into_load_error(&source.origin))?;
-        let session = builder.commit_from_memory(&source.model).map_err(failed)?;
+        // The crate `ort` panics on inputs and outputs whose sizes are negative.
+        let commit = AssertUnwindSafe(|| builder.commit_from_memory(&source.model));
+        let session = std::panic::catch_unwind(commit).map_err(|_| {
+            ServingError::invalid_argument(format!(
+                "{} has an input or output of a size that cannot be",
+                source.origin
+            ))
+        })?;
+        let session = session.map_err(failed)?;
         Ok((session, weights))
     }
 }
