@@ -38,10 +38,7 @@ impl OnnxModel {
     /// `UNIMPLEMENTED` for an operator or an attribute that no check can save.
     pub fn guard_kernels(&mut self, ranked: &HashSet<String>) -> Result<()> {
         let origin = self.origin.clone();
-        let proofs = match self.has_what_is_fused() {
-            true => Proofs::of(self.graph(), &self.proto.functions),
-            false => Proofs::default(),
-        };
+        let proofs = Proofs::of(self.graph(), &self.proto.functions);
         self.replace_everywhere(ranked, &mut |node, place| {
             guarded(node, place, &proofs, &origin)
         })
@@ -215,6 +212,10 @@ impl Guard<'_, '_> {
             Check::NoZeros => self.no_zeros(),
             Check::Square => self.square(),
             Check::NearImage => self.near_image(),
+            Check::FitsWindow => match Window::of(self.node) {
+                Some(window) if !window.sizes.is_empty() => self.check(Check::HoldsWindow),
+                _ => self.filled(),
+            },
             Check::HoldsWindow => {
                 let window = Window::of(self.node);
                 if let Some(window) = window.filter(Window::is_larger_than_pads) {
@@ -508,6 +509,61 @@ mod tests {
     }
 
     #[test]
+    fn rank_follows_from_the_scales() {
+        let operators = |nodes| guarded_operators(nodes).unwrap();
+        let known = vec![
+            constant_node("s", &Tensor::from_vec(&[2], vec![1_f32, 2.0]).unwrap()).unwrap(),
+            node("Resize", &["x", "", "s"], "y"),
+        ];
+        let first = operators(known);
+        assert_eq!(first[first.len() - 2..], ["Reshape", "Resize"]);
+        assert!(!first.iter().any(|it| it == "Equal"), "{first:?}");
+        // Computed: only a run tells.
+        let computed = operators(vec![node("Resize", &["x", "", "w"], "y")]);
+        assert!(computed.iter().any(|it| it == "Equal"), "{computed:?}");
+        let sizes = vec![node("Resize", &["x", "", "", "w"], "y")];
+        assert_eq!(operators(sizes), ["Resize"]);
+    }
+
+    #[test]
+    fn quantized_sums_are_checked_where_elements_may_be_lost() {
+        let quantized = |before: &str| {
+            let operators = guarded_operators(vec![
+                node("DequantizeLinear", &["x", "w"], "a"),
+                node(before, &["a", "w"], "b"),
+                node("Add", &["b", "b"], "c"),
+                node("QuantizeLinear", &["c", "w"], "y"),
+            ]);
+            operators.unwrap().iter().any(|it| it == "Reshape")
+        };
+        // A request has elements.
+        assert!(!quantized("MatMul"));
+        assert!(quantized("Compress"));
+        let plain = vec![
+            node("Compress", &["x", "w"], "c"),
+            node("Add", &["c", "c"], "y"),
+        ];
+        assert_eq!(guarded_operators(plain).unwrap(), ["Compress", "Add"]);
+    }
+
+    #[test]
+    fn scale_of_a_product_of_integers_is_checked() {
+        let product = |scale: &str| {
+            let mut nodes = vec![
+                node("DynamicQuantizeLinear", &["x"], "q"),
+                node("MatMulInteger", &["q", "w"], "m"),
+                node("Cast", &["m"], "f"),
+                node("Mul", &["f", scale], "y"),
+            ];
+            nodes[0].output.push("own".to_owned());
+            let operators = guarded_operators(nodes).unwrap();
+            operators.iter().any(|it| it == "Reshape")
+        };
+        assert!(product("w"));
+        assert!(!product("own"), "it always has one element");
+    }
+
+    #[test]
     fn operators_and_attributes_that_no_check_saves_are_refused_by_name() {
         let mut lstm = node("AttnLSTM", &["x"], "y");
         lstm.domain = Some("com.microsoft".to_owned());
@@ -520,16 +576,17 @@ mod tests {
     }
 
     #[test]
-    fn pools_are_checked_behind_convolutions_only() {
+    fn pools_are_checked_with_and_without_convolutions() {
         let attributes = || vec![ints_attribute("kernel_shape", &[2, 2])];
         let alone = NodeProto {
             input: vec!["x".to_owned()],
             ..pool(attributes())
         };
-        assert_eq!(guarded_operators(vec![alone]).unwrap(), ["MaxPool"]);
         let conv = node("Conv", &["x", "w"], "c");
-        let operators = guarded_operators(vec![conv, pool(attributes())]).unwrap();
-        assert!(operators.iter().any(|it| it == "Greater"), "{operators:?}");
+        for nodes in [vec![alone], vec![conv, pool(attributes())]] {
+            let operators = guarded_operators(nodes).unwrap();
+            assert!(operators.iter().any(|it| it == "Greater"), "{operators:?}");
+        }
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub(super) enum Check {
     Square,
     /// An image that, with its pads, the window of the node fits into.
     HoldsWindow,
+    /// The same; one whose window is not known has its sizes hidden.
+    FitsWindow,
     /// Boxes not far outside the image that is the node's first input.
     NearImage,
     /// This other input has so many numbers for each dimension.
@@ -120,8 +122,13 @@ const LIMITS: &[Limit] = &[
     onnx("Attention", 4, &[Check::Rank(4)]),
     onnx("Attention", 5, &[Check::Rank(4)]),
     // Its own kernel refuses such images. Those with their channels in blocks or last, which ONNX
-    // Runtime puts in its place behind convolutions, do not; the same with MaxPool.
-    onnx("AveragePool", 0, &[Check::HoldsWindow]).where_(may_be_fused),
+    // Runtime puts in its place where it knows the number of channels, do not; the same with MaxPool.
+    onnx("AveragePool", 0, &[Check::HoldsWindow]),
+    // A size that comes out negative at load ends the process in the operators behind it.
+    onnx("Conv", 0, &[Check::FitsWindow]).where_(has_sizes),
+    onnx("ConvInteger", 0, &[Check::FitsWindow]).where_(has_sizes),
+    onnx("LpPool", 0, &[Check::FitsWindow]).where_(has_sizes),
+    onnx("QLinearConv", 0, &[Check::FitsWindow]).where_(has_sizes),
     // It never returns.
     onnx("Conv", 1, &[Check::Filled]),
     // Of volumes; other numbers of dimensions have another kernel.
@@ -133,7 +140,7 @@ const LIMITS: &[Limit] = &[
     onnx("GridSample", 0, &[Check::MinRank(1)]),
     onnx("InstanceNormalization", 0, &[Check::FilledBut(0)]),
     onnx("LSTM", 0, &[Check::Rank(3), Check::FilledBut(0)]),
-    onnx("MaxPool", 0, &[Check::HoldsWindow]).where_(may_be_fused),
+    onnx("MaxPool", 0, &[Check::HoldsWindow]),
     onnx("MaxRoiPool", 0, &[Check::Rank(4), Check::FilledBut(0)]),
     onnx("MaxRoiPool", 1, &[Check::Rank(2)]),
     onnx("Mul", 0, &[Check::Filled]).where_(may_be_of_integers),
@@ -294,12 +301,16 @@ fn crops(node: &NodeProto, _: &Scopes) -> bool {
 
 /// Whether a kernel of integers may be chosen instead.
 fn may_be_of_integers(node: &NodeProto, known: &Scopes) -> bool {
+    // `Other` may be any float.
     let is_float = |index| match known.input(node, index).elem {
-        Elem::Unknown => true,
+        Elem::Unknown | Elem::Other => true,
         Elem::Is(number) => number == OnnxType::Float as i32 || number == OnnxType::Float16 as i32,
-        Elem::Other => false,
     };
     known.quantizes && is_float(0) && is_float(1)
+}
+
+fn has_sizes(node: &NodeProto, known: &Scopes) -> bool {
+    known.input(node, 0).has_sizes
 }
 
 fn scales_product(node: &NodeProto, known: &Scopes, product: usize) -> bool {
@@ -308,10 +319,6 @@ fn scales_product(node: &NodeProto, known: &Scopes, product: usize) -> bool {
 
 fn is_freely_dequantized(node: &NodeProto, known: &Scopes, index: usize) -> bool {
     known.input(node, index).origin == Origin::FreelyDequantized
-}
-
-fn may_be_fused(_: &NodeProto, known: &Scopes) -> bool {
-    known.may_be_fused
 }
 
 fn samples_by_area(node: &NodeProto, _: &Scopes) -> bool {

@@ -52,7 +52,7 @@ impl OnnxModel {
     ) -> Result<()> {
         self.import_onnx();
         let original = self.proto.functions.clone();
-        let scopes = Scopes::of_model(self.has_what_is_fused(), self.quantizes());
+        let scopes = Scopes::of_model(self.quantizes());
         let mut visit = Visit {
             scopes,
             functions: Functions::new(&original),
@@ -87,11 +87,6 @@ impl OnnxModel {
         for function in &mut self.proto.functions {
             import(&mut function.opset_import, version);
         }
-    }
-
-    /// Whether there are operators anywhere around which a backend may choose other kernels.
-    pub(super) fn has_what_is_fused(&self) -> bool {
-        self.has_operator(&|op_type| op_type == "DequantizeLinear" || op_type.contains("Conv"))
     }
 
     /// Whether there are operators that quantize and such that dequantize. A backend may choose kernels

@@ -20,6 +20,8 @@ pub(in crate::onnx) struct Facts {
     pub(in crate::onnx) is_filled: bool,
     /// It is the value of an initializer or of a `Constant`.
     pub(super) is_constant: bool,
+    /// Its sizes may be known at load, whatever a request has.
+    pub(in crate::onnx) has_sizes: bool,
     /// What kernel the backend puts in the place of those around it.
     pub(in crate::onnx) origin: Origin,
 }
@@ -65,6 +67,7 @@ impl Facts {
             is_never_minus_one: self.is_never_minus_one && other.is_never_minus_one,
             is_filled: self.is_filled && other.is_filled,
             is_constant: self.is_constant && other.is_constant,
+            has_sizes: self.has_sizes || other.has_sizes,
             origin: if self.origin == other.origin {
                 self.origin
             } else {
@@ -85,6 +88,7 @@ impl Facts {
             is_never_minus_one: is_never_minus_one(tensor),
             is_filled: !tensor.dims.contains(&0),
             is_constant: true,
+            has_sizes: true,
             origin: Origin::Any,
         }
     }

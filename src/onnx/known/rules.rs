@@ -260,6 +260,7 @@ impl Rule<'_> {
             elem: self.elem(index),
             rank: self.rank(index),
             is_filled: self.is_filled(index),
+            has_sizes: self.has_sizes(),
             origin: self.origin(index),
             ..Facts::default()
         }
@@ -283,6 +284,23 @@ impl Rule<'_> {
             _ if BROADCAST.contains(&op_type) || JOIN_FILLED.contains(&op_type) => all_filled(),
             _ if WINDOWS.contains(&op_type) => all_filled() && self.has_padded_window(),
             _ => false,
+        }
+    }
+
+    /// Whether sizes may follow from the model alone: where a node does not keep those of what a
+    /// request sends.
+    fn has_sizes(&self) -> bool {
+        let op_type = self.node.op_type();
+        let takes_others = BROADCAST.contains(&op_type) || op_type == "Concat";
+        let mut inputs = self.inputs.iter();
+        match op_type {
+            "GlobalAveragePool" | "GlobalMaxPool" => true,
+            _ if takes_others => inputs.all(|it| it.has_sizes),
+            _ if KEEP_RANK.contains(&op_type) || WINDOWS.contains(&op_type) => {
+                self.input(0).has_sizes
+            }
+            "Pad" | "Dropout" | "PRelu" | "LRN" => self.input(0).has_sizes,
+            _ => true,
         }
     }
 
@@ -322,6 +340,7 @@ impl Rule<'_> {
             is_never_minus_one: !attribute.ints.contains(&-1),
             is_filled: len > 0,
             is_constant: true,
+            has_sizes: true,
             origin: Origin::Any,
         };
         let scalar = |elem| Facts {

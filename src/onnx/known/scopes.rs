@@ -18,18 +18,14 @@ use crate::proto::onnx::{
 #[derive(Default)]
 pub(in crate::onnx) struct Scopes {
     scopes: Vec<HashMap<String, Facts>>,
-    /// The model convolves, or has tensors that were quantized: the backend may have other kernels for
-    /// nodes around these than their own.
-    pub(in crate::onnx) may_be_fused: bool,
     /// It quantizes and dequantizes. No request has an input without elements then.
     pub(in crate::onnx) quantizes: bool,
 }
 
 impl Scopes {
     /// Nothing is known yet but what operators the model has.
-    pub(in crate::onnx) fn of_model(may_be_fused: bool, quantizes: bool) -> Self {
+    pub(in crate::onnx) fn of_model(quantizes: bool) -> Self {
         Self {
-            may_be_fused,
             quantizes,
             ..Self::default()
         }

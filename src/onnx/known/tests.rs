@@ -44,7 +44,7 @@ fn known(nodes: &[NodeProto], functions: &[FunctionProto]) -> Scopes {
         initializer: vec![int64s("pair", &[4, -1]), int64s("none", &[])],
         ..GraphProto::default()
     };
-    let mut scopes = Scopes::of_model(false, false);
+    let mut scopes = Scopes::of_model(false);
     scopes.enter_main(&graph, |_| true);
     scopes.learn_all(nodes, &mut Functions::new(functions));
     scopes
