@@ -29,12 +29,12 @@ use tokio::sync::oneshot;
 use super::priority::ThreadNumber;
 use crate::panics;
 
-/// Runs of one model at a time for each CPU. One would keep it busy; with two, a short run need not wait
-/// for the end of a long one of the same model. Each more costs other models' latency: where a thread that
-/// holds a lock of ONNX Runtime's arena or of the kernel loses its CPU, all wait for its next turn.
-const RUNS_OF_MODEL_PER_CPU: usize = 2;
+/// Runs of one model at a time for each CPU. One would keep it busy; the others let a short run pass long
+/// ones of the same model. Each more costs other models' latency: where a thread that holds a lock of ONNX
+/// Runtime's arena or of the kernel loses its CPU, all wait for its next turn.
+const RUNS_OF_MODEL_PER_CPU: usize = 3;
 /// As many runs of one model there may be where CPUs are few.
-const MIN_RUNS_OF_MODEL: usize = 4;
+const MIN_RUNS_OF_MODEL: usize = 6;
 /// By how much the priority of a long run is lower. With 10, a CPU gives it a tenth of the time that a
 /// short one has.
 const NICENESS: i32 = 10;
@@ -653,7 +653,7 @@ mod tests {
     #[test]
     fn runs_of_one_model_follow_the_cpus() {
         let counts = [1, 2, 8, 16, 64].map(|cpus| Options::for_cpus(cpus).max_of_model);
-        assert_eq!(counts, [4, 4, 16, 32, 128]);
+        assert_eq!(counts, [6, 6, 24, 48, 192]);
     }
 
     #[test]
