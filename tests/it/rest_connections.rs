@@ -106,8 +106,10 @@ async fn headers_are_bounded() {
         let mut connection = HttpConnection::open(server.rest).await.unwrap();
         connection.exchange(&get).await.unwrap().status
     };
-    assert_eq!(status(&[("X-Large", &"x".repeat(300_000))]).await, 200);
-    assert_eq!(status(&[("X-Large", &"x".repeat(1_000_000))]).await, 431);
+    assert_eq!(status(&[("X-Large", &"x".repeat(60_000))]).await, 200);
+    for size in [70_000, 1_000_000] {
+        assert_eq!(status(&[("X-Large", &"x".repeat(size))]).await, 431);
+    }
     // `Host` is one more.
     assert_eq!(status(&[("X-Many", "x"); 99]).await, 200);
     assert_eq!(status(&[("X-Many", "x"); 100]).await, 431);
