@@ -27,8 +27,9 @@ SOAK_SECONDS = float(os.environ.get("SOAK_SECONDS", 60))
 # Until then caches fill, threads start and the allocator finds its size.
 WARM_SECONDS = min(SOAK_SECONDS / 4, 180)
 CURVE_POINTS = 20
-# Idle threads and connections end by themselves, after up to 10 s; the machine may be busy.
-SETTLE_SECONDS = 60
+# Idle threads and connections end by themselves, after up to 10 s; the machine may be busy. REST connections
+# of the clients that wait meanwhile end after 50 s.
+SETTLE_SECONDS = 40
 SEED = 12
 # As long as this a mount hangs and the log is not read.
 FAULT_SECONDS = min(SOAK_SECONDS / 10, 20)
