@@ -15,11 +15,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use super::head::Head;
 use super::peer::{ConnectionNumber, Source};
 use super::places::{Going, Places};
 use super::shares::{Full, Shares};
+use super::turns::Turns;
 use super::waiting::Waiting;
 use crate::error::{Result, ServingError};
 
@@ -45,10 +47,10 @@ const LARGE_BYTES: u64 = 4 << 20;
 const GOING: Duration = Duration::from_millis(100);
 /// A request that has waited for its client for less than this may be on its way.
 const YOUNG: Duration = Duration::from_millis(40);
-/// A request for which there is no room looks for it again so often and so much later each time: for longer
-/// than it takes to tell that another waits for its client.
-const LOOKS: usize = 15;
-const LOOK_PAUSE: Duration = Duration::from_millis(10);
+/// A request for which there is no room looks for it for so long and so often: until it is told that others
+/// wait for their clients, also where some more come in before it.
+const PATIENCE: Duration = Duration::from_millis(500);
+const LOOK_PAUSE: Duration = Duration::from_millis(5);
 
 /// What all requests of a server may take together.
 #[derive(Clone, Debug)]
@@ -70,6 +72,7 @@ struct Budget {
     /// The connections, one of which may go for its unread answers.
     places: Mutex<Vec<Places>>,
     leaving: Mutex<Leaving>,
+    turns: Turns,
 }
 
 /// Connections that make room.
@@ -154,6 +157,7 @@ impl Admission {
                 look_from: now,
                 otherwise: Room::Never,
             }),
+            turns: Turns::default(),
         }))
     }
 
@@ -168,13 +172,20 @@ impl Admission {
     ///
     /// [`ServingError::Overloaded`] beyond the bound of its kind, where none makes room.
     pub(super) async fn enter(&self, kind: Option<Beside>, head: &Head) -> Result<Admitted> {
-        for _ in 0..LOOKS {
-            match self.try_enter(kind, head)? {
-                Some(admitted) => return Ok(admitted),
-                None => tokio::time::sleep(LOOK_PAUSE).await,
-            }
+        if self.0.take_free(kind, head) {
+            return self.admitted(kind, head);
         }
-        Err(self.0.is_full(kind))
+        let looks = async {
+            loop {
+                match self.try_enter(kind, head)? {
+                    Some(admitted) => return Ok(admitted),
+                    None => tokio::time::sleep(LOOK_PAUSE).await,
+                }
+            }
+        };
+        let turn = self.0.turns.of(head.connection);
+        let entered = timeout(PATIENCE, turn.run(looks)).await;
+        entered.unwrap_or_else(|_| Err(self.0.is_full(kind)))
     }
 
     /// As above; `None` where room may be made in a moment.
@@ -184,14 +195,17 @@ impl Admission {
             Some(kind) => self.0.take_beside(kind, head),
         };
         match room {
-            Room::Made => {
-                let admitted = Admitted::new(&self.0, kind, head);
-                admitted.grow(head.bytes)?;
-                Ok(Some(admitted))
-            }
+            Room::Made => self.admitted(kind, head).map(Some),
             Room::Soon => Ok(None),
             Room::Never => Err(self.0.is_full(kind)),
         }
+    }
+
+    /// One that has its place.
+    fn admitted(&self, kind: Option<Beside>, head: &Head) -> Result<Admitted> {
+        let admitted = Admitted::new(&self.0, kind, head);
+        admitted.grow(head.bytes)?;
+        Ok(admitted)
     }
 
     /// As [`enter`](Self::enter), without waiting for room.
@@ -232,6 +246,18 @@ impl Budget {
             }
         };
         ServingError::Overloaded { reason }
+    }
+
+    /// Takes a place that is free, if there is one.
+    fn take_free(&self, kind: Option<Beside>, head: &Head) -> bool {
+        if let Some(kind) = kind {
+            return self.beside[kind as usize].take(head.connection).is_ok();
+        }
+        let is_free = self.requests.fetch_add(1, Ordering::Relaxed) < self.max_requests;
+        if !is_free {
+            self.requests.fetch_sub(1, Ordering::Relaxed);
+        }
+        is_free
     }
 
     /// Takes a request's place, one that is free or that another makes free.
@@ -332,7 +358,7 @@ impl Budget {
             match found {
                 Err(answers) => (leaving.room, leaving.until) = (answers, now + GOING),
                 Ok(young) => {
-                    leaving.look_from = now + LOOK_PAUSE / 2;
+                    leaving.look_from = now + LOOK_PAUSE;
                     leaving.otherwise = match young {
                         0 => Room::Never,
                         _ => Room::Soon,

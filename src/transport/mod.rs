@@ -33,5 +33,6 @@ pub mod serve;
 mod shares;
 mod stalled;
 pub mod tls;
+mod turns;
 mod unix_authority;
 mod waiting;
