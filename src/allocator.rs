@@ -10,8 +10,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 
 use mimalloc::MiMalloc;
 
-/// The largest piece that counts as small, in bytes.
-const SMALL: usize = 32 << 10;
+/// The largest piece that counts as small, in bytes: mimalloc has pages of 64 KiB for these. It has pages of
+/// 512 KiB for larger ones, of which each thread keeps some of each size.
+const SMALL: usize = 8 << 10;
 
 /// The allocator of the server's process.
 #[derive(Debug)]
@@ -72,8 +73,8 @@ unsafe impl GlobalAlloc for Allocator {
 }
 
 /// Bounds what glibc keeps of freed memory, unless an operator has told it what to do. By itself it keeps
-/// up to 64 MiB at the end of each of its arenas, of which there are eight for each CPU. To be called
-/// before there are other threads.
+/// up to 64 MiB at the end of each of its arenas, of which there are eight for each CPU; [`release_freed`]
+/// reaches the end of the first alone. To be called before there are other threads.
 pub fn bound_what_is_kept() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
@@ -82,14 +83,20 @@ pub fn bound_what_is_kept() {
         /// More than this at the end of an arena goes back. With less, requests of some MiB would fetch
         /// their memory again each time (`docs/performance.md`).
         const FREE_END: libc::c_int = 8 << 20;
+        /// One for each CPU: most pieces that threads want at the same time are mimalloc's.
+        const MIN_ARENAS: usize = 2;
         let of_operators = [
+            "MALLOC_ARENA_MAX",
             "MALLOC_MMAP_THRESHOLD_",
             "MALLOC_TRIM_THRESHOLD_",
             "GLIBC_TUNABLES",
         ];
         if of_operators.iter().all(|it| std::env::var_os(it).is_none()) {
+            let cpus = std::thread::available_parallelism().map_or(MIN_ARENAS, usize::from);
+            let arenas = libc::c_int::try_from(cpus.max(MIN_ARENAS)).unwrap_or(libc::c_int::MAX);
             // SAFETY: mallopt only sets glibc's own numbers.
             unsafe {
+                libc::mallopt(libc::M_ARENA_MAX, arenas);
                 libc::mallopt(libc::M_MMAP_THRESHOLD, OWN_PAGES);
                 libc::mallopt(libc::M_TRIM_THRESHOLD, FREE_END);
             }

@@ -219,7 +219,8 @@ impl Server {
                 config::read_model_server_config(&path)
             })
         });
-        tokio::spawn(memory::give_back(admission.clone(), stopped.clone()));
+        let under_way = self.under_way.clone();
+        tokio::spawn(memory::give_back(admission.clone(), under_way, stopped.clone()));
         let places = Places::new(descriptors.clients);
         admission.make_room_in(places.clone());
         self.open_grpc(options, inference.clone(), &admission, &places, stopped)?;

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use crate::allocator;
 use crate::monitoring::resident_memory_bytes;
 use crate::runtime;
+use crate::transport::activity::UnderWay;
 use crate::transport::limit::Admission;
 
 /// How often it is looked whether clients have left memory behind. Giving it back takes a lock that
@@ -15,33 +16,42 @@ use crate::transport::limit::Admission;
 const INTERVAL: Duration = Duration::from_secs(2);
 /// Looks after which memory is given back though no large request has ended, or others are worked on.
 const MAX_SKIPPED: u32 = 5;
-/// Memory beyond what was left the last time that is worth giving back. Connections can take it, too,
-/// before there is a request.
+/// Memory beyond what was left the last time that is worth giving back though no request has come:
+/// connections can take it, too, before there is one.
 const MIN_GROWTH: u64 = 16 << 20;
 
-/// Gives back what clients have left, in a pause between large requests, until the server stops.
-pub(super) async fn give_back(admission: Admission, mut stopped: watch::Receiver<bool>) {
-    let (mut given_back, mut skipped, mut left) = (0, 0, 0);
+/// Gives back what clients have left, in a pause between large requests, until the server stops. What was
+/// freed last is given back, too: an idle server holds no more than it needs.
+pub(super) async fn give_back(
+    admission: Admission,
+    under_way: UnderWay,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let (mut large_before, mut begun_before, mut skipped, mut left) = (0, 0, 0, 0);
     loop {
         tokio::select! {
             // An error means that the server is gone.
             _ = stopped.wait_for(|stopped| *stopped) => return,
             () = tokio::time::sleep(INTERVAL) => {}
         }
-        let (ended, is_quiet) = admission.large_requests();
-        let has_ended = ended != given_back;
-        if !(has_ended && is_quiet) && skipped < MAX_SKIPPED {
+        let (large, is_quiet) = admission.large_requests();
+        if !(large != large_before && is_quiet) && skipped < MAX_SKIPPED {
             skipped += 1;
             continue;
         }
-        (given_back, skipped) = (ended, 0);
+        // Those that are under way will have left something at the next look.
+        let begun = under_way.begun().wrapping_sub(under_way.count());
+        let is_used = begun != begun_before;
+        (large_before, begun_before, skipped) = (large, begun, 0);
         let released = tokio::task::spawn_blocking(move || {
             runtime::release_unused();
-            let has_grown = resident_memory_bytes().is_some_and(|it| it > left + MIN_GROWTH);
-            if has_ended || has_grown {
-                allocator::release_freed();
+            let resident = || resident_memory_bytes().unwrap_or_default();
+            let before = resident();
+            if !is_used && before <= left + MIN_GROWTH {
+                return before.min(left);
             }
-            resident_memory_bytes().unwrap_or_default()
+            allocator::release_freed();
+            resident()
         });
         // What goes wrong there was logged.
         left = released.await.unwrap_or_default();

@@ -45,7 +45,6 @@ pub struct UnderWay(Arc<Counts>);
 #[derive(Debug, Default)]
 struct Counts {
     now: AtomicUsize,
-    /// All that ever began.
     begun: AtomicUsize,
 }
 
@@ -53,6 +52,11 @@ impl UnderWay {
     /// How many there are now.
     pub fn count(&self) -> usize {
         self.0.now.load(Ordering::Relaxed)
+    }
+
+    /// How many ever began.
+    pub fn begun(&self) -> usize {
+        self.0.begun.load(Ordering::Relaxed)
     }
 }
 

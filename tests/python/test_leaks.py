@@ -27,6 +27,9 @@ LARGE_VALUES = 4_000_000
 # glibc keeps up to 8 MiB of each of its arenas, mimalloc some of each thread's; without bounds and trims
 # twice as much is left as this.
 MAX_LEFT = 64 << 20
+# Values of requests that are not large, of which nothing stays at all: a megabyte.
+SMALLER_VALUES = 250_000
+MAX_LEFT_BY_SMALLER = 24 << 20
 # What glibc keeps of freed blocks depends on which of them were neighbours. With fixed thresholds it
 # keeps none of a model's, and what is resident is what the server holds.
 KEEP_NOTHING = {
@@ -96,3 +99,24 @@ def test_memory_of_large_requests_comes_back(start_server):
     left = Usage(server.process.pid).resident
     poll(lambda: Usage(server.process.pid).resident < before + MAX_LEFT)
     print(f"{before >> 20} MiB before, {left >> 20} right after large requests")
+
+
+def test_memory_of_smaller_requests_comes_back(start_server):
+    """They come without a pause; what they used together is given back once nobody asks any more."""
+    flags = ["--model_name=half_plus_two", f"--model_base_path={MODELS_FOLDER / 'half_plus_two'}"]
+    server = start_server(flags, ["half_plus_two"])
+    request = predict_request("half_plus_two", x=np.ones(SMALLER_VALUES, np.float32))
+    assert server.predict_rest("half_plus_two", json.dumps({"instances": [1.5]}))[0] == 200
+    before = Usage(server.process.pid).resident
+
+    def ask(_):
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        with grpc.insecure_channel(server.grpc_address, options) as channel:
+            for _ in range(200):
+                prediction(channel).Predict(request, timeout=TIMEOUT)
+
+    with ThreadPoolExecutor(4) as clients:
+        assert len(list(clients.map(ask, range(4)))) == 4
+    left = Usage(server.process.pid).resident
+    poll(lambda: Usage(server.process.pid).resident < before + MAX_LEFT_BY_SMALLER)
+    print(f"{before >> 20} MiB before, {left >> 20} right after smaller requests")
