@@ -259,7 +259,7 @@ impl Arguments {
             .collect();
         let timeout = match self.timeout {
             Some(seconds) => bounded::parse(&seconds.to_string_lossy())?,
-            None => Some(bounded::DEFAULT),
+            None => bounded::default_bound(),
         };
         if name == "check" {
             if self.all || self.signature_def.is_some() {

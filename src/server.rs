@@ -220,7 +220,11 @@ impl Server {
             })
         });
         let under_way = self.under_way.clone();
-        tokio::spawn(memory::give_back(admission.clone(), under_way, stopped.clone()));
+        tokio::spawn(memory::give_back(
+            admission.clone(),
+            under_way,
+            stopped.clone(),
+        ));
         let places = Places::new(descriptors.clients);
         admission.make_room_in(places.clone());
         self.open_grpc(options, inference.clone(), &admission, &places, stopped)?;
@@ -303,7 +307,7 @@ fn on_thread(name: &str, work: impl FnOnce() + Send + 'static) -> oneshot::Recei
     let spawned = thread.spawn(move || {
         let _inside = runtime.enter();
         work();
-        // Whoever waited may have given up.
+        // The receiver is gone if it has stopped waiting.
         let _ = done.send(());
     });
     if let Err(error) = spawned {

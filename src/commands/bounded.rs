@@ -8,12 +8,16 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread::Builder;
 use std::time::Duration;
 
+use crate::config::Flags;
 use crate::error::{Code, Result, ServingError};
 
 /// The flag that sets the bound, as the server's.
 pub(super) const FLAG: &str = "--model_load_timeout_seconds";
 /// Its default, as the server's.
-pub(super) const DEFAULT: Duration = Duration::from_secs(1800);
+pub(super) fn default_bound() -> Option<Duration> {
+    let seconds = u64::try_from(Flags::default().model_load_timeout_seconds).ok()?;
+    Some(Duration::from_secs(seconds))
+}
 
 /// The bound that a flag states; `None` where it is 0.
 ///
@@ -44,7 +48,7 @@ pub(super) fn within<T: Send + 'static>(
     let thread = Builder::new()
         .name("load".to_owned())
         .spawn(move || {
-            // Whoever waited may have gone.
+            // The receiver is gone if it has stopped waiting.
             let _ = sender.send(work());
         })
         .map_err(|error| {

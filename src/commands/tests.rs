@@ -10,7 +10,7 @@ fn check_shown(line: &str, tags: &[&str], shown: Shown) {
         directory: "m/1".into(),
         tags: tags.iter().map(|&tag| tag.to_owned()).collect(),
         shown,
-        timeout: Some(bounded::DEFAULT),
+        timeout: bounded::default_bound(),
     };
     assert_eq!(parse(line), Some(Ok(command)), "{line}");
 }
@@ -57,7 +57,7 @@ fn check_takes_the_servers_library() {
         tags: vec!["serve".to_owned()],
         backend: BackendChoice::Tract,
         onnxruntime_library: None,
-        timeout: Some(bounded::DEFAULT),
+        timeout: bounded::default_bound(),
     };
     assert_eq!(
         parse("server check --dir m/1 --backend tract"),

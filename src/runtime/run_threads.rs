@@ -280,7 +280,7 @@ impl RunThreads {
     ) -> (oneshot::Receiver<T>, Place) {
         let (sender, receiver) = oneshot::channel();
         let work = Box::new(move || {
-            // Whoever waited may have gone meanwhile.
+            // The receiver is gone if it has stopped waiting.
             let _ = sender.send(work());
         });
         let number = self.submit(Arc::clone(share), work);

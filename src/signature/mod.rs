@@ -43,6 +43,9 @@ pub use self::saved_parse::{SavedDense, SavedParseNode};
 
 /// The signature used when a request names none.
 pub const DEFAULT_SIGNATURE_NAME: &str = "serving_default";
+
+/// The file of a version directory that says what its signatures are.
+pub const MAP_FILE: &str = "signature_map.pbtxt";
 /// `method_name` of predict signatures.
 pub const PREDICT_METHOD_NAME: &str = "tensorflow/serving/predict";
 /// `method_name` of classify signatures.

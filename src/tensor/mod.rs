@@ -176,8 +176,20 @@ pub fn element_count(shape: &[usize]) -> Option<usize> {
 
 /// The form of a shape in messages: `[2,3]`, `[]` for a scalar.
 pub fn shape_text(shape: &[usize]) -> String {
-    let dims: Vec<String> = shape.iter().map(ToString::to_string).collect();
-    format!("[{}]", dims.join(","))
+    dims_text(shape.iter().copied())
+}
+
+/// As above, of dimensions that are kept elsewhere.
+pub fn dims_text(dims: impl IntoIterator<Item = usize>) -> String {
+    let mut text = String::from("[");
+    for (index, dim) in dims.into_iter().enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        text.push_str(&dim.to_string());
+    }
+    text.push(']');
+    text
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ impl AdminService {
             let list = model_list(&self.inference, &caller);
             return response(StatusCode::OK, "application/json", list);
         }
-        html_page(StatusCode::NOT_FOUND, request.version())
+        html_page(StatusCode::NOT_FOUND)
     }
 }
 

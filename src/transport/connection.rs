@@ -281,7 +281,8 @@ where
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.peer.clone());
         let under_way = self.activity.begin(&request);
-        let is_http1 = request.version() < Version::HTTP_2;
+        let version = request.version();
+        let is_http1 = version < Version::HTTP_2;
         let (stall, stop) = (self.stall, self.stop.clone());
         let (lingering, discards) = (self.lingering.clone(), self.discards.clone());
         let (request, body) = early_answer::returned(request);
@@ -311,6 +312,10 @@ where
             if is_last {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(CONNECTION, close);
+            }
+            // Otherwise hyper adds `keep-alive` for a client of HTTP/1.0 that asked for it.
+            if version == Version::HTTP_10 && response.headers().contains_key(CONNECTION) {
+                *response.version_mut() = version;
             }
             Ok(under_way.answered(response))
         })

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
-use http::{Method, Response, StatusCode, Uri, Version};
+use http::{Method, Response, StatusCode, Uri};
 
 use super::health::{self, Readiness};
 use crate::monitoring::{Metrics, PAGE_CONTENT_TYPE, TENSORFLOW_PAGE_CONTENT_TYPE};
@@ -166,8 +166,8 @@ pub(super) fn response(
     response
 }
 
-/// The page that answers what there is no page for, to a request of this version.
-pub(super) fn html_page(status: StatusCode, version: Version) -> Response<Bytes> {
+/// The page that answers what there is no page for.
+pub(super) fn html_page(status: StatusCode) -> Response<Bytes> {
     let reason = status.canonical_reason().unwrap_or_default();
     let page = format!(
         "<HTML><HEAD>\n<TITLE>{} {reason}</TITLE>\n</HEAD><BODY>\n<H1>{reason}</H1>\n\
@@ -177,10 +177,6 @@ pub(super) fn html_page(status: StatusCode, version: Version) -> Response<Bytes>
     let mut response = response(status, "text/html", page.into());
     let close = HeaderValue::from_static("close");
     response.headers_mut().insert(CONNECTION, close);
-    // Otherwise hyper adds `keep-alive` for a client of HTTP/1.0 that asked for it.
-    if version == Version::HTTP_10 {
-        *response.version_mut() = version;
-    }
     response
 }
 

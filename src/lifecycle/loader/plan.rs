@@ -7,10 +7,11 @@ use crate::error::{Result, ServingError};
 use crate::onnx::OnnxModel;
 use crate::proto::onnx_model_server::{Signature as MapSignature, SignatureMap};
 use crate::proto_text;
-use crate::signature::{DEFAULT_SIGNATURE_NAME, SavedModel, SavedParseNode, SignatureDef};
+use crate::signature::{
+    DEFAULT_SIGNATURE_NAME, MAP_FILE, SavedModel, SavedParseNode, SignatureDef,
+};
 
 pub(super) const SAVED_MODEL_FILE: &str = "saved_model.pb";
-const MAP_FILE: &str = "signature_map.pbtxt";
 /// The largest map that is read.
 const MAX_MAP_BYTES: u64 = 64 << 20;
 const MODEL_FILE: &str = "model.onnx";

@@ -14,10 +14,11 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::files::Files;
+use crate::signature::MAP_FILE;
 
 /// Files that have this name in every version that has them.
 const FIXED_NAMES: [&str; 4] = [
-    "signature_map.pbtxt",
+    MAP_FILE,
     "saved_model.pb",
     "saved_model.pbtxt",
     "batching_params.pbtxt",

@@ -15,9 +15,8 @@ use super::files::Files;
 use super::storage::Storage;
 use crate::proto::onnx_model_server::SignatureMap;
 use crate::proto_text;
-use crate::signature::DEFAULT_SIGNATURE_NAME;
+use crate::signature::{DEFAULT_SIGNATURE_NAME, MAP_FILE};
 
-const MAP_FILE: &str = "signature_map.pbtxt";
 /// Files that never begin with blanks alone, and whether they are protobuf text.
 const JUDGED: [(&str, bool); 5] = [
     (MAP_FILE, true),

@@ -183,7 +183,7 @@ impl Inner {
         B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
     {
         if !is_known_method(request.method()) {
-            return html_page(StatusCode::NOT_IMPLEMENTED, request.version());
+            return html_page(StatusCode::NOT_IMPLEMENTED);
         }
         let caller = match self.admit(&mut request).await {
             Ok(caller) => caller,
@@ -207,7 +207,7 @@ impl Inner {
             page.extensions_mut().insert(admitted);
             page
         } else if !is_api_path(full_path(request.uri())) {
-            return html_page(StatusCode::NOT_FOUND, request.version());
+            return html_page(StatusCode::NOT_FOUND);
         } else if request.method() == Method::OPTIONS {
             self.preflight(&request)
         } else {

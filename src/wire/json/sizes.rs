@@ -8,6 +8,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::tensor::dims_text;
+
 /// The counts of the levels from the outermost on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sizes {
@@ -80,15 +82,7 @@ impl Sizes {
 
     /// As a message shows a shape.
     pub(super) fn text(&self) -> String {
-        let mut text = String::from("[");
-        for (level, count) in self.iter().enumerate() {
-            if level > 0 {
-                text.push(',');
-            }
-            text.push_str(&count.to_string());
-        }
-        text.push(']');
-        text
+        dims_text(self.iter())
     }
 }
 
