@@ -67,12 +67,15 @@ mod tests {
     async fn each_connection_has_its_turns() {
         let turns = Turns::default();
         let [first, second, other] = [1, 1, 2].map(|connection| turns.of(connection));
-        let looks = first.run(pending::<()>());
-        tokio::pin!(looks);
         let moment = Duration::from_millis(20);
-        assert!(timeout(moment, &mut looks).await.is_err());
-        assert!(timeout(moment, second.run(async {})).await.is_err());
-        other.run(async {}).await;
+        {
+            let looks = first.run(pending::<()>());
+            tokio::pin!(looks);
+            assert!(timeout(moment, &mut looks).await.is_err());
+            assert!(timeout(moment, second.run(async {})).await.is_err());
+            other.run(async {}).await;
+        }
+        second.run(async {}).await;
         drop((first, other));
         assert_eq!(turns.lock().len(), 1);
         drop(second);

@@ -3,6 +3,7 @@
 //! Not here: sockets and status numbers (`transport`), what a request means (`inference`).
 
 pub mod classification;
+pub mod decoded_bytes;
 pub mod examples;
 pub mod json;
 pub mod metadata;

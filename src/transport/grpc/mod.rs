@@ -51,6 +51,8 @@ use crate::proto::tensorflow::profiler_service_server::ProfilerServiceServer;
 use crate::proto::tensorflow::serving::model_service_server::ModelServiceServer;
 use crate::proto::tensorflow::serving::prediction_service_server::PredictionServiceServer;
 use crate::servable::ServableLookup;
+use crate::transport::blocking::off_worker;
+use crate::wire::decoded_bytes;
 use crate::wire::predict::first_values;
 
 pub use self::model_service::ReloadConfig;
@@ -246,6 +248,8 @@ impl Services {
             };
             let (headers, receive) = (&parts.headers, &self.receive);
             let message = message::receive(headers, body, receive, &admitted, aligned).await?;
+            let decoded = off_worker(message.len(), || decoded_bytes::of_message(&message));
+            admitted.grow(decoded)?;
             Ok((message, admitted))
         };
         match received.await {

@@ -39,7 +39,7 @@ use super::receive::ReceiveOptions;
 use crate::error::{Code, Result, ServingError};
 use crate::inference::InferenceService;
 use crate::monitoring::{Api, Protocol};
-use crate::wire::json;
+use crate::wire::{decoded_bytes, json};
 
 pub(super) use self::handlers::model_list;
 pub(crate) use self::route::{Route, is_api_path, route};
@@ -304,8 +304,13 @@ impl Inner {
         B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
     {
         let body = body::read(call.headers, body, &self.options.receive, admitted).await?;
+        let is_protobuf = protobuf::is_protobuf(call.headers);
+        admitted.grow(off_worker(body.len(), || match is_protobuf {
+            true => decoded_bytes::of_message(&body),
+            false => decoded_bytes::of_json(&body),
+        }))?;
         if let Some(max) = self.options.max_json_depth
-            && !protobuf::is_protobuf(call.headers)
+            && !is_protobuf
             && off_worker(body.len(), || json::is_deeper_than(&body, max))
         {
             let text = format!("the body nests deeper than {max} (--rest_api_max_json_depth)");

@@ -1,0 +1,141 @@
+"""What decoding takes counts before it is taken: bodies whose few bytes stand for much are refused at the
+bound on bytes, and those that hold what they seem to are answered.
+"""
+
+import json
+
+import grpc
+import numpy as np
+import pytest
+from tensorflow_serving.apis import classification_pb2, inference_pb2, predict_pb2
+
+from grpc_calls import TIMEOUT, predict_request, prediction
+from model_server import MODELS_FOLDER, peak_memory_mib
+
+MODEL = "half_plus_two"
+SENT = 8_000_000
+# Twice what is sent, with the numbers that it holds.
+MAX_BYTES = 40_000_000
+FLAG = "--max_bytes_in_flight"
+# What came and what is kept of it, of each protocol.
+MAX_GROWTH_MIB = 60
+PROTOBUF = {"Content-Type": "application/x-protobuf"}
+
+
+@pytest.fixture(scope="module")
+def server(start_server):
+    flags = [f"--model_name={MODEL}", f"--model_base_path={MODELS_FOLDER / MODEL}"]
+    return start_server([*flags, f"{FLAG}={MAX_BYTES}"], [MODEL])
+
+
+def filled(begin, unit, end):
+    return begin + unit * ((SENT - len(begin) - len(end)) // len(unit)) + end
+
+
+def keys():
+    members = (f'"{number:07d}":1,' for number in range(SENT // 12))
+    return '{"examples":[{' + "".join(members) + '"x":1}]}'
+
+
+JSON_BODIES = {
+    "examples": ("classify", lambda: filled('{"examples":[', "{},", "{}]}")),
+    "keys": ("regress", keys),
+    "strings": ("predict", lambda: filled('{"instances":[', '"",', '""]}')),
+    "values": ("regress", lambda: filled('{"examples":[{"x":[', '"",', '""]}]}')),
+    "filters": ("predict", lambda: filled('{"instances":[1],"output_filter":[', '"",', '""]}')),
+    "encoded": ("predict", lambda: filled('{"instances":[', '{"b64":""},', '{"b64":""}]}')),
+    "not UTF-8": ("predict", lambda: filled(b'{"instances":["', b"\xff", b'"]}')),
+}
+
+
+def refused(server, ask, before):
+    status, text = ask()
+    assert (status, FLAG in text) == (429, True), (status, text[:200])
+    peak = peak_memory_mib(server.process.pid)
+    print(f"peak {peak:.0f} MiB, {before:.0f} before")
+    assert peak < before + MAX_GROWTH_MIB
+
+
+@pytest.mark.parametrize("name", JSON_BODIES)
+def test_json_that_stands_for_much_is_refused(server, name):
+    api, body = JSON_BODIES[name]
+    body = body()
+
+    def ask():
+        status, _, text = server.rest("POST", f"/v1/models/{MODEL}:{api}", body)
+        return status, text.decode()
+
+    refused(server, ask, peak_memory_mib(server.process.pid))
+
+
+def strings_request():
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = MODEL
+    tensor = request.inputs["x"]
+    tensor.dtype = 7
+    tensor.tensor_shape.dim.add(size=SENT // 2)
+    tensor.string_val.extend([b""] * (SENT // 2))
+    return request
+
+
+def classification_request():
+    request = classification_pb2.ClassificationRequest()
+    request.model_spec.name = MODEL
+    add_examples(request.input)
+    return request
+
+
+def inference_request():
+    request = inference_pb2.MultiInferenceRequest()
+    request.tasks.add(method_name="tensorflow/serving/classify").model_spec.name = MODEL
+    add_examples(request.input)
+    return request
+
+
+def add_examples(to):
+    for _ in range(SENT // 2):
+        to.example_list.examples.add()
+
+
+@pytest.mark.parametrize(
+    ("method", "make"),
+    [
+        ("Predict", strings_request),
+        ("Classify", classification_request),
+        ("MultiInference", inference_request),
+    ],
+)
+def test_messages_that_stand_for_much_are_refused(server, method, make):
+    request = make()
+    before = peak_memory_mib(server.process.pid)
+
+    def ask():
+        with grpc.insecure_channel(server.grpc_address) as channel:
+            with pytest.raises(grpc.RpcError) as error:
+                getattr(prediction(channel), method)(request, timeout=TIMEOUT)
+        is_exhausted = error.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        return 429 if is_exhausted else error.value.code(), error.value.details()
+
+    refused(server, ask, before)
+
+
+def test_protobuf_over_rest_that_stands_for_much_is_refused(server):
+    body = strings_request().SerializeToString()
+    before = peak_memory_mib(server.process.pid)
+
+    def ask():
+        status, _, text = server.rest("POST", f"/v1/models/{MODEL}:predict", body, PROTOBUF)
+        return status, text.decode()
+
+    refused(server, ask, before)
+
+
+def test_numbers_count_as_what_they_are(server):
+    body = filled('{"instances":[', "1.5,", "1.5]}")
+    status, answer = server.predict_rest(MODEL, body)
+    assert status == 200 and json.loads(answer)["predictions"][-1] == 2.75
+    x = np.full(SENT // 4, 1.5, np.float32)
+    options = [("grpc.max_receive_message_length", -1)]
+    with grpc.insecure_channel(server.grpc_address, options) as channel:
+        reply = prediction(channel).Predict(predict_request(MODEL, x=x), timeout=TIMEOUT)
+    assert len(reply.outputs["y"].float_val) == len(x) and reply.outputs["y"].float_val[-1] == 2.75
