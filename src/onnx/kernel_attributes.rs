@@ -50,9 +50,18 @@ pub(super) fn fatal(node: &NodeProto) -> Option<&'static str> {
             ("max_skip_count", |it, name| it.int(name, 0, 0..=MAX_SKIPS)),
             ("ngram_indexes", |it, _| it.has_index_for_each_ngram()),
         ],
-        (ML, "TreeEnsembleClassifier" | "TreeEnsembleRegressor") => {
-            &[("nodes_truenodeids", |it, _| it.trees_are_shallow())]
-        }
+        // It transposes what the body returns, which may be without elements.
+        (domain, "Scan") if is_onnx_domain(domain) => &[("scan_output_axes", |it, name| {
+            it.ints(name).iter().all(|&axis| axis == 0)
+        })],
+        (ML, "TreeEnsembleClassifier") => &[
+            ("nodes_truenodeids", |it, _| it.trees_are_shallow()),
+            // It has two classes where there is one.
+            ("classlabels_strings", |it, name| {
+                it.get(name).is_none_or(|it| it.strings.len() != 1)
+            }),
+        ],
+        (ML, "TreeEnsembleRegressor") => &[("nodes_truenodeids", |it, _| it.trees_are_shallow())],
         (ML, "TreeEnsemble") => &[("nodes_truenodeids", |it, _| it.roots_are_shallow())],
         (ML, "FeatureVectorizer") => &[("inputdimensions", |it, name| {
             it.ints(name).iter().all(|&size| size >= 0)
@@ -265,6 +274,22 @@ mod tests {
         assert_eq!(fatal(&with("RandomNormalLike", "", zero)), Some("scale"));
         let nan = vec![float_attribute("low", f32::NAN)];
         assert_eq!(fatal(&with("RandomUniformLike", "", nan)), Some("high"));
+        let axes = vec![ints_attribute("scan_output_axes", &[0, 1])];
+        assert_eq!(fatal(&with("Scan", "", axes)), Some("scan_output_axes"));
+        let labels = |labels: &[&str]| {
+            let attribute = AttributeProto {
+                name: Some("classlabels_strings".to_owned()),
+                strings: labels
+                    .iter()
+                    .map(|it| it.as_bytes().to_vec().into())
+                    .collect(),
+                ..AttributeProto::default()
+            };
+            fatal(&with("TreeEnsembleClassifier", ML, vec![attribute]))
+        };
+        assert_eq!(labels(&["one"]), Some("classlabels_strings"));
+        assert_eq!(labels(&["one", "two"]), None);
+        assert_eq!(labels(&[]), None);
         // Its lower 32 bits are 0.
         let heads = vec![int_attribute("num_heads", 1 << 32)];
         let node = with("GroupQueryAttention", MICROSOFT, heads);

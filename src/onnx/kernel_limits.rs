@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use super::known::{Elem, Origin, Scopes};
-use super::{is_onnx_domain, walk};
+use super::{is_onnx_domain, is_op, walk};
 use crate::proto::onnx::{NodeProto, tensor_proto::DataType as OnnxType};
 
 /// The version of ONNX Runtime that the lists were found on.
@@ -136,6 +136,10 @@ const LIMITS: &[Limit] = &[
     onnx("DFT", 0, &[Check::MinRank(1)]),
     onnx("DFT", 1, &[Check::OneElement]),
     onnx("DFT", 2, &[Check::OneElement]),
+    // Between several inputs it transposes, which divides by the size of what has no elements.
+    onnx("Einsum", 0, &[Check::Filled])
+        .every(1)
+        .where_(|node, _| node.input.len() > 1),
     onnx("GRU", 0, &[Check::Rank(3), Check::FilledBut(2)]),
     onnx("GridSample", 0, &[Check::MinRank(1)]),
     onnx("InstanceNormalization", 0, &[Check::FilledBut(0)]),
@@ -171,6 +175,10 @@ const LIMITS: &[Limit] = &[
     onnx("STFT", 2, &[Check::Rank(1), Check::Filled]),
     onnx("STFT", 1, &[Check::OneElement]),
     onnx("STFT", 3, &[Check::OneElement, Check::NoZeros]),
+    // It transposes what it goes through along another axis than the first.
+    onnx("Scan", 0, &[Check::Filled])
+        .every(1)
+        .where_(scans_along_other_axes),
     // A scalar without elements that a node returned has no memory.
     onnx("SequenceAt", 1, &[Check::OneElement]),
     onnx("SequenceErase", 1, &[Check::OneElement]),
@@ -249,7 +257,8 @@ pub(super) fn is_untried(node: &NodeProto) -> bool {
     let mut limits = LIMITS.iter();
     let is_limited =
         limits.any(|it| it.op_type == node.op_type() && same_domain(it.domain, node.domain()));
-    !is_limited && !checks_ranks(node)
+    // Limits of `Scan` are about sizes alone.
+    (!is_limited || is_op(node, "Scan")) && !checks_ranks(node)
 }
 
 /// Whether an operator is known to refuse a wrong rank of any of its inputs with an error.
@@ -323,6 +332,11 @@ fn is_freely_dequantized(node: &NodeProto, known: &Scopes, index: usize) -> bool
 
 fn samples_by_area(node: &NodeProto, _: &Scopes) -> bool {
     walk::attribute(node, "sampling_ratio").is_none_or(|it| it.i() <= 0)
+}
+
+fn scans_along_other_axes(node: &NodeProto, _: &Scopes) -> bool {
+    let axes = walk::attribute(node, "scan_input_axes");
+    axes.is_some_and(|it| !it.ref_attr_name().is_empty() || it.ints.iter().any(|&axis| axis != 0))
 }
 
 fn has_axis(node: &NodeProto, _: &Scopes) -> bool {

@@ -166,9 +166,24 @@ def set_attribute(attribute, value):
                 attribute.type = number
                 setattr(attribute, one, encoded[0])
             return
+    if not isinstance(value, (np.ndarray, list)):
+        attribute.type = 5
+        attribute.g.CopyFrom(value)
+        return
     attribute.type, attribute.t.data_type = 4, DATA_TYPES[first.dtype.name]
     attribute.t.dims.extend(first.shape)
     attribute.t.raw_data = first.tobytes()
+
+
+def sums():
+    """A body of `Scan` that adds each element to its state, and returns the element."""
+    graph = onnx_models.messages()["onnx.GraphProto"](name="sums")
+    graph.node.add(op_type="Add", input=["state", "element"], output=["sum"])
+    graph.node.add(op_type="Identity", input=["element"], output=["same"])
+    for values, names in ((graph.input, ("state", "element")), (graph.output, ("sum", "same"))):
+        for name in names:
+            values.add(name=name).type.tensor_type.elem_type = DATA_TYPES["float32"]
+    return graph
 
 
 def shapes(shape):
@@ -321,6 +336,9 @@ def onnx_cases():
     yield Case("Transpose", [f(2, 3, 4)], perm=[2, 0, 1])
     yield Case("DepthToSpace", [f(1, 4, 2, 2)], blocksize=2)
     yield Case("SpaceToDepth", [f(1, 1, 4, 4)], blocksize=2)
+    for axes in ([1], [-1]):
+        scan = {"num_scan_inputs": 1, "scan_input_axes": axes, "body": sums()}
+        yield Case("Scan", [f(3), f(3, 4)], returns=2, **scan)
     yield Case("Trilu", [f(3, 3), of(1, np.int64)])
     yield Case("EyeLike", [f(3, 3)])
     yield Case("ConstantOfShape", [i64(2, 3)])
@@ -329,6 +347,9 @@ def onnx_cases():
     yield Case("Range", [of(0, np.float16), of(5, np.float16), of(1, np.float16)], 27)
     yield Case("Einsum", [f(2, 3), f(3, 4)], equation="ij,jk->ik")
     yield Case("Einsum", [f(2, 3, 4)], equation="...ij->...ji")
+    yield Case("Einsum", [f(2, 3), f(4, 3)], equation="ij,kj->ki")
+    yield Case("Einsum", [f(2, 3, 2, 4), f(2, 5, 2, 4)], equation="bqhd,bkhd->bhqk")
+    yield Case("Einsum", [f(2, 2, 3, 5), f(2, 5, 2, 4)], equation="bhqk,bkhd->bqhd")
     yield Case("MatMul", [f(2, 3, 4), f(2, 4, 5)])
     yield Case("MatMul", [f(2, 3), f(3)])
     yield Case("Gemm", [f(2, 3), f(3, 4), f(4)])
@@ -561,6 +582,9 @@ def microsoft_cases():
     yield Case("CDist", [f(3, 4), f(2, 4)], metric="euclidean", **own)
     yield Case("Pad", [f(2, 3), i64(0, 1, 0, 1), of(0)], **own)
     yield Case("Range", [of(0), of(5), of(1)], **own)
+    for axes in ([1], [-1]):
+        scan = {"num_scan_inputs": 1, "scan_input_axes": axes, "body": sums()}
+        yield Case("Scan", [f(3), f(3, 4)], returns=2, **scan)
     yield Case("Trilu", [f(3, 3), of(0, np.int64)], **own)
     yield Case("Unique", [f(6)], returns=3, **own)
     yield Case("MurmurHash3", [i32(1, 2, 3)], **own)

@@ -179,13 +179,20 @@ def start(tmp_path):
 FORMS = {"unknown rank": (False, False), "declared rank": (True, False), "computed": (False, True)}
 
 
+def fitting(cases, form):
+    """Those that have this form: ONNX Runtime refuses to run this `Scan` without ranks."""
+    is_ranked, _ = FORMS[form]
+    return [it for it in cases if is_ranked or it.op != "Scan"]
+
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_kernels_that_end_a_process_are_guarded(start, tmp_path, form):
     limited = limited_inputs()
     assert len(limited) > 25
     cases = [it for it in kernel_cases.all_cases() if it.op in limited]
     assert {it.op for it in cases} == set(limited)
-    assert Asked(start, tmp_path, cases, *FORMS[form]).ask_all(limited) == []
+    assert Asked(start, tmp_path, fitting(cases, form), *FORMS[form]).ask_all(limited) == []
 
 
 CONSTANTS = ["but the first", "scalars"]
@@ -204,7 +211,7 @@ def test_no_kernel_with_constants_ends_the_server(start, tmp_path, constants, pa
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("form", FORMS)
 def test_no_kernel_ends_the_server(start, tmp_path, form, part):
-    cases = kernel_cases.all_cases()[part::PARTS]
+    cases = fitting(kernel_cases.all_cases()[part::PARTS], form)
     assert Asked(start, tmp_path, cases, *FORMS[form]).ask_all() == []
 
 
@@ -218,7 +225,7 @@ def test_every_listed_operator_is_asked():
 
 # Without inputs, with graphs inside, with values that are no tensors, that need a locale, or older than opset 7.
 WITHOUT_CASE = """Affine Constant Crop DynamicSlice If ImageScaler Loop Optional OptionalGetElement
-    OptionalHasElement ParametricSoftplus RandomNormal RandomUniform ScaledTanh Scan
+    OptionalHasElement ParametricSoftplus RandomNormal RandomUniform ScaledTanh
     SequenceConstruct SequenceEmpty SequenceLength SequenceMap SimplifiedLayerNormalization
     TreeEnsemble ZipMap CausalConvWithState DynamicQuantizeLSTM MoE QEmbedLayerNormalization QMoE
     SampleOp StringNormalizer UnfoldTensor WordConvEmbedding""".split()
