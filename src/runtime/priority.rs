@@ -15,8 +15,6 @@ pub(super) use self::other::ThreadNumber;
 mod linux {
     /// The end of the scale.
     const MAX_NICENESS: i32 = 19;
-    /// 0.1 s: Linux takes no more.
-    const LONGEST_SLICE_NANOS: u64 = 100_000_000;
 
     /// What the system calls a thread. It may be another thread's once that one has ended.
     #[derive(Clone, Copy, Debug)]
@@ -28,8 +26,7 @@ mod linux {
             Self(unsafe { libc::gettid() })
         }
 
-        /// Makes a thread that has not ended nicer by so much, and its time slices as long as they can be:
-        /// a thread with shorter ones takes the CPU as soon as it wakes up. Returns whether it is nicer.
+        /// Makes a thread that has not ended nicer by so much. Returns whether it is nicer.
         pub(in crate::runtime) fn lower(self, by: i32) -> bool {
             let Ok(id) = libc::id_t::try_from(self.0) else {
                 return false;
@@ -41,45 +38,7 @@ mod linux {
                 let nicer = niceness.saturating_add(by).min(MAX_NICENESS);
                 libc::setpriority(libc::PRIO_PROCESS, id, nicer)
             };
-            if status == 0 {
-                self.lengthen_slices();
-            }
             status == 0
-        }
-
-        /// Linux has slices for each thread from 6.12 on, and a preference for the shorter; before, it
-        /// takes no notice of this. A thread of another policy stays as it is.
-        fn lengthen_slices(self) {
-            let Ok(size) = u32::try_from(size_of::<libc::sched_attr>()) else {
-                return;
-            };
-            let mut attributes = libc::sched_attr {
-                size: 0,
-                sched_policy: 0,
-                sched_flags: 0,
-                sched_nice: 0,
-                sched_priority: 0,
-                sched_runtime: 0,
-                sched_deadline: 0,
-                sched_period: 0,
-            };
-            // SAFETY: the system writes no more than the size that it is told, which is the value's.
-            let known = unsafe {
-                libc::syscall(
-                    libc::SYS_sched_getattr,
-                    self.0,
-                    &raw mut attributes,
-                    size,
-                    0,
-                )
-            };
-            if known != 0 || i32::try_from(attributes.sched_policy) != Ok(libc::SCHED_OTHER) {
-                return;
-            }
-            attributes.size = size;
-            attributes.sched_runtime = LONGEST_SLICE_NANOS;
-            // SAFETY: the system reads as much as the value's own field says, which is its size.
-            unsafe { libc::syscall(libc::SYS_sched_setattr, self.0, &raw const attributes, 0) };
         }
     }
 }
