@@ -79,10 +79,15 @@ impl<'a> Fields<'a> {
         Ok(value)
     }
 
-    /// Skips to the end of a group, iteratively: nesting costs a few bytes of heap, no stack.
+    /// Skips to the end of a group, iteratively: nesting costs no stack.
     fn skip_group(&mut self, number: u32) -> Result<(), Malformed> {
+        /// The default of `CodedInputStream::SetRecursionLimit` in C++.
+        const MAX_DEPTH: usize = 100;
         let mut open = vec![number];
         while let Some(&innermost) = open.last() {
+            if open.len() > MAX_DEPTH {
+                return Err(Malformed);
+            }
             let (number, wire_type) = self.tag()?;
             match wire_type {
                 0 => drop(read_varint(&mut self.rest)?),

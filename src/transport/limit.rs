@@ -51,6 +51,8 @@ const YOUNG: Duration = Duration::from_millis(40);
 /// wait for their clients, also where some more come in before it.
 const PATIENCE: Duration = Duration::from_millis(500);
 const LOOK_PAUSE: Duration = Duration::from_millis(5);
+/// Requests that look for room hold one in so many of the bytes that all requests may, at most.
+const LOOKING_SHARE: u64 = 8;
 
 /// What all requests of a server may take together.
 #[derive(Clone, Debug)]
@@ -64,6 +66,8 @@ struct Budget {
     bytes: AtomicU64,
     /// Bytes of those that have made room and are not gone yet.
     going_bytes: AtomicU64,
+    /// Bytes of those that look for room.
+    looking_bytes: AtomicU64,
     /// Large requests that ended, ever.
     large: AtomicUsize,
     beside: [Shares; KINDS_BESIDE],
@@ -135,6 +139,19 @@ pub(super) struct Waits {
     number: u64,
 }
 
+/// A request that looks for room, as long as this lives.
+struct LooksForRoom<'a> {
+    budget: &'a Budget,
+    bytes: u64,
+}
+
+impl Drop for LooksForRoom<'_> {
+    fn drop(&mut self) {
+        let looking = &self.budget.looking_bytes;
+        looking.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 impl Admission {
     /// Lets so many requests in at a time (`--max_concurrent_requests`), with so many bytes
     /// together (`--max_bytes_in_flight`).
@@ -146,6 +163,7 @@ impl Admission {
             requests: AtomicUsize::new(0),
             bytes: AtomicU64::new(0),
             going_bytes: AtomicU64::new(0),
+            looking_bytes: AtomicU64::new(0),
             large: AtomicUsize::new(0),
             beside: [MAX_PROBES, MAX_LASTING, MAX_REFLECTIONS]
                 .map(|(max, of_one)| Shares::new(max, of_one)),
@@ -183,6 +201,7 @@ impl Admission {
                 }
             }
         };
+        let _held = self.0.hold_meanwhile(kind, head)?;
         let turn = self.0.turns.of(head.connection);
         let entered = timeout(PATIENCE, turn.run(looks)).await;
         entered.unwrap_or_else(|_| Err(self.0.is_full(kind)))
@@ -246,6 +265,20 @@ impl Budget {
             }
         };
         ServingError::Overloaded { reason }
+    }
+
+    /// Counts the head of a request that looks for room, until the returned value is dropped.
+    fn hold_meanwhile(&self, kind: Option<Beside>, head: &Head) -> Result<LooksForRoom<'_>> {
+        let bytes = head.bytes as u64 + REQUEST_BYTES;
+        let before = self.looking_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let held = LooksForRoom {
+            budget: self,
+            bytes,
+        };
+        match before.saturating_add(bytes) <= self.max_bytes / LOOKING_SHARE {
+            true => Ok(held),
+            false => Err(self.is_full(kind)),
+        }
     }
 
     /// Takes a place that is free, if there is one.

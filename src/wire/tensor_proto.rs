@@ -7,7 +7,7 @@ mod encode;
 #[cfg(test)]
 mod tests;
 
-pub use self::decode::{ExpansionBudget, MAX_EXPANSION, decode};
+pub use self::decode::{ExpansionBudget, MAX_EXPANSION, STRING_BYTES, decode, decoded_bytes};
 pub(crate) use self::encode::{Encoder, Form};
 
 use crate::tensor::DataType;

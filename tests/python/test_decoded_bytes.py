@@ -7,6 +7,7 @@ import json
 import grpc
 import numpy as np
 import pytest
+from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import classification_pb2, inference_pb2, predict_pb2
 
 from grpc_calls import TIMEOUT, predict_request, prediction
@@ -41,7 +42,6 @@ JSON_BODIES = {
     "examples": ("classify", lambda: filled('{"examples":[', "{},", "{}]}")),
     "keys": ("regress", keys),
     "strings": ("predict", lambda: filled('{"instances":[', '"",', '""]}')),
-    "values": ("regress", lambda: filled('{"examples":[{"x":[', '"",', '""]}]}')),
     "filters": ("predict", lambda: filled('{"instances":[1],"output_filter":[', '"",', '""]}')),
     "encoded": ("predict", lambda: filled('{"instances":[', '{"b64":""},', '{"b64":""}]}')),
     "not UTF-8": ("predict", lambda: filled(b'{"instances":["', b"\xff", b'"]}')),
@@ -78,6 +78,23 @@ def strings_request():
     return request
 
 
+def repeated_request():
+    """A shape for many values, of which there is one: it is repeated."""
+    request = predict_request(MODEL, x=np.float32([1]))
+    request.inputs["x"].CopyFrom(tensor_pb2.TensorProto(dtype=1, float_val=[1]))
+    request.inputs["x"].tensor_shape.dim.add(size=15_000_000)
+    return request
+
+
+def integers_request():
+    """They take a byte each."""
+    request = predict_request(MODEL, x=np.float32([1]))
+    integers = tensor_pb2.TensorProto(dtype=9, int64_val=[1] * SENT)
+    request.inputs["x"].CopyFrom(integers)
+    request.inputs["x"].tensor_shape.dim.add(size=SENT)
+    return request
+
+
 def classification_request():
     request = classification_pb2.ClassificationRequest()
     request.model_spec.name = MODEL
@@ -101,6 +118,8 @@ def add_examples(to):
     ("method", "make"),
     [
         ("Predict", strings_request),
+        ("Predict", repeated_request),
+        ("Predict", integers_request),
         ("Classify", classification_request),
         ("MultiInference", inference_request),
     ],
@@ -128,6 +147,44 @@ def test_protobuf_over_rest_that_stands_for_much_is_refused(server):
         return status, text.decode()
 
     refused(server, ask, before)
+
+
+def test_requests_at_a_time_share_what_their_shapes_say(server):
+    """Each of them would fit."""
+    request = repeated_request()
+    request.inputs["x"].tensor_shape.dim[0].size = 6_000_000
+    before = peak_memory_mib(server.process.pid)
+    with grpc.insecure_channel(server.grpc_address, [("grpc.max_receive_message_length", -1)]) as it:
+        calls = [prediction(it).Predict.future(request, timeout=TIMEOUT) for _ in range(100)]
+        codes = {call.code() for call in calls}
+    assert grpc.StatusCode.RESOURCE_EXHAUSTED in codes, codes
+    peak = peak_memory_mib(server.process.pid)
+    print(f"peak {peak:.0f} MiB, {before:.0f} before")
+    # Inputs, outputs and an answer.
+    assert peak < before + 3 * MAX_BYTES / 2**20 + MAX_GROWTH_MIB
+
+
+def test_what_only_looks_like_much_is_answered(server):
+    """An image whose bytes could be fields, examples with numbers, rows with names."""
+    image = tensor_pb2.TensorProto(dtype=1, tensor_content=b"\x0a\0\0\0" * (SENT // 4))
+    image.tensor_shape.dim.add(size=SENT // 4)
+    request = predict_request(MODEL, x=np.float32([1]))
+    request.inputs["x"].CopyFrom(image)
+    with grpc.insecure_channel(server.grpc_address, [("grpc.max_receive_message_length", -1)]) as it:
+        reply = prediction(it).Predict(request, timeout=TIMEOUT)
+        assert len(reply.outputs["y"].float_val) == SENT // 4
+        request = classification_pb2.ClassificationRequest()
+        request.model_spec.name = MODEL
+        for _ in range(5000):
+            features = request.input.example_list.examples.add().features.feature
+            for number in range(20):
+                features[f"f{number}"].float_list.value.append(0.5)
+        with pytest.raises(grpc.RpcError) as error:
+            prediction(it).Classify(request, timeout=TIMEOUT)
+        # The model has no such signature, which is found out after decoding.
+        assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT, error.value
+    rows = json.dumps({"instances": [{"x": 1.5}] * 200_000})
+    assert server.predict_rest(MODEL, rows)[0] == 200
 
 
 def test_numbers_count_as_what_they_are(server):

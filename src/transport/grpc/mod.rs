@@ -248,8 +248,13 @@ impl Services {
             };
             let (headers, receive) = (&parts.headers, &self.receive);
             let message = message::receive(headers, body, receive, &admitted, aligned).await?;
-            let decoded = off_worker(message.len(), || decoded_bytes::of_message(&message));
-            admitted.grow(decoded)?;
+            admitted.grow(off_worker(message.len(), || match api {
+                Api::Predict => decoded_bytes::of_predict(&message),
+                Api::Classify | Api::Regress | Api::MultiInference => {
+                    decoded_bytes::of_examples(&message)
+                }
+                _ => decoded_bytes::of_message(&message),
+            }))?;
             Ok((message, admitted))
         };
         match received.await {

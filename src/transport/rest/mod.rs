@@ -305,9 +305,10 @@ impl Inner {
     {
         let body = body::read(call.headers, body, &self.options.receive, admitted).await?;
         let is_protobuf = protobuf::is_protobuf(call.headers);
-        admitted.grow(off_worker(body.len(), || match is_protobuf {
-            true => decoded_bytes::of_message(&body),
-            false => decoded_bytes::of_json(&body),
+        admitted.grow(off_worker(body.len(), || match route {
+            Route::Predict(_) if is_protobuf => decoded_bytes::of_predict(&body),
+            Route::Predict(_) => decoded_bytes::of_json_predict(&body),
+            _ => decoded_bytes::of_json_examples(&body),
         }))?;
         if let Some(max) = self.options.max_json_depth
             && !is_protobuf

@@ -97,6 +97,29 @@ fn content_bytes(message: &Bytes, content: &[u8], typed: Typed) -> Bytes {
     message.slice_ref(content)
 }
 
+/// What a string of a tensor takes: here, in ONNX Runtime and in an answer, as measured.
+pub const STRING_BYTES: usize = 136;
+
+/// What [`decode`] will take for a serialized `TensorProto` beyond the message; 0 for what it refuses
+/// before it takes anything.
+pub fn decoded_bytes(message: &[u8]) -> usize {
+    let bytes = || {
+        let header = read_header(message).ok()?;
+        let dtype = DataType::from_number(header.dtype)?;
+        let count = element_count(&header.shape)?;
+        let has_content = header.content.is_some_and(|content| !content.is_empty());
+        let (unit, taken) = match dtype.size() {
+            Some(_) if has_content => return None,
+            Some(size) => (size, size),
+            None => (size_of::<Bytes>(), STRING_BYTES),
+        };
+        let mut budget = ExpansionBudget::default();
+        budget.take(count.checked_mul(unit)?, message.len(), unit)?;
+        count.checked_mul(taken)
+    };
+    bytes().unwrap_or_default()
+}
+
 fn decode_strings(
     message: &Bytes,
     content: Option<&[u8]>,
