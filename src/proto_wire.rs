@@ -169,13 +169,18 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_skipped_without_recursion() {
-        let mut message = vec![0x0b; 500_000];
-        message.extend(vec![0x0c; 500_000]);
-        message.extend([0x10, 7]);
-        let mut fields = Fields::new(&message);
-        assert_eq!(fields.next(), Ok(Some((2, Value::Varint(7)))));
-        assert_eq!(fields.next(), Ok(None));
+    fn groups_are_skipped_down_to_a_depth() {
+        for (depth, expected) in [
+            (1, Ok(Some((2, Value::Varint(7))))),
+            (100, Ok(Some((2, Value::Varint(7))))),
+            (101, Err(Malformed)),
+            (500_000, Err(Malformed)),
+        ] {
+            let mut message = vec![0x0b; depth];
+            message.extend(vec![0x0c; depth]);
+            message.extend([0x10, 7]);
+            assert_eq!(Fields::new(&message).next(), expected, "{depth}");
+        }
     }
 
     #[test]
