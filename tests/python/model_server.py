@@ -6,6 +6,7 @@ Not here: pytest's side of it (`conftest.py`), and what a client does with the s
 import http.client
 import os
 import pathlib
+import random
 import socket
 import subprocess
 import time
@@ -21,6 +22,9 @@ BINARY = pathlib.Path(
 LIBRARY = os.environ.get(
     "ORT_DYLIB_PATH", str(PROJECT / ".onnxruntime" / "lib" / "libonnxruntime.so")
 )
+
+# Below net.ipv4.ip_local_port_range of Linux.
+SERVERS_PORTS = (10_000, 32_000)
 
 START_SECONDS = 60
 STOP_SECONDS = 15
@@ -163,11 +167,16 @@ def poll(condition, seconds=30):
 
 
 def free_ports(count):
-    """Ports that nobody listens on at this moment."""
-    sockets = [socket.socket() for _ in range(count)]
+    """Ports that nobody listens on at this moment. They are below those that Linux gives to the clients'
+    own ends of connections, one of which would otherwise be there before a server is, now and then."""
+    sockets = []
     try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
+        while len(sockets) < count:
+            sockets.append(socket.socket())
+            try:
+                sockets[-1].bind(("", random.randrange(*SERVERS_PORTS)))
+            except OSError:
+                sockets.pop().close()
         return [each.getsockname()[1] for each in sockets]
     finally:
         for each in sockets:
