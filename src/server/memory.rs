@@ -39,7 +39,7 @@ pub(super) async fn give_back(
             skipped += 1;
             continue;
         }
-        // Those that are under way will have left something at the next look.
+        // Requests under way count once they have ended: only then do they leave memory behind.
         let begun = under_way.begun().wrapping_sub(under_way.count());
         let is_used = begun != begun_before;
         (large_before, begun_before, skipped) = (large, begun, 0);

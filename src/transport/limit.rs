@@ -191,7 +191,7 @@ impl Admission {
     /// [`ServingError::Overloaded`] beyond the bound of its kind, where none makes room.
     pub(super) async fn enter(&self, kind: Option<Beside>, head: &Head) -> Result<Admitted> {
         if self.0.take_free(kind, head) {
-            return self.admitted(kind, head);
+            return self.let_in(kind, head);
         }
         let looks = async {
             loop {
@@ -214,14 +214,14 @@ impl Admission {
             Some(kind) => self.0.take_beside(kind, head),
         };
         match room {
-            Room::Made => self.admitted(kind, head).map(Some),
+            Room::Made => self.let_in(kind, head).map(Some),
             Room::Soon => Ok(None),
             Room::Never => Err(self.0.is_full(kind)),
         }
     }
 
-    /// One that has its place.
-    fn admitted(&self, kind: Option<Beside>, head: &Head) -> Result<Admitted> {
+    /// Lets a request in that has its place.
+    fn let_in(&self, kind: Option<Beside>, head: &Head) -> Result<Admitted> {
         let admitted = Admitted::new(&self.0, kind, head);
         admitted.grow(head.bytes)?;
         Ok(admitted)

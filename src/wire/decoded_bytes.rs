@@ -16,18 +16,27 @@ const ENTRY: usize = 144;
 /// A message that stays as it is until it is looked at, or a name.
 const MESSAGE: usize = 64;
 
+/// An object of JSON that is an example.
+const JSON_EXAMPLE: usize = 75;
+/// One that is a row of a tensor.
+const JSON_ROW: usize = 8;
+/// A number in JSON, with its place in the answer.
+const JSON_NUMBER: usize = 12;
+/// A byte of JSON that is not ASCII: error messages show it as an escape.
+const JSON_NOT_ASCII: usize = 8;
+
 /// What a JSON body of `:predict` takes beyond itself.
 pub fn of_json_predict(body: &[u8]) -> usize {
     let counts = JsonCounts::of(body);
     // A key is there once, however many objects have it.
     let values = counts.quotes.saturating_sub(2 * counts.keys);
-    counts.others() + values * (STRING_BYTES / 2) + counts.objects * 8
+    counts.others() + values * (STRING_BYTES / 2) + counts.objects * JSON_ROW
 }
 
 /// What a JSON body of `:classify` or `:regress` takes beyond itself. Its strings become parts of a message.
 pub fn of_json_examples(body: &[u8]) -> usize {
     let counts = JsonCounts::of(body);
-    counts.others() + counts.objects * 75 + counts.members * ENTRY
+    counts.others() + counts.objects * JSON_EXAMPLE + counts.members * ENTRY
 }
 
 /// How often some bytes are in a body.
@@ -79,7 +88,7 @@ impl JsonCounts {
 
     /// Numbers, and bytes that messages show as escapes.
     fn others(&self) -> usize {
-        self.elements * 12 + self.not_ascii * 8
+        self.elements * JSON_NUMBER + self.not_ascii * JSON_NOT_ASCII
     }
 }
 

@@ -185,7 +185,6 @@ def fitting(cases, form):
     return [it for it in cases if is_ranked or it.op != "Scan"]
 
 
-
 @pytest.mark.parametrize("form", FORMS)
 def test_kernels_that_end_a_process_are_guarded(start, tmp_path, form):
     limited = limited_inputs()
