@@ -169,7 +169,7 @@ impl InferenceService {
             .map_err(|name| super::no_signature(&name))?;
         let outputs = classification_outputs(&definition, &self.options)?;
         let declared = declared_classes(servable, &signature_name);
-        let inputs = request.examples.to_inputs()?;
+        let (inputs, _expansion) = request.examples.to_inputs(&self.expansion)?;
         let sampled = self.sampled(&servable.id, &request);
         let fetched = self
             .run(

@@ -9,6 +9,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::error::{Code, Result, ServingError};
+use crate::servable::{Expansion, ExpansionBudget};
 use crate::signature::{RequestInputs, RequestTensor};
 use crate::tensor::Tensor;
 
@@ -48,25 +49,31 @@ impl Examples {
     /// # Errors
     ///
     /// `INVALID_ARGUMENT` where there is no example (`InputToSerializedExampleTensor`, `util.cc`);
-    /// `RESOURCE_EXHAUSTED` where repeating the context takes too much memory.
-    pub(super) fn to_inputs(&self) -> Result<RequestInputs> {
+    /// `RESOURCE_EXHAUSTED` where repeating the context takes too much memory, for this request or for
+    /// all requests together.
+    pub(super) fn to_inputs<'a>(
+        &self,
+        budget: &'a ExpansionBudget,
+    ) -> Result<(RequestInputs, Expansion<'a>)> {
         if self.examples.is_empty() {
             return Err(ServingError::invalid_argument("Input is empty."));
         }
-        let serialized = match &self.context {
-            Some(context) if !context.is_empty() => self.with_context(context)?,
-            _ => self.examples.clone(),
+        let (serialized, expansion) = match &self.context {
+            Some(context) if !context.is_empty() => self.with_context(context, budget)?,
+            _ => (self.examples.clone(), budget.hold(0)?),
         };
         let tensor = Tensor::from_strings(&[self.examples.len()], serialized)
             .ok_or_else(|| ServingError::internal("as many strings as examples are needed"))?;
-        Ok(BTreeMap::from([(
-            INPUTS.to_owned(),
-            RequestTensor::Valid(tensor),
-        )]))
+        let inputs = BTreeMap::from([(INPUTS.to_owned(), RequestTensor::Valid(tensor))]);
+        Ok((inputs, expansion))
     }
 
     /// A small request may ask for a long context in front of very many examples.
-    fn with_context(&self, context: &Bytes) -> Result<Vec<Bytes>> {
+    fn with_context<'a>(
+        &self,
+        context: &Bytes,
+        budget: &'a ExpansionBudget,
+    ) -> Result<(Vec<Bytes>, Expansion<'a>)> {
         let own: usize = self.examples.iter().map(Bytes::len).sum();
         let repeated = context.len().saturating_mul(self.examples.len());
         let request = own.saturating_add(context.len());
@@ -77,8 +84,9 @@ impl Examples {
                 format!("the examples with their context take more than {max_bytes} bytes"),
             ));
         }
+        let expansion = budget.hold(own.saturating_add(repeated))?;
         let joined = |example: &Bytes| [context.as_ref(), example.as_ref()].concat().into();
-        Ok(self.examples.iter().map(joined).collect())
+        Ok((self.examples.iter().map(joined).collect(), expansion))
     }
 }
 
@@ -92,7 +100,8 @@ mod tests {
             examples: vec![Bytes::new(); 1 << 16],
             context: Some(Bytes::from(vec![0; 1 << 15])),
         };
-        let error = examples.to_inputs().unwrap_err();
+        let budget = ExpansionBudget::unbounded();
+        let error = examples.to_inputs(&budget).unwrap_err();
         assert_eq!(error.code(), Code::ResourceExhausted);
     }
 }

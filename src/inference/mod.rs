@@ -24,7 +24,7 @@ use std::time::Instant;
 use crate::error::{Result, ServingError};
 use crate::id::{ModelSpec, ServableId, VersionChoice};
 use crate::monitoring::{Api, Direction, Metrics, Protocol};
-use crate::servable::{Servable, ServableHandle, ServableLookup, ServableState};
+use crate::servable::{ExpansionBudget, Servable, ServableHandle, ServableLookup, ServableState};
 use crate::signature::{DEFAULT_SIGNATURE_NAME, SignatureDef};
 use crate::telemetry::{Stage, note_stage};
 use crate::tensor::Tensor;
@@ -46,6 +46,9 @@ pub struct InferenceOptions {
     /// `--enable_signature_method_name_check`: a signature answers only the call that its
     /// `method_name` names.
     pub check_method_name: bool,
+    /// How many bytes all requests together may take for tensors that their clients did not send whole;
+    /// `None`: no bound.
+    pub max_expanded_bytes: Option<u64>,
 }
 
 /// The calls that clients can make, independent of transport.
@@ -55,6 +58,8 @@ pub struct InferenceService {
     metrics: Arc<Metrics>,
     protocol: Protocol,
     options: InferenceOptions,
+    /// That of all protocols.
+    expansion: Arc<ExpansionBudget>,
     logger: Option<Arc<dyn RequestLogger>>,
 }
 
@@ -66,6 +71,7 @@ impl InferenceService {
             metrics,
             protocol: Protocol::Grpc,
             options: InferenceOptions::default(),
+            expansion: Arc::new(ExpansionBudget::unbounded()),
             logger: None,
         }
     }
@@ -77,7 +83,12 @@ impl InferenceService {
 
     /// The same with other options than the defaults.
     pub fn with_options(self, options: InferenceOptions) -> Self {
-        Self { options, ..self }
+        let expansion = options.max_expanded_bytes.map(ExpansionBudget::new);
+        Self {
+            options,
+            expansion: expansion.map_or(self.expansion, Arc::new),
+            ..self
+        }
     }
 
     /// The same with a log of requests.
@@ -112,7 +123,13 @@ impl InferenceService {
             .start_request(&servable.id, signature_name, self.protocol);
         let started = Instant::now();
         let (outputs, times) = servable
-            .run(signature_name, inputs, output_filter, deadline)
+            .run(
+                signature_name,
+                inputs,
+                output_filter,
+                deadline,
+                &self.expansion,
+            )
             .await?;
         self.metrics
             .record_runtime_latency(&servable.id.name, api, started.elapsed());

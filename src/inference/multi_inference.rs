@@ -107,7 +107,7 @@ impl InferenceService {
         request: MultiInferenceRequest,
     ) -> Result<MultiInferenceResponse> {
         let plans = self.plan(servable, &request.tasks)?;
-        let inputs = request.examples.to_inputs()?;
+        let (inputs, _expansion) = request.examples.to_inputs(&self.expansion)?;
         let sampled = self.sampled(&servable.id, &request);
         let mut fetched = Vec::with_capacity(plans.len());
         for Plan {

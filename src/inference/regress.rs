@@ -38,7 +38,7 @@ impl InferenceService {
         let (signature_name, definition) = super::definition(servable, &request.signature_name)
             .map_err(|name| super::no_signature(&name))?;
         let outputs = regression_outputs(&definition, &self.options)?;
-        let inputs = request.examples.to_inputs()?;
+        let (inputs, _expansion) = request.examples.to_inputs(&self.expansion)?;
         let sampled = self.sampled(&servable.id, &request);
         let fetched = self
             .run(

@@ -106,6 +106,7 @@ mod tests {
         ValueInfoProto, tensor_shape_proto, type_proto,
     };
     use crate::runtime::ort::{OnnxRuntime, OnnxRuntimeOptions};
+    use crate::servable::ExpansionBudget;
     use crate::signature::{RequestInputs, RequestTensor};
     use crate::tensor::{DataType, Tensor};
 
@@ -173,7 +174,8 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
-        let run = servable.run("serving_default", inputs, &[], None);
+        let budget = ExpansionBudget::unbounded();
+        let run = servable.run("serving_default", inputs, &[], None, &budget);
         runtime.unwrap().block_on(run).unwrap();
         let metric = ":tensorflow:serving:batching_session:wrapped_run_count{} 1";
         metrics.tensorflow_page().contains(metric)

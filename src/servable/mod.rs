@@ -2,6 +2,8 @@
 //!
 //! Not here: which versions are loaded and when (`lifecycle`), what a call means (`inference`).
 
+mod expansion;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,6 +13,8 @@ use crate::id::{ModelSpec, ServableId};
 use crate::runtime::{DirectExecutor, Executor, Graph, RunTimes};
 use crate::signature::{DEFAULT_SIGNATURE_NAME, RequestInputs, Signature, SignatureDef};
 use crate::tensor::Tensor;
+
+pub use self::expansion::{Expansion, ExpansionBudget};
 
 /// One loaded version: its signatures and the graphs that compute them.
 pub struct Servable {
@@ -99,16 +103,18 @@ impl Servable {
     ///
     /// # Errors
     ///
-    /// Those of [`Signature::bind`] and [`Executor::execute`].
+    /// Those of [`Signature::bind`], [`ExpansionBudget::hold`] and [`Executor::execute`].
     pub async fn run(
         &self,
         signature_name: &str,
         inputs: RequestInputs,
         output_filter: &[String],
         deadline: Option<Instant>,
+        budget: &ExpansionBudget,
     ) -> Result<(Vec<(String, Tensor)>, Option<RunTimes>)> {
         let signature = self.signature(signature_name)?;
         let mut call = signature.bind(inputs, output_filter)?;
+        let _expansion = budget.hold(call.expanded_bytes)?;
         let (fetched, times) = if call.fetches.is_empty() {
             (Vec::new(), None)
         } else {

@@ -165,6 +165,7 @@ impl ServerOptions {
             observer: observer_options(flags)?,
             inference: InferenceOptions {
                 check_method_name: flags.enable_signature_method_name_check,
+                max_expanded_bytes: Some(max_bytes_in_flight(flags)? / 2),
             },
             grpc_connections,
             monitoring_config_file: non_empty(&flags.monitoring_config_file),

@@ -145,6 +145,8 @@ pub struct BoundCall {
     pub feeds: Vec<Tensor>,
     /// Indices of the graph outputs to fetch, each once.
     pub fetches: Vec<usize>,
+    /// How much more memory parsed examples take than serialized ones.
+    pub expanded_bytes: usize,
     /// Of the requested outputs: index into [`Signature::outputs`], and the tensor if it is known
     /// without a run.
     outputs: Vec<(usize, Option<Tensor>)>,
@@ -185,32 +187,39 @@ impl Signature {
                 OutputSource::Input(input) => (index, Some(inputs[input].clone())),
             })
             .collect();
-        let feeds = if fetches.is_empty() {
-            Vec::new()
+        let (feeds, expanded_bytes) = if fetches.is_empty() {
+            (Vec::new(), 0)
         } else {
             self.feed(&inputs)?
         };
         Ok(BoundCall {
             feeds,
+            expanded_bytes,
             fetches,
             outputs,
         })
     }
 
-    /// One tensor for each of the graph's inputs. Examples are parsed here.
-    fn feed(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+    /// One tensor for each of the graph's inputs, and by how many bytes examples are larger as tensors
+    /// than they were. They are parsed here.
+    fn feed(&self, inputs: &[Tensor]) -> Result<(Vec<Tensor>, usize)> {
         let parsed = self
             .examples
             .iter()
             .map(|example| example.parse(&inputs[example.input]))
             .collect::<Result<Vec<_>>>()?;
+        let expanded = self.examples.iter().zip(&parsed).map(|(example, parsed)| {
+            let sent = inputs[example.input].strings().unwrap_or_default();
+            let sent: usize = sent.iter().map(Bytes::len).sum();
+            parsed.bytes().saturating_sub(sent)
+        });
+        let expanded = expanded.sum();
         let feeds = self.feeds.iter();
-        Ok(feeds
-            .map(|feed| match feed {
-                Feed::Input(index) => inputs[*index].clone(),
-                Feed::Feature(example, feature) => feature.of(&parsed[*example]).clone(),
-            })
-            .collect())
+        let feeds = feeds.map(|feed| match feed {
+            Feed::Input(index) => inputs[*index].clone(),
+            Feed::Feature(example, feature) => feature.of(&parsed[*example]).clone(),
+        });
+        Ok((feeds.collect(), expanded))
     }
 
     /// Names what the graph returned for `call.fetches`. Sorted by alias.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, info};
 
-use crate::servable::ServableHandle;
+use crate::servable::{ExpansionBudget, ServableHandle};
 use crate::signature::{Input, RequestInputs, RequestTensor, Signature, known_shape};
 use crate::tensor::{Tensor, element_count};
 
@@ -28,7 +28,8 @@ pub(super) async fn run_once(servable: &ServableHandle) {
             info!(%id, signature = name, "warmup skipped: no request can be made up from its inputs");
             continue;
         };
-        let run = servable.run(&signature.name, inputs, &[], Some(deadline));
+        let budget = ExpansionBudget::unbounded();
+        let run = servable.run(&signature.name, inputs, &[], Some(deadline), &budget);
         if let Err(error) = run.await {
             let (id, name) = (&servable.id, &signature.name);
             debug!(%id, signature = name, %error, "a made-up warmup request failed");

@@ -3,6 +3,7 @@ bound on bytes, and those that hold what they seem to are answered.
 """
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import numpy as np
@@ -11,7 +12,7 @@ from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import classification_pb2, inference_pb2, predict_pb2
 
 from grpc_calls import TIMEOUT, predict_request, prediction
-from model_server import MODELS_FOLDER, peak_memory_mib
+from model_server import MODELS_FOLDER, PROJECT, peak_memory_mib
 
 MODEL = "half_plus_two"
 SENT = 8_000_000
@@ -196,3 +197,54 @@ def test_numbers_count_as_what_they_are(server):
     with grpc.insecure_channel(server.grpc_address, options) as channel:
         reply = prediction(channel).Predict(predict_request(MODEL, x=x), timeout=TIMEOUT)
     assert len(reply.outputs["y"].float_val) == len(x) and reply.outputs["y"].float_val[-1] == 2.75
+
+
+CONTEXT_BYTES = 1_000_000
+NUM_EXAMPLES = 64
+
+
+@pytest.fixture(scope="module")
+def classifier(start_server):
+    folder = PROJECT / "tests" / "data" / "golden" / "models" / "ex"
+    flags = ["--model_name=ex", f"--model_base_path={folder}"]
+    return start_server([*flags, f"{FLAG}={8 * MAX_BYTES}"], ["ex"])
+
+
+def context_over_grpc(server):
+    request = classification_pb2.ClassificationRequest()
+    request.model_spec.name = "ex"
+    examples = request.input.example_list_with_context
+    features = examples.context.features.feature
+    features["unused"].bytes_list.value.append(b"a" * CONTEXT_BYTES)
+    features["x"].float_list.value.append(1)
+    for _ in range(NUM_EXAMPLES):
+        examples.examples.add()
+    with grpc.insecure_channel(server.grpc_address) as channel:
+        try:
+            reply = prediction(channel).Classify(request, timeout=TIMEOUT)
+        except grpc.RpcError as error:
+            return error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED and 429, error.details()
+    return 200, len(reply.result.classifications)
+
+
+def context_over_rest(server):
+    context = {"unused": "a" * CONTEXT_BYTES, "x": 1.0}
+    body = json.dumps({"context": context, "examples": [{}] * NUM_EXAMPLES})
+    status, _, text = server.rest("POST", "/v1/models/ex:classify", body)
+    return status, len(json.loads(text)["results"]) if status == 200 else text.decode()
+
+
+@pytest.mark.parametrize("ask", [context_over_grpc, context_over_rest])
+def test_repeated_contexts_of_all_requests_together_have_a_bound(classifier, ask):
+    assert ask(classifier) == (200, NUM_EXAMPLES)
+    before = peak_memory_mib(classifier.process.pid)
+    with ThreadPoolExecutor(24) as pool:
+        answers = list(pool.map(lambda _: ask(classifier), range(72)))
+    peak = peak_memory_mib(classifier.process.pid)
+    refused = [text for status, text in answers if status == 429]
+    print(f"peak {peak:.0f} MiB, {before:.0f} before, {len(refused)} refused")
+    assert all("contexts" in text and FLAG in text for text in refused)
+    others = [answer for answer in answers if answer[0] != 429]
+    assert set(others) == {(200, NUM_EXAMPLES)}
+    # Half of the bound for contexts, and what all requests together sent.
+    assert peak < before + 4 * MAX_BYTES / 2**20 + 24 * 3 * CONTEXT_BYTES / 2**20 + MAX_GROWTH_MIB

@@ -188,6 +188,7 @@ async fn method_name_is_checked_on_demand() {
     assert!(service.classify(&servable, two_examples()).await.is_ok());
     let strict = service.with_options(InferenceOptions {
         check_method_name: true,
+        ..InferenceOptions::default()
     });
     check_error(
         strict.classify(&servable, two_examples()).await,

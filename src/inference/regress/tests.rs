@@ -63,6 +63,7 @@ async fn method_name_is_checked_on_demand() {
     let servable = Stub::servable([stub]);
     let strict = service_of(&servable).with_options(InferenceOptions {
         check_method_name: true,
+        ..InferenceOptions::default()
     });
     check_error(
         strict.regress(&servable, two_examples()).await,

@@ -17,7 +17,7 @@ use crate::id::ServableId;
 use crate::lifecycle::Loader;
 use crate::proto::tensorflow::TensorInfo;
 use crate::runtime::Backend;
-use crate::servable::Servable;
+use crate::servable::{ExpansionBudget, Servable};
 use crate::signature::{
     RequestInputs, RequestTensor, SavedModel, Signature, SignatureDef, known_shape, tensor_name,
 };
@@ -286,7 +286,9 @@ fn run_once(servable: &Servable, signature: &Signature) -> Result<()> {
         .enable_time()
         .build()
         .map_err(|error| ServingError::internal(format!("cannot start a run: {error}")))?;
-    let (outputs, _) = runtime.block_on(servable.run(&signature.name, inputs, &[], None))?;
+    let budget = ExpansionBudget::unbounded();
+    let (outputs, _) =
+        runtime.block_on(servable.run(&signature.name, inputs, &[], None, &budget))?;
     match outputs.len() == signature.outputs.len() {
         true => Ok(()),
         false => Err(ServingError::internal("an output is missing")),

@@ -20,7 +20,7 @@ use crate::lifecycle::Loader;
 use crate::proto::tensorflow::SavedModel;
 use crate::runtime::Backend;
 use crate::runtime::ort::{OnnxRuntime, OnnxRuntimeOptions};
-use crate::servable::Servable;
+use crate::servable::{ExpansionBudget, Servable};
 use crate::signature::{RequestInputs, RequestTensor, SignatureDef};
 use crate::tensor::{DataType, Tensor};
 
@@ -69,9 +69,10 @@ fn run(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
+    let budget = ExpansionBudget::unbounded();
     runtime
         .unwrap()
-        .block_on(servable.run(signature, inputs, &[], None))
+        .block_on(servable.run(signature, inputs, &[], None, &budget))
         .map(|(outputs, _)| outputs)
 }
 

@@ -99,6 +99,22 @@ pub struct RaggedTensor {
     pub row_splits: Tensor,
 }
 
+impl ParsedExamples {
+    /// The bytes of all tensors. Strings are parts of the request, so each counts as a reference.
+    pub fn bytes(&self) -> usize {
+        let bytes = |tensor: &Tensor| match tensor.bytes() {
+            Some(bytes) => bytes.len(),
+            None => tensor.len() * size_of::<Bytes>(),
+        };
+        let dense = self.dense.iter().map(bytes);
+        let sparse = self.sparse.iter();
+        let sparse = sparse.map(|it| bytes(&it.indices) + bytes(&it.values));
+        let ragged = self.ragged.iter();
+        let ragged = ragged.map(|it| bytes(&it.values) + bytes(&it.row_splits));
+        dense.chain(sparse).chain(ragged).sum()
+    }
+}
+
 impl ExampleSpec {
     /// A specification of these features.
     ///

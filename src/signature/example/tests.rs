@@ -65,6 +65,8 @@ fn padding_beyond_all_requests_is_refused() {
     let entry = [delimited(1, b"x"), delimited(2, &value)].concat();
     let mut examples = vec![Bytes::new(); 1 << 21];
     examples[0] = delimited(1, &delimited(1, &entry)).into();
+    let parsed = strings(&[None]).parse(&examples[..3]).unwrap();
+    assert_eq!(parsed.bytes(), 3 * 50 * size_of::<Bytes>());
     let error = strings(&[None]).parse(&examples).unwrap_err();
     assert_eq!(error.code(), Code::ResourceExhausted);
     assert_eq!(

@@ -1,12 +1,16 @@
 //! The form of JSON values inside messages: RapidJSON's pretty writer with lists on one line,
-//! cut softly at 256 bytes.
+//! cut softly at 256 bytes, within a string at 64 KiB.
 
 use super::cursor::{Cursor, Kind};
 use super::number::Number;
 use super::{grisu, string};
 
-/// From here on no further token is begun. One that was begun is written in full.
+/// From here on no further token is begun. One that was begun is written in full, unless it is a
+/// string longer than [`MAX_STRING_BYTES`].
 const LIMIT: usize = 256;
+
+/// Of a string so much is written. TensorFlow Serving writes all of it, whatever its length.
+const MAX_STRING_BYTES: usize = 64 << 10;
 
 /// The text of the value at `cursor`.
 ///
@@ -34,7 +38,7 @@ impl Writer {
             Kind::Null => self.text("null"),
             Kind::False => self.text("false"),
             Kind::True => self.text("true"),
-            Kind::String => string::write(&cursor.string(), &mut self.out),
+            Kind::String => self.string(&cursor.string()),
             Kind::Number => self.number(cursor.number())?,
             Kind::Array => self.array(cursor, depth)?,
             Kind::Object => self.object(cursor, depth)?,
@@ -58,7 +62,7 @@ impl Writer {
         for (name, value) in cursor.members() {
             self.begin(if empty { "" } else { "," })?;
             self.new_line(depth + 1);
-            string::write(&name, &mut self.out);
+            self.string(&name);
             self.value(value, ": ", depth + 1)?;
             empty = false;
         }
@@ -68,6 +72,11 @@ impl Writer {
         }
         self.text("}");
         Some(())
+    }
+
+    fn string(&mut self, bytes: &[u8]) {
+        let shown = &bytes[..bytes.len().min(MAX_STRING_BYTES)];
+        string::write(shown, &mut self.out);
     }
 
     /// Not a number and infinities have no text: writing ends there.
@@ -136,7 +145,9 @@ mod tests {
         let text = debug_text(Cursor::new(json.as_bytes(), 0));
         assert!(text.starts_with("{\n    \"instances\": [1, 2"), "{text}");
         assert!(text.ends_with(" 61, 62"), "{text}");
-        let long = format!("\"{}\"", "x".repeat(1000));
+        let quoted = |length| format!("\"{}\"", "x".repeat(length));
+        let long = quoted(MAX_STRING_BYTES);
         check(&long, &long);
+        check(&quoted(MAX_STRING_BYTES + 1), &long);
     }
 }

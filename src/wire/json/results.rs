@@ -70,11 +70,16 @@ pub fn encode_regressions(values: &[f32]) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// The body of an error answer.
+/// The longest message of an error answer, in bytes before escaping. A message quotes what the client
+/// sent, such as names of inputs, which may be as long as the request.
+const MAX_MESSAGE_BYTES: usize = 128 << 10;
+
+/// The body of an error answer. A message longer than 128 KiB is cut.
 pub fn error_body(message: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(message.len() + 32);
+    let shown = &message[..message.floor_char_boundary(MAX_MESSAGE_BYTES)];
+    let mut out = Vec::with_capacity(shown.len() + 32);
     open_object("error", 0, &mut out);
-    string::write(message.as_bytes(), &mut out);
+    string::write(shown.as_bytes(), &mut out);
     close_object(0, &mut out);
     out
 }
