@@ -7,6 +7,8 @@
 //!
 //! Not here: which kernels need what (`kernel_limits`).
 
+mod without_arithmetic;
+
 use std::collections::HashSet;
 
 use super::border::{int_attribute, ints_attribute};
@@ -254,6 +256,9 @@ impl Guard<'_, '_> {
 
     /// A size divided by itself is 1; division by 0 is refused.
     fn filled(&mut self) {
+        if self.has_no_arithmetic() {
+            return self.filled_without();
+        }
         let shape = self.shape();
         let ones = self.add("Div", &[&shape, &shape], "is not empty");
         let same = self.add("Mul", &[&shape, &ones], "is not empty");
@@ -363,6 +368,9 @@ impl Guard<'_, '_> {
             along.map(|(size, axis)| (size - 1, axis)).unzip();
         if axes.is_empty() {
             return;
+        }
+        if self.has_no_arithmetic() {
+            return self.holds_without(&axes, &limits, what);
         }
         let shape = self.shape();
         let axes = self.integers(&axes, what);
