@@ -113,6 +113,7 @@ fn decode(name: &str, dtype: DataType, body: Vec<u8>) {
         let specs = |_: &str| {
             Ok(vec![InputSpec {
                 alias: "x".to_owned(),
+                is_optional: false,
                 dtype,
             }])
         };

@@ -47,6 +47,7 @@ fn resolve(signature: &[(&str, DataType)], name: &str) -> Result<Vec<InputSpec>>
     }
     let specs = signature.iter().map(|&(alias, dtype)| InputSpec {
         alias: alias.to_owned(),
+        is_optional: false,
         dtype,
     });
     Ok(specs.collect())

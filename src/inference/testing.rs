@@ -9,7 +9,7 @@ use crate::error::{Result, ServingError};
 use crate::id::{ModelSpec, ServableId, ServableRequest};
 use crate::inference::InferenceService;
 use crate::runtime::{Graph, RunControl, ValueInfo};
-use crate::servable::{Servable, ServableHandle, ServableLookup, ServableState};
+use crate::servable::{Computed, Servable, ServableHandle, ServableLookup, ServableState};
 use crate::signature::{Classes, SignatureDef, derive};
 use crate::tensor::{DataType, Tensor};
 
@@ -94,7 +94,7 @@ impl Stub {
             }
             signature.method_name = stub.method_name.to_owned();
             signature.definition.method_name = stub.method_name.to_owned();
-            (signature, Arc::new(stub.graph) as Arc<dyn Graph>)
+            Computed::from((signature, Arc::new(stub.graph) as Arc<dyn Graph>))
         });
         let metadata_only =
             BTreeMap::from([("__saved_model_init_op".to_owned(), SignatureDef::default())]);

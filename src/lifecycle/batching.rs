@@ -57,7 +57,7 @@ where
         let limits = QueueLimits::try_new(&options)?;
         let servable = self.inner.load(id, directory)?;
         Ok(servable.map_executors(|signature, executor| {
-            if !is_fed_by_rows(signature) {
+            if !is_fed_by_rows(signature) || !answers_by_rows(signature) {
                 tracing::info!(servable = %id, signature = signature.name, "not batched");
                 return executor;
             }
@@ -72,7 +72,10 @@ where
             let metrics = Arc::clone(&self.metrics);
             BatchingExecutor::wrap(
                 executor,
-                signature.inputs.len(),
+                {
+                    let sent = signature.inputs.iter();
+                    sent.filter(|input| !input.graph_has_default).count()
+                },
                 limits.clone(),
                 Arc::clone(&self.scheduler),
                 BatchMetrics::new(metrics, id.clone(), signature.name.clone()),
@@ -82,14 +85,24 @@ where
 }
 
 /// Whether dimension 0 of all that the graph is fed with counts the request's rows. That of sparse
-/// and ragged features does not: requests with them run by themselves.
+/// and ragged features does not: requests with them run by themselves. So do those to a graph that takes
+/// nothing but what it has defaults for.
 fn is_fed_by_rows(signature: &Signature) -> bool {
+    let is_left_out = signature.inputs.iter().any(|it| it.graph_has_default);
+    if signature.feeds.is_empty() && is_left_out {
+        return false;
+    }
     signature.feeds.iter().all(|feed| {
         matches!(
             feed,
             Feed::Input(_) | Feed::Feature(_, FeatureTensor::Dense(_))
         )
     })
+}
+
+/// Whether dimension 0 of all that clients get counts the request's rows, as far as can be said at load.
+fn answers_by_rows(signature: &Signature) -> bool {
+    signature.outputs.iter().all(|output| output.has_rows)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 //! (`batching`).
 
 use crate::runtime::{Graph, RunControl};
-use crate::signature::{RequestInputs, RequestTensor, Signature};
+use crate::signature::{Input, RequestInputs, RequestTensor, Signature};
 use crate::tensor::{Tensor, element_count};
 
 /// No input is made larger than this.
@@ -29,7 +29,7 @@ pub(super) fn fixed_rows(signature: &Signature, graph: &dyn Graph) -> Option<usi
 
 /// The size of dimension 0, where all inputs declare the same.
 fn declared_rows(signature: &Signature) -> Option<usize> {
-    let mut declared = signature.inputs.iter().map(|input| {
+    let mut declared = needed(signature).map(|input| {
         let shape = declared_shape(signature, &input.alias)?;
         shape.first().copied().filter(|&rows| rows > 0)
     });
@@ -37,6 +37,12 @@ fn declared_rows(signature: &Signature) -> Option<usize> {
     let is_same = declared.all(|rows| rows == Some(first));
     let first = usize::try_from(first).ok()?;
     (is_same && first <= MAX_ELEMENTS).then_some(first)
+}
+
+/// The inputs that have to be fed.
+fn needed(signature: &Signature) -> impl Iterator<Item = &Input> {
+    let inputs = signature.inputs.iter();
+    inputs.filter(|input| !input.graph_has_default)
 }
 
 /// Negative where a size is not fixed.
@@ -72,8 +78,7 @@ fn zeros(signature: &Signature, rows: usize) -> Option<RequestInputs> {
         let tensor = Tensor::zeros(dtype, &shape)?;
         Some((alias.clone(), RequestTensor::Valid(tensor)))
     };
-    let inputs = signature.inputs.iter();
-    inputs
+    needed(signature)
         .map(|input| zeros(&input.alias, input.dtype))
         .collect()
 }

@@ -34,8 +34,8 @@ use crate::lifecycle::Loader;
 use crate::onnx::{ClassLabels, OnnxModel};
 use crate::proto::onnx_model_server::Labels;
 use crate::runtime::{Backend, Graph, WeightSharing};
-use crate::servable::Servable;
-use crate::signature::SignatureDef;
+use crate::servable::{Computed, Servable};
+use crate::signature::{Signature, SignatureDef};
 
 pub use self::directory::VersionDirectory;
 pub use self::inspect::{CheckReport, Shown, check, show};
@@ -117,25 +117,59 @@ impl Loader for OnnxLoader {
     fn load(&self, id: &ServableId, directory: &Path) -> Result<Servable> {
         let prepared = Prepared::read(directory, &self.saved_model_tags)?;
         let no_graph: Arc<dyn Graph> = Arc::new(NoGraph);
-        let mut loaded = vec![no_graph; prepared.signatures.len()];
-        for planned in graphs::plan(&prepared.signatures) {
+        let count = prepared.signatures.len();
+        let (bound, with_optional) = split_optional(prepared.signatures)?;
+        let mut loaded = vec![no_graph; bound.len()];
+        for planned in graphs::plan(&bound) {
             let users = planned.signatures.clone();
-            let names = users.iter().map(|&index| prepared.signatures[index].name());
+            let names = users.iter().map(|&index| bound[index].name());
             let names: Vec<&str> = names.collect();
             let graph = self.load_graph(planned, &names.join("', '"))?;
             for index in users {
                 loaded[index] = Arc::clone(&graph);
             }
         }
-        let signatures = prepared.signatures.iter().zip(loaded);
-        let signatures =
-            signatures.map(|(bound, graph)| Ok((bound.finish(graph.as_ref())?, graph)));
+        let finish = |index: usize| -> Result<(Signature, Arc<dyn Graph>)> {
+            let graph = Arc::clone(&loaded[index]);
+            Ok((bound[index].finish(graph.as_ref())?, graph))
+        };
+        let signatures = (0..count).map(|index| {
+            let (signature, graph) = finish(index)?;
+            let with_optional = with_optional.get(&index).map(|&other| finish(other));
+            Ok(Computed {
+                signature,
+                graph,
+                with_optional: with_optional.transpose()?,
+            })
+        });
         Ok(Servable::new(
             id.clone(),
             signatures.collect::<Result<Vec<_>>>()?,
             prepared.metadata_only,
         ))
     }
+}
+
+/// The signatures, each on the graph for requests that send nothing that has a default in it; behind them
+/// those on graphs that take what has one, with their places by those of the first.
+fn split_optional(
+    signatures: Vec<BoundSignature>,
+) -> Result<(Vec<BoundSignature>, BTreeMap<usize, usize>)> {
+    let count = signatures.len();
+    let (mut first, mut others) = (Vec::with_capacity(count), Vec::new());
+    let mut places = BTreeMap::new();
+    for (index, bound) in signatures.into_iter().enumerate() {
+        match bound.without_optional()? {
+            Some(without) => {
+                places.insert(index, count + others.len());
+                first.push(without);
+                others.push(bound);
+            }
+            None => first.push(bound),
+        }
+    }
+    first.extend(others);
+    Ok((first, places))
 }
 
 /// A version directory, read and checked, with nothing loaded onto a backend yet.
@@ -154,8 +188,10 @@ impl Prepared {
         let mut class_labels: BTreeMap<String, Vec<ClassLabels>> = BTreeMap::new();
         for (file, model) in &mut plan.models {
             model.read_external_data(&mut |name| directory.read_external_data(name))?;
+            model.open_optional_inputs(&plan::named_inputs(&plan.signatures, file));
             model.rewrite_operators()?;
             class_labels.insert(file.clone(), model.drop_zip_maps());
+            model.take_sequences_apart();
         }
         let read_labels = |labels: &Labels| read_labels(&directory, labels);
         let bound = plan.signatures.iter().map(|planned| {

@@ -1,6 +1,8 @@
 //! What stands between a client and a graph: transposes, reshapes, casts and constants, as nodes.
 
-use super::interface::{elem_type, ranked_tensor_value, tensor_type, tensor_value, value_info};
+use super::interface::{
+    elem_type, is_served, ranked_tensor_value, tensor_type, tensor_value, value_info,
+};
 use super::{OnnxModel, constant, node, walk};
 use crate::error::{Result, ServingError};
 use crate::proto::onnx::{AttributeProto, NodeProto, attribute_proto::AttributeType};
@@ -214,8 +216,8 @@ impl OnnxModel {
         let Some(dtype) = transform.dtype else {
             return Ok(graph_type);
         };
-        elem_type(dtype).ok_or_else(|| {
-            ServingError::unimplemented(format!("{}: ONNX has no {dtype} tensors", self.origin))
+        elem_type(dtype).filter(|&it| is_served(it)).ok_or_else(|| {
+            ServingError::unimplemented(format!("{}: {dtype} tensors are not served", self.origin))
         })
     }
 

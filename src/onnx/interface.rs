@@ -1,8 +1,10 @@
 //! A model's inputs and outputs, as the file declares them.
 
+use std::collections::BTreeMap;
+
 use super::OnnxModel;
 use crate::proto::onnx::{
-    TensorShapeProto, ValueInfoProto,
+    TensorShapeProto, TypeProto, ValueInfoProto,
     tensor_proto::DataType as OnnxType,
     tensor_shape_proto::{Dimension, dimension},
     type_proto,
@@ -28,6 +30,18 @@ impl OnnxModel {
             .collect()
     }
 
+    /// What clients could neither send nor get of the inputs and outputs, by name: the type in words.
+    pub fn unserved(&self) -> BTreeMap<String, String> {
+        let graph = self.graph();
+        let values = graph.input.iter().chain(&graph.output);
+        let unserved = values.filter_map(|value| {
+            let ty = value.r#type.as_ref().filter(|it| it.value.is_some())?;
+            let is_served = tensor_type(value).is_some_and(|it| is_served(it.elem_type()));
+            (!is_served).then(|| (value.name().to_owned(), type_text(ty, true)))
+        });
+        unserved.collect()
+    }
+
     /// What the graph returns, each name once, in the file's order.
     pub fn outputs(&self) -> Vec<ValueInfo> {
         let mut outputs: Vec<ValueInfo> = Vec::new();
@@ -40,11 +54,64 @@ impl OnnxModel {
     }
 }
 
+/// A type in words: `a tensor of int4`, `a sequence of tensors of float`.
+fn type_text(ty: &TypeProto, is_one: bool) -> String {
+    let one = |one: &str, many: &str| {
+        if is_one {
+            one.to_owned()
+        } else {
+            many.to_owned()
+        }
+    };
+    let inner = |ty: &Option<Box<TypeProto>>, is_one| match ty {
+        Some(ty) => type_text(ty, is_one),
+        None => "anything".to_owned(),
+    };
+    match &ty.value {
+        Some(type_proto::Value::TensorType(tensor)) => {
+            format!(
+                "{} of {}",
+                one("a tensor", "tensors"),
+                elem_text(tensor.elem_type())
+            )
+        }
+        Some(type_proto::Value::SequenceType(sequence)) => {
+            let inner = inner(&sequence.elem_type, false);
+            format!("{} of {inner}", one("a sequence", "sequences"))
+        }
+        Some(type_proto::Value::OptionalType(optional)) => {
+            format!(
+                "{} {}",
+                one("optionally", "optional"),
+                inner(&optional.elem_type, is_one)
+            )
+        }
+        Some(type_proto::Value::MapType(map)) => {
+            let (key, value) = (elem_text(map.key_type()), inner(&map.value_type, false));
+            format!("{} from {key} to {value}", one("a map", "maps"))
+        }
+        Some(type_proto::Value::SparseTensorType(tensor)) => {
+            let what = one("a sparse tensor", "sparse tensors");
+            format!("{what} of {}", elem_text(tensor.elem_type()))
+        }
+        Some(type_proto::Value::OpaqueType(_)) => one("an opaque value", "opaque values"),
+        None => one("a value of no declared type", "values of no declared type"),
+    }
+}
+
+/// ONNX's name of an element type.
+fn elem_text(elem_type: i32) -> String {
+    match OnnxType::try_from(elem_type) {
+        Ok(known) => known.as_str_name().to_lowercase(),
+        Err(_) => format!("the unknown type {elem_type}"),
+    }
+}
+
 /// A declaration in this server's terms. A symbolic or absent dimension is -1.
 pub(super) fn value_info(value: &ValueInfoProto) -> ValueInfo {
     let (mut dtype, mut shape) = (None, None);
     if let Some(tensor) = tensor_type(value) {
-        dtype = data_type(tensor.elem_type());
+        dtype = data_type(tensor.elem_type()).filter(|_| is_served(tensor.elem_type()));
         shape = tensor.shape.as_ref().map(|shape| {
             let dims = shape.dim.iter();
             dims.map(|dim| match &dim.value {
@@ -69,6 +136,20 @@ pub(super) fn tensor_type(value: &ValueInfoProto) -> Option<&type_proto::Tensor>
     }
 }
 
+/// A declaration of a tensor of this shape, or of any.
+pub(super) fn shaped_tensor_value(
+    name: &str,
+    elem_type: i32,
+    shape: Option<TensorShapeProto>,
+) -> ValueInfoProto {
+    let mut value = tensor_value(name, elem_type);
+    let ty = value.r#type.as_mut().and_then(|ty| ty.value.as_mut());
+    if let Some(type_proto::Value::TensorType(tensor)) = ty {
+        tensor.shape = shape;
+    }
+    value
+}
+
 /// A declaration of a tensor of any shape.
 pub(super) fn tensor_value(name: &str, elem_type: i32) -> ValueInfoProto {
     let tensor = type_proto::Tensor {
@@ -87,13 +168,8 @@ pub(super) fn tensor_value(name: &str, elem_type: i32) -> ValueInfoProto {
 
 /// A declaration of a tensor of this rank and any sizes.
 pub(super) fn ranked_tensor_value(name: &str, elem_type: i32, rank: usize) -> ValueInfoProto {
-    let mut value = tensor_value(name, elem_type);
-    let ty = value.r#type.as_mut().and_then(|ty| ty.value.as_mut());
-    if let Some(type_proto::Value::TensorType(tensor)) = ty {
-        let dim = vec![Dimension::default(); rank];
-        tensor.shape = Some(TensorShapeProto { dim });
-    }
-    value
+    let dim = vec![Dimension::default(); rank];
+    shaped_tensor_value(name, elem_type, Some(TensorShapeProto { dim }))
 }
 
 /// ONNX's element types by TensorFlow's.
@@ -119,6 +195,21 @@ const TYPES: &[(OnnxType, DataType)] = &[
     (OnnxType::Float8e5m2, DataType::Float8E5M2),
     (OnnxType::Float8e5m2fnuz, DataType::Float8E5M2Fnuz),
 ];
+
+/// Whether clients can send and get tensors of a type: those that a backend takes, too.
+pub(super) fn is_served(elem_type: i32) -> bool {
+    data_type(elem_type).is_some_and(|dtype| {
+        !matches!(
+            dtype,
+            DataType::Complex64
+                | DataType::Complex128
+                | DataType::Float8E4M3Fn
+                | DataType::Float8E4M3Fnuz
+                | DataType::Float8E5M2
+                | DataType::Float8E5M2Fnuz
+        )
+    })
+}
 
 /// TensorFlow's type for the number of one of ONNX's.
 pub(super) fn data_type(elem_type: i32) -> Option<DataType> {

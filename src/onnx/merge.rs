@@ -176,6 +176,8 @@ mod tests {
                 ..ModelProto::default()
             },
             declared_shapes: HashMap::new(),
+            defaults: Default::default(),
+            sequences: Vec::new(),
         }
     }
 

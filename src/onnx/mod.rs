@@ -20,13 +20,17 @@ mod kernel_limits;
 mod known;
 mod layout;
 mod merge;
+mod optional;
 mod parse_example;
 mod prune;
 mod rank_paths;
 mod relax;
 mod reshape;
 mod rewrite;
+mod sequence_lengths;
+mod sequences;
 mod strings;
+mod undo;
 mod visit;
 mod walk;
 mod weights;
@@ -35,15 +39,17 @@ mod window_proof;
 mod work;
 mod zip_map;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use prost::Message;
 
 use crate::error::{Result, ServingError};
 use crate::proto::onnx::{GraphProto, ModelProto, NodeProto};
+use crate::tensor::Tensor;
 
 pub use self::border::Transform;
 pub use self::parse_example::{DenseKey, ParseExample, RaggedKey, SparseKey};
+pub use self::sequences::Sequence;
 pub use self::zip_map::ClassLabels;
 
 /// An ONNX model in memory.
@@ -55,6 +61,10 @@ pub struct OnnxModel {
     proto: ModelProto,
     /// The shapes of inputs that `proto` does not declare any more.
     declared_shapes: HashMap<String, Vec<i64>>,
+    /// The values that the file had for inputs.
+    defaults: BTreeMap<String, Tensor>,
+    /// The sequences that the file's graph returns.
+    sequences: Vec<Sequence>,
 }
 
 impl OnnxModel {
@@ -94,6 +104,8 @@ impl OnnxModel {
             origin,
             proto,
             declared_shapes: HashMap::new(),
+            defaults: BTreeMap::new(),
+            sequences: Vec::new(),
         })
     }
 

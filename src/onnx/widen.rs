@@ -5,7 +5,7 @@
 
 use half::f16;
 
-use super::constant::to_tensor;
+use super::constant::{from_tensor, to_tensor};
 use super::{OnnxModel, walk};
 use crate::proto::onnx::{
     GraphProto, NodeProto, TensorProto, TypeProto, ValueInfoProto, tensor_proto::DataLocation,
@@ -26,6 +26,15 @@ impl OnnxModel {
             return false;
         }
         widen_graph(self.graph_mut());
+        for value in self.defaults.values_mut() {
+            let widened = from_tensor("", value).map(|mut tensor| {
+                widen_tensor(&mut tensor);
+                tensor
+            });
+            if let Some(widened) = widened.as_ref().and_then(to_tensor) {
+                *value = widened;
+            }
+        }
         true
     }
 }

@@ -4,7 +4,9 @@ use bytes::Bytes;
 
 use super::interface::tensor_value;
 use super::{OnnxModel, walk};
-use crate::proto::onnx::{NodeProto, tensor_proto::DataType as OnnxType, type_proto};
+use crate::proto::onnx::{
+    NodeProto, ValueInfoProto, tensor_proto::DataType as OnnxType, type_proto,
+};
 
 /// The classes whose scores are the columns of an output.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,13 +20,11 @@ pub struct ClassLabels {
 impl OnnxModel {
     /// Makes the output of every `ZipMap` the tensor that it zips, of shape [batch, classes], and
     /// returns the classes.
-    ///
-    /// A sequence of tensors that the graph returns becomes one tensor: its elements, stacked.
     pub fn drop_zip_maps(&mut self) -> Vec<ClassLabels> {
         let mut found = Vec::new();
         let graph = self.graph_mut();
         for node in &mut graph.node {
-            if node.op_type() != "ZipMap" || node.domain() != "ai.onnx.ml" {
+            if !is_zip_map(node) {
                 continue;
             }
             let (Some(scores), Some(output)) = (node.input.first(), node.output.first()) else {
@@ -36,45 +36,45 @@ impl OnnxModel {
             });
             *node = super::node("Identity", &[scores], output);
         }
-        for output in &mut graph.output {
-            if found.iter().any(|it| it.output == output.name()) {
+        let has_functions = self.drop_zip_maps_of_functions();
+        for output in &mut self.graph_mut().output {
+            let is_of_function = has_functions && is_sequence_of_maps(output);
+            if is_of_function || found.iter().any(|it| it.output == output.name()) {
                 // A ZipMap's values are floats.
                 *output = tensor_value(output.name(), OnnxType::Float as i32);
             }
         }
-        self.stack_sequences();
         found
     }
 
-    fn stack_sequences(&mut self) {
-        let mut stacked = Vec::new();
-        for output in &self.graph().output {
-            let ty = output.r#type.as_ref().and_then(|ty| ty.value.as_ref());
-            let Some(type_proto::Value::SequenceType(sequence)) = ty else {
+    /// The same in functions, without their labels. Returns whether there was any.
+    fn drop_zip_maps_of_functions(&mut self) -> bool {
+        let mut found = false;
+        let functions = self.proto.functions.iter_mut();
+        for node in functions.flat_map(|it| &mut it.node) {
+            if !is_zip_map(node) {
                 continue;
-            };
-            let element = sequence.elem_type.as_ref().and_then(|ty| ty.value.as_ref());
-            if let Some(type_proto::Value::TensorType(tensor)) = element {
-                stacked.push((output.name().to_owned(), tensor.elem_type()));
+            }
+            if let (Some(scores), Some(output)) = (node.input.first(), node.output.first()) {
+                *node = super::node("Identity", &[scores], output);
+                found = true;
             }
         }
-        for (name, elem_type) in stacked {
-            let sequence = self.unused_name(&format!("{name}/sequence"));
-            self.rename_made(&name, &sequence);
-            let mut concat = super::node("ConcatFromSequence", &[&sequence], &name);
-            concat
-                .attribute
-                .push(super::border::int_attribute("axis", 0));
-            concat
-                .attribute
-                .push(super::border::int_attribute("new_axis", 1));
-            let graph = self.graph_mut();
-            graph.node.push(concat);
-            for output in graph.output.iter_mut().filter(|it| it.name() == name) {
-                *output = tensor_value(&name, elem_type);
-            }
-        }
+        found
     }
+}
+
+fn is_zip_map(node: &NodeProto) -> bool {
+    node.op_type() == "ZipMap" && node.domain() == "ai.onnx.ml"
+}
+
+fn is_sequence_of_maps(value: &ValueInfoProto) -> bool {
+    let ty = value.r#type.as_ref().and_then(|ty| ty.value.as_ref());
+    let Some(type_proto::Value::SequenceType(sequence)) = ty else {
+        return false;
+    };
+    let inner = sequence.elem_type.as_ref().and_then(|ty| ty.value.as_ref());
+    matches!(inner, Some(type_proto::Value::MapType(_)))
 }
 
 fn labels(node: &NodeProto) -> Vec<Bytes> {

@@ -20,10 +20,41 @@ pub use self::expansion::{Expansion, ExpansionBudget};
 pub struct Servable {
     /// Model and version.
     pub id: ServableId,
-    signatures: BTreeMap<String, (Signature, Arc<dyn Executor>)>,
+    signatures: BTreeMap<String, Callable>,
     /// Signatures that clients see in the metadata and cannot call, such as TensorFlow 2's
     /// `__saved_model_init_op`.
     metadata_only: BTreeMap<String, SignatureDef>,
+}
+
+/// A signature and what computes it.
+struct Callable {
+    signature: Signature,
+    executor: Arc<dyn Executor>,
+    /// For requests that send an input for which the graph has a default: the same signature in the terms
+    /// of another graph, which takes such inputs. These requests are never batched: what they send may
+    /// have no rows.
+    with_optional: Option<(Signature, Arc<dyn Executor>)>,
+}
+
+/// A signature and its graph, loaded.
+pub struct Computed {
+    /// In the graph's terms.
+    pub signature: Signature,
+    /// What computes it.
+    pub graph: Arc<dyn Graph>,
+    /// The same for requests that send an input for which `graph` has a default.
+    pub with_optional: Option<(Signature, Arc<dyn Graph>)>,
+}
+
+impl From<(Signature, Arc<dyn Graph>)> for Computed {
+    /// A signature all of whose inputs are fed in every run.
+    fn from((signature, graph): (Signature, Arc<dyn Graph>)) -> Self {
+        Self {
+            signature,
+            graph,
+            with_optional: None,
+        }
+    }
 }
 
 /// Keeps a servable alive for as long as a request needs it.
@@ -33,14 +64,21 @@ impl Servable {
     /// A servable of these signatures, each with its graph.
     pub fn new(
         id: ServableId,
-        signatures: impl IntoIterator<Item = (Signature, Arc<dyn Graph>)>,
+        signatures: impl IntoIterator<Item = Computed>,
         metadata_only: BTreeMap<String, SignatureDef>,
     ) -> Self {
+        let executor =
+            |graph| -> Arc<dyn Executor> { Arc::new(DirectExecutor::new(graph, &id.name)) };
         let signatures = signatures
             .into_iter()
-            .map(|(signature, graph)| {
-                let executor: Arc<dyn Executor> = Arc::new(DirectExecutor::new(graph, &id.name));
-                (signature.name.clone(), (signature, executor))
+            .map(|it| {
+                let with_optional = it.with_optional;
+                let callable = Callable {
+                    executor: executor(it.graph),
+                    with_optional: with_optional.map(|(other, graph)| (other, executor(graph))),
+                    signature: it.signature,
+                };
+                (callable.signature.name.clone(), callable)
             })
             .collect();
         Self {
@@ -56,8 +94,8 @@ impl Servable {
         mut self,
         wrap: impl Fn(&Signature, Arc<dyn Executor>) -> Arc<dyn Executor>,
     ) -> Self {
-        for (signature, executor) in self.signatures.values_mut() {
-            *executor = wrap(signature, Arc::clone(executor));
+        for callable in self.signatures.values_mut() {
+            callable.executor = wrap(&callable.signature, Arc::clone(&callable.executor));
         }
         self
     }
@@ -74,7 +112,7 @@ impl Servable {
             name
         };
         match self.signatures.get(name) {
-            Some((signature, _)) => Ok(signature),
+            Some(callable) => Ok(&callable.signature),
             None => Err(ServingError::SignatureNotFound {
                 name: name.to_owned(),
             }),
@@ -83,7 +121,7 @@ impl Servable {
 
     /// Every signature that can be called, by name.
     pub fn signatures(&self) -> impl Iterator<Item = &Signature> {
-        self.signatures.values().map(|(signature, _)| signature)
+        self.signatures.values().map(|it| &it.signature)
     }
 
     /// What clients see as the model's metadata, by signature name.
@@ -112,13 +150,18 @@ impl Servable {
         deadline: Option<Instant>,
         budget: &ExpansionBudget,
     ) -> Result<(Vec<(String, Tensor)>, Option<RunTimes>)> {
-        let signature = self.signature(signature_name)?;
+        let callable = &self.signatures[&self.signature(signature_name)?.name];
+        let (signature, executor) = match &callable.with_optional {
+            Some((signature, executor)) if signature.replaces_defaults(&inputs) => {
+                (signature, executor)
+            }
+            _ => (&callable.signature, &callable.executor),
+        };
         let mut call = signature.bind(inputs, output_filter)?;
         let _expansion = budget.hold(call.expanded_bytes)?;
         let (fetched, times) = if call.fetches.is_empty() {
             (Vec::new(), None)
         } else {
-            let executor = &self.signatures[&signature.name].1;
             let feeds = std::mem::take(&mut call.feeds);
             let run = executor.execute(feeds, call.fetches.clone(), deadline);
             let executed = run.await?;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::matching::Wanted;
 use super::tensor_value::{from_proto, static_shape};
-use super::{PREDICT_METHOD_NAME, SignatureDef};
+use super::{CLASSIFY_METHOD_NAME, PREDICT_METHOD_NAME, REGRESS_METHOD_NAME, SignatureDef};
 use crate::error::{Result, ServingError};
 use crate::proto::onnx_model_server as map;
 use crate::proto::tensorflow::{
@@ -23,6 +23,10 @@ pub struct Interface {
     pub inputs: Vec<ValueInfo>,
     /// What a run can return.
     pub outputs: Vec<ValueInfo>,
+    /// The inputs that the graph has a default for.
+    pub optional: BTreeSet<String>,
+    /// The types of those inputs and outputs that cannot be served, in words, by name.
+    pub unserved: BTreeMap<String, String>,
 }
 
 /// A signature with everything that is known about it apart from the graph's tensors.
@@ -55,6 +59,10 @@ pub struct Port {
     pub labels: Option<map::Labels>,
     /// For Classify; 0: all.
     pub top_k: usize,
+    /// The map says what stands in for the input.
+    pub has_default: bool,
+    /// Dimension 0 counts the rows of the request.
+    pub has_rows: bool,
 }
 
 /// Declares the signature `name`. `original` is what the model's own files say, if they do.
@@ -165,14 +173,20 @@ fn derive(map: Option<&map::Signature>, graph: &Interface) -> Result<SignatureDe
         method_name: PREDICT_METHOD_NAME.to_owned(),
         ..SignatureDef::default()
     };
-    for value in &graph.inputs {
+    // Classify and Regress want one input and no more.
+    let takes_examples = map.is_some_and(|map| {
+        let methods = [CLASSIFY_METHOD_NAME, REGRESS_METHOD_NAME];
+        map.example_input.is_some() || methods.contains(&map.method_name.as_str())
+    });
+    let offered = |name: &str| !(takes_examples && graph.optional.contains(name));
+    for value in graph.inputs.iter().filter(|it| offered(&it.name)) {
         if !claimed.contains(value.name.as_str()) {
-            let info = tensor_info(value)?;
+            let info = tensor_info(graph, "input", value)?;
             definition.inputs.insert(value.name.clone(), info);
         }
     }
     for value in graph.outputs.iter().filter(|_| !outputs_listed) {
-        let info = tensor_info(value)?;
+        let info = tensor_info(graph, "output", value)?;
         definition.outputs.insert(value.name.clone(), info);
     }
     Ok(definition)
@@ -227,6 +241,8 @@ impl Overlay<'_> {
             tensor: tensor.map(|it| it.name.clone()),
             transpose: input.transpose.clone(),
             reshape: input.reshape.clone(),
+            has_default: input.default.is_some(),
+            has_rows: true,
             ..Port::default()
         };
         let default = input.default.clone();
@@ -270,6 +286,9 @@ impl Overlay<'_> {
                     output.alias
                 ))
             })?,
+            has_default: false,
+            // Stacked along a first axis, the tensors of a sequence come before the rows.
+            has_rows: output.stack_axis.is_none_or(|axis| axis > 0),
         };
         let shape = tensor.and_then(|it| client_shape(it, &port, |from, to| (from, to)));
         let info = infos
@@ -317,6 +336,7 @@ impl Overlay<'_> {
             return Err(ServingError::invalid_argument(text));
         }
         match find(values, or_alias(tensor, alias)) {
+            Some(value) if value.dtype.is_none() => Err(self.graph.unserved(what, value)),
             Some(value) => Ok(Some(value)),
             None if tensor.is_empty() && known.contains_key(alias) => Ok(None),
             None => Err(self.no_such(what, or_alias(tensor, alias))),
@@ -375,15 +395,25 @@ fn client_shape(
     Some(client)
 }
 
+impl Interface {
+    /// Says that a tensor of the graph cannot be served, and what can be done.
+    fn unserved(&self, what: &str, value: &ValueInfo) -> ServingError {
+        let known = self.unserved.get(&value.name);
+        let ty = known.map_or("no tensor", String::as_str);
+        let advice = match what {
+            "output" => {
+                "clients cannot get that. A signature_map.pbtxt with the other outputs leaves it out"
+            }
+            _ => "clients cannot send that. Let the graph take another type and convert it",
+        };
+        let name = &value.name;
+        ServingError::unimplemented(format!("the graph's {what} '{name}' is {ty}: {advice}"))
+    }
+}
+
 /// How a graph tensor looks to clients.
-fn tensor_info(value: &ValueInfo) -> Result<TensorInfo> {
-    let dtype = value.dtype.ok_or_else(|| {
-        ServingError::unimplemented(format!(
-            "'{}' of the graph is not a tensor that can be served; a signature_map.pbtxt with the \
-             other outputs leaves it out",
-            value.name
-        ))
-    })?;
+fn tensor_info(graph: &Interface, what: &str, value: &ValueInfo) -> Result<TensorInfo> {
+    let dtype = value.dtype.ok_or_else(|| graph.unserved(what, value))?;
     Ok(TensorInfo {
         dtype: dtype.number(),
         tensor_shape: Some(shape_proto(value.shape.as_deref())),
@@ -391,7 +421,8 @@ fn tensor_info(value: &ValueInfo) -> Result<TensorInfo> {
     })
 }
 
-fn shape_proto(shape: Option<&[i64]>) -> TensorShapeProto {
+/// A shape as clients see it: -1 for any size, `None` for any rank.
+pub fn shape_proto(shape: Option<&[i64]>) -> TensorShapeProto {
     let dims = shape.unwrap_or_default().iter();
     let dims = dims.map(|&size| Dim {
         size,

@@ -1,5 +1,7 @@
 //! The signature of a graph that comes without one: its own names, one `serving_default`.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::Signature;
 use super::{
     DEFAULT_SIGNATURE_NAME, Feed, Input, Interface, Output, OutputSource, PREDICT_METHOD_NAME,
@@ -17,6 +19,8 @@ pub fn derive(name: &str, graph: &dyn Graph) -> Result<Signature> {
     let interface = Interface {
         inputs: graph.inputs().to_vec(),
         outputs: graph.outputs().to_vec(),
+        optional: BTreeSet::new(),
+        unserved: BTreeMap::new(),
     };
     let definition = declare(name, None, None, &interface)?.definition;
 
@@ -27,6 +31,8 @@ pub fn derive(name: &str, graph: &dyn Graph) -> Result<Signature> {
             tensor_name: info.name.clone(),
             dtype: info.dtype.expect("it was declared"),
             default: None,
+            is_optional: false,
+            graph_has_default: false,
         });
     }
     inputs.sort_by(|a, b| a.alias.cmp(&b.alias));
@@ -44,6 +50,7 @@ pub fn derive(name: &str, graph: &dyn Graph) -> Result<Signature> {
             alias: info.name.clone(),
             source: OutputSource::Graph(index),
             classes: None,
+            has_rows: true,
         })
         .collect();
     outputs.sort_by(|a, b| a.alias.cmp(&b.alias));

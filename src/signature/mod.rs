@@ -29,7 +29,7 @@ use crate::tensor::{DataType, Tensor};
 pub use crate::proto::tensorflow::SignatureDef;
 
 pub use self::declaration::{
-    Declaration, Interface, Port, declare, feature_default, feature_shape,
+    Declaration, Interface, Port, declare, feature_default, feature_shape, shape_proto,
 };
 pub use self::definition_text::definition_text;
 pub use self::derive::derive;
@@ -40,6 +40,7 @@ pub use self::matching::{
 };
 pub use self::saved_model::SavedModel;
 pub use self::saved_parse::{SavedDense, SavedParseNode};
+pub use self::tensor_value::to_proto;
 
 /// The signature used when a request names none.
 pub const DEFAULT_SIGNATURE_NAME: &str = "serving_default";
@@ -96,6 +97,11 @@ pub struct Input {
     pub dtype: DataType,
     /// Stands in where the client sends nothing (`SignatureDef.defaults`).
     pub default: Option<Tensor>,
+    /// The model or its map says the default, so a client of REST may leave it out, too: the original
+    /// wants all inputs there.
+    pub is_optional: bool,
+    /// The graph has the default, and its own way to run without this input.
+    pub graph_has_default: bool,
 }
 
 /// What a graph input is fed with.
@@ -117,6 +123,8 @@ pub struct Output {
     /// For Classify: what the columns of this output, the scores, stand for, where no output says
     /// so.
     pub classes: Option<Arc<Classes>>,
+    /// Dimension 0 counts the rows of the request, as far as the map says it.
+    pub has_rows: bool,
 }
 
 /// The classes that scores are given for.
@@ -252,6 +260,12 @@ impl Signature {
             .collect();
         by_alias.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(by_alias)
+    }
+
+    /// Whether a request sends an input for which the graph has a default.
+    pub fn replaces_defaults(&self, inputs: &RequestInputs) -> bool {
+        let mut optional = self.inputs.iter().filter(|it| it.graph_has_default);
+        optional.any(|it| inputs.contains_key(&it.alias))
     }
 
     /// One tensor for each of `self.inputs`, defaults filled in.

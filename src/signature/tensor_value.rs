@@ -7,7 +7,7 @@ use half::{bf16, f16};
 use prost::Message;
 
 use crate::error::{Result, ServingError};
-use crate::proto::tensorflow::{TensorProto, TensorShapeProto};
+use crate::proto::tensorflow::{TensorProto, TensorShapeProto, tensor_shape_proto::Dim};
 use crate::tensor::{DataType, Element, Tensor, element_count};
 
 /// What a constant may grow to by the repetition of its last value: a few bytes of a file must not
@@ -39,6 +39,36 @@ pub(super) fn from_proto(
     let count = element_count(&shape).filter(|&count| count <= max_count);
     let count = count.ok_or_else(|| invalid("it is too large"))?;
     tensor(proto, dtype, &shape, count).ok_or_else(|| invalid("its values do not fit its shape"))
+}
+
+/// The message of a tensor, with its values one by one where that is usual.
+pub fn to_proto(tensor: &Tensor) -> TensorProto {
+    let dims = tensor.shape().iter();
+    let dims = dims.map(|&size| Dim {
+        size: i64::try_from(size).unwrap_or(i64::MAX),
+        ..Dim::default()
+    });
+    let mut proto = TensorProto {
+        dtype: tensor.dtype().number(),
+        tensor_shape: Some(TensorShapeProto {
+            dim: dims.collect(),
+            unknown_rank: false,
+        }),
+        ..TensorProto::default()
+    };
+    match tensor.dtype() {
+        DataType::Float => proto.float_val = values(tensor),
+        DataType::Double => proto.double_val = values(tensor),
+        DataType::Int32 => proto.int_val = values(tensor),
+        DataType::Int64 => proto.int64_val = values(tensor),
+        DataType::String => proto.string_val = tensor.strings().unwrap_or_default().to_vec(),
+        _ => proto.tensor_content = tensor.bytes().cloned().unwrap_or_default(),
+    }
+    proto
+}
+
+fn values<T: Element>(tensor: &Tensor) -> Vec<T> {
+    tensor.as_slice().unwrap_or_default().to_vec()
 }
 
 /// The sizes of a shape that leaves nothing open.
@@ -114,7 +144,6 @@ fn repeat_last<T: Clone>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::tensorflow::tensor_shape_proto::Dim;
 
     /// `count` times 7.
     fn sevens(dtype: DataType, count: usize) -> Result<Tensor> {

@@ -37,7 +37,7 @@ pub(super) async fn run_once(servable: &ServableHandle) {
     }
 }
 
-/// Zeros and empty strings for all inputs; `None` for examples and for inputs of unknown rank, which are
+/// Zeros and empty strings for all inputs but those for which the graph has a default; `None` for examples and for inputs of unknown rank, which are
 /// not guessed.
 fn zeros(signature: &Signature) -> Option<RequestInputs> {
     if !signature.examples.is_empty() {
@@ -49,7 +49,9 @@ fn zeros(signature: &Signature) -> Option<RequestInputs> {
         let tensor = Tensor::zeros(input.dtype, &shape)?;
         Some((input.alias.clone(), RequestTensor::Valid(tensor)))
     };
-    signature.inputs.iter().map(zeros).collect()
+    let needed = signature.inputs.iter();
+    let needed = needed.filter(|input| !input.graph_has_default);
+    needed.map(zeros).collect()
 }
 
 /// The shape that clients see, with 1 for what is not fixed; `None` where its rank is not known.

@@ -18,7 +18,7 @@ use crate::proto::tensorflow::serving::internal::{
 use crate::proto::tensorflow::serving::prediction_log::LogType;
 use crate::proto::tensorflow::{TensorProto, TensorShapeProto, tensor_shape_proto::Dim};
 use crate::runtime::{Graph, RunControl, ValueInfo};
-use crate::servable::Servable;
+use crate::servable::{Computed, Servable};
 use crate::signature::{CLASSIFY_METHOD_NAME, REGRESS_METHOD_NAME, derive};
 use crate::tensor::{DataType, Tensor};
 use crate::tfrecord::encode_record;
@@ -119,7 +119,8 @@ impl Fixture {
                 ),
                 signature("classify", CLASSIFY_METHOD_NAME, examples(), "scores"),
                 signature("regress", REGRESS_METHOD_NAME, examples(), "outputs"),
-            ],
+            ]
+            .map(Computed::from),
             BTreeMap::new(),
         );
         Self {

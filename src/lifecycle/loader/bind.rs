@@ -4,6 +4,8 @@
 mod assemble;
 mod border;
 mod matching;
+mod optional;
+mod sequences;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -17,6 +19,7 @@ use crate::signature::{
     Declaration, Feed, Interface, Matching, OutputSource, Rule, SavedParseNode, Signature,
     SignatureDef, declare, does_not_fit, known_shape,
 };
+use crate::tensor::Tensor;
 
 /// Graph tensor and rule, by alias.
 pub(super) type Tensors = BTreeMap<String, (String, Rule)>;
@@ -35,6 +38,8 @@ pub(super) struct BoundSignature {
     pub(super) outputs: Tensors,
     /// The graph outputs that [`OutputSource::Graph`] counts.
     fetches: Vec<String>,
+    /// What stands in for inputs that need not be sent, by alias.
+    optional: BTreeMap<String, Tensor>,
 }
 
 /// What all signatures on one ONNX file share.
@@ -57,15 +62,22 @@ pub(super) struct GraphFile<'a> {
 /// graph input has no alias; for a map that does not go with the graph; for types that cannot be
 /// converted.
 pub(super) fn bind(planned: &PlannedSignature, file: &GraphFile<'_>) -> Result<BoundSignature> {
+    let mut model = file.model.clone();
+    let map = sequences::stack(&mut model, planned)?;
     let graph = Interface {
-        inputs: file.model.inputs(),
-        outputs: file.model.outputs(),
+        inputs: model.inputs(),
+        outputs: model.outputs(),
+        optional: model.inputs_with_defaults(),
+        unserved: model.unserved(),
     };
     let original = planned.original.clone();
-    let declaration = declare(&planned.name, original, planned.map.as_ref(), &graph)?;
-    let mut binder = Binder::new(file, graph, declaration)?;
+    let declaration = declare(&planned.name, original, map.as_ref(), &graph)
+        .map_err(|error| sequences::explain(error, &model))?;
+    sequences::tell_what_is_left_out(&model, planned);
+    let mut binder = Binder::new(file, model, graph, declaration)?;
     binder.match_outputs();
     binder.match_inputs()?;
+    binder.leave_defaults()?;
     binder.check_complete()?;
     binder.widen_bfloat16();
     binder.transform_outputs()?;
@@ -115,6 +127,7 @@ impl BoundSignature {
     /// `INTERNAL` where the graph is not the one that was bound.
     pub(super) fn finish(&self, graph: &dyn Graph) -> Result<Signature> {
         let mut signature = self.signature.clone();
+        sequences::add_shapes(&mut signature, &self.outputs, &self.model, graph);
         let stranger = |name: &str| {
             let text = format!("the loaded graph differs from the bound one in '{name}'");
             ServingError::internal(text)
@@ -148,14 +161,20 @@ struct Binder<'a> {
     handed_through: BTreeMap<String, String>,
     /// By alias of the input.
     features: BTreeMap<String, Features>,
+    /// What stands in for inputs that the graph has a default for, as clients would send it, by alias.
+    optional: BTreeMap<String, Tensor>,
     /// The graph output behind every alias, once transformed.
     fetched: BTreeMap<String, String>,
     feeds: BTreeMap<String, Feed>,
 }
 
 impl<'a> Binder<'a> {
-    fn new(file: &'a GraphFile<'a>, graph: Interface, declaration: Declaration) -> Result<Self> {
-        let mut model = file.model.clone();
+    fn new(
+        file: &'a GraphFile<'a>,
+        mut model: OnnxModel,
+        graph: Interface,
+        declaration: Declaration,
+    ) -> Result<Self> {
         for (name, value) in &declaration.constants {
             model.set_constant(name, value)?;
         }
@@ -170,12 +189,14 @@ impl<'a> Binder<'a> {
             inputs: Matching::default(),
             handed_through: BTreeMap::new(),
             features: BTreeMap::new(),
+            optional: BTreeMap::new(),
             fetched: BTreeMap::new(),
             feeds: BTreeMap::new(),
         })
     }
 
-    fn check_complete(&mut self) -> Result<()> {
+    /// The graph inputs that are fed with something.
+    fn fed(&self) -> BTreeSet<&str> {
         let mut fed: BTreeSet<&str> = BTreeSet::new();
         fed.extend(
             self.inputs
@@ -185,6 +206,11 @@ impl<'a> Binder<'a> {
         );
         let features = self.features.values();
         fed.extend(features.flat_map(|it| it.feeds.keys()).map(String::as_str));
+        fed
+    }
+
+    fn check_complete(&mut self) -> Result<()> {
+        let fed = self.fed();
         let needed = self.needed().into_iter();
         let unfed: Vec<String> = needed.filter(|name| !fed.contains(name.as_str())).collect();
         let unfed_left = |name: &String| unfed.contains(name);

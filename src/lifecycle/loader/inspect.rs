@@ -249,7 +249,8 @@ impl CheckReport {
 
 /// An input that no zeros can be made for without guessing.
 fn input_of_unknown_rank(signature: &Signature) -> Option<&str> {
-    let mut inputs = signature.inputs.iter().enumerate();
+    let inputs = signature.inputs.iter().enumerate();
+    let mut inputs = inputs.filter(|(_, input)| !input.graph_has_default);
     let found = inputs.find(|(index, input)| {
         let is_example = signature.examples.iter().any(|it| it.input == *index);
         let info = signature.definition.inputs.get(&input.alias);
@@ -260,7 +261,8 @@ fn input_of_unknown_rank(signature: &Signature) -> Option<&str> {
 
 fn run_once(servable: &Servable, signature: &Signature) -> Result<()> {
     let mut inputs = RequestInputs::new();
-    for (index, input) in signature.inputs.iter().enumerate() {
+    let needed = signature.inputs.iter().enumerate();
+    for (index, input) in needed.filter(|(_, input)| !input.graph_has_default) {
         let is_example = signature.examples.iter().any(|it| it.input == index);
         let info = signature.definition.inputs.get(&input.alias);
         let shape = match info.and_then(known_shape) {

@@ -1,6 +1,6 @@
 //! Which signatures a version has, and which file each one's graph is in.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::directory::{MAX_MESSAGE_BYTES, VersionDirectory};
 use crate::error::{Result, ServingError};
@@ -8,7 +8,7 @@ use crate::onnx::OnnxModel;
 use crate::proto::onnx_model_server::{Signature as MapSignature, SignatureMap};
 use crate::proto_text;
 use crate::signature::{
-    DEFAULT_SIGNATURE_NAME, MAP_FILE, SavedModel, SavedParseNode, SignatureDef,
+    DEFAULT_SIGNATURE_NAME, MAP_FILE, SavedModel, SavedParseNode, SignatureDef, tensor_name,
 };
 
 pub(super) const SAVED_MODEL_FILE: &str = "saved_model.pb";
@@ -195,6 +195,29 @@ impl Plan {
     }
 }
 
+/// The names that signatures on a file have for inputs, and those that their maps have for tensors.
+pub(super) fn named_inputs(signatures: &[PlannedSignature], file: &str) -> HashSet<String> {
+    let mut names = HashSet::new();
+    for signature in signatures.iter().filter(|it| it.file == file) {
+        let infos = signature.original.iter().flat_map(|it| &it.inputs);
+        for (alias, info) in infos {
+            let tensor = tensor_name(info);
+            let tensor = tensor.strip_suffix(":0").unwrap_or(tensor);
+            names.extend([alias.clone(), tensor.to_owned()]);
+        }
+        let Some(map) = &signature.map else {
+            continue;
+        };
+        for input in &map.input {
+            names.extend([input.alias.clone(), input.tensor.clone()]);
+        }
+        names.extend(map.constant.iter().map(|it| it.tensor.clone()));
+        let features = map.example_input.iter().flat_map(|it| &it.feature);
+        names.extend(features.map(|it| it.tensor.clone()));
+    }
+    names
+}
+
 /// What is known of a signature so far.
 #[derive(Default)]
 struct Draft {
@@ -259,6 +282,7 @@ fn merged(mut inner: MapSignature, outer: MapSignature) -> MapSignature {
                 replace_set(&mut old.reshape, new.reshape);
                 replace_set(&mut old.labels, new.labels);
                 replace_set(&mut old.top_k, new.top_k);
+                replace_set(&mut old.stack_axis, new.stack_axis);
             }
             None => inner.output.push(new),
         }

@@ -29,8 +29,11 @@ mod files;
 mod inspect;
 mod maps;
 mod net;
+mod old_opsets;
+mod optional;
 mod raw_parse;
 mod rewrites;
+mod sequences;
 mod zoo;
 
 /// ONNX Runtime, once for all tests: the library of `ORT_DYLIB_PATH`, or the one that

@@ -93,6 +93,7 @@ fn json_inputs(servable: &ServableHandle, signature_name: &str) -> Result<Vec<js
         .map(|input| json::InputSpec {
             alias: input.alias.clone(),
             dtype: input.dtype,
+            is_optional: input.is_optional,
         })
         .collect())
 }

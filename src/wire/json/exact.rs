@@ -76,7 +76,7 @@ fn strings(list: Cursor<'_>) -> Option<Vec<String>> {
 /// The tensors of `inputs` (`FillTensorMapFromInputsMap`).
 fn columns(inputs: Cursor<'_>, specs: &[InputSpec]) -> Result<NamedTensors> {
     if inputs.kind() != Kind::Object || inputs.base64_text().is_some() {
-        let [spec] = specs else {
+        let Some(spec) = only(specs).and_then(|index| specs.get(index)) else {
             return Err(ServingError::invalid_argument(
                 "inputs is a plain value/list, but expecting an object as multiple input tensors \
                  required as per tensorinfo_map",
@@ -95,6 +95,9 @@ fn columns(inputs: Cursor<'_>, specs: &[InputSpec]) -> Result<NamedTensors> {
     let mut columns = Vec::with_capacity(specs.len());
     for spec in specs {
         let value = first_by_alias.get(spec.alias.as_bytes());
+        if value.is_none() && spec.is_optional {
+            continue;
+        }
         let value = value.ok_or_else(|| {
             ServingError::invalid_argument(format!(
                 "Missing named input: {} in 'inputs' object.",
@@ -104,6 +107,16 @@ fn columns(inputs: Cursor<'_>, specs: &[InputSpec]) -> Result<NamedTensors> {
         columns.push((spec, None, column(*value, spec)?));
     }
     tensors(columns)
+}
+
+/// The index of the input that a value without a name is for: the only one that has to be sent.
+fn only(specs: &[InputSpec]) -> Option<usize> {
+    let mut needed = (0..specs.len()).filter(|&index| !specs[index].is_optional);
+    match (specs.len(), needed.next(), needed.next()) {
+        (1, ..) => Some(0),
+        (_, Some(index), None) => Some(index),
+        _ => None,
+    }
 }
 
 fn column(value: Cursor<'_>, spec: &InputSpec) -> Result<(Sizes, Column)> {
@@ -127,7 +140,8 @@ fn tensors<'s>(
 
 /// The tensors of `instances` (`FillTensorMapFromInstancesList`), whose first element is `first`.
 fn rows(instances: Cursor<'_>, first: Cursor<'_>, specs: &[InputSpec]) -> Result<NamedTensors> {
-    if first.kind() != Kind::Object && specs.len() > 1 {
+    let only = only(specs);
+    if first.kind() != Kind::Object && only.is_none() {
         return Err(ServingError::invalid_argument(
             "instances is a plain list, but expecting list of objects as multiple input tensors \
              required as per tensorinfo_map",
@@ -150,7 +164,7 @@ fn rows(instances: Cursor<'_>, first: Cursor<'_>, specs: &[InputSpec]) -> Result
                 )));
             }
             // With several inputs the original takes an arbitrary one; the first will do.
-            (false, false) => batches[0]
+            (false, false) => batches[only.unwrap_or_default()]
                 .push(element)
                 .map_err(|error| row_error(index, "", &error))?,
         }
@@ -174,6 +188,7 @@ fn object_row(index: usize, element: Cursor<'_>, batches: &mut [Batch<'_>]) -> R
         let pushed = match found {
             Ok(found) => {
                 let batch = &mut batches[found];
+                batch.first_row.get_or_insert(index);
                 batch.rows = index + 1;
                 batch.push(value)
             }
@@ -184,7 +199,7 @@ fn object_row(index: usize, element: Cursor<'_>, batches: &mut [Batch<'_>]) -> R
         };
         pushed.map_err(|error| row_error(index, &format!(" key: {}", text(key)), &error))?;
     }
-    if batches.iter().all(|batch| batch.rows == index + 1) {
+    if batches.iter().all(|batch| batch.is_complete(index + 1)) {
         return Ok(());
     }
     let aliases: Vec<&str> = batches
@@ -215,6 +230,8 @@ struct Batch<'s> {
     first: Option<(Sizes, usize)>,
     /// In object mode, one more than the index of the last element that had this input.
     rows: usize,
+    /// The index of the first that had it.
+    first_row: Option<usize>,
 }
 
 impl<'s> Batch<'s> {
@@ -224,6 +241,15 @@ impl<'s> Batch<'s> {
             column: Column::new(spec.dtype),
             first: None,
             rows: 0,
+            first_row: None,
+        }
+    }
+
+    /// Whether every one of `rows` elements had this input, or none where it is optional.
+    fn is_complete(&self, rows: usize) -> bool {
+        match self.first_row {
+            None => self.spec.is_optional,
+            Some(first) => first == 0 && self.rows == rows,
         }
     }
 

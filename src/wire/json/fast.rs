@@ -111,7 +111,11 @@ impl TopLevel {
 }
 
 /// The inputs of the signature while they are read.
-struct Inputs(Vec<Input>);
+struct Inputs {
+    needed: Vec<Input>,
+    /// The aliases of inputs that need not be sent. A body that has one is read by `exact`.
+    optional: Vec<String>,
+}
 
 struct Input {
     alias: String,
@@ -133,13 +137,18 @@ impl Inputs {
         if specs.is_empty() || ambiguous {
             return None;
         }
-        let inputs = specs.into_iter().map(|spec| Input {
+        let (optional, needed): (Vec<InputSpec>, _) =
+            specs.into_iter().partition(|spec| spec.is_optional);
+        let needed = needed.into_iter().map(|spec| Input {
             column: Column::new(spec.dtype),
             alias: spec.alias,
             nesting: Nesting::default(),
             object: 0,
         });
-        Some(Self(inputs.collect()))
+        Some(Self {
+            needed: needed.collect(),
+            optional: optional.into_iter().map(|spec| spec.alias).collect(),
+        })
     }
 
     fn rows(&mut self, reader: &mut Reader<'_>) -> Option<NamedTensors> {
@@ -174,7 +183,7 @@ impl Inputs {
     }
 
     fn only(&mut self) -> Option<&mut Input> {
-        match &mut self.0[..] {
+        match &mut self.needed[..] {
             [only] => Some(only),
             _ => None,
         }
@@ -182,7 +191,7 @@ impl Inputs {
 
     /// Reads the objects of `instances` and returns how many there were.
     fn object_rows(&mut self, reader: &mut Reader<'_>) -> Option<usize> {
-        let mut order = Vec::with_capacity(self.0.len());
+        let mut order = Vec::with_capacity(self.needed.len());
         let mut count = 0;
         loop {
             count += 1;
@@ -207,11 +216,11 @@ impl Inputs {
         loop {
             let key = reader.key()?;
             let guess = order.get(found).copied();
-            let index = match guess.filter(|&index| self.0[index].alias.as_bytes() == &*key) {
+            let index = match guess.filter(|&index| self.needed[index].alias.as_bytes() == &*key) {
                 Some(index) => index,
                 None => match self.find(&key) {
                     Some(index) => index,
-                    None if others_allowed => {
+                    None if others_allowed && !self.is_optional(&key) => {
                         reader.skip_value()?;
                         if reader.comma_or(b'}')? {
                             continue;
@@ -224,7 +233,7 @@ impl Inputs {
             if guess.is_none() {
                 order.push(index);
             }
-            let input = &mut self.0[index];
+            let input = &mut self.needed[index];
             if input.object == number {
                 return None;
             }
@@ -235,18 +244,22 @@ impl Inputs {
                 break;
             }
         }
-        (found == self.0.len()).then_some(())
+        (found == self.needed.len()).then_some(())
+    }
+
+    fn is_optional(&self, key: &[u8]) -> bool {
+        self.optional.iter().any(|alias| alias.as_bytes() == key)
     }
 
     fn find(&self, key: &[u8]) -> Option<usize> {
-        self.0
+        self.needed
             .binary_search_by(|input| input.alias.as_bytes().cmp(key))
             .ok()
     }
 
     /// The tensors; `rows` is the first dimension where the values were rows of it.
     fn tensors(&mut self, rows: Option<usize>) -> Option<NamedTensors> {
-        let inputs = std::mem::take(&mut self.0).into_iter();
+        let inputs = std::mem::take(&mut self.needed).into_iter();
         let tensors = inputs.map(|input| {
             let shape = rows.into_iter().chain(input.nesting.sizes);
             let tensor = input.column.into_tensor(&input.alias, shape).ok()?;

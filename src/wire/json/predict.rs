@@ -20,6 +20,8 @@ pub struct InputSpec {
     pub alias: String,
     /// The type of its elements.
     pub dtype: DataType,
+    /// A client need not send it.
+    pub is_optional: bool,
 }
 
 /// A decoded `:predict` body.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::optional::show_defaults;
 use super::{Binder, BoundSignature, Tensors};
 use crate::error::{Result, ServingError};
 use crate::signature::{
@@ -28,7 +29,8 @@ impl Binder<'_> {
         });
         let examples = examples.collect();
         let (input_tensors, output_tensors) = self.described();
-        let definition = self.declaration.definition;
+        let mut definition = self.declaration.definition;
+        show_defaults(&mut definition, &inputs);
         Ok(BoundSignature {
             signature: Signature {
                 name: self.declaration.name,
@@ -44,6 +46,7 @@ impl Binder<'_> {
             inputs: input_tensors,
             outputs: output_tensors,
             fetches,
+            optional: self.optional,
         })
     }
 
@@ -60,10 +63,14 @@ impl Binder<'_> {
                     let error = ServingError::invalid_argument("its dtype is not known");
                     self.explain(&format!("input '{}'", it.alias), &error)
                 })?;
+                let of_graph = self.optional.get(&it.alias).cloned();
+                let port = self.declaration.inputs.get(&it.alias);
                 Ok(Input {
                     tensor_name: tensor_name(&it.info).to_owned(),
                     dtype,
-                    default: defaults.remove(&it.alias),
+                    is_optional: of_graph.is_some() || port.is_some_and(|it| it.has_default),
+                    graph_has_default: of_graph.is_some(),
+                    default: defaults.remove(&it.alias).or(of_graph),
                     alias: it.alias,
                 })
             })
@@ -93,6 +100,11 @@ impl Binder<'_> {
             outputs.push(Output {
                 alias: alias.clone(),
                 source,
+                has_rows: self
+                    .declaration
+                    .outputs
+                    .get(alias)
+                    .is_none_or(|it| it.has_rows),
                 classes: self.classes(alias)?.map(Arc::new),
             });
         }

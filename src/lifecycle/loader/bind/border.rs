@@ -60,7 +60,8 @@ impl Binder<'_> {
         let wanted = self.declaration.wanted_inputs();
         let index_of = |alias: &str| wanted.iter().position(|it| it.alias == alias);
         for (alias, (tensor, _)) in self.inputs.found.clone() {
-            if !needed.contains(&tensor) {
+            let is_needed = needed.contains(&tensor);
+            if !is_needed && self.model.default_of(&tensor).is_none() {
                 continue;
             }
             let info = &self.declaration.definition.inputs[&alias];
@@ -68,6 +69,12 @@ impl Binder<'_> {
             let declared = self.graph.inputs.iter().find(|it| it.name == tensor);
             let graph_dtype = declared.and_then(|it| it.dtype);
             let transform = self.transform(("input", &alias), port, info.dtype, graph_dtype)?;
+            let default = self.default(&alias, &tensor, &transform)?;
+            self.optional
+                .extend(default.map(|default| (alias.clone(), default)));
+            if !is_needed {
+                continue;
+            }
             let name = if transform.is_empty() {
                 tensor
             } else {

@@ -3,9 +3,8 @@
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::net::{FLOAT, INT32, Net, answer, floats, floats_def, value};
+use super::net::{FLOAT, INT32, Net, answer, floats, floats_def};
 use super::*;
-use crate::proto::onnx::{TypeProto, type_proto};
 use crate::runtime::{Graph, GraphSource};
 
 /// y = a - b: which is which shows in the answer.
@@ -246,27 +245,6 @@ fn handed_through_input_needs_no_graph() {
     let outputs = answer(&version.load(), "", [("p", p), ("q", q)]);
     assert_eq!(outputs["same"], floats(&[1], &[2.0]));
     assert_eq!(outputs["y"], floats(&[1], &[3.0]));
-}
-
-#[test]
-fn sequence_output_is_stacked() {
-    let mut net = Net::default()
-        .input("a", FLOAT, &[-1])
-        .input("b", FLOAT, &[-1])
-        .node("SequenceConstruct", &["a", "b"], "s")
-        .output("s", FLOAT, &[]);
-    let element = value("s", FLOAT, &[]).r#type.unwrap();
-    let sequence = type_proto::Sequence {
-        elem_type: Some(Box::new(element)),
-    };
-    net.graph.output[0].r#type = Some(TypeProto {
-        value: Some(type_proto::Value::SequenceType(Box::new(sequence))),
-        ..Default::default()
-    });
-    let version = net.version();
-    let (a, b) = (floats(&[2], &[1.0, 2.0]), floats(&[2], &[3.0, 4.0]));
-    let outputs = answer(&version.load(), "", [("a", a), ("b", b)]);
-    assert_eq!(outputs["s"], floats(&[2, 2], &[1.0, 2.0, 3.0, 4.0]));
 }
 
 #[test]

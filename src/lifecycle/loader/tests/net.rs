@@ -4,8 +4,9 @@ use std::fs;
 
 use super::*;
 use crate::proto::onnx::{
-    GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
-    TensorShapeProto, TypeProto, ValueInfoProto, tensor_shape_proto, type_proto,
+    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
+    StringStringEntryProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
+    attribute_proto, tensor_shape_proto, type_proto,
 };
 use crate::proto::tensorflow::{
     MetaGraphDef, SavedModel as SavedModelProto, TensorInfo, meta_graph_def::MetaInfoDef,
@@ -22,6 +23,7 @@ pub(super) const BOOL: i32 = 9;
 pub(super) struct Net {
     pub(super) graph: GraphProto,
     pub(super) metadata: Vec<StringStringEntryProto>,
+    pub(super) functions: Vec<FunctionProto>,
 }
 
 pub(super) fn value(name: &str, elem_type: i32, dims: &[i64]) -> ValueInfoProto {
@@ -46,6 +48,13 @@ pub(super) fn value(name: &str, elem_type: i32, dims: &[i64]) -> ValueInfoProto 
     }
 }
 
+fn opset(domain: &str, version: i64) -> OperatorSetIdProto {
+    OperatorSetIdProto {
+        domain: Some(domain.to_owned()),
+        version: Some(version),
+    }
+}
+
 impl Net {
     pub(super) fn input(mut self, name: &str, elem_type: i32, dims: &[i64]) -> Self {
         self.graph.input.push(value(name, elem_type, dims));
@@ -67,6 +76,56 @@ impl Net {
         self
     }
 
+    /// Gives the last node an attribute.
+    pub(super) fn attribute(mut self, name: &str, value: i64) -> Self {
+        let node = self.graph.node.last_mut().expect("there is a node");
+        node.attribute.push(AttributeProto {
+            name: Some(name.to_owned()),
+            r#type: Some(attribute_proto::AttributeType::Int as i32),
+            i: Some(value),
+            ..AttributeProto::default()
+        });
+        self
+    }
+
+    /// An output that is a sequence of tensors of any shape.
+    pub(super) fn sequence(mut self, name: &str, elem_type: i32) -> Self {
+        let mut output = value(name, elem_type, &[]);
+        let element = output.r#type.take();
+        let sequence = type_proto::Sequence {
+            elem_type: element.map(Box::new),
+        };
+        output.r#type = Some(TypeProto {
+            value: Some(type_proto::Value::SequenceType(Box::new(sequence))),
+            ..TypeProto::default()
+        });
+        self.graph.output.push(output);
+        self
+    }
+
+    /// A value of the file. It is a constant, or the default of an input of that name.
+    pub(super) fn initializer(mut self, name: &str, dims: &[i64], values: &[f32]) -> Self {
+        self.graph.initializer.push(TensorProto {
+            name: Some(name.to_owned()),
+            dims: dims.to_vec(),
+            data_type: Some(FLOAT),
+            float_data: values.to_vec(),
+            ..TensorProto::default()
+        });
+        self
+    }
+
+    pub(super) fn integers(mut self, name: &str, dims: &[i64], values: &[i64]) -> Self {
+        self.graph.initializer.push(TensorProto {
+            name: Some(name.to_owned()),
+            dims: dims.to_vec(),
+            data_type: Some(INT64),
+            int64_data: values.to_vec(),
+            ..TensorProto::default()
+        });
+        self
+    }
+
     pub(super) fn metadata(mut self, map: &str) -> Self {
         self.metadata.push(StringStringEntryProto {
             key: Some("signature_map".to_owned()),
@@ -80,12 +139,10 @@ impl Net {
         graph.name = Some("net".to_owned());
         let model = ModelProto {
             ir_version: Some(8),
-            opset_import: vec![OperatorSetIdProto {
-                domain: None,
-                version: Some(17),
-            }],
+            opset_import: vec![opset("", 17), opset("own", 1)],
             graph: Some(graph),
             metadata_props: self.metadata,
+            functions: self.functions,
             ..ModelProto::default()
         };
         let folder = tempfile::tempdir().unwrap();

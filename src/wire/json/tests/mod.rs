@@ -20,6 +20,7 @@ const X_FLOAT: Inputs<'_> = &[("x", DataType::Float)];
 fn specs(inputs: Inputs<'_>) -> Vec<InputSpec> {
     let specs = inputs.iter().map(|&(alias, dtype)| InputSpec {
         alias: alias.to_owned(),
+        is_optional: false,
         dtype,
     });
     specs.collect()

@@ -31,6 +31,7 @@ impl Model {
         };
         let specs = aliases.iter().map(|&alias| InputSpec {
             alias: alias.to_owned(),
+            is_optional: false,
             dtype,
         });
         Ok(specs.collect())
