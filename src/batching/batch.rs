@@ -168,6 +168,7 @@ impl Batch {
         if on_one_thread {
             self.run.control.keep_to_one_thread();
         }
+        self.graph.metrics.record_run_start();
         let started = Instant::now();
         let outputs = self
             .graph

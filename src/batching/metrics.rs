@@ -51,6 +51,11 @@ impl BatchMetrics {
             .record_batch(&self.servable, &self.signature, rows, padding);
     }
 
+    /// The graph of a batch is about to run.
+    pub(super) fn record_run_start(&self) {
+        self.metrics.record_run_start();
+    }
+
     /// A batch was run.
     pub(super) fn record_run(&self, elapsed: Duration) {
         self.metrics

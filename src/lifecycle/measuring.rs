@@ -1,15 +1,16 @@
-//! Loaders that count and measure: the loads of another one, and the runs of what it loads.
+//! What counts and measures: the loads of a loader, the runs of what it loads, and the graphs that a
+//! backend makes ready.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::signal::Signal;
-use super::{Loader, NoRoom, Reservation};
+use super::{Loader, NoRoom, Reservation, confines};
 use crate::error::{Code, Result, ServingError};
 use crate::id::ServableId;
 use crate::monitoring::Metrics;
-use crate::runtime::{Execution, Executor, Graph};
+use crate::runtime::{Backend, Execution, Executor, Graph, GraphSource};
 use crate::servable::Servable;
 use crate::tensor::Tensor;
 
@@ -51,8 +52,9 @@ impl Loader for MeasuringLoader {
     }
 }
 
-/// Measures the wait and the run of every request that runs by itself. Goes below batching, which
-/// has batches to measure.
+/// Measures the wait and the run of every request that runs by itself, and how long the files of a
+/// version take to load. Goes below batching, which has batches to measure, and below warmup, which
+/// TensorFlow does not count as loading.
 pub struct RunMeasuringLoader {
     inner: Arc<dyn Loader>,
     metrics: Arc<Metrics>,
@@ -67,8 +69,12 @@ impl RunMeasuringLoader {
 
 impl Loader for RunMeasuringLoader {
     fn load(&self, id: &ServableId, directory: &Path) -> Result<Servable> {
-        let servable = self.inner.load(id, directory)?;
-        Ok(servable.map_executors(|signature, inner| {
+        let started = Instant::now();
+        let loaded = self.inner.load(id, directory);
+        let path = confines::shown(directory).display().to_string();
+        self.metrics
+            .record_files_load(&path, loaded.is_ok(), started.elapsed());
+        Ok(loaded?.map_executors(|signature, inner| {
             Arc::new(MeasuredExecutor {
                 inner,
                 metrics: Arc::clone(&self.metrics),
@@ -99,6 +105,7 @@ impl Executor for MeasuredExecutor {
         deadline: Option<Instant>,
     ) -> Execution<'_> {
         Box::pin(async move {
+            self.metrics.record_run_start();
             let executed = self.inner.execute(feeds, fetches, deadline).await?;
             let times = executed.times;
             let (metrics, id, signature) = (&self.metrics, &self.servable, &self.signature);
@@ -106,6 +113,44 @@ impl Executor for MeasuredExecutor {
             metrics.record_run(id, signature, times.ended - times.started);
             Ok(executed)
         })
+    }
+}
+
+/// A backend that measures how long another one takes to make a graph ready.
+pub struct MeasuredBackend {
+    inner: Arc<dyn Backend>,
+    metrics: Arc<Metrics>,
+}
+
+impl MeasuredBackend {
+    /// Wraps `inner`.
+    pub fn new(inner: Arc<dyn Backend>, metrics: Arc<Metrics>) -> Self {
+        Self { inner, metrics }
+    }
+}
+
+impl Backend for MeasuredBackend {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+
+    fn version(&self) -> String {
+        self.inner.version()
+    }
+
+    fn advice(&self) -> &'static str {
+        self.inner.advice()
+    }
+
+    fn may_end_the_process(&self) -> bool {
+        self.inner.may_end_the_process()
+    }
+
+    fn load(&self, source: GraphSource) -> Result<Arc<dyn Graph>> {
+        let started = Instant::now();
+        let graph = self.inner.load(source)?;
+        self.metrics.record_build(started.elapsed());
+        Ok(graph)
     }
 }
 

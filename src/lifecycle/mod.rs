@@ -51,7 +51,7 @@ pub use self::base_path_allowlist::BasePathAllowlist;
 pub use self::batching::BatchingLoader;
 pub use self::config_poller::ConfigPoller;
 pub use self::low_priority::LowPriorityLoader;
-pub use self::measuring::{MeasuringLoader, RunMeasuringLoader};
+pub use self::measuring::{MeasuredBackend, MeasuringLoader, RunMeasuringLoader};
 pub use self::memory_limit::MemoryLimitLoader;
 pub use self::options::{LifecycleOptions, PollWait};
 pub use self::server_core::{Reload, ServerCore};

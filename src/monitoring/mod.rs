@@ -12,6 +12,7 @@ mod family;
 mod instrument;
 mod process;
 mod server;
+mod session;
 mod tensorflow;
 mod text;
 
@@ -108,9 +109,28 @@ impl Metrics {
             .record_runtime_latency(model, api, elapsed, is_known);
     }
 
+    /// Counts a run of a graph that is asked for, before it is known what comes of it.
+    pub fn record_run_start(&self) {
+        self.tensorflow.session().record_run_start();
+    }
+
     /// Measures one successful run of the graph alone.
     pub fn record_run(&self, servable: &ServableId, signature: &str, elapsed: Duration) {
+        self.tensorflow.session().record_run(elapsed);
         self.server.record_run(servable, signature, elapsed);
+    }
+
+    /// Measures how long the backend took to make a graph ready.
+    pub fn record_build(&self, elapsed: Duration) {
+        self.tensorflow.session().record_build(elapsed);
+    }
+
+    /// Measures an attempt to load a version's files, without its warmup (TensorFlow's
+    /// `LoadSavedModel`).
+    pub fn record_files_load(&self, version_path: &str, succeeded: bool, elapsed: Duration) {
+        self.tensorflow
+            .session()
+            .record_load(version_path, succeeded, elapsed);
     }
 
     /// Counts a request as waiting for its run until the answer is dropped.

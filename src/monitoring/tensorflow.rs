@@ -4,13 +4,14 @@
 //! `servables/tensorflow/util.cc`, `saved_model_warmup_util.cc`, `core/request_logger.cc`,
 //! `batching/batching_session.cc` and `batching_util.h`.
 //!
-//! Not here: our own metrics (`server`), TensorFlow's internal ones (there is no TensorFlow inside).
+//! Not here: our own metrics (`server`), those of TensorFlow below the server (`session`).
 
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::family::{About, Collect, Family, Unit};
 use super::instrument::{Buckets, Counter, Histogram, Instrument, Reading};
+use super::session::SessionMetrics;
 use super::text;
 use super::{Api, Protocol};
 
@@ -42,6 +43,7 @@ pub(super) struct TensorflowMetrics {
     padding_size: Family<Histogram, 1>,
     input_batch_size: Family<Histogram, 0>,
     processed_batch_size: Family<Histogram, 0>,
+    session: SessionMetrics,
 }
 
 impl TensorflowMetrics {
@@ -112,6 +114,7 @@ impl TensorflowMetrics {
                 &[],
                 || Histogram::new(&BATCH_SIZES),
             ),
+            session: SessionMetrics::new(),
         }
     }
 
@@ -218,15 +221,19 @@ impl TensorflowMetrics {
             });
     }
 
+    /// What TensorFlow itself would count.
+    pub(super) fn session(&self) -> &SessionMetrics {
+        &self.session
+    }
+
     /// The page in `prometheus_exporter.cc`'s form.
     pub(super) fn page(&self) -> String {
-        text::tensorflow_page(self.families().map(Collect::snapshot).into())
+        text::tensorflow_page(self.families().map(Collect::snapshot).collect())
     }
 
     /// The value of the metric's first point; 0 for a histogram and for what does not exist.
     pub(super) fn first_value(&self, internal_name: &str) -> i64 {
-        let families = self.families();
-        let metric = families.iter().find(|it| it.about().name == internal_name);
+        let metric = self.families().find(|it| it.about().name == internal_name);
         let first = metric.and_then(|it| it.snapshot().points.into_iter().next());
         match first.map(|point| point.reading) {
             Some(Reading::Number(value)) => value,
@@ -234,8 +241,8 @@ impl TensorflowMetrics {
         }
     }
 
-    fn families(&self) -> [&dyn Collect; 13] {
-        [
+    fn families(&self) -> impl Iterator<Item = &dyn Collect> {
+        let serving: [&dyn Collect; 13] = [
             &self.request_count,
             &self.request_latency,
             &self.runtime_latency,
@@ -249,12 +256,13 @@ impl TensorflowMetrics {
             &self.padding_size,
             &self.input_batch_size,
             &self.processed_batch_size,
-        ]
+        ];
+        serving.into_iter().chain(self.session.families())
     }
 }
 
 /// A family without a help text: the original's page has none.
-fn family<M: Instrument, const N: usize>(
+pub(super) fn family<M: Instrument, const N: usize>(
     name: &'static str,
     label_names: &'static [&'static str; N],
     new_instrument: fn() -> M,
@@ -290,10 +298,10 @@ fn counted_api(api: Api) -> Option<&'static str> {
 }
 
 /// For families whose first label is no model name.
-fn not_a_model(_first_value: &str) -> bool {
+pub(super) fn not_a_model(_first_value: &str) -> bool {
     false
 }
 
-fn micros(duration: Duration) -> u64 {
+pub(super) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

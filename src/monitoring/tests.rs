@@ -21,6 +21,11 @@ const EXAMPLE_LIMITS: &str = "1 2 4 8 16 32 64 128 256 512 1024 2048 4096 8192 1
 
 const BATCH_LIMITS: &str = "1 2 4 8 16 32 64 128 256 512 1024 2048 4096 8192 +Inf";
 
+/// As `graph_run_time_usecs_histogram` of TensorFlow Serving 2.20 has them on its page.
+const RUN_TIME_LIMITS: &str = "1000 2000 4000 8000 16000 32000 64000 128000 256000 512000 1.024e+06 \
+    2.048e+06 4.096e+06 8.192e+06 1.6384e+07 3.2768e+07 6.5536e+07 1.31072e+08 2.62144e+08 \
+    5.24288e+08 +Inf";
+
 fn predict(protocol: Protocol, model: &str) -> RequestLabels<'_> {
     RequestLabels {
         protocol,
@@ -52,7 +57,11 @@ fn busy_metrics() -> Metrics {
         time,
     );
     metrics.record_runtime_latency("mnist", Api::Predict, time);
+    metrics.record_run_start();
     metrics.record_run(&mnist(), "serving_default", time);
+    metrics.record_build(time);
+    metrics.record_files_load("/models/mnist/3", true, time);
+    metrics.record_files_load("/models/mnist/4", false, time);
     metrics.record_queue(&mnist(), "serving_default", time);
     metrics.record_queuing_latency(time);
     metrics.record_input_batch_size(2);
@@ -90,6 +99,10 @@ fn limits_are_printed_as_in_the_original() {
         (":tensorflow:serving:runtime_latency", LATENCY_LIMITS),
         (":tensorflow:serving:model_warmup_latency", LATENCY_LIMITS),
         (":tensorflow:serving:request_example_counts", EXAMPLE_LIMITS),
+        (
+            ":tensorflow:core:graph_run_time_usecs_histogram",
+            RUN_TIME_LIMITS,
+        ),
         (
             ":tensorflow:serving:batching_session:queuing_latency",
             QUEUING_LIMITS,
@@ -130,6 +143,15 @@ fn tensorflow_page_has_the_labels_of_the_original() {
             ":tensorflow:serving:batching_session:padding_size_sum{execution_batch_size=\"4\"} 1",
             ":tensorflow:serving:batching_session:input_batch_size_sum{} 2",
             ":tensorflow:serving:batching_session:processed_batch_size_sum{} 4",
+            ":tensorflow:core:direct_session_runs{} 1",
+            ":tensorflow:core:graph_runs{} 1",
+            ":tensorflow:core:graph_run_time_usecs{} 1500",
+            ":tensorflow:core:graph_run_time_usecs_histogram_sum{} 1500",
+            ":tensorflow:core:graph_build_calls{} 1",
+            ":tensorflow:core:graph_build_time_usecs{} 1500",
+            ":tensorflow:cc:saved_model:load_attempt_count{model_path=\"/models/mnist/3\",status=\"success\"} 1",
+            ":tensorflow:cc:saved_model:load_attempt_count{model_path=\"/models/mnist/4\",status=\"fail\"} 1",
+            ":tensorflow:cc:saved_model:load_latency{model_path=\"/models/mnist/3\"} 1500",
         ],
     );
 }
@@ -151,6 +173,14 @@ fn tensorflow_page_of_an_idle_server_has_only_types() {
             "# TYPE :tensorflow:serving:request_count counter",
             "# TYPE :tensorflow:serving:request_latency histogram",
             "# TYPE :tensorflow:serving:runtime_latency histogram",
+            "# TYPE :tensorflow:core:direct_session_runs counter",
+            "# TYPE :tensorflow:core:graph_build_calls counter",
+            "# TYPE :tensorflow:core:graph_build_time_usecs counter",
+            "# TYPE :tensorflow:core:graph_run_time_usecs counter",
+            "# TYPE :tensorflow:core:graph_run_time_usecs_histogram histogram",
+            "# TYPE :tensorflow:core:graph_runs counter",
+            "# TYPE :tensorflow:cc:saved_model:load_attempt_count counter",
+            "# TYPE :tensorflow:cc:saved_model:load_latency counter",
         ],
     );
 }

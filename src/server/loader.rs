@@ -13,7 +13,7 @@ use crate::config;
 use crate::error::Result;
 use crate::lifecycle::loader::{OnnxLoader, VersionDirectory};
 use crate::lifecycle::{
-    BatchingLoader, Loader, LowPriorityLoader, MeasuringLoader, MemoryLimitLoader,
+    BatchingLoader, Loader, LowPriorityLoader, MeasuredBackend, MeasuringLoader, MemoryLimitLoader,
     RunMeasuringLoader, WarmingLoader,
 };
 use crate::monitoring::{Metrics, resident_memory_bytes};
@@ -21,7 +21,8 @@ use crate::warmup::Warmup;
 
 /// What makes servables: the files read, mapped and loaded, batched, and warmed up.
 pub(super) fn loader(options: &ServerOptions, metrics: &Arc<Metrics>) -> Result<Arc<dyn Loader>> {
-    let backend = options.backend.open()?;
+    let backend = MeasuredBackend::new(options.backend.open()?, Arc::clone(metrics));
+    let backend = Arc::new(backend);
     let tags = options.saved_model_tags.clone();
     let loader = OnnxLoader::new(backend).with_saved_model_tags(tags);
     let loader = Arc::new(LowPriorityLoader::new(Arc::new(loader)));

@@ -1,19 +1,15 @@
 """A real Prometheus reads the pages. Run by `make test-ops`."""
 
-import json
 import subprocess
-import time
-import urllib.parse
-import urllib.request
 
 import pytest
 
-from model_server import PROJECT, free_ports
+from model_server import PROJECT
 from programs import program
+from prometheus import query, running_prometheus
 
 MODEL = PROJECT / "models" / "half_plus_two"
 TENSORFLOW_PATH = "/monitoring/prometheus/metrics"
-SECONDS = 60
 
 
 @pytest.fixture(scope="module")
@@ -36,53 +32,10 @@ def server(start_server, tmp_path_factory):
 @pytest.fixture(scope="module")
 def prometheus(server, tmp_path_factory):
     """The address of a Prometheus that scrapes both pages of the server."""
-    binary = program("prometheus")
-    folder = tmp_path_factory.mktemp("prometheus")
     target = f"127.0.0.1:{server.rest_port}"
-    jobs = [
-        {
-            "job_name": name,
-            "metrics_path": path,
-            "static_configs": [{"targets": [target]}],
-        }
-        for name, path in (("own", "/metrics"), ("tensorflow", TENSORFLOW_PATH))
-    ]
-    # JSON is YAML.
-    config = {"global": {"scrape_interval": "1s"}, "scrape_configs": jobs}
-    (folder / "prometheus.yml").write_text(json.dumps(config))
-    address = f"127.0.0.1:{free_ports(1)[0]}"
-    with open(folder / "log", "wb") as log:
-        process = subprocess.Popen(
-            [
-                binary,
-                f"--config.file={folder}/prometheus.yml",
-                f"--storage.tsdb.path={folder}/data",
-                f"--web.listen-address={address}",
-            ],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    try:
+    jobs = [("own", target, "/metrics"), ("tensorflow", target, TENSORFLOW_PATH)]
+    with running_prometheus(tmp_path_factory.mktemp("prometheus"), jobs) as address:
         yield address
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def query(address, expression, process_seconds=SECONDS):
-    """The expression's values by their labels, once there are any."""
-    url = f"http://{address}/api/v1/query?" + urllib.parse.urlencode({"query": expression})
-    deadline = time.monotonic() + process_seconds
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=10) as reply:
-                result = json.load(reply)["data"]["result"]
-        except OSError:
-            result = []
-        if result:
-            return [(it["metric"], float(it["value"][1])) for it in result]
-        assert time.monotonic() < deadline, f"no answer to {expression}"
-        time.sleep(0.2)
 
 
 def test_prometheus_scrapes_both_pages(prometheus):
