@@ -54,6 +54,15 @@ The exit status is 0 if all is well, 1 if the server would not serve the directo
 failed or the server is not ready, 2 for wrong arguments.
 ";
 
+/// What the server's `--help` says about the commands.
+pub const SUMMARY: &str = "\
+Commands, as the first argument; each has a --help of its own:
+\tshow                             \tprints the signatures of a version directory
+\tcheck                            \tloads a version directory as the server would and runs each signature once
+\thealth                           \tasks a running server whether it is ready
+\thash_password, hash_token        \tprint what an --auth_config_file holds
+";
+
 const DEFAULT_TAG_SET: &str = "serve";
 
 /// A command to run instead of the server.

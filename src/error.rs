@@ -33,6 +33,13 @@ pub enum ServingError {
         reason: String,
     },
 
+    /// A run failed on its inputs: a kernel, or the backend for it, refused ranks, sizes or values.
+    #[error("{reason}")]
+    Kernel {
+        /// In the backend's words.
+        reason: String,
+    },
+
     /// A failure that its code and text describe fully.
     #[error("{message}")]
     Status {
@@ -88,6 +95,7 @@ impl ServingError {
             Self::ServableNotFound(_) => Code::NotFound,
             Self::SignatureNotFound { .. } => Code::FailedPrecondition,
             Self::Overloaded { .. } => Code::ResourceExhausted,
+            Self::Kernel { .. } => Code::InvalidArgument,
             Self::Status { code, .. } => *code,
         }
     }

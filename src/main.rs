@@ -21,6 +21,8 @@ static ALLOCATOR: Allocator = Allocator;
 const FAILURE: u8 = 255;
 /// A panic got here, as the standard library has it.
 const PANICKED: u8 = 101;
+/// How long a text on stdout is waited for, so that one on stderr comes after it.
+const BETWEEN_STREAMS: Duration = Duration::from_millis(500);
 /// A command found something that is not right.
 const COMMAND_FAILURE: u8 = 1;
 /// A command was given arguments that it does not take.
@@ -41,7 +43,8 @@ fn run_command(command: Result<Command, String>) -> u8 {
     let command = match command {
         Ok(command) => command,
         Err(error) => {
-            logging::print_error(&format!("{error}\n{}", commands::USAGE));
+            // Again below the usage text.
+            logging::print_error(&format!("{error}\n{}\n{error}\n", commands::USAGE));
             return COMMAND_USAGE;
         }
     };
@@ -63,12 +66,15 @@ fn run_command(command: Result<Command, String>) -> u8 {
 }
 
 fn run_server() -> u8 {
-    let (flags, unknown, notes) = match Flags::parse(std::env::args_os()) {
+    let (flags, unknown, ignored, notes) = match Flags::parse(std::env::args_os()) {
         Outcome::Usage { text, errors } => {
+            logging::print(&text);
+            logging::print(commands::SUMMARY);
+            // Below the usage text, which fills a screen.
+            logging::flush(BETWEEN_STREAMS);
             for error in errors {
                 logging::print_error(&format!("{error}\n"));
             }
-            logging::print(&text);
             return FAILURE;
         }
         Outcome::Version(flags) => {
@@ -78,8 +84,9 @@ fn run_server() -> u8 {
         Outcome::Run {
             flags,
             unknown,
+            ignored,
             notes,
-        } => (flags, unknown, notes),
+        } => (flags, unknown, ignored, notes),
     };
     reap_orphans();
     process::ignore_harmless();
@@ -90,11 +97,17 @@ fn run_server() -> u8 {
     logging::init(format.unwrap_or(LogFormat::Text));
     if let Some(unknown) = unknown {
         logging::print(&unknown);
+        logging::flush(BETWEEN_STREAMS);
+    }
+    for ignored in ignored {
+        tracing::warn!("{ignored}");
     }
     for note in notes {
         tracing::warn!("{note}");
     }
     serve(&flags).unwrap_or_else(|error| {
+        // Below what the log says.
+        logging::flush(BETWEEN_STREAMS);
         logging::print(&format!(
             "Failed to start server. Error: {}: {error}\n",
             error.code()

@@ -182,6 +182,7 @@ impl Server {
         let pages = Pages {
             metrics: Arc::clone(&self.metrics),
             readiness: self.readiness.clone(),
+            shows_errors: options.security.auth_config_file.is_none(),
             monitoring_path,
             copies: Copies::default(),
         };
@@ -193,8 +194,13 @@ impl Server {
             .with_options(options.inference)
             .with_logger(Arc::clone(&self.request_log) as _);
         if let Some(address) = options.admin_address {
+            // Kept to those who run the server.
+            let pages = Pages {
+                shows_errors: true,
+                ..pages.clone()
+            };
             let admin = AdminService::new(
-                pages.clone(),
+                pages,
                 inference.clone(),
                 self.security.auth.clone(),
                 admission.clone(),

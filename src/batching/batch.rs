@@ -272,7 +272,12 @@ fn split(tasks: &[Task], outputs: &[Tensor]) -> Result<Vec<Vec<Tensor>>> {
 
 /// One error for several requests.
 fn copy_of(error: &ServingError) -> ServingError {
-    ServingError::new(error.code(), error.to_string())
+    match error {
+        ServingError::Kernel { reason } => ServingError::Kernel {
+            reason: reason.clone(),
+        },
+        other => ServingError::new(other.code(), other.to_string()),
+    }
 }
 
 /// Counts a batch as under way until it is dropped.

@@ -20,8 +20,8 @@ impl Backend for ReadingBackend {
         String::new()
     }
 
-    fn advice(&self) -> &'static str {
-        ""
+    fn advice(&self, _: &ServingError, _: &str) -> Option<String> {
+        None
     }
 
     fn may_end_the_process(&self) -> bool {

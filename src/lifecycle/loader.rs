@@ -1,13 +1,16 @@
 //! Loads a version directory: files to signatures, signatures to graphs, graphs onto a backend.
 //!
 //! Where a signature comes from and which file has its graph: `plan`. What of a graph it needs and
-//! how clients see that: `bind`. Which graphs that makes: `graphs`. Which files may be read: `directory`. What people are told about a
-//! directory: `inspect`.
+//! how clients see that: `bind`. Which graphs that makes: `graphs`. Which files may be read: `directory`.
+//! What is said where there is no ONNX model: `absent`, `foreign`. What people are told about a directory:
+//! `inspect`.
 
+mod absent;
 mod bind;
 mod directory;
 mod examples;
 mod filled;
+mod foreign;
 mod graphs;
 mod inspect;
 mod no_graph;
@@ -37,6 +40,7 @@ use crate::runtime::{Backend, Graph, WeightSharing};
 use crate::servable::{Computed, Servable};
 use crate::signature::{Signature, SignatureDef};
 
+pub(in crate::lifecycle) use self::absent::base_path_hint;
 pub use self::directory::VersionDirectory;
 pub use self::inspect::{CheckReport, Shown, check, show};
 
@@ -44,6 +48,9 @@ pub use self::inspect::{CheckReport, Shown, check, show};
 const DEFAULT_TAG: &str = "serve";
 /// The largest file of labels that is read.
 const MAX_LABELS_BYTES: u64 = 64 << 20;
+
+/// What stands in for a file of weights is smaller.
+const MAX_POINTER_BYTES: usize = 1 << 20;
 
 /// Loads ONNX version directories onto a backend.
 pub struct OnnxLoader {
@@ -79,7 +86,7 @@ impl OnnxLoader {
             Err(error) => error,
         };
         // An operator that wants to know its shapes may live with those that are declared.
-        let origin = model.origin().to_owned();
+        let (origin, producer) = (model.origin().to_owned(), model.producer().to_owned());
         if let Ok(graph) = self.load_as_declared(model, sharing) {
             tracing::warn!(
                 model = origin,
@@ -88,13 +95,12 @@ impl OnnxLoader {
             );
             return Ok(graph);
         }
-        Err(ServingError::new(
-            error.code(),
-            format!(
-                "signature '{signature}' cannot be served: {error}. {}",
-                self.backend.advice()
-            ),
-        ))
+        let mut text = format!("signature '{signature}' cannot be served: {error}");
+        if let Some(advice) = self.backend.advice(&error, &producer) {
+            text.truncate(text.trim_end_matches('.').len());
+            text = format!("{text}. {advice}");
+        }
+        Err(ServingError::new(error.code(), text))
     }
 }
 
@@ -187,7 +193,19 @@ impl Prepared {
         let mut plan = Plan::read(&directory, tags)?;
         let mut class_labels: BTreeMap<String, Vec<ClassLabels>> = BTreeMap::new();
         for (file, model) in &mut plan.models {
-            model.read_external_data(&mut |name| directory.read_external_data(name))?;
+            let mut small = Vec::new();
+            let read = model.read_external_data(&mut |name| {
+                let data = directory.read_external_data(name)?;
+                if data.len() < MAX_POINTER_BYTES {
+                    small.push((directory.path().join(name), data.clone()));
+                }
+                Ok(data)
+            });
+            read.map_err(|error| {
+                small.iter().fold(error, |error, (file, data)| {
+                    absent::stands_in(file, data, "the model's weights", error)
+                })
+            })?;
             model.open_optional_inputs(&plan::named_inputs(&plan.signatures, file));
             model.rewrite_operators()?;
             class_labels.insert(file.clone(), model.drop_zip_maps());

@@ -138,8 +138,8 @@ impl Backend for MeasuredBackend {
         self.inner.version()
     }
 
-    fn advice(&self) -> &'static str {
-        self.inner.advice()
+    fn advice(&self, error: &ServingError, producer: &str) -> Option<String> {
+        self.inner.advice(error, producer)
     }
 
     fn may_end_the_process(&self) -> bool {

@@ -162,14 +162,27 @@ impl ServerCore {
         self.begin(config, Wait::IfPresent)
     }
 
-    /// The configured models that have no available version.
-    pub fn models_without_version(&self) -> Vec<String> {
-        let mut names = self.source.model_names();
-        names.retain(|name| {
-            let states = self.monitor.states(name);
-            !states.iter().any(|it| it.state == ManagerState::Available)
+    /// The configured models that have no available version, and what is wrong, if anything is known
+    /// to be.
+    pub fn models_without_version(&self) -> Vec<(String, Option<String>)> {
+        let names = self.source.model_names().into_iter();
+        let missing = names.filter_map(|name| {
+            let states = self.monitor.states(&name);
+            let is_available = states.iter().any(|it| it.state == ManagerState::Available);
+            (!is_available).then(|| (name.to_string(), self.what_is_wrong(&name, &states)))
         });
-        names.iter().map(ToString::to_string).collect()
+        missing.collect()
+    }
+
+    /// What is wrong with a model, none of whose versions is available.
+    fn what_is_wrong(&self, name: &str, states: &[ServableState]) -> Option<String> {
+        if let Some((version, error)) = self.monitor.failed_try(name) {
+            return Some(format!("version {version}, to be tried again: {error}"));
+        }
+        let failed = states.iter().find(|it| it.code != Code::Ok);
+        let failed =
+            failed.map(|it| format!("version {}: {}: {}", it.id.version, it.code, it.message));
+        failed.or_else(|| self.source.remark(name))
     }
 
     /// The configured models whose base path does not answer: a mount hangs.
@@ -208,7 +221,7 @@ impl ServerCore {
         current.config = Some(config);
         current.changes += 1;
 
-        self.apply_labels(&models)?;
+        self.apply_labels(&models, wait)?;
         info!("Adding/updating models.");
         check_platforms_known(&models)?;
         let expectation = self.watch(&models, wait)?;
@@ -227,12 +240,13 @@ impl ServerCore {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn apply_labels(&self, models: &[ModelConfig]) -> Result<()> {
+    fn apply_labels(&self, models: &[ModelConfig], wait: Wait) -> Result<()> {
         let labels = assign_labels(
             models,
             &self.table.labels(),
             &self.monitor,
             self.options.allow_version_labels_for_unavailable_models,
+            wait != Wait::IfPresent,
         )?;
         self.table.set_labels(labels);
         Ok(())
@@ -298,7 +312,11 @@ impl ServerCore {
         if wait == Wait::IfPresent {
             for (model, versions) in found {
                 match versions {
-                    Ok(0) => expectation.give_up(&model.name, &no_version_error(&model)),
+                    Ok(0) => {
+                        let remark = self.source.remark(&model.name);
+                        let error = no_version_error(&model, remark.as_deref());
+                        expectation.give_up(&model.name, &error);
+                    }
                     Ok(_) => {}
                     Err(error) => expectation.give_up(&model.name, &error),
                 }

@@ -27,6 +27,8 @@ type Observer = Box<dyn Fn(&ServableState) + Send + Sync>;
 #[derive(Default)]
 struct Inner {
     states: HashMap<Arc<str>, BTreeMap<i64, ServableState>>,
+    /// By model: the version whose load failed last and is tried again, and why it failed.
+    failed_tries: HashMap<Arc<str>, (i64, String)>,
     waits: HashMap<u64, Wait>,
     next_wait: u64,
     is_closed: bool,
@@ -95,6 +97,12 @@ impl StateMonitor {
         if let Some(observer) = self.observer.get() {
             observer(&state);
         }
+        if outcome.is_some() || state.state == ManagerState::End {
+            let is_other = |it: &mut (i64, String)| it.0 != id.version;
+            if !inner.failed_tries.get_mut(&id.name).is_none_or(is_other) {
+                inner.failed_tries.remove(&id.name);
+            }
+        }
         let versions = inner.states.entry(Arc::clone(&id.name)).or_default();
         versions.insert(id.version, state);
         if let Some(outcome) = outcome {
@@ -102,6 +110,20 @@ impl StateMonitor {
         }
         drop(inner);
         self.changed.notify_all();
+    }
+
+    /// Notes that a load failed and is tried again.
+    pub(crate) fn note_failed_try(&self, id: &ServableId, error: &ServingError) {
+        let text = format!("{}: {error}", error.code());
+        let mut inner = self.lock();
+        inner
+            .failed_tries
+            .insert(Arc::clone(&id.name), (id.version, text));
+    }
+
+    /// The version of a model whose load failed last and is tried again, and why it failed.
+    pub(crate) fn failed_try(&self, model: &str) -> Option<(i64, String)> {
+        self.lock().failed_tries.get(model).cloned()
     }
 
     /// Tells `observer` of every state from now on, while it holds its lock. Only the first

@@ -114,6 +114,11 @@ impl OnnxModel {
         &self.origin
     }
 
+    /// The program that made the file; empty where it does not say.
+    pub fn producer(&self) -> &str {
+        self.proto.producer_name()
+    }
+
     /// The value of a key in the model's metadata.
     pub fn metadata(&self, key: &str) -> Option<&str> {
         let entry = self

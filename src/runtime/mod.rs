@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use crate::error::Result;
+use crate::error::{Result, ServingError};
 use crate::tensor::{DataType, Tensor};
 
 pub use self::choice::{BackendChoice, BackendOptions};
@@ -43,8 +43,10 @@ pub trait Backend: Send + Sync {
     /// The library's version, as it states it itself.
     fn version(&self) -> String;
 
-    /// What can be done about a model that this backend refuses: a sentence for whoever reads why.
-    fn advice(&self) -> &'static str;
+    /// What can be done about a model that this backend refused with `error`, where that is known:
+    /// sentences without the last full stop. `producer` is the program that made the file, as the file
+    /// states it.
+    fn advice(&self, error: &ServingError, producer: &str) -> Option<String>;
 
     /// Whether kernels may end the process on ranks, sizes or values that they do not expect, so that a
     /// model needs checks in front of them before it is loaded.

@@ -11,7 +11,9 @@ use std::time::Instant;
 use crate::error::{Code, Result, ServingError};
 use crate::id::{ModelSpec, ServableId};
 use crate::runtime::{DirectExecutor, Executor, Graph, RunTimes};
-use crate::signature::{DEFAULT_SIGNATURE_NAME, RequestInputs, Signature, SignatureDef};
+use crate::signature::{
+    Contradiction, DEFAULT_SIGNATURE_NAME, RequestInputs, Signature, SignatureDef,
+};
 use crate::tensor::Tensor;
 
 pub use self::expansion::{Expansion, ExpansionBudget};
@@ -157,6 +159,7 @@ impl Servable {
             }
             _ => (&callable.signature, &callable.executor),
         };
+        let contradictions = signature.contradictions(&inputs);
         let mut call = signature.bind(inputs, output_filter)?;
         let _expansion = budget.hold(call.expanded_bytes)?;
         let (fetched, times) = if call.fetches.is_empty() {
@@ -164,11 +167,25 @@ impl Servable {
         } else {
             let feeds = std::mem::take(&mut call.feeds);
             let run = executor.execute(feeds, call.fetches.clone(), deadline);
-            let executed = run.await?;
+            let executed = run
+                .await
+                .map_err(|error| explained(error, &contradictions))?;
             (executed.outputs, Some(executed.times))
         };
         Ok((signature.unbind(call, fetched)?, times))
     }
+}
+
+/// The error of a run, with the inputs that may be the reason: a kernel names a tensor deep in the graph.
+fn explained(error: ServingError, contradictions: &[Contradiction]) -> ServingError {
+    let ServingError::Kernel { mut reason } = error else {
+        return error;
+    };
+    for contradiction in contradictions {
+        reason.truncate(reason.trim_end().trim_end_matches('.').len());
+        reason.push_str(&format!(". {contradiction}"));
+    }
+    ServingError::Kernel { reason }
 }
 
 /// Where requests find servables, and clients ask for states. Implemented by `lifecycle`.

@@ -96,7 +96,8 @@ impl Server {
             ..options.grpc_connections.clone()
         };
         if let Some(address) = options.grpc_address {
-            let listener = Listener::tcp(address).map_err(|error| grpc_failed(&error))?;
+            let listener = Listener::tcp(address)
+                .map_err(|error| grpc_failed(&format!("{address} (--port)"), &error))?;
             self.grpc_address = listener.address();
             tracing::info!(
                 "Running gRPC ModelServer at {} ...",
@@ -106,7 +107,8 @@ impl Server {
             self.ports.push(tokio::spawn(served));
         }
         if let Some(path) = &options.grpc_socket_path {
-            let listener = Listener::unix(path).map_err(|error| grpc_failed(&error))?;
+            let place = format!("{} (--grpc_socket_path)", path.display());
+            let listener = Listener::unix(path).map_err(|error| grpc_failed(&place, &error))?;
             let path = path.display();
             tracing::info!("Running gRPC ModelServer at UNIX socket {path} ...");
             self.ports.push(tokio::spawn(serve(
@@ -142,7 +144,10 @@ impl Server {
             Ok(listener) => listener,
             Err(error) => {
                 let port = address.port();
-                tracing::error!(%error, "Failed to start HTTP Server at localhost:{port}");
+                tracing::error!(
+                    "Failed to start HTTP Server at localhost:{port}: cannot listen on {address} \
+                     (--rest_api_port): {error}"
+                );
                 return;
             }
         };
@@ -187,8 +192,9 @@ impl ReloadConfig for Reloader {
     }
 }
 
-fn grpc_failed(error: &io::Error) -> ServingError {
-    tracing::error!(%error, "cannot listen for gRPC");
+/// The log says where; the error is in TensorFlow Serving's words.
+fn grpc_failed(place: &str, error: &io::Error) -> ServingError {
+    tracing::error!("cannot listen for gRPC on {place}: {error}");
     ServingError::new(Code::InvalidArgument, "Failed to BuildAndStart gRPC server")
 }
 

@@ -7,6 +7,7 @@
 //! Not here: reading files (`lifecycle::loader`), running graphs (`runtime`), JSON and protobuf
 //! forms of requests (`wire`).
 
+mod contradiction;
 mod declaration;
 mod definition_text;
 mod derive;
@@ -28,6 +29,7 @@ use crate::tensor::{DataType, Tensor};
 
 pub use crate::proto::tensorflow::SignatureDef;
 
+pub use self::contradiction::Contradiction;
 pub use self::declaration::{
     Declaration, Interface, Port, declare, feature_default, feature_shape, shape_proto,
 };

@@ -52,7 +52,7 @@ impl SavedModel {
     ///
     /// # Errors
     ///
-    /// `NOT_FOUND` where no meta graph has the tags, with TensorFlow's words;
+    /// `NOT_FOUND` where no meta graph has the tags, with TensorFlow's words and the tags that there are;
     /// `INVALID_ARGUMENT` where the file is damaged.
     pub fn parse(origin: &str, bytes: Bytes, tags: &[String]) -> Result<Self> {
         let damaged = |error: prost::DecodeError| {
@@ -60,11 +60,13 @@ impl SavedModel {
         };
         let saved_model = SavedModelHead::decode(bytes).map_err(damaged)?;
         let wanted: BTreeSet<&str> = tags.iter().map(String::as_str).collect();
+        let mut others = Vec::new();
         for meta_graph in saved_model.meta_graphs {
             let meta_graph = MetaGraphHead::decode(meta_graph).map_err(damaged)?;
             let info = meta_graph.meta_info_def.unwrap_or_default();
             let found: BTreeSet<&str> = info.tags.iter().map(String::as_str).collect();
             if found != wanted {
+                others.push(format!("'{}'", info.tags.join(",")));
                 continue;
             }
             let (metadata_only, signatures) = meta_graph
@@ -80,8 +82,13 @@ impl SavedModel {
         }
         Err(ServingError::not_found(format!(
             "Could not find meta graph def matching supplied tags: {{ {} }}. To inspect available \
-             tag-sets in the SavedModel, please use the SavedModel CLI: `saved_model_cli` ({origin})",
-            tags.join(" ")
+             tag-sets in the SavedModel, please use the SavedModel CLI: `saved_model_cli` ({origin} has \
+             {}: --saved_model_tags)",
+            tags.join(" "),
+            match others.is_empty() {
+                true => "none".to_owned(),
+                false => others.join(" and "),
+            }
         )))
     }
 

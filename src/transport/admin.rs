@@ -137,6 +137,7 @@ mod tests {
         let pages = Pages {
             metrics: Arc::clone(&metrics),
             readiness: Readiness::new(stopped, || panic!("a secret of the server")),
+            shows_errors: true,
             monitoring_path: None,
             copies: Copies::default(),
         };

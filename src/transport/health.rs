@@ -7,10 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
 use super::pages::response;
+
+/// More of an error is not shown.
+const MAX_ERROR_CHARS: usize = 2000;
 
 /// What `/readyz` asks.
 #[derive(Clone)]
@@ -26,8 +29,8 @@ struct Inner {
 /// What is to be said of the configured models.
 #[derive(Clone, Debug, Default)]
 pub struct ModelsReport {
-    /// Those without an available version.
-    pub missing: Vec<String>,
+    /// Those without an available version, and what is wrong, if anything is known to be.
+    pub missing: Vec<(String, Option<String>)>,
     /// Those whose base path does not answer; they are not ready or unready for it.
     pub stalled: Vec<String>,
 }
@@ -51,9 +54,14 @@ impl Readiness {
         self.0.serves.store(true, Ordering::Release);
     }
 
-    /// `/readyz`.
-    pub(super) fn page(&self) -> Response<Bytes> {
+    /// `/readyz`. Why models are missing is only for readers who are allowed to see file names.
+    pub(super) fn page(&self, shows_errors: bool) -> Response<Bytes> {
         let ModelsReport { missing, stalled } = (self.0.models)();
+        let errors: Map<String, Value> = missing
+            .iter()
+            .filter_map(|(model, error)| Some((model.clone(), shortened(error.clone()?))))
+            .collect();
+        let missing: Vec<String> = missing.into_iter().map(|(model, _)| model).collect();
         let state = if *self.0.stopped.borrow() {
             "draining"
         } else if !self.0.serves.load(Ordering::Acquire) {
@@ -68,11 +76,23 @@ impl Readiness {
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
         let mut body = json!({"status": state, "missing_models": missing});
+        if shows_errors && !errors.is_empty() {
+            body["errors"] = errors.into();
+        }
         if !stalled.is_empty() {
             body["stalled_models"] = json!(stalled);
         }
         response(status, "application/json", format!("{body}\n").into())
     }
+}
+
+/// Probes keep what they are told.
+fn shortened(mut error: String) -> Value {
+    if let Some((end, _)) = error.char_indices().nth(MAX_ERROR_CHARS) {
+        error.truncate(end);
+        error.push('…');
+    }
+    error.into()
 }
 
 /// `/healthz`: whoever answers is alive.
@@ -85,14 +105,17 @@ mod tests {
     use super::*;
 
     fn state(readiness: &Readiness) -> (u16, String) {
-        let page = readiness.page();
+        let page = readiness.page(true);
         let body: serde_json::Value = serde_json::from_slice(page.body()).unwrap();
         (page.status().as_u16(), body.to_string())
     }
 
     fn missing_model(name: &str) -> ModelsReport {
         ModelsReport {
-            missing: vec![name.to_owned()],
+            missing: vec![(
+                name.to_owned(),
+                Some("version 1: INVALID_ARGUMENT: no".to_owned()),
+            )],
             ..ModelsReport::default()
         }
     }
@@ -121,7 +144,11 @@ mod tests {
             }
         });
         let body = |status: &str, models: serde_json::Value| {
-            json!({"status": status, "missing_models": models}).to_string()
+            let mut body = json!({"status": status, "missing_models": models});
+            if models != json!([]) {
+                body["errors"] = json!({"mnist": "version 1: INVALID_ARGUMENT: no"});
+            }
+            body.to_string()
         };
         assert_eq!(state(&readiness), (503, body("starting", json!(["mnist"]))));
         readiness.set_serving();

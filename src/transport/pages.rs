@@ -26,6 +26,8 @@ pub struct Pages {
     pub metrics: Arc<Metrics>,
     /// `/readyz` shows this.
     pub readiness: Readiness,
+    /// Whether `/readyz` says why models are missing. Texts name files of the server.
+    pub shows_errors: bool,
     /// Where `--monitoring_config_file` puts TensorFlow Serving's metrics page.
     pub monitoring_path: Option<String>,
     /// What readers share.
@@ -133,7 +135,7 @@ impl Pages {
         }
         match path {
             ALIVE_PATH => Some(health::alive()),
-            READY_PATH => Some(self.readiness.page()),
+            READY_PATH => Some(self.readiness.page(self.shows_errors)),
             METRICS_PATH => {
                 let page = self.copies.0[0].page(|| self.metrics.page());
                 Some(response(StatusCode::OK, PAGE_CONTENT_TYPE, page))

@@ -202,9 +202,12 @@ fn client_verifier(custom_ca: &str) -> Result<ClientVerifier> {
 fn certificates(field: &str, pem: &str) -> Result<Vec<Certificate>> {
     let certificates = Certificate::all_from_pem(pem.as_bytes());
     if certificates.is_empty() {
-        return Err(ServingError::invalid_argument(format!(
-            "{field} holds no certificates in PEM form"
-        )));
+        let is_marked = pem.contains("-----BEGIN CERTIFICATE-----");
+        let reason = match is_marked {
+            true => "cannot be read: its first certificate is damaged or cut off",
+            false => "holds no certificates in PEM form",
+        };
+        return Err(ServingError::invalid_argument(format!("{field} {reason}")));
     }
     let (read, marked) = (
         certificates.len(),

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use tracing::{debug, info};
+use tracing::{info, warn};
 
 use crate::servable::{ExpansionBudget, ServableHandle};
 use crate::signature::{Input, RequestInputs, RequestTensor, Signature, known_shape};
@@ -15,8 +15,8 @@ const MAX_TIME: Duration = Duration::from_secs(5);
 /// No input is made larger than this.
 const MAX_ELEMENTS: usize = 1 << 24;
 
-/// Runs each signature once, except for those that take examples: what would be in those, nobody
-/// can tell. Whether the runs succeed does not matter.
+/// Runs each signature once, except for those that take examples: what would be in those cannot be
+/// known. A run that fails is logged and fails nothing: the model may not take zeros.
 pub(super) async fn run_once(servable: &ServableHandle) {
     let deadline = Instant::now() + MAX_TIME;
     for signature in servable.signatures() {
@@ -31,8 +31,13 @@ pub(super) async fn run_once(servable: &ServableHandle) {
         let budget = ExpansionBudget::unbounded();
         let run = servable.run(&signature.name, inputs, &[], Some(deadline), &budget);
         if let Err(error) = run.await {
-            let (id, name) = (&servable.id, &signature.name);
-            debug!(%id, signature = name, %error, "a made-up warmup request failed");
+            let (id, name, code) = (&servable.id, &signature.name, error.code());
+            warn!(
+                %id,
+                signature = name,
+                "the signature failed on a made-up warmup request (zeros of the declared shapes), \
+                 requests may fail alike: {code}: {error}"
+            );
         }
     }
 }

@@ -59,6 +59,7 @@ def test_admin_port_follows_a_start_and_a_stop(tmp_path):
         # It waits for the model, its port is closed; the admin port tells why.
         assert poll(lambda: get(admin_port, "/healthz")) == (200, b"ok\n")
         starting = {"status": "starting", "missing_models": ["slow"]}
+        starting["errors"] = {"slow": f"NOT_FOUND: {base_path} not found"}
         poll(lambda: ready(admin_port) == (503, starting))
         with pytest.raises(OSError):
             socket.create_connection(("127.0.0.1", port))
@@ -98,6 +99,7 @@ def test_a_missing_model_is_named(start_server, tmp_path):
     flags = [f"--model_config_file={config}", "--wait_for_models=false"]
     server = start_server([*flags, "--file_system_poll_wait_seconds=1"], ["there"])
     missing = {"status": "models missing", "missing_models": ["later"]}
+    missing["errors"] = {"later": f"NOT_FOUND: {tmp_path}/later not found"}
     assert ready(server.rest_port) == (503, missing)
     shutil.copytree(MODEL, tmp_path / "later")
     poll(lambda: ready(server.rest_port)[0] == 200)

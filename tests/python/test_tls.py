@@ -233,6 +233,10 @@ def test_mutual_tls_refuses_other_clients(mutual, authority, stranger):
         (None, "ssl.config; No such file or directory"),
         ("server_key: -----BEGIN", "Invalid protobuf file"),
         ("server_key: 'x' server_cert: 'y'", "server_cert holds no certificates in PEM form"),
+        (
+            "server_key: 'x' server_cert: '-----BEGIN CERTIFICATE-----\\nAAAA\\n'",
+            "server_cert cannot be read: its first certificate is damaged or cut off",
+        ),
     ],
 )
 def test_a_broken_file_stops_the_start(tmp_path, content, expected):

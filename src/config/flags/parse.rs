@@ -20,10 +20,13 @@ pub enum Outcome {
         flags: Flags,
         /// `unknown argument: <first unknown>` and the usage text, for stdout.
         unknown: Option<String>,
+        /// What is wrong with each unknown argument, one line each: the log says so again below the
+        /// usage text.
+        ignored: Vec<String>,
         /// What an operator should know about the flags that were set.
         notes: Vec<Note>,
     },
-    /// Print `text` on stdout, log `errors`, exit with [`Outcome::USAGE_STATUS`].
+    /// Print `text` on stdout, below it `errors` on stderr, exit with [`Outcome::USAGE_STATUS`].
     Usage {
         /// The usage text.
         text: String,
@@ -65,6 +68,7 @@ impl Flags {
         let mut flags = Self::default();
         let mut errors = Vec::new();
         let mut first_unknown = None;
+        let mut ignored = Vec::new();
         for argument in arguments {
             // This and all that follows counts as unknown.
             let end = argument == "--";
@@ -76,6 +80,7 @@ impl Flags {
                 Some(Ok(())) => {}
                 Some(Err(error)) => errors.push(error),
                 None => {
+                    ignored.push(unknown(&argument));
                     first_unknown.get_or_insert(argument);
                 }
             }
@@ -98,9 +103,23 @@ impl Flags {
         Outcome::Run {
             flags,
             unknown: first_unknown.map(|first| format!("unknown argument: {first}\n{}", usage())),
+            ignored,
             notes,
         }
     }
+}
+
+/// What is wrong with an argument that is not understood.
+fn unknown(argument: &str) -> String {
+    let name = argument.trim_start_matches('-');
+    let name = name.split_once('=').map_or(name, |(name, _)| name);
+    let is_flag = argument.starts_with('-') && table::flags().any(|flag| flag.name == name);
+    let why = match is_flag {
+        _ if argument == "--" => "it and all arguments after it are ignored",
+        true => "a flag is written --name=value, in one word",
+        false => "--help lists the flags",
+    };
+    format!("ignoring the unknown argument {argument}: {why}")
 }
 
 /// Takes one argument. `None` if it is no flag's, an error if its value cannot be read.

@@ -157,6 +157,9 @@ impl VersionDirectory {
         let metadata = path
             .metadata()
             .map_err(|error| self.unreadable(name, &error))?;
+        if metadata.is_dir() {
+            return Err(self.refused(name, DIRECTORY));
+        }
         if !metadata.is_file() {
             return Err(self.refused(name, IRREGULAR));
         }
@@ -228,6 +231,8 @@ impl VersionDirectory {
 }
 
 const IRREGULAR: &str = "it is not a regular file";
+const DIRECTORY: &str =
+    "it is not a regular file but a directory. The file itself has to be at this place";
 
 /// Where an open file is, with all links resolved, as far as the system tells.
 #[cfg(target_os = "linux")]

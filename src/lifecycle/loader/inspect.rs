@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::absent::no_onnx_file;
 use super::bind::Tensors;
 use super::directory::{MAX_MESSAGE_BYTES, VersionDirectory};
 use super::plan::SAVED_MODEL_FILE;
@@ -44,12 +45,13 @@ pub enum Shown {
 ///
 /// # Errors
 ///
-/// As for a load, apart from what only a backend notices; `NOT_FOUND` for a signature that the
-/// model does not have.
+/// As for a load, apart from what only a backend notices; `NOT_FOUND` for a signature or a tag set that
+/// the model does not have.
 pub fn show(directory: &Path, saved_model_tags: &[String], shown: &Shown) -> Result<String> {
     if *shown == Shown::TagSets {
         return tag_sets(directory, saved_model_tags);
     }
+    check_tags(directory, saved_model_tags)?;
     let prepared = Prepared::read(directory, saved_model_tags)?;
     let signatures = described(&prepared);
     let mut text = String::new();
@@ -88,21 +90,64 @@ pub fn show(directory: &Path, saved_model_tags: &[String], shown: &Shown) -> Res
 /// The tag sets of `saved_model.pb`; where there is none, the one that is asked for.
 fn tag_sets(directory: &Path, saved_model_tags: &[String]) -> Result<String> {
     let directory = VersionDirectory::open(directory)?;
-    let mut found = match directory.has(SAVED_MODEL_FILE) {
-        true => {
-            let origin = directory.path().join(SAVED_MODEL_FILE);
-            let contents = directory.read(SAVED_MODEL_FILE, MAX_MESSAGE_BYTES)?;
-            SavedModel::tag_sets(&origin.display().to_string(), contents)?
-        }
-        false => vec![saved_model_tags.to_vec()],
+    let found = match sorted_tag_sets(&directory)? {
+        Some(found) => found,
+        None if directory.onnx_files()?.is_empty() => return Err(no_onnx_file(&directory)),
+        None => vec![sorted(saved_model_tags.to_vec())],
     };
-    found.sort();
     let mut text = String::from("The given SavedModel contains the following tag-sets:\n");
-    for mut tags in found {
-        tags.sort();
+    for tags in found {
         let _ = writeln!(text, "'{}'", tags.join(", "));
     }
     Ok(text)
+}
+
+/// The tag sets of `saved_model.pb`, sorted; `None` where there is none.
+fn sorted_tag_sets(directory: &VersionDirectory) -> Result<Option<Vec<Vec<String>>>> {
+    if !directory.has(SAVED_MODEL_FILE) {
+        return Ok(None);
+    }
+    let origin = directory.path().join(SAVED_MODEL_FILE);
+    let contents = directory.read(SAVED_MODEL_FILE, MAX_MESSAGE_BYTES)?;
+    let mut found = SavedModel::tag_sets(&origin.display().to_string(), contents)?;
+    found.sort();
+    Ok(Some(found.into_iter().map(sorted).collect()))
+}
+
+fn sorted(mut tags: Vec<String>) -> Vec<String> {
+    tags.sort();
+    tags
+}
+
+/// Whether `saved_model.pb`, if there is one, has this tag set. A load says so in TensorFlow's words,
+/// which send people to another program; here the tag sets are named.
+///
+/// # Errors
+///
+/// `NOT_FOUND` with the tag sets that it has.
+fn check_tags(directory: &Path, tags: &[String]) -> Result<()> {
+    let directory = VersionDirectory::open(directory)?;
+    let Some(found) = sorted_tag_sets(&directory)? else {
+        return Ok(());
+    };
+    let mut wanted = sorted(tags.to_vec());
+    wanted.dedup();
+    if found.contains(&wanted) {
+        return Ok(());
+    }
+    let found: Vec<String> = found
+        .iter()
+        .map(|it| format!("'{}'", it.join(",")))
+        .collect();
+    Err(ServingError::not_found(format!(
+        "{} has no tag set '{}'. It has {}",
+        directory.path().join(SAVED_MODEL_FILE).display(),
+        wanted.join(","),
+        match found.is_empty() {
+            true => "none".to_owned(),
+            false => found.join(" and "),
+        }
+    )))
 }
 
 /// A signature as it is printed.
@@ -203,7 +248,9 @@ pub fn check(
     };
     let loader = OnnxLoader::new(backend).with_saved_model_tags(saved_model_tags.to_vec());
     let start = Instant::now();
-    let servable = match loader.load(&ServableId::new("check", 1), directory) {
+    let loaded = check_tags(directory, saved_model_tags)
+        .and_then(|()| loader.load(&ServableId::new("check", 1), directory));
+    let servable = match loaded {
         Ok(servable) => servable,
         Err(error) => {
             report.line(

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use super::absent;
 use super::directory::{MAX_MESSAGE_BYTES, VersionDirectory};
 use crate::error::{Result, ServingError};
 use crate::onnx::OnnxModel;
@@ -53,7 +54,7 @@ impl Plan {
     pub(super) fn read(directory: &VersionDirectory, tags: &[String]) -> Result<Self> {
         let files = directory.onnx_files()?;
         if files.is_empty() {
-            return Err(no_onnx_file(directory));
+            return Err(absent::no_onnx_file(directory));
         }
         let map = read_map_file(directory)?;
         let mut plan = Self {
@@ -67,7 +68,8 @@ impl Plan {
         if directory.has(SAVED_MODEL_FILE) {
             let origin = directory.path().join(SAVED_MODEL_FILE);
             let contents = directory.read(SAVED_MODEL_FILE, MAX_MESSAGE_BYTES)?;
-            let saved = SavedModel::parse(&origin.display().to_string(), contents, tags)?;
+            let saved = SavedModel::parse(&origin.display().to_string(), contents.clone(), tags)
+                .map_err(|error| absent::stands_in(&origin, &contents, "a SavedModel", error))?;
             plan.tags = Some(saved.tags);
             plan.metadata_only = saved.metadata_only;
             plan.parse_nodes = saved.parse_nodes;
@@ -188,7 +190,9 @@ impl Plan {
     fn model(&mut self, directory: &VersionDirectory, file: &str) -> Result<&OnnxModel> {
         if !self.models.contains_key(file) {
             let origin = directory.path().join(file).display().to_string();
-            let model = OnnxModel::parse(origin, &directory.read(file, MAX_MESSAGE_BYTES)?)?;
+            let contents = directory.read(file, MAX_MESSAGE_BYTES)?;
+            let model = OnnxModel::parse(origin.as_str(), &contents)
+                .map_err(|error| absent::not_a_model(&origin, &contents, error))?;
             self.models.insert(file.to_owned(), model);
         }
         Ok(&self.models[file])
@@ -339,25 +343,4 @@ fn no_graph(signature: &str, directory: &VersionDirectory) -> ServingError {
         directory.path().display(),
         own_file(signature)
     ))
-}
-
-fn no_onnx_file(directory: &VersionDirectory) -> ServingError {
-    let path = directory.path().display();
-    if directory.has(SAVED_MODEL_FILE) {
-        let quoted = shell_word(&path.to_string());
-        return ServingError::not_found(format!(
-            "{path} holds a TensorFlow SavedModel and no ONNX file. Convert it where TensorFlow is \
-             installed: python3 tools/import_model.py saved_model {quoted} --output {quoted}"
-        ));
-    }
-    ServingError::not_found(format!("no ONNX model (*.onnx) in {path}"))
-}
-
-/// The text as one word of a POSIX shell: quoted where it needs to be.
-fn shell_word(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
-    if !text.is_empty() && text.chars().all(is_plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
 }

@@ -34,6 +34,7 @@ mod optional;
 mod raw_parse;
 mod rewrites;
 mod sequences;
+mod words;
 mod zoo;
 
 /// ONNX Runtime, once for all tests: the library of `ORT_DYLIB_PATH`, or the one that

@@ -204,6 +204,7 @@ impl Shared {
             return;
         }
         managed.retries += 1;
+        self.parts.monitor.note_failed_try(id, error);
         let (retry, max) = (managed.retries, options.max_num_load_retries);
         info!("Retrying of Loading servable: {id} retry: {retry} of {max}");
         managed.set_progress(Some(after(now, options.load_retry_interval)));

@@ -142,6 +142,11 @@ impl Source {
         self.threads.stalled()
     }
 
+    /// Why a model has no version, as far as the last look could tell.
+    pub(crate) fn remark(&self, model: &str) -> Option<String> {
+        self.threads.remark(model)
+    }
+
     /// Watches these models from now on. Models that are gone get an empty list immediately, the
     /// others with the next poll. Calls must not overlap.
     pub(crate) fn watch(&self, models: Vec<WatchedModel>) {
@@ -195,16 +200,18 @@ fn changing_error(model: &WatchedModel) -> ServingError {
     )
 }
 
-/// A model whose base path holds no version (`fail_if_zero_versions_at_startup`'s error).
-pub(crate) fn no_version_error(model: &WatchedModel) -> ServingError {
-    ServingError::new(
-        Code::NotFound,
-        format!(
-            "Unable to find a numerical version path for servable {} at: {}",
-            model.name,
-            model.base_path.display()
-        ),
-    )
+/// A model whose base path holds no version (`fail_if_zero_versions_at_startup`'s error), and why if that
+/// can be told.
+pub(crate) fn no_version_error(model: &WatchedModel, remark: Option<&str>) -> ServingError {
+    let text = format!(
+        "Unable to find a numerical version path for servable {} at: {}",
+        model.name,
+        model.base_path.display()
+    );
+    ServingError::not_found(match remark {
+        Some(remark) => format!("{text}. {remark}"),
+        None => text,
+    })
 }
 
 #[cfg(test)]

@@ -22,11 +22,14 @@ use super::versions::{VersionPolicy, aspired_children, parse_version};
 use super::{AspiredVersion, WatchedModel};
 use crate::error::Result;
 use crate::lifecycle::confines;
+use crate::lifecycle::loader::base_path_hint;
 
 /// The file that makes a base path without version directories a version of its own.
 const FLAT_MODEL_FILE: &str = "model.onnx";
 /// The version of a model that lies right in its base path.
 const FLAT_VERSION: i64 = 1;
+/// What is wrong with a base path is said again after this, where nothing has changed.
+const REPEATED: Duration = Duration::from_secs(60);
 /// How long a version that served and is gone is remembered: what comes in its place may be a copy in
 /// progress.
 const REMEMBERED: Duration = Duration::from_secs(60);
@@ -40,6 +43,10 @@ pub(super) struct ModelPoll {
     aspired: Vec<AspiredVersion>,
     /// Versions that are gone: since when, and what they were loaded with.
     gone: BTreeMap<i64, (Instant, Serving)>,
+    /// What was said last about a base path without a version, and when.
+    said: Option<(String, Instant)>,
+    /// Why no version is aspired, in sentences; `None` where nothing is known beyond that.
+    remark: Option<String>,
 }
 
 /// What a version that serves was loaded with.
@@ -109,7 +116,12 @@ enum Candidates {
     /// All that are wanted, by their plain names.
     Named(Vec<(i64, PathBuf)>),
     /// The names of all version directories, and whether there is a model outside of them.
-    Listed { names: Vec<String>, is_flat: bool },
+    Listed {
+        names: Vec<String>,
+        is_flat: bool,
+        /// What the base path holds itself instead of versions, in sentences.
+        hint: Option<String>,
+    },
 }
 
 impl ModelPoll {
@@ -160,17 +172,39 @@ impl ModelPoll {
                 .collect();
         }
         if self.aspired.is_empty() && not_there.is_empty() {
-            warn!(
-                "No versions of servable {} found under base path {}. Did you forget to name your \
-                 leaf directory as a number (eg. '/1/')?",
-                look.model.name,
-                look.model.base_path.display()
-            );
+            self.explain(look, &candidates);
+        } else {
+            (self.said, self.remark) = (None, None);
         }
         Ok(Found::Aspired {
             versions: self.aspired.clone(),
             rest,
         })
+    }
+
+    /// Why no version is aspired, in sentences; `None` where nothing is known beyond that.
+    pub(super) fn remark(&self) -> Option<&str> {
+        self.remark.as_deref()
+    }
+
+    /// Says that there is no version, and why if that can be told: not with every look.
+    fn explain(&mut self, look: &Look<'_>, candidates: &Candidates) {
+        let model = look.model;
+        self.remark = candidates.remark(&model.policy);
+        let why = match &self.remark {
+            Some(remark) => remark.as_str(),
+            None => "Did you forget to name your leaf directory as a number (eg. '/1/')?",
+        };
+        let text = format!(
+            "No versions of servable {} found under base path {}. {why}",
+            model.name,
+            model.base_path.display()
+        );
+        let is_new = |(said, at): &(String, Instant)| *said != text || at.elapsed() >= REPEATED;
+        if self.said.as_ref().is_none_or(is_new) {
+            warn!("{text}");
+            self.said = Some((text, Instant::now()));
+        }
     }
 
     /// Whether a version that serves was missed for the first time.
@@ -349,15 +383,47 @@ impl Candidates {
         }
         let mut names = look.storage.children(&look.model.base_path)?;
         let is_flat = names.iter().any(|name| name == FLAT_MODEL_FILE);
+        let has_version = names.iter().any(|name| parse_version(name).is_some());
+        let hint = match has_version {
+            true => None,
+            false => base_path_hint(&look.model.base_path, &names),
+        };
         names.retain(|name| parse_version(name).is_some());
-        Ok(Self::Listed { names, is_flat })
+        Ok(Self::Listed {
+            names,
+            is_flat,
+            hint,
+        })
+    }
+
+    /// Why a policy finds nothing here.
+    fn remark(&self, policy: &VersionPolicy) -> Option<String> {
+        let Self::Listed { names, hint, .. } = self else {
+            return None;
+        };
+        let VersionPolicy::Specific(wanted) = policy else {
+            return hint.clone();
+        };
+        let numbers: BTreeSet<i64> = names.iter().filter_map(|it| parse_version(it)).collect();
+        if wanted.is_empty() {
+            return Some("The version policy 'specific' names no version.".to_owned());
+        }
+        let found = match (numbers.is_empty(), hint) {
+            (true, Some(hint)) => hint.clone(),
+            (true, None) => "There are no others.".to_owned(),
+            (false, _) => format!("There are: {}.", list(numbers.iter())),
+        };
+        Some(format!(
+            "The version policy 'specific' names versions that are not there: {}. {found}",
+            list(wanted.iter())
+        ))
     }
 
     /// Whether a version is there, wanted or not.
     fn has(&self, version: i64) -> bool {
         match self {
             Self::Named(named) => named.iter().any(|it| it.0 == version),
-            Self::Listed { names, is_flat } => {
+            Self::Listed { names, is_flat, .. } => {
                 let mut versions = names.iter().filter_map(|name| parse_version(name));
                 let is_flat = *is_flat && names.is_empty() && version == FLAT_VERSION;
                 is_flat || versions.any(|it| it == version)
@@ -373,7 +439,7 @@ impl Candidates {
                 let is_there = |it: &&(i64, PathBuf)| !not_there.contains(&it.0);
                 return named.iter().filter(is_there).cloned().collect();
             }
-            Self::Listed { names, is_flat } => (names, *is_flat),
+            Self::Listed { names, is_flat, .. } => (names, *is_flat),
         };
         let is_specific = matches!(model.policy, VersionPolicy::Specific(_));
         if names.is_empty() && is_flat && !is_specific {
@@ -418,6 +484,17 @@ fn named_versions(look: &Look<'_>) -> Result<Option<Vec<(i64, PathBuf)>>> {
         versions.push((version, directory));
     }
     Ok(Some(versions))
+}
+
+/// Version numbers for a log line, which stays short.
+fn list<'a>(numbers: impl Iterator<Item = &'a i64>) -> String {
+    const MAX_SHOWN: usize = 20;
+    let numbers: Vec<String> = numbers.map(ToString::to_string).collect();
+    let shown = numbers[..numbers.len().min(MAX_SHOWN)].join(", ");
+    match numbers.len() > MAX_SHOWN {
+        true => format!("{shown} and {} more", numbers.len() - MAX_SHOWN),
+        false => shown,
+    }
 }
 
 /// The files that a version lacks, or that are not written yet, for a log line.

@@ -6,6 +6,7 @@
 //!
 //! Not here: which model is next (`source::queue`), what a look is (`source::model_poll`).
 
+use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
@@ -62,6 +63,8 @@ struct Shared {
 
 struct State {
     queue: Queue,
+    /// Why models have no version, by name, as of the last look.
+    remarks: HashMap<Arc<str>, String>,
     workers: usize,
     /// Workers that wait for work.
     idle: usize,
@@ -78,6 +81,7 @@ impl PollThreads {
             publishing: Mutex::default(),
             state: Mutex::new(State {
                 queue,
+                remarks: HashMap::new(),
                 workers: 0,
                 idle: 0,
                 is_overseen: false,
@@ -96,7 +100,11 @@ impl PollThreads {
     /// Changes the set of models, and tells the sink of those that are gone.
     pub(super) fn replace(&self, models: Vec<Arc<WatchedModel>>, gone: &[Arc<str>]) {
         let _publishing = lock(&self.shared.publishing);
-        self.shared.lock().queue.replace(models);
+        {
+            let mut state = self.shared.lock();
+            state.remarks.clear();
+            state.queue.replace(models);
+        }
         for name in gone {
             self.shared
                 .parts
@@ -131,6 +139,11 @@ impl PollThreads {
     /// The models whose base path does not answer.
     pub(super) fn stalled(&self) -> Vec<Arc<str>> {
         self.shared.lock().queue.stalled(Instant::now())
+    }
+
+    /// Why a model has no version, as far as the last look could tell.
+    pub(super) fn remark(&self, model: &str) -> Option<String> {
+        self.shared.lock().remarks.get(model).cloned()
     }
 
     /// Ends the threads, and questions that wait. Looks that hang are left alone.
@@ -350,7 +363,23 @@ impl Shared {
         if panics::caught(|| self.publish(job, &found)).is_err() {
             error!("the manager panicked on the versions of {}", model.name);
         }
+        let remark = match &found {
+            Ok(Found::Unsure) => None,
+            Ok(Found::Aspired { .. }) => {
+                let poll = lock(&job.poll);
+                Some(poll.remark().map(str::to_owned))
+            }
+            Err(error) => Some(Some(format!("{}: {error}", error.code()))),
+        };
         let mut state = self.lock();
+        if let Some(remark) = remark
+            && state.queue.is_current(job)
+        {
+            match remark {
+                Some(remark) => state.remarks.insert(Arc::clone(&model.name), remark),
+                None => state.remarks.remove(&model.name),
+            };
+        }
         let was_reported = state.queue.finish(job, Instant::now(), found);
         let has_idle = state.idle > 0;
         drop(state);

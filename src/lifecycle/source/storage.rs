@@ -127,6 +127,10 @@ pub(super) fn describe(path: &Path, error: &io::Error) -> ServingError {
         io::ErrorKind::PermissionDenied => {
             ServingError::new(Code::PermissionDenied, format!("{path}; {error}"))
         }
+        io::ErrorKind::NotADirectory => ServingError::new(
+            Code::Unknown,
+            format!("{path}; {error}: a base path is the directory that holds version directories"),
+        ),
         _ => ServingError::new(Code::Unknown, format!("{path}; {error}")),
     }
 }

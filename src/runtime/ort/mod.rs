@@ -3,6 +3,7 @@
 //! Everything `unsafe` of this crate that has to do with ONNX Runtime is in this folder: `graph`
 //! (running), `value` (tensors), `weights` and `arena` (what sessions share), `status` (errors).
 
+mod advice;
 mod arena;
 mod crowd;
 mod graph;
@@ -129,9 +130,8 @@ impl Backend for OnnxRuntime {
         self.version.clone()
     }
 
-    fn advice(&self) -> &'static str {
-        "Operators of TensorFlow that no ONNX runtime has must be replaced or moved out of the model \
-         before it is converted"
+    fn advice(&self, error: &ServingError, producer: &str) -> Option<String> {
+        advice::advice(&error.to_string(), producer)
     }
 
     fn may_end_the_process(&self) -> bool {

@@ -63,7 +63,8 @@ impl Failure {
             NOT_IMPLEMENTED => Code::Unimplemented,
             _ => Code::InvalidArgument,
         };
-        ServingError::new(code, format!("cannot load {origin}: {}", self.message))
+        let message = self.message.trim_end();
+        ServingError::new(code, format!("cannot load {origin}: {message}"))
     }
 
     /// A failed run. What a kernel refuses is the request's fault, as TensorFlow's kernels report
@@ -77,9 +78,9 @@ impl Failure {
             return ServingError::new(Code::Cancelled, message);
         }
         match self.code {
-            INVALID_ARGUMENT => ServingError::invalid_argument(message),
+            INVALID_ARGUMENT => ServingError::Kernel { reason: message },
             NOT_IMPLEMENTED => ServingError::unimplemented(message),
-            _ if message.contains("while running") => ServingError::invalid_argument(message),
+            _ if message.contains("while running") => ServingError::Kernel { reason: message },
             _ => ServingError::internal(message),
         }
     }
@@ -91,5 +92,6 @@ pub(super) fn load_error(origin: &str, code: ErrorCode, message: &str) -> Servin
         ErrorCode::NotImplemented => Code::Unimplemented,
         _ => Code::InvalidArgument,
     };
+    let message = message.trim_end();
     ServingError::new(code, format!("cannot load {origin}: {message}"))
 }

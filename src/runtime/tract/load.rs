@@ -226,7 +226,9 @@ pub(super) fn invalid(error: tract_onnx::prelude::TractError) -> ServingError {
     /// Some of tract's messages print whole nodes.
     const MAX_CHARS: usize = 600;
     let text = format!("{error:#}");
-    ServingError::invalid_argument(text.chars().take(MAX_CHARS).collect::<String>())
+    ServingError::Kernel {
+        reason: text.chars().take(MAX_CHARS).collect(),
+    }
 }
 
 /// Gives initializers their data.

@@ -82,8 +82,8 @@ impl Backend for Tract {
         VERSION.to_owned()
     }
 
-    fn advice(&self) -> &'static str {
-        "ONNX Runtime has operators and dtypes that tract has not (--backend)"
+    fn advice(&self, _: &ServingError, _: &str) -> Option<String> {
+        Some("ONNX Runtime has operators and dtypes that tract has not (--backend)".to_owned())
     }
 
     fn load(&self, source: GraphSource) -> Result<Arc<dyn Graph>> {

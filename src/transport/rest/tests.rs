@@ -50,6 +50,7 @@ fn service(options: RestOptions) -> (RestService, Arc<Metrics>) {
     let pages = Pages {
         metrics: Arc::clone(&metrics),
         readiness: Readiness::new(stopped, || panic!("a secret of the server")),
+        shows_errors: true,
         monitoring_path: None,
         copies: Copies::default(),
     };

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustls::{CertificateError, Error};
+use rustls::{AlertDescription, CertificateError, Error};
 
 /// A reason is logged once in this time, with the number of failures that were not.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -92,7 +92,18 @@ fn reason_of(error: &io::Error) -> String {
             )
         }
         Some(Error::AlertReceived(alert)) => {
-            format!("the client ended it with the alert {alert:?}")
+            let hint = match alert {
+                AlertDescription::UnknownCA
+                | AlertDescription::BadCertificate
+                | AlertDescription::UnsupportedCertificate
+                | AlertDescription::CertificateExpired
+                | AlertDescription::CertificateRevoked
+                | AlertDescription::CertificateUnknown => {
+                    ": it refuses this server's certificate (server_cert)"
+                }
+                _ => "",
+            };
+            format!("the client ended it with the alert {alert:?}{hint}")
         }
         Some(Error::InvalidMessage(error)) => format!("the client does not speak TLS: {error:?}"),
         Some(error) => error.to_string(),

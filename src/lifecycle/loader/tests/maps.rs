@@ -334,8 +334,8 @@ impl Backend for Counting {
         self.0.version()
     }
 
-    fn advice(&self) -> &'static str {
-        self.0.advice()
+    fn advice(&self, error: &crate::error::ServingError, producer: &str) -> Option<String> {
+        self.0.advice(error, producer)
     }
 
     fn load(&self, source: GraphSource) -> Result<Arc<dyn Graph>> {

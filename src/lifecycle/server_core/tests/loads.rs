@@ -201,3 +201,38 @@ fn failing_warmup_fails_the_load() {
     assert_eq!(runs.load(Ordering::SeqCst), 2);
     assert_eq!(core.states("m")[0].state, ManagerState::Available);
 }
+
+#[test]
+fn model_without_a_version_says_why_before_its_last_try() {
+    let fixture = Fixture::with_options(retries(10, Duration::from_secs(3600)));
+    fixture.add_version("m", "1");
+    fixture
+        .loader
+        .fail(&id("m", 1), 1, || ServingError::internal("no"));
+    fixture
+        .core
+        .start_without_waiting(list([fixture.model("m")]))
+        .unwrap();
+    let expected = "version 1, to be tried again: INTERNAL: no";
+    let missing = || fixture.core.models_without_version();
+    eventually("the first try has failed", || {
+        missing() == [("m".to_owned(), Some(expected.to_owned()))]
+    });
+    // Another version serves.
+    fixture.add_version("m", "2");
+    eventually("version 2 serves", || missing().is_empty());
+}
+
+#[test]
+fn model_without_a_version_says_why_after_its_last_try() {
+    let fixture = Fixture::with_options(retries(0, Duration::ZERO));
+    fixture.add_version("m", "1");
+    fixture
+        .loader
+        .fail(&id("m", 1), usize::MAX, || ServingError::internal("no"));
+    assert!(fixture.core.start(list([fixture.model("m")])).is_err());
+    let [(name, Some(why))] = &fixture.core.models_without_version()[..] else {
+        panic!("one model is missing");
+    };
+    assert_eq!((&**name, &**why), ("m", "version 1: INTERNAL: no"));
+}

@@ -493,3 +493,19 @@ fn changed_policy_takes_effect() {
     fixture.await_state("m", 3, ManagerState::Available);
     fixture.await_state("m", 1, ManagerState::End);
 }
+
+#[test]
+fn base_path_that_is_a_saved_model_is_named_by_a_reload() {
+    let fixture = Fixture::new();
+    std::fs::create_dir_all(fixture.path("m")).unwrap();
+    std::fs::write(fixture.path("m").join("saved_model.pb"), "").unwrap();
+    fixture.core.start(list([])).unwrap();
+    let error = fixture.core.reload(list([fixture.model("m")])).unwrap_err();
+    let text = ". The base path is itself a TensorFlow SavedModel: it holds saved_model.pb.";
+    assert!(error.to_string().contains(text), "{error}");
+    let [(name, Some(why))] = &fixture.core.models_without_version()[..] else {
+        panic!("one model is missing");
+    };
+    assert_eq!(name, "m");
+    assert!(why.contains(&text[2..]), "{why}");
+}

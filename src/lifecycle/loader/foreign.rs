@@ -1,0 +1,247 @@
+//! Files that are not ONNX models: what they are, and the way to an ONNX model from there.
+//!
+//! People put what they have into a version directory: the file of another library, a download that
+//! failed, an archive. Contents count before names, since names are often wrong.
+//!
+//! Not here: which files of a directory are looked at (`absent`), reading ONNX (`onnx`).
+
+mod contents;
+mod names;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+pub(super) use self::contents::{MAX_HEAD, MAX_TAIL, Sample, of_contents};
+pub(super) use self::names::of_name;
+
+/// A kind of file that this server cannot load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Foreign {
+    Empty,
+    Zeros,
+    CutOff,
+    GitLfsPointer,
+    GitAnnexPointer,
+    Html,
+    Xml,
+    Json,
+    Text,
+    OnnxOtherName,
+    OnnxText,
+    OnnxWeights,
+    OrtFormat,
+    SavedModel,
+    FrozenGraph,
+    Checkpoint,
+    TensorFlowJs,
+    TfLite,
+    Keras,
+    Hdf5,
+    TorchExport,
+    Torch,
+    Pickle,
+    Safetensors,
+    Gguf,
+    NumPy,
+    XgBoost,
+    LightGbm,
+    CatBoost,
+    CoreMl,
+    OpenVino,
+    OpenVinoWeights,
+    TensorRt,
+    Pmml,
+    Paddle,
+    Mxnet,
+    Caffe,
+    Darknet,
+    Ncnn,
+    Archive,
+    Executable,
+}
+
+impl Foreign {
+    /// Whether it takes the place of a file of any kind, by accident.
+    pub(super) fn stands_in(self) -> bool {
+        matches!(
+            self,
+            Self::Empty | Self::GitLfsPointer | Self::GitAnnexPointer | Self::Html
+        )
+    }
+
+    /// What a file is by its name (this) and by its contents. A name says more than contents that many
+    /// formats have in common, unless they contradict it.
+    pub(super) fn or_by_contents(self, contents: Self) -> Self {
+        match (self, contents) {
+            (Self::CoreMl, Self::CutOff | Self::SavedModel)
+            | (Self::Keras, Self::Hdf5)
+            | (Self::Torch, Self::Pickle) => self,
+            (_, Self::CutOff) => Self::OnnxOtherName,
+            (Self::OnnxOtherName, contents) => contents,
+            (_, Self::Archive) => self,
+            (name, Self::Text | Self::Json | Self::Xml) if name.may_be_text() => name,
+            (_, contents) => contents,
+        }
+    }
+
+    fn may_be_text(self) -> bool {
+        matches!(
+            self,
+            Self::OnnxText
+                | Self::SavedModel
+                | Self::Checkpoint
+                | Self::XgBoost
+                | Self::Pmml
+                | Self::Caffe
+                | Self::Ncnn
+        )
+    }
+
+    /// Whether there may be a model beside it that says more.
+    pub(super) fn is_weights(self) -> bool {
+        matches!(
+            self,
+            Self::OpenVinoWeights | Self::OnnxWeights | Self::Safetensors | Self::Checkpoint
+        )
+    }
+
+    /// What it is, as a noun.
+    fn what(self) -> &'static str {
+        match self {
+            Self::Empty => "an empty file",
+            Self::Zeros => "a file of zeros",
+            Self::CutOff => "the beginning of one: the file ends too early",
+            Self::GitLfsPointer => "a Git LFS pointer, which stands for a file",
+            Self::GitAnnexPointer => "a git-annex pointer, which stands for a file",
+            Self::Html => "an HTML page",
+            Self::Xml => "an XML file",
+            Self::Json => "a JSON file",
+            Self::Text => "a text file",
+            Self::OnnxOtherName => "an ONNX model whose name does not end in .onnx",
+            Self::OnnxText => "an ONNX model in text form",
+            Self::OnnxWeights => "the weights of an ONNX model, without the model",
+            Self::OrtFormat => "a model in ONNX Runtime's own format (.ort)",
+            Self::SavedModel => "a TensorFlow SavedModel",
+            Self::FrozenGraph => "a frozen TensorFlow graph",
+            Self::Checkpoint => "a TensorFlow checkpoint: weights without a graph",
+            Self::TensorFlowJs => "a TensorFlow.js model",
+            Self::TfLite => "a TensorFlow Lite model",
+            Self::Keras => "a Keras model",
+            Self::Hdf5 => "an HDF5 file, such as a Keras model (.h5)",
+            Self::TorchExport => "a PyTorch program of torch.export (.pt2)",
+            Self::Torch => "a PyTorch file (.pt, .pth): TorchScript, or weights without a graph",
+            Self::Pickle => "a Python pickle, such as a scikit-learn model (.pkl, .joblib)",
+            Self::Safetensors => "a safetensors file: weights without a graph",
+            Self::Gguf => "a GGUF file, the format of llama.cpp",
+            Self::NumPy => "a file of NumPy arrays",
+            Self::XgBoost => "an XGBoost model",
+            Self::LightGbm => "a LightGBM model",
+            Self::CatBoost => "a CatBoost model",
+            Self::CoreMl => "a Core ML model",
+            Self::OpenVino => "an OpenVINO model (.xml with .bin)",
+            Self::OpenVinoWeights => "a file of weights without a graph",
+            Self::TensorRt => "a TensorRT engine",
+            Self::Pmml => "a PMML model",
+            Self::Paddle => "a PaddlePaddle model",
+            Self::Mxnet => "an MXNet model",
+            Self::Caffe => "a Caffe model",
+            Self::Darknet => "a Darknet model",
+            Self::Ncnn => "an ncnn or MNN model",
+            Self::Archive => "a compressed file or an archive",
+            Self::Executable => "a program or a shared library",
+        }
+    }
+
+    /// What to do about it: a sentence without its full stop.
+    fn way_out(self) -> &'static str {
+        match self {
+            Self::Empty | Self::Zeros | Self::CutOff => {
+                "Copying it has failed or has not ended: copy it again and compare the sizes"
+            }
+            Self::GitLfsPointer => {
+                "Run `git lfs pull` in the clone it is from, then copy the file again"
+            }
+            Self::GitAnnexPointer => {
+                "Run `git annex get` in the clone it is from, then copy the file again"
+            }
+            Self::Html => {
+                "A download got an error or sign-in page instead of the file: download it again by \
+                 the address of the file itself"
+            }
+            Self::Xml | Self::Json | Self::Text => {
+                "If it was downloaded, it may be an error message: look into it, and download the \
+                 model again"
+            }
+            Self::OnnxOtherName => "Rename it to model.onnx",
+            Self::OnnxText => {
+                "Make a binary file of it in Python: onnx.save(onnx.load(FILE, format=\"textproto\"), \
+                 \"model.onnx\")"
+            }
+            Self::OnnxWeights => "Put the *.onnx file that belongs to it into the same directory",
+            Self::OrtFormat => "Serve the *.onnx file that it was made from",
+            Self::SavedModel => {
+                "Convert it where TensorFlow is installed: `import_model.py saved_model`, see \
+                 docs/importing.md"
+            }
+            Self::FrozenGraph => {
+                "Convert it where TensorFlow is installed: `python3 -m tf2onnx.convert --graphdef \
+                 FILE --inputs NAME:0 --outputs NAME:0 --output model.onnx`"
+            }
+            Self::Checkpoint => {
+                "Export a SavedModel from the program that made it, then convert that: \
+                 docs/importing.md"
+            }
+            Self::TensorFlowJs => {
+                "Convert the SavedModel or Keras model that it was made from: docs/importing.md"
+            }
+            Self::TfLite => {
+                "Convert it where TensorFlow is installed: `python3 -m tf2onnx.convert --tflite FILE \
+                 --output model.onnx`"
+            }
+            Self::Keras | Self::Hdf5 => {
+                "Convert it where Keras is installed: `import_model.py keras FILE`, see \
+                 docs/importing.md"
+            }
+            Self::TorchExport => {
+                "Convert it where PyTorch is installed: `import_model.py torch FILE`, see \
+                 docs/importing.md"
+            }
+            Self::Torch => {
+                "Convert the module in the program that has its class: torch.onnx.export, or \
+                 `import_model.py torch`, see docs/importing.md"
+            }
+            Self::Pickle => {
+                "Convert it in Python: skl2onnx for scikit-learn, onnxmltools for XGBoost and \
+                 LightGBM, torch.onnx.export for PyTorch"
+            }
+            Self::Safetensors | Self::OpenVinoWeights | Self::NumPy => {
+                "Export the model from the library that has its graph, for instance by \
+                 torch.onnx.export or optimum"
+            }
+            Self::Gguf => "Export the model that it was made from to ONNX, for instance by optimum",
+            Self::XgBoost | Self::LightGbm => "Convert it in Python by onnxmltools",
+            Self::CatBoost => {
+                "Convert it in Python: model.save_model(\"model.onnx\", format=\"onnx\")"
+            }
+            Self::Paddle => "Convert it by paddle2onnx",
+            Self::CoreMl
+            | Self::OpenVino
+            | Self::TensorRt
+            | Self::Pmml
+            | Self::Mxnet
+            | Self::Caffe
+            | Self::Darknet
+            | Self::Ncnn => "Export the model that it was made from to ONNX",
+            Self::Archive => "Unpack it into the version directory",
+            Self::Executable => "Put the *.onnx file of the model into the version directory",
+        }
+    }
+}
+
+/// The noun and, as a sentence of its own, the way out.
+impl fmt::Display for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}. {}", self.what(), self.way_out())
+    }
+}

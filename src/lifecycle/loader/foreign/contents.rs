@@ -1,0 +1,221 @@
+//! What a file's first and last bytes say about its format.
+
+use super::Foreign;
+
+/// How much of a file's beginning and of its end is looked at.
+pub(in super::super) const MAX_HEAD: usize = 4096;
+pub(in super::super) const MAX_TAIL: usize = 64 << 10;
+
+/// The parts of a file that tell its format.
+pub(in super::super) struct Sample<'a> {
+    pub(in super::super) head: &'a [u8],
+    /// May overlap with `head`.
+    pub(in super::super) tail: &'a [u8],
+    pub(in super::super) size: u64,
+}
+
+impl<'a> Sample<'a> {
+    /// Of a file in memory.
+    pub(in super::super) fn of(bytes: &'a [u8]) -> Self {
+        Self {
+            head: &bytes[..bytes.len().min(MAX_HEAD)],
+            tail: &bytes[bytes.len().saturating_sub(MAX_TAIL)..],
+            size: bytes.len() as u64,
+        }
+    }
+
+    fn mentions(&self, text: &str) -> bool {
+        has(self.head, text.as_bytes()) || has(self.tail, text.as_bytes())
+    }
+}
+
+/// By the first bytes.
+const MAGIC: &[(&[u8], Foreign)] = &[
+    (
+        b"version https://git-lfs.github.com/",
+        Foreign::GitLfsPointer,
+    ),
+    (
+        b"version https://hawser.github.com/",
+        Foreign::GitLfsPointer,
+    ),
+    (b"/annex/objects/", Foreign::GitAnnexPointer),
+    (b"\x89HDF\r\n\x1a\n", Foreign::Hdf5),
+    (b"GGUF", Foreign::Gguf),
+    (b"ggml", Foreign::Gguf),
+    (b"\x93NUMPY", Foreign::NumPy),
+    (b"CBM1", Foreign::CatBoost),
+    (b"binf", Foreign::XgBoost),
+    (b"{L\x00\x00\x00\x00\x00\x00", Foreign::XgBoost),
+    (b"ftrt", Foreign::TensorRt),
+    (b"\x1f\x8b", Foreign::Archive),
+    (b"BZh", Foreign::Archive),
+    (b"\xfd7zXZ\x00", Foreign::Archive),
+    (b"\x28\xb5\x2f\xfd", Foreign::Archive),
+    (b"\x04\x22\x4d\x18", Foreign::Archive),
+    (b"7z\xbc\xaf\x27\x1c", Foreign::Archive),
+    (b"Rar!", Foreign::Archive),
+    (b"\x7fELF", Foreign::Executable),
+    (b"MZ", Foreign::Executable),
+];
+
+/// What a file is that is not, or need not be, an ONNX model; `None` where its bytes do not tell.
+pub(in super::super) fn of_contents(sample: &Sample<'_>) -> Option<Foreign> {
+    let head = sample.head;
+    if head.is_empty() {
+        return Some(Foreign::Empty);
+    }
+    if head.iter().chain(sample.tail).all(|&byte| byte == 0) {
+        return Some(Foreign::Zeros);
+    }
+    let mut magic = MAGIC.iter();
+    if let Some((_, foreign)) = magic.find(|(magic, _)| head.starts_with(magic)) {
+        return Some(*foreign);
+    }
+    match head.get(4..8) {
+        Some(b"TFL3") => return Some(Foreign::TfLite),
+        Some(b"ORTM") => return Some(Foreign::OrtFormat),
+        _ => {}
+    }
+    if head.starts_with(b"PK\x03\x04") {
+        return Some(of_zip(sample));
+    }
+    if head.get(257..262) == Some(b"ustar") {
+        return Some(Foreign::Archive);
+    }
+    if is_pickle(head) {
+        return Some(match has(head, b"torch") || has(head, TORCH_MAGIC) {
+            true => Foreign::Torch,
+            false => Foreign::Pickle,
+        });
+    }
+    if is_safetensors(sample) {
+        return Some(Foreign::Safetensors);
+    }
+    of_text(sample).or_else(|| of_protobuf(head))
+}
+
+/// The number that PyTorch's old format begins with, as Python pickles it.
+const TORCH_MAGIC: &[u8] = b"\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
+
+/// Several formats are ZIP archives of files with certain names.
+fn of_zip(sample: &Sample<'_>) -> Foreign {
+    let names: &[(&str, Foreign)] = &[
+        ("model.weights.h5", Foreign::Keras),
+        ("serialized_exported_program", Foreign::TorchExport),
+        ("archive_format", Foreign::TorchExport),
+        ("data.pkl", Foreign::Torch),
+        ("MAR-INF/", Foreign::Torch),
+        (".npy", Foreign::NumPy),
+    ];
+    let mut names = names.iter();
+    let found = names.find(|(name, _)| sample.mentions(name));
+    found.map_or(Foreign::Archive, |(_, foreign)| *foreign)
+}
+
+/// The opcode PROTO of protocol 2 and later, followed by another opcode.
+fn is_pickle(head: &[u8]) -> bool {
+    let opcodes = b"c}](X\x8a\x8c\x95KGN)q\x58";
+    matches!(head, [0x80, 2..=5, next, ..] if opcodes.contains(next))
+}
+
+/// The length of a JSON header, and the header.
+fn is_safetensors(sample: &Sample<'_>) -> bool {
+    let Some((length, rest)) = sample.head.split_first_chunk::<8>() else {
+        return false;
+    };
+    let length = u64::from_le_bytes(*length);
+    rest.starts_with(b"{\"") && length >= 2 && length <= sample.size
+}
+
+fn of_text(sample: &Sample<'_>) -> Option<Foreign> {
+    let head = sample
+        .head
+        .strip_prefix(b"\xef\xbb\xbf")
+        .unwrap_or(sample.head);
+    let is_text_byte = |byte: &u8| matches!(byte, b'\t' | b'\n' | b'\r' | 0x20..=0x7e | 0x80..);
+    if !head.iter().all(is_text_byte) {
+        return None;
+    }
+    let text = String::from_utf8_lossy(head).to_ascii_lowercase();
+    let text = text.trim_start();
+    let has = |part: &str| text.contains(part);
+    Some(match text.as_bytes().first() {
+        None => Foreign::Text,
+        Some(b'<') if has("<!doctype html") || has("<html") || has("<head") => Foreign::Html,
+        Some(b'<') if has("<pmml") => Foreign::Pmml,
+        Some(b'<') if has("<net ") && has("<layers") => Foreign::OpenVino,
+        Some(b'<') if has("ir_version") => Foreign::OnnxText,
+        Some(b'<') => Foreign::Xml,
+        Some(b'{') if has("\"learner\"") => Foreign::XgBoost,
+        Some(b'{') if has("\"modeltopology\"") || has("\"weightsmanifest\"") => {
+            Foreign::TensorFlowJs
+        }
+        Some(b'{' | b'[') => Foreign::Json,
+        Some(_) if text.starts_with("ir_version") => Foreign::OnnxText,
+        Some(_) if text.starts_with("tree\n") => Foreign::LightGbm,
+        Some(_) if text.starts_with("saved_model_schema_version") => Foreign::SavedModel,
+        Some(_) if head.iter().all(u8::is_ascii) || std::str::from_utf8(head).is_ok() => {
+            Foreign::Text
+        }
+        Some(_) => return None,
+    })
+}
+
+/// TensorFlow's messages, and the beginning of ONNX's own.
+fn of_protobuf(head: &[u8]) -> Option<Foreign> {
+    match head {
+        // saved_model_schema_version 1, then a meta graph that begins with its information.
+        [0x08, 0x01, 0x12, ..] => Some(Foreign::SavedModel),
+        // ir_version, then one of ModelProto's other fields.
+        [
+            0x08,
+            3..=0x7f,
+            0x12 | 0x1a | 0x22 | 0x2a | 0x32 | 0x3a | 0x42 | 0x72,
+            ..,
+        ] => Some(Foreign::CutOff),
+        [0x0a, ..] if is_graph_def(head) => Some(Foreign::FrozenGraph),
+        _ => None,
+    }
+}
+
+/// Whether this begins with a NodeDef: a name and an operator.
+fn is_graph_def(head: &[u8]) -> bool {
+    let after_key = |bytes: &'_ [u8], key: u8| bytes.first() == Some(&key);
+    let Some((_, node)) = length_of(&head[1..]) else {
+        return false;
+    };
+    if !after_key(node, 0x0a) {
+        return false;
+    }
+    let Some((name, rest)) = length_of(&node[1..]) else {
+        return false;
+    };
+    let Some(rest) = rest.get(name..) else {
+        return false;
+    };
+    if !after_key(rest, 0x12) {
+        return false;
+    }
+    let Some((length, op)) = length_of(&rest[1..]) else {
+        return false;
+    };
+    let op = op.get(..length).unwrap_or_default();
+    op.first().is_some_and(u8::is_ascii_uppercase) && op.iter().all(u8::is_ascii_alphanumeric)
+}
+
+/// A varint of up to five bytes, and what follows.
+fn length_of(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let mut value = 0_usize;
+    for (index, &byte) in bytes.iter().take(5).enumerate() {
+        value |= usize::from(byte & 0x7f) << (7 * index);
+        if byte < 0x80 {
+            return Some((value, &bytes[index + 1..]));
+        }
+    }
+    None
+}
+
+fn has(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}

@@ -1,0 +1,78 @@
+//! What a file's name says about its format.
+
+use super::Foreign;
+
+/// By the end of the name, lower case. The first that fits counts.
+const ENDINGS: &[(&str, Foreign)] = &[
+    ("saved_model.pb", Foreign::SavedModel),
+    ("saved_model.pbtxt", Foreign::SavedModel),
+    (".onnx.data", Foreign::OnnxWeights),
+    (".onnx_data", Foreign::OnnxWeights),
+    (".onnx", Foreign::OnnxOtherName),
+    (".onnxtxt", Foreign::OnnxText),
+    (".ort", Foreign::OrtFormat),
+    (".keras", Foreign::Keras),
+    (".h5", Foreign::Hdf5),
+    (".hdf5", Foreign::Hdf5),
+    (".tflite", Foreign::TfLite),
+    (".lite", Foreign::TfLite),
+    (".pb", Foreign::FrozenGraph),
+    (".ckpt", Foreign::Checkpoint),
+    (".index", Foreign::Checkpoint),
+    (".data-00000-of-00001", Foreign::Checkpoint),
+    (".meta", Foreign::Checkpoint),
+    (".pt2", Foreign::TorchExport),
+    (".pt", Foreign::Torch),
+    (".pth", Foreign::Torch),
+    (".torchscript", Foreign::Torch),
+    (".mar", Foreign::Torch),
+    (".pkl", Foreign::Pickle),
+    (".pickle", Foreign::Pickle),
+    (".joblib", Foreign::Pickle),
+    (".safetensors", Foreign::Safetensors),
+    (".gguf", Foreign::Gguf),
+    (".ggml", Foreign::Gguf),
+    (".npz", Foreign::NumPy),
+    (".npy", Foreign::NumPy),
+    (".ubj", Foreign::XgBoost),
+    (".xgb", Foreign::XgBoost),
+    (".bst", Foreign::XgBoost),
+    (".cbm", Foreign::CatBoost),
+    (".mlmodel", Foreign::CoreMl),
+    (".mlpackage", Foreign::CoreMl),
+    (".mlmodelc", Foreign::CoreMl),
+    (".engine", Foreign::TensorRt),
+    (".plan", Foreign::TensorRt),
+    (".trt", Foreign::TensorRt),
+    (".pmml", Foreign::Pmml),
+    (".pdmodel", Foreign::Paddle),
+    (".pdiparams", Foreign::Paddle),
+    (".params", Foreign::Mxnet),
+    (".caffemodel", Foreign::Caffe),
+    (".prototxt", Foreign::Caffe),
+    (".weights", Foreign::Darknet),
+    (".mnn", Foreign::Ncnn),
+    (".param", Foreign::Ncnn),
+    (".zip", Foreign::Archive),
+    (".gz", Foreign::Archive),
+    (".tgz", Foreign::Archive),
+    (".tar", Foreign::Archive),
+    (".bz2", Foreign::Archive),
+    (".xz", Foreign::Archive),
+    (".zst", Foreign::Archive),
+    (".7z", Foreign::Archive),
+    (".rar", Foreign::Archive),
+    (".xml", Foreign::Xml),
+    (".bin", Foreign::OpenVinoWeights),
+];
+
+/// What a file of this name probably is; `None` for a name that says nothing.
+pub(in super::super) fn of_name(name: &str) -> Option<Foreign> {
+    // Parts of a SavedModel that say nothing alone.
+    if matches!(name, "fingerprint.pb" | "keras_metadata.pb") {
+        return None;
+    }
+    let name = name.to_ascii_lowercase();
+    let ending = ENDINGS.iter().find(|(ending, _)| name.ends_with(ending));
+    ending.map(|(_, foreign)| *foreign)
+}
