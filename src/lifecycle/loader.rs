@@ -49,9 +49,6 @@ const DEFAULT_TAG: &str = "serve";
 /// The largest file of labels that is read.
 const MAX_LABELS_BYTES: u64 = 64 << 20;
 
-/// What stands in for a file of weights is smaller.
-const MAX_POINTER_BYTES: usize = 1 << 20;
-
 /// Loads ONNX version directories onto a backend.
 pub struct OnnxLoader {
     backend: Arc<dyn Backend>,
@@ -193,18 +190,10 @@ impl Prepared {
         let mut plan = Plan::read(&directory, tags)?;
         let mut class_labels: BTreeMap<String, Vec<ClassLabels>> = BTreeMap::new();
         for (file, model) in &mut plan.models {
-            let mut small = Vec::new();
-            let read = model.read_external_data(&mut |name| {
+            model.read_external_data(&mut |name| {
                 let data = directory.read_external_data(name)?;
-                if data.len() < MAX_POINTER_BYTES {
-                    small.push((directory.path().join(name), data.clone()));
-                }
+                absent::check_weights(&directory.path().join(name), &data)?;
                 Ok(data)
-            });
-            read.map_err(|error| {
-                small.iter().fold(error, |error, (file, data)| {
-                    absent::stands_in(file, data, "the model's weights", error)
-                })
             })?;
             model.open_optional_inputs(&plan::named_inputs(&plan.signatures, file));
             model.rewrite_operators()?;

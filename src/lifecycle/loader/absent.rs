@@ -9,7 +9,7 @@ use std::path::Path;
 use super::directory::VersionDirectory;
 use super::foreign::{Foreign, MAX_HEAD, MAX_TAIL, Sample, of_contents, of_name};
 use super::plan::SAVED_MODEL_FILE;
-use crate::error::ServingError;
+use crate::error::{Result, ServingError};
 
 /// Most entries of a directory that are looked at.
 const MAX_ENTRIES: usize = 10_000;
@@ -94,6 +94,24 @@ pub(super) fn stands_in(
             ServingError::new(error.code(), text)
         }
         _ => error,
+    }
+}
+
+/// Refuses a file of weights that is something else by accident. Weights have no form of their own, so only
+/// what is text from its first byte is noticed.
+///
+/// # Errors
+///
+/// `INVALID_ARGUMENT`, naming what it is.
+pub(super) fn check_weights(origin: &Path, contents: &[u8]) -> Result<()> {
+    match of_contents(&Sample::of(contents)) {
+        Some(foreign) if foreign.stands_in() && foreign != Foreign::Empty => {
+            Err(ServingError::invalid_argument(format!(
+                "{} is not the model's weights but {foreign}",
+                origin.display()
+            )))
+        }
+        _ => Ok(()),
     }
 }
 

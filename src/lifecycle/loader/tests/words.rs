@@ -184,7 +184,8 @@ fn other_files_that_are_pointers_are_named() {
             "again",
         );
     }
-    let mut net = node("Neg", FLOAT);
+    let mut net = node("Neg", FLOAT).node("Add", &["y", "w"], "z");
+    net = net.output("z", FLOAT, &[-1]);
     let entry = |key: &str, value: &str| StringStringEntryProto {
         key: Some(key.to_owned()),
         value: Some(value.to_owned()),
