@@ -37,6 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let described = protox::compile(DESCRIBED, ["proto"])?;
     std::fs::write(out_dir.join("described.bin"), described.encode_to_vec())?;
     let onnx = protox::compile(["onnx/onnx.proto"], ["proto"])?;
+    std::fs::write(out_dir.join("onnx.bin"), onnx.encode_to_vec())?;
 
     let mut config = prost_build::Config::new();
     config

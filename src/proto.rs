@@ -14,3 +14,6 @@ pub const SERVED_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/
 
 /// Descriptors of text files that are read without generated messages.
 pub const DESCRIBED_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/described.bin"));
+
+/// Descriptors of ONNX's own messages.
+pub const ONNX_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/onnx.bin"));

@@ -1,9 +1,9 @@
 //! Loads a version directory: files to signatures, signatures to graphs, graphs onto a backend.
 //!
 //! Where a signature comes from and which file has its graph: `plan`. What of a graph it needs and
-//! how clients see that: `bind`. Which graphs that makes: `graphs`. Which files may be read: `directory`.
-//! What is said where there is no ONNX model: `absent`, `foreign`. What people are told about a directory:
-//! `inspect`.
+//! how clients see that: `bind`. Which graphs that makes: `graphs`. Which edit a graph can go without:
+//! `left_out`. Which files may be read: `directory`. What is said where there is no ONNX model: `absent`,
+//! `foreign`. What people are told about a directory: `inspect`.
 
 mod absent;
 mod bind;
@@ -13,6 +13,7 @@ mod filled;
 mod foreign;
 mod graphs;
 mod inspect;
+mod left_out;
 mod no_graph;
 mod plan;
 mod ranked;
@@ -21,7 +22,7 @@ mod ranked;
 #[cfg(feature = "onnxruntime")]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -34,7 +35,7 @@ use self::plan::Plan;
 use crate::error::{Result, ServingError};
 use crate::id::ServableId;
 use crate::lifecycle::Loader;
-use crate::onnx::{ClassLabels, OnnxModel};
+use crate::onnx::{ClassLabels, Edit, OnnxModel};
 use crate::proto::onnx_model_server::Labels;
 use crate::runtime::{Backend, Graph, WeightSharing};
 use crate::servable::{Computed, Servable};
@@ -118,7 +119,20 @@ impl OnnxLoader {
 
 impl Loader for OnnxLoader {
     fn load(&self, id: &ServableId, directory: &Path) -> Result<Servable> {
-        let prepared = Prepared::read(directory, &self.saved_model_tags)?;
+        let read = |without: &_| Prepared::read(directory, &self.saved_model_tags, without);
+        let prepared = read(&BTreeSet::new())?;
+        let error = match self.load_prepared(id, prepared) {
+            Ok(servable) => return Ok(servable),
+            Err(error) => error,
+        };
+        let edits = read(&BTreeSet::new())?.edits(self.backend.as_ref());
+        let load = |without: &_| self.load_prepared(id, read(without)?);
+        left_out::load(directory, &edits, error, &load)
+    }
+}
+
+impl OnnxLoader {
+    fn load_prepared(&self, id: &ServableId, prepared: Prepared) -> Result<Servable> {
         let no_graph: Arc<dyn Graph> = Arc::new(NoGraph);
         let count = prepared.signatures.len();
         let (bound, with_optional) = split_optional(prepared.signatures)?;
@@ -182,13 +196,17 @@ struct Prepared {
     /// The tags of the meta graph; `None` where there is no `saved_model.pb`.
     tags: Option<Vec<String>>,
     metadata_only: BTreeMap<String, SignatureDef>,
+    /// What the files' graphs were edited for.
+    edits: BTreeSet<Edit>,
 }
 
 impl Prepared {
-    fn read(path: &Path, tags: &[String]) -> Result<Self> {
+    /// Reads a version directory. The edits in `without` are left out.
+    fn read(path: &Path, tags: &[String], without: &BTreeSet<Edit>) -> Result<Self> {
         let directory = VersionDirectory::open(path)?;
         let mut plan = Plan::read(&directory, tags)?;
         let mut class_labels: BTreeMap<String, Vec<ClassLabels>> = BTreeMap::new();
+        let mut edits = BTreeSet::new();
         for (file, model) in &mut plan.models {
             model.read_external_data(&mut |name| {
                 let data = directory.read_external_data(name)?;
@@ -196,7 +214,8 @@ impl Prepared {
                 Ok(data)
             })?;
             model.open_optional_inputs(&plan::named_inputs(&plan.signatures, file));
-            model.rewrite_operators()?;
+            model.rewrite_operators(without)?;
+            edits.extend(model.edits());
             class_labels.insert(file.clone(), model.drop_zip_maps());
             model.take_sequences_apart();
         }
@@ -215,7 +234,18 @@ impl Prepared {
             signatures: bound.collect::<Result<_>>()?,
             tags: plan.tags,
             metadata_only: plan.metadata_only,
+            edits,
         })
+    }
+
+    /// The edits that were made, or will be for this backend, and can be left out.
+    fn edits(&self, backend: &dyn Backend) -> BTreeSet<Edit> {
+        let mut edits = self.edits.clone();
+        let mut models = self.signatures.iter().map(|bound| &bound.model);
+        if backend.may_end_the_process() && models.any(OnnxModel::needs_checks) {
+            edits.insert(Edit::KernelChecks);
+        }
+        edits
     }
 }
 

@@ -6,7 +6,8 @@
 
 use std::collections::HashMap;
 
-use super::constant::{MAX_HOPS, from_tensor, initializer};
+use super::constant::{MAX_HOPS, from_tensor};
+use super::visit::Names;
 use super::{OnnxModel, is_op, node, walk};
 use crate::proto::onnx::{AttributeProto, NodeProto, TensorProto, attribute_proto::AttributeType};
 use crate::tensor::Tensor;
@@ -28,12 +29,16 @@ const ON_BLOCKS: &[&str] = &[
 ];
 
 impl OnnxModel {
-    /// Makes one operator of a product and a sum after a convolution's activation or pool.
-    pub(super) fn join_batch_norms(&mut self) {
+    /// Makes one operator of a product and a sum after a convolution's activation or pool. Returns
+    /// whether there were any.
+    pub(super) fn join_batch_norms(&mut self) -> bool {
         if self.opset() < SINCE {
-            return;
+            return false;
         }
         let found = self.batch_norms();
+        if found.is_empty() {
+            return false;
+        }
         let graph = self.graph_mut();
         for it in &found {
             graph.node[it.sum] = it.node.clone();
@@ -46,6 +51,7 @@ impl OnnxModel {
         graph
             .initializer
             .extend(found.into_iter().flat_map(|it| it.parameters));
+        true
     }
 
     fn batch_norms(&self) -> Vec<BatchNorm> {
@@ -64,14 +70,16 @@ impl OnnxModel {
         }
         let products = graph.node.iter().enumerate();
         let products = products.filter(|(_, node)| is_op(node, "Mul"));
+        let mut names = self.names();
         products
-            .filter_map(|(index, node)| self.batch_norm(&values, index, node))
+            .filter_map(|(index, node)| self.batch_norm(&values, &mut names, index, node))
             .collect()
     }
 
     fn batch_norm(
         &self,
         values: &Values<'_>,
+        names: &mut Names,
         index: usize,
         product: &NodeProto,
     ) -> Option<BatchNorm> {
@@ -95,7 +103,7 @@ impl OnnxModel {
         let [output] = sum.output.as_slice() else {
             return None;
         };
-        BatchNorm::new(data, output, [scale, offset], [index, sum_index])
+        BatchNorm::new(names, data, output, [scale, offset], [index, sum_index])
     }
 
     /// The channels of a tensor that a convolution of images made, with at least one operator in
@@ -105,7 +113,7 @@ impl OnnxModel {
         for hop in 0..MAX_HOPS {
             let maker = values.makers.get(name)?;
             if is_op(maker, "Conv") {
-                let weights = initializer(self.graph(), maker.input.get(1)?)?;
+                let weights = self.constant_initializer(maker.input.get(1)?)?;
                 let &[channels, _, _, _] = weights.dims.as_slice() else {
                     return None;
                 };
@@ -156,15 +164,16 @@ struct BatchNorm {
 
 impl BatchNorm {
     fn new(
+        names: &mut Names,
         data: &str,
         output: &str,
         [scale, offset]: [Vec<f32>; 2],
         [product, sum]: [usize; 2],
     ) -> Option<Self> {
-        let name = |part: &str| format!("{output}/batch_norm/{part}");
         let channels = scale.len();
-        let parameter = |part: &str, values: Vec<f32>| {
-            from_tensor(&name(part), &Tensor::from_vec(&[channels], values)?)
+        let mut parameter = |part: &str, values: Vec<f32>| {
+            let name = names.take(&format!("{output}/batch_norm/{part}"));
+            from_tensor(&name, &Tensor::from_vec(&[channels], values)?)
         };
         // With a mean of 0 and a variance of 1, nothing is left but the product and the sum.
         let parameters = [

@@ -240,19 +240,25 @@ fn cast(to: i32) -> Step {
     }
 }
 
-/// Renames a tensor wherever nodes read it, nested graphs included.
-fn rename_read(nodes: &mut [NodeProto], name: &str, new: &str) {
+/// Renames a tensor wherever nodes read it, also in nested graphs that have no other of that name.
+/// Returns whether any does.
+pub(super) fn rename_read(nodes: &mut [NodeProto], name: &str, new: &str) -> bool {
+    let mut is_read = false;
     for node in nodes {
         for input in node.input.iter_mut().filter(|it| *it == name) {
             *input = new.to_owned();
+            is_read = true;
         }
-        for graph in walk::subgraphs_mut(node) {
+        let visible = walk::subgraphs_mut(node).filter(|graph| !walk::defines(graph, name));
+        for graph in visible {
             for output in graph.output.iter_mut().filter(|it| it.name() == name) {
                 output.name = Some(new.to_owned());
+                is_read = true;
             }
-            rename_read(&mut graph.node, name, new);
+            is_read |= rename_read(&mut graph.node, name, new);
         }
     }
+    is_read
 }
 
 /// An attribute that is one integer.

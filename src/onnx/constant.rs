@@ -21,7 +21,7 @@ impl OnnxModel {
         let mut name = name;
         for _ in 0..MAX_HOPS {
             let graph = self.graph();
-            if let Some(tensor) = initializer(graph, name) {
+            if let Some(tensor) = self.constant_initializer(name) {
                 return to_tensor(tensor);
             }
             let makes =
@@ -36,6 +36,11 @@ impl OnnxModel {
             name = node.input.first()?;
         }
         None
+    }
+
+    /// The initializer of this name, unless it is an input's default.
+    pub(super) fn constant_initializer(&self, name: &str) -> Option<&TensorProto> {
+        initializer(self.graph(), name).filter(|_| !self.is_default(name))
     }
 
     /// Adds a constant. Returns its name, made from `wish`; `None` where ONNX has no such type.

@@ -11,6 +11,7 @@
 
 use std::collections::HashSet;
 
+use super::edit::Edit;
 use super::known::Elem;
 use super::visit::{Place, Replaced};
 use super::{OnnxModel, constant, is_op, node};
@@ -22,58 +23,79 @@ use crate::tensor::{Element, Tensor};
 /// The opset from which on `Where` exists.
 const WHERE_SINCE: i64 = 9;
 
-const INT32: i32 = OnnxType::Int32 as i32;
-const INT64: i32 = OnnxType::Int64 as i32;
 const DOUBLE: i32 = OnnxType::Double as i32;
 
 impl OnnxModel {
-    /// Makes the division of integers safe; see the module.
+    /// Makes the division of integers safe; see the module. Returns whether there were any to be
+    /// made safe.
     ///
     /// # Errors
     ///
     /// `UNIMPLEMENTED` for a division whose types are not known in a model that is too old for nodes
     /// that take every type.
-    pub(super) fn guard_integer_division(&mut self) -> Result<()> {
+    pub(super) fn guard_integer_division(&mut self) -> Result<bool> {
         let origin = self.origin.clone();
+        let uses_types = self.edits.wants(Edit::TypedDivisions);
+        let guards_untyped = self.edits.wants(Edit::UntypedDivisions);
+        let (mut is_typed, mut is_untyped) = (false, false);
         self.replace_everywhere(&HashSet::new(), &mut |node, place| {
-            guarded(node, place, &origin)
-        })
+            let elem = elem_of(node, place).filter(|_| !place.is_call);
+            let Some(mut elem) = elem else {
+                return Ok(None);
+            };
+            if elem == Elem::Unknown && !guards_untyped {
+                return Ok(None);
+            }
+            match elem {
+                Elem::Unknown => is_untyped = true,
+                _ => is_typed = true,
+            }
+            if !uses_types {
+                elem = Elem::Unknown;
+            }
+            guarded(node, elem, place, &origin)
+        })?;
+        self.edits
+            .note(Edit::TypedDivisions, is_typed && uses_types);
+        self.edits.note(Edit::UntypedDivisions, is_untyped);
+        Ok(is_typed || is_untyped)
     }
 }
 
-/// What a division of integers is replaced by.
-fn guarded(division: &NodeProto, place: &mut Place<'_>, origin: &str) -> Replaced {
-    if !is_op(division, "Div") {
-        return Ok(None);
-    }
+/// The type of what a node divides, where it may be integers and the divisor -1.
+fn elem_of(division: &NodeProto, place: &Place<'_>) -> Option<Elem> {
     let ([_, _], [_]) = (division.input.as_slice(), division.output.as_slice()) else {
-        return Ok(None);
+        return None;
     };
     let [dividend, divisor] = [0, 1].map(|index| place.known.input(division, index));
-    if divisor.is_never_minus_one {
-        return Ok(None);
+    if !is_op(division, "Div") || divisor.is_never_minus_one {
+        return None;
     }
     // Both sides of a division are of one type.
     let elem = match dividend.elem {
         Elem::Unknown => divisor.elem,
         known => known,
     };
+    elem.may_be_wide_integer().then_some(elem)
+}
+
+/// What a division of integers is replaced by.
+fn guarded(division: &NodeProto, elem: Elem, place: &mut Place<'_>, origin: &str) -> Replaced {
     let mut guard = Guard {
         division,
         place,
         nodes: Vec::new(),
     };
     let is_guarded = match elem {
-        Elem::Is(elem @ (INT32 | INT64)) => guard.integers(elem),
-        Elem::Unknown if guard.place.opset < WHERE_SINCE => {
+        Elem::Is(elem) => guard.integers(elem),
+        _ if guard.place.opset < WHERE_SINCE => {
             return Err(ServingError::unimplemented(format!(
                 "{origin}: it cannot be told whether {} divides integers. Convert the model to \
                  opset {WHERE_SINCE} or later",
                 division.output[0]
             )));
         }
-        Elem::Unknown => guard.anything(),
-        Elem::Is(_) | Elem::Other => return Ok(None),
+        _ => guard.anything(),
     };
     Ok(is_guarded.map(|()| guard.nodes))
 }

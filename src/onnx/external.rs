@@ -7,9 +7,13 @@
 //! Not here: which files may be read (`lifecycle::loader`), how weights reach a backend (`weights`).
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use bytes::Bytes;
 
+use super::text::NotUtf8;
 use super::{OnnxModel, walk};
 use crate::error::{Result, ServingError};
 use crate::proto::onnx::{GraphProto, NodeProto, TensorProto, tensor_proto::DataLocation};
@@ -17,7 +21,9 @@ use crate::proto::onnx::{GraphProto, NodeProto, TensorProto, tensor_proto::DataL
 /// Contents of the files by the name that the model gives them.
 struct Files<'a> {
     origin: &'a str,
-    read: &'a mut dyn FnMut(&str) -> Result<Bytes>,
+    read: &'a mut dyn FnMut(&Path) -> Result<Bytes>,
+    /// The bytes of texts that are not UTF-8.
+    not_utf8: &'a NotUtf8,
     by_location: BTreeMap<String, Bytes>,
 }
 
@@ -30,11 +36,12 @@ impl OnnxModel {
     /// Those of `read`; `INVALID_ARGUMENT` where a tensor's place is not inside its file.
     pub fn read_external_data(
         &mut self,
-        read: &mut dyn FnMut(&str) -> Result<Bytes>,
+        read: &mut dyn FnMut(&Path) -> Result<Bytes>,
     ) -> Result<()> {
         let mut files = Files {
             origin: &self.origin,
             read,
+            not_utf8: &self.not_utf8,
             by_location: BTreeMap::new(),
         };
         let graph = self.proto.graph.as_mut().expect("checked by parse");
@@ -66,7 +73,9 @@ impl Files<'_> {
         let contents = match self.by_location.get(location) {
             Some(contents) => contents.clone(),
             None => {
-                let contents = (self.read)(location)?;
+                let original = self.not_utf8.get(location);
+                let path = original.map_or(location.as_ref(), |it| OsStr::from_bytes(it));
+                let contents = (self.read)(Path::new(path))?;
                 self.by_location
                     .insert(location.to_owned(), contents.clone());
                 contents

@@ -13,6 +13,7 @@ use std::collections::HashSet;
 
 use super::border::{int_attribute, ints_attribute};
 use super::constant::constant_node;
+use super::edit::Edit;
 use super::kernel_attributes;
 use super::kernel_limits::{self, Check};
 use super::known::Facts;
@@ -39,11 +40,32 @@ impl OnnxModel {
     ///
     /// `UNIMPLEMENTED` for an operator or an attribute that no check can save.
     pub fn guard_kernels(&mut self, ranked: &HashSet<String>) -> Result<()> {
+        if !self.edits.wants(Edit::KernelChecks) {
+            return Ok(());
+        }
         let origin = self.origin.clone();
         let proofs = Proofs::of(self.graph(), &self.proto.functions);
         self.replace_everywhere(ranked, &mut |node, place| {
             guarded(node, place, &proofs, &origin)
         })
+    }
+}
+
+impl OnnxModel {
+    /// Whether kernels would get checks.
+    pub fn needs_checks(&self) -> bool {
+        let mut checked = self.clone();
+        let is_checked = checked.guard_kernels(&HashSet::new()).is_ok();
+        is_checked && checked.node_count() != self.node_count()
+    }
+
+    fn node_count(&self) -> usize {
+        let mut count = 0;
+        let functions = self.proto.functions.iter().map(|it| &it.node);
+        for nodes in functions.chain([&self.graph().node]) {
+            walk::for_each_node(nodes, &mut |_| count += 1);
+        }
+        count
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::{OnnxModel, is_onnx_domain};
+use super::{OnnxModel, is_onnx_domain, walk};
 use crate::proto::onnx::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 
 /// Operators that one signature may bear with for the sake of another: cheap beside the weights
@@ -100,6 +100,8 @@ fn foreign_parts<'a>(mine: &GraphProto, others: &'a GraphProto) -> Option<Foreig
     makers.remove("");
     let values = mine.initializer.iter().map(|it| (it.name(), it));
     let values: HashMap<&str, &TensorProto> = values.collect();
+    // A name in a graph nested in mine would hide a foreign one.
+    let taken = walk::names(mine);
 
     let mut foreign = Foreign {
         nodes: Vec::new(),
@@ -109,7 +111,7 @@ fn foreign_parts<'a>(mine: &GraphProto, others: &'a GraphProto) -> Option<Foreig
         let names = || node.output.iter().filter(|name| !name.is_empty());
         match names().find_map(|name| makers.get(name.as_str())) {
             Some(known) if *known == node => {}
-            None if is_head(node) && !names().any(|name| values.contains_key(name.as_str())) => {
+            None if is_head(node) && !names().any(|name| taken.contains(name.as_str())) => {
                 foreign.nodes.push(node);
             }
             _ => return None,
@@ -118,7 +120,7 @@ fn foreign_parts<'a>(mine: &GraphProto, others: &'a GraphProto) -> Option<Foreig
     for tensor in &others.initializer {
         match values.get(tensor.name()) {
             Some(known) if is_same_tensor(known, tensor) => {}
-            None if !makers.contains_key(tensor.name()) => foreign.tensors.push(tensor),
+            None if !taken.contains(tensor.name()) => foreign.tensors.push(tensor),
             _ => return None,
         }
     }
@@ -178,6 +180,8 @@ mod tests {
             declared_shapes: HashMap::new(),
             defaults: Default::default(),
             sequences: Vec::new(),
+            edits: Default::default(),
+            not_utf8: HashMap::new(),
         }
     }
 

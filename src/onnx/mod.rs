@@ -11,6 +11,7 @@ mod border;
 mod bounds;
 mod constant;
 mod divide;
+mod edit;
 mod expansion;
 mod external;
 mod guard;
@@ -21,6 +22,7 @@ mod known;
 mod layout;
 mod merge;
 mod optional;
+mod output_types;
 mod parse_example;
 mod prune;
 mod rank_paths;
@@ -30,6 +32,7 @@ mod rewrite;
 mod sequence_lengths;
 mod sequences;
 mod strings;
+mod text;
 mod undo;
 mod visit;
 mod walk;
@@ -48,6 +51,7 @@ use crate::proto::onnx::{GraphProto, ModelProto, NodeProto};
 use crate::tensor::Tensor;
 
 pub use self::border::Transform;
+pub use self::edit::Edit;
 pub use self::parse_example::{DenseKey, ParseExample, RaggedKey, SparseKey};
 pub use self::sequences::Sequence;
 pub use self::zip_map::ClassLabels;
@@ -65,11 +69,15 @@ pub struct OnnxModel {
     defaults: BTreeMap<String, Tensor>,
     /// The sequences that the file's graph returns.
     sequences: Vec<Sequence>,
+    edits: edit::Edits,
+    /// What the file has where `proto` has another text.
+    not_utf8: text::NotUtf8,
 }
 
 impl OnnxModel {
     /// Parses an ONNX file; `origin` names it in errors. External data is not read yet, see
-    /// [`read_external_data`](Self::read_external_data). Nothing of `bytes` is referred to later.
+    /// [`read_external_data`](Self::read_external_data). Nothing of `bytes` is referred to later. Text
+    /// that is not UTF-8 gets U+FFFD; an output without a type gets the one that follows from the graph.
     ///
     /// # Errors
     ///
@@ -84,7 +92,9 @@ impl OnnxModel {
                 "{origin} is refused: it consists of millions of nearly empty parts"
             )));
         }
-        let mut proto = ModelProto::decode(bytes).map_err(|error| {
+        let decoded = ModelProto::decode(bytes).map(|proto| (proto, HashMap::new()));
+        let decoded = decoded.or_else(|error| text::decode(bytes).ok_or(error));
+        let (mut proto, not_utf8) = decoded.map_err(|error| {
             ServingError::invalid_argument(format!("{origin} is not an ONNX model: {error}"))
         })?;
         expansion::check(&origin, &proto)?;
@@ -100,13 +110,17 @@ impl OnnxModel {
             )));
         }
         weights::make_raw(graph);
-        Ok(Self {
+        let mut model = Self {
             origin,
             proto,
             declared_shapes: HashMap::new(),
             defaults: BTreeMap::new(),
             sequences: Vec::new(),
-        })
+            edits: edit::Edits::default(),
+            not_utf8,
+        };
+        model.infer_output_types();
+        Ok(model)
     }
 
     /// Where the model came from.
@@ -144,14 +158,20 @@ impl OnnxModel {
 
     /// A name that nothing in the model has, made from `wish`.
     fn unused_name(&self, wish: &str) -> String {
-        let taken = walk::names(self.graph());
-        let mut name = wish.to_owned();
-        let mut number = 0;
-        while taken.contains(name.as_str()) {
-            number += 1;
-            name = format!("{wish}.{number}");
-        }
-        name
+        self.names().take(wish)
+    }
+
+    /// Whether `name` is an input with a value in the file that a client may replace: the value is a
+    /// default, not a constant.
+    fn is_default(&self, name: &str) -> bool {
+        self.has_defaults() && self.graph().input.iter().any(|it| it.name() == name)
+    }
+
+    /// Whether values of inputs are defaults. In older versions of the format every value is declared
+    /// as an input.
+    fn has_defaults(&self) -> bool {
+        const DEFAULTS_SINCE: i64 = 4;
+        self.proto.ir_version() >= DEFAULTS_SINCE
     }
 
     /// The version of ONNX's own operators that the model uses.

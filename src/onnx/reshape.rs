@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use super::constant::from_tensor;
 use super::{OnnxModel, is_op, walk};
-use crate::proto::onnx::{NodeProto, TensorProto, tensor_proto::DataType as OnnxType};
+use crate::proto::onnx::{NodeProto, tensor_proto::DataType as OnnxType};
 use crate::tensor::Tensor;
 
 /// Operators that are looked at for one shape.
@@ -20,33 +20,38 @@ const MAX_RANK: usize = 16;
 
 impl OnnxModel {
     /// Makes constants of the shapes that hold, beside constants, sizes of the reshaped tensor in
-    /// their own places. What computed them is left without use.
-    pub(super) fn settle_shapes(&mut self) {
+    /// their own places. What computed them is left without use. Returns whether there were any.
+    pub(super) fn settle_shapes(&mut self) -> bool {
         let mut makers = HashMap::new();
         for node in &self.graph().node {
             makers.extend(node.output.iter().map(|name| (name.as_str(), node)));
         }
-        let settled: Vec<(usize, TensorProto)> = self
-            .graph()
-            .node
-            .iter()
-            .enumerate()
-            .filter_map(|(index, node)| Some((index, self.settled_shape(&makers, node)?)))
-            .collect();
+        let nodes = self.graph().node.iter().enumerate();
+        let settled =
+            nodes.filter_map(|(index, node)| Some((index, self.settled_shape(&makers, node)?)));
+        let settled: Vec<(usize, Tensor)> = settled.collect();
+        if settled.is_empty() {
+            return false;
+        }
+        let mut names = self.names();
         for (index, shape) in settled {
             let graph = self.graph_mut();
-            graph.node[index].input[1] = shape.name().to_owned();
-            graph.initializer.push(shape);
+            let reshape = &mut graph.node[index];
+            let name = names.take(&format!("{}/settled_shape", reshape.output[0]));
+            if let Some(shape) = from_tensor(&name, &shape) {
+                reshape.input[1] = name;
+                graph.initializer.push(shape);
+            }
         }
+        true
     }
 
     fn settled_shape(
         &self,
         makers: &HashMap<&str, &NodeProto>,
         reshape: &NodeProto,
-    ) -> Option<TensorProto> {
-        let ([data, shape], [output]) = (reshape.input.as_slice(), reshape.output.as_slice())
-        else {
+    ) -> Option<Tensor> {
+        let ([data, shape], [_]) = (reshape.input.as_slice(), reshape.output.as_slice()) else {
             return None;
         };
         let zero_is_zero = walk::attribute(reshape, "allowzero").is_some_and(|it| it.i() != 0);
@@ -70,8 +75,7 @@ impl OnnxModel {
                 }
             })
             .collect::<Option<_>>()?;
-        let tensor = Tensor::from_vec(&[dims.len()], dims)?;
-        from_tensor(&format!("{output}/settled_shape"), &tensor)
+        Tensor::from_vec(&[dims.len()], dims)
     }
 }
 
@@ -255,7 +259,7 @@ mod tests {
     use super::super::border::{int_attribute, ints_attribute};
     use super::super::node;
     use super::*;
-    use crate::proto::onnx::{GraphProto, ModelProto};
+    use crate::proto::onnx::{GraphProto, ModelProto, TensorProto};
 
     fn vector(name: &str, values: &[i64]) -> TensorProto {
         let tensor = Tensor::from_vec(&[values.len()], values.to_vec()).unwrap();

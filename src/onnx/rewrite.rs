@@ -3,75 +3,107 @@
 //! Not here: strings (`strings`), transposes (`layout`), divisions (`divide`), tf.Example
 //! (`parse_example`), what is only faster (`reshape`, `batch_norm`).
 
+use std::collections::{BTreeSet, HashSet};
+
 use super::border::int_attribute;
 use super::constant::constant_node;
-use super::{OnnxModel, is_op, node, walk};
+use super::edit::Edit;
+use super::known::Elem;
+use super::visit::{Place, Replaced};
+use super::{OnnxModel, is_op, node};
 use crate::error::Result;
 use crate::proto::onnx::{NodeProto, tensor_proto::DataType as OnnxType};
 use crate::tensor::Tensor;
 
+/// The opset from which on `CastLike` exists.
+const CAST_LIKE_SINCE: i64 = 15;
+const FLOAT: i32 = OnnxType::Float as i32;
+
 impl OnnxModel {
     /// Rewrites what no runtime knows and ONNX can express, and what converters got wrong: `Erfc`,
     /// comparisons of strings, transposes that became reshapes. And divisions that would end the
-    /// process, and what backends would compute more slowly than need be.
+    /// process, and what backends would compute more slowly than need be. The edits in `without` are
+    /// left out, here and later.
     ///
     /// # Errors
     ///
     /// `UNIMPLEMENTED` for a division that cannot be made safe.
-    pub fn rewrite_operators(&mut self) -> Result<()> {
-        let opset = self.opset();
-        rewrite_erfc(&mut self.graph_mut().node, opset);
-        self.rewrite_string_equal();
-        self.restore_transposes();
-        self.guard_integer_division()?;
-        self.settle_shapes();
-        self.join_batch_norms();
+    pub fn rewrite_operators(&mut self, without: &BTreeSet<Edit>) -> Result<()> {
+        self.edits.left_out.clone_from(without);
+        for edit in [
+            Edit::Erfc,
+            Edit::StringComparisons,
+            Edit::Transposes,
+            Edit::Divisions,
+            Edit::ConstantShapes,
+            Edit::BatchNorms,
+        ] {
+            if !self.edits.wants(edit) {
+                continue;
+            }
+            let is_changed = match edit {
+                Edit::Erfc => self.rewrite_erfc()?,
+                Edit::StringComparisons => self.rewrite_string_equal()?,
+                Edit::Transposes => self.restore_transposes(),
+                Edit::Divisions => self.guard_integer_division()?,
+                Edit::ConstantShapes => self.settle_shapes(),
+                Edit::BatchNorms => self.join_batch_norms(),
+                Edit::TypedDivisions | Edit::UntypedDivisions | Edit::KernelChecks => false,
+            };
+            self.edits.note(edit, is_changed);
+        }
         Ok(())
     }
-}
 
-fn rewrite_erfc(nodes: &mut Vec<NodeProto>, opset: i64) {
-    replace_nodes(nodes, &mut |node| {
-        (is_op(node, "Erfc")).then(|| erfc(node, opset)).flatten()
-    });
+    /// The edits that [`rewrite_operators`](Self::rewrite_operators) made.
+    pub fn edits(&self) -> &BTreeSet<Edit> {
+        &self.edits.made
+    }
+
+    fn rewrite_erfc(&mut self) -> Result<bool> {
+        if !self.has_operator(&|op_type| op_type == "Erfc") {
+            return Ok(false);
+        }
+        let mut is_changed = false;
+        self.replace_everywhere(&HashSet::new(), &mut |node, place| {
+            if !is_op(node, "Erfc") || place.is_call {
+                return Ok(None);
+            }
+            let replaced = erfc(node, place)?;
+            is_changed |= replaced.is_some();
+            Ok(replaced)
+        })?;
+        Ok(is_changed)
+    }
 }
 
 /// erfc(x) = 1 - erf(x), computed in float, the only type that `Erf` has a kernel for.
-fn erfc(original: &NodeProto, opset: i64) -> Option<Vec<NodeProto>> {
-    let (x, y) = (original.input.first()?, original.output.first()?);
-    let name = |part: &str| format!("{y}/erfc/{part}");
-    let (float, erf, one) = (name("float"), name("erf"), name("one"));
-    let mut to_float = node("Cast", &[x], &float);
-    to_float
-        .attribute
-        .push(int_attribute("to", OnnxType::Float as i64));
-    let mut nodes = vec![to_float, node("Erf", &[&float], &erf)];
-    nodes.push(constant_node(&one, &Tensor::from_vec(&[], vec![1.0_f32])?)?);
-    if opset >= 15 {
-        let result = name("result");
-        nodes.push(node("Sub", &[&one, &erf], &result));
-        nodes.push(node("CastLike", &[&result, x], y));
-    } else {
-        nodes.push(node("Sub", &[&one, &erf], y));
-    }
-    Some(nodes)
+fn erfc(original: &NodeProto, place: &mut Place<'_>) -> Replaced {
+    let ([x], [y]) = (original.input.as_slice(), original.output.as_slice()) else {
+        return Ok(None);
+    };
+    let Some(one) = Tensor::from_vec(&[], vec![1.0_f32]) else {
+        return Ok(None);
+    };
+    let elem = place.known.facts(x).elem;
+    let mut name = |part: &str| place.names.take(&format!("{y}/erfc/{part}"));
+    let (float, erf, one_name, result) = (name("float"), name("erf"), name("one"), name("result"));
+    let mut nodes = vec![
+        cast(x, FLOAT, &float),
+        node("Erf", &[&float], &erf),
+        node("Sub", &[&one_name, &erf], &result),
+    ];
+    nodes.splice(0..0, constant_node(&one_name, &one));
+    nodes.push(match elem {
+        Elem::Is(elem) if elem != FLOAT => cast(&result, elem, y),
+        Elem::Unknown if place.opset >= CAST_LIKE_SINCE => node("CastLike", &[&result, x], y),
+        _ => node("Identity", &[&result], y),
+    });
+    Ok(Some(nodes))
 }
 
-/// Replaces nodes by what `replacement` returns for them, in nested graphs as well.
-pub(super) fn replace_nodes(
-    nodes: &mut Vec<NodeProto>,
-    replacement: &mut impl FnMut(&NodeProto) -> Option<Vec<NodeProto>>,
-) {
-    let mut replaced = Vec::with_capacity(nodes.len());
-    for mut node in std::mem::take(nodes) {
-        if let Some(new) = replacement(&node) {
-            replaced.extend(new);
-            continue;
-        }
-        for graph in walk::subgraphs_mut(&mut node) {
-            replace_nodes(&mut graph.node, replacement);
-        }
-        replaced.push(node);
-    }
-    *nodes = replaced;
+fn cast(input: &str, to: i32, output: &str) -> NodeProto {
+    let mut cast = node("Cast", &[input], output);
+    cast.attribute.push(int_attribute("to", i64::from(to)));
+    cast
 }

@@ -1,7 +1,7 @@
 //! Replaces nodes everywhere in a model: in the main graph, in graphs nested in it and in functions,
 //! with what is known of tensors there.
 //!
-//! Not here: what nodes are replaced by (`divide`, `guard`).
+//! Not here: what nodes are replaced by (`divide`, `guard`, `rewrite`, `strings`).
 
 use std::collections::HashSet;
 
@@ -21,9 +21,11 @@ pub(super) struct Place<'a> {
     pub(super) opset: i64,
     /// The names of the whole model.
     pub(super) names: &'a mut Names,
+    /// Whether the node calls a function of the model.
+    pub(super) is_call: bool,
 }
 
-/// Names that are taken.
+/// Names that are taken anywhere in a model: in its graph, in graphs nested in it, in its functions.
 pub(super) struct Names(HashSet<String>);
 
 impl Names {
@@ -52,12 +54,12 @@ impl OnnxModel {
     ) -> Result<()> {
         self.import_onnx();
         let original = self.proto.functions.clone();
-        let scopes = Scopes::of_model(self.quantizes());
+        let scopes = Scopes::of_model(self.quantizes(), self.has_defaults());
         let mut visit = Visit {
             scopes,
             functions: Functions::new(&original),
             opset: self.opset(),
-            names: Names(self.all_names()),
+            names: self.names(),
             replace,
         };
         let graph = self.graph_mut();
@@ -97,7 +99,7 @@ impl OnnxModel {
             .all(|wanted| self.has_operator(&|op_type| op_type == *wanted))
     }
 
-    fn has_operator(&self, is_wanted: &dyn Fn(&str) -> bool) -> bool {
+    pub(super) fn has_operator(&self, is_wanted: &dyn Fn(&str) -> bool) -> bool {
         let functions = self.proto.functions.iter().map(|it| &it.node);
         let mut found = false;
         for nodes in functions.chain([&self.graph().node]) {
@@ -107,22 +109,18 @@ impl OnnxModel {
     }
 
     /// Every name of a tensor or a node in the model.
-    fn all_names(&self) -> HashSet<String> {
-        let mut names: HashSet<String> = HashSet::new();
-        let own = walk::names(self.graph()).into_iter();
-        names.extend(own.map(str::to_owned));
+    pub(super) fn names(&self) -> Names {
+        let mut names = walk::names(self.graph());
+        add_node_names(&self.graph().node, &mut names);
         for function in &self.proto.functions {
-            names.extend(function.input.iter().chain(&function.output).cloned());
-            let body = GraphProto {
-                node: function.node.clone(),
-                ..GraphProto::default()
-            };
-            let inner = walk::names(&body).into_iter();
-            names.extend(inner.map(str::to_owned));
+            let declared = function.value_info.iter().map(|value| value.name());
+            names.extend(declared);
+            let values = function.input.iter().chain(&function.output);
+            names.extend(values.map(String::as_str));
+            walk::collect_node_names(&function.node, &mut names);
             add_node_names(&function.node, &mut names);
         }
-        add_node_names(&self.graph().node, &mut names);
-        names
+        Names(names.into_iter().map(str::to_owned).collect())
     }
 }
 
@@ -135,9 +133,9 @@ fn import(imports: &mut Vec<OperatorSetIdProto>, version: i64) {
     }
 }
 
-fn add_node_names(nodes: &[NodeProto], names: &mut HashSet<String>) {
+fn add_node_names<'a>(nodes: &'a [NodeProto], names: &mut HashSet<&'a str>) {
     walk::for_each_node(nodes, &mut |node| {
-        names.insert(node.name().to_owned());
+        names.insert(node.name());
     });
 }
 
@@ -165,6 +163,7 @@ impl Visit<'_, '_> {
                 known: &self.scopes,
                 opset: self.opset,
                 names: &mut self.names,
+                is_call: self.functions.has(&node),
             };
             match (self.replace)(&node, &mut place)? {
                 Some(new) => visited.extend(new),

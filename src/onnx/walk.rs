@@ -30,20 +30,55 @@ pub(super) fn subgraphs_mut(node: &mut NodeProto) -> impl Iterator<Item = &mut G
         .flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs))
 }
 
-/// Every tensor that a node may read: its inputs, and whatever its nested graphs mention (some of
-/// these are their own; in ONNX no two of nested graphs share a name).
+/// Every tensor that a node may read from the graph that it is in: its inputs, and what its nested graphs
+/// read of the names around them.
 pub(super) fn for_each_name_read<'a>(node: &'a NodeProto, visit: &mut impl FnMut(&'a str)) {
+    read_names(node, &mut Vec::new(), visit);
+}
+
+/// `inner` are the names that the graphs around the node define themselves, up to where it stands.
+fn read_names<'a>(
+    node: &'a NodeProto,
+    inner: &mut Vec<HashSet<&'a str>>,
+    visit: &mut impl FnMut(&'a str),
+) {
+    let is_inner =
+        |inner: &[HashSet<&str>], name: &str| inner.iter().any(|names| names.contains(name));
     for name in node.input.iter().filter(|name| !name.is_empty()) {
-        visit(name);
+        if !is_inner(inner, name) {
+            visit(name);
+        }
     }
     for graph in subgraphs(node) {
+        inner.push(given_names(graph).collect());
+        for nested in &graph.node {
+            read_names(nested, inner, visit);
+            if let Some(names) = inner.last_mut() {
+                names.extend(nested.output.iter().map(String::as_str));
+            }
+        }
         for output in &graph.output {
-            visit(output.name());
+            if !is_inner(inner, output.name()) {
+                visit(output.name());
+            }
         }
-        for inner in &graph.node {
-            for_each_name_read(inner, visit);
-        }
+        inner.pop();
     }
+}
+
+/// The names of a graph's inputs and of its values.
+fn given_names(graph: &GraphProto) -> impl Iterator<Item = &str> {
+    let sparse = graph.sparse_initializer.iter();
+    let inputs = graph.input.iter().map(|value| value.name());
+    inputs
+        .chain(graph.initializer.iter().map(|tensor| tensor.name()))
+        .chain(sparse.flat_map(|it| &it.values).map(|it| it.name()))
+}
+
+/// Whether a graph has a tensor of its own of this name, which hides one of the graph around it.
+pub(super) fn defines(graph: &GraphProto, name: &str) -> bool {
+    let mut made = graph.node.iter().flat_map(|node| &node.output);
+    given_names(graph).any(|it| it == name) || made.any(|it| it == name)
 }
 
 /// Every tensor name that occurs in a graph or in those nested in it.
@@ -54,10 +89,15 @@ pub(super) fn names(graph: &GraphProto) -> HashSet<&str> {
 }
 
 fn collect_names<'a>(graph: &'a GraphProto, names: &mut HashSet<&'a str>) {
-    let values = graph.input.iter().chain(&graph.output);
-    names.extend(values.map(|value| value.name()));
-    names.extend(graph.initializer.iter().map(|tensor| tensor.name()));
-    for node in &graph.node {
+    names.extend(given_names(graph));
+    let declared = graph.output.iter().chain(&graph.value_info);
+    names.extend(declared.map(|value| value.name()));
+    collect_node_names(&graph.node, names);
+}
+
+/// Every tensor name that occurs in nodes or in graphs nested in them.
+pub(super) fn collect_node_names<'a>(nodes: &'a [NodeProto], names: &mut HashSet<&'a str>) {
+    for node in nodes {
         names.extend(node.input.iter().chain(&node.output).map(String::as_str));
         for inner in subgraphs(node) {
             collect_names(inner, names);
@@ -70,4 +110,38 @@ pub(super) fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a Attri
     node.attribute
         .iter()
         .find(|attribute| attribute.name() == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::node;
+    use crate::proto::onnx::ValueInfoProto;
+
+    #[test]
+    fn names_that_a_nested_graph_makes_are_its_own() {
+        let named = |name: &str| ValueInfoProto {
+            name: Some(name.to_owned()),
+            ..ValueInfoProto::default()
+        };
+        let inner = GraphProto {
+            input: vec![named("given")],
+            node: vec![
+                node("Add", &["outer", "given"], "made"),
+                // Read before it is made here: it is the one outside.
+                node("Neg", &["late"], "copy"),
+                node("Mul", &["made", "copy"], "late"),
+            ],
+            output: vec![named("late"), named("passed")],
+            ..GraphProto::default()
+        };
+        let mut outer = node("Loop", &["x", ""], "y");
+        outer.attribute.push(AttributeProto {
+            g: Some(inner),
+            ..AttributeProto::default()
+        });
+        let mut read = Vec::new();
+        for_each_name_read(&outer, &mut |name| read.push(name));
+        assert_eq!(read, ["x", "outer", "late", "passed"]);
+    }
 }

@@ -16,7 +16,14 @@ const HALF: i32 = OnnxType::Float16 as i32;
 const FLOAT: i32 = OnnxType::Float as i32;
 
 /// Attributes that hold an element type.
-const TYPE_ATTRIBUTES: &[&str] = &["dtype", "output_datatype", "output_dtype", "to"];
+const TYPE_ATTRIBUTES: &[&str] = &[
+    "dtype",
+    "output_datatype",
+    "output_dtype",
+    "softmax_precision",
+    "stash_type",
+    "to",
+];
 
 impl OnnxModel {
     /// Makes float of every float16 in the model. Returns whether it could: not where weights of

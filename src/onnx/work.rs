@@ -40,7 +40,9 @@ impl OnnxModel {
         // Names of what is computed from the inputs' values rather than their shapes.
         let mut from_values: HashSet<&str> = graph.input.iter().map(|it| it.name()).collect();
         for tensor in &graph.initializer {
-            from_values.remove(tensor.name());
+            if !self.is_default(tensor.name()) {
+                from_values.remove(tensor.name());
+            }
         }
         for node in &graph.node {
             let is_known = is_onnx_domain(node.domain()) || node.domain() == "ai.onnx.ml";

@@ -22,19 +22,31 @@ impl OnnxModel {
     /// returns the classes.
     pub fn drop_zip_maps(&mut self) -> Vec<ClassLabels> {
         let mut found = Vec::new();
+        let mut names = self.names();
         let graph = self.graph_mut();
-        for node in &mut graph.node {
+        for index in 0..graph.node.len() {
+            let node = &graph.node[index];
             if !is_zip_map(node) {
                 continue;
             }
-            let (Some(scores), Some(output)) = (node.input.first(), node.output.first()) else {
+            let ([scores], [output]) = (node.input.as_slice(), node.output.as_slice()) else {
                 continue;
             };
+            if !graph.output.iter().any(|it| it.name() == output) {
+                continue;
+            }
+            let identity = super::node("Identity", &[scores], output);
             found.push(ClassLabels {
                 output: output.clone(),
                 labels: labels(node),
             });
-            *node = super::node("Identity", &[scores], output);
+            let mut zip_map = std::mem::replace(&mut graph.node[index], identity);
+            // What else reads the maps gets maps.
+            let maps = names.take(&format!("{}/maps", zip_map.output[0]));
+            if super::border::rename_read(&mut graph.node, &zip_map.output[0], &maps) {
+                zip_map.output[0] = maps;
+                graph.node.push(zip_map);
+            }
         }
         let has_functions = self.drop_zip_maps_of_functions();
         for output in &mut self.graph_mut().output {

@@ -62,10 +62,11 @@ impl VersionDirectory {
     ///
     /// `NOT_FOUND` where the directory cannot be listed.
     pub(super) fn onnx_files(&self) -> Result<Vec<String>> {
-        let entries = std::fs::read_dir(&self.root).map_err(|error| self.unreadable("", &error))?;
+        let entries = std::fs::read_dir(&self.root)
+            .map_err(|error| self.unreadable(Path::new(""), &error))?;
         let mut names = Vec::new();
         for entry in entries {
-            let entry = entry.map_err(|error| self.unreadable("", &error))?;
+            let entry = entry.map_err(|error| self.unreadable(Path::new(""), &error))?;
             let name = entry.file_name();
             // A file that other tools hide, such as macOS's `._model.onnx`, is no model.
             if let Some(name) = name.to_str()
@@ -94,7 +95,7 @@ impl VersionDirectory {
     ///
     /// As `read`.
     pub fn open_file(&self, name: &str) -> Result<Option<(File, u64)>> {
-        let open = || self.open_within(name, &[&self.root, &self.base]);
+        let open = || self.open_within(Path::new(name), &[&self.root, &self.base]);
         self.has(name).then(open).transpose()
     }
 
@@ -107,7 +108,8 @@ impl VersionDirectory {
         let Some((file, size)) = self.open_file(name)? else {
             return Ok(None);
         };
-        self.bounded_contents(name, file, size, max_bytes).map(Some)
+        self.bounded_contents(Path::new(name), file, size, max_bytes)
+            .map(Some)
     }
 
     /// The contents of a file beside the model.
@@ -117,6 +119,7 @@ impl VersionDirectory {
     /// `NOT_FOUND` where it cannot be read, `INVALID_ARGUMENT` where it is not a regular file, leads
     /// out of the base path, or has more than `max_bytes`.
     pub(super) fn read(&self, name: &str, max_bytes: u64) -> Result<Bytes> {
+        let name = Path::new(name);
         let (file, size) = self.open_within(name, &[&self.root, &self.base])?;
         self.bounded_contents(name, file, size, max_bytes)
     }
@@ -126,24 +129,26 @@ impl VersionDirectory {
     /// # Errors
     ///
     /// As `read`; the file has to be inside the version directory.
-    pub(super) fn read_external_data(&self, name: &str) -> Result<Bytes> {
+    pub(super) fn read_external_data(&self, name: &Path) -> Result<Bytes> {
         let (file, size) = self.open_within(name, &[&self.root])?;
         self.contents(name, file, size)
     }
 
     /// Opens the file behind a name, which must be in one of these folders; returns its size, too.
-    fn open_within(&self, name: &str, allowed: &[&PathBuf]) -> Result<(File, u64)> {
+    fn open_within(&self, name: &Path, allowed: &[&PathBuf]) -> Result<(File, u64)> {
         let path = self.resolve(name, allowed)?;
         self.open_resolved(name, &path, allowed)
     }
 
     /// The file behind a name.
-    fn resolve(&self, name: &str, allowed: &[&PathBuf]) -> Result<PathBuf> {
-        let mut components = Path::new(name).components();
+    fn resolve(&self, name: &Path, allowed: &[&PathBuf]) -> Result<PathBuf> {
+        let mut components = name.components();
         let is_plain = |it| matches!(it, Component::Normal(_) | Component::CurDir);
-        if name.is_empty() || name.contains('\0') || !components.all(is_plain) {
+        let bytes = name.as_os_str().as_encoded_bytes();
+        if bytes.is_empty() || bytes.contains(&0) || !components.all(is_plain) {
             let text = format!(
-                "'{name}' is not a path inside the version directory {}",
+                "'{}' is not a path inside the version directory {}",
+                name.display(),
                 self.path.display()
             );
             return Err(ServingError::invalid_argument(text));
@@ -167,7 +172,7 @@ impl VersionDirectory {
     }
 
     /// Opens a file whose path was looked at before. By now another one may be there.
-    fn open_resolved(&self, name: &str, path: &Path, allowed: &[&PathBuf]) -> Result<(File, u64)> {
+    fn open_resolved(&self, name: &Path, path: &Path, allowed: &[&PathBuf]) -> Result<(File, u64)> {
         let mut options = OpenOptions::new();
         // A pipe would be waited for until somebody writes into it, and a link may lead anywhere.
         options
@@ -188,14 +193,20 @@ impl VersionDirectory {
         Ok((file, metadata.len()))
     }
 
-    fn check_within(&self, name: &str, path: &Path, allowed: &[&PathBuf]) -> Result<()> {
+    fn check_within(&self, name: &Path, path: &Path, allowed: &[&PathBuf]) -> Result<()> {
         match allowed.iter().any(|folder| path.starts_with(folder)) {
             true => Ok(()),
             false => Err(self.refused(name, "it leads out of the directory it may be in")),
         }
     }
 
-    fn bounded_contents(&self, name: &str, file: File, size: u64, max_bytes: u64) -> Result<Bytes> {
+    fn bounded_contents(
+        &self,
+        name: &Path,
+        file: File,
+        size: u64,
+        max_bytes: u64,
+    ) -> Result<Bytes> {
         if size > max_bytes {
             let text = format!("it is larger than {max_bytes} bytes");
             return Err(self.refused(name, &text));
@@ -203,7 +214,7 @@ impl VersionDirectory {
         self.contents(name, file, size)
     }
 
-    fn contents(&self, name: &str, file: File, size: u64) -> Result<Bytes> {
+    fn contents(&self, name: &Path, file: File, size: u64) -> Result<Bytes> {
         let too_large = |_| {
             let file = self.path.join(name);
             let text = format!("{} does not fit into memory", file.display());
@@ -219,12 +230,12 @@ impl VersionDirectory {
         Ok(contents.into())
     }
 
-    fn refused(&self, name: &str, reason: &str) -> ServingError {
+    fn refused(&self, name: &Path, reason: &str) -> ServingError {
         let file = self.path.join(name);
         ServingError::invalid_argument(format!("{}: {reason}", file.display()))
     }
 
-    fn unreadable(&self, name: &str, error: &std::io::Error) -> ServingError {
+    fn unreadable(&self, name: &Path, error: &std::io::Error) -> ServingError {
         let file = self.path.join(name);
         ServingError::not_found(format!("cannot read {}: {error}", file.display()))
     }
@@ -266,7 +277,7 @@ mod tests {
         fs::write(secret.join("file"), "secret").unwrap();
         let directory = VersionDirectory::open(&base.join("1")).unwrap();
         let allowed = [&directory.root, &directory.base];
-        let name = "assets.extra/file";
+        let name = Path::new("assets.extra/file");
         let path = directory.resolve(name, &allowed).unwrap();
         assert!(directory.open_resolved(name, &path, &allowed).is_ok());
 

@@ -2,7 +2,7 @@
 //!
 //! Not here: the command line (`commands`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -52,7 +52,7 @@ pub fn show(directory: &Path, saved_model_tags: &[String], shown: &Shown) -> Res
         return tag_sets(directory, saved_model_tags);
     }
     check_tags(directory, saved_model_tags)?;
-    let prepared = Prepared::read(directory, saved_model_tags)?;
+    let prepared = Prepared::read(directory, saved_model_tags, &BTreeSet::new())?;
     let signatures = described(&prepared);
     let mut text = String::new();
     match shown {

@@ -27,6 +27,7 @@ use crate::tensor::{DataType, Tensor};
 mod batches;
 mod files;
 mod inspect;
+mod left_out;
 mod maps;
 mod net;
 mod old_opsets;

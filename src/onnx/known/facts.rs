@@ -3,19 +3,24 @@
 use crate::onnx::constant::to_tensor;
 use crate::proto::onnx::{TensorProto, tensor_proto::DataType as OnnxType};
 
-pub(super) const INT32: i32 = OnnxType::Int32 as i32;
+pub(in crate::onnx) const INT32: i32 = OnnxType::Int32 as i32;
 pub(super) const INT64: i32 = OnnxType::Int64 as i32;
+pub(in crate::onnx) const STRING: i32 = OnnxType::String as i32;
 
 /// What is known of one tensor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(in crate::onnx) struct Facts {
     /// The element type, of a sequence that of its tensors.
     pub(in crate::onnx) elem: Elem,
+    /// It is a sequence of tensors.
+    pub(in crate::onnx) is_sequence: bool,
     pub(in crate::onnx) rank: Option<usize>,
     /// How many elements it has, where it is a constant vector.
     pub(in crate::onnx) len: Option<usize>,
     /// It is a constant, and -1 is not in it.
     pub(in crate::onnx) is_never_minus_one: bool,
+    /// The integer that it holds, where it is a constant of one.
+    pub(in crate::onnx) single: Option<i64>,
     /// It has elements in every run.
     pub(in crate::onnx) is_filled: bool,
     /// It is the value of an initializer or of a `Constant`.
@@ -43,13 +48,18 @@ pub(in crate::onnx) enum Elem {
     /// Any type at all.
     #[default]
     Unknown,
-    /// Neither int32 nor int64.
+    /// A type that is neither int32 nor int64.
     Other,
     /// This type of ONNX's.
     Is(i32),
 }
 
 impl Facts {
+    /// Whether it is the value of an initializer or of a `Constant`.
+    pub(in crate::onnx) fn is_constant(self) -> bool {
+        self.is_constant
+    }
+
     pub(super) fn of_type(elem: i32) -> Self {
         Self {
             elem: Elem::Is(elem),
@@ -62,6 +72,8 @@ impl Facts {
         let same = |one, other| if one == other { one } else { None };
         Self {
             elem: self.elem.common(other.elem),
+            is_sequence: self.is_sequence || other.is_sequence,
+            single: self.single.filter(|_| self.single == other.single),
             rank: same(self.rank, other.rank),
             len: same(self.len, other.len),
             is_never_minus_one: self.is_never_minus_one && other.is_never_minus_one,
@@ -83,6 +95,8 @@ impl Facts {
         };
         Self {
             elem: Elem::Is(tensor.data_type()),
+            is_sequence: false,
+            single: single(tensor),
             rank: Some(tensor.dims.len()),
             len,
             is_never_minus_one: is_never_minus_one(tensor),
@@ -109,6 +123,16 @@ impl Elem {
             false => Self::Other,
         }
     }
+}
+
+fn single(tensor: &TensorProto) -> Option<i64> {
+    if ![INT32, INT64].contains(&tensor.data_type()) || tensor.dims.iter().any(|dim| *dim != 1) {
+        return None;
+    }
+    let value = to_tensor(tensor)?;
+    let wide = value.as_slice::<i64>().and_then(<[_]>::first).copied();
+    let narrow = value.as_slice::<i32>().and_then(<[_]>::first);
+    wide.or(narrow.map(|&it| it.into()))
 }
 
 fn is_never_minus_one(tensor: &TensorProto) -> bool {

@@ -37,10 +37,18 @@ impl<'a> Functions<'a> {
         self.called_with.get(&key_of(function)).map(Vec::as_slice)
     }
 
+    /// Whether a node calls a function of the model.
+    pub(in crate::onnx) fn has(&self, node: &NodeProto) -> bool {
+        !self.by_key.is_empty() && self.by_key.contains_key(&call_key(node))
+    }
+
     /// What a call returns; `None` where the node calls no function of the model.
     pub(super) fn call(&mut self, node: &NodeProto, inputs: Vec<Facts>) -> Option<Vec<Facts>> {
         let key = call_key(node);
         let function = *self.by_key.get(&key)?;
+        // A call with another number is not another call.
+        let inputs = inputs.into_iter();
+        let inputs: Vec<Facts> = inputs.map(|it| Facts { single: None, ..it }).collect();
         let known = self.called_with.get(&key);
         let common = match known {
             Some(known) => {

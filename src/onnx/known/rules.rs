@@ -1,11 +1,13 @@
 //! What follows for the outputs of ONNX's own operators from what is known of their inputs.
 
-use super::facts::{Elem, Facts, INT32, INT64, Origin};
+use super::facts::{Elem, Facts, INT32, INT64, Origin, STRING};
 use crate::onnx::guard::Window;
 use crate::onnx::{is_onnx_domain, is_op, walk};
 use crate::proto::onnx::{AttributeProto, NodeProto, tensor_proto::DataType as OnnxType};
 
+const BOOL: i32 = OnnxType::Bool as i32;
 const FLOAT: i32 = OnnxType::Float as i32;
+const UINT8: i32 = OnnxType::Uint8 as i32;
 
 /// What follows for the outputs of a node of one of ONNX's own operators.
 pub(super) struct Rule<'a> {
@@ -97,14 +99,97 @@ const SHARE_TYPE: &[&str] = &[
     "Sub",
     "Sum",
 ];
-/// Operators whose type an attribute says, or that return what no rule here is about.
-const OTHER_TYPE: &[&str] = &[
-    "BitCast",
-    "BlackmanWindow",
-    "HammingWindow",
-    "HannWindow",
-    "MelWeightMatrix",
+/// Operators of others whose outputs have the element type of their first input.
+const KEEP_TYPE_OF_OTHERS: &[(&str, &[&str])] = &[
+    ("ai.onnx.preview", &["FlexAttention"]),
+    (
+        "ai.onnx.ml",
+        &[
+            "ArrayFeatureExtractor",
+            "Binarizer",
+            "Imputer",
+            "TreeEnsemble",
+        ],
+    ),
+    (
+        "com.microsoft",
+        &[
+            "Attention",
+            "BiasAdd",
+            "BiasGelu",
+            "BiasSoftmax",
+            "BiasSplitGelu",
+            "CDist",
+            "ComplexMul",
+            "ComplexMulConj",
+            "ConvTransposeWithDynamicPads",
+            "CropAndResize",
+            "ExpandDims",
+            "FastGelu",
+            "FusedConv",
+            "FusedGemm",
+            "FusedMatMul",
+            "FusedMatMulActivation",
+            "GatherND",
+            "Gelu",
+            "GemmFastGelu",
+            "GroupNorm",
+            "Inverse",
+            "Irfft",
+            "MatMulBnb4",
+            "MatMulFpQ4",
+            "MatMulNBits",
+            "MaxpoolWithMask",
+            "MoE",
+            "MultiHeadAttention",
+            "NhwcMaxPool",
+            "Pad",
+            "QLinearAdd",
+            "QLinearAveragePool",
+            "QLinearGlobalAveragePool",
+            "QLinearLeakyRelu",
+            "QLinearMul",
+            "QLinearReduceMean",
+            "QLinearSigmoid",
+            "QLinearSoftmax",
+            "QuickGelu",
+            "Range",
+            "RelativePositionBias",
+            "Rfft",
+            "RotaryEmbedding",
+            "SampleOp",
+            "SkipGroupNorm",
+            "Tokenizer",
+            "TransposeMatMul",
+            "Trilu",
+            "UnfoldTensor",
+        ],
+    ),
+];
+/// Operators that return truth values.
+const RETURN_BOOL: &[&str] = &[
+    "And",
+    "Equal",
+    "Greater",
+    "GreaterOrEqual",
+    "IsInf",
+    "IsNaN",
+    "Less",
+    "LessOrEqual",
+    "Not",
+    "OptionalHasElement",
+    "Or",
+    "RegexFullMatch",
+    "Xor",
+];
+/// Operators that return a sequence.
+const RETURN_SEQUENCE: &[&str] = &[
+    "SequenceConstruct",
+    "SequenceEmpty",
+    "SequenceErase",
+    "SequenceInsert",
     "SequenceMap",
+    "SplitToSequence",
 ];
 /// Operators whose first output has the rank of their first input.
 const KEEP_RANK: &[&str] = &[
@@ -258,12 +343,35 @@ impl Rule<'_> {
         }
         Facts {
             elem: self.elem(index),
+            is_sequence: self.is_sequence(index),
+            single: self.single(),
             rank: self.rank(index),
             is_filled: self.is_filled(index),
             has_sizes: self.has_sizes(),
             origin: self.origin(index),
             ..Facts::default()
         }
+    }
+
+    /// Whether an output is a sequence.
+    fn is_sequence(&self, index: usize) -> bool {
+        let op_type = self.node.op_type();
+        match op_type {
+            _ if !is_onnx_domain(self.node.domain()) => false,
+            "If" => self.body(index).is_sequence,
+            // What is collected of each round is a tensor.
+            "Loop" => self.input(index + 2).is_sequence || self.body(index + 1).is_sequence,
+            "Optional" | "OptionalGetElement" => self.input(0).is_sequence,
+            _ => RETURN_SEQUENCE.contains(&op_type),
+        }
+    }
+
+    /// A number as an integer of another type is the same one.
+    fn single(&self) -> Option<i64> {
+        let is_integer = matches!(self.elem(0), Elem::Is(INT32 | INT64));
+        let number = self.input(0).single.filter(|_| is_integer)?;
+        let fits = self.elem(0) == Elem::Is(INT64) || i32::try_from(number).is_ok();
+        (is_op(self.node, "Cast") && fits).then_some(number)
     }
 
     /// Whether an output is known to have elements.
@@ -337,6 +445,8 @@ impl Rule<'_> {
             elem: Elem::Is(elem),
             rank: Some(1),
             len: Some(len),
+            is_sequence: false,
+            single: attribute.ints.first().copied().filter(|_| len == 1),
             is_never_minus_one: !attribute.ints.contains(&-1),
             is_filled: len > 0,
             is_constant: true,
@@ -345,6 +455,7 @@ impl Rule<'_> {
         };
         let scalar = |elem| Facts {
             rank: Some(0),
+            single: attribute.i,
             is_never_minus_one: attribute.i() != -1,
             is_filled: true,
             is_constant: true,
@@ -359,6 +470,13 @@ impl Rule<'_> {
             "value_ints" => vector(INT64, attribute.ints.len()),
             "value_float" => scalar(FLOAT),
             "value_floats" => vector(FLOAT, attribute.floats.len()),
+            "value_string" => scalar(STRING),
+            "value_strings" => vector(STRING, attribute.strings.len()),
+            "sparse_value" => attribute
+                .sparse_tensor
+                .as_ref()
+                .and_then(|it| it.values.as_ref())
+                .map_or_else(Facts::default, |it| Facts::of_type(it.data_type())),
             _ => Facts::default(),
         }
     }
@@ -390,17 +508,88 @@ impl Rule<'_> {
     }
 
     fn elem(&self, index: usize) -> Elem {
-        let op_type = self.node.op_type();
         match self.node.domain() {
-            "" | "ai.onnx" => {}
-            _ => return Elem::Unknown,
+            "" | "ai.onnx" => self.onnx_elem(index),
+            "ai.onnx.ml" => self.ml_elem(index),
+            "com.microsoft" => self.contrib_elem(index),
+            domain => self.kept_elem(domain),
         }
+    }
+
+    /// Of an operator that ONNX Runtime adds.
+    fn contrib_elem(&self, index: usize) -> Elem {
+        match (self.node.op_type(), index) {
+            ("SkipLayerNormalization" | "SkipSimplifiedLayerNormalization", 0 | 3) => {
+                self.input(0).elem
+            }
+            ("SkipLayerNormalization" | "SkipSimplifiedLayerNormalization", _) => Elem::Is(FLOAT),
+            ("DynamicQuantizeMatMul" | "GroupQueryAttention" | "Unique", 0) => self.input(0).elem,
+            ("Unique", _) => Elem::Is(INT64),
+            ("DequantizeLinear" | "QLinearConcat", 0) => self.input(1).elem,
+            ("EmbedLayerNormalization" | "MatMulIntegerToFloat", 0)
+            | ("QAttention" | "QuantizeLinear", 0) => self.input(2).elem,
+            ("QLinearConv", 0) => self.input(7).elem,
+            _ => self.kept_elem("com.microsoft"),
+        }
+    }
+
+    fn kept_elem(&self, domain: &str) -> Elem {
+        let lists = KEEP_TYPE_OF_OTHERS.iter();
+        let mut lists = lists.filter(|(of, _)| *of == domain);
+        match lists.any(|(_, names)| names.contains(&self.node.op_type())) {
+            true => self.input(0).elem,
+            false => Elem::Unknown,
+        }
+    }
+
+    /// Of an operator of classic machine learning.
+    fn ml_elem(&self, index: usize) -> Elem {
+        let has = |name: &str| self.attribute(name).is_some();
+        let class = |has_strings: bool| Elem::Is(if has_strings { STRING } else { INT64 });
+        match (self.node.op_type(), index) {
+            ("LinearClassifier" | "SVMClassifier", 0) => {
+                class(self.has_strings("classlabels_strings"))
+            }
+            ("TreeEnsembleClassifier", 0) => class(self.has_strings("classlabels_strings")),
+            ("LinearClassifier" | "SVMClassifier" | "TreeEnsembleClassifier", _)
+            | ("FeatureVectorizer" | "LinearRegressor" | "Normalizer" | "OneHotEncoder", 0)
+            | ("SVMRegressor" | "Scaler" | "TreeEnsembleRegressor", 0) => Elem::Is(FLOAT),
+            ("CategoryMapper" | "LabelEncoder", 0)
+                if self.node.op_type() == "CategoryMapper" || has("classes_strings") =>
+            {
+                match self.input(0).elem {
+                    Elem::Is(STRING) => Elem::Is(INT64),
+                    Elem::Is(INT64) => Elem::Is(STRING),
+                    _ => Elem::Unknown,
+                }
+            }
+            ("LabelEncoder", 0) if has("values_strings") => Elem::Is(STRING),
+            ("LabelEncoder", 0) if has("values_int64s") => Elem::Is(INT64),
+            ("LabelEncoder", 0) if has("values_floats") => Elem::Is(FLOAT),
+            ("LabelEncoder", 0) => match self.attribute("values_tensor") {
+                Some(values) => values
+                    .t
+                    .as_ref()
+                    .map_or(Elem::Unknown, |it| Elem::Is(it.data_type())),
+                None => Elem::Unknown,
+            },
+            _ => self.kept_elem("ai.onnx.ml"),
+        }
+    }
+
+    fn has_strings(&self, name: &str) -> bool {
+        let attribute = self.attribute(name);
+        attribute.is_some_and(|it| !it.strings.is_empty())
+    }
+
+    fn onnx_elem(&self, index: usize) -> Elem {
+        let op_type = self.node.op_type();
         let first_known = || {
             let mut inputs = self.inputs.iter().map(|it| it.elem);
             inputs.find(|it| *it != Elem::Unknown).unwrap_or_default()
         };
         match (op_type, index) {
-            ("Cast", 0) => self.type_attribute("to", Elem::Unknown),
+            ("Cast" | "BitCast", 0) => self.type_attribute("to", Elem::Unknown),
             ("ConstantOfShape", 0) => match self.attribute("value") {
                 None => Elem::Is(FLOAT),
                 Some(attribute) => value_of(attribute)
@@ -409,32 +598,62 @@ impl Rule<'_> {
             },
             ("EyeLike" | "Bernoulli", 0) => self.type_attribute("dtype", self.input(0).elem),
             ("Multinomial", 0) => self.type_attribute("dtype", Elem::Is(INT32)),
-            ("SequenceEmpty", 0) => self.type_attribute("dtype", Elem::Is(FLOAT)),
+            ("SequenceEmpty" | "RandomNormal" | "RandomUniform", 0) => {
+                self.type_attribute("dtype", Elem::Is(FLOAT))
+            }
             ("RandomNormalLike" | "RandomUniformLike", 0) => {
                 self.type_attribute("dtype", self.input(0).elem)
+            }
+            ("BlackmanWindow" | "HammingWindow" | "HannWindow" | "MelWeightMatrix", 0) => {
+                self.type_attribute("output_datatype", Elem::Is(FLOAT))
             }
             ("ArgMax" | "ArgMin" | "NonMaxSuppression" | "NonZero", 0)
             | ("SequenceLength" | "Shape" | "Size", 0)
             | ("MaxPool" | "StringSplit" | "TopK" | "Unique", 1..) => Elem::Is(INT64),
             ("ConvInteger" | "MatMulInteger", 0) => Elem::Is(INT32),
-            ("CastLike", 0) => self.input(1).elem,
+            ("StringSplit" | "StringConcat" | "StringNormalizer", 0) => Elem::Is(STRING),
+            ("DynamicQuantizeLinear", 0 | 2) | ("ImageDecoder", 0) => Elem::Is(UINT8),
+            ("TfIdfVectorizer", 0) | ("DynamicQuantizeLinear", 1) => Elem::Is(FLOAT),
+            ("LayerNormalization", 1..) => self.type_attribute("stash_type", Elem::Is(FLOAT)),
+            ("Dropout", 1) => Elem::Is(BOOL),
+            ("DequantizeLinear", 0) => {
+                // Older scales are floats, and so may be others.
+                let scale = self.input(1).elem;
+                let usual = if scale == Elem::Unknown {
+                    Elem::Other
+                } else {
+                    scale
+                };
+                self.type_attribute("output_dtype", usual)
+            }
+            ("QuantizeLinear", 0) if self.input(2).elem != Elem::Unknown => self.input(2).elem,
+            ("QuantizeLinear", 0) if self.node.input.len() > 2 => Elem::Other,
+            ("QuantizeLinear", 0) => self.type_attribute("output_dtype", Elem::Is(UINT8)),
+            ("QLinearConv" | "QLinearMatMul", 0) => match self.input(7).elem {
+                Elem::Unknown => Elem::Other,
+                known => known,
+            },
+            ("CastLike" | "RMSNormalization", 0) => self.input(1).elem,
             ("Where", 0) => match self.input(1).elem {
                 Elem::Unknown => self.input(2).elem,
                 known => known,
             },
             ("OneHot", 0) => self.input(2).elem,
             ("Split", _) => self.input(0).elem,
-            ("If" | "Scan", _) => self.body(index).elem,
+            ("If" | "Scan" | "SequenceMap", _) => self.body(index).elem,
             // The first output of a body is its condition.
             ("Loop", _) => match self.body(index + 1).elem {
                 Elem::Unknown => self.input(index + 2).elem,
                 known => known,
             },
+            (op_type, 0) if RETURN_BOOL.contains(&op_type) => Elem::Is(BOOL),
             (op_type, 0) if KEEP_TYPE.contains(&op_type) => self.input(0).elem,
             (op_type, 0) if SHARE_TYPE.contains(&op_type) => first_known(),
-            (op_type, _) if OTHER_TYPE.contains(&op_type) => Elem::Unknown,
-            // All others of ONNX's own return no such integers.
-            _ => Elem::Other,
+            // All others of ONNX's own are for numbers that are not integers, and return what they take.
+            _ => match self.input(0).elem {
+                Elem::Is(INT32 | INT64) | Elem::Unknown => Elem::Other,
+                known => known,
+            },
         }
     }
 

@@ -5,10 +5,10 @@
 
 use std::collections::HashMap;
 
-use super::facts::{Elem, Facts, INT64};
+use super::facts::{Elem, Facts, INT32, INT64, STRING};
 use super::functions::Functions;
 use super::rules::Rule;
-use crate::onnx::walk;
+use crate::onnx::{is_op, walk};
 use crate::proto::onnx::{
     FunctionProto, GraphProto, NodeProto, TypeProto, ValueInfoProto,
     tensor_proto::DataType as OnnxType, type_proto,
@@ -17,16 +17,28 @@ use crate::proto::onnx::{
 /// The names that a place in a model sees, the innermost scope last.
 #[derive(Default)]
 pub(in crate::onnx) struct Scopes {
-    scopes: Vec<HashMap<String, Facts>>,
+    scopes: Vec<Scope>,
     /// It quantizes and dequantizes. No request has an input without elements then.
     pub(in crate::onnx) quantizes: bool,
+    /// An input's value in the file is a default that a client may replace.
+    has_defaults: bool,
+}
+
+/// The names of one graph or function.
+#[derive(Default)]
+struct Scope {
+    facts: HashMap<String, Facts>,
+    /// The strings, or what may be strings, that int32 was made of.
+    cast_to_int32: HashMap<String, String>,
 }
 
 impl Scopes {
-    /// Nothing is known yet but what operators the model has.
-    pub(in crate::onnx) fn of_model(quantizes: bool) -> Self {
+    /// Nothing is known yet but what operators the model has, and whether the values of inputs are
+    /// defaults.
+    pub(in crate::onnx) fn of_model(quantizes: bool, has_defaults: bool) -> Self {
         Self {
             quantizes,
+            has_defaults,
             ..Self::default()
         }
     }
@@ -34,8 +46,23 @@ impl Scopes {
     /// What is known of a tensor that is visible here.
     pub(in crate::onnx) fn facts(&self, name: &str) -> Facts {
         let mut scopes = self.scopes.iter().rev();
-        let found = scopes.find_map(|scope| scope.get(name));
+        let found = scopes.find_map(|scope| scope.facts.get(name));
         found.copied().unwrap_or_default()
+    }
+
+    /// The tensor that the numbers in `name` were cast from, where it may be of strings and is visible
+    /// here: another tensor of its name may hide it.
+    pub(in crate::onnx) fn cast_from(&self, name: &str) -> Option<&str> {
+        let made_in = self.scope_of(name)?;
+        let source = self.scopes[made_in].cast_to_int32.get(name)?;
+        let visible_in = self.scope_of(source)?;
+        (visible_in <= made_in).then_some(source)
+    }
+
+    /// The innermost scope that has the name.
+    fn scope_of(&self, name: &str) -> Option<usize> {
+        let mut scopes = self.scopes.iter();
+        scopes.rposition(|scope| scope.facts.contains_key(name))
     }
 
     /// The facts of a node's input; nothing is known of one that is left out.
@@ -55,14 +82,35 @@ impl Scopes {
             ..Facts::default()
         };
         let inputs = graph.input.iter().map(|it| (it.name().to_owned(), filled));
-        self.scopes.push(inputs.collect());
+        self.scopes.push(Scope {
+            facts: inputs.collect(),
+            ..Scope::default()
+        });
         self.declare(graph, is_ranked);
+        if self.has_defaults {
+            self.forget_defaults(graph);
+        }
+    }
+
+    /// Of an input that has a value in the file, a client may send another of its type.
+    fn forget_defaults(&mut self, graph: &GraphProto) {
+        for input in &graph.input {
+            let facts = self.facts(input.name());
+            if facts.is_constant {
+                let kept = Facts {
+                    elem: facts.elem,
+                    is_filled: self.quantizes,
+                    ..Facts::default()
+                };
+                self.insert(input.name(), kept);
+            }
+        }
     }
 
     /// Enters a graph in an attribute of `node`, which is a node of the scope around it.
     pub(in crate::onnx) fn enter_nested(&mut self, node: &NodeProto, graph: &GraphProto) {
         let given = self.nested_inputs(node, graph);
-        self.scopes.push(HashMap::new());
+        self.scopes.push(Scope::default());
         for (input, facts) in graph.input.iter().zip(given) {
             self.insert(input.name(), facts);
         }
@@ -71,7 +119,7 @@ impl Scopes {
 
     /// Enters a function that is called with `inputs`.
     pub(in crate::onnx) fn enter_function(&mut self, function: &FunctionProto, inputs: &[Facts]) {
-        self.scopes.push(HashMap::new());
+        self.scopes.push(Scope::default());
         for (name, facts) in function.input.iter().zip(inputs) {
             self.insert(name, *facts);
         }
@@ -85,6 +133,7 @@ impl Scopes {
     fn nested_inputs(&self, node: &NodeProto, graph: &GraphProto) -> Vec<Facts> {
         let elem = |index| Facts {
             elem: self.input(node, index).elem,
+            is_sequence: node.op_type() == "Loop" && self.input(node, index).is_sequence,
             ..Facts::default()
         };
         let inputs = 0..graph.input.len();
@@ -107,16 +156,22 @@ impl Scopes {
 
     fn insert(&mut self, name: &str, facts: Facts) {
         if let Some(scope) = self.scopes.last_mut() {
-            scope.insert(name.to_owned(), facts);
+            scope.facts.insert(name.to_owned(), facts);
         }
+    }
+
+    /// What is known of a name of the innermost scope.
+    fn own(&self, name: &str) -> Option<Facts> {
+        self.scopes.last()?.facts.get(name).copied()
     }
 
     /// Takes note of what a graph declares.
     fn declare(&mut self, graph: &GraphProto, is_ranked: impl Fn(&str) -> bool) {
         for input in &graph.input {
-            let mut facts = self.facts(input.name());
-            if let Some(elem) = declared_elem(input) {
-                facts.elem = Elem::Is(elem);
+            let mut facts = self.own(input.name()).unwrap_or_default();
+            if let Some(declared) = declared(input) {
+                facts.elem = declared.elem;
+                facts.is_sequence = declared.is_sequence;
             }
             if is_ranked(input.name()) {
                 facts.rank = declared_rank(input);
@@ -124,15 +179,12 @@ impl Scopes {
             self.insert(input.name(), facts);
         }
         for value in graph.output.iter().chain(&graph.value_info) {
-            if let Some(elem) = declared_elem(value) {
-                let facts = Facts::of_type(elem);
-                let known = self.scopes.last();
-                if known.is_none_or(|it| !it.contains_key(value.name())) {
-                    self.insert(value.name(), facts);
-                }
+            if let Some(declared) = declared(value)
+                && self.own(value.name()).is_none()
+            {
+                self.insert(value.name(), declared);
             }
         }
-        // A client may not replace a value of the file: an input that has one is a constant.
         for tensor in &graph.initializer {
             self.insert(tensor.name(), Facts::of_tensor(tensor));
         }
@@ -146,7 +198,11 @@ impl Scopes {
     }
 
     /// Takes note of what follows for the outputs of nodes in order.
-    pub(super) fn learn_all(&mut self, nodes: &[NodeProto], functions: &mut Functions<'_>) {
+    pub(in crate::onnx) fn learn_all(
+        &mut self,
+        nodes: &[NodeProto],
+        functions: &mut Functions<'_>,
+    ) {
         for node in nodes {
             let bodies = walk::subgraphs(node).map(|graph| self.body(node, graph, functions));
             let bodies: Vec<Vec<Facts>> = bodies.collect();
@@ -199,22 +255,49 @@ impl Scopes {
             };
             if facts.elem == Elem::Unknown {
                 // As declared, if it was.
-                facts.elem = self.facts(output).elem;
+                facts.elem = self.own(output).unwrap_or_default().elem;
             }
             self.insert(output, facts);
+        }
+        self.follow_cast(node);
+    }
+
+    /// Takes note of a cast to int32 of what may be strings, and of what passes its numbers on.
+    fn follow_cast(&mut self, node: &NodeProto) {
+        let (Some(input), [output]) = (node.input.first(), node.output.as_slice()) else {
+            return;
+        };
+        let to = walk::attribute(node, "to").map(|to| to.i());
+        let is_cast_to = |elem: i32| is_op(node, "Cast") && to == Some(i64::from(elem));
+        let may_be_strings = matches!(self.facts(input).elem, Elem::Unknown | Elem::Is(STRING));
+        let source = if is_cast_to(INT32) && may_be_strings {
+            Some(input.clone())
+        } else if is_cast_to(INT32) || is_cast_to(INT64) || is_op(node, "Identity") {
+            self.cast_from(input).map(str::to_owned)
+        } else {
+            None
+        };
+        if let (Some(source), Some(scope)) = (source, self.scopes.last_mut()) {
+            scope.cast_to_int32.insert(output.clone(), source);
         }
     }
 }
 
-fn declared_elem(value: &ValueInfoProto) -> Option<i32> {
-    elem_of(value.r#type.as_ref()?)
+/// What a declaration says of the type.
+fn declared(value: &ValueInfoProto) -> Option<Facts> {
+    of_type(value.r#type.as_ref()?)
 }
 
-fn elem_of(ty: &TypeProto) -> Option<i32> {
+fn of_type(ty: &TypeProto) -> Option<Facts> {
     match ty.value.as_ref()? {
-        type_proto::Value::TensorType(tensor) => Some(tensor.elem_type()).filter(|it| *it != 0),
-        type_proto::Value::SequenceType(sequence) => elem_of(sequence.elem_type.as_ref()?),
-        type_proto::Value::OptionalType(optional) => elem_of(optional.elem_type.as_ref()?),
+        type_proto::Value::TensorType(tensor) => Some(tensor.elem_type())
+            .filter(|it| *it != 0)
+            .map(Facts::of_type),
+        type_proto::Value::SequenceType(sequence) => Some(Facts {
+            is_sequence: true,
+            ..of_type(sequence.elem_type.as_ref()?)?
+        }),
+        type_proto::Value::OptionalType(optional) => of_type(optional.elem_type.as_ref()?),
         _ => None,
     }
 }

@@ -44,7 +44,7 @@ fn known(nodes: &[NodeProto], functions: &[FunctionProto]) -> Scopes {
         initializer: vec![int64s("pair", &[4, -1]), int64s("none", &[])],
         ..GraphProto::default()
     };
-    let mut scopes = Scopes::of_model(false);
+    let mut scopes = Scopes::of_model(false, false);
     scopes.enter_main(&graph, |_| true);
     scopes.learn_all(nodes, &mut Functions::new(functions));
     scopes
@@ -71,6 +71,8 @@ fn types_follow_operators() {
     assert!(facts_of(cast).elem.may_be_wide_integer());
     let mut own = node("ExpandDims", &["x"], "y");
     own.domain = Some("com.microsoft".to_owned());
+    assert_eq!(facts_of(own.clone()).elem, Elem::Is(FLOAT));
+    own.domain = Some("example".to_owned());
     assert_eq!(facts_of(own).elem, Elem::Unknown);
 }
 
