@@ -29,9 +29,6 @@ use crate::support::{material, server};
 /// as recorded fails the test.
 const DIFFERS: &[(&str, &str, &str)] = &[];
 
-/// Models of faults that are tested elsewhere.
-const NOT_PLAYED: &[&str] = &["fault_optional_input"];
-
 #[tokio::test(flavor = "multi_thread")]
 async fn models_in_the_repository_answer_as_tensorflow_did() {
     play_repository(Backend::OnnxRuntime).await;
@@ -60,9 +57,6 @@ async fn all_models_with_faults_answer() {
 async fn play_faults(folder: &Path) {
     let mut failures = Vec::new();
     for entry in case::read_zoo(folder) {
-        if NOT_PLAYED.contains(&entry.name.as_str()) {
-            continue;
-        }
         let outcome = play_entry(&entry, Backend::OnnxRuntime).await;
         if outcome.passed == 0 {
             failures.push(format!("{}: nothing was played", entry.name));
