@@ -2,6 +2,7 @@
 
 use super::net::{INT32, Net, answer};
 use super::*;
+use crate::error::ServingError;
 use crate::onnx::OnnxModel;
 use crate::runtime::{Graph, GraphSource};
 
@@ -17,8 +18,8 @@ impl Backend for Without {
         backend().version()
     }
 
-    fn advice(&self) -> &'static str {
-        backend().advice()
+    fn advice(&self, error: &ServingError, producer: &str) -> Option<String> {
+        backend().advice(error, producer)
     }
 
     fn may_end_the_process(&self) -> bool {
@@ -32,7 +33,7 @@ impl Backend for Without {
             .iter()
             .find(|it| self.0.contains(&it.as_str()))
         {
-            Some(refused) => Err(crate::error::ServingError::unimplemented(format!(
+            Some(refused) => Err(ServingError::unimplemented(format!(
                 "no kernel for {refused}"
             ))),
             None => backend().load(source),
