@@ -170,7 +170,7 @@ fn invalid_file(path: &Path, error: &ParseError) -> ServingError {
 /// TensorFlow's file-system statuses, `<path>; <reason>`: `NOT_FOUND` for a missing file,
 /// `PERMISSION_DENIED`, `FAILED_PRECONDITION` for a directory; `INVALID_ARGUMENT` for a file that
 /// is too large.
-fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     let refused = |error: io::Error| file_system_error(path, &error);
     let mut bytes = Vec::new();
     File::open(path)

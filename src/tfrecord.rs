@@ -27,72 +27,87 @@ impl<R: Read> RecordReader<R> {
         }
     }
 
-    /// The next record; `None` at the end.
+    /// The next record; `None` at the end. As in TensorFlow, a file that ends within a record's length
+    /// ends there.
     ///
     /// # Errors
     ///
-    /// `DATA_LOSS` for what is no record.
+    /// `DATA_LOSS` for what is not a record, with the texts of TensorFlow's reader.
     pub(crate) fn next_record(&mut self) -> Result<Option<Vec<u8>>> {
-        if self.offset >= self.total_bytes {
+        let offset = self.offset;
+        if self.total_bytes.saturating_sub(offset) < HEADER_BYTES {
             return Ok(None);
         }
-        let offset = self.offset;
-        let header: [u8; HEADER_BYTES as usize] = self.read_array()?;
+        let header: [u8; HEADER_BYTES as usize] = self.read_array(offset)?;
         let [l0, l1, l2, l3, l4, l5, l6, l7, crc @ ..] = header;
         let length_bytes = [l0, l1, l2, l3, l4, l5, l6, l7];
         if masked_crc32c(&length_bytes) != u32::from_le_bytes(crc) {
             return Err(corrupted(offset));
         }
         let length = u64::from_le_bytes(length_bytes);
-        let rest = self.total_bytes - self.offset;
-        if length.saturating_add(FOOTER_BYTES) > rest {
-            return Err(truncated(self.offset));
+        let Some(with_footer) = length.checked_add(FOOTER_BYTES) else {
+            return Err(ServingError::new(Code::DataLoss, "record size too large"));
+        };
+        if with_footer > self.total_bytes - self.offset {
+            return Err(truncated(offset));
         }
-        let data = self.read_vec(length)?;
-        let crc = self.read_array()?;
+        let data_offset = self.offset;
+        let data = self.read_vec(offset, length)?;
+        let crc = self.read_array(offset)?;
         if masked_crc32c(&data) != u32::from_le_bytes(crc) {
-            return Err(corrupted(offset));
+            return Err(corrupted(data_offset));
         }
         Ok(Some(data))
     }
 
-    fn read_array<const N: usize>(&mut self) -> Result<[u8; N]> {
+    /// `record` is where the record begins, for errors.
+    fn read_array<const N: usize>(&mut self, record: u64) -> Result<[u8; N]> {
         let mut bytes = [0; N];
         self.input
             .read_exact(&mut bytes)
-            .map_err(|error| self.unreadable(&error))?;
+            .map_err(|error| unreadable(record, &error))?;
         self.offset += N as u64;
         Ok(bytes)
     }
 
     /// Grows with what is there, rather than with what the file says.
-    fn read_vec(&mut self, length: u64) -> Result<Vec<u8>> {
+    fn read_vec(&mut self, record: u64, length: u64) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let mut part = self.input.by_ref().take(length);
         let read = part
             .read_to_end(&mut bytes)
-            .map_err(|error| self.unreadable(&error))?;
+            .map_err(|error| unreadable(record, &error))?;
         if read as u64 != length {
-            return Err(truncated(self.offset));
+            return Err(truncated(record));
         }
         self.offset += length;
         Ok(bytes)
     }
+}
 
-    fn unreadable(&self, error: &std::io::Error) -> ServingError {
-        match error.kind() {
-            ErrorKind::UnexpectedEof => truncated(self.offset),
-            _ => ServingError::new(Code::Unknown, error.to_string()),
-        }
+fn unreadable(record: u64, error: &std::io::Error) -> ServingError {
+    match error.kind() {
+        ErrorKind::UnexpectedEof => truncated(record),
+        _ => ServingError::new(Code::Unknown, error.to_string()),
     }
 }
 
+/// `offset` is that of the length or of the data, whichever has the wrong checksum.
 fn corrupted(offset: u64) -> ServingError {
-    ServingError::new(Code::DataLoss, format!("corrupted record at {offset}"))
+    let hint = match offset {
+        0 => " (Is this even a TFRecord file?)",
+        _ => "",
+    };
+    ServingError::new(
+        Code::DataLoss,
+        format!("corrupted record at {offset}{hint}"),
+    )
 }
 
-fn truncated(offset: u64) -> ServingError {
-    ServingError::new(Code::DataLoss, format!("truncated record at {offset}"))
+/// The quote is TensorFlow's.
+fn truncated(record: u64) -> ServingError {
+    let text = format!("truncated record at {record}' failed with Read less bytes than requested");
+    ServingError::new(Code::DataLoss, text)
 }
 
 /// CRC-32C, turned and shifted so that the checksum of data with checksums in it is a good one.
@@ -186,26 +201,63 @@ mod tests {
         assert_eq!(error.to_string(), text);
     }
 
+    // Recorded from TensorFlow Serving 2.20, for a first record.
     #[test]
     fn broken_framing_is_data_loss() {
         let record = encode_record(b"some data");
-        check_lost(b"this is no record file", "corrupted record at 0");
-        check_lost(b"short", "truncated record at 0");
-        check_lost(&record[..record.len() - 1], "truncated record at 12");
+        check_lost(
+            b"this is no record file",
+            "corrupted record at 0 (Is this even a TFRecord file?)",
+        );
+        check_lost(
+            &record[..record.len() - 1],
+            "truncated record at 0' failed with Read less bytes than requested",
+        );
         let mut flipped = record.clone();
         flipped[14] ^= 1;
-        check_lost(&flipped, "corrupted record at 0");
+        check_lost(&flipped, "corrupted record at 12");
+    }
+
+    #[test]
+    fn broken_second_record_is_found_at_its_place() {
+        let record = encode_record(b"some data");
+        let at = record.len();
         let second = [record.as_slice(), b"garbage garbage"].concat();
-        check_lost(&second, &format!("corrupted record at {}", record.len()));
+        check_lost(&second, &format!("corrupted record at {at}"));
+        let both = [record.as_slice(), &record].concat();
+        check_lost(
+            &both[..at + 15],
+            &format!("truncated record at {at}' failed with Read less bytes than requested"),
+        );
+        let mut flipped = both.clone();
+        flipped[at + 14] ^= 1;
+        check_lost(&flipped, &format!("corrupted record at {}", at + 12));
+    }
+
+    // `RandomAccessInputStream` reports the end of the file, not data loss.
+    #[test]
+    fn file_that_ends_within_a_length_ends_there() {
+        assert_eq!(read_all(b"short").unwrap(), Vec::<Vec<u8>>::new());
+        let record = encode_record(b"some data");
+        let both = [record.as_slice(), &record[..11]].concat();
+        assert_eq!(read_all(&both).unwrap(), [b"some data".to_vec()]);
     }
 
     #[test]
     fn length_beyond_the_file_takes_no_memory() {
-        let length = u64::MAX.to_le_bytes();
-        let mut file = length.to_vec();
-        file.extend(masked_crc32c(&length).to_le_bytes());
-        file.extend([0; 20]);
-        check_lost(&file, "truncated record at 12");
+        for (length, text) in [
+            (
+                1 << 60,
+                "truncated record at 0' failed with Read less bytes than requested",
+            ),
+            (u64::MAX, "record size too large"),
+        ] {
+            let length = length.to_le_bytes();
+            let mut file = length.to_vec();
+            file.extend(masked_crc32c(&length).to_le_bytes());
+            file.extend([0; 20]);
+            check_lost(&file, text);
+        }
     }
 
     proptest! {

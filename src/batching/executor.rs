@@ -69,10 +69,10 @@ impl BatchingExecutor {
     /// # Errors
     ///
     /// `INVALID_ARGUMENT` with the texts of `ComputeInputSize` (`batching_session.cc`).
-    fn rows(&self, feeds: &[Tensor]) -> Result<usize> {
+    fn rows<'a>(shapes: impl Iterator<Item = &'a [usize]>) -> Result<usize> {
         let mut rows = None;
-        for feed in feeds {
-            let Some(&feed_rows) = feed.shape().first() else {
+        for shape in shapes {
+            let Some(&feed_rows) = shape.first() else {
                 return Err(ServingError::invalid_argument(
                     "Batching Run() input tensors must have at least one dimension",
                 ));
@@ -105,6 +105,10 @@ impl Executor for BatchingExecutor {
         self.inner.graph()
     }
 
+    fn check_inputs(&self, shapes: &mut dyn Iterator<Item = &[usize]>) -> Result<()> {
+        Self::rows(shapes).map(drop)
+    }
+
     fn execute(
         &self,
         feeds: Vec<Tensor>,
@@ -112,7 +116,7 @@ impl Executor for BatchingExecutor {
         deadline: Option<Instant>,
     ) -> Execution<'_> {
         Box::pin(async move {
-            let rows = self.rows(&feeds)?;
+            let rows = Self::rows(feeds.iter().map(Tensor::shape))?;
             if rows == 0 {
                 return self.inner.execute(feeds, fetches, deadline).await;
             }

@@ -54,6 +54,18 @@ pub fn read_model_server_config(path: &Path) -> Result<ModelServerConfig> {
     proto_text::read_file(path)
 }
 
+/// Checks that `--platform_config_file` can be read. What it says is not used: there is one platform.
+///
+/// # Errors
+///
+/// As [`read_model_server_config`] for a file that cannot be read.
+pub fn check_platform_config(flags: &Flags) -> Result<()> {
+    match flags.platform_config_file.as_str() {
+        "" => Ok(()),
+        path => proto_text::read_bytes(Path::new(path)).map(drop),
+    }
+}
+
 /// Reads `--monitoring_config_file`.
 ///
 /// # Errors

@@ -12,8 +12,8 @@ mod watch;
 
 pub use self::batching::{batching_options, version_batching_options};
 pub use self::files::{
-    model_server_config, read_auth_config, read_batching_parameters, read_model_server_config,
-    read_monitoring_config, read_ssl_config, session_threads,
+    check_platform_config, model_server_config, read_auth_config, read_batching_parameters,
+    read_model_server_config, read_monitoring_config, read_ssl_config, session_threads,
 };
 pub use self::flags::{Flags, Note, Outcome, SessionThreads};
 pub use self::watch::{FileWatcher, WatchedFile, check_regular};

@@ -63,7 +63,7 @@ impl LoggedCall {
             Self::Predict(request, response) => {
                 let inputs = request.inputs.values().map(|input| match input {
                     RequestTensor::Valid(tensor) => tensor_bytes(tensor),
-                    RequestTensor::Malformed => 0,
+                    RequestTensor::Unserved(..) | RequestTensor::Malformed => 0,
                 });
                 let outputs = response.outputs.iter();
                 inputs.sum::<usize>()

@@ -1,6 +1,7 @@
 //! `MultiInference`: several classifications and regressions of the same examples
 //! (`servables/tensorflow/multi_inference.cc`).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,8 +14,10 @@ use crate::error::{Result, ServingError};
 use crate::id::ServableId;
 use crate::monitoring::Api;
 use crate::servable::ServableHandle;
-use crate::signature::{CLASSIFY_METHOD_NAME, Classes, REGRESS_METHOD_NAME, SignatureDef};
-use crate::tensor::Tensor;
+use crate::signature::{
+    CLASSIFY_METHOD_NAME, Classes, FedTensor, REGRESS_METHOD_NAME, SignatureDef, check_run,
+};
+use crate::tensor::{DataType, Tensor};
 
 /// What to infer, for the servable that the first task names.
 #[derive(Clone, Debug)]
@@ -108,6 +111,7 @@ impl InferenceService {
     ) -> Result<MultiInferenceResponse> {
         let plans = self.plan(servable, &request.tasks)?;
         let (inputs, _expansion) = request.examples.to_inputs(&self.expansion)?;
+        check_common_run(servable, &plans)?;
         let sampled = self.sampled(&servable.id, &request);
         let mut fetched = Vec::with_capacity(plans.len());
         for Plan {
@@ -128,17 +132,16 @@ impl InferenceService {
         }
 
         let num_examples = request.examples.examples.len();
+        self.metrics
+            .record_example_count(&servable.id.name, num_examples);
         let results: Result<Vec<_>> = plans
             .into_iter()
             .zip(fetched)
             .map(|(plan, fetched)| plan.result(fetched, num_examples))
             .collect();
-        let results = results?;
-        self.metrics
-            .record_example_count(&servable.id.name, num_examples);
         let response = MultiInferenceResponse {
             servable: servable.id.clone(),
-            results,
+            results: results?,
         };
         self.log(sampled.map(|request| LoggedCall::MultiInference(request, response.clone())));
         Ok(response)
@@ -205,6 +208,39 @@ impl InferenceService {
             ))),
         }
     }
+}
+
+/// Checks the run that TensorFlow Serving makes of all tasks: the examples fed to every signature's
+/// input, all outputs fetched.
+fn check_common_run(servable: &ServableHandle, plans: &[Plan]) -> Result<()> {
+    let signatures = plans.iter().map(|plan| {
+        let signature = servable.signature(&plan.signature_name);
+        signature.map(|signature| (plan, signature))
+    });
+    let signatures = signatures.collect::<Result<Vec<_>>>()?;
+    // Elsewhere than in a SavedModel, every graph has names of its own.
+    let are_original = signatures.iter().all(|(_, it)| it.is_original);
+    if !are_original {
+        return Ok(());
+    }
+    let mut fed: BTreeMap<&str, FedTensor<'_>> = BTreeMap::new();
+    for input in signatures.iter().flat_map(|(_, it)| &it.inputs) {
+        let tensor = FedTensor {
+            name: &input.tensor_name,
+            declared: input.dtype,
+            sent: DataType::String,
+        };
+        // Where signatures disagree about a tensor, one of them is right.
+        let known = fed.entry(tensor.name).or_insert(tensor);
+        if input.dtype == DataType::String {
+            *known = tensor;
+        }
+    }
+    let fetched = signatures.iter().flat_map(|(plan, signature)| {
+        let aliases = plan.outputs.iter();
+        aliases.map(|alias| signature.output_tensor_name(alias))
+    });
+    check_run(fed.into_values().collect(), fetched)
 }
 
 impl Plan {

@@ -98,6 +98,10 @@ impl Executor for MeasuredExecutor {
         self.inner.graph()
     }
 
+    fn check_inputs(&self, shapes: &mut dyn Iterator<Item = &[usize]>) -> Result<()> {
+        self.inner.check_inputs(shapes)
+    }
+
     fn execute(
         &self,
         feeds: Vec<Tensor>,

@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::family::{About, Collect, Family, Unit};
-use super::instrument::{Buckets, Counter, Histogram, Instrument, Reading};
+use super::instrument::{Buckets, Counter, Gauge, Histogram, Instrument, Reading};
 use super::session::SessionMetrics;
 use super::text;
 use super::{Api, Protocol};
@@ -36,6 +36,11 @@ pub(super) struct TensorflowMetrics {
     request_example_counts: Family<Histogram, 1>,
     request_example_count_total: Family<Counter, 1>,
     request_log_count: Family<Counter, 2>,
+    /// TensorFlow counts batches of its `BatchFunction` operation in this family and the two after it,
+    /// not those of the server: they are on the page and have no series.
+    mixed_priority_batching_policy: Family<Gauge, 2>,
+    padding_size_v2: Family<Histogram, 3>,
+    processed_batch_size_v2: Family<Counter, 3>,
     model_warmup_latency: Family<Histogram, 2>,
     model_warmup_records_read: Family<Counter, 2>,
     queuing_latency: Family<Histogram, 1>,
@@ -77,6 +82,21 @@ impl TensorflowMetrics {
             request_log_count: family(
                 "/tensorflow/serving/request_log_count",
                 &["model_name", "status_code"],
+                Counter::default,
+            ),
+            mixed_priority_batching_policy: family(
+                "/tensorflow/serving/batching/mixed_priority_batching_policy",
+                &["model_name", "op_name"],
+                Gauge::default,
+            ),
+            padding_size_v2: family(
+                "/tensorflow/serving/batching/padding_size_v2",
+                &["model_name", "execution_batch_size", "op_name"],
+                || Histogram::new(&BATCH_SIZES),
+            ),
+            processed_batch_size_v2: family(
+                "/tensorflow/serving/batching/processed_batch_size_v2",
+                &["model_name", "batch_size", "op_name"],
                 Counter::default,
             ),
             model_warmup_latency: family(
@@ -242,13 +262,16 @@ impl TensorflowMetrics {
     }
 
     fn families(&self) -> impl Iterator<Item = &dyn Collect> {
-        let serving: [&dyn Collect; 13] = [
+        let serving: [&dyn Collect; 16] = [
             &self.request_count,
             &self.request_latency,
             &self.runtime_latency,
             &self.request_example_counts,
             &self.request_example_count_total,
             &self.request_log_count,
+            &self.mixed_priority_batching_policy,
+            &self.padding_size_v2,
+            &self.processed_batch_size_v2,
             &self.model_warmup_latency,
             &self.model_warmup_records_read,
             &self.queuing_latency,

@@ -125,6 +125,21 @@ fn limits_are_printed_as_in_the_original() {
     }
 }
 
+// As TensorFlow Serving 2.20 lists them: families of TensorFlow's own batching.
+#[test]
+fn families_without_series_have_their_types() {
+    let page = busy_metrics().tensorflow_page();
+    for (name, kind) in [
+        ("mixed_priority_batching_policy", "gauge"),
+        ("padding_size_v2", "histogram"),
+        ("processed_batch_size_v2", "counter"),
+    ] {
+        let name = format!(":tensorflow:serving:batching:{name}");
+        check_has(&page, &[&format!("# TYPE {name} {kind}")]);
+        assert!(!page.lines().any(|line| line.starts_with(&name)), "{page}");
+    }
+}
+
 #[test]
 fn tensorflow_page_has_the_labels_of_the_original() {
     check_has(

@@ -53,6 +53,15 @@ pub trait Executor: Send + Sync {
     /// The graph that is run.
     fn graph(&self) -> &Arc<dyn Graph>;
 
+    /// Checks the shapes of a request's inputs, before anything is made of them.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_ARGUMENT` where a request of such inputs cannot be run.
+    fn check_inputs(&self, _shapes: &mut dyn Iterator<Item = &[usize]>) -> Result<()> {
+        Ok(())
+    }
+
     /// Runs the graph once, with the arguments and results of [`Graph::run`].
     ///
     /// # Errors

@@ -143,7 +143,8 @@ impl Servable {
     ///
     /// # Errors
     ///
-    /// Those of [`Signature::bind`], [`ExpansionBudget::hold`] and [`Executor::execute`].
+    /// Those of [`Signature::bind`], [`Executor::check_inputs`], [`ExpansionBudget::hold`] and
+    /// [`Executor::execute`].
     pub async fn run(
         &self,
         signature_name: &str,
@@ -160,7 +161,9 @@ impl Servable {
             _ => (&callable.signature, &callable.executor),
         };
         let contradictions = signature.contradictions(&inputs);
-        let mut call = signature.bind(inputs, output_filter)?;
+        let call = signature.name_call(inputs, output_filter)?;
+        executor.check_inputs(&mut call.input_shapes())?;
+        let mut call = call.bind()?;
         let _expansion = budget.hold(call.expanded_bytes)?;
         let (fetched, times) = if call.fetches.is_empty() {
             (Vec::new(), None)

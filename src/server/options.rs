@@ -108,6 +108,8 @@ impl ServerOptions {
         };
         channel_arguments::apply(&flags.grpc_channel_arguments, &mut grpc_connections)?;
         let timeout_ms = u64::try_from(flags.rest_api_timeout_in_ms).unwrap_or(0);
+        let models = config::model_server_config(flags)?;
+        config::check_platform_config(flags)?;
         Ok(Self {
             grpc_address: port("port", flags.port)?
                 .map(|port| address(&flags.grpc_host, Ipv4Addr::UNSPECIFIED.into(), port))
@@ -132,7 +134,7 @@ impl ServerOptions {
                 1,
             )?,
             max_bytes_in_flight: max_bytes_in_flight(flags)?,
-            models: config::model_server_config(flags)?,
+            models,
             model_config_poll: poll,
             base_path_allowlist: BasePathAllowlist::try_new(&flags.model_base_path_allowlist)?,
             lifecycle: lifecycle_options(flags)?,

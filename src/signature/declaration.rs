@@ -34,6 +34,8 @@ pub struct Interface {
 pub struct Declaration {
     /// Its key in the model.
     pub name: String,
+    /// Whether the definition is that of a `saved_model.pb`.
+    pub is_original: bool,
     /// What clients see as metadata.
     pub definition: SignatureDef,
     /// What the map says about inputs, by alias.
@@ -84,6 +86,7 @@ pub fn declare(
     };
     let mut declaration = Declaration {
         name: name.to_owned(),
+        is_original: !is_derived,
         definition,
         inputs: BTreeMap::new(),
         outputs: BTreeMap::new(),

@@ -67,11 +67,16 @@ fn write_shape(text: &mut String, shape: &TensorShapeProto) -> Result {
     writeln!(text, "    }}")
 }
 
-/// In quotes, with C escapes.
+/// In quotes, with the escapes of Abseil's `CEscape`: bytes that are not printable ASCII in octal.
 fn quoted(value: &str) -> String {
     let mut quoted = String::from("\"");
     for byte in value.bytes() {
-        quoted.extend(std::ascii::escape_default(byte).map(char::from));
+        match byte {
+            b'\n' | b'\r' | b'\t' | b'"' | b'\'' | b'\\' | b' '..=b'~' => {
+                quoted.extend(std::ascii::escape_default(byte).map(char::from));
+            }
+            _ => write!(quoted, "\\{byte:03o}").expect("writing into a string cannot fail"),
+        }
     }
     quoted.push('"');
     quoted
@@ -118,6 +123,10 @@ mod tests {
 
     #[test]
     fn names_are_escaped() {
-        assert_eq!(quoted("a\"b\\\n\u{e9}"), r#""a\"b\\\n\xc3\xa9""#);
+        // From Python's text_format.MessageToString(message, as_utf8=False).
+        assert_eq!(
+            quoted("a\"b'\\\n\r\t\u{e9}\u{1}1\u{7f}"),
+            r#""a\"b\'\\\n\r\t\303\251\0011\177""#
+        );
     }
 }

@@ -67,6 +67,8 @@ pub fn derive(name: &str, graph: &dyn Graph) -> Result<Signature> {
         outputs,
         examples: Vec::new(),
         feeds,
+        fed_twice: None,
+        is_original: false,
         definition,
     })
 }

@@ -3,7 +3,7 @@
 //! Not here: the parser (`example`).
 
 use super::example::{ExampleSpec, ParsedExamples, RaggedTensor, SparseTensor};
-use crate::error::{Result, ServingError};
+use crate::error::{Code, Result, ServingError};
 use crate::tensor::{Tensor, shape_text};
 
 /// An input of serialized examples.
@@ -15,6 +15,8 @@ pub struct ExampleInput {
     pub spec: ExampleSpec,
     /// Whether one example may come as a scalar (`ParseExampleV2`), or only in a vector.
     pub takes_scalar: bool,
+    /// The parse node of the model's `saved_model.pb`, which errors name.
+    pub node: Option<String>,
 }
 
 /// One of the tensors that examples are parsed into. The index counts the spec's features of that
@@ -42,6 +44,11 @@ impl ExampleInput {
     ///
     /// `INVALID_ARGUMENT` for a tensor of another rank and those of [`ExampleSpec::parse`].
     pub fn parse(&self, serialized: &Tensor) -> Result<ParsedExamples> {
+        let parsed = self.parse_any_rank(serialized);
+        parsed.map_err(|error| self.at_node(error))
+    }
+
+    fn parse_any_rank(&self, serialized: &Tensor) -> Result<ParsedExamples> {
         let rank = serialized.shape().len();
         if rank > 1 || (rank == 0 && !self.takes_scalar) {
             let wanted = if self.takes_scalar {
@@ -57,34 +64,21 @@ impl ExampleInput {
         let examples = serialized.strings().ok_or_else(|| {
             ServingError::internal("an example input has another dtype than string")
         })?;
-        let parsed = self.spec.parse(examples)?;
-        if rank == 1 {
-            return Ok(parsed);
+        match examples {
+            [example] if rank == 0 => self.spec.parse_scalar(example),
+            _ => self.spec.parse(examples),
         }
-        without_batch(parsed)
-            .ok_or_else(|| ServingError::internal("one parsed example is not a batch of one"))
     }
-}
 
-/// The features of a single example: what is parsed from a scalar has no batch dimension.
-fn without_batch(parsed: ParsedExamples) -> Option<ParsedExamples> {
-    let dense = parsed.dense.iter();
-    let dense = dense.map(|tensor| tensor.reshaped(tensor.shape().get(1..)?));
-    let sparse = parsed.sparse.iter().map(|sparse| {
-        let positions = sparse.indices.as_slice::<i64>()?.chunks(2);
-        let positions: Vec<i64> = positions.filter_map(|it| it.get(1).copied()).collect();
-        let longest = *sparse.dense_shape.as_slice::<i64>()?.get(1)?;
-        Some(SparseTensor {
-            indices: Tensor::from_vec(&[positions.len(), 1], positions)?,
-            values: sparse.values.clone(),
-            dense_shape: Tensor::from_vec(&[1], vec![longest])?,
-        })
-    });
-    Some(ParsedExamples {
-        dense: dense.collect::<Option<_>>()?,
-        sparse: sparse.collect::<Option<_>>()?,
-        ragged: parsed.ragged,
-    })
+    /// The error with the node behind it, as TensorFlow's executor adds it.
+    fn at_node(&self, error: ServingError) -> ServingError {
+        match &self.node {
+            Some(node) if error.code() == Code::InvalidArgument => {
+                ServingError::invalid_argument(format!("{error}\n\t [[{{{{node {node}}}}}]]"))
+            }
+            _ => error,
+        }
+    }
 }
 
 impl FeatureTensor {

@@ -31,6 +31,8 @@ pub enum Rule {
     OnlyOneLeft,
     /// Handed through from an input on the same original tensor.
     PassThrough,
+    /// The tensor of an input of the original, which TensorFlow does not fetch.
+    Fed,
     /// Fed with features that are parsed out of examples.
     Examples,
 }
@@ -47,6 +49,7 @@ impl fmt::Display for Rule {
             Self::OutputNumber => "number of the output",
             Self::OnlyOneLeft => "only one left that fits",
             Self::PassThrough => "handed through",
+            Self::Fed => "an input's tensor: requests for it fail, as in TensorFlow",
             Self::Examples => "tf.Example",
         })
     }

@@ -7,6 +7,7 @@
 //! Not here: reading files (`lifecycle::loader`), running graphs (`runtime`), JSON and protobuf
 //! forms of requests (`wire`).
 
+mod call;
 mod contradiction;
 mod declaration;
 mod definition_text;
@@ -17,6 +18,7 @@ mod example_input;
 mod matching;
 mod saved_model;
 mod saved_parse;
+mod session;
 mod tensor_value;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,11 +26,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use self::call::Sent;
 use crate::error::{Result, ServingError};
 use crate::tensor::{DataType, Tensor};
 
 pub use crate::proto::tensorflow::SignatureDef;
 
+pub use self::call::NamedCall;
 pub use self::contradiction::Contradiction;
 pub use self::declaration::{
     Declaration, Interface, Port, declare, feature_default, feature_shape, shape_proto,
@@ -42,6 +46,7 @@ pub use self::matching::{
 };
 pub use self::saved_model::SavedModel;
 pub use self::saved_parse::{SavedDense, SavedParseNode};
+pub use self::session::{FedTensor, check_run};
 pub use self::tensor_value::to_proto;
 
 /// The signature used when a request names none.
@@ -65,6 +70,8 @@ pub type RequestInputs = BTreeMap<String, RequestTensor>;
 pub enum RequestTensor {
     /// A tensor.
     Valid(Tensor),
+    /// A tensor of a dtype that TensorFlow has and that is not served, and its shape.
+    Unserved(DataType, Vec<usize>),
     /// Bytes that do not make one.
     Malformed,
 }
@@ -84,6 +91,11 @@ pub struct Signature {
     pub examples: Vec<ExampleInput>,
     /// What each graph input is fed with, in the graph's order.
     pub feeds: Vec<Feed>,
+    /// A tensor that several inputs feed, so that no request can be answered.
+    pub fed_twice: Option<String>,
+    /// Whether names of tensors are those of the model's `saved_model.pb`. Only then do two
+    /// signatures mean the same tensor by the same name.
+    pub is_original: bool,
     /// What clients see as metadata.
     pub definition: SignatureDef,
 }
@@ -146,6 +158,9 @@ pub enum OutputSource {
     Graph(usize),
     /// The signature's input with this index, handed through.
     Input(usize),
+    /// The tensor of the signature's input with this index, which TensorFlow does not fetch
+    /// because it is fed.
+    Fed(usize),
 }
 
 /// A request that fits its signature: what to feed, what to fetch, and what to make of it.
@@ -163,51 +178,41 @@ pub struct BoundCall {
 }
 
 impl Signature {
-    /// Checks a request against this signature and arranges it for the graph.
+    /// Checks a request against this signature and arranges it for the graph:
+    /// [`name_call`](Self::name_call) and [`NamedCall::bind`].
     ///
-    /// `output_filter` empty means all outputs. Shapes are left to the graph, as in TensorFlow.
+    /// # Errors
+    ///
+    /// Those of both.
+    pub fn bind(&self, inputs: RequestInputs, output_filter: &[String]) -> Result<BoundCall> {
+        self.name_call(inputs, output_filter)?.bind()
+    }
+
+    /// Finds a request's inputs and outputs in this signature.
+    ///
+    /// `output_filter` empty means all outputs.
     ///
     /// # Errors
     ///
     /// `INVALID_ARGUMENT` with the texts and in the order of `predict_util.cc`: number of inputs,
-    /// missing inputs, undecodable tensors, unknown inputs, the output filter, dtypes, examples.
-    pub fn bind(&self, inputs: RequestInputs, output_filter: &[String]) -> Result<BoundCall> {
-        let inputs = self.complete_inputs(inputs)?;
-        let outputs = self.select_outputs(output_filter)?;
-        for (index, (tensor, input)) in inputs.iter().zip(&self.inputs).enumerate() {
-            if tensor.dtype() != input.dtype {
-                return Err(ServingError::invalid_argument(format!(
-                    "Expects arg[{index}] to be {} but {} is provided",
-                    input.dtype,
-                    tensor.dtype()
-                )));
-            }
-        }
-
-        let mut fetches = Vec::new();
-        let outputs = outputs
-            .into_iter()
-            .map(|index| match self.outputs[index].source {
-                OutputSource::Graph(fetch) => {
-                    if !fetches.contains(&fetch) {
-                        fetches.push(fetch);
-                    }
-                    (index, None)
-                }
-                OutputSource::Input(input) => (index, Some(inputs[input].clone())),
-            })
-            .collect();
-        let (feeds, expanded_bytes) = if fetches.is_empty() {
-            (Vec::new(), 0)
-        } else {
-            self.feed(&inputs)?
-        };
-        Ok(BoundCall {
-            feeds,
-            expanded_bytes,
-            fetches,
-            outputs,
+    /// missing inputs, undecodable tensors, unknown inputs, the output filter.
+    pub fn name_call(
+        &self,
+        inputs: RequestInputs,
+        output_filter: &[String],
+    ) -> Result<NamedCall<'_>> {
+        Ok(NamedCall {
+            signature: self,
+            inputs: self.complete_inputs(inputs)?,
+            outputs: self.select_outputs(output_filter)?,
         })
+    }
+
+    /// The aliases of the outputs that a request can ask for.
+    pub fn answerable_outputs(&self) -> Vec<String> {
+        let outputs = self.outputs.iter();
+        let answerable = outputs.filter(|it| !matches!(it.source, OutputSource::Fed(_)));
+        answerable.map(|it| it.alias.clone()).collect()
     }
 
     /// One tensor for each of the graph's inputs, and by how many bytes examples are larger as tensors
@@ -230,6 +235,11 @@ impl Signature {
             Feed::Feature(example, feature) => feature.of(&parsed[*example]).clone(),
         });
         Ok((feeds.collect(), expanded))
+    }
+
+    /// The name of an output's tensor (`TensorInfo.name`); empty where it has none.
+    pub fn output_tensor_name(&self, alias: &str) -> &str {
+        self.definition.outputs.get(alias).map_or("", tensor_name)
     }
 
     /// Names what the graph returned for `call.fetches`. Sorted by alias.
@@ -255,7 +265,9 @@ impl Signature {
                 let output = &self.outputs[index];
                 let tensor = known.unwrap_or_else(|| match output.source {
                     OutputSource::Graph(fetch) => fetched_by_index(fetch),
-                    OutputSource::Input(_) => unreachable!("bind resolved it"),
+                    OutputSource::Input(_) | OutputSource::Fed(_) => {
+                        unreachable!("bind resolved it")
+                    }
                 });
                 (output.alias.clone(), tensor)
             })
@@ -271,7 +283,7 @@ impl Signature {
     }
 
     /// One tensor for each of `self.inputs`, defaults filled in.
-    fn complete_inputs(&self, mut inputs: RequestInputs) -> Result<Vec<Tensor>> {
+    fn complete_inputs(&self, mut inputs: RequestInputs) -> Result<Vec<Sent>> {
         self.check_input_count(&inputs)?;
         let mut used = Vec::with_capacity(self.inputs.len());
         let mut complete = Vec::with_capacity(self.inputs.len());
@@ -281,14 +293,15 @@ impl Signature {
                 used.push(&input.alias);
             }
             let tensor = match (sent, &input.default) {
-                (Some(RequestTensor::Valid(tensor)), _) => tensor,
+                (Some(RequestTensor::Valid(tensor)), _) => Sent::Tensor(tensor),
+                (Some(RequestTensor::Unserved(dtype, shape)), _) => Sent::Unserved(dtype, shape),
                 (Some(RequestTensor::Malformed), _) => {
                     return Err(ServingError::invalid_argument(format!(
                         "tensor parsing error: {}",
                         input.alias
                     )));
                 }
-                (None, Some(default)) => default.clone(),
+                (None, Some(default)) => Sent::Tensor(default.clone()),
                 (None, None) => {
                     let sent = used.into_iter().chain(inputs.keys()).collect();
                     return Err(self.missing_input(input, &sent));

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::saved_parse::{self, SavedParseNode};
-use crate::error::{Result, ServingError};
+use crate::error::{Code, Result, ServingError};
 use crate::proto::tensorflow::{SignatureDef, meta_graph_def::MetaInfoDef};
 
 /// Signatures that TensorFlow adds for itself and that no client calls.
@@ -53,11 +53,9 @@ impl SavedModel {
     /// # Errors
     ///
     /// `NOT_FOUND` where no meta graph has the tags, with TensorFlow's words and the tags that there are;
-    /// `INVALID_ARGUMENT` where the file is damaged.
+    /// `OUT_OF_RANGE` where the file is damaged.
     pub fn parse(origin: &str, bytes: Bytes, tags: &[String]) -> Result<Self> {
-        let damaged = |error: prost::DecodeError| {
-            ServingError::invalid_argument(format!("{origin} is not a SavedModel: {error}"))
-        };
+        let damaged = |error| damaged(origin, &error);
         let saved_model = SavedModelHead::decode(bytes).map_err(damaged)?;
         let wanted: BTreeSet<&str> = tags.iter().map(String::as_str).collect();
         let mut others = Vec::new();
@@ -96,11 +94,9 @@ impl SavedModel {
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` where the file is damaged.
+    /// `OUT_OF_RANGE` where the file is damaged.
     pub fn tag_sets(origin: &str, bytes: Bytes) -> Result<Vec<Vec<String>>> {
-        let damaged = |error: prost::DecodeError| {
-            ServingError::invalid_argument(format!("{origin} is not a SavedModel: {error}"))
-        };
+        let damaged = |error| damaged(origin, &error);
         let saved_model = SavedModelHead::decode(bytes).map_err(damaged)?;
         let meta_graphs = saved_model.meta_graphs.into_iter();
         meta_graphs
@@ -110,4 +106,13 @@ impl SavedModel {
             })
             .collect()
     }
+}
+
+/// A file that is not a SavedModel. TensorFlow reports how its reading ended: at the end of the file
+/// (`ReadBinaryProto`, `env.cc`).
+fn damaged(origin: &str, error: &prost::DecodeError) -> ServingError {
+    ServingError::new(
+        Code::OutOfRange,
+        format!("Read less bytes than requested: {origin} is not a SavedModel: {error}"),
+    )
 }

@@ -17,6 +17,8 @@ const MAX_HOPS: usize = 16;
 pub struct SavedParseNode {
     /// The node's name, within its function where it is in one.
     pub name: String,
+    /// Whether it is in a function.
+    pub is_in_function: bool,
     /// The tensor with the serialized examples; an argument's name inside a function.
     pub serialized: String,
     /// Whether it is a `ParseExampleV2`, which takes one example as a scalar too.
@@ -81,7 +83,11 @@ pub(super) fn read(graph: Bytes) -> Result<Vec<SavedParseNode>, DecodeError> {
     let mut found = parse_nodes(&graph.node)?;
     for function in graph.library.unwrap_or_default().function {
         let function = FunctionHead::decode(function)?;
-        found.extend(parse_nodes(&function.node_def)?);
+        let nodes = parse_nodes(&function.node_def)?.into_iter();
+        found.extend(nodes.map(|node| SavedParseNode {
+            is_in_function: true,
+            ..node
+        }));
     }
     Ok(found)
 }
@@ -140,6 +146,7 @@ impl Scope<'_> {
         let ragged_types = ragged_types.into_iter().zip(split_types);
         Some(SavedParseNode {
             name: node.name.clone(),
+            is_in_function: false,
             serialized: self.source(node.input.first()?),
             takes_scalar: node.op == "ParseExampleV2",
             dense,

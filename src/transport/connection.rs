@@ -26,6 +26,7 @@ use super::lone_stream::{StreamExecutor, Streams};
 use super::peer::Peer;
 use super::places::{Place, Places};
 use super::prompt::Prompt;
+use super::request_line::{NotedLines, RequestLines};
 use super::tls::Tls;
 use crate::monitoring::Tally;
 
@@ -162,11 +163,14 @@ impl Driver {
             stall,
         );
         place.set_activity(Arc::clone(&activity), peer.clone());
+        let lines = RequestLines::default();
+        let stream = NotedLines::new(stream, lines.clone());
         let stream = Linger::new(Prompt::new(stream, stall), stall);
         let lingering = stream.lingering();
         let service = Tracked {
             service,
             peer,
+            lines,
             activity: Arc::clone(&activity),
             lingering: lingering.clone(),
             discards: Discards::default(),
@@ -261,6 +265,7 @@ fn log_end(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
 struct Tracked<S> {
     service: S,
     peer: Peer,
+    lines: RequestLines,
     activity: Arc<Activity>,
     lingering: Lingering,
     discards: Discards,
@@ -280,11 +285,13 @@ where
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.peer.clone());
+        self.lines.attach(&mut request);
         let under_way = self.activity.begin(&request);
         let version = request.version();
         let is_http1 = version < Version::HTTP_2;
         let (stall, stop) = (self.stall, self.stop.clone());
         let (lingering, discards) = (self.lingering.clone(), self.discards.clone());
+        let lines = self.lines.clone();
         let (request, body) = early_answer::returned(request);
         let answer = self.service.call(request.map(|body| under_way.body(body)));
         Box::pin(async move {
@@ -307,6 +314,9 @@ where
                 if is_last {
                     lingering.expect_body();
                 }
+            }
+            if is_http1 {
+                lines.expect();
             }
             is_last |= is_http1 && *stop.borrow();
             if is_last {

@@ -28,6 +28,7 @@ pub mod places;
 mod prompt;
 mod promptness;
 pub mod receive;
+mod request_line;
 pub mod rest;
 pub mod serve;
 mod shares;

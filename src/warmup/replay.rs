@@ -66,7 +66,7 @@ impl Warmup {
         let directory = directory.display().to_string();
         self.metrics
             .record_warmup(&directory, &status, elapsed, records);
-        result?;
+        result.map_err(explain)?;
         info!(
             "Finished reading warmup data for model at {}. Number of warmup records read: \
              {records}. Elapsed time (microseconds): {}.",
@@ -90,7 +90,7 @@ impl Warmup {
             let record = match reader.next_record() {
                 Ok(Some(record)) => record,
                 Ok(None) => return End::Read(Ok(())),
-                Err(error) => return End::Read(Err(explain(error))),
+                Err(error) => return End::Read(Err(error)),
             };
             let replayed =
                 parse(&record, path).and_then(|log| self.replay_log(servable, log, deadline));

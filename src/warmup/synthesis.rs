@@ -29,7 +29,8 @@ pub(super) async fn run_once(servable: &ServableHandle) {
             continue;
         };
         let budget = ExpansionBudget::unbounded();
-        let run = servable.run(&signature.name, inputs, &[], Some(deadline), &budget);
+        let outputs = signature.answerable_outputs();
+        let run = servable.run(&signature.name, inputs, &outputs, Some(deadline), &budget);
         if let Err(error) = run.await {
             let (id, name, code) = (&servable.id, &signature.name, error.code());
             warn!(

@@ -2,11 +2,16 @@
 //!
 //! Not here: what is in an example (`signature::example`).
 
+use bytes::Bytes;
+
+use super::well_formed;
+use crate::error::{Result, ServingError};
 use crate::inference::Examples;
 use crate::proto::tensorflow::serving::internal::{
     SerializedExampleList, SerializedExampleListWithContext, SerializedInput,
     serialized_input::Kind,
 };
+use crate::proto_wire::Malformed;
 
 /// The examples of a request; none where it has no input.
 pub fn from_proto(input: Option<SerializedInput>) -> Examples {
@@ -21,6 +26,33 @@ pub fn from_proto(input: Option<SerializedInput>) -> Examples {
             context: Some(list.context).filter(|context| !context.is_empty()),
         },
     }
+}
+
+/// Checks that all examples are messages.
+///
+/// # Errors
+///
+/// `INTERNAL`, as gRPC has it for a request that it cannot parse.
+pub fn check(input: &Option<SerializedInput>) -> Result<()> {
+    let check = |example: &Bytes| well_formed::check(example, &well_formed::EXAMPLE, None);
+    serialized(input).try_for_each(check).map_err(|Malformed| {
+        ServingError::internal("failed to decode the request: an Example is not a message")
+    })
+}
+
+/// How long all examples are together.
+pub fn bytes(input: &Option<SerializedInput>) -> usize {
+    serialized(input).map(Bytes::len).sum()
+}
+
+/// The examples and their context.
+fn serialized(input: &Option<SerializedInput>) -> impl Iterator<Item = &Bytes> {
+    let (examples, context) = match input.as_ref().and_then(|input| input.kind.as_ref()) {
+        None => (None, None),
+        Some(Kind::ExampleList(list)) => (Some(&list.examples), None),
+        Some(Kind::ExampleListWithContext(list)) => (Some(&list.examples), Some(&list.context)),
+    };
+    examples.into_iter().flatten().chain(context)
 }
 
 /// The examples as a message.

@@ -14,3 +14,4 @@ pub mod prediction_log;
 pub mod regression;
 pub mod status;
 pub mod tensor_proto;
+mod well_formed;

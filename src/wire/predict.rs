@@ -3,11 +3,14 @@
 use std::collections::VecDeque;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message;
 
 use super::tensor_proto::{self, Encoder, ExpansionBudget, Form};
+use super::well_formed;
 use crate::error::{Result, ServingError};
 use crate::id::{ModelSpec, VersionChoice};
 use crate::inference::PredictResponse;
+use crate::proto::tensorflow::serving as pb;
 use crate::proto_wire::{
     Fields, Malformed, Value, delimited_len, put_delimited, put_varint_field, read_string,
     read_varint, varint_len,
@@ -55,6 +58,8 @@ fn decode(message: &Bytes) -> Result<PredictCall, Malformed> {
     const MODEL_SPEC: u32 = 1;
     const INPUTS: u32 = 2;
     const OUTPUT_FILTER: u32 = 3;
+    const STREAMED_OPTIONS: u32 = 5;
+    const REQUEST_OPTIONS: u32 = 7;
     let mut call = PredictCall::default();
     let mut budget = ExpansionBudget::default();
     let mut fields = Fields::new(message);
@@ -80,10 +85,17 @@ fn decode(message: &Bytes) -> Result<PredictCall, Malformed> {
                 call.inputs.insert(alias, tensor);
             }
             OUTPUT_FILTER => call.output_filter.push(read_string(value)?),
+            STREAMED_OPTIONS => read::<pb::PredictStreamedOptions>(value)?,
+            REQUEST_OPTIONS => read::<pb::predict_request::RequestOptions>(value)?,
             _ => {}
         }
     }
     Ok(call)
+}
+
+/// Reads a message that only has to be one.
+fn read<M: Message + Default>(message: &[u8]) -> Result<(), Malformed> {
+    M::decode(message).map(drop).map_err(|_| Malformed)
 }
 
 /// Merges a `ModelSpec` into what is known of it.
@@ -135,19 +147,16 @@ fn read_input(
             _ => {}
         }
     }
-    check_wire(&tensor)?;
-    let tensor = match tensor_proto::decode(&tensor, budget) {
-        Some(tensor) => RequestTensor::Valid(tensor),
-        None => RequestTensor::Malformed,
+    let (decoded, read) = match tensor_proto::decode_and_check(&tensor, budget) {
+        Some((tensor, read)) => (RequestTensor::Valid(tensor), read),
+        None => match tensor_proto::decode_unserved(&tensor) {
+            Some((dtype, shape)) => (RequestTensor::Unserved(dtype, shape), None),
+            None => (RequestTensor::Malformed, None),
+        },
     };
-    Ok((alias, tensor))
-}
-
-/// A tensor that is no protobuf message makes the whole request undecodable.
-fn check_wire(message: &[u8]) -> Result<(), Malformed> {
-    let mut fields = Fields::new(message);
-    while fields.next()?.is_some() {}
-    Ok(())
+    // A tensor that is not a message makes the whole request undecodable.
+    well_formed::check(&tensor, &well_formed::TENSOR, read)?;
+    Ok((alias, decoded))
 }
 
 /// A `PredictResponse` about to go on the wire.
@@ -312,11 +321,9 @@ fn reaching_beyond(mut message: &[u8]) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use prost::Message;
-
     use super::*;
     use crate::id::ServableId;
-    use crate::proto::tensorflow::{TensorProto, serving as pb};
+    use crate::proto::tensorflow::TensorProto;
     use crate::tensor::{DataType, Tensor};
 
     fn reply(as_tensor_content: bool) -> PredictReply {

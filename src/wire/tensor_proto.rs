@@ -8,6 +8,7 @@ mod encode;
 mod tests;
 
 pub use self::decode::{ExpansionBudget, MAX_EXPANSION, STRING_BYTES, decode, decoded_bytes};
+pub(crate) use self::decode::{decode_and_check, decode_unserved};
 pub(crate) use self::encode::{Encoder, Form};
 
 use crate::tensor::DataType;
@@ -26,6 +27,7 @@ mod field {
     pub(super) const BOOL_VAL: u32 = 11;
     pub(super) const DCOMPLEX_VAL: u32 = 12;
     pub(super) const HALF_VAL: u32 = 13;
+    pub(super) const VARIANT_VAL: u32 = 15;
     pub(super) const UINT32_VAL: u32 = 16;
     pub(super) const UINT64_VAL: u32 = 17;
 }

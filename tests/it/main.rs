@@ -14,6 +14,8 @@ mod commands;
 mod dtypes;
 mod golden;
 mod memory;
+mod odd_versions;
+mod original_texts;
 mod predict_grpc;
 mod predict_rest;
 mod rest_additions;

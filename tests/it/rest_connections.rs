@@ -9,7 +9,7 @@ use tonic::body::Body;
 use tonic::transport::{Channel, Endpoint};
 use tower::Service;
 
-use crate::support::http::{HttpConnection, request};
+use crate::support::http::{HttpConnection, exchange, request};
 use crate::support::material;
 use crate::support::server::TestServer;
 
@@ -113,5 +113,116 @@ async fn headers_are_bounded() {
     // `Host` is one more.
     assert_eq!(status(&[("X-Many", "x"); 99]).await, 200);
     assert_eq!(status(&[("X-Many", "x"); 100]).await, 431);
+    server.stop().await;
+}
+
+// `evhttp_get_body` of libevent 2.1.12: for a request with a body, and before it is dispatched.
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_expectation_is_refused() {
+    let server = half_plus_two().await;
+    let body = Some(&br#"{"instances": [1.0, 2.0, 5.0]}"#[..]);
+    for (method, path, expect, body, status) in [
+        ("POST", PREDICT, "foo", body, 417),
+        ("POST", PREDICT, "", body, 417),
+        ("POST", PREDICT, "100-continue, foo", body, 417),
+        ("PUT", "/nothing", "foo", body, 417),
+        // Answered in between, or not.
+        ("POST", PREDICT, "100-continue", body, 100),
+        ("POST", PREDICT, "100-CONTINUE", body, 100),
+        ("POST", PREDICT, "foo", None, 400),
+        ("GET", "/v1/models/half_plus_two", "foo", None, 200),
+    ] {
+        let request = request(method, path, &[("Expect", expect)], body);
+        let reply = exchange(server.rest, &request).await.unwrap();
+        let expected = if status == 100 && reply.status == 200 {
+            200
+        } else {
+            status
+        };
+        assert_eq!(
+            reply.status,
+            expected,
+            "{method} {path} {expect:?}: {}",
+            reply.text()
+        );
+        if status == 417 {
+            assert_eq!(reply.header("connection"), Some("close"));
+            assert_eq!(reply.header("content-type"), Some("text/html"));
+            assert_eq!(
+                reply.text(),
+                "<HTML><HEAD>\n<TITLE>417 Expectation Failed</TITLE>\n</HEAD><BODY>\n\
+                 <H1>Expectation Failed</H1>\n</BODY></HTML>\n"
+            );
+        }
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fragment_belongs_to_the_path() {
+    let server = half_plus_two().await;
+    let mut connection = HttpConnection::open(server.rest).await.unwrap();
+    let body = br##"{"instances": [1.0], "#": "/v1/models/half_plus_two#body"}"##;
+    // On one connection, with bodies and other requests in between.
+    for _ in 0..3 {
+        for (method, path, body, status, text) in [
+            ("GET", "/v1/models/half_plus_two", None, 200, "AVAILABLE"),
+            (
+                "GET",
+                "/v1/models/m#f",
+                None,
+                404,
+                "Could not find any versions of model m#f",
+            ),
+            ("GET", "/v1/models/m?a#f", None, 404, "of model m?a#f"),
+            (
+                "GET",
+                "/v1/models/half_plus_two%23",
+                None,
+                404,
+                "of model half_plus_two#",
+            ),
+            (
+                "POST",
+                "/v1/models/half_plus_two:predict#f",
+                Some(&body[..]),
+                400,
+                "Malformed request: POST /v1/models/half_plus_two:predict#f",
+            ),
+            ("POST", PREDICT, Some(&body[..]), 200, "2.5"),
+        ] {
+            let request = request(method, path, &[], body);
+            let reply = connection.exchange(&request).await.unwrap();
+            assert_eq!(reply.status, status, "{method} {path}: {}", reply.text());
+            assert!(
+                reply.text().contains(text),
+                "{method} {path}: {}",
+                reply.text()
+            );
+        }
+    }
+    server.stop().await;
+}
+
+// Recorded for bytes beyond ASCII; `evhttp_uri_parse` refuses the others as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn target_that_is_not_a_uri_is_answered_with_a_page() {
+    let server = half_plus_two().await;
+    for path in [
+        "/v1/models/ü",
+        "/v1/models/a|b",
+        "/v1/models/a%zz",
+        "/v1/models/a#b#c",
+    ] {
+        let reply = server.get(path).await;
+        assert_eq!(reply.status, 400, "{path}: {}", reply.text());
+        assert_eq!(reply.header("content-type"), Some("text/html"), "{path}");
+        assert_eq!(reply.header("connection"), Some("close"), "{path}");
+        assert!(
+            reply.text().contains("<H1>Bad Request</H1>"),
+            "{}",
+            reply.text()
+        );
+    }
     server.stop().await;
 }

@@ -92,11 +92,32 @@ fn a_model_that_does_not_load_exits_255() {
 }
 
 #[test]
+fn platform_file_that_cannot_be_read_is_a_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("platforms");
+    let base_path = format!("--model_base_path={}", half_plus_two().display());
+    for (path, code, reason) in [
+        (missing.as_path(), "NOT_FOUND", "No such file or directory"),
+        (folder.path(), "FAILED_PRECONDITION", "Is a directory"),
+    ] {
+        let path = path.display();
+        let output = Process::run(&[&base_path, &format!("--platform_config_file={path}")]);
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        let text = format!("Failed to start server. Error: {code}: {path}; {reason}");
+        assert_eq!(output.status.code(), Some(255));
+        assert!(stdout.contains(&text), "{stdout}");
+    }
+}
+
+#[test]
 fn ports_open_in_the_originals_order() {
     let (grpc, rest) = (free_port(), free_port());
     let mut server = Process::start(&half_plus_two(), &[], grpc, rest);
 
     for line in [
+        "Successfully reserved resources to load servable {name: default version: 1}".to_owned(),
+        "Approving load for servable version {name: default version: 1}".to_owned(),
+        "Loading servable version {name: default version: 1}".to_owned(),
         format!("Running gRPC ModelServer at 0.0.0.0:{grpc} ..."),
         format!("Exporting HTTP/REST API at:localhost:{rest} ..."),
         "Entering the event loop ...".to_owned(),

@@ -35,6 +35,7 @@ mod optional;
 mod raw_parse;
 mod rewrites;
 mod sequences;
+mod session;
 mod words;
 mod zoo;
 

@@ -52,6 +52,7 @@ impl Shared {
             Phase::Draining(_) | Phase::Dropping | Phase::Failed { .. } => return false,
         };
         if is_first {
+            info!("Successfully reserved resources to load servable {id}");
             info!("Approving load for servable version {id}");
             self.parts.monitor.publish(&id, ManagerState::Loading, None);
         }

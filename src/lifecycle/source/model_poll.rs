@@ -478,7 +478,7 @@ fn named_versions(look: &Look<'_>) -> Result<Option<Vec<(i64, PathBuf)>>> {
     let mut versions = Vec::with_capacity(wanted.len());
     for version in wanted {
         let directory = look.model.base_path.join(version.to_string());
-        if version < 0 || !look.storage.exists(&directory)? {
+        if !look.storage.exists(&directory)? {
             return Ok(None);
         }
         versions.push((version, directory));

@@ -34,8 +34,8 @@ impl VersionPolicy {
 }
 
 /// The version number that a child's name states, as Abseil's `SimpleAtoi` reads an int64: the
-/// whole name, base 10, with an optional sign, leading zeros and ASCII blanks around it. Negative
-/// numbers are no versions.
+/// whole name, base 10, with an optional sign, leading zeros and ASCII blanks around it. A negative
+/// number is a version, too.
 pub(crate) fn parse_version(name: &str) -> Option<i64> {
     let digits = name.trim_matches(|c: char| c.is_ascii_whitespace() || c == '\x0b');
     let (negative, digits) = match digits.as_bytes().first()? {
@@ -46,8 +46,9 @@ pub(crate) fn parse_version(name: &str) -> Option<i64> {
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    let number: i64 = digits.parse().ok()?;
-    (!negative || number == 0).then_some(number)
+    // The smallest number has no positive counterpart.
+    let number: i128 = digits.parse().ok()?;
+    i64::try_from(if negative { -number } else { number }).ok()
 }
 
 /// The aspired ones of the children of `model`'s base path: version and name, highest version

@@ -9,9 +9,11 @@
 //! to a graph (`signature`), JSON examples (`wire`).
 
 mod column;
+mod errors;
 mod list;
 mod parser;
 mod reader;
+mod scalar;
 
 #[cfg(test)]
 mod tests;
@@ -21,6 +23,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 use self::column::{Column, Layout};
+use self::errors::Form;
 use crate::error::{Result, ServingError};
 use crate::tensor::{DataType, Tensor};
 
@@ -176,6 +179,17 @@ impl ExampleSpec {
     /// another type, a wrong number of values, and a missing feature without default;
     /// `RESOURCE_EXHAUSTED` where defaults or padding would take too much memory.
     pub fn parse(&self, serialized: &[Bytes]) -> Result<ParsedExamples> {
-        parser::parse(self, serialized)
+        parser::parse(self, serialized, Form::Vector)
+    }
+
+    /// Parses one serialized example that was sent as a scalar: no tensor has a batch dimension.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`](Self::parse), with the texts that TensorFlow has for this case.
+    pub fn parse_scalar(&self, serialized: &Bytes) -> Result<ParsedExamples> {
+        let parsed = parser::parse(self, std::slice::from_ref(serialized), Form::Scalar)?;
+        scalar::without_batch(parsed)
+            .ok_or_else(|| ServingError::internal("one parsed example is not a batch of one"))
     }
 }

@@ -1,27 +1,31 @@
 //! One request's examples, one after another, into the columns of a specification.
 //!
-//! Order of checks and texts are those of `FastParseSerializedExample`
+//! The order of checks is that of `FastParseSerializedExample`
 //! (`example_proto_fast_parsing.cc`): first the whole example's structure, then its features from
 //! the last to the first, then what is missing.
 
 use bytes::Bytes;
 
 use super::column::{Column, Layout, Values, longest, ragged_tensor, sparse_tensor};
+use super::errors::Form;
 use super::list::{self, Malformed};
 use super::reader::visit_features;
 use super::{ExampleSpec, ParsedExamples};
 use crate::error::{Result, ServingError};
-use crate::tensor::DataType;
 
 /// The original quotes the whole example; nobody can use more of it, and gRPC cuts texts here.
 const MAX_QUOTED_BYTES: usize = 1024;
 
-pub(super) fn parse(spec: &ExampleSpec, serialized: &[Bytes]) -> Result<ParsedExamples> {
+pub(super) fn parse(
+    spec: &ExampleSpec,
+    serialized: &[Bytes],
+    form: Form,
+) -> Result<ParsedExamples> {
     let request_bytes = serialized.iter().map(Bytes::len).sum();
     let mut collected = spec
         .columns
         .iter()
-        .map(|column| Collected::try_new(column, serialized.len(), request_bytes))
+        .map(|column| Collected::try_new(column, serialized.len(), request_bytes, form))
         .collect::<Result<Vec<_>>>()?;
 
     let mut entries = Vec::new();
@@ -64,10 +68,16 @@ struct Collected<'a> {
     last_example: usize,
     /// The length of all examples together.
     request_bytes: usize,
+    form: Form,
 }
 
 impl<'a> Collected<'a> {
-    fn try_new(column: &'a Column, examples: usize, request_bytes: usize) -> Result<Self> {
+    fn try_new(
+        column: &'a Column,
+        examples: usize,
+        request_bytes: usize,
+        form: Form,
+    ) -> Result<Self> {
         let mut values = Values::empty(column.dtype);
         if let Layout::Fixed { elements, .. } = &column.layout {
             Values::check_size(column.dtype, &[examples, *elements], request_bytes)?;
@@ -76,6 +86,7 @@ impl<'a> Collected<'a> {
         Ok(Self {
             column,
             request_bytes,
+            form,
             values,
             ends: Vec::new(),
             last_example: 0,
@@ -90,8 +101,9 @@ impl<'a> Collected<'a> {
             self.column.layout,
             Layout::Fixed { .. } | Layout::Padded { .. }
         );
-        // A feature of no kind is missing if dense, and empty otherwise.
-        if (kind.is_none() && is_dense) || self.last_example == index + 1 {
+        // A feature of no kind is missing if dense or in a scalar, and empty otherwise.
+        let may_be_missing = is_dense || self.form == Form::Scalar;
+        if (kind.is_none() && may_be_missing) || self.last_example == index + 1 {
             return Ok(());
         }
         self.last_example = index + 1;
@@ -99,7 +111,7 @@ impl<'a> Collected<'a> {
             return Ok(());
         };
         if dtype != self.column.dtype {
-            return Err(self.type_error(index, dtype));
+            return Err(self.form.wrong_dtype(self.column, index, dtype));
         }
 
         let room = match self.column.layout {
@@ -107,33 +119,19 @@ impl<'a> Collected<'a> {
             _ => usize::MAX,
         };
         let count = list::append(list, example, room, &mut self.values)
-            .map_err(|Malformed| self.error(index, "Can't parse serialized Example."))?;
+            .map_err(|Malformed| self.form.malformed_list(self.column, index))?;
         self.check_count(index, count)
     }
 
     fn check_count(&self, index: usize, count: usize) -> Result<()> {
-        let kind = match self.column.dtype {
-            DataType::String => "bytes",
-            other => other.name(),
-        };
-        let shape = || self.column.shape_text();
-        match self.column.layout {
-            Layout::Fixed { elements, .. } if count != elements => Err(self.error(
-                index,
-                &format!(
-                    "Number of {kind} values != expected.  Values size: {count} but output \
-                     shape: {}",
-                    shape()
-                ),
-            )),
-            Layout::Padded { stride, .. } if !count.is_multiple_of(stride) => Err(self.error(
-                index,
-                &format!(
-                    "Number of {kind} values is not a multiple of stride length. Saw {count} \
-                     values but output shape is: {}",
-                    shape()
-                ),
-            )),
+        let (form, column) = (self.form, self.column);
+        match column.layout {
+            Layout::Fixed { elements, .. } if count != elements => {
+                Err(form.wrong_count(column, index, count))
+            }
+            Layout::Padded { stride, .. } if !count.is_multiple_of(stride) => {
+                Err(form.wrong_stride(column, index, count, stride))
+            }
             _ => Ok(()),
         }
     }
@@ -148,10 +146,7 @@ impl<'a> Collected<'a> {
             return Ok(());
         }
         let Some(default) = default else {
-            return Err(ServingError::invalid_argument(format!(
-                "Name: <unknown>, Feature: {} (data type: {}) is required but could not be found.",
-                self.column.key, self.column.dtype
-            )));
+            return Err(self.form.missing(self.column));
         };
         self.values.extend_from(default);
         Ok(())
@@ -186,27 +181,6 @@ impl<'a> Collected<'a> {
             }
         }
         Ok(())
-    }
-
-    fn type_error(&self, index: usize, actual: DataType) -> ServingError {
-        let expected = self.column.dtype;
-        let detail = match self.column.layout {
-            Layout::Fixed { .. } | Layout::Padded { .. } => {
-                format!("Data type: {actual} but expected type: {expected}")
-            }
-            Layout::Sparse | Layout::Ragged { .. } => {
-                format!("Expected type: {expected}, Actual type: {actual}")
-            }
-        };
-        self.error(index, &format!("Data types don't match. {detail}"))
-    }
-
-    /// Requests give examples no names, so the original's name is always `<unknown>`.
-    fn error(&self, index: usize, detail: &str) -> ServingError {
-        ServingError::invalid_argument(format!(
-            "Name: <unknown>, Key: {}, Index: {index}.  {detail}",
-            self.column.key
-        ))
     }
 }
 

@@ -17,17 +17,25 @@ fn parse_agrees_with_the_original_operation() {
         let spec = spec(&cases["specs"][text(&case["spec"])]);
         let examples: Vec<Bytes> = list(&case["examples"]).iter().map(bytes).collect();
         let name = text(&case["name"]);
-        match (spec.parse(&examples), case["expect"].get("error")) {
-            (Ok(parsed), None) => assert_eq!(parsed, expected(&case["expect"]), "{name}"),
-            (Err(error), Some(expected)) => {
-                assert_eq!(error.code(), Code::InvalidArgument, "{name}");
-                let actual = error.to_string();
-                // The recording leaves out the bytes that this text quotes.
-                let actual = actual.split(", value: '").next().unwrap();
-                assert_eq!(actual, text(expected), "{name}");
-            }
-            (parsed, expected) => panic!("{name}: {parsed:?}, not {expected:?}"),
+        check(name, spec.parse(&examples), &case["expect"]);
+        if let (Some(expect), [example]) = (case.get("scalar"), examples.as_slice()) {
+            check(name, spec.parse_scalar(example), expect);
         }
+    }
+}
+
+#[track_caller]
+fn check(name: &str, parsed: Result<ParsedExamples>, expect: &Value) {
+    match (parsed, expect.get("error")) {
+        (Ok(parsed), None) => assert_eq!(parsed, expected(expect), "{name}"),
+        (Err(error), Some(expected)) => {
+            assert_eq!(error.code(), Code::InvalidArgument, "{name}");
+            let actual = error.to_string();
+            // The recording leaves out the bytes that this text quotes.
+            let actual = actual.split(", value: '").next().unwrap();
+            assert_eq!(actual, text(expected), "{name}");
+        }
+        (parsed, expected) => panic!("{name}: {parsed:?}, not {expected:?}"),
     }
 }
 

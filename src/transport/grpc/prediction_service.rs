@@ -15,11 +15,13 @@ use crate::inference::{
 };
 use crate::monitoring::{Api, Direction, Metrics, Protocol};
 use crate::proto::tensorflow::serving as pb;
+use crate::proto::tensorflow::serving::internal::SerializedInput;
 use crate::proto::tensorflow::serving::prediction_service_server::PredictionService;
+use crate::transport::blocking::off_worker;
 use crate::transport::gate::Gate;
 use crate::transport::observe::{AnsweredBy, Observation};
 use crate::wire::predict::{PredictCall, PredictReply};
-use crate::wire::{classification, metadata, multi_inference, regression};
+use crate::wire::{classification, examples, metadata, multi_inference, regression};
 
 /// The handlers.
 pub(super) struct PredictionServiceImpl {
@@ -158,6 +160,13 @@ impl PredictionServiceImpl {
     }
 }
 
+/// A request with an example that is not a message does not reach a handler in gRPC, and is not
+/// counted.
+fn check_examples(input: &Option<SerializedInput>) -> Result<(), Status> {
+    let bytes = examples::bytes(input);
+    off_worker(bytes, || examples::check(input)).map_err(|error| to_status(&error))
+}
+
 fn of_signature<'a>(servable: &'a ServableId, signature: &'a str) -> AnsweredBy<'a> {
     AnsweredBy {
         servable,
@@ -173,6 +182,7 @@ impl PredictionService for PredictionServiceImpl {
     ) -> Result<Response<pb::ClassificationResponse>, Status> {
         let deadline = deadline(request.metadata().as_ref());
         let request = request.into_inner();
+        check_examples(&request.input)?;
         let mut observation = self.observe(Api::Classify, request.model_spec.as_ref());
         let outcome = self.run_classify(request, deadline, &mut observation).await;
         self.finish(
@@ -189,6 +199,7 @@ impl PredictionService for PredictionServiceImpl {
     ) -> Result<Response<pb::RegressionResponse>, Status> {
         let deadline = deadline(request.metadata().as_ref());
         let request = request.into_inner();
+        check_examples(&request.input)?;
         let mut observation = self.observe(Api::Regress, request.model_spec.as_ref());
         let outcome = self.run_regress(request, deadline, &mut observation).await;
         self.finish(
@@ -205,6 +216,7 @@ impl PredictionService for PredictionServiceImpl {
     ) -> Result<Response<pb::MultiInferenceResponse>, Status> {
         let deadline = deadline(request.metadata().as_ref());
         let request = request.into_inner();
+        check_examples(&request.input)?;
         let spec = request
             .tasks
             .first()

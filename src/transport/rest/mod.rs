@@ -10,6 +10,7 @@ mod predict;
 mod protobuf;
 mod route;
 mod status;
+mod uri;
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
@@ -18,8 +19,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{HeaderName, HeaderValue, ORIGIN, RETRY_AFTER};
-use http::{Method, Request, Response, StatusCode};
+use http::header::{EXPECT, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use http_body_util::Full;
 
@@ -34,8 +35,9 @@ use super::head::Head;
 use super::isolate::isolated;
 use super::limit::{Admission, Admitted, Beside};
 use super::observe::{AnsweredBy, Observation};
-use super::pages::{Pages, drop_body, full_path, html_page, is_read, response};
+use super::pages::{Pages, drop_body, html_page, is_read, response};
 use super::receive::ReceiveOptions;
+use super::request_line::full_target;
 use crate::error::{Code, Result, ServingError};
 use crate::inference::InferenceService;
 use crate::monitoring::{Api, Protocol};
@@ -185,6 +187,12 @@ impl Inner {
         if !is_known_method(request.method()) {
             return html_page(StatusCode::NOT_IMPLEMENTED);
         }
+        if expects_the_unknown(&request) {
+            return html_page(StatusCode::EXPECTATION_FAILED);
+        }
+        if !uri::is_conforming(full_target(request.uri(), request.extensions())) {
+            return html_page(StatusCode::BAD_REQUEST);
+        }
         let caller = match self.admit(&mut request).await {
             Ok(caller) => caller,
             Err(refusal) => return refusal,
@@ -206,7 +214,7 @@ impl Inner {
             let mut page = page.unwrap_or_else(openapi::document);
             page.extensions_mut().insert(admitted);
             page
-        } else if !is_api_path(full_path(request.uri())) {
+        } else if !is_api_path(full_target(request.uri(), request.extensions())) {
             return html_page(StatusCode::NOT_FOUND);
         } else if request.method() == Method::OPTIONS {
             self.preflight(&request)
@@ -225,7 +233,7 @@ impl Inner {
     ///
     /// The response to refuse with.
     async fn admit<B>(&self, request: &mut Request<B>) -> Result<Caller, Response<Bytes>> {
-        let is_api = is_api_path(full_path(request.uri()));
+        let is_api = is_api_path(full_target(request.uri(), request.extensions()));
         let is_metrics = self.pages.is_metrics(request.uri().path());
         // A browser asks so before it sends credentials.
         if self.options.cors && request.method() == Method::OPTIONS && is_api && !is_metrics {
@@ -247,7 +255,8 @@ impl Inner {
     {
         let head = Head::of(&request);
         let (parts, body) = request.into_parts();
-        let route = route(parts.method.as_str(), full_path(&parts.uri));
+        let target = full_target(&parts.uri, &parts.extensions);
+        let route = route(parts.method.as_str(), target);
         let (api, model) = match &route {
             Ok(route) => (handlers::api_of(route), route.model()),
             Err(_) => (Api::Other, ""),
@@ -355,6 +364,17 @@ fn is_known_method(method: &Method) -> bool {
         Method::PATCH,
     ]
     .contains(method)
+}
+
+/// Whether libevent refuses the request's `Expect`: it looks at it before it reads a body
+/// (`evhttp_get_body`).
+fn expects_the_unknown<B: Body>(request: &Request<B>) -> bool {
+    let has_body = [Method::POST, Method::PUT, Method::PATCH].contains(request.method())
+        && !request.body().is_end_stream();
+    let expected = request.headers().get(EXPECT);
+    has_body
+        && request.version() == Version::HTTP_11
+        && expected.is_some_and(|it| !it.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 fn add_cors_headers(response: &mut Response<Bytes>, auth: &Auth) {

@@ -49,17 +49,27 @@ const MAX_RANK: usize = 254;
 /// dim, `tensor_content` of the wrong length, overflow; and where `budget` does not
 /// allow for the repetition.
 pub fn decode(message: &Bytes, budget: &mut ExpansionBudget) -> Option<Tensor> {
+    let (tensor, _) = decode_and_check(message, budget)?;
+    Some(tensor)
+}
+
+/// As [`decode`]. Also returns the field whose packed numbers were all read, and are well-formed.
+pub(crate) fn decode_and_check(
+    message: &Bytes,
+    budget: &mut ExpansionBudget,
+) -> Option<(Tensor, Option<u32>)> {
     let header = read_header(message).ok()?;
     let dtype = DataType::from_number(header.dtype)?;
     let (number, typed) = typed_field(dtype)?;
     let shape = &header.shape;
     let count = element_count(shape)?;
+    let unread = |tensor| (tensor, None);
     if count == 0 {
-        return Tensor::zeros(dtype, shape);
+        return Tensor::zeros(dtype, shape).map(unread);
     }
     let content = header.content.filter(|content| !content.is_empty());
     if let Typed::Strings = typed {
-        return decode_strings(message, content, shape, count, budget);
+        return decode_strings(message, content, shape, count, budget).map(unread);
     }
     let size = dtype.size()?;
     let expanded = count.checked_mul(size)?;
@@ -67,7 +77,8 @@ pub fn decode(message: &Bytes, budget: &mut ExpansionBudget) -> Option<Tensor> {
         if content.len() != expanded {
             return None;
         }
-        return Tensor::from_bytes(dtype, shape, content_bytes(message, content, typed));
+        let bytes = content_bytes(message, content, typed);
+        return Tensor::from_bytes(dtype, shape, bytes).map(unread);
     }
 
     budget.take(expanded, message.len(), size)?;
@@ -85,7 +96,42 @@ pub fn decode(message: &Bytes, budget: &mut ExpansionBudget) -> Option<Tensor> {
         }
     };
     repeat_last(out, filled.ok()?, size);
-    Tensor::from_bytes(dtype, shape, buffer.into_bytes())
+    let tensor = Tensor::from_bytes(dtype, shape, buffer.into_bytes())?;
+    Some((tensor, Some(number)))
+}
+
+/// Dtype and shape of a tensor that TensorFlow decodes and this server does not serve.
+///
+/// `None` where TensorFlow reports a parsing error as well, or the dtype is served.
+pub(crate) fn decode_unserved(message: &[u8]) -> Option<(DataType, Vec<usize>)> {
+    let header = read_header(message).ok()?;
+    let dtype = DataType::from_number(header.dtype)?;
+    if typed_field(dtype).is_some() {
+        return None;
+    }
+    let count = element_count(&header.shape)?;
+    let content = header.content.unwrap_or_default();
+    let is_decoded = match dtype {
+        _ if count == 0 => true,
+        // Values of registered types only, in either form.
+        DataType::Variant | DataType::Resource => content.is_empty() && holds_no_variant(message)?,
+        // A byte for each element, however few bits it has.
+        _ => content.is_empty() || content.len() == count,
+    };
+    is_decoded.then_some((dtype, header.shape))
+}
+
+/// Whether all values of variants are empty.
+fn holds_no_variant(message: &[u8]) -> Option<bool> {
+    let mut fields = Fields::new(message);
+    while let Some((number, value)) = fields.next().ok()? {
+        if let (field::VARIANT_VAL, Value::Delimited(value)) = (number, value)
+            && !value.is_empty()
+        {
+            return Some(false);
+        }
+    }
+    Some(true)
 }
 
 /// The elements of `tensor_content`, shared with `message`. Bytes that are no booleans become true:
@@ -241,11 +287,11 @@ fn fill_varints(
             }
             Value::Delimited(mut packed) if field == number => {
                 while !packed.is_empty() {
+                    // Surplus values have to be numbers, too.
                     let value = read_varint(&mut packed)?;
-                    let Some(element) = elements.next() else {
-                        break;
-                    };
-                    write(value, element);
+                    if let Some(element) = elements.next() {
+                        write(value, element);
+                    }
                 }
             }
             _ => {}

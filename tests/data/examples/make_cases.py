@@ -1,4 +1,5 @@
-"""Writes cases.json: serialized tf.Examples and what TensorFlow's ParseExampleV2 makes of them.
+"""Writes cases.json: serialized tf.Examples and what TensorFlow's ParseExampleV2 makes of them: of
+all in a vector, and of a single one as a scalar as well.
 
 Run with TensorFlow 2.21: python make_cases.py
 Floats are written as the doubles they are equal to, strings in base64.
@@ -11,6 +12,7 @@ import random
 import re
 import struct
 
+import numpy as np
 import tensorflow as tf
 
 DTYPES = {"float": tf.float32, "int64": tf.int64, "string": tf.string, "int32": tf.int32}
@@ -262,7 +264,8 @@ CASES = [
 
 
 def tensor(values):
-    array = values.numpy()
+    # A scalar of strings comes as bytes.
+    array = np.asarray(values.numpy(), object if values.dtype == tf.string else None)
     items = array.reshape(-1).tolist()
     if values.dtype == tf.string:
         items = [base64.b64encode(item).decode() for item in items]
@@ -280,11 +283,12 @@ def default_tensor(feature):
     return tf.reshape(tf.constant(values, dtype), [-1] if variable else feature["shape"])
 
 
-def parse(spec, examples):
+def parse(spec, examples, shape=None):
     """ParseExampleV2's outputs, or its error."""
+    shape = [len(examples)] if shape is None else shape
     try:
         out = tf.raw_ops.ParseExampleV2(
-            serialized=tf.constant(examples, tf.string, shape=[len(examples)]),
+            serialized=tf.constant(examples, tf.string, shape=shape),
             names=tf.constant([], tf.string),
             sparse_keys=tf.constant([it["key"] for it in spec["sparse"]], tf.string),
             dense_keys=tf.constant([it["key"] for it in spec["dense"]], tf.string),
@@ -361,6 +365,8 @@ def main():
                 "expect": parse(SPECS[spec_name], examples),
             }
         )
+        if len(examples) == 1:
+            cases[-1]["scalar"] = parse(SPECS[spec_name], examples, [])
     lines = ",\n".join("  " + json.dumps(case, allow_nan=False) for case in cases)
     specs = ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in SPECS.items())
     text = f'{{"specs": {{\n{specs}\n}}, "cases": [\n{lines}\n]}}\n'

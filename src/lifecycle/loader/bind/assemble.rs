@@ -25,10 +25,13 @@ impl Binder<'_> {
                 input: index_of(&inputs, alias)?,
                 spec: features.spec.clone(),
                 takes_scalar: features.takes_scalar,
+                node: self.parse_node_name(alias),
             })
         });
         let examples = examples.collect();
         let (input_tensors, output_tensors) = self.described();
+        let fed_twice = self.fed_twice(&inputs);
+        let is_original = self.declaration.is_original;
         let mut definition = self.declaration.definition;
         show_defaults(&mut definition, &inputs);
         Ok(BoundSignature {
@@ -39,6 +42,8 @@ impl Binder<'_> {
                 outputs,
                 examples,
                 feeds: Vec::new(),
+                fed_twice,
+                is_original,
                 definition,
             },
             model: self.model,
@@ -77,6 +82,26 @@ impl Binder<'_> {
             .collect()
     }
 
+    /// The parse node that the input's tensor goes to in the graph of `saved_model.pb`. Within
+    /// functions, errors name more than the node.
+    fn parse_node_name(&self, alias: &str) -> Option<String> {
+        let info = self.declaration.definition.inputs.get(alias)?;
+        let operation = tensor_name(info).strip_suffix(":0")?;
+        let mut nodes = self.file.parse_nodes.iter();
+        let node = nodes.find(|it| !it.is_in_function && it.serialized == operation);
+        node.map(|it| it.name.clone())
+    }
+
+    /// The first tensor that several inputs feed: under one name in the signature, or by a map.
+    fn fed_twice(&self, inputs: &[Input]) -> Option<String> {
+        let mapped = inputs.iter().map(|input| {
+            let found = self.inputs.found.get(&input.alias);
+            found.map_or("", |(tensor, _)| tensor.as_str())
+        });
+        let named = inputs.iter().map(|input| input.tensor_name.as_str());
+        first_repeated(named).or_else(|| first_repeated(mapped))
+    }
+
     /// The outputs; the graph's are collected in `fetches`, each once.
     fn signature_outputs(
         &self,
@@ -87,6 +112,7 @@ impl Binder<'_> {
         for alias in self.declaration.definition.outputs.keys() {
             let input = self.handed_through.get(alias);
             let source = match input.and_then(|input| index_of(inputs, input)) {
+                Some(index) if self.declaration.is_original => OutputSource::Fed(index),
                 Some(index) => OutputSource::Input(index),
                 None => {
                     let name = &self.fetched[alias];
@@ -142,10 +168,22 @@ impl Binder<'_> {
         }
         let mut outputs = self.outputs.found.clone();
         for (alias, input) in &self.handed_through {
-            outputs.insert(alias.clone(), (input.clone(), Rule::PassThrough));
+            let rule = match self.declaration.is_original {
+                true => Rule::Fed,
+                false => Rule::PassThrough,
+            };
+            outputs.insert(alias.clone(), (input.clone(), rule));
         }
         (inputs, outputs)
     }
+}
+
+/// The smallest name that occurs more than once.
+fn first_repeated<'a>(names: impl Iterator<Item = &'a str>) -> Option<String> {
+    let mut names: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
+    names.sort_unstable();
+    let repeated = names.windows(2).find(|pair| pair[0] == pair[1]);
+    repeated.map(|pair| pair[0].to_owned())
 }
 
 fn index_of(inputs: &[Input], alias: &str) -> Option<usize> {

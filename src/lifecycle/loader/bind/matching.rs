@@ -9,14 +9,16 @@ use crate::signature::{SavedParseNode, Wanted, match_aliases, tensor_name};
 use crate::tensor::DataType;
 
 impl Binder<'_> {
-    /// Matches the outputs and drops what of the graph they do not need.
+    /// Matches the outputs and drops what of the graph they do not need. An output on the tensor of
+    /// an input is handed through, or refused where TensorFlow refuses it: in a SavedModel.
     pub(super) fn match_outputs(&mut self) {
         let inputs = self.declaration.wanted_inputs();
-        let (through, wanted): (Vec<Wanted>, Vec<Wanted>) = self
-            .declaration
-            .wanted_outputs()
-            .into_iter()
-            .partition(|output| output.pinned.is_none() && same_tensor(output, &inputs).is_some());
+        let is_original = self.declaration.is_original;
+        let is_through = |output: &Wanted| {
+            (is_original || output.pinned.is_none()) && same_tensor(output, &inputs).is_some()
+        };
+        let outputs = self.declaration.wanted_outputs().into_iter();
+        let (through, wanted): (Vec<Wanted>, Vec<Wanted>) = outputs.partition(is_through);
         for output in &through {
             if let Some(input) = same_tensor(output, &inputs) {
                 let (output, input) = (output.alias.clone(), input.alias.clone());

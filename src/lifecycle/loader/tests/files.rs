@@ -131,10 +131,7 @@ fn damaged_files_are_named() {
     let version = Version::new()
         .with(SCALAR, "model.onnx")
         .with_text("saved_model.pb", "no protobuf at all");
-    version.check_refused(
-        Code::InvalidArgument,
-        &["saved_model.pb is not a SavedModel"],
-    );
+    version.check_refused(Code::OutOfRange, &["saved_model.pb is not a SavedModel"]);
     let version = Version::new()
         .with(SCALAR, "model.onnx")
         .with_text("signature_map.pbtxt", "signature { nme: \"x\" }");

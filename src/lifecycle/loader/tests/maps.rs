@@ -233,21 +233,6 @@ fn function_outputs_are_matched_by_number() {
 }
 
 #[test]
-fn handed_through_input_needs_no_graph() {
-    let definition = floats_def(
-        &[("p", "p:0"), ("q", "q:0")],
-        &[("y", "y:0"), ("same", "q:0")],
-    );
-    let version = difference()
-        .version()
-        .original(&[("serving_default", definition)]);
-    let (p, q) = (floats(&[1], &[5.0]), floats(&[1], &[2.0]));
-    let outputs = answer(&version.load(), "", [("p", p), ("q", q)]);
-    assert_eq!(outputs["same"], floats(&[1], &[2.0]));
-    assert_eq!(outputs["y"], floats(&[1], &[3.0]));
-}
-
-#[test]
 fn features_of_every_kind_are_fed() {
     use crate::proto::tensorflow::{
         BytesList, Example, Feature, Features, FloatList, Int64List, feature::Kind,

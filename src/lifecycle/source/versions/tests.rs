@@ -34,6 +34,10 @@ fn version_names_parse_as_simple_atoi_does() {
         ("7\t", 7),
         ("\x0b8\n", 8),
         ("-0", 0),
+        // Seen in TensorFlow Serving 2.20: such a directory is served.
+        ("-3", -3),
+        (" -007 ", -7),
+        ("-9223372036854775808", i64::MIN),
         // ParseTimestampedVersion
         ("20170111173521", 20_170_111_173_521),
         ("9223372036854775807", i64::MAX),
@@ -60,7 +64,9 @@ fn version_names_parse_as_simple_atoi_does() {
         "99999999999999999999",
         "\u{a0}1",
         "١",
-        "-1",
+        "-9223372036854775809",
+        "--3",
+        "-+3",
     ];
     for name in bad {
         assert_eq!(parse_version(name), None, "{name:?}");
