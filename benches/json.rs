@@ -115,6 +115,7 @@ fn decode(name: &str, dtype: DataType, body: Vec<u8>) {
                 alias: "x".to_owned(),
                 is_optional: false,
                 dtype,
+                kept: Vec::new(),
             }])
         };
         decode_predict(&body, specs).expect("the body is right")

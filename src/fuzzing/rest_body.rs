@@ -49,6 +49,7 @@ fn resolve(signature: &[(&str, DataType)], name: &str) -> Result<Vec<InputSpec>>
         alias: alias.to_owned(),
         is_optional: false,
         dtype,
+        kept: Vec::new(),
     });
     Ok(specs.collect())
 }

@@ -22,7 +22,7 @@ pub fn derive(name: &str, graph: &dyn Graph) -> Result<Signature> {
         optional: BTreeSet::new(),
         unserved: BTreeMap::new(),
     };
-    let definition = declare(name, None, None, &interface)?.definition;
+    let definition = declare(name, None, &[], &interface)?.definition;
 
     let mut inputs = Vec::new();
     for info in graph.inputs() {
@@ -70,5 +70,6 @@ pub fn derive(name: &str, graph: &dyn Graph) -> Result<Signature> {
         fed_twice: None,
         is_original: false,
         definition,
+        changes: Vec::new(),
     })
 }

@@ -66,10 +66,11 @@ fn describe(
     values: &[ValueInfo],
 ) {
     for it in wanted.iter().filter(|it| matching.open.contains(&it.alias)) {
-        let fitting = fitting(it, matching, values);
-        let found = match fitting.len() {
-            0 => "none of the graph's free tensors has its dtype and rank".to_owned(),
-            _ => format!("several tensors may be meant: {}", fitting.join(", ")),
+        let free = fitting(it, matching, values);
+        let found = match free.as_slice() {
+            [] => taken_text(what, it, matching, values),
+            [only] => format!("{only} has its dtype and rank, but another shape"),
+            _ => format!("several tensors may be meant: {}", free.join(", ")),
         };
         let _ = writeln!(text, "  {what} {}: {found}", wanted_text(it));
     }
@@ -82,21 +83,44 @@ fn describe(
     }
 }
 
+/// Where no free tensor fits an alias: which tensors there are, and which alias each has.
+fn taken_text(what: &str, wanted: &Wanted, matching: &Matching, values: &[ValueInfo]) -> String {
+    if values.is_empty() {
+        return format!("the graph has no {what}s");
+    }
+    let described = |value: &&ValueInfo| {
+        let found = matching.found.iter();
+        let alias = found.filter(|(_, (tensor, _))| *tensor == value.name);
+        let alias = alias.map(|(alias, _)| quoted(alias)).next();
+        let alias = alias.map_or_else(String::new, |it| format!(" with the alias {it}"));
+        format!("{}{alias}", value_text(&value.name, values))
+    };
+    let fitting: Vec<&ValueInfo> = values.iter().filter(|it| fits(wanted, it)).collect();
+    let (text, listed) = match fitting.is_empty() {
+        true => ("none has its dtype and rank", values.iter().collect()),
+        false => ("each that has its dtype and rank is taken", fitting),
+    };
+    let listed: Vec<String> = listed.iter().map(described).collect();
+    format!("of the graph's {what}s {text}: {}", listed.join(", "))
+}
+
 /// The free tensors that an alias may mean, quoted.
 fn fitting(wanted: &Wanted, matching: &Matching, values: &[ValueInfo]) -> Vec<String> {
+    let free = values.iter().filter(|it| matching.left.contains(&it.name));
+    let fitting = free.filter(|it| fits(wanted, it));
+    fitting.map(|it| quoted(&it.name)).collect()
+}
+
+/// Whether a tensor's dtype and rank are right for an alias.
+fn fits(wanted: &Wanted, value: &ValueInfo) -> bool {
     let dtype = DataType::from_number(wanted.info.dtype);
     let rank = known_shape(&wanted.info).map(|shape| shape.len());
-    let free = values.iter().filter(|it| matching.left.contains(&it.name));
-    free.filter(|it| match (dtype, it.dtype) {
+    let converts = match (dtype, value.dtype) {
         (Some(own), Some(other)) => is_convertible(own, other),
         _ => false,
-    })
-    .filter(|it| {
-        let other = it.shape.as_ref().map(Vec::len).filter(|&rank| rank > 0);
-        rank.is_none() || other.is_none() || rank == other
-    })
-    .map(|it| quoted(&it.name))
-    .collect()
+    };
+    let other = value.shape.as_ref().map(Vec::len).filter(|&rank| rank > 0);
+    converts && (rank.is_none() || other.is_none() || rank == other)
 }
 
 fn write_map(
@@ -125,8 +149,14 @@ fn write_map(
             let slot = match matching.found.get(&it.alias) {
                 Some((tensor, _)) => format!("tensor: {} }}", quoted(tensor)),
                 None => {
-                    let choices = fitting(it, matching, values).join(", ");
-                    format!("tensor: \"{OPEN_SLOT}\" }}  # one of: {choices}")
+                    let free = fitting(it, matching, values);
+                    let all = || values.iter().map(|it| quoted(&it.name)).collect();
+                    let (choices, otherwise): (Vec<String>, _) = match free.is_empty() {
+                        true => (all(), "; or, to leave it out, drop: true for tensor"),
+                        false => (free, ""),
+                    };
+                    let choices = choices.join(", ");
+                    format!("tensor: \"{OPEN_SLOT}\" }}  # one of: {choices}{otherwise}")
                 }
             };
             let _ = writeln!(text, "  {what} {{ alias: {alias} {slot}");

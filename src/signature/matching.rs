@@ -62,8 +62,6 @@ pub struct Wanted {
     pub alias: String,
     /// What the signature says about it.
     pub info: TensorInfo,
-    /// The graph tensor that a map names.
-    pub pinned: Option<String>,
 }
 
 /// What was found.
@@ -80,44 +78,36 @@ pub struct Matching {
 /// Matches aliases with the graph's inputs or with its outputs.
 ///
 /// The last rule looks at the tensors in `likely` only: those that the signature needs.
-pub fn match_aliases(
+pub(super) fn match_aliases(
     signature: &str,
     wanted: &[Wanted],
     candidates: &[ValueInfo],
     likely: &dyn Fn(&str) -> bool,
 ) -> Matching {
-    let mut matcher = Matcher {
-        groups: groups(wanted),
-        candidates: candidates.iter().collect(),
-        found: BTreeMap::new(),
-    };
-    matcher.take_pinned(wanted);
-    for rule in [
-        Rule::Alias,
-        Rule::TensorName,
-        Rule::OperationName,
-        Rule::SignatureAlias,
-        Rule::CleanedAlias,
-    ] {
-        matcher.apply(rule, &|group, candidate| {
-            group.has_name(rule, signature, &candidate.name) && group.converts_from(candidate)
-        });
-    }
+    let mut matcher = Matcher::new(wanted, candidates);
+    matcher.apply_names(signature);
     matcher.apply_output_numbers(wanted, candidates);
-    while matcher.apply(Rule::OnlyOneLeft, &|group, candidate| {
-        likely(&candidate.name) && group.is_compatible_with(candidate)
-    }) {}
+    matcher.apply_only_one_left(likely);
+    matcher.into_matching()
+}
 
-    let open = matcher.groups.iter().flat_map(|group| &group.aliases);
-    Matching {
-        open: open.cloned().collect(),
-        left: matcher
-            .candidates
-            .iter()
-            .map(|it| it.name.clone())
-            .collect(),
-        found: matcher.found,
-    }
+/// The same for what is left of both sides: a number says nothing there.
+pub(super) fn match_rest(
+    signature: &str,
+    wanted: &[Wanted],
+    candidates: &[ValueInfo],
+    likely: &dyn Fn(&str) -> bool,
+) -> Matching {
+    let mut matcher = Matcher::new(wanted, candidates);
+    matcher.apply_names(signature);
+    matcher.apply_only_one_left(likely);
+    matcher.into_matching()
+}
+
+/// Whether a tensor looks like what the signature says about an alias, whatever its name.
+pub(super) fn looks_like(wanted: &Wanted, candidate: &ValueInfo) -> bool {
+    let groups = groups(std::slice::from_ref(wanted));
+    groups.iter().all(|it| it.is_compatible_with(candidate))
 }
 
 /// Aliases on one original tensor, which are matched together.
@@ -245,21 +235,43 @@ struct Matcher<'a> {
     found: BTreeMap<String, (String, Rule)>,
 }
 
-impl Matcher<'_> {
-    fn take_pinned(&mut self, wanted: &[Wanted]) {
-        for it in wanted {
-            let Some(tensor) = &it.pinned else {
-                continue;
-            };
-            self.found
-                .insert(it.alias.clone(), (tensor.clone(), Rule::Map));
-            self.candidates
-                .retain(|candidate| candidate.name != *tensor);
-            for group in &mut self.groups {
-                group.aliases.retain(|alias| *alias != it.alias);
-            }
+impl<'a> Matcher<'a> {
+    fn new(wanted: &[Wanted], candidates: &'a [ValueInfo]) -> Self {
+        Self {
+            groups: groups(wanted),
+            candidates: candidates.iter().collect(),
+            found: BTreeMap::new(),
         }
-        self.groups.retain(|group| !group.aliases.is_empty());
+    }
+
+    fn into_matching(self) -> Matching {
+        let open = self.groups.into_iter().flat_map(|group| group.aliases);
+        let left = self.candidates.into_iter().map(|it| it.name.clone());
+        Matching {
+            open: open.collect(),
+            left: left.collect(),
+            found: self.found,
+        }
+    }
+
+    fn apply_names(&mut self, signature: &str) {
+        for rule in [
+            Rule::Alias,
+            Rule::TensorName,
+            Rule::OperationName,
+            Rule::SignatureAlias,
+            Rule::CleanedAlias,
+        ] {
+            self.apply(rule, &|group, candidate| {
+                group.has_name(rule, signature, &candidate.name) && group.converts_from(candidate)
+            });
+        }
+    }
+
+    fn apply_only_one_left(&mut self, likely: &dyn Fn(&str) -> bool) {
+        while self.apply(Rule::OnlyOneLeft, &|group, candidate| {
+            likely(&candidate.name) && group.is_compatible_with(candidate)
+        }) {}
     }
 
     /// Gives every group the only candidate that `fits` it, unless two groups want the same.

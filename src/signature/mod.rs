@@ -13,9 +13,12 @@ mod declaration;
 mod definition_text;
 mod derive;
 mod diagnosis;
+mod earlier_aliases;
 pub mod example;
 mod example_input;
 mod matching;
+mod overlay;
+mod renaming;
 mod saved_model;
 mod saved_parse;
 mod session;
@@ -35,15 +38,16 @@ pub use crate::proto::tensorflow::SignatureDef;
 pub use self::call::NamedCall;
 pub use self::contradiction::Contradiction;
 pub use self::declaration::{
-    Declaration, Interface, Port, declare, feature_default, feature_shape, shape_proto,
+    Declaration, Interface, Layer, Port, declare, feature_default, feature_shape, shape_proto,
+    wanted,
 };
 pub use self::definition_text::definition_text;
 pub use self::derive::derive;
 pub use self::diagnosis::does_not_fit;
 pub use self::example_input::{ExampleInput, FeatureTensor};
-pub use self::matching::{
-    Matching, Rule, Wanted, is_convertible, known_shape, match_aliases, tensor_name,
-};
+pub use self::matching::{Matching, Rule, Wanted, is_convertible, known_shape, tensor_name};
+pub use self::overlay::layered;
+pub use self::renaming::{AliasChange, Settled, Side, Unsettled, settle};
 pub use self::saved_model::SavedModel;
 pub use self::saved_parse::{SavedDense, SavedParseNode};
 pub use self::session::{FedTensor, check_run};
@@ -98,6 +102,8 @@ pub struct Signature {
     pub is_original: bool,
     /// What clients see as metadata.
     pub definition: SignatureDef,
+    /// What a signature map did to aliases.
+    pub changes: Vec<AliasChange>,
 }
 
 /// An input that clients send.
@@ -203,7 +209,7 @@ impl Signature {
     ) -> Result<NamedCall<'_>> {
         Ok(NamedCall {
             signature: self,
-            inputs: self.complete_inputs(inputs)?,
+            inputs: self.complete_inputs(self.with_new_aliases(inputs)?)?,
             outputs: self.select_outputs(output_filter)?,
         })
     }
@@ -279,7 +285,7 @@ impl Signature {
     /// Whether a request sends an input for which the graph has a default.
     pub fn replaces_defaults(&self, inputs: &RequestInputs) -> bool {
         let mut optional = self.inputs.iter().filter(|it| it.graph_has_default);
-        optional.any(|it| inputs.contains_key(&it.alias))
+        optional.any(|it| self.sends(inputs, &it.alias))
     }
 
     /// One tensor for each of `self.inputs`, defaults filled in.

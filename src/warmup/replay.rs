@@ -138,7 +138,10 @@ impl Warmup {
     async fn run(&self, servable: &ServableHandle, log: LogType) -> Result<()> {
         match log {
             LogType::PredictLog(log) => {
-                let request = predict_request(log.request.unwrap_or_default())?;
+                let mut request = predict_request(log.request.unwrap_or_default())?;
+                if let Ok(signature) = servable.signature(&request.signature_name) {
+                    signature.update(&mut request.inputs, &mut request.output_filter);
+                }
                 self.inference.predict(servable, request).await?;
             }
             LogType::ClassifyLog(log) => {

@@ -218,6 +218,14 @@ const MAPS: &[(usize, &str)] = &[
     ),
     (2, "signature { output { alias: 'label' tensor: 'label' } }"),
     (
+        3,
+        "signature { input { alias: 'text' tensor: 'x' keep: true } output { alias: 'y' drop: true } }",
+    ),
+    (
+        0,
+        "signature { input { alias: 'a' tensor: 'x' keep: true } output { alias: 'y' tensor: 'x' } }",
+    ),
+    (
         4,
         "signature { name: 'regress_x_to_y' input { alias: 'inputs' transpose: [1, 0] reshape: [0, -1] } }",
     ),

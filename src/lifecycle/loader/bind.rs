@@ -16,8 +16,8 @@ use crate::onnx::{ClassLabels, OnnxModel, ParseExample};
 use crate::proto::onnx_model_server::Labels;
 use crate::runtime::{Graph, ValueInfo};
 use crate::signature::{
-    Declaration, Feed, Interface, Matching, OutputSource, Rule, SavedParseNode, Signature,
-    SignatureDef, declare, does_not_fit, known_shape,
+    AliasChange, Declaration, Feed, Interface, Matching, OutputSource, Rule, SavedParseNode,
+    Signature, SignatureDef, declare, does_not_fit, known_shape,
 };
 use crate::tensor::Tensor;
 
@@ -63,7 +63,7 @@ pub(super) struct GraphFile<'a> {
 /// converted.
 pub(super) fn bind(planned: &PlannedSignature, file: &GraphFile<'_>) -> Result<BoundSignature> {
     let mut model = file.model.clone();
-    let map = sequences::stack(&mut model, planned)?;
+    let maps = sequences::stack(&mut model, planned)?;
     let graph = Interface {
         inputs: model.inputs(),
         outputs: model.outputs(),
@@ -71,12 +71,13 @@ pub(super) fn bind(planned: &PlannedSignature, file: &GraphFile<'_>) -> Result<B
         unserved: model.unserved(),
     };
     let original = planned.original.clone();
-    let declaration = declare(&planned.name, original, map.as_ref(), &graph)
+    let declaration = declare(&planned.name, original, &maps, &graph)
         .map_err(|error| sequences::explain(error, &model))?;
     sequences::tell_what_is_left_out(&model, planned);
     let mut binder = Binder::new(file, model, graph, declaration)?;
     binder.match_outputs();
     binder.match_inputs()?;
+    binder.resolve_handed_through()?;
     binder.leave_defaults()?;
     binder.check_complete()?;
     binder.widen_bfloat16();
@@ -113,6 +114,11 @@ impl BoundSignature {
         let inputs = self.model.inputs().into_iter();
         let ranked = inputs.filter(|input| ranked(input).is_some());
         ranked.map(|input| input.name).collect()
+    }
+
+    /// What a signature map did to aliases.
+    pub(super) fn changes(&self) -> &[AliasChange] {
+        &self.signature.changes
     }
 
     /// Whether no output needs the graph.
@@ -210,6 +216,14 @@ impl<'a> Binder<'a> {
     }
 
     fn check_complete(&mut self) -> Result<()> {
+        let declaration = &self.declaration;
+        if declaration.definition.outputs.is_empty() && !declaration.before.outputs.is_empty() {
+            return Err(ServingError::invalid_argument(format!(
+                "{}: signature '{}': the signature map leaves no output",
+                self.file.model.origin(),
+                declaration.name
+            )));
+        }
         let fed = self.fed();
         let needed = self.needed().into_iter();
         let unfed: Vec<String> = needed.filter(|name| !fed.contains(name.as_str())).collect();

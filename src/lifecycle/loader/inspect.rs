@@ -20,7 +20,8 @@ use crate::proto::tensorflow::TensorInfo;
 use crate::runtime::Backend;
 use crate::servable::{ExpansionBudget, Servable};
 use crate::signature::{
-    RequestInputs, RequestTensor, SavedModel, Signature, SignatureDef, known_shape, tensor_name,
+    AliasChange, RequestInputs, RequestTensor, SavedModel, Side, Signature, SignatureDef,
+    known_shape, tensor_name,
 };
 use crate::tensor::{DataType, Tensor, element_count};
 
@@ -155,6 +156,7 @@ struct Description<'a> {
     definition: &'a SignatureDef,
     /// Absent for what clients see and cannot call.
     tensors: Option<(&'a Tensors, &'a Tensors)>,
+    changes: &'a [AliasChange],
 }
 
 fn described(prepared: &Prepared) -> BTreeMap<&str, Description<'_>> {
@@ -166,6 +168,7 @@ fn described(prepared: &Prepared) -> BTreeMap<&str, Description<'_>> {
             Description {
                 definition,
                 tensors,
+                changes: &[],
             },
         );
     }
@@ -173,6 +176,7 @@ fn described(prepared: &Prepared) -> BTreeMap<&str, Description<'_>> {
         let description = Description {
             definition: bound.definition(),
             tensors: Some((&bound.inputs, &bound.outputs)),
+            changes: bound.changes(),
         };
         signatures.insert(bound.name(), description);
     }
@@ -183,12 +187,12 @@ impl Description<'_> {
     fn write(&self, text: &mut String, indent: &str) {
         let sides = [
             (
-                "input",
+                Side::Input,
                 &self.definition.inputs,
                 self.tensors.map(|it| it.0),
             ),
             (
-                "output",
+                Side::Output,
                 &self.definition.outputs,
                 self.tensors.map(|it| it.1),
             ),
@@ -202,12 +206,29 @@ impl Description<'_> {
                 let _ = writeln!(text, "{indent}  {side}s['{alias}'] tensor_info:");
                 write_tensor_info(text, indent, info);
                 if let Some((tensor, rule)) = tensors.and_then(|it| it.get(alias)) {
-                    let _ = writeln!(text, "{indent}      graph: {tensor} ({rule})");
+                    let origin = self.origin_text(side, alias);
+                    let _ = writeln!(text, "{indent}      graph: {tensor} ({rule}{origin})");
+                }
+            }
+            for removed in self.changes.iter().filter(|it| it.side == side) {
+                if removed.new.is_none() {
+                    let _ = writeln!(text, "{indent}  {removed} (signature map)");
                 }
             }
         }
         let method = &self.definition.method_name;
         let _ = writeln!(text, "{indent}Method name is: {method}");
+    }
+
+    /// The aliases whose place an alias takes.
+    fn origin_text(&self, side: Side, alias: &str) -> String {
+        let changes = self.changes.iter();
+        let changes = changes.filter(|it| it.side == side && it.new.as_deref() == Some(alias));
+        let origins = changes.map(|it| match it.kept {
+            true => format!(", besides '{}'", it.old),
+            false => format!(", in place of '{}'", it.old),
+        });
+        origins.collect()
     }
 }
 
@@ -267,6 +288,13 @@ pub fn check(
     );
     report.line(true, &loaded);
     for signature in servable.signatures() {
+        for change in &signature.changes {
+            let name = &signature.name;
+            report.line(
+                true,
+                &format!("signature_def['{name}']: {change} (signature map)"),
+            );
+        }
         if let Some(alias) = input_of_unknown_rank(signature) {
             let name = &signature.name;
             let line = format!(

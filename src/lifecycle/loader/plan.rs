@@ -38,7 +38,8 @@ pub(super) struct PlannedSignature {
     pub(super) name: String,
     /// `None`: the graph's own names.
     pub(super) original: Option<SignatureDef>,
-    pub(super) map: Option<MapSignature>,
+    /// Each lies over those before it: that of the ONNX file's metadata, that of the directory.
+    pub(super) maps: Vec<MapSignature>,
     /// The name of the ONNX file.
     pub(super) file: String,
 }
@@ -81,10 +82,7 @@ impl Plan {
         }
         for signature in map {
             let draft = drafts.entry(signature.name.clone()).or_default();
-            draft.map = Some(match draft.map.take() {
-                Some(inner) => merged(inner, signature),
-                None => signature,
-            });
+            draft.maps.push(signature);
         }
         plan.finish(directory, &files, drafts)?;
         Ok(plan)
@@ -136,7 +134,7 @@ impl Plan {
             for signature in checked(parsed, model.origin())? {
                 let draft = drafts.entry(signature.name.clone()).or_default();
                 draft.file = Some(file.to_owned());
-                draft.map = Some(signature);
+                draft.maps.push(signature);
             }
         }
         Ok(())
@@ -150,7 +148,7 @@ impl Plan {
     ) -> Result<()> {
         let mut by_file: BTreeMap<String, String> = BTreeMap::new();
         for (name, draft) in drafts {
-            let mapped = draft.map.as_ref().filter(|map| !map.graph.is_empty());
+            let mapped = draft.maps.iter().rfind(|map| !map.graph.is_empty());
             let file = match (mapped, draft.file) {
                 (Some(map), _) => map.graph.clone(),
                 (None, Some(file)) => file,
@@ -172,7 +170,7 @@ impl Plan {
             self.signatures.push(PlannedSignature {
                 name,
                 original: draft.original,
-                map: draft.map,
+                maps: draft.maps,
                 file,
             });
         }
@@ -209,15 +207,14 @@ pub(super) fn named_inputs(signatures: &[PlannedSignature], file: &str) -> HashS
             let tensor = tensor.strip_suffix(":0").unwrap_or(tensor);
             names.extend([alias.clone(), tensor.to_owned()]);
         }
-        let Some(map) = &signature.map else {
-            continue;
-        };
-        for input in &map.input {
-            names.extend([input.alias.clone(), input.tensor.clone()]);
+        for map in &signature.maps {
+            for input in map.input.iter().filter(|it| !it.drop) {
+                names.extend([input.alias.clone(), input.tensor.clone()]);
+            }
+            names.extend(map.constant.iter().map(|it| it.tensor.clone()));
+            let features = map.example_input.iter().flat_map(|it| &it.feature);
+            names.extend(features.map(|it| it.tensor.clone()));
         }
-        names.extend(map.constant.iter().map(|it| it.tensor.clone()));
-        let features = map.example_input.iter().flat_map(|it| &it.feature);
-        names.extend(features.map(|it| it.tensor.clone()));
     }
     names
 }
@@ -226,7 +223,7 @@ pub(super) fn named_inputs(signatures: &[PlannedSignature], file: &str) -> HashS
 #[derive(Default)]
 struct Draft {
     original: Option<SignatureDef>,
-    map: Option<MapSignature>,
+    maps: Vec<MapSignature>,
     file: Option<String>,
 }
 
@@ -256,54 +253,6 @@ fn checked(map: SignatureMap, origin: &str) -> Result<Vec<MapSignature>> {
         }
     }
     Ok(signatures)
-}
-
-/// A signature of an ONNX file's metadata with what `signature_map.pbtxt` says over it: a field
-/// that is not set there stays.
-fn merged(mut inner: MapSignature, outer: MapSignature) -> MapSignature {
-    replace_set(&mut inner.graph, outer.graph);
-    replace_set(&mut inner.method_name, outer.method_name);
-    for new in outer.input {
-        match inner.input.iter_mut().find(|it| it.alias == new.alias) {
-            Some(old) => {
-                replace_set(&mut old.tensor, new.tensor);
-                replace_set(&mut old.dtype, new.dtype);
-                replace_set(&mut old.shape, new.shape);
-                replace_set(&mut old.transpose, new.transpose);
-                replace_set(&mut old.reshape, new.reshape);
-                replace_set(&mut old.default, new.default);
-            }
-            None => inner.input.push(new),
-        }
-    }
-    for new in outer.output {
-        match inner.output.iter_mut().find(|it| it.alias == new.alias) {
-            Some(old) => {
-                replace_set(&mut old.tensor, new.tensor);
-                replace_set(&mut old.dtype, new.dtype);
-                replace_set(&mut old.shape, new.shape);
-                replace_set(&mut old.transpose, new.transpose);
-                replace_set(&mut old.reshape, new.reshape);
-                replace_set(&mut old.labels, new.labels);
-                replace_set(&mut old.top_k, new.top_k);
-                replace_set(&mut old.stack_axis, new.stack_axis);
-            }
-            None => inner.output.push(new),
-        }
-    }
-    for new in outer.constant {
-        inner.constant.retain(|it| it.tensor != new.tensor);
-        inner.constant.push(new);
-    }
-    replace_set(&mut inner.example_input, outer.example_input);
-    inner
-}
-
-/// Replaces a field by one that is set, that is, not its type's default.
-fn replace_set<T: Default + PartialEq>(old: &mut T, new: T) {
-    if new != T::default() {
-        *old = new;
-    }
 }
 
 fn file_of(map: &MapSignature, files: &[String]) -> Option<String> {

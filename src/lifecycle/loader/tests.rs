@@ -33,6 +33,7 @@ mod net;
 mod old_opsets;
 mod optional;
 mod raw_parse;
+mod renaming;
 mod rewrites;
 mod sequences;
 mod session;

@@ -94,6 +94,7 @@ fn json_inputs(servable: &ServableHandle, signature_name: &str) -> Result<Vec<js
             alias: input.alias.clone(),
             dtype: input.dtype,
             is_optional: input.is_optional,
+            kept: signature.kept_aliases(&input.alias),
         })
         .collect())
 }

@@ -2,6 +2,7 @@
 //! every error (`FillPredictRequestFromJson`, `json_tensor.cc`).
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use super::column::Column;
 use super::cursor::{Cursor, Kind};
@@ -85,11 +86,20 @@ fn columns(inputs: Cursor<'_>, specs: &[InputSpec]) -> Result<NamedTensors> {
         return tensors([(spec, None, column(inputs, spec)?)]);
     }
 
-    let mut first_by_alias: BTreeMap<Vec<u8>, Cursor<'_>> = BTreeMap::new();
+    // Whether the value came under a kept alias, too.
+    let mut first_by_alias: BTreeMap<&[u8], (Cursor<'_>, bool)> = BTreeMap::new();
     for (key, value) in inputs.members() {
         let known = specs.binary_search_by(|spec| spec.alias.as_bytes().cmp(&key));
-        if known.is_ok() {
-            first_by_alias.entry(key).or_insert(value);
+        let kept = || specs.iter().position(|spec| spec.keeps(&key));
+        let Some(index) = known.ok().or_else(kept) else {
+            continue;
+        };
+        match first_by_alias.entry(specs[index].alias.as_bytes()) {
+            Entry::Occupied(first) if known.is_err() || first.get().1 => {
+                return Err(two_aliases(&key));
+            }
+            Entry::Occupied(_) => {}
+            Entry::Vacant(first) => drop(first.insert((value, known.is_err()))),
         }
     }
     let mut columns = Vec::with_capacity(specs.len());
@@ -104,7 +114,7 @@ fn columns(inputs: Cursor<'_>, specs: &[InputSpec]) -> Result<NamedTensors> {
                 spec.alias
             ))
         })?;
-        columns.push((spec, None, column(*value, spec)?));
+        columns.push((spec, None, column(value.0, spec)?));
     }
     tensors(columns)
 }
@@ -185,14 +195,18 @@ fn object_row(index: usize, element: Cursor<'_>, batches: &mut [Batch<'_>]) -> R
     for (key, value) in element.members() {
         let key = c_string(&key);
         let found = batches.binary_search_by(|batch| batch.spec.alias.as_bytes().cmp(key));
-        let pushed = match found {
-            Ok(found) => {
+        let kept = || batches.iter().position(|batch| batch.spec.keeps(key));
+        let pushed = match found.ok().or_else(kept) {
+            Some(found) if !batches[found].spec.kept.is_empty() && batches[found].rows > index => {
+                Err(two_aliases(key))
+            }
+            Some(found) => {
                 let batch = &mut batches[found];
                 batch.first_row.get_or_insert(index);
                 batch.rows = index + 1;
                 batch.push(value)
             }
-            Err(_) => Err(ServingError::invalid_argument(format!(
+            None => Err(ServingError::invalid_argument(format!(
                 "JSON object: does not have named input: {}",
                 text(key)
             ))),
@@ -212,6 +226,13 @@ fn object_row(index: usize, element: Cursor<'_>, batches: &mut [Batch<'_>]) -> R
         debug_text(element),
         aliases.join(",")
     )))
+}
+
+fn two_aliases(key: &[u8]) -> ServingError {
+    ServingError::invalid_argument(format!(
+        "JSON object: has named input: {} and another alias of it; send one of them",
+        text(key)
+    ))
 }
 
 /// Whatever went wrong in an element is an invalid argument.

@@ -132,8 +132,9 @@ impl Inputs {
     ) -> Option<Self> {
         let mut specs = resolve(name).ok()?;
         specs.sort_by(|a, b| a.alias.cmp(&b.alias));
-        // An input of that name could be taken for a base64 value.
-        let ambiguous = specs.iter().any(|spec| spec.alias == "b64");
+        // An input of that name could be taken for a base64 value, and one name is searched for here.
+        let is_plain = |spec: &InputSpec| spec.alias != "b64" && spec.kept.is_empty();
+        let ambiguous = !specs.iter().all(is_plain);
         if specs.is_empty() || ambiguous {
             return None;
         }

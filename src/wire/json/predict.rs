@@ -22,6 +22,15 @@ pub struct InputSpec {
     pub dtype: DataType,
     /// A client need not send it.
     pub is_optional: bool,
+    /// Further names for it; whichever the client uses, the tensor gets the alias.
+    pub kept: Vec<String>,
+}
+
+impl InputSpec {
+    /// Whether this is one of its further names.
+    pub(super) fn keeps(&self, key: &[u8]) -> bool {
+        self.kept.iter().any(|kept| kept.as_bytes() == key)
+    }
 }
 
 /// A decoded `:predict` body.

@@ -6,7 +6,7 @@ use super::optional::show_defaults;
 use super::{Binder, BoundSignature, Tensors};
 use crate::error::{Result, ServingError};
 use crate::signature::{
-    Classes, ExampleInput, Input, Output, OutputSource, Rule, Signature, tensor_name,
+    Classes, ExampleInput, Input, Output, OutputSource, Rule, Side, Signature, tensor_name,
 };
 use crate::tensor::DataType;
 
@@ -33,7 +33,14 @@ impl Binder<'_> {
         let fed_twice = self.fed_twice(&inputs);
         let is_original = self.declaration.is_original;
         let mut definition = self.declaration.definition;
-        show_defaults(&mut definition, &inputs);
+        show_defaults(&mut definition, &inputs, &self.declaration.changes);
+        for change in &self.declaration.changes {
+            tracing::info!(
+                model = self.file.model.origin(),
+                signature = self.declaration.name,
+                "the signature map: {change}"
+            );
+        }
         Ok(BoundSignature {
             signature: Signature {
                 name: self.declaration.name,
@@ -45,6 +52,7 @@ impl Binder<'_> {
                 fed_twice,
                 is_original,
                 definition,
+                changes: self.declaration.changes,
             },
             model: self.model,
             feeds: self.feeds,
@@ -130,7 +138,7 @@ impl Binder<'_> {
                     .declaration
                     .outputs
                     .get(alias)
-                    .is_none_or(|it| it.has_rows),
+                    .is_none_or(|it| !it.is_stacked_first),
                 classes: self.classes(alias)?.map(Arc::new),
             });
         }
@@ -165,6 +173,16 @@ impl Binder<'_> {
         for (alias, features) in &self.features {
             let tensors: Vec<&str> = features.feeds.keys().map(String::as_str).collect();
             inputs.insert(alias.clone(), (tensors.join(", "), Rule::Examples));
+        }
+        for change in &self.declaration.changes {
+            let found = change.new.as_ref().and_then(|new| inputs.get(new));
+            if change.side == Side::Input
+                && change.kept
+                && let Some((tensor, _)) = found
+            {
+                let kept = (tensor.clone(), Rule::Map);
+                inputs.insert(change.old.clone(), kept);
+            }
         }
         let mut outputs = self.outputs.found.clone();
         for (alias, input) in &self.handed_through {

@@ -1,41 +1,79 @@
 //! Finds the graph tensors behind a signature's aliases, and what is fed from examples.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Binder;
 use crate::error::{Result, ServingError};
 use crate::lifecycle::loader::examples;
-use crate::signature::{SavedParseNode, Wanted, match_aliases, tensor_name};
+use crate::runtime::ValueInfo;
+use crate::signature::{
+    Rule, SavedParseNode, Side, Unsettled, Wanted, settle, tensor_name, wanted,
+};
 use crate::tensor::DataType;
 
 impl Binder<'_> {
     /// Matches the outputs and drops what of the graph they do not need. An output on the tensor of
     /// an input is handed through, or refused where TensorFlow refuses it: in a SavedModel.
     pub(super) fn match_outputs(&mut self) {
-        let inputs = self.declaration.wanted_inputs();
-        let is_original = self.declaration.is_original;
-        let is_through = |output: &Wanted| {
-            (is_original || output.pinned.is_none()) && same_tensor(output, &inputs).is_some()
-        };
-        let outputs = self.declaration.wanted_outputs().into_iter();
-        let (through, wanted): (Vec<Wanted>, Vec<Wanted>) = outputs.partition(is_through);
-        for output in &through {
-            if let Some(input) = same_tensor(output, &inputs) {
-                let (output, input) = (output.alias.clone(), input.alias.clone());
-                self.handed_through.insert(output, input);
-            }
-        }
+        let before = &self.declaration.before;
+        let inputs = wanted(&before.inputs);
+        let (through, wanted): (Vec<Wanted>, Vec<Wanted>) = wanted(&before.outputs)
+            .into_iter()
+            .partition(|output| same_tensor(output, &inputs).is_some());
         let is_through = |name: &str| {
             let mut through = through.iter();
             through.any(|it| it.alias == name || tensor_name(&it.info) == name)
         };
-        let outputs = self.graph.outputs.iter();
-        let candidates: Vec<_> = outputs
-            .filter(|it| !is_through(&it.name))
+        let (passed, candidates): (Vec<ValueInfo>, Vec<ValueInfo>) = self
+            .graph
+            .outputs
+            .iter()
             .cloned()
-            .collect();
-        let name = &self.declaration.name;
-        self.outputs = match_aliases(name, &wanted, &candidates, &|_| true);
+            .partition(|it| is_through(&it.name));
+        // A file may have such an output nevertheless, and a map may name it.
+        let name_of = |output: &Wanted| {
+            let mut passed = passed.iter().map(|it| &it.name);
+            let name =
+                passed.find(|name| **name == output.alias || **name == *tensor_name(&output.info));
+            name.unwrap_or(&output.alias).clone()
+        };
+        let names = through.iter().map(|it| (it.alias.clone(), name_of(it)));
+        let handed_through: BTreeMap<String, String> = names.collect();
+        let settled = settle(
+            &Unsettled {
+                signature: &self.declaration.name,
+                side: Side::Output,
+                wanted: &wanted,
+                handed_through: &handed_through,
+                candidates: &candidates,
+                likely: &|_| true,
+            },
+            &self.declaration.layers,
+        );
+        self.outputs = settled.matching;
+        for output in &through {
+            let Some(input) = same_tensor(output, &inputs) else {
+                continue;
+            };
+            let name = &handed_through[&output.alias];
+            let found = self.outputs.found.iter();
+            let found = found.filter(|(_, it)| it.1 == Rule::PassThrough && it.0 == *name);
+            let aliases = found.map(|(alias, _)| (alias.clone(), input.alias.clone()));
+            self.handed_through.extend(aliases);
+        }
+        let found = &mut self.outputs.found;
+        found.retain(|_, (_, rule)| *rule != Rule::PassThrough);
+        self.declaration.take(&settled.changes);
+        if self.declaration.is_original {
+            // Whatever a map says of the graph, TensorFlow fetches none of these.
+            for output in self.declaration.wanted_outputs() {
+                if let Some(input) = same_tensor(&output, &inputs) {
+                    self.outputs.found.remove(&output.alias);
+                    let input = input.alias.clone();
+                    self.handed_through.insert(output.alias, input);
+                }
+            }
+        }
         let fetched = self.outputs.found.values();
         let fetched: Vec<String> = fetched.map(|(tensor, _)| tensor.clone()).collect();
         self.model.prune(&fetched);
@@ -43,7 +81,7 @@ impl Binder<'_> {
 
     pub(super) fn match_inputs(&mut self) -> Result<()> {
         let needed = self.needed();
-        let mut wanted = self.wanted_inputs();
+        let mut wanted = self.as_strings(wanted(&self.declaration.before.inputs));
         if let Some(example) = &self.declaration.example {
             let dtype_of = |name: &str| {
                 let inputs = self.model.inputs();
@@ -63,22 +101,53 @@ impl Binder<'_> {
             .iter()
             .map(|it| it.serialized.as_str())
             .collect();
-        let constants = &self.declaration.constants;
-        let inputs = self.graph.inputs.iter();
-        let candidates: Vec<_> = inputs
-            .filter(|it| constants.iter().all(|(name, _)| *name != it.name))
-            .cloned()
-            .collect();
-        self.inputs = match_aliases(&self.declaration.name, &wanted, &candidates, &|name| {
-            needed.contains(name) || parsed.contains(name)
-        });
+        let settled = settle(
+            &Unsettled {
+                signature: &self.declaration.name,
+                side: Side::Input,
+                wanted: &wanted,
+                handed_through: &BTreeMap::new(),
+                candidates: &self.graph.inputs,
+                likely: &|name| needed.contains(name) || parsed.contains(name),
+            },
+            &self.declaration.layers,
+        );
+        self.inputs = settled.matching;
+        self.declaration.take(&settled.changes);
+        for kept in settled.changes.iter().filter(|change| change.kept) {
+            self.inputs.found.remove(&kept.old);
+            self.inputs.open.retain(|alias| *alias != kept.old);
+        }
         self.find_features(&needed)
     }
 
-    /// The inputs to be matched. One that the original parses as examples is of strings, whatever
+    /// Outputs that are handed through name their inputs as the map does.
+    pub(super) fn resolve_handed_through(&mut self) -> Result<()> {
+        let changes = &self.declaration.changes;
+        for (output, input) in &mut self.handed_through {
+            let change = changes
+                .iter()
+                .find(|it| it.side == Side::Input && it.old == *input);
+            match change.map(|it| it.new.as_ref()) {
+                None => {}
+                Some(Some(new)) => input.clone_from(new),
+                Some(None) => {
+                    return Err(ServingError::invalid_argument(format!(
+                        "{}: signature '{}': output '{output}' is its input '{input}', which the \
+                         signature map removes; remove the output, too: output {{ alias: \
+                         \"{output}\" drop: true }}",
+                        self.file.model.origin(),
+                        self.declaration.name
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Inputs to be matched. One that the original parses as examples is of strings, whatever
     /// the signature says: nobody checked that in TensorFlow, and half_plus_three says float.
-    fn wanted_inputs(&self) -> Vec<Wanted> {
-        let mut wanted = self.declaration.wanted_inputs();
+    fn as_strings(&self, mut wanted: Vec<Wanted>) -> Vec<Wanted> {
         for it in &mut wanted {
             let operation = tensor_name(&it.info).strip_suffix(":0");
             let mut nodes = self.file.parse_nodes.iter();
@@ -117,7 +186,7 @@ impl Binder<'_> {
             }
         }
         let free: Vec<String> = needed.iter().cloned().collect();
-        for wanted in self.wanted_inputs() {
+        for wanted in self.as_strings(self.declaration.wanted_inputs()) {
             let is_string = wanted.info.dtype == DataType::String.number();
             if !is_string || !self.inputs.open.contains(&wanted.alias) {
                 continue;

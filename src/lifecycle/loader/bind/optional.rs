@@ -6,7 +6,7 @@
 use super::{Binder, BoundSignature};
 use crate::error::{Result, ServingError};
 use crate::onnx::Transform;
-use crate::signature::{Feed, Input, SignatureDef, to_proto};
+use crate::signature::{AliasChange, Feed, Input, Side, SignatureDef, to_proto};
 use crate::tensor::Tensor;
 
 /// Clients are not shown larger defaults.
@@ -86,8 +86,12 @@ impl BoundSignature {
     }
 }
 
-/// Puts what stands in for inputs into the metadata.
-pub(super) fn show_defaults(definition: &mut SignatureDef, inputs: &[Input]) {
+/// Puts what stands in for inputs into the metadata, under all aliases of theirs.
+pub(super) fn show_defaults(
+    definition: &mut SignatureDef,
+    inputs: &[Input],
+    changes: &[AliasChange],
+) {
     for input in inputs.iter().filter(|it| it.graph_has_default) {
         let Some(default) = &input.default else {
             continue;
@@ -104,6 +108,16 @@ pub(super) fn show_defaults(definition: &mut SignatureDef, inputs: &[Input]) {
             let defaults = &mut definition.defaults;
             let shown = defaults.entry(input.alias.clone());
             shown.or_insert_with(|| to_proto(default));
+        }
+    }
+    let kept = changes
+        .iter()
+        .filter(|it| it.side == Side::Input && it.kept);
+    for change in kept {
+        let new = change.new.as_ref();
+        if let Some(default) = new.and_then(|new| definition.defaults.get(new)) {
+            let default = default.clone();
+            definition.defaults.insert(change.old.clone(), default);
         }
     }
 }

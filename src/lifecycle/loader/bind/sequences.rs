@@ -3,7 +3,8 @@
 //!
 //! Not here: the nodes that do it (`onnx`).
 
-use std::collections::HashSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashSet};
 
 use super::Tensors;
 use crate::error::{Code, Result, ServingError};
@@ -11,34 +12,48 @@ use crate::lifecycle::loader::plan::PlannedSignature;
 use crate::onnx::{OnnxModel, Sequence};
 use crate::proto::onnx_model_server::{Output, Signature as MapSignature};
 use crate::runtime::Graph;
-use crate::signature::{Signature, known_shape, shape_proto};
+use crate::signature::{Signature, known_shape, layered, shape_proto};
 
-/// Stacks what the map wants stacked, and returns the map in terms of that.
+/// Stacks what the maps want stacked, and returns the maps in terms of that, each with what those below
+/// it say about its aliases.
 pub(super) fn stack(
     model: &mut OnnxModel,
     planned: &PlannedSignature,
-) -> Result<Option<MapSignature>> {
-    let Some(mut map) = planned.map.clone() else {
-        return Ok(None);
-    };
-    for output in &mut map.output {
-        let name = tensor(output).to_owned();
-        let sequence = model.sequences().iter().find(|it| it.name == name);
-        match (output.stack_axis, sequence) {
-            (Some(axis), _) => output.tensor = model.stack_sequence(&name, axis)?,
-            (None, Some(sequence)) => {
-                return Err(ServingError::invalid_argument(format!(
-                    "{}: signature '{}': output '{}': '{name}' is a sequence of tensors. {}",
-                    model.origin(),
-                    planned.name,
-                    output.alias,
-                    advice(sequence)
-                )));
+) -> Result<Vec<MapSignature>> {
+    let mut maps = layered(&planned.maps);
+    let mut stacked: BTreeMap<(String, i64), String> = BTreeMap::new();
+    let mut aliases: HashSet<String> = HashSet::new();
+    for map in &mut maps {
+        for output in map.output.iter_mut().filter(|it| !it.drop) {
+            let name = tensor(output).to_owned();
+            let sequence = model.sequences().iter().find(|it| it.name == name);
+            match (output.stack_axis, sequence) {
+                (Some(axis), _) => {
+                    output.tensor = match stacked.entry((name.clone(), axis)) {
+                        Entry::Occupied(known) => known.get().clone(),
+                        Entry::Vacant(new) => {
+                            new.insert(model.stack_sequence(&name, axis)?).clone()
+                        }
+                    };
+                }
+                // A map below gives this name to something that can be served.
+                (None, Some(_)) if aliases.contains(&name) => {}
+                (None, Some(sequence)) => {
+                    return Err(ServingError::invalid_argument(format!(
+                        "{}: signature '{}': output '{}': '{name}' is a sequence of tensors. {}",
+                        model.origin(),
+                        planned.name,
+                        output.alias,
+                        advice(sequence)
+                    )));
+                }
+                (None, None) => {}
             }
-            (None, None) => {}
         }
+        let outputs = map.output.iter().filter(|it| !it.drop);
+        aliases.extend(outputs.map(|it| it.alias.clone()));
     }
-    Ok(Some(map))
+    Ok(maps)
 }
 
 /// Adds to an error about a signature without outputs what is left out.
@@ -58,8 +73,8 @@ pub(super) fn explain(error: ServingError, model: &OnnxModel) -> ServingError {
 
 /// Tells which sequences a signature would return if their length were known.
 pub(super) fn tell_what_is_left_out(model: &OnnxModel, planned: &PlannedSignature) {
-    let map = planned.map.as_ref();
-    let lists_outputs = map.is_some_and(|map| !map.output.is_empty());
+    let mut outputs = planned.maps.iter().flat_map(|map| &map.output);
+    let lists_outputs = outputs.any(|it| !it.drop);
     if planned.original.is_some() || lists_outputs {
         return;
     }

@@ -142,3 +142,54 @@ fn original_signature_need_not_know_of_a_default() {
     assert_eq!(servable.signature("").unwrap().inputs.len(), 1);
     assert_eq!(y(&servable, [x()]), [12.0, 14.0]);
 }
+
+/// One input under two aliases runs on the graph that takes it, whichever a client sends.
+#[test]
+fn map_keeps_and_drops_aliases_of_inputs_with_defaults() {
+    let map = "signature { \
+        input { alias: 'factor' tensor: 'scale' dtype: DT_DOUBLE keep: true } \
+        input { alias: 'offset' drop: true } }";
+    let servable = scaled().version().map(map).load();
+    let definition = &servable.signature("").unwrap().definition;
+    assert!(definition.inputs.keys().eq(["factor", "scale", "x"]));
+    assert!(definition.defaults.keys().eq(["factor", "scale"]));
+    assert_eq!(y(&servable, [x()]), [12.0, 14.0]);
+    for alias in ["factor", "scale"] {
+        let dtype = definition.inputs[alias].dtype;
+        assert_eq!(dtype, DataType::Double.number(), "{alias}");
+        assert_eq!(definition.defaults[alias].double_val, [2.0], "{alias}");
+        let factor = Tensor::from_vec(&[], vec![3.0_f64]).unwrap();
+        assert_eq!(y(&servable, [x(), (alias, factor)]), [13.0, 16.0]);
+    }
+    let offset = RequestTensor::Valid(floats(&[1], &[1.0]));
+    let inputs = [
+        ("x".to_owned(), RequestTensor::Valid(x().1)),
+        ("offset".to_owned(), offset),
+    ];
+    let error = run(&servable, "", inputs.into()).unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+}
+
+#[test]
+fn new_alias_takes_over_the_default_of_a_map_of_metadata() {
+    let inner = "signature { name: 'serving_default' input { alias: 'shift' tensor: 'offset' \
+        default { dtype: DT_FLOAT tensor_shape { dim { size: 1 } } float_val: 7 } } }";
+    let map = "signature { input { alias: 'delta' tensor: 'shift' } \
+        input { alias: 'k' tensor: 'x' default { tensor_shape { dim { size: 1 } } float_val: 5 } } }";
+    let servable = scaled().metadata(inner).version().map(map).load();
+    let signature = servable.signature("").unwrap();
+    assert!(
+        signature
+            .definition
+            .inputs
+            .keys()
+            .eq(["delta", "k", "scale"])
+    );
+    let is_optional = |it: &crate::signature::Input| it.is_optional;
+    assert!(signature.inputs.iter().all(is_optional));
+    assert_eq!(signature.definition.defaults["delta"].float_val, [7.0]);
+    assert_eq!(y(&servable, []), [17.0]);
+    assert_eq!(y(&servable, [("k", x().1)]), [9.0, 11.0]);
+    let delta = ("delta", floats(&[1], &[1.0]));
+    assert_eq!(y(&servable, [("k", x().1), delta]), [3.0, 5.0]);
+}

@@ -281,3 +281,98 @@ fn types_that_cannot_be_sent_are_refused_by_name() {
     let map = "signature { output { alias: 'y' } }";
     assert_eq!(outputs(&both().version().map(map).load()), ["y"]);
 }
+
+#[test]
+fn map_renames_keeps_and_drops_tensors_of_a_sequence() {
+    let inputs = || {
+        let a = floats(&[1], &[1.0]);
+        [("a", a), ("b", floats(&[1, 3], &[2.0, 3.0, 4.0]))]
+    };
+    let of = |map: &str| {
+        let servable = pair()
+            .version()
+            .map(&format!("signature {{ {map} }}"))
+            .load();
+        (outputs(&servable), answer(&servable, "", inputs()))
+    };
+    let [(_, a), (_, b)] = inputs();
+    let (aliases, answered) =
+        of("output { alias: 'first' tensor: 's_0' keep: true } output { alias: 's_1' }");
+    assert_eq!(aliases, ["first", "s_0", "s_1"]);
+    assert_eq!((&answered["first"], &answered["s_0"]), (&a, &a));
+    assert_eq!(answered["s_1"], b);
+    let (aliases, answered) = of("output { alias: 's_0' drop: true }");
+    assert_eq!(aliases, ["s_1"]);
+    assert_eq!(answered["s_1"], b);
+
+    let servable = pair()
+        .version()
+        .map("signature { output { alias: 'row' tensor: 's_1' } }")
+        .load();
+    let shape = servable.signature("").unwrap().definition.outputs["row"]
+        .tensor_shape
+        .clone()
+        .unwrap();
+    let sizes: Vec<i64> = shape.dim.iter().map(|it| it.size).collect();
+    assert_eq!(sizes, [-1, 3]);
+    let map = "signature { output { alias: 's' drop: true } }";
+    let refusal = pair().version().map(map).refusal();
+    let text = "there is no output alias 's' to drop; there are 's_0', 's_1'";
+    assert!(refusal.contains(text), "{refusal}");
+}
+
+/// What a map says over that of the file's metadata about a sequence that this one has stacked.
+#[test]
+fn stacked_output_is_renamed_and_stacked_otherwise() {
+    let inner =
+        "signature { name: 'serving_default' output { alias: 's' tensor: 's' stack_axis: 0 } }";
+    let of = |map: &str| {
+        let version = split(-1).metadata(inner).version();
+        version.map(&format!("signature {{ {map} }}")).load()
+    };
+    let x = || ("x", floats(&[2, 3], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]));
+    let by_tensor = floats(&[3, 2, 1], &[0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+    let by_row = floats(&[2, 3, 1], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+    for map in [
+        "output { alias: 'all' tensor: 's' }",
+        "output { alias: 'all' tensor: 's' stack_axis: 0 }",
+    ] {
+        let servable = of(map);
+        assert_eq!(outputs(&servable), ["all"], "{map}");
+        assert_eq!(answer(&servable, "", [x()])["all"], by_tensor, "{map}");
+        let signature = servable.signature("").unwrap();
+        assert!(!signature.outputs[0].has_rows, "{map}");
+    }
+    let servable = of("output { alias: 's' stack_axis: 1 }");
+    assert_eq!(outputs(&servable), ["s"]);
+    assert_eq!(answer(&servable, "", [x()])["s"], by_row);
+    assert!(servable.signature("").unwrap().outputs[0].has_rows);
+    let servable = of("output { alias: 's' dtype: DT_DOUBLE }");
+    let answered = &answer(&servable, "", [x()])["s"];
+    assert_eq!(
+        (answered.dtype(), answered.shape()),
+        (DataType::Double, [3, 2, 1].as_slice())
+    );
+    let servable = of("output { alias: 's' tensor: 'y' }");
+    assert_eq!(answer(&servable, "", [x()])["s"], x().1);
+    // Both ways of stacking, of which one has no alias so far.
+    let servable = of("output { alias: 'rows' tensor: 's' stack_axis: 1 keep: true }");
+    assert_eq!(outputs(&servable), ["rows", "s"]);
+    let answered = answer(&servable, "", [x()]);
+    assert_eq!((&answered["rows"], &answered["s"]), (&by_row, &by_tensor));
+}
+
+#[test]
+fn output_that_cannot_be_served_is_dropped() {
+    const INT4: i32 = 22;
+    let net = Net::default()
+        .input("x", FLOAT, &[-1])
+        .node("Neg", &["x"], "y")
+        .node("Cast", &["x"], "packed")
+        .attribute("to", INT4.into())
+        .output("y", FLOAT, &[-1])
+        .output("packed", INT4, &[-1]);
+    let version = net.version();
+    let version = version.map("signature { output { alias: 'packed' drop: true } }");
+    assert_eq!(outputs(&version.load()), ["y"]);
+}

@@ -22,6 +22,7 @@ fn specs(inputs: Inputs<'_>) -> Vec<InputSpec> {
         alias: alias.to_owned(),
         is_optional: false,
         dtype,
+        kept: Vec::new(),
     });
     specs.collect()
 }

@@ -33,6 +33,7 @@ impl Model {
             alias: alias.to_owned(),
             is_optional: false,
             dtype,
+            kept: Vec::new(),
         });
         Ok(specs.collect())
     }

@@ -3,7 +3,9 @@
 use super::{Inputs, X_FLOAT, decode, specs};
 use crate::error::{Code, ServingError};
 use crate::tensor::{DataType, Element, Tensor};
-use crate::wire::json::{Format, PredictBody, decode_predict, no_inputs, signature_not_found};
+use crate::wire::json::{
+    Format, InputSpec, PredictBody, decode_predict, no_inputs, signature_not_found,
+};
 
 const XY_FLOAT: Inputs<'_> = &[("x", DataType::Float), ("y", DataType::Float)];
 
@@ -675,4 +677,84 @@ fn a_tensor_has_up_to_254_dimensions() {
         &body,
         "Encountered list at unexpected size: 1 at level: 600 expected size: 300",
     );
+}
+
+/// An input that a signature map gives the alias `features` and keeps `x` for.
+#[test]
+fn kept_aliases_are_read_as_the_new_one() {
+    let specs = |_: &str| {
+        let spec = |alias: &str, kept: &[&str]| InputSpec {
+            alias: alias.to_owned(),
+            dtype: DataType::Float,
+            is_optional: false,
+            kept: kept.iter().map(|&it| it.to_owned()).collect(),
+        };
+        Ok(vec![spec("features", &["x"]), spec("weight", &[])])
+    };
+    for body in [
+        r#"{"instances": [{"features": 1, "weight": 3}, {"x": 2, "weight": 4}]}"#,
+        r#"{"inputs": {"x": [1, 2], "weight": [3, 4]}}"#,
+        r#"{"inputs": {"features": [1, 2], "weight": [3, 4]}}"#,
+    ] {
+        let inputs = decode_predict(body.as_bytes(), specs).unwrap().inputs;
+        let tensor = |values: [f32; 2]| Tensor::from_vec(&[2], values.to_vec()).unwrap();
+        assert_eq!(inputs["features"], tensor([1.0, 2.0]), "{body}");
+        assert_eq!(inputs["weight"], tensor([3.0, 4.0]), "{body}");
+        assert_eq!(inputs.len(), 2, "{body}");
+    }
+    for body in [
+        r#"{"instances": [{"features": 1, "x": 1, "weight": 3}]}"#,
+        r#"{"instances": [{"x": 1, "features": 1, "weight": 3}]}"#,
+        r#"{"inputs": {"x": [1, 2], "features": [1, 2], "weight": [3, 4]}}"#,
+        r#"{"inputs": {"features": [1, 2], "x": [1, 2], "weight": [3, 4]}}"#,
+    ] {
+        let error = decode_predict(body.as_bytes(), specs).unwrap_err();
+        let text = "and another alias of it; send one of them";
+        assert!(error.to_string().contains(text), "{error}");
+    }
+}
+
+/// An input that need not be sent, with the alias `factor` of a signature map, which keeps `scale` for it.
+#[test]
+fn optional_input_is_read_under_a_kept_alias() {
+    let specs = |_: &str| {
+        let spec = |alias: &str, is_optional: bool, kept: &[&str]| InputSpec {
+            alias: alias.to_owned(),
+            dtype: DataType::Float,
+            is_optional,
+            kept: kept.iter().map(|&it| it.to_owned()).collect(),
+        };
+        Ok(vec![
+            spec("factor", true, &["scale"]),
+            spec("x", false, &[]),
+        ])
+    };
+    for (body, factor) in [
+        (r#"{"instances": [1, 2]}"#, None),
+        (r#"{"inputs": [1, 2]}"#, None),
+        (r#"{"instances": [{"x": 1}, {"x": 2}]}"#, None),
+        (r#"{"inputs": {"x": [1, 2]}}"#, None),
+        (r#"{"inputs": {"scale": [3, 4], "x": [1, 2]}}"#, Some(())),
+        (r#"{"inputs": {"factor": [3, 4], "x": [1, 2]}}"#, Some(())),
+        (
+            r#"{"instances": [{"x": 1, "factor": 3}, {"scale": 4, "x": 2}]}"#,
+            Some(()),
+        ),
+    ] {
+        let inputs = decode_predict(body.as_bytes(), specs).unwrap().inputs;
+        let tensor = |values: [f32; 2]| Tensor::from_vec(&[2], values.to_vec()).unwrap();
+        assert_eq!(inputs["x"], tensor([1.0, 2.0]), "{body}");
+        let factor = factor.map(|()| tensor([3.0, 4.0]));
+        assert_eq!(inputs.get("factor"), factor.as_ref(), "{body}");
+        assert!(!inputs.contains_key("scale"), "{body}");
+    }
+    for body in [
+        r#"{"instances": [{"x": 1, "scale": 3}, {"x": 2}]}"#,
+        r#"{"instances": [{"x": 1}, {"x": 2, "scale": 3}]}"#,
+        r#"{"instances": [{"x": 1, "scale": 3, "factor": 3}]}"#,
+        r#"{"inputs": {"x": [1], "scale": [3], "factor": [3]}}"#,
+    ] {
+        let error = decode_predict(body.as_bytes(), specs).unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument, "{body}");
+    }
 }
