@@ -26,22 +26,28 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 # The official builds of ONNX Runtime report their use otherwise.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-from model_import.comparison import compare, read_samples
+# Others are imported once their packages are known to be there.
 from model_import.errors import ImportFailed
-from model_import.runnable import check_loads
-from model_import.version_directory import check_output, write_version
+from model_import.packages import check_packages
 
 
 def main():
     arguments = parse_arguments()
     try:
+        check_packages(arguments.command)
+        from model_import.version_directory import check_output, write_version
+
         check_output(arguments.output, in_place_of=source_directory(arguments))
         with tempfile.TemporaryDirectory() as scratch:
             imported = convert(arguments, pathlib.Path(scratch))
+            rename(imported, arguments.rename)
             check(imported, arguments)
             files = write_version(imported, arguments.output)
     except ImportFailed as error:
         print(f"import_model.py: {error}", file=sys.stderr)
+        return 1
+    except ImportError as error:
+        print(f"import_model.py: a Python package does not load: {error}", file=sys.stderr)
         return 1
     print(f"wrote {', '.join(files)} into {arguments.output}")
     return 0
@@ -61,6 +67,20 @@ def parse_arguments():
     )
     keras = commands.add_parser("keras", help="a Keras model (.keras, .h5)")
     keras.add_argument("source", type=pathlib.Path, metavar="FILE")
+    keras.add_argument(
+        "--allow_lambda",
+        action="store_true",
+        help="run the Python code of Lambda layers that is in the file; it can do anything, so only "
+        "for files that you trust (Keras's safe_mode=False)",
+    )
+    keras.add_argument(
+        "--import_module",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a Python module of the current directory, or installed, that defines layers of your "
+        "own, decorated with @keras.saving.register_keras_serializable(); any number of times",
+    )
     torch = commands.add_parser("torch", help="a PyTorch model")
     torch.add_argument(
         "source",
@@ -88,15 +108,25 @@ def parse_arguments():
             help="the version directory to make; for a SavedModel it may be the SavedModel itself",
         )
         command.add_argument(
+            "--rename",
+            action="append",
+            default=[],
+            metavar="OLD=NEW",
+            help="another alias for an input or output; any number of times. OLD may be "
+            "input:ALIAS, output:ALIAS, and either with SIGNATURE: in front; without, it is renamed "
+            "in every signature that has it",
+        )
+        command.add_argument(
             "--samples",
             type=pathlib.Path,
             metavar="FILE.npz",
-            help="inputs by alias to compare on, instead of random ones",
+            help="inputs by alias (the new ones of --rename) to compare on, instead of random ones",
         )
         command.add_argument(
             "--allow_differences",
             action="store_true",
-            help="write the files even if the answers differ (sampling, say, is random)",
+            help="write the files even if the answers differ (sampling, say, is random) or could "
+            "not be compared",
         )
     for command in (saved_model, keras):
         command.add_argument("--opset", type=int, default=17, help="ONNX opset (default: 17)")
@@ -117,14 +147,26 @@ def convert(arguments, scratch):
 
     directory, tags = arguments.source, ["serve"]
     if arguments.command == "keras":
-        directory = export_keras(arguments.source, scratch)
+        directory = export_keras(
+            arguments.source, scratch, arguments.allow_lambda, arguments.import_module
+        )
     else:
         tags = arguments.tag_set.split(",")
     return from_saved_model(directory, tags, arguments.opset)
 
 
+def rename(imported, texts):
+    if texts:
+        from model_import.renaming import rename as rename_aliases
+
+        rename_aliases(imported, texts)
+
+
 def check(imported, arguments):
     """Loads every graph and runs it against the original; prints how that went."""
+    from model_import.comparison import compare, read_samples
+    from model_import.runnable import check_loads
+
     samples = read_samples(arguments.samples)
     differ = []
     for signature in imported.signatures:
@@ -138,8 +180,8 @@ def check(imported, arguments):
             differ.append(signature.name)
     if differ and not arguments.allow_differences:
         raise ImportFailed(
-            f"ONNX Runtime's answers differ from the original's: {', '.join(differ)}. Nothing was "
-            "written; --samples compares on inputs of your own, --allow_differences writes anyway"
+            "ONNX Runtime's answers differ from the model's, or were not compared: "
+            f"{', '.join(differ)}. Nothing was written; --samples compares on inputs of your own, --allow_differences writes anyway"
         )
 
 

@@ -341,6 +341,31 @@ def test_command_in_the_servers_log_works(originals, tmp_path, start_server):
     check_same(predict(server, "types", {"x": [[1.0, 2.0, 3.0]]}, "Double/It"), expected)
 
 
+def test_bfloat16_is_computed_in_float(tmp_path, start_server):
+    class Brief(tensorflow.Module):
+        @tensorflow.function(input_signature=[tensorflow.TensorSpec([None], tensorflow.bfloat16)])
+        def double(self, x):
+            return {"y": x * 2, "wide": tensorflow.cast(x, tensorflow.float32) + 1}
+
+    module = Brief()
+    tensorflow.saved_model.save(module, tmp_path / "m", {"serving_default": module.double})
+    output = tmp_path / "brief" / "1"
+    text = import_model("saved_model", tmp_path / "m", "--rename", "x=in", "--output", output)
+    assert "agrees on in" in text
+    server = serve(start_server, tmp_path, ["brief"])
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "brief"
+    values = tensorflow.constant([1.5, -2.0], tensorflow.bfloat16)
+    request.inputs["in"].CopyFrom(tensorflow.make_tensor_proto(values))
+    with grpc.insecure_channel(server.grpc_address) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        reply = stub.Predict(request, timeout=60)
+    outputs = {alias: tensorflow.make_ndarray(it) for alias, it in reply.outputs.items()}
+    assert outputs["y"].dtype == tensorflow.bfloat16.as_numpy_dtype
+    assert outputs["y"].astype(float).tolist() == [3.0, -4.0]
+    assert outputs["wide"].tolist() == [2.5, -1.0]
+
+
 def test_existing_version_is_not_touched(originals, server):
     output = server.base / "types" / "1"
     status, text = run_import("saved_model", originals / "types", "--output", output)

@@ -43,7 +43,8 @@ def compare(signature, session, samples=None):
     """Runs both on `samples`, or on random inputs that the original takes."""
     inputs, expected, refusal = _first_accepted(signature, samples)
     if inputs is None:
-        return Comparison(f"loads; not compared, the original refuses the inputs: {refusal}", True)
+        text = f"loads, but was NOT COMPARED: the model refuses the inputs: {refusal}"
+        return Comparison(text, False)
     shapes = ", ".join(f"{alias}{list(value.shape)}" for alias, value in inputs.items())
     try:
         actual = _run_onnx(signature, session, inputs)
@@ -114,6 +115,8 @@ def _first_accepted(signature, samples):
     for inputs in candidates:
         try:
             return inputs, signature.run_original(inputs), None
+        except ImportFailed:
+            raise
         except Exception as error:  # whatever the original's library raises
             refusal = str(error).strip().splitlines()[0] if str(error) else repr(error)
     return None, None, refusal
@@ -152,8 +155,11 @@ def _run_onnx(signature, session, inputs):
     for alias, tensor in signature.inputs.items():
         if tensor.graph_name in graph_inputs:
             value = numpy.asarray(inputs[alias])
-            if graph_inputs[tensor.graph_name].type == "tensor(float16)":
-                value = value.astype(numpy.float16)
+            # As the server casts.
+            narrower = {"tensor(float16)": numpy.float16, "tensor(float)": numpy.float32}
+            graph_dtype = narrower.get(graph_inputs[tensor.graph_name].type)
+            if graph_dtype and value.dtype.kind in "fV":
+                value = value.astype(graph_dtype)
             feeds[tensor.graph_name] = value
     names = sorted({tensor.graph_name for tensor in signature.outputs.values()})
     passed = {

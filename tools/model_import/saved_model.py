@@ -5,19 +5,28 @@ A graph's inputs and outputs get their aliases as names, so that the server need
 Not here: writing the files (`version_directory`), whether they run (`runnable`, `comparison`).
 """
 
+import importlib
 import logging
 import os
+import re
+import sys
 import warnings
 
 import numpy
 
 from model_import.errors import ImportFailed
 from model_import.imported import Imported, Signature, Tensor
-from model_import.rewrite import clear_dim_names, rewrite_erfc
+from model_import.rewrite import clear_dim_names, rewrite_erfc, widen_bfloat16
 from model_import.runnable import LARGEST_PROTOBUF, PARSES_EXAMPLES
 
 
-def export_keras(file, scratch):
+OTHER_WAY = (
+    "which Keras 3 may not load: where it was trained, save it as a SavedModel (`model.export(DIRECTORY)`, "
+    "in Keras 2 `tf.saved_model.save(model, DIRECTORY)`) and import that"
+)
+
+
+def export_keras(file, scratch, allow_lambda=False, modules=()):
     """Exports a Keras model as TensorFlow Serving would get it, and returns the directory."""
     if not file.is_file():
         raise ImportFailed(f"{file} is no Keras model: not a file")
@@ -25,13 +34,41 @@ def export_keras(file, scratch):
     _silence()
     import keras
 
+    sys.path.insert(0, os.getcwd())
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # a module's code may raise anything
+            raise ImportFailed(f"--import_module {module}: {error!r}") from error
     try:
-        model = keras.models.load_model(file, compile=False)
+        model = keras.models.load_model(file, compile=False, safe_mode=not allow_lambda)
     except Exception as error:  # Keras raises whatever the file makes it
-        raise ImportFailed(f"Keras does not load {file}: {error}") from error
+        raise ImportFailed(_why_not_loaded(file, str(error))) from error
     directory = scratch / "export"
-    model.export(str(directory), verbose=False)
+    try:
+        model.export(str(directory), verbose=False)
+    except Exception as error:  # likewise
+        raise ImportFailed(f"Keras does not export {file} as a SavedModel: {error}") from error
     return directory
+
+
+def _why_not_loaded(file, error):
+    """Keras's error, with its advice to programs replaced by what this tool can be told."""
+    if "safe_mode" in error or "enable_unsafe_deserialization" in error:
+        return (
+            f"{file} has a Lambda layer, whose Python code is in the file and can do anything. If you "
+            "trust the file, run this again with --allow_lambda"
+        )
+    unknown = re.search(r"(?:Could not locate \w+|Unknown \w+:?) '([^']*)'", error)
+    if unknown and unknown[1].endswith("OpLambda"):
+        return f"{file} was saved by Keras 2 with TensorFlow operations as layers, {OTHER_WAY}"
+    if unknown:
+        return (
+            f"{file} has {unknown[1]}, which Keras does not know: name the Python module that defines "
+            "it by --import_module, with the class or function decorated with "
+            "@keras.saving.register_keras_serializable()"
+        )
+    return f"Keras does not load {file}, {OTHER_WAY}. Its error: {error}"
 
 
 def from_saved_model(directory, tags, opset):
@@ -148,9 +185,15 @@ def _to_onnx(loaded, function, inputs, outputs, graph_names, opset):
         tensorflow.import_graph_def(frozen, name="")
     operations = original.get_operations()
     _declare_features(operations, graph)
+    if any(map(_is_bfloat16, operations)):
+        widen_bfloat16(graph, and_half=True)
     rewrite_erfc(graph)
     clear_dim_names(graph)
     return graph, any(map(_compares_strings, operations))
+
+
+def _is_bfloat16(operation):
+    return any(tensor.dtype.name == "bfloat16" for tensor in operation.outputs)
 
 
 def _compares_strings(operation):

@@ -1,23 +1,27 @@
 """PyTorch models as ONNX, by torch.onnx.export: one signature, `serving_default`.
 
-PyTorch has no signatures: aliases are the names of the arguments of `forward`, or those given; they
-become the names of the graph's inputs and outputs, from which the server derives its signature.
+PyTorch has no signatures: aliases are the names of the arguments of `forward` and the keys of what it
+returns, or those given; they become the names of the graph's inputs and outputs, from which the
+server derives its signature.
 
-Not here: writing the files (`version_directory`), whether they run (`runnable`, `comparison`).
+Not here: what is inside of arguments and results (`torch_structure`), writing the files (`version_directory`), whether they run (`runnable`, `comparison`).
 """
 
 import dataclasses
 import importlib
+import inspect
 import logging
 import os
 import re
 import sys
+from collections.abc import Callable
 
 import numpy
 
+from model_import import torch_structure, torch_values
 from model_import.errors import ImportFailed
 from model_import.imported import Imported, Signature, Tensor
-from model_import.rewrite import rename_tensors
+from model_import.rewrite import rename_tensors, separate_outputs, widen_bfloat16
 from model_import.runnable import LARGEST_PROTOBUF
 
 SIGNATURE = "serving_default"
@@ -43,22 +47,18 @@ def from_torch(source, inputs, output_aliases, scratch):
 
     inputs = [parse_input(text) for text in inputs]
     if source.endswith(".pt2"):
-        program = _load_program(source)
-        model = program.module()
-        tensors = _program_inputs(program, inputs)
-        exported, dynamic = program, None
+        exported, call = _program(torch, source, inputs)
+        positional, by_keyword, dynamic = (), None, None
     else:
-        model = _load_module(source)
-        tensors = _declared_inputs(inputs)
-        exported, dynamic = model, _dynamic_shapes(tensors)
+        exported, call, positional, by_keyword, dynamic = _module(torch, source, inputs)
     file = scratch / "model.onnx"
-    examples = tuple(_example(torch, tensor) for tensor in tensors.values())
     try:
         with torch.no_grad():
             torch.onnx.export(
                 exported,
-                () if dynamic is None else examples,
+                positional,
                 str(file),
+                kwargs=by_keyword,
                 dynamic_shapes=dynamic,
                 dynamo=True,
                 external_data=False,
@@ -66,7 +66,60 @@ def from_torch(source, inputs, output_aliases, scratch):
             )
     except Exception as error:  # the exporter's errors have no common base
         raise ImportFailed(f"torch.onnx does not export {source}: {error}") from error
-    return Imported([_signature(torch, model, file, tensors, output_aliases)])
+    return Imported([_signature(torch, call, file, output_aliases)])
+
+
+@dataclasses.dataclass
+class Call:
+    """A model as clients call it."""
+
+    inputs: dict[str, Tensor]
+    # Runs it on torch's tensors by alias.
+    run: Callable[[dict], object]
+    # A name for each output, or None.
+    outputs: list
+
+
+def _program(torch, source, inputs):
+    program = _load_program(source)
+    tensors = _program_inputs(torch, program, inputs)
+    model = program.module()
+    arguments = torch_structure.program_arguments(program, tensors)
+    outputs = torch_structure.aliases_of(torch_structure.program_leaves(program))
+    return program, Call(tensors, lambda values: arguments.call(model, values), outputs)
+
+
+def _module(torch, source, inputs):
+    model = _load_module(source)
+    tensors = _declared_inputs(inputs)
+    # An argument that Python takes by keyword only is given by its alias, others by position.
+    parameters = inspect.signature(model.forward).parameters.values()
+    keywords = {it.name for it in parameters if it.kind is it.KEYWORD_ONLY}
+    positional = [alias for alias in tensors if alias not in keywords]
+    by_keyword = [alias for alias in tensors if alias in keywords]
+
+    def run(values):
+        return model(
+            *(values[alias] for alias in positional),
+            **{alias: values[alias] for alias in by_keyword},
+        )
+
+    examples = {alias: _example(torch, tensor) for alias, tensor in tensors.items()}
+    try:
+        with torch.no_grad():
+            results = run(examples)
+    except Exception as error:  # whatever the model raises
+        shapes = ", ".join(f"{alias}{list(it.shape)}" for alias, it in examples.items())
+        raise ImportFailed(f"{source} does not run on zeros of {shapes}: {error}") from error
+    outputs = torch_structure.aliases_of(torch_structure.output_leaves(torch, results))
+    dynamic = _dynamic_shapes(model, tensors, positional, by_keyword)
+    return (
+        model,
+        Call(tensors, run, outputs),
+        tuple(examples[alias] for alias in positional),
+        {alias: examples[alias] for alias in by_keyword} or None,
+        dynamic,
+    )
 
 
 def parse_input(text):
@@ -122,55 +175,65 @@ def _declared_inputs(inputs):
                 f"--input {given.alias}: its type is missing, such as float32[?,3,224,224]"
             )
         try:
-            dtype = numpy.dtype(given.dtype)
+            is_bfloat16 = given.dtype == "bfloat16"
+            dtype = torch_values.bfloat16() if is_bfloat16 else numpy.dtype(given.dtype)
         except TypeError as error:
             raise ImportFailed(f"--input {given.alias}: {error}") from error
+        if dtype.kind in "OSUMm":
+            raise ImportFailed(f"--input {given.alias}: PyTorch has no tensors of {given.dtype}")
         tensors[given.alias] = Tensor(given.alias, dtype, tuple(given.dims))
     return tensors
 
 
-def _program_inputs(program, inputs):
+def _program_inputs(torch, program, inputs):
     """The inputs of a .pt2 file, under the aliases given or their own names."""
-    import torch
-
-    names = list(program.graph_signature.user_inputs)
+    arguments = torch_structure.input_arguments(program)
+    names = [argument.name for argument in arguments if not hasattr(argument, "value")]
     values = {
         node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"
     }
     if inputs and len(inputs) != len(names):
         raise ImportFailed(f"the model has {len(names)} inputs ({', '.join(map(str, names))})")
+    aliases = [given.alias for given in inputs] or names
+    if len(set(aliases)) < len(aliases):
+        raise ImportFailed(f"two inputs have one alias: {', '.join(aliases)}")
     tensors = {}
-    for index, name in enumerate(names):
+    for name, alias in zip(names, aliases, strict=True):
         value = values.get(name)
         if not isinstance(value, torch.Tensor):
             raise ImportFailed(f"the model's input {name} is not a tensor")
-        alias = inputs[index].alias if inputs else name
         shape = tuple(dim if isinstance(dim, int) else None for dim in value.shape)
-        dtype = torch.empty(0, dtype=value.dtype).numpy().dtype
+        dtype = torch_values.numpy_dtype(torch, value.dtype, f"the model's input {name}")
         tensors[alias] = Tensor(alias, dtype, shape)
     return tensors
 
 
-def _dynamic_shapes(tensors):
+def _dynamic_shapes(model, tensors, positional, by_keyword):
+    """As torch.onnx.export takes them: in a dict where arguments are given by keyword."""
     import torch
 
-    return tuple(
-        {
+    dims = {
+        alias: {
             axis: torch.export.Dim.DYNAMIC
             for axis, dim in enumerate(tensor.shape)
             if dim is None
         }
-        for tensor in tensors.values()
-    )
+        for alias, tensor in tensors.items()
+    }
+    if not by_keyword:
+        return tuple(dims[alias] for alias in positional)
+    names = list(inspect.signature(model.forward).parameters)
+    shapes = {name: dims[alias] for name, alias in zip(names, positional)}
+    return shapes | {alias: dims[alias] for alias in by_keyword}
 
 
 def _example(torch, tensor):
     sizes = iter(TRACED_SIZES)
     shape = [next(sizes, 17) if dim is None else dim for dim in tensor.shape]
-    return torch.from_numpy(numpy.zeros(shape, tensor.dtype))
+    return torch_values.to_torch(torch, numpy.zeros(shape, tensor.dtype), tensor.dtype)
 
 
-def _signature(torch, model, file, inputs, output_aliases):
+def _signature(torch, call, file, output_aliases):
     import onnx
 
     if file.stat().st_size > LARGEST_PROTOBUF:
@@ -179,38 +242,60 @@ def _signature(torch, model, file, inputs, output_aliases):
             "external_data=True) into the version directory"
         )
     graph = onnx.load(file)
-    _rename(graph, list(inputs), output_aliases)
-    outputs = {value.name: Tensor(value.name, None, None) for value in graph.graph.output}
+    separate_outputs(graph)
+    outputs = _rename(graph, call, output_aliases)
+    for value in graph.graph.output:
+        if value.type.tensor_type.elem_type == onnx.TensorProto.BFLOAT16:
+            tensor = next(it for it in outputs.values() if it.graph_name == value.name)
+            tensor.dtype = torch_values.bfloat16()
+    widen_bfloat16(graph)
 
     def run_original(arrays):
         with torch.no_grad():
-            results = model(*(torch.from_numpy(numpy.asarray(arrays[it])) for it in inputs))
-        results = _flat(results)
-        return {alias: value.numpy() for alias, value in zip(outputs, results, strict=True)}
+            results = call.run(
+                {
+                    alias: torch_values.to_torch(torch, arrays[alias], tensor.dtype)
+                    for alias, tensor in call.inputs.items()
+                }
+            )
+        results = torch_structure.tensors_of(torch, results)
+        if len(results) != len(outputs):
+            raise ImportFailed(
+                f"the model returned {len(results)} tensors, the graph has {len(outputs)} outputs"
+            )
+        return {
+            alias: torch_values.to_numpy(torch, value, f"the model's output {alias}")
+            for alias, value in zip(outputs, results)
+        }
 
-    return Signature(SIGNATURE, graph, inputs, outputs, run_original)
-
-
-def _rename(graph, inputs, outputs):
-    """Names the graph's inputs and outputs, which are in the model's order."""
-    names = {}
-    for side, values, aliases in (
-        ("input", graph.graph.input, inputs),
-        ("output", graph.graph.output, outputs or [it.name for it in graph.graph.output]),
-    ):
-        if len(values) != len(aliases) or len(set(aliases)) < len(aliases):
-            has = ", ".join(value.name for value in values)
-            raise ImportFailed(f"the model has {len(values)} {side}s ({has}), not these: {aliases}")
-        names.update({value.name: alias for value, alias in zip(values, aliases)})
-    if len(set(names.values())) < len(names):
-        raise ImportFailed("an input and an output have one name: give others with --output_alias")
-    rename_tensors(graph, names)
+    return Signature(SIGNATURE, graph, call.inputs, outputs, run_original)
 
 
-def _flat(results):
-    """Tensors in the exporter's order: nested tuples, lists and dicts taken apart."""
-    if isinstance(results, dict):
-        results = list(results.values())
-    if isinstance(results, (tuple, list)):
-        return [tensor for result in results for tensor in _flat(result)]
-    return [results]
+def _rename(graph, call, output_aliases):
+    """Names the graph's inputs and outputs, which are in the model's order; returns the outputs."""
+    inputs = list(call.inputs)
+    _check_aliases("input", graph.graph.input, inputs)
+    own = [it.name for it in graph.graph.output]
+    if len(call.outputs) == len(own):
+        own = [alias or name for alias, name in zip(call.outputs, own)]
+    aliases = output_aliases or own
+    _check_aliases("output", graph.graph.output, aliases)
+    taken = set(inputs)
+    graph_names = []
+    for alias in aliases:
+        name = alias
+        # Clients may have an input and an output of one name, ONNX does not.
+        while name in taken:
+            name += "_out"
+        taken.add(name)
+        graph_names.append(name)
+    values = [*graph.graph.input, *graph.graph.output]
+    names = [*inputs, *graph_names]
+    rename_tensors(graph, {value.name: name for value, name in zip(values, names)})
+    return {alias: Tensor(name, None, None) for alias, name in zip(aliases, graph_names)}
+
+
+def _check_aliases(side, values, aliases):
+    if len(values) != len(aliases) or len(set(aliases)) < len(aliases):
+        has = ", ".join(value.name for value in values)
+        raise ImportFailed(f"the model has {len(values)} {side}s ({has}), not these: {aliases}")

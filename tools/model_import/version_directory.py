@@ -13,6 +13,7 @@ import re
 import shutil
 import tempfile
 
+import numpy
 import onnx
 
 from model_import.errors import ImportFailed
@@ -45,7 +46,7 @@ def write_version(imported, output):
     try:
         os.chmod(staging, 0o755)
         _write_graphs(imported.signatures, staging)
-        _write_map(imported.signatures, staging)
+        _write_map(imported, staging)
         if not in_place and source is not None:
             contents = (source / SAVED_MODEL_FILE).read_bytes()
             (staging / SAVED_MODEL_FILE).write_bytes(strip_saved_model(contents))
@@ -134,22 +135,35 @@ def _digest(*parts):
     return digest.digest()
 
 
-def _write_map(signatures, folder):
-    """Says where a graph could not have its aliases as names."""
+def _write_map(imported, folder):
+    """Says where a graph's tensors have other names than their aliases."""
     text = []
-    for signature in signatures:
+    for signature in imported.signatures:
+        is_derived = imported.saved_model is None
+
+        def differs(alias, tensor):
+            return tensor.graph_name != alias or (is_derived and _is_bfloat16(tensor))
+
+        # Without an original, only outputs that a map lists are served.
+        lists_outputs = is_derived and any(differs(*it) for it in signature.outputs.items())
         entries = [
             f"  {side} {{ alias: {json.dumps(alias, ensure_ascii=False)} "
-            f"tensor: {json.dumps(tensor.graph_name, ensure_ascii=False)} }}\n"
+            f"tensor: {json.dumps(tensor.graph_name, ensure_ascii=False)} "
+            f"{'dtype: DT_BFLOAT16 ' if is_derived and _is_bfloat16(tensor) else ''}}}\n"
             for side, tensors in (("input", signature.inputs), ("output", signature.outputs))
             for alias, tensor in tensors.items()
-            if tensor.graph_name != alias
+            if differs(alias, tensor) or (lists_outputs and side == "output")
         ]
         if entries:
             name = json.dumps(signature.name, ensure_ascii=False)
             text += [f"signature {{\n  name: {name}\n", *entries, "}\n"]
     if text:
         (folder / MAP_FILE).write_text("".join(text), encoding="utf-8")
+
+
+def _is_bfloat16(tensor):
+    """The graph computes in float32 instead, and the server casts."""
+    return tensor.dtype is not None and numpy.dtype(tensor.dtype).kind == "V"
 
 
 def _files(folder):
