@@ -6,6 +6,7 @@ the Prometheus operator and of KServe are checked for the fields that their defi
 
 import shutil
 import subprocess
+import tomllib
 
 import kubernetes_validate
 import pytest
@@ -19,6 +20,9 @@ OVERLAYS = ("development", "production")
 
 # The oldest and the newest release that the manifests are for.
 VERSIONS = ("1.29", "1.37")
+
+# The most that the server's resident memory grew to, measured with the zoo's second MNIST model.
+TEN_THOUSAND_IMAGES_GIB = 1.8
 
 # What the CustomResourceDefinitions require: dotted paths, `[]` for every item of a list.
 REQUIRED = {
@@ -85,8 +89,8 @@ def test_development_has_one_pod_and_no_autoscaler():
     assert by_kind["Deployment"]["spec"]["replicas"] == 1
     assert "HorizontalPodAutoscaler" not in by_kind
     assert "PodDisruptionBudget" not in by_kind
-    memory = by_kind["Deployment"]["spec"]["template"]["spec"]["containers"][0]["resources"]
-    assert memory["limits"]["memory"] == "512Mi"
+    container = by_kind["Deployment"]["spec"]["template"]["spec"]["containers"][0]
+    assert gibibytes(container["resources"]["limits"]["memory"]) > TEN_THOUSAND_IMAGES_GIB
 
 
 def test_production_scales_on_cpu_and_on_requests_in_flight():
@@ -98,6 +102,38 @@ def test_production_scales_on_cpu_and_on_requests_in_flight():
     assert "replicas" not in by_kind["Deployment"]["spec"], "the autoscaler owns the number"
     image = by_kind["Deployment"]["spec"]["template"]["spec"]["containers"][0]["image"]
     assert not image.endswith(":latest")
+
+
+def test_memory_limits_have_room_for_ten_thousand_images():
+    for container in containers():
+        limit = container["resources"]["limits"]["memory"]
+        assert gibibytes(limit) > 1.5 * TEN_THOUSAND_IMAGES_GIB
+    (patch,) = documents(KUBERNETES / "overlays" / "development" / "one-pod.yaml")
+    (container,) = patch["spec"]["template"]["spec"]["containers"]
+    assert gibibytes(container["resources"]["limits"]["memory"]) > TEN_THOUSAND_IMAGES_GIB
+
+
+def test_images_have_the_tag_of_this_version():
+    version = tomllib.loads((PROJECT / "Cargo.toml").read_text())["package"]["version"]
+    (copier,) = documents(KUBERNETES / "copy-models.yaml")
+    for container in [*containers(), *copier["spec"]["containers"]]:
+        assert container["image"] == f"onnx-model-server:{version}"
+        assert container["imagePullPolicy"] == "IfNotPresent"
+    (production,) = documents(KUBERNETES / "overlays" / "production" / "kustomization.yaml")
+    assert [image["newTag"] for image in production["images"]] == [version]
+
+
+def test_copy_models_writes_where_the_server_reads():
+    (copier,) = documents(KUBERNETES / "copy-models.yaml")
+    pod = deployment()["spec"]["template"]["spec"]
+    (volume,) = copier["spec"]["volumes"]
+    claims = [it["persistentVolumeClaim"] for it in pod["volumes"] if it["name"] == "models"]
+    assert [volume["persistentVolumeClaim"]["claimName"]] == [it["claimName"] for it in claims]
+    assert "readOnly" not in volume["persistentVolumeClaim"]
+    for name in ("runAsUser", "runAsGroup", "fsGroup"):
+        assert copier["spec"]["securityContext"][name] == pod["securityContext"][name]
+    page = (PROJECT / "docs" / "scaling.md").read_text()
+    assert "deploy/kubernetes/copy-models.yaml" in page
 
 
 def test_selectors_find_the_pods():
@@ -196,6 +232,17 @@ def test_services_name_the_runtime():
         assert model["protocolVersion"] in runtime["spec"]["protocolVersions"]
     assert canary["metadata"]["name"] == services[0]["metadata"]["name"]
     assert 0 < canary["spec"]["predictor"]["canaryTrafficPercent"] < 100
+
+
+def containers():
+    """The server's, of Kubernetes and of KServe."""
+    pod = deployment()["spec"]["template"]["spec"]
+    return [*pod["containers"], *serving_runtime()["spec"]["containers"]]
+
+
+def gibibytes(text):
+    assert text.endswith("Gi"), text
+    return float(text.removesuffix("Gi"))
 
 
 def base(name):

@@ -4,6 +4,7 @@ The checks compare each answer's status, media type and body with the document. 
 that ask for other habits than TensorFlow Serving's (such as 405 for a method that a path has not).
 """
 
+import json
 import pathlib
 import subprocess
 import sys
@@ -59,3 +60,16 @@ def test_the_document_is_found(server):
     assert status == 200
     assert headers["Content-Type"] == "application/json"
     assert b'"openapi": "3.1.0"' in body
+
+
+def test_the_document_has_every_page_of_the_port(server):
+    _, _, body = server.rest("GET", "/openapi.json")
+    paths = json.loads(body)["paths"]
+    for path in ("/healthz", "/readyz", "/metrics", "/openapi.json"):
+        status, headers, answer = server.rest("GET", path)
+        documented = paths[path]["get"]["responses"][str(status)]["content"]
+        assert headers["Content-Type"].split(";")[0] in documented, path
+    schema = paths["/readyz"]["get"]["responses"]["503"]["content"]["application/json"]["schema"]
+    assert schema == {"$ref": "#/components/schemas/Readiness"}
+    _, _, answer = server.rest("GET", "/readyz")
+    assert json.loads(answer)["missing_models"] == []
