@@ -5,6 +5,7 @@ Imports nothing but the standard library: this is what runs without them.
 
 import importlib.util
 import pathlib
+import shlex
 import sys
 
 from model_import.errors import ImportFailed
@@ -16,6 +17,8 @@ NEEDED = {
     "keras": ["keras", "tensorflow", "tf2onnx"],
     "torch": ["torch", "onnxscript"],
 }
+# The versions that the required packages exist for.
+PYTHON = [(3, 11), (3, 13)]
 REQUIREMENTS = pathlib.Path(__file__).parent.parent / "import_requirements.txt"
 
 
@@ -25,10 +28,11 @@ def check_packages(command):
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if not missing:
         return
-    lines = f"grep -v -E '{without(command)}' {REQUIREMENTS}"
+    lines = f"grep -v -E '{without(command)}' {shlex.quote(str(REQUIREMENTS))}"
+    oldest, newest = (f"{major}.{minor}" for major, minor in PYTHON)
     raise ImportFailed(
         f"these Python packages are missing from {sys.executable}: {', '.join(missing)}. To install "
-        "what this command needs, in a folder of its own:\n"
+        f"what this command needs, in a folder of its own, with Python {oldest} to {newest}:\n"
         "    python3 -m venv import\n"
         f"    {lines} > import/requirements.txt\n"
         "    import/bin/pip install -r import/requirements.txt\n"
