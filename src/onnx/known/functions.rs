@@ -1,12 +1,13 @@
 //! The functions of a model: what all their callers give them, and what each call returns.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::facts::Facts;
 use super::scopes::Scopes;
+use crate::onnx::walk;
 use crate::proto::onnx::{FunctionProto, NodeProto};
 
-/// Functions that call each other are followed this deep.
+/// Functions that call each other are followed this deep. Of those further down nothing is known.
 const MAX_CALL_DEPTH: usize = 32;
 
 /// A function by what calls it.
@@ -63,6 +64,7 @@ impl<'a> Functions<'a> {
             return Some(results.clone());
         }
         if self.depth >= MAX_CALL_DEPTH {
+            self.forget_callees(&call.0);
             return Some(Vec::new());
         }
         self.depth += 1;
@@ -74,6 +76,31 @@ impl<'a> Functions<'a> {
         let results: Vec<Facts> = results.collect();
         self.results.insert(call, results.clone());
         Some(results)
+    }
+
+    /// Notes that nothing is known of the calls that a function makes, or those of what it calls.
+    fn forget_callees(&mut self, caller: &FunctionKey) {
+        let mut callers = vec![caller.clone()];
+        let mut seen = HashSet::new();
+        while let Some(caller) = callers.pop() {
+            let Some(function) = self.by_key.get(&caller) else {
+                continue;
+            };
+            walk::for_each_node(&function.node, &mut |node| {
+                let callee = call_key(node);
+                if let Some(function) = self.by_key.get(&callee)
+                    && seen.insert(callee.clone())
+                {
+                    let unknown = Facts {
+                        has_sizes: true,
+                        ..Facts::default()
+                    };
+                    let unknown = vec![unknown; function.input.len()];
+                    self.called_with.insert(callee.clone(), unknown);
+                    callers.push(callee);
+                }
+            });
+        }
     }
 }
 

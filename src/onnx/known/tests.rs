@@ -160,3 +160,35 @@ fn functions_know_what_all_calls_give_them() {
     let common = all.called_with(&functions[0]).unwrap()[0];
     assert_eq!((common.elem, common.rank), (Elem::Unknown, None));
 }
+
+#[test]
+fn functions_that_are_called_from_very_deep_are_called_with_anything() {
+    let function = |depth: usize, node: NodeProto| FunctionProto {
+        name: Some(format!("F{depth}")),
+        domain: Some("local".to_owned()),
+        input: vec!["a".to_owned()],
+        output: vec!["b".to_owned()],
+        node: vec![node],
+        ..FunctionProto::default()
+    };
+    let call = |depth: usize, from, to| NodeProto {
+        domain: Some("local".to_owned()),
+        ..node(&format!("F{depth}"), &[from], to)
+    };
+    let mut functions = vec![function(0, node("Identity", &["a"], "b"))];
+    functions.extend((1..100).map(|depth| function(depth, call(depth - 1, "a", "b"))));
+    let mut all = Functions::new(&functions);
+    let mut scopes = known(&[], &functions);
+    scopes.learn_all(&[call(99, "n", "y")], &mut all);
+    assert_eq!(scopes.facts("y"), Facts::default());
+    let elem = |all: &Functions<'_>, depth: usize| {
+        let inputs = all.called_with(&functions[depth]);
+        inputs.map(|it| it[0].elem)
+    };
+    assert_eq!(elem(&all, 99), Some(Elem::Is(INT64)));
+    assert_eq!(elem(&all, 0), Some(Elem::Unknown));
+    // A shallow call does not make it known.
+    scopes.learn_all(&[call(0, "n", "z")], &mut all);
+    assert_eq!(scopes.facts("z").elem, Elem::Is(INT64));
+    assert_eq!(elem(&all, 0), Some(Elem::Unknown));
+}

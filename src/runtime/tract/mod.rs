@@ -26,7 +26,7 @@ use self::graph::TractGraph;
 use self::isolate::isolate;
 use self::load::Planner;
 use super::{Backend, Graph, GraphSource};
-use crate::error::Result;
+use crate::error::{Result, ServingError};
 
 /// The release of tract that this crate asks for in `Cargo.toml`; tract does not state its own.
 pub const VERSION: &str = "0.23";
