@@ -341,7 +341,13 @@ fn words(net: NetVersion) -> String {
 fn failed_load_ends_with_what_is_true_of_it() {
     const TENSORFLOW: &str = "Operators of TensorFlow that no ONNX runtime has must be replaced or \
                               moved out of the model before it is converted";
-    let text = words(node("StaticRegexReplace", STRING).version());
+    let version = node("StaticRegexReplace", STRING).version();
+    let file = version.path.join("model.onnx");
+    let contents = fs::read(&file).unwrap();
+    let mut model = crate::proto::onnx::ModelProto::decode(contents.as_slice()).unwrap();
+    model.producer_name = Some("tf2onnx".to_owned());
+    fs::write(&file, model.encode_to_vec()).unwrap();
+    let text = words(version);
     assert!(text.ends_with(TENSORFLOW), "{text}");
     let cases = [
         (with_locale("xx_YY").version(), "needs the locale xx_YY"),
@@ -349,7 +355,18 @@ fn failed_load_ends_with_what_is_true_of_it() {
             node("RMSNormalization", FLOAT).version(),
             "came with opset 23",
         ),
-        (node("Upsample", FLOAT).version(), "onnx.version_converter"),
+        (
+            node("Upsample", FLOAT).version(),
+            "set its opset_import to 9",
+        ),
+        (
+            node("StaticRegexReplace", STRING).version(),
+            "ONNX has no operator StaticRegexReplace",
+        ),
+        (node("Scaler", FLOAT).version(), "an operator of ai.onnx.ml"),
+        (node("relu", FLOAT).version(), "ai.onnx writes it Relu"),
+        (node("ATen", FLOAT).version(), "operators of PyTorch"),
+        (node("Affine", FLOAT).version(), "ONNX has removed"),
         // Refused for the model's own fault, which the reason names.
         (
             node("Not", FLOAT).version(),
