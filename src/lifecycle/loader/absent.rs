@@ -90,7 +90,7 @@ fn number_in(name: &str) -> Option<String> {
     let rest = rest.unwrap_or(&lower).trim_start_matches(is_separator);
     let parts: Vec<&str> = rest.split(is_separator).collect();
     let is_number = |part: &&str| !part.is_empty() && part.bytes().all(|it| it.is_ascii_digit());
-    if !parts.iter().all(|part| is_number(&part)) || (parts.len() == 1 && !has_prefix) {
+    if !parts.iter().all(is_number) || (parts.len() == 1 && !has_prefix) {
         return None;
     }
     // A date is one number.
