@@ -31,10 +31,10 @@ const ANSWER_BYTES: u64 = 16 * 1024;
 /// Asks the server that was started with `flags`; without any, the first one among the processes.
 pub(super) fn run(flags: &[OsString]) -> Report {
     let flags = match flags {
-        [] => first_server().ok_or("no server is running"),
-        given => parse(given.to_vec()).ok_or("a server would not start with these flags"),
+        [] => first_server().ok_or_else(|| "no server is running".to_owned()),
+        given => parse(given.to_vec()),
     };
-    let checked = flags.map_err(str::to_owned).and_then(|flags| check(&flags));
+    let checked = flags.and_then(|flags| check(&flags));
     let (passed, text) = match checked {
         Ok(text) => (true, text),
         Err(text) => (false, text),
@@ -66,14 +66,21 @@ fn flags_of(command_line: &[u8]) -> Option<Flags> {
         .collect();
     let program = Path::new(arguments.first()?).file_name()?.to_str()?;
     let is_server = PROGRAMS.contains(&program) && Command::parse(arguments.clone()).is_none();
-    is_server.then(|| parse(arguments[1..].to_vec())).flatten()
+    is_server
+        .then(|| parse(arguments[1..].to_vec()).ok())
+        .flatten()
 }
 
-fn parse(flags: Vec<OsString>) -> Option<Flags> {
+/// The flags of a server, or why it would not start with them.
+fn parse(flags: Vec<OsString>) -> Result<Flags, String> {
+    let would_not = "a server would not start with these flags";
     let program = OsString::from(PROGRAMS[0]);
     match Flags::parse(std::iter::once(program).chain(flags)) {
-        Outcome::Run { flags, .. } => Some(flags),
-        Outcome::Usage { .. } | Outcome::Version(_) => None,
+        Outcome::Run { flags, .. } => Ok(flags),
+        Outcome::Usage { errors, .. } if !errors.is_empty() => {
+            Err(format!("{would_not}: {}", errors.join("; ")))
+        }
+        Outcome::Usage { .. } | Outcome::Version(_) => Err(would_not.to_owned()),
     }
 }
 

@@ -25,6 +25,18 @@ fn other_processes_are_no_servers() {
 }
 
 #[test]
+fn flag_with_a_wrong_value_is_named() {
+    let report = run(&[OsString::from("--port=abc")]);
+    assert!(!report.passed);
+    let text = report.text;
+    assert!(
+        text.contains("these flags: ") && text.contains("port"),
+        "{text}"
+    );
+    assert!(text.contains("abc"), "{text}");
+}
+
+#[test]
 fn a_ready_server_passes() {
     let port = answer_once("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     let report = run(&[OsString::from(format!("--rest_api_port={port}"))]);

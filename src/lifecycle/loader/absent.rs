@@ -23,14 +23,19 @@ const SAVED_MODEL_FOLDERS: [&str; 3] = ["variables", "assets", "assets.extra"];
 /// `NOT_FOUND`: there is no `*.onnx` file in the directory.
 pub(super) fn no_onnx_file(directory: &VersionDirectory) -> ServingError {
     let path = directory.path().display();
-    if directory.has(SAVED_MODEL_FILE) {
+    let by_accident = sniffed(directory, SAVED_MODEL_FILE).filter(|it| !it.may_be_saved_model());
+    if directory.has(SAVED_MODEL_FILE) && by_accident.is_none() {
         return ServingError::not_found(format!(
             "{path} holds a TensorFlow SavedModel and no ONNX file. Convert it where TensorFlow is \
              installed: `import_model.py saved_model`, see docs/importing.md"
         ));
     }
     let absent = format!("no ONNX model (*.onnx) in {path}");
-    ServingError::not_found(match found_instead(directory) {
+    let found = match by_accident {
+        Some(foreign) => Some(format!("{SAVED_MODEL_FILE} is {foreign}")),
+        None => found_instead(directory),
+    };
+    ServingError::not_found(match found {
         Some(found) => format!("{absent}: {found}"),
         None => absent,
     })
@@ -57,6 +62,14 @@ pub(in crate::lifecycle) fn base_path_hint(base_path: &Path, names: &[String]) -
             "The base path holds {name} itself. Move it into a version directory: {first}/{name}."
         ));
     }
+    let like_version = |name: &&String| Some(((*name).clone(), number_in(name)?));
+    if let Some((name, number)) = names.iter().find_map(like_version) {
+        return Some(format!(
+            "The base path holds {name}. The name of a version directory is a whole number: rename it \
+             to {}.",
+            base_path.join(number).display()
+        ));
+    }
     let foreign = |name: &&&String| of_name(name).filter(|it| *it != Foreign::Xml);
     let name = names.iter().find(|name| foreign(name).is_some())?;
     let foreign = foreign(&name)?;
@@ -64,6 +77,29 @@ pub(in crate::lifecycle) fn base_path_hint(base_path: &Path, names: &[String]) -
         "The base path holds {name}, by its name {foreign}. The ONNX model belongs into a version \
          directory: {first}/model.onnx."
     ))
+}
+
+/// The whole number for a folder whose name is like that of a version: `v1`, `1.0`, `version-3`,
+/// `2024-01-31`; `None` for other names, and for whole numbers.
+fn number_in(name: &str) -> Option<String> {
+    let lower = name.to_ascii_lowercase();
+    let mut prefixes = ["version", "ver", "v", "rev"].iter();
+    let rest = prefixes.find_map(|it| lower.strip_prefix(it));
+    let has_prefix = rest.is_some();
+    let is_separator = |c: char| matches!(c, '.' | '-' | '_' | ' ');
+    let rest = rest.unwrap_or(&lower).trim_start_matches(is_separator);
+    let parts: Vec<&str> = rest.split(is_separator).collect();
+    let is_number = |part: &&str| !part.is_empty() && part.bytes().all(|it| it.is_ascii_digit());
+    if !parts.iter().all(is_number) || (parts.len() == 1 && !has_prefix) {
+        return None;
+    }
+    // A date is one number.
+    let number = match parts.first()?.len() >= 4 {
+        true => parts.concat(),
+        false => (*parts.first()?).to_owned(),
+    };
+    let number: i64 = number.parse().ok()?;
+    Some(number.to_string())
 }
 
 /// The error for a file that cannot be read as an ONNX model: what it is, if that can be told, else why
@@ -108,6 +144,23 @@ pub(super) fn check_weights(origin: &Path, contents: &[u8]) -> Result<()> {
         Some(foreign) if foreign.stands_in() && foreign != Foreign::Empty => {
             Err(ServingError::invalid_argument(format!(
                 "{} is not the model's weights but {foreign}",
+                origin.display()
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a small file of a version, such as a map or labels, that is something else by accident.
+///
+/// # Errors
+///
+/// `INVALID_ARGUMENT`, naming what it is.
+pub(super) fn check_small_file(origin: &Path, contents: &[u8]) -> Result<()> {
+    match of_contents(&Sample::of(contents)) {
+        Some(foreign) if foreign.stands_in() && foreign != Foreign::Empty => {
+            Err(ServingError::invalid_argument(format!(
+                "{} is not what its name says but {foreign}",
                 origin.display()
             )))
         }
@@ -231,6 +284,14 @@ fn deeper(path: &Path, names: &[String]) -> Option<String> {
             .collect();
         names.sort();
         let name = names.first()?;
+        if let Some(number) = number_in(folder) {
+            let version = path.join(number);
+            return Some(format!(
+                "it is a base path that holds {folder}/{name}. The name of a version directory is a whole \
+                 number: rename {folder}, and name that directory here: {}",
+                version.display()
+            ));
+        }
         Some(format!(
             "{folder}/{name} lies a folder too deep. Move what is in {folder} up, into {}",
             path.display()

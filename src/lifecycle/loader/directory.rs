@@ -12,6 +12,7 @@ use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
 
+use super::absent;
 use crate::error::{Code, Result, ServingError};
 use crate::lifecycle::confines::{self, Confines};
 
@@ -34,16 +35,16 @@ impl VersionDirectory {
     ///
     /// # Errors
     ///
-    /// `NOT_FOUND` where it is not a directory.
+    /// `NOT_FOUND` where it is not a directory, `PERMISSION_DENIED` where it may not be searched.
     pub fn open(path: &Path) -> Result<Self> {
-        let failed = |error: std::io::Error| {
-            ServingError::not_found(format!("cannot read {}: {error}", path.display()))
-        };
+        let failed = |error: std::io::Error| unreadable(path, &error);
         let Confines { root, base } = Confines::of(path).map_err(failed)?;
         if !root.is_dir() {
             let text = format!("{} is not a directory", path.display());
             return Err(ServingError::not_found(text));
         }
+        // Without the right to search it, every file looks as if it were there and unreadable.
+        root.join(".").metadata().map_err(failed)?;
         Ok(Self {
             path: confines::shown(path),
             root,
@@ -60,7 +61,7 @@ impl VersionDirectory {
     ///
     /// # Errors
     ///
-    /// `NOT_FOUND` where the directory cannot be listed.
+    /// `NOT_FOUND` or `PERMISSION_DENIED` where the directory cannot be listed.
     pub(super) fn onnx_files(&self) -> Result<Vec<String>> {
         let entries = std::fs::read_dir(&self.root)
             .map_err(|error| self.unreadable(Path::new(""), &error))?;
@@ -116,7 +117,7 @@ impl VersionDirectory {
     ///
     /// # Errors
     ///
-    /// `NOT_FOUND` where it cannot be read, `INVALID_ARGUMENT` where it is not a regular file, leads
+    /// `NOT_FOUND` or `PERMISSION_DENIED` where it cannot be read, `INVALID_ARGUMENT` where it is not a regular file, leads
     /// out of the base path, or has more than `max_bytes`.
     pub(super) fn read(&self, name: &str, max_bytes: u64) -> Result<Bytes> {
         let name = Path::new(name);
@@ -211,7 +212,12 @@ impl VersionDirectory {
             let text = format!("it is larger than {max_bytes} bytes");
             return Err(self.refused(name, &text));
         }
-        self.contents(name, file, size)
+        let contents = self.contents(name, file, size)?;
+        // Models say more of what they are instead.
+        if max_bytes < MAX_MESSAGE_BYTES {
+            absent::check_small_file(&self.path.join(name), &contents)?;
+        }
+        Ok(contents)
     }
 
     fn contents(&self, name: &Path, file: File, size: u64) -> Result<Bytes> {
@@ -236,8 +242,22 @@ impl VersionDirectory {
     }
 
     fn unreadable(&self, name: &Path, error: &std::io::Error) -> ServingError {
-        let file = self.path.join(name);
-        ServingError::not_found(format!("cannot read {}: {error}", file.display()))
+        match name.as_os_str().is_empty() {
+            true => unreadable(&self.path, error),
+            false => unreadable(&self.path.join(name), error),
+        }
+    }
+}
+
+/// A file or directory that cannot be read, and who may not where it is a matter of rights.
+fn unreadable(path: &Path, error: &std::io::Error) -> ServingError {
+    let text = format!("cannot read {}: {error}", path.display());
+    match error.kind() {
+        ErrorKind::PermissionDenied => ServingError::new(
+            Code::PermissionDenied,
+            format!("{text}. Give the user that the server runs as the right to read it"),
+        ),
+        _ => ServingError::not_found(text),
     }
 }
 
@@ -315,6 +335,50 @@ mod tests {
             symlink(secret, file.parent().unwrap()).unwrap();
         };
         check_exchanged(exchange, "it leads out of the directory it may be in");
+    }
+
+    #[test]
+    fn file_that_may_not_be_read_is_a_matter_of_permissions() {
+        for (kind, code) in [
+            (ErrorKind::PermissionDenied, Code::PermissionDenied),
+            (ErrorKind::NotFound, Code::NotFound),
+            (ErrorKind::Other, Code::NotFound),
+        ] {
+            let error = unreadable(Path::new("/m/1/model.onnx"), &kind.into());
+            assert_eq!(error.code(), code);
+            let text = error.to_string();
+            assert!(text.starts_with("cannot read /m/1/model.onnx: "), "{text}");
+            let is_denied = code == Code::PermissionDenied;
+            assert_eq!(text.contains("the right to read it"), is_denied, "{text}");
+        }
+    }
+
+    #[test]
+    fn small_file_that_is_a_pointer_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |text: &str| fs::write(root.path().join("file"), text).unwrap();
+        let directory = VersionDirectory::open(root.path()).unwrap();
+        for (text, what) in [
+            (
+                "version https://git-lfs.github.com/spec/v1\noid",
+                "a Git LFS pointer",
+            ),
+            ("<!DOCTYPE html><html>", "an HTML page"),
+        ] {
+            write(text);
+            for error in [
+                directory.read("file", 1000).unwrap_err(),
+                directory.read_small("file", 1000).unwrap_err(),
+            ] {
+                let part = format!("file is not what its name says but {what}");
+                assert_eq!(error.code(), Code::InvalidArgument);
+                assert!(error.to_string().contains(&part), "{error}");
+            }
+        }
+        for text in ["", "cat\ndog\n", "max_batch_size { value: 8 }"] {
+            write(text);
+            assert_eq!(directory.read("file", 1000).unwrap(), text);
+        }
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub(super) enum Foreign {
     TfLite,
     Keras,
     Hdf5,
+    KerasWeights,
     TorchExport,
     Torch,
     Pickle,
@@ -75,7 +76,7 @@ impl Foreign {
     pub(super) fn or_by_contents(self, contents: Self) -> Self {
         match (self, contents) {
             (Self::CoreMl, Self::CutOff | Self::SavedModel)
-            | (Self::Keras, Self::Hdf5)
+            | (Self::Keras | Self::KerasWeights, Self::Hdf5)
             | (Self::Torch, Self::Pickle) => self,
             (_, Self::CutOff) => Self::OnnxOtherName,
             (Self::OnnxOtherName, contents) => contents,
@@ -83,6 +84,12 @@ impl Foreign {
             (name, Self::Text | Self::Json | Self::Xml) if name.may_be_text() => name,
             (_, contents) => contents,
         }
+    }
+
+    /// Whether a file that is called `saved_model.pb` may be what its name says.
+    pub(super) fn may_be_saved_model(self) -> bool {
+        let is_text = matches!(self, Self::Text | Self::Json | Self::Xml);
+        !(self.stands_in() || is_text || matches!(self, Self::Zeros | Self::Archive))
     }
 
     fn may_be_text(self) -> bool {
@@ -102,7 +109,11 @@ impl Foreign {
     pub(super) fn is_weights(self) -> bool {
         matches!(
             self,
-            Self::OpenVinoWeights | Self::OnnxWeights | Self::Safetensors | Self::Checkpoint
+            Self::OpenVinoWeights
+                | Self::OnnxWeights
+                | Self::Safetensors
+                | Self::Checkpoint
+                | Self::KerasWeights
         )
     }
 
@@ -129,6 +140,7 @@ impl Foreign {
             Self::TfLite => "a TensorFlow Lite model",
             Self::Keras => "a Keras model",
             Self::Hdf5 => "an HDF5 file, such as a Keras model (.h5)",
+            Self::KerasWeights => "a file of Keras weights, without a graph",
             Self::TorchExport => "a PyTorch program of torch.export (.pt2)",
             Self::Torch => "a PyTorch file (.pt, .pth): TorchScript, or weights without a graph",
             Self::Pickle => "a Python pickle, such as a scikit-learn model (.pkl, .joblib)",
@@ -199,9 +211,17 @@ impl Foreign {
                 "Convert it where TensorFlow is installed: `python3 -m tf2onnx.convert --tflite FILE \
                  --output model.onnx`"
             }
-            Self::Keras | Self::Hdf5 => {
+            Self::Keras => {
                 "Convert it where Keras is installed: `import_model.py keras FILE`, see \
                  docs/importing.md"
+            }
+            Self::Hdf5 => {
+                "If it is a whole Keras model, convert it where Keras is installed: `import_model.py \
+                 keras FILE`, see docs/importing.md"
+            }
+            Self::KerasWeights => {
+                "Load them into the model in the program that builds it (model.load_weights), save the \
+                 whole model (model.save(\"model.keras\")), and convert that: docs/importing.md"
             }
             Self::TorchExport => {
                 "Convert it where PyTorch is installed: `import_model.py torch FILE`, see \

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::absent::no_onnx_file;
+use super::absent::{no_onnx_file, stands_in};
 use super::bind::Tensors;
 use super::directory::{MAX_MESSAGE_BYTES, VersionDirectory};
 use super::plan::SAVED_MODEL_FILE;
@@ -27,6 +27,9 @@ use crate::tensor::{DataType, Tensor, element_count};
 
 /// The most elements that a check makes of a declared shape.
 const MAX_PROBE_ELEMENTS: usize = 1 << 28;
+
+/// The tag of a model that is served, as SavedModels have it.
+const DEFAULT_TAG: &str = "serve";
 
 /// What [`show`] prints. The layouts are those of `saved_model_cli show`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +56,7 @@ pub fn show(directory: &Path, saved_model_tags: &[String], shown: &Shown) -> Res
         return tag_sets(directory, saved_model_tags);
     }
     check_tags(directory, saved_model_tags)?;
+    check_default_tags(directory, saved_model_tags)?;
     let prepared = Prepared::read(directory, saved_model_tags, &BTreeSet::new())?;
     let signatures = described(&prepared);
     let mut text = String::new();
@@ -110,7 +114,8 @@ fn sorted_tag_sets(directory: &VersionDirectory) -> Result<Option<Vec<Vec<String
     }
     let origin = directory.path().join(SAVED_MODEL_FILE);
     let contents = directory.read(SAVED_MODEL_FILE, MAX_MESSAGE_BYTES)?;
-    let mut found = SavedModel::tag_sets(&origin.display().to_string(), contents)?;
+    let mut found = SavedModel::tag_sets(&origin.display().to_string(), contents.clone())
+        .map_err(|error| stands_in(&origin, &contents, "a SavedModel", error))?;
     found.sort();
     Ok(Some(found.into_iter().map(sorted).collect()))
 }
@@ -125,9 +130,12 @@ fn sorted(mut tags: Vec<String>) -> Vec<String> {
 ///
 /// # Errors
 ///
-/// `NOT_FOUND` with the tag sets that it has.
+/// `NOT_FOUND` with the tag sets that it has, or where there is no ONNX model.
 fn check_tags(directory: &Path, tags: &[String]) -> Result<()> {
     let directory = VersionDirectory::open(directory)?;
+    if directory.onnx_files()?.is_empty() {
+        return Err(no_onnx_file(&directory));
+    }
     let Some(found) = sorted_tag_sets(&directory)? else {
         return Ok(());
     };
@@ -148,6 +156,24 @@ fn check_tags(directory: &Path, tags: &[String]) -> Result<()> {
             true => "none".to_owned(),
             false => found.join(" and "),
         }
+    )))
+}
+
+/// Whether the default tag set is asked for where there is no `saved_model.pb`, which alone names others.
+///
+/// # Errors
+///
+/// `NOT_FOUND` for another one.
+fn check_default_tags(directory: &Path, tags: &[String]) -> Result<()> {
+    let directory = VersionDirectory::open(directory)?;
+    if directory.has(SAVED_MODEL_FILE) || tags.iter().all(|tag| tag == DEFAULT_TAG) {
+        return Ok(());
+    }
+    Err(ServingError::not_found(format!(
+        "{} has no tag set '{}': it has no {SAVED_MODEL_FILE}, which names tag sets. Leave --tag_set out \
+         to see the signatures of the ONNX model",
+        directory.path().display(),
+        tags.join(",")
     )))
 }
 

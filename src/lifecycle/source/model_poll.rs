@@ -28,6 +28,10 @@ use crate::lifecycle::loader::base_path_hint;
 const FLAT_MODEL_FILE: &str = "model.onnx";
 /// The version of a model that lies right in its base path.
 const FLAT_VERSION: i64 = 1;
+/// TensorFlow Serving's own hint.
+const NO_NUMBER: &str = "Did you forget to name your leaf directory as a number (eg. '/1/')?";
+/// Most folders that are looked into at each level below a base path without a version.
+const MAX_FOLDERS: usize = 20;
 /// What is wrong with a base path is said again after this, where nothing has changed.
 const REPEATED: Duration = Duration::from_secs(60);
 /// How long a version that served and is gone is remembered: what comes in its place may be a copy in
@@ -45,8 +49,10 @@ pub(super) struct ModelPoll {
     gone: BTreeMap<i64, (Instant, Serving)>,
     /// What was said last about a base path without a version, and when.
     said: Option<(String, Instant)>,
-    /// Why no version is aspired, in sentences; `None` where nothing is known beyond that.
+    /// Why no version is aspired, in sentences; `None` where one is.
     remark: Option<String>,
+    /// What lies a folder below a base path without a version, and when that was looked for.
+    below: Option<(Option<String>, Instant)>,
 }
 
 /// What a version that serves was loaded with.
@@ -174,7 +180,7 @@ impl ModelPoll {
         if self.aspired.is_empty() && not_there.is_empty() {
             self.explain(look, &candidates);
         } else {
-            (self.said, self.remark) = (None, None);
+            (self.said, self.remark, self.below) = (None, None, None);
         }
         Ok(Found::Aspired {
             versions: self.aspired.clone(),
@@ -182,7 +188,7 @@ impl ModelPoll {
         })
     }
 
-    /// Why no version is aspired, in sentences; `None` where nothing is known beyond that.
+    /// Why no version is aspired, in sentences; `None` where one is.
     pub(super) fn remark(&self) -> Option<&str> {
         self.remark.as_deref()
     }
@@ -190,11 +196,11 @@ impl ModelPoll {
     /// Says that there is no version, and why if that can be told: not with every look.
     fn explain(&mut self, look: &Look<'_>, candidates: &Candidates) {
         let model = look.model;
-        self.remark = candidates.remark(&model.policy);
-        let why = match &self.remark {
-            Some(remark) => remark.as_str(),
-            None => "Did you forget to name your leaf directory as a number (eg. '/1/')?",
-        };
+        let why = candidates
+            .remark(&model.policy)
+            .or_else(|| self.below(look))
+            .unwrap_or_else(|| NO_NUMBER.to_owned());
+        self.remark = Some(why.clone());
         let text = format!(
             "No versions of servable {} found under base path {}. {why}",
             model.name,
@@ -205,6 +211,17 @@ impl ModelPoll {
             warn!("{text}");
             self.said = Some((text, Instant::now()));
         }
+    }
+
+    /// What lies a folder below the base path; looked for now and then, since it lists folders.
+    fn below(&mut self, look: &Look<'_>) -> Option<String> {
+        let is_recent = |(_, at): &&(Option<String>, Instant)| at.elapsed() < REPEATED;
+        if let Some((found, _)) = self.below.as_ref().filter(is_recent) {
+            return found.clone();
+        }
+        let found = base_path_below(look.storage, &look.model.base_path);
+        self.below = Some((found.clone(), Instant::now()));
+        found
     }
 
     /// Whether a version that serves was missed for the first time.
@@ -461,6 +478,28 @@ impl Candidates {
             .map(|(version, name)| (version, model.base_path.join(name)))
             .collect()
     }
+}
+
+/// A base path a folder below this one, in sentences.
+fn base_path_below(storage: &dyn Storage, base_path: &Path) -> Option<String> {
+    let mut names = storage.children(base_path).ok()?;
+    names.retain(|name| !name.starts_with('.'));
+    names.sort();
+    names.iter().take(MAX_FOLDERS).find_map(|name| {
+        let below = base_path.join(name);
+        let children = storage.children(&below).ok()?;
+        let versions = children.iter().filter(|it| parse_version(it).is_some());
+        let mut versions = versions.take(MAX_FOLDERS);
+        let version = versions.find(|version| {
+            let files = storage.children(&below.join(version)).unwrap_or_default();
+            files.iter().any(|file| file.ends_with(".onnx"))
+        })?;
+        Some(format!(
+            "The base path is one level too high: {name}/{version} in it holds an ONNX model. Name {} as \
+             the base path.",
+            below.display()
+        ))
+    })
 }
 
 /// The versions of a specific policy, where each has a directory named by its plain number; a

@@ -3,25 +3,11 @@
 //! A sentence only where it is true of the reason: advice about operators of TensorFlow under a missing
 //! locale sends people the wrong way.
 //!
-//! Not here: the errors themselves (`status`).
+//! Not here: the errors themselves (`status`), which operators there are (`operators`).
 
-/// Operators of ONNX's own by the opset that brought them; those of the first eight are left out.
-#[rustfmt::skip]
-const LATER_OPERATORS: &[(u32, &str)] = &[
-    (9, "ConstantOfShape Erf EyeLike IsNaN MaxUnpool MeanVarianceNormalization NonZero OneHot Scatter Shrink Sign TfIdfVectorizer Where"),
-    (10, "ConvInteger DequantizeLinear IsInf MatMulInteger Mod NonMaxSuppression QLinearConv QLinearMatMul QuantizeLinear Resize ReverseSequence RoiAlign StringNormalizer ThresholdedRelu"),
-    (11, "BitShift ConcatFromSequence CumSum Det DynamicQuantizeLinear GatherElements GatherND Range Round ScatterElements ScatterND SequenceAt SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SequenceLength SplitToSequence Unique"),
-    (12, "Celu Einsum GreaterOrEqual LessOrEqual"),
-    (14, "HardSwish Trilu"),
-    (15, "Bernoulli CastLike Optional OptionalGetElement OptionalHasElement"),
-    (16, "GridSample"),
-    (17, "BlackmanWindow DFT HammingWindow HannWindow LayerNormalization MelWeightMatrix SequenceMap STFT"),
-    (18, "BitwiseAnd BitwiseNot BitwiseOr BitwiseXor CenterCropPad Col2Im GroupNormalization Mish"),
-    (19, "DeformConv"),
-    (20, "AffineGrid Gelu ImageDecoder RegexFullMatch StringConcat StringSplit"),
-    (23, "Attention RMSNormalization RotaryEmbedding"),
-    (24, "Swish TensorScatter"),
-];
+mod operators;
+
+use self::operators::{ONNX, domain_of, full_name, last_opset, respelled, since, was_on_trial};
 
 /// What to do about the refusal `message` of a model made by `producer`, as sentences without the last
 /// full stop; `None` where that is not known.
@@ -68,7 +54,14 @@ fn too_new(message: &str) -> Option<String> {
 /// `DOMAIN:OPERATOR(-1) is not a registered function/op`, and domains that the file does not import.
 fn unregistered(message: &str) -> Option<String> {
     let domain = match message.split_once(" is not a registered function/op") {
-        Some((before, _)) => before.rsplit([' ', '\n']).next()?.rsplit_once(':')?.0,
+        Some((before, _)) => {
+            let (domain, operator) = before.rsplit([' ', '\n']).next()?.rsplit_once(':')?;
+            let operator = operator.split('(').next()?;
+            if let Some(text) = misnamed(domain, operator) {
+                return Some(text);
+            }
+            domain
+        }
         None => {
             let (_, rest) = message.split_once("No opset import for domain '")?;
             let domain = rest.split('\'').next()?;
@@ -87,9 +80,7 @@ fn unregistered(message: &str) -> Option<String> {
              decoding images) in the client, and export the model without it"
             .to_owned(),
         _ if domain.contains("tensorflow") => OF_TENSORFLOW.to_owned(),
-        _ if domain.starts_with("org.pytorch") => "The exporter left operators of PyTorch in the \
-             model. Export it without operator_export_type, by a newer PyTorch (dynamo=True)"
-            .to_owned(),
+        _ if domain.starts_with("org.pytorch") => OF_PYTORCH.to_owned(),
         _ if domain.contains("training") => {
             "This is a graph for training. Export the model for inference".to_owned()
         }
@@ -107,52 +98,142 @@ fn unregistered(message: &str) -> Option<String> {
 
 const OF_TENSORFLOW: &str = "Operators of TensorFlow that no ONNX runtime has must be replaced or \
                              moved out of the model before it is converted";
+const OF_PYTORCH: &str = "The exporter left operators of PyTorch in the model. Export it without \
+                          operator_export_type, by a newer PyTorch (dynamo=True)";
 const OF_TENSORRT: &str = "Operators of TensorRT run in TensorRT only. Export the model without its \
                            plugins";
 
 fn is_built_in(domain: &str) -> bool {
-    matches!(domain, "" | "ai.onnx" | "ai.onnx.ml") || domain.starts_with("com.microsoft")
+    matches!(domain, "" | "ai.onnx" | "ai.onnx.ml" | "ai.onnx.preview")
+        || domain.starts_with("com.microsoft")
 }
 
-/// An operator in ONNX's domain that ONNX does not have, or not in this opset.
-fn not_of_onnx(message: &str, producer: &str) -> Option<String> {
-    if let Some((_, rest)) = message.split_once("is deprecated in domain_version of ") {
-        let opset = *numbers(rest).first()?;
+/// An operator that a domain of ONNX or ONNX Runtime has never had: where it is, or how it is written.
+fn misnamed(domain: &str, operator: &str) -> Option<String> {
+    if !is_built_in(domain) || since(domain, operator).is_some() {
+        return None;
+    }
+    let domain = full_name(domain);
+    if let Some(other) = domain_of(operator) {
         return Some(format!(
-            "ONNX has dropped the operator before opset {opset}. Convert the model to that opset by \
-             onnx.version_converter, or export it again"
+            "{operator} is an operator of {other}, and the model has it in {domain}. Set the node's \
+             domain to {} and import it in opset_import, or export the model again",
+            match other {
+                ONNX => "\"\"",
+                _ => other,
+            }
         ));
     }
-    let (_, rest) = message.split_once("No Op registered for ")?;
+    if let Some(name) = respelled(domain, operator) {
+        return Some(format!(
+            "{domain} writes it {name}: upper and lower case count. Rename the operator in the model"
+        ));
+    }
+    if domain != ONNX {
+        return None;
+    }
+    if operator == "ATen" {
+        return Some(OF_PYTORCH.to_owned());
+    }
+    if was_on_trial(operator) {
+        return Some(format!(
+            "{operator} was an experimental operator, which ONNX has removed. Export the model by a \
+             newer exporter"
+        ));
+    }
+    None
+}
+
+/// An operator that its domain does not have, or not in this opset.
+fn not_of_onnx(message: &str, producer: &str) -> Option<String> {
+    if let Some((before, rest)) = message.split_once(" is deprecated in domain_version of ") {
+        let operator = before.rsplit(' ').next()?;
+        let opset = *numbers(rest).first()?;
+        return Some(ended(domain_in(before, operator), operator, opset));
+    }
+    let (before, rest) = message.split_once("No Op registered for ")?;
     let (operator, rest) = rest.split_once(" with domain_version of ")?;
     let opset = *numbers(rest).first()?;
-    let mut later = LATER_OPERATORS.iter();
-    let is_later = |(since, names): &&(u32, &str)| {
-        *since > opset && names.split(' ').any(|name| name == operator)
-    };
-    if let Some((since, _)) = later.find(is_later) {
-        return Some(format!(
-            "{operator} came with opset {since}, and the model declares opset {opset}. Export it with \
-             opset {since} or later"
-        ));
+    let domain = domain_in(before, operator);
+    let shown = full_name(domain);
+    if let Some(since) = since(domain, operator) {
+        // An opset of another domain than ONNX's own is named with it.
+        let of_domain = match shown {
+            ONNX => String::new(),
+            _ => format!(" of {shown}"),
+        };
+        return Some(match since > opset {
+            true => format!(
+                "{operator} came with opset {since}{of_domain}, and the model declares opset {opset}. \
+                 Export it with opset {since}{of_domain} or later, for an ONNX Runtime that knows it"
+            ),
+            false => format!(
+                "This ONNX Runtime does not have {operator} of opset {opset}{of_domain}: use a newer \
+                 one (--onnxruntime_library)"
+            ),
+        });
+    }
+    if let Some(text) = misnamed(domain, operator) {
+        return Some(text);
     }
     if operator.contains("TRT") {
         return Some(OF_TENSORRT.to_owned());
     }
-    if producer.contains("pytorch") {
-        return Some(format!(
-            "ONNX has no operator {operator}. Replace it in the model before it is exported"
-        ));
+    if shown == ONNX && is_of_tensorflow(producer) {
+        return Some(OF_TENSORFLOW.to_owned());
     }
-    Some(OF_TENSORFLOW.to_owned())
+    Some(match shown {
+        ONNX => format!(
+            "ONNX has no operator {operator}. Replace it by operators of ONNX before the model is \
+             exported"
+        ),
+        _ => format!(
+            "The domain {shown} has no operator {operator}. Replace it by operators of ONNX before \
+             the model is exported"
+        ),
+    })
+}
+
+/// What to do about an operator that came to an end.
+fn ended(domain: &str, operator: &str, opset: u32) -> String {
+    let again = format!(
+        "ONNX has dropped {operator} by opset {opset}, which the model declares. Export the model again"
+    );
+    match (last_opset(domain, operator), full_name(domain)) {
+        (Some(last), ONNX) => format!(
+            "{again}, or set its opset_import to {last}, the last that has {operator}, if its other \
+             operators are of that opset too, and then convert it by onnx.version_converter"
+        ),
+        (Some(last), domain) => {
+            format!("{again}, with opset {last} of {domain}, the last that has it")
+        }
+        // It came back later.
+        (None, _) if operator == "GroupNormalization" => format!("{again}, with opset 21 or later"),
+        (None, _) => again,
+    }
+}
+
+/// The domain of the node that a message is about: `("NAME", OPERATOR, "DOMAIN", -1)`.
+fn domain_in<'a>(before: &'a str, operator: &str) -> &'a str {
+    let found = before.split_once(&format!(", {operator}, \""));
+    let domain = found.and_then(|(_, rest)| rest.split_once('"'));
+    domain.map_or("", |(domain, _)| domain)
+}
+
+/// Whether a program made the file that turns TensorFlow's operators into ONNX's.
+fn is_of_tensorflow(producer: &str) -> bool {
+    let producer = producer.to_ascii_lowercase();
+    let names = ["tf2onnx", "keras", "tensorflow"];
+    names.iter().any(|name| producer.contains(name))
 }
 
 fn no_kernel(message: &str) -> Option<String> {
     let (_, rest) = message.split_once("Could not find an implementation for ")?;
     let operator = rest.split('(').next()?;
     Some(format!(
-        "ONNX Runtime has no CPU kernel of {operator} for the model's data types. Export the model \
-         with others, such as float32"
+        "ONNX Runtime has no CPU kernel of {operator} for the model's data types, or has none at all. \
+         If {operator} takes others, such as float32, export the model with those; otherwise replace \
+         {operator} by other operators"
     ))
 }
 
@@ -243,9 +324,106 @@ mod tests {
                 "no CPU kernel of Sin",
             ),
             (
+                "Could not find an implementation for ImageDecoder(20) node with name ''",
+                "",
+                "or has none at all",
+            ),
+            (
                 "Error Op registered for Upsample is deprecated in domain_version of 17",
                 "",
-                "onnx.version_converter",
+                "set its opset_import to 9",
+            ),
+            (
+                "Error Op registered for Scatter is deprecated in domain_version of 17",
+                "",
+                "set its opset_import to 10",
+            ),
+            (
+                "In Node, (\"\", TreeEnsembleClassifier, \"ai.onnx.ml\", -1), Error Op registered for \
+                 TreeEnsembleClassifier is deprecated in domain_version of 5",
+                "skl2onnx",
+                "with opset 4 of ai.onnx.ml",
+            ),
+            (
+                "In Node, (\"\", TreeEnsemble, \"ai.onnx.ml\", -1), Error No Op registered for \
+                 TreeEnsemble with domain_version of 3",
+                "skl2onnx",
+                "TreeEnsemble came with opset 5 of ai.onnx.ml",
+            ),
+            (
+                &format!("{no_op} TreeEnsembleClassifier with domain_version of 17"),
+                "skl2onnx",
+                "an operator of ai.onnx.ml, and the model has it in ai.onnx",
+            ),
+            (
+                &format!("{no_op} GroupNorm with domain_version of 17"),
+                "tf2onnx",
+                "an operator of com.microsoft",
+            ),
+            (
+                "Fatal error: com.microsoft:TreeEnsemble(-1) is not a registered function/op",
+                "",
+                "an operator of ai.onnx.ml",
+            ),
+            (
+                &format!("{no_op} relu with domain_version of 17"),
+                "",
+                "ai.onnx writes it Relu",
+            ),
+            (
+                &format!("{no_op} Relu with domain_version of 0"),
+                "",
+                "Relu came with opset 1",
+            ),
+            (
+                &format!("{no_op} Sinh with domain_version of 8"),
+                "tf2onnx",
+                "Sinh came with opset 9",
+            ),
+            (
+                &format!("{no_op} Compress with domain_version of 8"),
+                "",
+                "Compress came with opset 9",
+            ),
+            (
+                &format!("{no_op} SoftmaxCrossEntropyLoss with domain_version of 11"),
+                "pytorch",
+                "came with opset 12",
+            ),
+            (
+                &format!("{no_op} CumProd with domain_version of 18"),
+                "pytorch",
+                "CumProd came with opset 26",
+            ),
+            (
+                &format!("{no_op} SwiGLU with domain_version of 18"),
+                "",
+                "SwiGLU came with opset 28",
+            ),
+            (
+                &format!("{no_op} StaticRegexReplace with domain_version of 17"),
+                "keras2onnx",
+                "Operators of TensorFlow",
+            ),
+            (
+                &format!("{no_op} MyOp with domain_version of 17"),
+                "PaddlePaddle",
+                "ONNX has no operator MyOp",
+            ),
+            (
+                &format!("{no_op} MyOp with domain_version of 17"),
+                "",
+                "ONNX has no operator MyOp",
+            ),
+            (
+                "Fatal error: ai.onnx:ATen(-1) is not a registered function/op",
+                "pytorch",
+                "left operators of PyTorch",
+            ),
+            (
+                "Fatal error: ai.onnx:Affine(-1) is not a registered function/op",
+                "",
+                "ONNX has removed",
             ),
         ] {
             let said = advice(message, producer).unwrap_or_default();

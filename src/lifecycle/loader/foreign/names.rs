@@ -73,6 +73,10 @@ pub(in super::super) fn of_name(name: &str) -> Option<Foreign> {
         return None;
     }
     let name = name.to_ascii_lowercase();
+    let is_hdf5 = name.ends_with(".h5") || name.ends_with(".hdf5");
+    if is_hdf5 && name.contains("weights") {
+        return Some(Foreign::KerasWeights);
+    }
     let ending = ENDINGS.iter().find(|(ending, _)| name.ends_with(ending));
     ending.map(|(_, foreign)| *foreign)
 }

@@ -96,6 +96,18 @@ fn files_of_other_libraries_are_named() {
             "`import_model.py keras FILE`",
         ),
         ("m.h5", HDF5, "an HDF5 file", "`import_model.py keras FILE`"),
+        (
+            "model.weights.h5",
+            HDF5,
+            "a file of Keras weights, without a graph",
+            "model.load_weights",
+        ),
+        (
+            "resnet50_weights_tf.h5",
+            HDF5,
+            "a file of Keras weights, without a graph",
+            "model.load_weights",
+        ),
         ("m.pt", b"", "an empty file", "copy it again"),
         (
             "m.pt",
@@ -166,7 +178,7 @@ fn files_of_other_libraries_are_named() {
             "the weights of an ONNX model",
             "*.onnx file",
         ),
-    ] as [(&str, &[u8], &str, &str); 17]
+    ] as [(&str, &[u8], &str, &str); 19]
     {
         check_refusal(&[(name, contents)], &format!("{}{what}", is(name)), way_out);
     }
@@ -183,6 +195,21 @@ fn other_files_that_are_pointers_are_named() {
             "DIR/saved_model.pb is not a SavedModel but ",
             "again",
         );
+        // What the commands say is what the server says.
+        let (_folder, path) = version(&files);
+        let said = load(&path).err().expect("it was loaded").to_string();
+        let serve = ["serve".to_owned()];
+        let report = check(backend(), &path, &serve);
+        assert!(report.text.contains(&said), "{}", report.text);
+        for shown in [Shown::TagSets, Shown::SignatureNames, Shown::All] {
+            let error = show(&path, &serve, &shown).unwrap_err();
+            assert_eq!(error.to_string(), said);
+        }
+        let files = [("model.onnx", &*model), ("signature_map.pbtxt", contents)];
+        let begin = "DIR/signature_map.pbtxt is not what its name says but ";
+        check_refusal(&files, begin, "again");
+        let begin = "no ONNX model (*.onnx) in DIR: saved_model.pb is ";
+        check_refusal(&[("saved_model.pb", contents)], begin, "again");
     }
     let mut net = node("Neg", FLOAT).node("Add", &["y", "w"], "z");
     net = net.output("z", FLOAT, &[-1]);
@@ -266,6 +293,28 @@ fn model_in_a_folder_of_its_own_is_found() {
 }
 
 #[test]
+fn folder_named_like_a_version_is_to_be_renamed() {
+    for (folder, number) in [
+        ("v1", "1"),
+        ("1.0", "1"),
+        ("Version_3", "3"),
+        ("2024-01-31", "20240131"),
+    ] {
+        check_refusal(
+            &[(&format!("{folder}/model.onnx"), b"x")],
+            &format!(
+                "no ONNX model (*.onnx) in DIR: it is a base path that holds {folder}/model.onnx"
+            ),
+            &format!("rename {folder}, and name that directory here: DIR/{number}"),
+        );
+    }
+    for folder in ["vision", "r", "1a", "export.1"] {
+        let text = refusal(&[(&format!("{folder}/model.onnx"), b"x")]);
+        assert!(text.contains("lies a folder too deep"), "{text}");
+    }
+}
+
+#[test]
 fn base_path_names_its_versions() {
     let (folder, path) = version(&[("model.onnx", b"x")]);
     fs::create_dir(folder.path().join("12")).unwrap();
@@ -307,6 +356,20 @@ fn tag_set_that_is_not_there_names_those_that_are() {
     assert!(!report.text.contains("saved_model_cli"), "{}", report.text);
 }
 
+/// A file's tags are named by `saved_model.pb` alone.
+#[test]
+fn tag_set_without_a_saved_model_is_not_there() {
+    let directory = project().join("models/half_plus_two/1");
+    assert!(!directory.join("saved_model.pb").exists());
+    for shown in [Shown::SignatureNames, Shown::All] {
+        let error = show(&directory, &["foo".to_owned()], &shown).unwrap_err();
+        assert_eq!(error.code(), Code::NotFound);
+        let text = error.to_string();
+        assert!(text.contains("no tag set 'foo'"), "{text}");
+        assert!(show(&directory, &["serve".to_owned()], &shown).is_ok());
+    }
+}
+
 /// One node, from a tensor to another of the same type.
 fn node(op_type: &str, elem_type: i32) -> Net {
     Net::default()
@@ -341,7 +404,13 @@ fn words(net: NetVersion) -> String {
 fn failed_load_ends_with_what_is_true_of_it() {
     const TENSORFLOW: &str = "Operators of TensorFlow that no ONNX runtime has must be replaced or \
                               moved out of the model before it is converted";
-    let text = words(node("StaticRegexReplace", STRING).version());
+    let version = node("StaticRegexReplace", STRING).version();
+    let file = version.path.join("model.onnx");
+    let contents = fs::read(&file).unwrap();
+    let mut model = crate::proto::onnx::ModelProto::decode(contents.as_slice()).unwrap();
+    model.producer_name = Some("tf2onnx".to_owned());
+    fs::write(&file, model.encode_to_vec()).unwrap();
+    let text = words(version);
     assert!(text.ends_with(TENSORFLOW), "{text}");
     let cases = [
         (with_locale("xx_YY").version(), "needs the locale xx_YY"),
@@ -349,7 +418,18 @@ fn failed_load_ends_with_what_is_true_of_it() {
             node("RMSNormalization", FLOAT).version(),
             "came with opset 23",
         ),
-        (node("Upsample", FLOAT).version(), "onnx.version_converter"),
+        (
+            node("Upsample", FLOAT).version(),
+            "set its opset_import to 9",
+        ),
+        (
+            node("StaticRegexReplace", STRING).version(),
+            "ONNX has no operator StaticRegexReplace",
+        ),
+        (node("Scaler", FLOAT).version(), "an operator of ai.onnx.ml"),
+        (node("relu", FLOAT).version(), "ai.onnx writes it Relu"),
+        (node("ATen", FLOAT).version(), "operators of PyTorch"),
+        (node("Affine", FLOAT).version(), "ONNX has removed"),
         // Refused for the model's own fault, which the reason names.
         (
             node("Not", FLOAT).version(),

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::error::ServingError;
-use crate::lifecycle::source::storage::Files;
+use crate::lifecycle::source::storage::{Files, LocalStorage};
 
 /// Version directories and their files.
 #[derive(Default)]
@@ -422,9 +422,38 @@ fn base_path_that_is_a_model_itself_is_named() {
         assert!(remark.contains(part), "{remark}");
         assert!(!remark.contains("leaf directory"), "{remark}");
     }
+    for (child, number) in [("v1", 1), ("1.0", 1), ("2024-01-31", 20_240_131)] {
+        let remark = remark(LATEST, &[child]).unwrap_or_default();
+        let expected = format!(
+            "The base path holds {child}. The name of a version directory is a whole number: rename it to \
+             /models/m/{number}."
+        );
+        assert_eq!(remark, expected);
+    }
     // There TensorFlow Serving's own hint is right.
-    assert_eq!(remark(LATEST, &["v1"]), None);
-    assert_eq!(remark(LATEST, &[]), None);
+    for children in [&["labels"][..], &[]] {
+        let remark = remark(LATEST, children);
+        assert_eq!(remark.as_deref(), Some(NO_NUMBER));
+    }
+}
+
+#[test]
+fn base_path_one_level_too_high_is_named() {
+    let root = tempfile::tempdir().unwrap();
+    let storage = LocalStorage;
+    assert_eq!(base_path_below(&storage, root.path()), None);
+    for folder in ["notes/2024", "m/export"] {
+        std::fs::create_dir_all(root.path().join(folder)).unwrap();
+    }
+    std::fs::write(root.path().join("m/export/model.onnx"), "").unwrap();
+    assert_eq!(base_path_below(&storage, root.path()), None);
+    std::fs::create_dir_all(root.path().join("m/12")).unwrap();
+    std::fs::write(root.path().join("m/12/model.onnx"), "").unwrap();
+    let expected = format!(
+        "The base path is one level too high: m/12 in it holds an ONNX model. Name {}/m as the base path.",
+        root.path().display()
+    );
+    assert_eq!(base_path_below(&storage, root.path()), Some(expected));
 }
 
 #[test]
