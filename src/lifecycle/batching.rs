@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Loader;
-use super::fixed_rows::fixed_rows;
+use super::fixed_rows::{defaults_have_rows, fixed_rows};
 use crate::batching::{
     BatchMetrics, BatchScheduler, BatchingExecutor, BatchingOptions, QueueLimits,
 };
@@ -69,6 +69,14 @@ where
                 );
                 return executor;
             }
+            if defaults_have_rows(signature, executor.graph().as_ref()) {
+                tracing::info!(
+                    servable = %id,
+                    signature = signature.name,
+                    "not batched: a default of the graph may have rows of its own"
+                );
+                return executor;
+            }
             let metrics = Arc::clone(&self.metrics);
             BatchingExecutor::wrap(
                 executor,
@@ -115,8 +123,8 @@ mod tests {
     use crate::lifecycle::fake::FakeLoader;
     use crate::lifecycle::loader::OnnxLoader;
     use crate::proto::onnx::{
-        GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorShapeProto, TypeProto,
-        ValueInfoProto, tensor_shape_proto, type_proto,
+        GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
+        TypeProto, ValueInfoProto, tensor_shape_proto, type_proto,
     };
     use crate::runtime::ort::{OnnxRuntime, OnnxRuntimeOptions};
     use crate::servable::ExpansionBudget;
@@ -207,6 +215,75 @@ mod tests {
         let model = declared_four_in_a_row().encode_to_vec();
         std::fs::write(directory.path().join("model.onnx"), model).unwrap();
         assert!(is_batched(directory.path()));
+    }
+
+    #[test]
+    fn defaults_with_rows_are_not_batched() {
+        for (op_type, inputs, dims, expected) in [
+            ("Add", ["x", "w"].as_slice(), [2, 4].as_slice(), false),
+            ("Add", &["x", "w"], &[3, 4], false),
+            ("Add", &["x", "w"], &[1, 4], true),
+            ("Add", &["x", "w"], &[4], true),
+            ("Add", &["x", "w"], &[], true),
+            ("MatMul", &["x", "w"], &[4, 2], true),
+            ("Gemm", &["x", "w"], &[4, 3], true),
+            // Handed through, whatever is sent.
+            ("Identity", &["w"], &[], false),
+            ("Identity", &["w"], &[1], false),
+            ("Identity", &["w"], &[2], false),
+            ("Identity", &["w"], &[0], false),
+        ] {
+            for width in [4, -1] {
+                let directory = tempfile::tempdir().unwrap();
+                let model = with_default(op_type, inputs, dims, width).encode_to_vec();
+                std::fs::write(directory.path().join("model.onnx"), model).unwrap();
+                let is_batched = is_batched(directory.path());
+                assert_eq!(is_batched, expected, "{op_type} {dims:?} {width}");
+            }
+        }
+    }
+
+    /// y = -x and z = an operator on `inputs`, of which w has zeros as its default.
+    fn with_default(op_type: &str, inputs: &[&str], dims: &[i64], width: i64) -> ModelProto {
+        let mut model = declared_four_in_a_row();
+        let graph = model.graph.as_mut().unwrap();
+        graph.node[0].op_type = Some("Neg".to_owned());
+        graph.node.push(NodeProto {
+            input: inputs.iter().map(|&it| it.to_owned()).collect(),
+            output: vec!["z".to_owned()],
+            op_type: Some(op_type.to_owned()),
+            ..NodeProto::default()
+        });
+        let named = |name: &str, dims: Option<&[i64]>| {
+            let dim = |&size: &i64| tensor_shape_proto::Dimension {
+                value: (size >= 0).then_some(tensor_shape_proto::dimension::Value::DimValue(size)),
+                ..tensor_shape_proto::Dimension::default()
+            };
+            ValueInfoProto {
+                name: Some(name.to_owned()),
+                r#type: Some(TypeProto {
+                    value: Some(type_proto::Value::TensorType(type_proto::Tensor {
+                        elem_type: Some(1),
+                        shape: dims.map(|dims| TensorShapeProto {
+                            dim: dims.iter().map(dim).collect(),
+                        }),
+                    })),
+                    ..TypeProto::default()
+                }),
+                ..ValueInfoProto::default()
+            }
+        };
+        graph.input = vec![named("x", Some(&[-1, width])), named("w", Some(dims))];
+        graph.output = vec![named("y", None), named("z", None)];
+        let count = dims.iter().product::<i64>();
+        graph.initializer.push(TensorProto {
+            name: Some("w".to_owned()),
+            dims: dims.to_vec(),
+            data_type: Some(1),
+            float_data: vec![0.0; usize::try_from(count).unwrap()],
+            ..TensorProto::default()
+        });
+        model
     }
 
     /// y = x, declared as `x: float[1, 4]`.

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use super::constant::to_tensor;
 use super::interface::value_info;
+use super::known::{call_key, key_of};
 use super::{is_onnx_domain, is_op, walk};
 use crate::proto::onnx::{FunctionProto, GraphProto, NodeProto, TensorProto, ValueInfoProto};
 
@@ -99,9 +100,8 @@ impl<'a> Lengths<'a> {
 
     /// What a function of the model returns.
     fn called(&self, scope: &Scope<'_>, node: &NodeProto, output: usize) -> Option<Length> {
-        let is_called =
-            |it: &&FunctionProto| it.name() == node.op_type() && it.domain() == node.domain();
-        let function = self.functions.iter().find(is_called)?;
+        let key = call_key(node);
+        let function = self.functions.iter().find(|it| key_of(it) == key)?;
         let given = function.input.iter().zip(&node.input);
         let given = given.map(|(inner, outer)| (inner.as_str(), self.find_within(scope, outer)));
         let inner = Scope {

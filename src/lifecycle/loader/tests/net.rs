@@ -190,6 +190,15 @@ impl Version {
         self
     }
 
+    /// Changes the file.
+    pub(super) fn change(&self, change: impl FnOnce(&mut ModelProto)) {
+        let path = self.path.join("model.onnx");
+        let bytes = fs::read(&path).unwrap();
+        let mut model = ModelProto::decode(bytes.as_slice()).unwrap();
+        change(&mut model);
+        fs::write(&path, model.encode_to_vec()).unwrap();
+    }
+
     #[track_caller]
     pub(super) fn load(&self) -> Servable {
         load(&self.path).unwrap_or_else(|error| panic!("{error}"))

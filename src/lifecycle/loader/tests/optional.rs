@@ -62,35 +62,117 @@ fn rewrites_take_no_default_for_a_constant() {
     assert_eq!(outputs["y"].shape(), [2, 1]);
 }
 
-/// y = x · w + b, as exporters write it that list all weights as inputs.
-fn dense() -> Net {
-    Net::default()
-        .input("x", FLOAT, &[-1, 1])
-        .input("w", FLOAT, &[1, 1])
-        .input("b", FLOAT, &[1])
-        .initializer("w", &[1, 1], &[2.0])
-        .initializer("b", &[1], &[1.0])
-        .node("MatMul", &["x", "w"], "p")
-        .node("Add", &["p", "b"], "y")
-        .output("y", FLOAT, &[-1, 1])
+/// y = x · w0 + b0 and so on, as exporters write it that list all weights as inputs: 2 x + 1.
+fn dense(layers: usize) -> Net {
+    let mut net = Net::default().input("x", FLOAT, &[-1, 2]);
+    let mut from = "x".to_owned();
+    for layer in 0..layers {
+        let [w, b, p, to] = ["w", "b", "p", "y"].map(|it| format!("{it}{layer}"));
+        let (factor, offset) = if layer == 0 { (2.0, 1.0) } else { (1.0, 0.0) };
+        net = net
+            .input(&w, FLOAT, &[2, 2])
+            .input(&b, FLOAT, &[2])
+            .initializer(&w, &[2, 2], &[factor, 0.0, 0.0, factor])
+            .initializer(&b, &[2], &[offset; 2])
+            .node("MatMul", &[&from, &w], &p)
+            .node("Add", &[&p, &b], &to);
+        from = to;
+    }
+    net.node("Identity", &[&from], "y")
+        .output("y", FLOAT, &[-1, 2])
+}
+
+fn aliases(servable: &Servable) -> Vec<String> {
+    let signature = servable.signature("").unwrap();
+    signature.definition.inputs.keys().cloned().collect()
+}
+
+fn row() -> (&'static str, Tensor) {
+    ("x", floats(&[1, 2], &[3.0, 4.0]))
 }
 
 #[test]
-fn weights_are_no_inputs_unless_a_map_names_them() {
-    let aliases = |servable: &Servable| {
-        let signature = servable.signature("").unwrap();
-        let aliases = signature.definition.inputs.keys();
-        aliases.cloned().collect::<Vec<_>>()
-    };
-    assert_eq!(aliases(&dense().version().load()), ["x"]);
-    let map = "signature { input { alias: 'bias' tensor: 'b' } }";
-    let servable = dense().version().map(map).load();
+fn many_weights_are_no_inputs_unless_a_map_names_them() {
+    assert_eq!(aliases(&dense(20).version().load()), ["x"]);
+    let map = "signature { input { alias: 'bias' tensor: 'b0' } }";
+    let servable = dense(20).version().map(map).load();
     assert_eq!(aliases(&servable), ["bias", "x"]);
-    let x = || ("x", floats(&[1, 1], &[3.0]));
-    assert_eq!(y(&servable, [x()]), [7.0]);
-    assert_eq!(y(&servable, [x(), ("bias", floats(&[1], &[5.0]))]), [11.0]);
-    let constant = "signature { constant { tensor: 'b' value { float_val: 4 } } }";
-    assert_eq!(y(&dense().version().map(constant).load(), [x()]), [10.0]);
+    assert_eq!(y(&servable, [row()]), [7.0, 9.0]);
+    let bias = floats(&[2], &[5.0, 6.0]);
+    assert_eq!(y(&servable, [row(), ("bias", bias)]), [11.0, 14.0]);
+    let constant = "signature { constant { tensor: 'b0' \
+        value { tensor_shape { dim { size: 2 } } float_val: [4, 4] } } }";
+    let servable = dense(20).version().map(constant).load();
+    assert_eq!(y(&servable, [row()]), [10.0, 12.0]);
+}
+
+#[test]
+fn few_small_weights_are_inputs() {
+    let servable = dense(1).version().load();
+    assert_eq!(aliases(&servable), ["b0", "w0", "x"]);
+    assert_eq!(y(&servable, [row()]), [7.0, 9.0]);
+    let w = floats(&[2, 2], &[0.0, 1.0, 1.0, 0.0]);
+    assert_eq!(y(&servable, [row(), ("w0", w)]), [5.0, 4.0]);
+    assert_eq!(y(&servable, [row()]), [7.0, 9.0]);
+}
+
+/// What no operator reads as a weight is sendable beside many weights and beside large ones.
+#[test]
+fn weights_close_nothing_but_weights() {
+    let scaled = |net: Net| {
+        let net = net.input("k", FLOAT, &[]).initializer("k", &[], &[3.0]);
+        let net = net.input("unread", FLOAT, &[]);
+        net.initializer("unread", &[], &[3.0])
+            .node("Mul", &["y", "k"], "z")
+            .output("z", FLOAT, &[-1, -1])
+    };
+    let k = || ("k", floats(&[], &[10.0]));
+    let servable = scaled(dense(20)).version().load();
+    assert_eq!(aliases(&servable), ["k", "x"]);
+    let z = |outputs: BTreeMap<String, Tensor>| outputs["z"].as_slice::<f32>().unwrap()[0];
+    assert_eq!(z(answer(&servable, "", [row()])), 21.0);
+    assert_eq!(z(answer(&servable, "", [row(), k()])), 70.0);
+
+    let wide = Net::default()
+        .input("x", FLOAT, &[-1, 2])
+        .input("w", FLOAT, &[20_000, 2])
+        .initializer("w", &[20_000, 2], &[1.0; 40_000])
+        .node("Transpose", &["w"], "t")
+        .node("MatMul", &["x", "t"], "y")
+        .output("y", FLOAT, &[-1, -1]);
+    let servable = scaled(wide).version().load();
+    assert_eq!(aliases(&servable), ["k", "x"]);
+    assert_eq!(z(answer(&servable, "", [row(), k()])), 70.0);
+}
+
+#[test]
+fn default_says_the_type_of_an_input_that_declares_none() {
+    let net = Net::default()
+        .input("x", FLOAT, &[-1])
+        .input("k", FLOAT, &[])
+        .integers("k", &[1], &[2])
+        .node("Tile", &["x", "k"], "y")
+        .output("y", FLOAT, &[-1]);
+    let untyped: [fn(&mut crate::proto::onnx::ValueInfoProto); 3] = [
+        |input| input.r#type = None,
+        |input| input.r#type = Some(crate::proto::onnx::TypeProto::default()),
+        |input| {
+            let tensor = crate::proto::onnx::type_proto::Tensor::default();
+            let value = crate::proto::onnx::type_proto::Value::TensorType(tensor);
+            input.r#type.as_mut().unwrap().value = Some(value);
+        },
+    ];
+    for untype in untyped {
+        let version = net.clone().version();
+        version.change(|model| untype(&mut model.graph.as_mut().unwrap().input[1]));
+        let servable = version.load();
+        let info = &servable.signature("").unwrap().definition.inputs["k"];
+        assert_eq!(info.dtype, DataType::Int64.number());
+        assert_eq!(info.tensor_shape.as_ref().unwrap().dim[0].size, 1);
+        assert_eq!(y(&servable, [x()]), [1.0, 2.0, 1.0, 2.0]);
+        let k = Tensor::from_vec(&[1], vec![1_i64]).unwrap();
+        assert_eq!(y(&servable, [x(), ("k", k)]), [1.0, 2.0]);
+    }
 }
 
 #[test]
@@ -106,11 +188,7 @@ fn signature_of_examples_stays_one_of_one_input() {
 fn older_files_have_constants_only() {
     let net = scaled();
     let version = net.version();
-    let path = version.path.join("model.onnx");
-    let bytes = std::fs::read(&path).unwrap();
-    let mut model = crate::proto::onnx::ModelProto::decode(bytes.as_slice()).unwrap();
-    model.ir_version = Some(3);
-    std::fs::write(&path, model.encode_to_vec()).unwrap();
+    version.change(|model| model.ir_version = Some(3));
     let servable = version.load();
     assert_eq!(servable.signature("").unwrap().inputs.len(), 1);
     assert_eq!(y(&servable, [x()]), [12.0, 14.0]);

@@ -116,6 +116,43 @@ fn functions_are_followed() {
     assert_eq!(outputs(&net.version().load()), ["y_0", "y_1"]);
 }
 
+/// From IR version 10 on, functions may share domain and name.
+#[test]
+fn overload_that_is_called_counts() {
+    let overload = |overload: &str, tensors: usize| FunctionProto {
+        name: Some("Times".to_owned()),
+        domain: Some("own".to_owned()),
+        overload: Some(overload.to_owned()),
+        input: vec!["x".to_owned()],
+        output: vec!["s".to_owned()],
+        node: vec![node("SequenceConstruct", &vec!["x"; tensors], "s")],
+        opset_import: vec![OperatorSetIdProto {
+            domain: None,
+            version: Some(17),
+        }],
+        ..FunctionProto::default()
+    };
+    for (called, expected) in [("one", vec!["y_0"]), ("two", vec!["y_0", "y_1"])] {
+        for order in [["one", "two"], ["two", "one"]] {
+            let mut net = Net::default()
+                .input("x", FLOAT, &[-1])
+                .node("Times", &["x"], "y")
+                .sequence("y", FLOAT);
+            net.graph.node[0].domain = Some("own".to_owned());
+            net.graph.node[0].overload = Some(called.to_owned());
+            let functions = order.map(|it| overload(it, if it == "one" { 1 } else { 2 }));
+            net.functions.extend(functions);
+            let version = net.version();
+            version.change(|model| model.ir_version = Some(10));
+            let servable = version.load();
+            assert_eq!(outputs(&servable), expected, "{called} of {order:?}");
+            let x = floats(&[1], &[1.0]);
+            let answered = answer(&servable, "", [("x", x.clone())]);
+            assert!(answered.values().all(|it| *it == x));
+        }
+    }
+}
+
 #[test]
 fn long_chains_of_branches_and_calls_come_to_an_end() {
     let function = FunctionProto {
