@@ -63,6 +63,25 @@ impl OnnxModel {
         Ok(is_changed)
     }
 
+    /// The names that nested graphs and functions define themselves.
+    fn names_inside(&self) -> HashSet<&str> {
+        let mut names = HashSet::new();
+        walk::for_each_node(&self.graph().node, &mut |node| {
+            for graph in walk::subgraphs(node) {
+                names.extend(
+                    walk::names(graph)
+                        .into_iter()
+                        .filter(|it| walk::defines(graph, it)),
+                );
+            }
+        });
+        for function in &self.proto.functions {
+            names.extend(function.input.iter().map(String::as_str));
+            walk::collect_node_names(&function.node, &mut names);
+        }
+        names
+    }
+
     /// The int32 constants of the main graph.
     fn int32_constants(&self) -> HashMap<String, Tensor> {
         let constants = self.graph().initializer.iter();
@@ -75,7 +94,9 @@ impl OnnxModel {
                 && count.is_some_and(|count| count <= MAX_NUMBERS)
                 && !self.is_default(it.name())
         });
+        let hidden = self.names_inside();
         constants
+            .filter(|it| !hidden.contains(it.name()))
             .filter_map(|it| Some((it.name().to_owned(), to_tensor(it)?)))
             .collect()
     }
