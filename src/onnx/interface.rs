@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::OnnxModel;
+use super::output_types::has_type;
 use crate::proto::onnx::{
     TensorShapeProto, TypeProto, ValueInfoProto,
     tensor_proto::DataType as OnnxType,
@@ -35,7 +36,7 @@ impl OnnxModel {
         let graph = self.graph();
         let values = graph.input.iter().chain(&graph.output);
         let unserved = values.filter_map(|value| {
-            let ty = value.r#type.as_ref().filter(|it| it.value.is_some())?;
+            let ty = value.r#type.as_ref().filter(|_| has_type(value))?;
             let is_served = tensor_type(value).is_some_and(|it| is_served(it.elem_type()));
             (!is_served).then(|| (value.name().to_owned(), type_text(ty, true)))
         });

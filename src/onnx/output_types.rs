@@ -31,7 +31,8 @@ impl OnnxModel {
     }
 }
 
-fn has_type(value: &ValueInfoProto) -> bool {
+/// Whether a declaration says the type: a tensor may be declared without that of its elements.
+pub(super) fn has_type(value: &ValueInfoProto) -> bool {
     match value.r#type.as_ref().and_then(|ty| ty.value.as_ref()) {
         None => false,
         Some(type_proto::Value::TensorType(tensor)) => tensor.elem_type() != 0,

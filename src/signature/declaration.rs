@@ -284,15 +284,20 @@ pub(super) fn or_alias<'a>(tensor: &'a str, alias: &'a str) -> &'a str {
 impl Interface {
     /// Says that a tensor of the graph cannot be served, and what can be done.
     pub(super) fn unserved(&self, what: &str, value: &ValueInfo) -> ServingError {
-        let known = self.unserved.get(&value.name);
-        let ty = known.map_or("no tensor", String::as_str);
+        let name = &value.name;
+        let Some(ty) = self.unserved.get(name) else {
+            return ServingError::unimplemented(format!(
+                "the type of the graph's {what} '{name}' is not known: the file does not declare it, and \
+                 it does not follow from the graph. Let the file declare it, or leave the {what} out in a \
+                 signature_map.pbtxt"
+            ));
+        };
         let advice = match what {
             "output" => {
                 "clients cannot get that. A signature_map.pbtxt with the other outputs leaves it out"
             }
             _ => "clients cannot send that. Let the graph take another type and convert it",
         };
-        let name = &value.name;
         ServingError::unimplemented(format!("the graph's {what} '{name}' is {ty}: {advice}"))
     }
 }

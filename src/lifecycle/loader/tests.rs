@@ -25,6 +25,7 @@ use crate::signature::{RequestInputs, RequestTensor, SignatureDef};
 use crate::tensor::{DataType, Tensor};
 
 mod batches;
+mod comparisons;
 mod files;
 mod inspect;
 mod left_out;

@@ -55,11 +55,6 @@ pub(in crate::onnx) enum Elem {
 }
 
 impl Facts {
-    /// Whether it is the value of an initializer or of a `Constant`.
-    pub(in crate::onnx) fn is_constant(self) -> bool {
-        self.is_constant
-    }
-
     pub(super) fn of_type(elem: i32) -> Self {
         Self {
             elem: Elem::Is(elem),

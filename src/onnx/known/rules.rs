@@ -10,6 +10,7 @@ use crate::proto::onnx::{AttributeProto, NodeProto, tensor_proto::DataType as On
 const BOOL: i32 = OnnxType::Bool as i32;
 const FLOAT: i32 = OnnxType::Float as i32;
 const UINT8: i32 = OnnxType::Uint8 as i32;
+const UINT32: i32 = OnnxType::Uint32 as i32;
 
 /// What follows for the outputs of a node of one of ONNX's own operators.
 pub(super) struct Rule<'a> {

@@ -5,10 +5,10 @@
 
 use std::collections::HashMap;
 
-use super::facts::{Elem, Facts, INT32, INT64, STRING};
+use super::facts::{Elem, Facts, INT64};
 use super::functions::Functions;
 use super::rules::Rule;
-use crate::onnx::{is_op, walk};
+use crate::onnx::walk;
 use crate::proto::onnx::{
     FunctionProto, GraphProto, NodeProto, TypeProto, ValueInfoProto,
     tensor_proto::DataType as OnnxType, type_proto,
@@ -28,8 +28,6 @@ pub(in crate::onnx) struct Scopes {
 #[derive(Default)]
 struct Scope {
     facts: HashMap<String, Facts>,
-    /// The strings, or what may be strings, that int32 was made of.
-    cast_to_int32: HashMap<String, String>,
 }
 
 impl Scopes {
@@ -48,21 +46,6 @@ impl Scopes {
         let mut scopes = self.scopes.iter().rev();
         let found = scopes.find_map(|scope| scope.facts.get(name));
         found.copied().unwrap_or_default()
-    }
-
-    /// The tensor that the numbers in `name` were cast from, where it may be of strings and is visible
-    /// here: another tensor of its name may hide it.
-    pub(in crate::onnx) fn cast_from(&self, name: &str) -> Option<&str> {
-        let made_in = self.scope_of(name)?;
-        let source = self.scopes[made_in].cast_to_int32.get(name)?;
-        let visible_in = self.scope_of(source)?;
-        (visible_in <= made_in).then_some(source)
-    }
-
-    /// The innermost scope that has the name.
-    fn scope_of(&self, name: &str) -> Option<usize> {
-        let mut scopes = self.scopes.iter();
-        scopes.rposition(|scope| scope.facts.contains_key(name))
     }
 
     /// The facts of a node's input; nothing is known of one that is left out.
@@ -258,27 +241,6 @@ impl Scopes {
                 facts.elem = self.own(output).unwrap_or_default().elem;
             }
             self.insert(output, facts);
-        }
-        self.follow_cast(node);
-    }
-
-    /// Takes note of a cast to int32 of what may be strings, and of what passes its numbers on.
-    fn follow_cast(&mut self, node: &NodeProto) {
-        let (Some(input), [output]) = (node.input.first(), node.output.as_slice()) else {
-            return;
-        };
-        let to = walk::attribute(node, "to").map(|to| to.i());
-        let is_cast_to = |elem: i32| is_op(node, "Cast") && to == Some(i64::from(elem));
-        let may_be_strings = matches!(self.facts(input).elem, Elem::Unknown | Elem::Is(STRING));
-        let source = if is_cast_to(INT32) && may_be_strings {
-            Some(input.clone())
-        } else if is_cast_to(INT32) || is_cast_to(INT64) || is_op(node, "Identity") {
-            self.cast_from(input).map(str::to_owned)
-        } else {
-            None
-        };
-        if let (Some(source), Some(scope)) = (source, self.scopes.last_mut()) {
-            scope.cast_to_int32.insert(output.clone(), source);
         }
     }
 }

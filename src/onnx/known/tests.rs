@@ -77,6 +77,27 @@ fn types_follow_operators() {
 }
 
 #[test]
+fn types_follow_operators_of_the_runtime() {
+    let added = |op_type: &str, inputs: &[&str]| NodeProto {
+        domain: Some("com.microsoft".to_owned()),
+        ..node(op_type, inputs, "y")
+    };
+    let is = |node, elem| assert_eq!(facts_of(node).elem, Elem::Is(elem));
+    is(added("MurmurHash3", &["n"]), OnnxType::Uint32 as i32);
+    let mut signed = added("MurmurHash3", &["n"]);
+    signed.attribute.push(int_attribute("positive", 0));
+    is(signed, INT32);
+    is(added("DynamicTimeWarping", &["x"]), INT32);
+    is(added("NGramRepeatBlock", &["n", "x"]), FLOAT);
+    is(added("GatherBlockQuantized", &["n", "n", "x"]), FLOAT);
+    is(added("BifurcationDetector", &["n", "n", "n"]), INT64);
+    is(added("QGemm", &["n", "x"]), FLOAT);
+    let mut first = added("GroupQueryAttention", &["x", "x", "x", "n", "n"]);
+    first.output.push("z".to_owned());
+    assert_eq!(known(&[first], &[]).facts("z").elem, Elem::Is(INT64));
+}
+
+#[test]
 fn ranks_follow_operators() {
     let rank = |node| facts_of(node).rank;
     assert_eq!(rank(node("Relu", &["x"], "y")), Some(3));

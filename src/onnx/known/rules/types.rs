@@ -3,7 +3,7 @@
 //!
 //! Not here: what else is known of an output (`rules`).
 
-use super::{BOOL, FLOAT, Rule, UINT8, value_of};
+use super::{BOOL, FLOAT, Rule, UINT8, UINT32, value_of};
 use crate::onnx::known::facts::{Elem, INT32, INT64, STRING};
 
 /// Operators whose first output has the element type of their first input.
@@ -131,7 +131,6 @@ const KEEP_TYPE_OF_OTHERS: &[(&str, &[&str])] = &[
             "MatMulNBits",
             "MaxpoolWithMask",
             "MoE",
-            "MultiHeadAttention",
             "NhwcMaxPool",
             "Pad",
             "QLinearAdd",
@@ -155,6 +154,50 @@ const KEEP_TYPE_OF_OTHERS: &[(&str, &[&str])] = &[
             "UnfoldTensor",
         ],
     ),
+];
+/// Operators that ONNX Runtime adds, with the input that each of their outputs has the element type of.
+const TYPE_OF_INPUT: &[(&str, &[usize])] = &[
+    ("AttnLSTM", &[0, 0, 0]),
+    ("BeamSearch", &[1, 5, 5]),
+    ("BifurcationDetector", &[0, 0]),
+    ("BranchwiseRMSNorm", &[0]),
+    ("CausalConvWithState", &[0, 0, 0]),
+    ("DecoderMaskedMultiHeadAttention", &[0, 0, 0]),
+    ("DynamicQuantizeLSTM", &[0, 0, 0]),
+    ("DynamicQuantizeMatMul", &[0]),
+    ("EmbedLayerNormalization", &[2, 0, 2]),
+    ("EngramGate", &[0, 0]),
+    ("GatedAdd", &[0]),
+    ("GatedDeltaNet", &[0, 6, 6]),
+    ("GatedRMSNorm", &[0]),
+    ("GatherBlockQuantized", &[2]),
+    ("GreedySearch", &[0]),
+    ("GroupQueryAttention", &[0, 3, 3, 0]),
+    ("HyperConnectionPostMix", &[0]),
+    ("HyperConnectionPreMix", &[0]),
+    ("LinearAttention", &[0, 3]),
+    ("LinearAttentionGate", &[0, 0]),
+    ("MRotaryEmbedding", &[0]),
+    ("MatMulIntegerToFloat", &[2]),
+    ("MoEGroupRouter", &[0, 1, 1]),
+    ("MultiHeadAttention", &[0, 0, 0]),
+    ("NGramHashMapping", &[0, 0]),
+    ("NGramRepeatBlock", &[1]),
+    ("QAttention", &[2, 2]),
+    ("QEmbedLayerNormalization", &[8, 0]),
+    ("QLinearConcat", &[1]),
+    ("QLinearConv", &[7]),
+    ("QLinearWhere", &[1]),
+    ("QMoE", &[0]),
+    ("QuantizeLinear", &[2]),
+    ("Sampling", &[0, 3]),
+    ("ScaledSiLU", &[0]),
+    ("SparseAttention", &[0, 0, 0]),
+    ("SparseToDenseMatMul", &[1]),
+    ("VarlenCausalConvWithState", &[0, 0, 0]),
+    ("VarlenNGramHashMapping", &[0, 0, 3, 0]),
+    ("WhisperBeamSearch", &[1, 5, 5]),
+    ("WordConvEmbedding", &[1]),
 ];
 /// Operators that return truth values.
 const RETURN_BOOL: &[&str] = &[
@@ -190,12 +233,23 @@ impl Rule<'_> {
                 self.input(0).elem
             }
             ("SkipLayerNormalization" | "SkipSimplifiedLayerNormalization", _) => Elem::Is(FLOAT),
-            ("DynamicQuantizeMatMul" | "GroupQueryAttention" | "Unique", 0) => self.input(0).elem,
+            ("Unique", 0) => self.input(0).elem,
             ("Unique", _) => Elem::Is(INT64),
-            ("DequantizeLinear" | "QLinearConcat", 0) => self.input(1).elem,
-            ("EmbedLayerNormalization" | "MatMulIntegerToFloat", 0)
-            | ("QAttention" | "QuantizeLinear", 0) => self.input(2).elem,
-            ("QLinearConv", 0) => self.input(7).elem,
+            ("DequantizeLinear", 0) => self.input(1).elem,
+            ("DynamicTimeWarping" | "MatMulInteger16", 0) => Elem::Is(INT32),
+            ("MurmurHash3", 0) => match self.attribute("positive").map(value_of) {
+                Some(None) => Elem::Unknown,
+                Some(Some(positive)) if positive.i() == 0 => Elem::Is(INT32),
+                _ => Elem::Is(UINT32),
+            },
+            // What is not quantized again stays a float.
+            ("QGemm", 0) if self.node.input.len() <= 8 => Elem::Is(FLOAT),
+            ("QGemm", 0) => self.input(8).elem,
+            (op_type, _) if TYPE_OF_INPUT.iter().any(|(name, _)| *name == op_type) => {
+                let mut inputs = TYPE_OF_INPUT.iter().filter(|(name, _)| *name == op_type);
+                let input = inputs.next().and_then(|(_, inputs)| inputs.get(index));
+                input.map_or(Elem::Unknown, |&input| self.input(input).elem)
+            }
             _ => self.kept_elem("com.microsoft"),
         }
     }
