@@ -53,6 +53,7 @@ impl Binder<'_> {
                 is_original,
                 definition,
                 changes: self.declaration.changes,
+                earlier: self.declaration.earlier,
             },
             model: self.model,
             feeds: self.feeds,
@@ -123,7 +124,10 @@ impl Binder<'_> {
                 Some(index) if self.declaration.is_original => OutputSource::Fed(index),
                 Some(index) => OutputSource::Input(index),
                 None => {
-                    let name = &self.fetched[alias];
+                    let name = self.fetched.get(alias).ok_or_else(|| {
+                        let error = ServingError::invalid_argument("no tensor of the graph is it");
+                        self.explain(&format!("output '{alias}'"), &error)
+                    })?;
                     let known = fetches.iter().position(|it| it == name);
                     OutputSource::Graph(known.unwrap_or_else(|| {
                         fetches.push(name.clone());
