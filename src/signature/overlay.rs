@@ -50,6 +50,9 @@ impl<'a> Overlay<'a> {
             fed: fed.map(str::to_owned).collect(),
             ..Layer::default()
         };
+        if let Some(below) = &declaration.example {
+            self.check_example(below)?;
+        }
         for input in &self.map.input {
             let port = self.lay_input(input, declaration)?;
             if layer.inputs.insert(input.alias.clone(), port).is_some() {
@@ -71,6 +74,47 @@ impl<'a> Overlay<'a> {
         declaration.inputs.extend(layer.inputs.clone());
         declaration.outputs.extend(layer.outputs.clone());
         declaration.layers.push(layer);
+        Ok(())
+    }
+
+    /// Refuses what a map cannot do to the `example_input` of a map below it.
+    fn check_example(&self, below: &map::ExampleInput) -> Result<()> {
+        let alias = &below.alias;
+        if let Some(example) = self
+            .map
+            .example_input
+            .as_ref()
+            .filter(|it| it.alias != *alias)
+        {
+            return Err(ServingError::invalid_argument(format!(
+                "example_input '{}': the map below has an example_input '{alias}', and a signature has \
+                 one; give it that alias, or change the map below",
+                example.alias
+            )));
+        }
+        let features = map::Signature {
+            example_input: Some(self.map.example_input.as_ref().unwrap_or(below).clone()),
+            ..map::Signature::default()
+        };
+        let fed = fed_inputs(&features);
+        for input in &self.map.input {
+            let tensor = or_alias(&input.tensor, &input.alias);
+            let is_of_graph = find(&self.graph.inputs, tensor).is_some();
+            if input.alias == *alias || (tensor == alias && !is_of_graph) {
+                return Err(ServingError::invalid_argument(format!(
+                    "input '{}': '{alias}' is the example_input of the map below, which cannot be renamed, \
+                     kept or dropped; write the change into that map",
+                    input.alias
+                )));
+            }
+            if !input.drop && fed.contains(&tensor) {
+                return Err(ServingError::invalid_argument(format!(
+                    "input '{}': a feature of the example_input '{alias}' feeds '{tensor}', so clients \
+                     cannot send it themselves",
+                    input.alias
+                )));
+            }
+        }
         Ok(())
     }
 

@@ -19,16 +19,20 @@ impl Binder<'_> {
         let mut fetches = Vec::new();
         let inputs = self.signature_inputs()?;
         let outputs = self.signature_outputs(&inputs, &mut fetches)?;
-        let examples = self.features.iter();
-        let examples = examples.filter_map(|(alias, features)| {
-            Some(ExampleInput {
-                input: index_of(&inputs, alias)?,
+        let examples = self.features.iter().map(|(alias, features)| {
+            let input = index_of(&inputs, alias).ok_or_else(|| {
+                let text = "it takes examples, and is not in the signature";
+                let error = ServingError::invalid_argument(text);
+                self.explain(&format!("input '{alias}'"), &error)
+            })?;
+            Ok(ExampleInput {
+                input,
                 spec: features.spec.clone(),
                 takes_scalar: features.takes_scalar,
                 node: self.parse_node_name(alias),
             })
         });
-        let examples = examples.collect();
+        let examples = examples.collect::<Result<Vec<_>>>()?;
         let (input_tensors, output_tensors) = self.described();
         let fed_twice = self.fed_twice(&inputs);
         let is_original = self.declaration.is_original;
