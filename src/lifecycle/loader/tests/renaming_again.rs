@@ -497,3 +497,48 @@ fn recorded_requests_are_rewritten_as_a_whole() {
     assert_eq!(sent, inputs);
     assert_eq!(filter, ["w", "w"]);
 }
+
+/// Each was a panic, or a signature that no request can satisfy.
+#[test]
+fn changes_to_the_example_input_of_a_map_below_are_refused() {
+    let example = |alias: &str| {
+        format!(
+            "example_input {{ alias: '{alias}' feature {{ key: 'x' dtype: DT_FLOAT
+               shape {{ dim {{ size: 2 }} }} tensor: 'x' }} }}"
+        )
+    };
+    let metadata = signature(&format!(
+        "{} output {{ alias: 's' tensor: 's' }}",
+        example("examples")
+    ));
+    let version = |map: &str| {
+        let net = Net::default()
+            .input("x", FLOAT, &[-1, 2])
+            .node("Neg", &["x"], "s")
+            .output("s", FLOAT, &[-1, 2])
+            .metadata(&metadata);
+        net.version().map(&signature(map))
+    };
+    let named = "'examples' is the example_input of the map below";
+    for (map, text) in [
+        ("input { alias: 'inputs' tensor: 'examples' }", named),
+        (
+            "input { alias: 'inputs' tensor: 'examples' keep: true }",
+            named,
+        ),
+        ("input { alias: 'examples' drop: true }", named),
+        ("input { alias: 'examples' tensor: 'x' }", named),
+        (
+            "input { alias: 'raw' tensor: 'x' }",
+            "a feature of the example_input 'examples' feeds 'x'",
+        ),
+        (
+            &example("inputs"),
+            "the map below has an example_input 'examples', and a signature has one",
+        ),
+    ] {
+        let refusal = version(map).refusal();
+        assert!(refusal.contains(text), "{refusal}");
+    }
+    version(&example("examples")).load();
+}
