@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::earlier_aliases::EarlierAliases;
 use super::matching::Wanted;
 use super::overlay::Overlay;
 use super::renaming::{AliasChange, Side};
@@ -16,7 +17,7 @@ use super::{CLASSIFY_METHOD_NAME, PREDICT_METHOD_NAME, REGRESS_METHOD_NAME, Sign
 use crate::error::{Result, ServingError};
 use crate::proto::onnx_model_server as map;
 use crate::proto::tensorflow::{
-    TensorInfo, TensorShapeProto, tensor_info, tensor_shape_proto::Dim,
+    TensorInfo, TensorProto, TensorShapeProto, tensor_info, tensor_shape_proto::Dim,
 };
 use crate::runtime::ValueInfo;
 use crate::tensor::{DataType, Tensor};
@@ -52,6 +53,8 @@ pub struct Declaration {
     pub outputs: BTreeMap<String, Port>,
     /// What became of aliases.
     pub changes: Vec<AliasChange>,
+    /// The aliases below each map, the innermost first.
+    pub earlier: Vec<EarlierAliases>,
     /// Graph inputs that no client sends, by graph name.
     pub constants: Vec<(String, Tensor)>,
     /// What the map says about examples.
@@ -90,10 +93,12 @@ pub struct Port {
     pub keep: bool,
     /// The alias is removed.
     pub drop: bool,
-    /// Whether the map says what clients see as dtype.
-    pub says_dtype: bool,
-    /// Whether the map says what clients see as shape.
-    pub says_shape: bool,
+    /// What clients see as dtype; 0: the map does not say.
+    pub dtype: i32,
+    /// What clients see as shape, where the map says it.
+    pub shape: Option<TensorShapeProto>,
+    /// What stands in for an input.
+    pub default: Option<TensorProto>,
     /// On the way to the other side, before the reshape.
     pub transpose: Vec<i64>,
     /// As ONNX Reshape.
@@ -135,11 +140,12 @@ pub fn declare(
         inputs: BTreeMap::new(),
         outputs: BTreeMap::new(),
         changes: Vec::new(),
+        earlier: Vec::new(),
         constants: Vec::new(),
         example: None,
     };
     for map in maps {
-        let overlay = Overlay::new(map, graph, &declaration.definition, is_derived);
+        let overlay = Overlay::new(map, graph, &declaration.definition);
         overlay.lay_over(&mut declaration).map_err(|error| {
             let text = format!("signature map, signature '{name}': {error}");
             ServingError::new(error.code(), text)

@@ -71,5 +71,6 @@ pub fn derive(name: &str, graph: &dyn Graph) -> Result<Signature> {
         is_original: false,
         definition,
         changes: Vec::new(),
+        earlier: Vec::new(),
     })
 }

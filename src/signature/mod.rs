@@ -12,6 +12,7 @@ mod contradiction;
 mod declaration;
 mod definition_text;
 mod derive;
+mod description;
 mod diagnosis;
 mod earlier_aliases;
 pub mod example;
@@ -43,7 +44,9 @@ pub use self::declaration::{
 };
 pub use self::definition_text::definition_text;
 pub use self::derive::derive;
+pub use self::description::Description;
 pub use self::diagnosis::does_not_fit;
+pub use self::earlier_aliases::{Aliases, EarlierAliases};
 pub use self::example_input::{ExampleInput, FeatureTensor};
 pub use self::matching::{Matching, Rule, Wanted, is_convertible, known_shape, tensor_name};
 pub use self::overlay::layered;
@@ -104,6 +107,8 @@ pub struct Signature {
     pub definition: SignatureDef,
     /// What a signature map did to aliases.
     pub changes: Vec<AliasChange>,
+    /// The aliases below each map, the innermost first.
+    pub earlier: Vec<EarlierAliases>,
 }
 
 /// An input that clients send.

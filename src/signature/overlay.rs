@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::SignatureDef;
 use super::declaration::{Declaration, Interface, Layer, Port, fed_inputs, or_alias, shape_proto};
-use super::matching::tensor_name;
+use super::renaming::Side;
 use super::tensor_value::from_proto;
 use crate::error::{Result, ServingError};
 use crate::proto::onnx_model_server as map;
@@ -21,8 +21,6 @@ pub(super) struct Overlay<'a> {
     graph: &'a Interface,
     /// The definition below it.
     below: SignatureDef,
-    /// There is no original: the graph says what the map does not.
-    is_derived: bool,
 }
 
 /// An entry's alias and what it says of a tensor.
@@ -38,19 +36,9 @@ struct Entry<'a> {
 }
 
 impl<'a> Overlay<'a> {
-    pub(super) fn new(
-        map: &'a map::Signature,
-        graph: &'a Interface,
-        below: &SignatureDef,
-        is_derived: bool,
-    ) -> Self {
+    pub(super) fn new(map: &'a map::Signature, graph: &'a Interface, below: &SignatureDef) -> Self {
         let below = below.clone();
-        Self {
-            map,
-            graph,
-            below,
-            is_derived,
-        }
+        Self { map, graph, below }
     }
 
     pub(super) fn lay_over(&self, declaration: &mut Declaration) -> Result<()> {
@@ -62,13 +50,20 @@ impl<'a> Overlay<'a> {
             fed: fed.map(str::to_owned).collect(),
             ..Layer::default()
         };
+        if let Some(below) = &declaration.example {
+            self.check_example(below)?;
+        }
         for input in &self.map.input {
             let port = self.lay_input(input, declaration)?;
-            layer.inputs.insert(input.alias.clone(), port);
+            if layer.inputs.insert(input.alias.clone(), port).is_some() {
+                return Err(named_twice("input", &input.alias));
+            }
         }
         for output in &self.map.output {
             let port = self.lay_output(output, declaration)?;
-            layer.outputs.insert(output.alias.clone(), port);
+            if layer.outputs.insert(output.alias.clone(), port).is_some() {
+                return Err(named_twice("output", &output.alias));
+            }
         }
         for constant in &self.map.constant {
             self.lay_constant(constant, declaration)?;
@@ -79,6 +74,47 @@ impl<'a> Overlay<'a> {
         declaration.inputs.extend(layer.inputs.clone());
         declaration.outputs.extend(layer.outputs.clone());
         declaration.layers.push(layer);
+        Ok(())
+    }
+
+    /// Refuses what a map cannot do to the `example_input` of a map below it.
+    fn check_example(&self, below: &map::ExampleInput) -> Result<()> {
+        let alias = &below.alias;
+        if let Some(example) = self
+            .map
+            .example_input
+            .as_ref()
+            .filter(|it| it.alias != *alias)
+        {
+            return Err(ServingError::invalid_argument(format!(
+                "example_input '{}': the map below has an example_input '{alias}', and a signature has \
+                 one; give it that alias, or change the map below",
+                example.alias
+            )));
+        }
+        let features = map::Signature {
+            example_input: Some(self.map.example_input.as_ref().unwrap_or(below).clone()),
+            ..map::Signature::default()
+        };
+        let fed = fed_inputs(&features);
+        for input in &self.map.input {
+            let tensor = or_alias(&input.tensor, &input.alias);
+            let is_of_graph = find(&self.graph.inputs, tensor).is_some();
+            if input.alias == *alias || (tensor == alias && !is_of_graph) {
+                return Err(ServingError::invalid_argument(format!(
+                    "input '{}': '{alias}' is the example_input of the map below, which cannot be renamed, \
+                     kept or dropped; write the change into that map",
+                    input.alias
+                )));
+            }
+            if !input.drop && fed.contains(&tensor) {
+                return Err(ServingError::invalid_argument(format!(
+                    "input '{}': a feature of the example_input '{alias}' feeds '{tensor}', so clients \
+                     cannot send it themselves",
+                    input.alias
+                )));
+            }
+        }
         Ok(())
     }
 
@@ -102,23 +138,15 @@ impl<'a> Overlay<'a> {
             dtype: input.dtype,
             shape: &input.shape,
         };
-        let tensor = self.tensor(&entry)?;
-        let definition = &mut declaration.definition;
-        if let Some(mut default) = input.default.clone() {
-            let dtype = DataType::from_number(input.dtype).or(tensor.and_then(|it| it.dtype));
-            if default.dtype == 0 {
-                default.dtype = dtype.map_or(0, DataType::number);
-            }
-            definition.defaults.insert(input.alias.clone(), default);
+        let tensor = self.tensor(&entry, &declaration.inputs)?;
+        if let Some(name) = tensor.map(|it| &it.name) {
+            declaration.constants.retain(|(fed, _)| fed != name);
         }
-        // The client's dim that becomes the graph's first one is `transpose[0]`, and so on.
-        let port = Port {
-            has_default: input.default.is_some(),
+        self.describe(&entry, tensor, &mut declaration.definition.inputs);
+        Ok(Port {
+            default: input.default.clone(),
             ..self.port(&entry, tensor)
-        };
-        let shape = tensor.and_then(|it| client_shape(it, &port, |from, to| (to, from)));
-        self.describe(&entry, tensor, shape, &mut definition.inputs);
-        Ok(port)
+        })
     }
 
     fn lay_output(&self, output: &map::Output, declaration: &mut Declaration) -> Result<Port> {
@@ -141,20 +169,17 @@ impl<'a> Overlay<'a> {
             dtype: output.dtype,
             shape: &output.shape,
         };
-        let tensor = self.tensor(&entry)?;
+        let tensor = self.tensor(&entry, &declaration.outputs)?;
         let top_k = usize::try_from(output.top_k).map_err(|_| {
             ServingError::invalid_argument(format!("output '{}': top_k is negative", output.alias))
         })?;
-        let port = Port {
+        self.describe(&entry, tensor, &mut declaration.definition.outputs);
+        Ok(Port {
             labels: output.labels.clone(),
             top_k,
             is_stacked_first: output.stack_axis.is_some_and(|axis| axis <= 0),
             ..self.port(&entry, tensor)
-        };
-        let shape = tensor.and_then(|it| client_shape(it, &port, |from, to| (from, to)));
-        let outputs = &mut declaration.definition.outputs;
-        self.describe(&entry, tensor, shape, outputs);
-        Ok(port)
+        })
     }
 
     fn lay_constant(&self, constant: &map::Constant, declaration: &mut Declaration) -> Result<()> {
@@ -173,57 +198,43 @@ impl<'a> Overlay<'a> {
     }
 
     fn port(&self, entry: &Entry<'_>, tensor: Option<&ValueInfo>) -> Port {
-        let names_alias = tensor.is_none() && !entry.tensor.is_empty();
         Port {
             tensor: tensor.map(|it| it.name.clone()),
-            takes: names_alias.then(|| entry.tensor.to_owned()),
+            takes: tensor
+                .is_none()
+                .then(|| or_alias(entry.tensor, entry.alias).to_owned()),
             keep: entry.keep,
-            says_dtype: entry.dtype != 0,
-            says_shape: entry.shape.is_some(),
+            dtype: entry.dtype,
+            shape: entry.shape.clone(),
             transpose: entry.transpose.to_vec(),
             reshape: entry.reshape.to_vec(),
             ..Port::default()
         }
     }
 
-    /// Describes an alias as the alias that it takes the place of, else as the graph does.
+    /// Makes the alias one that maps above may name. How it is described follows once the graph's
+    /// tensors have been found.
     fn describe(
         &self,
         entry: &Entry<'_>,
         tensor: Option<&ValueInfo>,
-        shape: Option<Vec<i64>>,
         infos: &mut BTreeMap<String, TensorInfo>,
     ) {
-        let taken = self.below(entry.what).get(entry.tensor);
-        if let Some(taken) = taken.filter(|_| tensor.is_none()) {
-            infos.insert(entry.alias.to_owned(), taken.clone());
-        }
-        // What is known of the alias is about another tensor of the graph.
-        let is_other = |name: &str| {
-            let known = infos.get(entry.alias).map(tensor_name);
-            self.is_derived && known.is_some_and(|known| known != name)
-        };
-        if tensor.is_some_and(|it| is_other(&it.name)) {
-            infos.remove(entry.alias);
-        }
-        let info = infos
+        infos
             .entry(entry.alias.to_owned())
             .or_insert_with(|| TensorInfo {
                 encoding: tensor.map(|it| tensor_info::Encoding::Name(it.name.clone())),
-                dtype: tensor.and_then(|it| it.dtype).map_or(0, DataType::number),
-                tensor_shape: Some(shape_proto(shape.as_deref())),
+                ..TensorInfo::default()
             });
-        if entry.dtype != 0 {
-            info.dtype = entry.dtype;
-        }
-        if entry.shape.is_some() {
-            info.tensor_shape.clone_from(entry.shape);
-        }
     }
 
     /// The graph tensor that an entry means; `None` where it is that of an alias, or left to the
     /// matching rules.
-    fn tensor(&self, entry: &Entry<'_>) -> Result<Option<&ValueInfo>> {
+    fn tensor(
+        &self,
+        entry: &Entry<'_>,
+        mapped: &BTreeMap<String, Port>,
+    ) -> Result<Option<&ValueInfo>> {
         let Entry {
             what,
             alias,
@@ -232,6 +243,10 @@ impl<'a> Overlay<'a> {
         } = *entry;
         check_alias(what, alias)?;
         let name = or_alias(tensor, alias);
+        // A map below says which tensor the alias has.
+        if tensor.is_empty() && mapped.get(alias).is_some_and(|it| !it.drop) {
+            return Ok(None);
+        }
         match find(self.values(what), name) {
             Some(value) if value.dtype.is_none() => Err(self.graph.unserved(what, value)),
             Some(value) => Ok(Some(value)),
@@ -287,6 +302,12 @@ impl<'a> Overlay<'a> {
     }
 }
 
+fn named_twice(what: &str, alias: &str) -> ServingError {
+    ServingError::invalid_argument(format!(
+        "the map names the {what} alias '{alias}' twice; write one entry with all that it says"
+    ))
+}
+
 fn dropped() -> Port {
     Port {
         drop: true,
@@ -331,13 +352,8 @@ fn quoted<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
     }
 }
 
-/// What clients see of a graph tensor's shape through a port's transpose. `place` tells which of
-/// two dims, the permutation's value and its index, is the graph's, and which the client's.
-fn client_shape(
-    tensor: &ValueInfo,
-    port: &Port,
-    place: impl Fn(usize, usize) -> (usize, usize),
-) -> Option<Vec<i64>> {
+/// What clients see of a graph tensor's shape through a port's transpose.
+pub(super) fn client_shape(side: Side, tensor: &ValueInfo, port: &Port) -> Option<Vec<i64>> {
     let graph = tensor.shape.clone()?;
     if !port.reshape.is_empty() {
         return None;
@@ -347,7 +363,12 @@ fn client_shape(
     }
     let mut client = vec![-1; graph.len()];
     for (index, &value) in port.transpose.iter().enumerate() {
-        let (from, to) = place(usize::try_from(value).ok()?, index);
+        let axis = usize::try_from(value).ok()?;
+        // The client's dim that becomes the graph's first one is `transpose[0]`, and so on.
+        let (from, to) = match side {
+            Side::Input => (index, axis),
+            Side::Output => (axis, index),
+        };
         *client.get_mut(to)? = *graph.get(from)?;
     }
     Some(client)
@@ -366,36 +387,19 @@ pub fn layered(maps: &[map::Signature]) -> Vec<map::Signature> {
     layered
 }
 
-/// A map's signature over that of an inner map: where both name an alias, a field that the outer one
-/// does not set is the inner one's. What only the inner one names is not repeated.
+/// A map's signature over that of an inner map: an output of the same alias and tensor is made as the
+/// inner one says. All else goes with the tensors once they have been found.
 fn merged(inner: &map::Signature, outer: &map::Signature) -> map::Signature {
     let mut merged = outer.clone();
-    for new in merged.input.iter_mut().filter(|it| !it.drop) {
-        let old = inner.input.iter().find(|it| it.alias == new.alias);
-        if let Some(old) = old.filter(|it| !it.drop) {
-            set_default(&mut new.tensor, &old.tensor);
-            set_default(&mut new.dtype, &old.dtype);
-            set_default(&mut new.shape, &old.shape);
-            set_default(&mut new.transpose, &old.transpose);
-            set_default(&mut new.reshape, &old.reshape);
-            set_default(&mut new.default, &old.default);
-        }
-    }
     for new in merged.output.iter_mut().filter(|it| !it.drop) {
         let old = inner.output.iter().find(|it| it.alias == new.alias);
-        if let Some(old) = old.filter(|it| !it.drop) {
-            // How a tensor is made goes with the tensor.
-            let alias = &old.alias;
-            if new.tensor.is_empty() || or_alias(&old.tensor, alias) == new.tensor {
-                set_default(&mut new.stack_axis, &old.stack_axis);
-            }
+        let Some(old) = old.filter(|it| !it.drop) else {
+            continue;
+        };
+        let is_same = new.tensor.is_empty() || or_alias(&old.tensor, &old.alias) == new.tensor;
+        if is_same && (old.stack_axis.is_some() || new.stack_axis.is_some()) {
+            set_default(&mut new.stack_axis, &old.stack_axis);
             set_default(&mut new.tensor, &old.tensor);
-            set_default(&mut new.dtype, &old.dtype);
-            set_default(&mut new.shape, &old.shape);
-            set_default(&mut new.transpose, &old.transpose);
-            set_default(&mut new.reshape, &old.reshape);
-            set_default(&mut new.labels, &old.labels);
-            set_default(&mut new.top_k, &old.top_k);
         }
     }
     merged

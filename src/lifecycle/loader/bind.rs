@@ -75,7 +75,7 @@ pub(super) fn bind(planned: &PlannedSignature, file: &GraphFile<'_>) -> Result<B
         .map_err(|error| sequences::explain(error, &model))?;
     sequences::tell_what_is_left_out(&model, planned);
     let mut binder = Binder::new(file, model, graph, declaration)?;
-    binder.match_outputs();
+    binder.match_outputs()?;
     binder.match_inputs()?;
     binder.resolve_handed_through()?;
     binder.leave_defaults()?;

@@ -35,6 +35,7 @@ mod old_opsets;
 mod optional;
 mod raw_parse;
 mod renaming;
+mod renaming_again;
 mod rewrites;
 mod sequences;
 mod session;

@@ -19,16 +19,20 @@ impl Binder<'_> {
         let mut fetches = Vec::new();
         let inputs = self.signature_inputs()?;
         let outputs = self.signature_outputs(&inputs, &mut fetches)?;
-        let examples = self.features.iter();
-        let examples = examples.filter_map(|(alias, features)| {
-            Some(ExampleInput {
-                input: index_of(&inputs, alias)?,
+        let examples = self.features.iter().map(|(alias, features)| {
+            let input = index_of(&inputs, alias).ok_or_else(|| {
+                let text = "it takes examples, and is not in the signature";
+                let error = ServingError::invalid_argument(text);
+                self.explain(&format!("input '{alias}'"), &error)
+            })?;
+            Ok(ExampleInput {
+                input,
                 spec: features.spec.clone(),
                 takes_scalar: features.takes_scalar,
                 node: self.parse_node_name(alias),
             })
         });
-        let examples = examples.collect();
+        let examples = examples.collect::<Result<Vec<_>>>()?;
         let (input_tensors, output_tensors) = self.described();
         let fed_twice = self.fed_twice(&inputs);
         let is_original = self.declaration.is_original;
@@ -53,6 +57,7 @@ impl Binder<'_> {
                 is_original,
                 definition,
                 changes: self.declaration.changes,
+                earlier: self.declaration.earlier,
             },
             model: self.model,
             feeds: self.feeds,
@@ -123,7 +128,10 @@ impl Binder<'_> {
                 Some(index) if self.declaration.is_original => OutputSource::Fed(index),
                 Some(index) => OutputSource::Input(index),
                 None => {
-                    let name = &self.fetched[alias];
+                    let name = self.fetched.get(alias).ok_or_else(|| {
+                        let error = ServingError::invalid_argument("no tensor of the graph is it");
+                        self.explain(&format!("output '{alias}'"), &error)
+                    })?;
                     let known = fetches.iter().position(|it| it == name);
                     OutputSource::Graph(known.unwrap_or_else(|| {
                         fetches.push(name.clone());

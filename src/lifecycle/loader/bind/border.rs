@@ -33,7 +33,8 @@ impl Binder<'_> {
         let mut ready: Vec<(Transform, String, String)> = Vec::new();
         let found = self.outputs.found.clone();
         for (alias, (tensor, _)) in found {
-            let info = &self.declaration.definition.outputs[&alias];
+            let info = self.declaration.definition.outputs.get(&alias);
+            let info = info.ok_or_else(|| self.undescribed("output", &alias))?;
             let port = self.declaration.outputs.get(&alias);
             let declared = self.graph.outputs.iter().find(|it| it.name == tensor);
             let graph_dtype = declared.and_then(|it| it.dtype);
@@ -64,7 +65,8 @@ impl Binder<'_> {
             if !is_needed && self.model.default_of(&tensor).is_none() {
                 continue;
             }
-            let info = &self.declaration.definition.inputs[&alias];
+            let info = self.declaration.definition.inputs.get(&alias);
+            let info = info.ok_or_else(|| self.undescribed("input", &alias))?;
             let port = self.declaration.inputs.get(&alias);
             let declared = self.graph.inputs.iter().find(|it| it.name == tensor);
             let graph_dtype = declared.and_then(|it| it.dtype);
@@ -80,7 +82,7 @@ impl Binder<'_> {
             } else {
                 self.model.transform_input(&tensor, &transform)?
             };
-            let index = index_of(&alias).expect("every alias is in the definition");
+            let index = index_of(&alias).ok_or_else(|| self.undescribed("input", &alias))?;
             self.feeds.insert(name, Feed::Input(index));
         }
         for (example, features) in self.features.values().enumerate() {
@@ -103,6 +105,11 @@ impl Binder<'_> {
             }
         }
         Ok(())
+    }
+
+    fn undescribed(&self, what: &str, alias: &str) -> ServingError {
+        let error = ServingError::invalid_argument("it is not in the signature");
+        self.explain(&format!("{what} '{alias}'"), &error)
     }
 
     /// What has to be done between the client and a graph tensor.

@@ -14,16 +14,19 @@ use crate::tensor::DataType;
 impl Binder<'_> {
     /// Matches the outputs and drops what of the graph they do not need. An output on the tensor of
     /// an input is handed through, or refused where TensorFlow refuses it: in a SavedModel.
-    pub(super) fn match_outputs(&mut self) {
+    pub(super) fn match_outputs(&mut self) -> Result<()> {
         let before = &self.declaration.before;
         let inputs = wanted(&before.inputs);
         let (through, wanted): (Vec<Wanted>, Vec<Wanted>) = wanted(&before.outputs)
             .into_iter()
             .partition(|output| same_tensor(output, &inputs).is_some());
-        let is_through = |name: &str| {
-            let mut through = through.iter();
-            through.any(|it| it.alias == name || tensor_name(&it.info) == name)
+        let is_input = |name: &str| self.graph.inputs.iter().any(|it| it.name == name);
+        let is_of = |output: &Wanted, name: &str| {
+            let original = tensor_name(&output.info);
+            let operation = original.strip_suffix(":0");
+            output.alias == name || original == name || (operation == Some(name) && is_input(name))
         };
+        let is_through = |name: &str| through.iter().any(|it| is_of(it, name));
         let (passed, candidates): (Vec<ValueInfo>, Vec<ValueInfo>) = self
             .graph
             .outputs
@@ -33,8 +36,7 @@ impl Binder<'_> {
         // A file may have such an output nevertheless, and a map may name it.
         let name_of = |output: &Wanted| {
             let mut passed = passed.iter().map(|it| &it.name);
-            let name =
-                passed.find(|name| **name == output.alias || **name == *tensor_name(&output.info));
+            let name = passed.find(|name| is_of(output, name));
             name.unwrap_or(&output.alias).clone()
         };
         let names = through.iter().map(|it| (it.alias.clone(), name_of(it)));
@@ -43,14 +45,18 @@ impl Binder<'_> {
             &Unsettled {
                 signature: &self.declaration.name,
                 side: Side::Output,
+                before,
+                is_original: self.declaration.is_original,
                 wanted: &wanted,
                 handed_through: &handed_through,
                 candidates: &candidates,
+                tensors: &self.graph.outputs,
                 likely: &|_| true,
             },
             &self.declaration.layers,
-        );
-        self.outputs = settled.matching;
+        )
+        .map_err(|error| self.refused(&error))?;
+        self.outputs.clone_from(&settled.matching);
         for output in &through {
             let Some(input) = same_tensor(output, &inputs) else {
                 continue;
@@ -63,7 +69,7 @@ impl Binder<'_> {
         }
         let found = &mut self.outputs.found;
         found.retain(|_, (_, rule)| *rule != Rule::PassThrough);
-        self.declaration.take(&settled.changes);
+        self.declaration.take(Side::Output, &settled);
         if self.declaration.is_original {
             // Whatever a map says of the graph, TensorFlow fetches none of these.
             for output in self.declaration.wanted_outputs() {
@@ -77,6 +83,7 @@ impl Binder<'_> {
         let fetched = self.outputs.found.values();
         let fetched: Vec<String> = fetched.map(|(tensor, _)| tensor.clone()).collect();
         self.model.prune(&fetched);
+        Ok(())
     }
 
     pub(super) fn match_inputs(&mut self) -> Result<()> {
@@ -105,15 +112,19 @@ impl Binder<'_> {
             &Unsettled {
                 signature: &self.declaration.name,
                 side: Side::Input,
+                before: &self.declaration.before,
+                is_original: self.declaration.is_original,
                 wanted: &wanted,
                 handed_through: &BTreeMap::new(),
                 candidates: &self.graph.inputs,
+                tensors: &self.graph.inputs,
                 likely: &|name| needed.contains(name) || parsed.contains(name),
             },
             &self.declaration.layers,
-        );
-        self.inputs = settled.matching;
-        self.declaration.take(&settled.changes);
+        )
+        .map_err(|error| self.refused(&error))?;
+        self.inputs.clone_from(&settled.matching);
+        self.declaration.take(Side::Input, &settled);
         for kept in settled.changes.iter().filter(|change| change.kept) {
             self.inputs.found.remove(&kept.old);
             self.inputs.open.retain(|alias| *alias != kept.old);
@@ -121,16 +132,21 @@ impl Binder<'_> {
         self.find_features(&needed)
     }
 
-    /// Outputs that are handed through name their inputs as the map does.
+    /// Outputs that are handed through name their inputs as the map does, and look like them.
     pub(super) fn resolve_handed_through(&mut self) -> Result<()> {
-        let changes = &self.declaration.changes;
+        let Some(first) = self.declaration.earlier.first() else {
+            return Ok(());
+        };
+        let kept = self.declaration.changes.iter();
+        let kept = kept.filter(|it| it.side == Side::Input && it.kept);
         for (output, input) in &mut self.handed_through {
-            let change = changes
-                .iter()
-                .find(|it| it.side == Side::Input && it.old == *input);
-            match change.map(|it| it.new.as_ref()) {
+            match first.inputs.0.get(input) {
                 None => {}
-                Some(Some(new)) => input.clone_from(new),
+                Some(Some(new)) => {
+                    let newest = kept.clone().find(|it| it.old == *new);
+                    let newest = newest.and_then(|it| it.new.as_ref());
+                    input.clone_from(newest.unwrap_or(new));
+                }
                 Some(None) => {
                     return Err(ServingError::invalid_argument(format!(
                         "{}: signature '{}': output '{output}' is its input '{input}', which the \
@@ -141,8 +157,22 @@ impl Binder<'_> {
                     )));
                 }
             }
+            let definition = &mut self.declaration.definition;
+            let info = definition.inputs.get(input);
+            let info = info.filter(|_| !self.declaration.is_original);
+            if let (Some(info), Some(output)) = (info, definition.outputs.get_mut(output)) {
+                output.dtype = info.dtype;
+                output.tensor_shape.clone_from(&info.tensor_shape);
+            }
         }
         Ok(())
+    }
+
+    fn refused(&self, error: &ServingError) -> ServingError {
+        let origin = self.file.model.origin();
+        let name = &self.declaration.name;
+        let text = format!("{origin}: signature '{name}': {error}");
+        ServingError::new(error.code(), text)
     }
 
     /// Inputs to be matched. One that the original parses as examples is of strings, whatever

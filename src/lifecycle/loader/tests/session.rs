@@ -74,6 +74,12 @@ fn tensor_that_two_inputs_feed_is_refused() {
         r#"signature { name: "serving_default" input { alias: "a" tensor: "q" }
              input { alias: "b" tensor: "q" } }"#,
     );
-    let text = "Endpoint \"q\" fed more than once.";
-    check_refused(&version.load(), &values, text);
+    // A map that gives one input two aliases means either of them.
+    let servable = version.load();
+    for alias in ["a", "b"] {
+        let values = [(alias, 2.0), ("p", 5.0)].map(|(alias, it)| (alias, floats(&[1], &[it])));
+        assert_eq!(answer(&servable, "", values)["y"], floats(&[1], &[3.0]));
+    }
+    let text = "'b' and 'a' are two aliases of one input: send one of them";
+    check_refused(&servable, &values, text);
 }
