@@ -67,7 +67,6 @@ impl Scopes {
         let inputs = graph.input.iter().map(|it| (it.name().to_owned(), filled));
         self.scopes.push(Scope {
             facts: inputs.collect(),
-            ..Scope::default()
         });
         self.declare(graph, is_ranked);
         if self.has_defaults {
