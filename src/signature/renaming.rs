@@ -92,7 +92,7 @@ pub struct Unsettled<'a> {
     pub candidates: &'a [ValueInfo],
     /// Those of them and others that a map may name.
     pub tensors: &'a [ValueInfo],
-    /// As for [`match_aliases`].
+    /// As for `match_aliases`.
     pub likely: &'a dyn Fn(&str) -> bool,
 }
 
