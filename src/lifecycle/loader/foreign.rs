@@ -105,7 +105,7 @@ impl Foreign {
         )
     }
 
-    /// Whether there may be a model beside it that says more.
+    /// Whether another file in the directory may be a model that tells more.
     pub(super) fn is_weights(self) -> bool {
         matches!(
             self,

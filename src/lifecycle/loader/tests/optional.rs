@@ -116,7 +116,7 @@ fn few_small_weights_are_inputs() {
     assert_eq!(y(&servable, [row()]), [7.0, 9.0]);
 }
 
-/// What no operator reads as a weight is sendable beside many weights and beside large ones.
+/// A value that no operator reads as a weight can be sent, however many or large the weights are.
 #[test]
 fn weights_close_nothing_but_weights() {
     let scaled = |net: Net| {

@@ -60,7 +60,7 @@ fn new_alias_replaces_the_one_of_saved_model() {
         text.contains("graph: y_pred (signature map, in place of 'y_pred')"),
         "{text}"
     );
-    // The alias before is described by the original's tensor, and so is the new one.
+    // The old alias takes its description from the SavedModel's tensor, and so does the new one.
     assert!(text.contains("name: call:0"), "{text}");
     let report = check(backend(), &version.path, &["serve".to_owned()]);
     assert!(report.passed, "{}", report.text);
