@@ -108,13 +108,17 @@ impl Servable {
     ///
     /// [`ServingError::SignatureNotFound`] with the name in effect.
     pub fn signature(&self, name: &str) -> Result<&Signature> {
+        self.callable(name).map(|it| &it.signature)
+    }
+
+    fn callable(&self, name: &str) -> Result<&Callable> {
         let name = if name.is_empty() {
             DEFAULT_SIGNATURE_NAME
         } else {
             name
         };
         match self.signatures.get(name) {
-            Some(callable) => Ok(&callable.signature),
+            Some(callable) => Ok(callable),
             None => Err(ServingError::SignatureNotFound {
                 name: name.to_owned(),
             }),
@@ -153,7 +157,7 @@ impl Servable {
         deadline: Option<Instant>,
         budget: &ExpansionBudget,
     ) -> Result<(Vec<(String, Tensor)>, Option<RunTimes>)> {
-        let callable = &self.signatures[&self.signature(signature_name)?.name];
+        let callable = self.callable(signature_name)?;
         let (signature, executor) = match &callable.with_optional {
             Some((signature, executor)) if signature.replaces_defaults(&inputs) => {
                 (signature, executor)
