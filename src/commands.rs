@@ -5,7 +5,7 @@
 //! A command counts only as the first argument, where the server's flags would begin with `--`.
 //! Flags are those of `saved_model_cli show`; a value may follow as `--dir=X` or as `--dir X`.
 //!
-//! Not here: what is shown and checked (`lifecycle::loader`), the server's flags (`config`).
+//! Not here: what is shown and checked (`mapper::version_dir`), the server's flags (`config`).
 
 mod bounded;
 mod health;
@@ -17,10 +17,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::error::Result;
-use crate::lifecycle::loader::{self, Shown};
+use crate::api::access::auth;
+use crate::base::error::Result;
+use crate::mapper::version_dir;
+use crate::mapper::version_dir::Shown;
 use crate::runtime::{BackendChoice, BackendOptions};
-use crate::transport::auth;
 
 /// How the commands are called.
 pub const USAGE: &str = "\
@@ -156,7 +157,7 @@ impl Command {
                 timeout,
             } => {
                 let (place, tags, shown) = (directory.clone(), tags.clone(), shown.clone());
-                let show = move || loader::show(&place, &tags, &shown);
+                let show = move || version_dir::show(&place, &tags, &shown);
                 Ok(Report {
                     text: bounded::within(*timeout, directory, show)?,
                     passed: true,
@@ -175,7 +176,7 @@ impl Command {
                     ..BackendOptions::default()
                 };
                 let (place, tags) = (directory.clone(), tags.clone());
-                let check = move || Ok(loader::check(backend.open()?, &place, &tags));
+                let check = move || Ok(version_dir::check(backend.open()?, &place, &tags));
                 let report = bounded::within(*timeout, directory, check)?;
                 Ok(Report {
                     text: report.text,

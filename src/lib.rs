@@ -13,38 +13,27 @@ pub mod server;
 
 pub mod config;
 
-pub mod transport;
-
-pub mod lifecycle;
-pub mod onnx;
 pub mod request_log;
 pub mod warmup;
 
+pub mod api;
+pub mod net;
 pub mod wire;
 
-pub mod inference;
-pub mod servable;
-pub mod signature;
+pub mod serving;
 
-pub mod batching;
-
+pub mod mapper;
+pub mod onnx;
 pub mod runtime;
+pub mod storage;
 
-pub mod tensor;
-
-pub mod monitoring;
-pub mod telemetry;
-
-pub mod allocator;
-pub mod error;
-pub mod id;
-pub mod logging;
-mod panics;
-pub mod process;
+pub mod codec;
 pub mod proto;
-mod proto_text;
-mod proto_wire;
-mod tfrecord;
+
+pub mod base;
+
+pub mod logging;
+pub mod process;
 
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]

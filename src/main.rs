@@ -6,10 +6,11 @@ use std::io::Write;
 use std::panic;
 use std::time::Duration;
 
-use onnx_model_server::allocator::{self, Allocator};
+use onnx_model_server::base::allocator;
+use onnx_model_server::base::allocator::Allocator;
+use onnx_model_server::base::error::ServingError;
 use onnx_model_server::commands::{self, Command};
 use onnx_model_server::config::{Flags, Outcome};
-use onnx_model_server::error::ServingError;
 use onnx_model_server::logging::{self, LogFormat};
 use onnx_model_server::process::{self, Signals, leave};
 use onnx_model_server::server::{Server, ServerOptions, Stopped};

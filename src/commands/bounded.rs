@@ -1,15 +1,15 @@
 //! A command's work on a thread of its own, which is waited for no longer than a bound: a model may load
 //! for ever, and a file system may hang. The process ends then with the thread in it.
 //!
-//! Not here: loads of the server (`lifecycle::manager`).
+//! Not here: loads of the server (`serving::lifecycle::manager`).
 
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread::Builder;
 use std::time::Duration;
 
+use crate::base::error::{Code, Result, ServingError};
 use crate::config::Flags;
-use crate::error::{Code, Result, ServingError};
 
 /// The flag that sets the bound, as the server's.
 pub(super) const FLAG: &str = "--model_load_timeout_seconds";

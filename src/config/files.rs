@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use super::flags::{Flags, SessionThreads};
-use crate::error::Result;
+use crate::base::error::Result;
+use crate::codec::proto_text;
 use crate::proto::onnx_model_server::AuthConfig;
 use crate::proto::tensorflow::serving::{
     BatchingParameters, ModelConfig, ModelConfigList, ModelServerConfig, MonitoringConfig,
     SslConfig, model_server_config,
 };
-use crate::proto_text;
 
 /// The platform that every existing configuration names.
 const PLATFORM: &str = "tensorflow";

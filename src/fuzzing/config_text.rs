@@ -6,18 +6,18 @@ use prost::{Message, Name};
 use prost_reflect::{DescriptorPool, DynamicMessage};
 
 use super::version;
-use crate::batching::QueueLimits;
+use crate::api::access::auth::Auth;
+use crate::codec::proto_text;
 use crate::config::version_batching_options;
-use crate::lifecycle::BasePathAllowlist;
-use crate::lifecycle::loader::VersionDirectory;
+use crate::mapper::version_dir::VersionDirectory;
+use crate::net::tls::Tls;
 use crate::proto::SERVED_DESCRIPTORS;
 use crate::proto::onnx_model_server::{AuthConfig, SignatureMap};
 use crate::proto::tensorflow::serving::{
     BatchingParameters, ModelServerConfig, MonitoringConfig, SslConfig,
 };
-use crate::proto_text;
-use crate::transport::auth::Auth;
-use crate::transport::tls::Tls;
+use crate::serving::batching::QueueLimits;
+use crate::serving::lifecycle::BasePathAllowlist;
 
 static DESCRIPTORS: LazyLock<DescriptorPool> =
     LazyLock::new(|| DescriptorPool::decode(SERVED_DESCRIPTORS).expect("build.rs wrote these"));

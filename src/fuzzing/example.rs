@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use prost::Message;
 
-use crate::proto::tensorflow::{Example, feature};
-use crate::signature::example::{
+use crate::base::tensor::{DataType, Tensor};
+use crate::codec::example::{
     DenseFeature, ExampleSpec, ParsedExamples, RaggedFeature, SparseFeature,
 };
-use crate::tensor::{DataType, Tensor};
+use crate::proto::tensorflow::{Example, feature};
 
 /// Parses the bytes as one example and as two.
 pub fn check(data: &[u8]) {

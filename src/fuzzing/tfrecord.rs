@@ -2,11 +2,11 @@
 
 use prost::Message;
 
-use crate::error::{Code, Result};
+use crate::base::error::{Code, Result};
+use crate::codec::tfrecord::{RecordReader, append_record};
 use crate::proto::tensorflow::serving::PredictionLog;
 use crate::proto::tensorflow::serving::prediction_log::LogType;
-use crate::tfrecord::{RecordReader, append_record};
-use crate::wire::{classification, multi_inference, regression};
+use crate::wire::tfs::{classification, multi_inference, regression};
 
 /// What comes in front of a record. A file may end within it.
 const LENGTH_BYTES: usize = 12;

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::backend::ReadingBackend;
-use crate::error::Code;
-use crate::id::ServableId;
-use crate::lifecycle::Loader;
-use crate::lifecycle::loader::{OnnxLoader, Shown, show};
+use crate::base::error::Code;
+use crate::base::id::ServableId;
+use crate::mapper::version_dir::{OnnxLoader, Shown, show};
+use crate::serving::lifecycle::Loader;
 
 /// A file's name and its contents.
 pub(super) type File = (&'static str, &'static [u8]);

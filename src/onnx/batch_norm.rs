@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use super::constant::{MAX_HOPS, from_tensor};
 use super::visit::Names;
 use super::{OnnxModel, is_op, node, walk};
+use crate::base::tensor::Tensor;
 use crate::proto::onnx::{AttributeProto, NodeProto, TensorProto, attribute_proto::AttributeType};
-use crate::tensor::Tensor;
 
 /// The opset from which on the operator is what it is here.
 const SINCE: i64 = 9;

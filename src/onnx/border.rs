@@ -4,9 +4,9 @@ use super::interface::{
     elem_type, is_served, ranked_tensor_value, tensor_type, tensor_value, value_info,
 };
 use super::{OnnxModel, constant, node, walk};
-use crate::error::{Result, ServingError};
+use crate::base::error::{Result, ServingError};
+use crate::base::tensor::{DataType, Tensor};
 use crate::proto::onnx::{AttributeProto, NodeProto, attribute_proto::AttributeType};
-use crate::tensor::{DataType, Tensor};
 
 /// What is done to a tensor on its way in or out: `transpose`, then `reshape`, then a cast.
 #[derive(Clone, Debug, Default, PartialEq)]

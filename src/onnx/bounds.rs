@@ -5,7 +5,7 @@
 //! with [`BYTES_PER_MESSAGE`] of the file: what is decoded takes at most half a gigabyte, and besides
 //! that sixteen times the file, which lists of empty strings can come to.
 
-use crate::proto_wire::{Fields, Malformed, Value};
+use crate::codec::proto_wire::{Fields, Malformed, Value};
 
 /// So many messages are always allowed.
 const FREE_MESSAGES: usize = 1 << 20;

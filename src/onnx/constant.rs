@@ -5,11 +5,11 @@ use half::{bf16, f16};
 
 use super::interface::{data_type, elem_type};
 use super::{OnnxModel, is_op, node, walk};
+use crate::base::tensor::{DataType, Tensor};
 use crate::proto::onnx::{
     AttributeProto, GraphProto, NodeProto, TensorProto, attribute_proto::AttributeType,
     tensor_proto,
 };
-use crate::tensor::{DataType, Tensor};
 
 /// How many `Identity` nodes are followed.
 pub(super) const MAX_HOPS: usize = 16;

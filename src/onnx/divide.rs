@@ -15,10 +15,10 @@ use super::edit::Edit;
 use super::known::Elem;
 use super::visit::{Place, Replaced};
 use super::{OnnxModel, constant, is_op, node};
-use crate::error::{Result, ServingError};
+use crate::base::error::{Result, ServingError};
+use crate::base::tensor::{Element, Tensor};
 use crate::onnx::border::int_attribute;
 use crate::proto::onnx::{NodeProto, tensor_proto::DataType as OnnxType};
-use crate::tensor::{Element, Tensor};
 
 /// The opset from which on `Where` exists.
 const WHERE_SINCE: i64 = 9;

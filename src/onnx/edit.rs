@@ -1,6 +1,6 @@
 //! The edits that a graph can go without, so that one which a backend does not take can be left out.
 //!
-//! Not here: making them (`rewrite`, `guard`), deciding which one to leave out (`lifecycle::loader`).
+//! Not here: making them (`rewrite`, `guard`), deciding which one to leave out (`mapper::version_dir`).
 
 use std::collections::BTreeSet;
 use std::fmt;

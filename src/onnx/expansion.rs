@@ -11,7 +11,7 @@ use std::collections::HashMap;
 
 use super::known::{FunctionKey, call_key, key_of};
 use super::{is_onnx_domain, walk};
-use crate::error::{Result, ServingError};
+use crate::base::error::{Result, ServingError};
 use crate::proto::onnx::{AttributeProto, FunctionProto, ModelProto, NodeProto};
 
 /// Most nodes that all calls together may come to. ONNX Runtime takes a minute or two for as many.

@@ -4,7 +4,7 @@
 //! are views of the files; those of nested graphs, functions and attributes, which are small, are
 //! copied.
 //!
-//! Not here: which files may be read (`lifecycle::loader`), how weights reach a backend (`weights`).
+//! Not here: which files may be read (`mapper::version_dir`), how weights reach a backend (`weights`).
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use super::text::NotUtf8;
 use super::{OnnxModel, walk};
-use crate::error::{Result, ServingError};
+use crate::base::error::{Result, ServingError};
 use crate::proto::onnx::{GraphProto, NodeProto, TensorProto, tensor_proto::DataLocation};
 
 /// Contents of the files by the name that the model gives them.

@@ -20,9 +20,9 @@ use super::known::Facts;
 use super::visit::{Place, Replaced};
 use super::window_proof::Proofs;
 use super::{OnnxModel, node, walk};
-use crate::error::{Result, ServingError};
+use crate::base::error::{Result, ServingError};
+use crate::base::tensor::Tensor;
 use crate::proto::onnx::{AttributeProto, NodeProto, tensor_proto::DataType as OnnxType};
-use crate::tensor::Tensor;
 
 /// The opset from which on `Reshape` has its shape as an input.
 const SHAPE_INPUT_SINCE: i64 = 5;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::OnnxModel;
 use super::output_types::has_type;
+use crate::base::tensor::DataType;
 use crate::proto::onnx::{
     TensorShapeProto, TypeProto, ValueInfoProto,
     tensor_proto::DataType as OnnxType,
@@ -11,7 +12,6 @@ use crate::proto::onnx::{
     type_proto,
 };
 use crate::runtime::ValueInfo;
-use crate::tensor::DataType;
 
 impl OnnxModel {
     /// The inputs that every run has to be given, in the file's order. Those with a value in the

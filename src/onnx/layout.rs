@@ -114,13 +114,13 @@ mod tests {
     use super::super::border::int_attribute;
     use super::super::interface::tensor_value;
     use super::*;
+    use crate::base::tensor::Tensor;
     use crate::onnx::constant::from_tensor;
     use crate::proto::onnx::tensor_shape_proto::{Dimension, dimension};
     use crate::proto::onnx::{
         GraphProto, ModelProto, TensorShapeProto, ValueInfoProto,
         tensor_proto::DataType as OnnxType, type_proto,
     };
-    use crate::tensor::Tensor;
 
     fn float_value(name: &str, dims: &[i64]) -> ValueInfoProto {
         let mut value = tensor_value(name, OnnxType::Float as i32);

@@ -1,7 +1,7 @@
 //! One graph for signatures that differ in their heads only, so that the weights below them are in
 //! memory once.
 //!
-//! Not here: which signatures there are (`lifecycle::loader`).
+//! Not here: which signatures there are (`mapper::version_dir`).
 
 use std::collections::HashMap;
 

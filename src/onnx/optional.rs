@@ -5,19 +5,19 @@
 //! stay constants, unless a signature map names them.
 //!
 //! Not here: what clients see of a default (`signature`), the graph for requests without any
-//! (`lifecycle::loader`).
+//! (`mapper::version_dir`).
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::constant::to_tensor;
 use super::interface::{data_type, is_served, shaped_tensor_value};
 use super::{OnnxModel, is_onnx_domain, walk};
+use crate::base::tensor::{DataType, Tensor};
 use crate::proto::onnx::{
     GraphProto, NodeProto, TensorProto, TensorShapeProto, ValueInfoProto,
     tensor_shape_proto::{Dimension, dimension},
     type_proto,
 };
-use crate::tensor::{DataType, Tensor};
 
 /// The first version of the format in which a run may replace such a value.
 const IR_VERSION: i64 = 4;

@@ -3,14 +3,14 @@
 //! They are cut out: what they returned becomes inputs of the graph, fed by this server's own
 //! parser.
 //!
-//! Not here: parsing tf.Example (`signature::example`).
+//! Not here: parsing tf.Example (`codec::example`).
 
 use super::constant::MAX_HOPS;
 use super::interface::{data_type, elem_type, tensor_value, value_info};
 use super::{OnnxModel, is_op, walk};
-use crate::error::{Result, ServingError};
+use crate::base::error::{Result, ServingError};
+use crate::base::tensor::{DataType, Tensor};
 use crate::proto::onnx::NodeProto;
-use crate::tensor::{DataType, Tensor};
 
 /// A parse node that was cut out of a graph.
 ///

@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::known::{FunctionKey, call_key, key_of};
 use super::{OnnxModel, kernel_limits, walk};
-use crate::error::{Result, ServingError};
+use crate::base::error::{Result, ServingError};
 use crate::proto::onnx::{FunctionProto, NodeProto};
 
 impl OnnxModel {

@@ -10,8 +10,8 @@ use std::collections::HashMap;
 
 use super::constant::from_tensor;
 use super::{OnnxModel, is_op, walk};
+use crate::base::tensor::Tensor;
 use crate::proto::onnx::{NodeProto, tensor_proto::DataType as OnnxType};
-use crate::tensor::Tensor;
 
 /// Operators that are looked at for one shape.
 const MAX_STEPS: usize = 64;

@@ -11,9 +11,9 @@ use super::edit::Edit;
 use super::known::Elem;
 use super::visit::{Place, Replaced};
 use super::{OnnxModel, is_op, node};
-use crate::error::Result;
+use crate::base::error::Result;
+use crate::base::tensor::Tensor;
 use crate::proto::onnx::{NodeProto, tensor_proto::DataType as OnnxType};
-use crate::tensor::Tensor;
 
 /// The opset from which on `CastLike` exists.
 const CAST_LIKE_SINCE: i64 = 15;

@@ -10,11 +10,11 @@ use super::constant::{MAX_HOPS, from_tensor};
 use super::interface::{is_served, shaped_tensor_value};
 use super::sequence_lengths::{Length, Lengths};
 use super::{OnnxModel, is_op, node, walk};
-use crate::error::{Result, ServingError};
+use crate::base::error::{Result, ServingError};
+use crate::base::tensor::Tensor;
 use crate::proto::onnx::{
     GraphProto, NodeProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
 };
-use crate::tensor::Tensor;
 
 /// So many outputs are made of the sequences of a graph.
 const MAX_TENSORS: usize = 1024;

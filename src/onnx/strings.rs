@@ -19,7 +19,7 @@ mod unread;
 
 use super::known::{INT32, STRING};
 use super::{OnnxModel, is_op, walk};
-use crate::error::Result;
+use crate::base::error::Result;
 use crate::proto::onnx::{NodeProto, ValueInfoProto, type_proto};
 
 /// Operators that only move elements, and which of their inputs those are: the first.

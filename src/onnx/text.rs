@@ -10,9 +10,9 @@ use bytes::Buf;
 use prost::Message;
 use prost_reflect::{DescriptorPool, Kind, MessageDescriptor};
 
+use crate::codec::proto_wire::{Fields, Value, put_varint};
 use crate::proto::ONNX_DESCRIPTORS;
 use crate::proto::onnx::ModelProto;
-use crate::proto_wire::{Fields, Value, put_varint};
 
 /// As in prost, which refuses what is nested deeper.
 const MAX_DEPTH: usize = 100;

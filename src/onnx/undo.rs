@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 use super::Transform;
-use crate::tensor::{DataType, Element, Tensor};
+use crate::base::tensor::{DataType, Element, Tensor};
 
 impl Transform {
     /// What a client would send for the graph to get `tensor`; `None` where that cannot be said exactly.

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use super::known::{Facts, Functions, Scopes};
 use super::{OnnxModel, is_onnx_domain, walk};
-use crate::error::Result;
+use crate::base::error::Result;
 use crate::proto::onnx::{GraphProto, NodeProto, OperatorSetIdProto};
 
 /// The version of ONNX's own operators for models that have none of them.

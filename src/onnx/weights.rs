@@ -10,7 +10,7 @@ use prost::Message;
 
 use super::constant::{from_tensor, to_tensor};
 use super::{OnnxModel, is_onnx_domain, walk};
-use crate::error::{Result, ServingError};
+use crate::base::error::{Result, ServingError};
 use crate::proto::onnx::{
     GraphProto, StringStringEntryProto, TensorProto, tensor_proto::DataLocation,
     tensor_proto::DataType as OnnxType,

@@ -3,7 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use crate::error::{Result, ServingError};
+use crate::base::error::{Result, ServingError};
 use crate::proto::tensorflow::serving::{LoggingConfig, SamplingConfig};
 
 /// The only `LogCollectorConfig.type` there is.

@@ -7,13 +7,13 @@ use tempfile::TempDir;
 
 use super::buffer::{MAX_BYTES, Next};
 use super::*;
-use crate::id::ServableId;
-use crate::inference::{PredictRequest, PredictResponse};
+use crate::base::id::ServableId;
+use crate::base::tensor::{DataType, Tensor};
+use crate::codec::tfrecord::RecordReader;
+use crate::mapper::signature::RequestTensor;
 use crate::proto::tensorflow::serving as pb;
 use crate::proto::tensorflow::serving::prediction_log::LogType;
-use crate::signature::RequestTensor;
-use crate::tensor::{DataType, Tensor};
-use crate::tfrecord::RecordReader;
+use crate::serving::inference::{PredictRequest, PredictResponse};
 
 struct Fixture {
     log: RequestLog,

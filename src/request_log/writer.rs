@@ -8,11 +8,11 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::RequestLogOptions;
 use super::buffer::{Buffer, Entry, Next};
 use super::file::RotatingFile;
-use crate::monitoring::{LogOutcome, Metrics};
-use crate::panics;
+use crate::base::panics;
+use crate::codec::tfrecord::append_record;
 use crate::proto::tensorflow::serving::LogMetadata;
-use crate::tfrecord::append_record;
-use crate::wire::prediction_log;
+use crate::serving::monitoring::{LogOutcome, Metrics};
+use crate::wire::tfs::prediction_log;
 
 /// Records are written once there is so much of them, or nothing else to do.
 const CHUNK_BYTES: usize = 256 << 10;

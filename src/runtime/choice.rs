@@ -10,9 +10,9 @@ use super::Backend;
 use super::ort::{OnnxRuntime, OnnxRuntimeOptions};
 #[cfg(feature = "tract")]
 use super::tract::{self, Tract, TractOptions};
-use crate::error::Result;
+use crate::base::error::Result;
 #[cfg(not(all(feature = "onnxruntime", feature = "tract")))]
-use crate::error::ServingError;
+use crate::base::error::ServingError;
 
 /// A backend, or the rule by which one is taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -16,11 +16,11 @@ use prost::Message;
 
 pub(crate) use self::shapes::*;
 use super::{Backend, Graph, GraphSource, RunControl};
-use crate::error::{Code, Result};
+use crate::base::error::{Code, Result};
+use crate::base::tensor::{Element, Tensor};
 use crate::proto::onnx::{
     GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TypeProto, ValueInfoProto, type_proto,
 };
-use crate::tensor::{Element, Tensor};
 
 /// `onnx.TensorProto.DataType`.
 const FLOAT: i32 = 1;
@@ -211,7 +211,7 @@ pub(crate) fn dtype_is_refused_at_load(backend: &dyn Backend, element_type: i32,
 /// Booleans come back as they are.
 pub(crate) fn booleans_pass_unchanged(backend: &dyn Backend) {
     let bytes = Bytes::from_static(&[0, 1, 1]);
-    let tensor = Tensor::from_bytes(crate::tensor::DataType::Bool, &[3], bytes).unwrap();
+    let tensor = Tensor::from_bytes(crate::base::tensor::DataType::Bool, &[3], bytes).unwrap();
     check_unchanged(identity(backend, BOOL).as_ref(), tensor);
 }
 

@@ -8,9 +8,9 @@ use super::executor::{Executed, Execution, Executor, RunTimes};
 use super::run_threads::{self, Place, Share};
 use super::short_runs::{Kind, ShortRuns, UnderWay};
 use super::{Graph, RunControl};
-use crate::error::{Result, ServingError};
-use crate::panics;
-use crate::tensor::Tensor;
+use crate::base::error::{Result, ServingError};
+use crate::base::panics;
+use crate::base::tensor::Tensor;
 
 /// Runs every request by itself.
 pub struct DirectExecutor {

@@ -4,7 +4,7 @@
 //! A lower priority is for good: getting rid of it takes privileges. And threads inherit it from the
 //! thread that starts them.
 //!
-//! Not here: who has to have which priority (`run_threads`), loads (`lifecycle::low_priority`).
+//! Not here: who has to have which priority (`run_threads`), loads (`serving::lifecycle::low_priority`).
 
 #[cfg(target_os = "linux")]
 pub(super) use self::linux::ThreadNumber;

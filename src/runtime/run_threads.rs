@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::priority::ThreadNumber;
-use crate::panics;
+use crate::base::panics;
 
 /// Runs of one model at a time for each CPU. One would keep it busy; the others let a short run pass long
 /// ones of the same model. Each more costs other models' latency: where a thread that holds a lock of ONNX

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::Graph;
-use crate::tensor::Tensor;
+use crate::base::tensor::Tensor;
 
 /// No longer than decoding a small request takes: a worker may do it at any time.
 const BRIEF: Duration = Duration::from_micros(40);

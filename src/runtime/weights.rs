@@ -1,6 +1,6 @@
 //! Large tensors of a model that lie outside its protobuf, and what graphs have in common of them.
 //!
-//! Not here: which graphs share weights (`lifecycle::loader`), handing them to a library (the
+//! Not here: which graphs share weights (`mapper::version_dir`), handing them to a library (the
 //! backends).
 
 use std::any::Any;

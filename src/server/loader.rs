@@ -8,15 +8,15 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use super::ServerOptions;
-use crate::batching::{BatchScheduler, BatchingOptions};
+use crate::base::error::Result;
 use crate::config;
-use crate::error::Result;
-use crate::lifecycle::loader::{OnnxLoader, VersionDirectory};
-use crate::lifecycle::{
+use crate::mapper::version_dir::{OnnxLoader, VersionDirectory};
+use crate::serving::batching::{BatchScheduler, BatchingOptions};
+use crate::serving::lifecycle::{
     BatchingLoader, Loader, LowPriorityLoader, MeasuredBackend, MeasuringLoader, MemoryLimitLoader,
     RunMeasuringLoader, WarmingLoader,
 };
-use crate::monitoring::{Metrics, resident_memory_bytes};
+use crate::serving::monitoring::{Metrics, resident_memory_bytes};
 use crate::warmup::Warmup;
 
 /// What makes servables: the files read, mapped and loaded, batched, and warmed up.

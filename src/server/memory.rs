@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::allocator;
-use crate::monitoring::resident_memory_bytes;
+use crate::base::allocator;
+use crate::net::activity::UnderWay;
+use crate::net::limit::Admission;
 use crate::runtime;
-use crate::transport::activity::UnderWay;
-use crate::transport::limit::Admission;
+use crate::serving::monitoring::resident_memory_bytes;
 
 /// How often it is looked whether clients have left memory behind. Giving it back takes a lock that
 /// allocations want, for some milliseconds.

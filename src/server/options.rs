@@ -9,21 +9,21 @@ use std::thread;
 use std::time::Duration;
 
 use super::{SecurityOptions, memory};
-use crate::batching::BatchingOptions;
+use crate::api::access::auth::Auth;
+use crate::api::tfs::grpc::{GrpcOptions, channel_arguments};
+use crate::api::tfs::rest::RestOptions;
+use crate::base::error::{Result, ServingError};
 use crate::config::{self, Flags};
-use crate::error::{Result, ServingError};
-use crate::inference::InferenceOptions;
-use crate::lifecycle::{BasePathAllowlist, LifecycleOptions, PollWait};
 use crate::logging::LogFormat;
+use crate::net::connection::{ConnectionOptions, Protocols};
+use crate::net::receive::ReceiveOptions;
 use crate::proto::tensorflow::serving::ModelServerConfig;
 use crate::request_log::RequestLogOptions;
 use crate::runtime::{BackendChoice, BackendOptions};
-use crate::telemetry::{AccessLog, AccessLogMode, ObserverOptions, OtlpOptions};
-use crate::transport::auth::Auth;
-use crate::transport::connection::{ConnectionOptions, Protocols};
-use crate::transport::grpc::{GrpcOptions, channel_arguments};
-use crate::transport::receive::ReceiveOptions;
-use crate::transport::rest::RestOptions;
+use crate::serving::batching::BatchingOptions;
+use crate::serving::inference::InferenceOptions;
+use crate::serving::lifecycle::{BasePathAllowlist, LifecycleOptions, PollWait};
+use crate::serving::telemetry::{AccessLog, AccessLogMode, ObserverOptions, OtlpOptions};
 use crate::warmup::WarmupOptions;
 
 /// Everything a server is started with.

@@ -8,19 +8,20 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::error::{Code, Result, ServingError};
-use crate::inference::InferenceService;
-use crate::lifecycle::{BasePathAllowlist, ServerCore};
-use crate::monitoring::Port;
+use crate::api::access::observed::Observed;
+use crate::api::admin::server::AdminService;
+use crate::api::tfs::grpc;
+use crate::api::tfs::grpc::ReloadConfig;
+use crate::api::tfs::rest::RestService;
+use crate::base::error::{Code, Result, ServingError};
+use crate::net::connection::ConnectionOptions;
+use crate::net::limit::Admission;
+use crate::net::places::Places;
+use crate::net::serve::{Listener, serve};
 use crate::proto::tensorflow::serving::ModelServerConfig;
-use crate::transport::admin::AdminService;
-use crate::transport::connection::ConnectionOptions;
-use crate::transport::grpc::{self, ReloadConfig};
-use crate::transport::limit::Admission;
-use crate::transport::observed::Observed;
-use crate::transport::places::Places;
-use crate::transport::rest::RestService;
-use crate::transport::serve::{Listener, serve};
+use crate::serving::inference::InferenceService;
+use crate::serving::lifecycle::{BasePathAllowlist, ServerCore};
+use crate::serving::monitoring::Port;
 
 use super::{Server, ServerOptions};
 

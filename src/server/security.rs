@@ -1,16 +1,16 @@
 //! TLS and authentication, as the flags ask for them, and the files behind them watched.
 //!
-//! Not here: what the files mean (`transport::tls`, `transport::auth`).
+//! Not here: what the files mean (`net::tls`, `api::access::auth`).
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use crate::api::access::auth::Auth;
+use crate::base::error::Result;
 use crate::config::{self, FileWatcher, WatchedFile};
-use crate::error::Result;
+use crate::net::tls::Tls;
 use crate::proto::onnx_model_server::AuthConfig;
 use crate::proto::tensorflow::serving::SslConfig;
-use crate::transport::auth::Auth;
-use crate::transport::tls::Tls;
 
 use super::ServerOptions;
 

@@ -13,14 +13,14 @@ use tokio::time::timeout_at;
 use tracing::{info, warn};
 
 use super::Warmup;
-use crate::error::{Code, Result, ServingError};
-use crate::inference::PredictRequest;
+use crate::base::error::{Code, Result, ServingError};
+use crate::codec::tfrecord::RecordReader;
 use crate::proto::tensorflow::serving as pb;
 use crate::proto::tensorflow::serving::prediction_log::LogType;
-use crate::servable::ServableHandle;
-use crate::tfrecord::RecordReader;
-use crate::wire::predict::PredictCall;
-use crate::wire::{classification, multi_inference, regression};
+use crate::serving::inference::PredictRequest;
+use crate::serving::servable::ServableHandle;
+use crate::wire::tfs::predict::PredictCall;
+use crate::wire::tfs::{classification, multi_inference, regression};
 
 /// More records than this fail the load.
 const MAX_RECORDS: u64 = 1000;

@@ -9,8 +9,11 @@ use prost::Message;
 use tempfile::TempDir;
 
 use super::*;
-use crate::error::Code;
-use crate::id::ServableId;
+use crate::base::error::Code;
+use crate::base::id::ServableId;
+use crate::base::tensor::{DataType, Tensor};
+use crate::codec::tfrecord::encode_record;
+use crate::mapper::signature::{CLASSIFY_METHOD_NAME, REGRESS_METHOD_NAME, derive};
 use crate::proto::tensorflow::serving as pb;
 use crate::proto::tensorflow::serving::internal::{
     SerializedExampleList, SerializedInput, serialized_input::Kind,
@@ -18,10 +21,7 @@ use crate::proto::tensorflow::serving::internal::{
 use crate::proto::tensorflow::serving::prediction_log::LogType;
 use crate::proto::tensorflow::{TensorProto, TensorShapeProto, tensor_shape_proto::Dim};
 use crate::runtime::{Graph, RunControl, ValueInfo};
-use crate::servable::{Computed, Servable};
-use crate::signature::{CLASSIFY_METHOD_NAME, REGRESS_METHOD_NAME, derive};
-use crate::tensor::{DataType, Tensor};
-use crate::tfrecord::encode_record;
+use crate::serving::servable::{Computed, Servable};
 
 /// Counts its runs and answers one value for each row of its input.
 struct StubGraph {

@@ -4,12 +4,12 @@
 
 use bytes::Bytes;
 
+use crate::base::tensor::Tensor;
 use crate::onnx::border::int_attribute;
 use crate::onnx::constant::constant_node;
 use crate::onnx::node;
 use crate::onnx::visit::Names;
 use crate::proto::onnx::NodeProto;
-use crate::tensor::Tensor;
 
 /// The opset from which on `Reshape` can keep a size of 0.
 const ALLOW_ZERO_SINCE: i64 = 14;

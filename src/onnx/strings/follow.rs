@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use super::comparison::{Comparison, EMPTY};
 use super::{is_cast_to, is_integer_cast, moved};
+use crate::base::tensor::Tensor;
 use crate::onnx::constant::{constant_node, to_tensor};
 use crate::onnx::interface::tensor_value;
 use crate::onnx::known::{Elem, Facts, Functions, INT32, STRING, Scopes};
@@ -19,7 +20,6 @@ use crate::onnx::{OnnxModel, is_onnx_domain, is_op, node, walk};
 use crate::proto::onnx::{
     GraphProto, NodeProto, TensorProto, ValueInfoProto, tensor_proto::DataType as OnnxType,
 };
-use crate::tensor::Tensor;
 
 /// The opset from which on `Unique`, with which strings are numbered, exists.
 const UNIQUE_SINCE: i64 = 11;

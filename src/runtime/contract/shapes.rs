@@ -6,7 +6,8 @@ use std::sync::Arc;
 use prost::Message;
 
 use super::{FLOAT, model, node, run, value};
-use crate::error::Code;
+use crate::base::error::Code;
+use crate::base::tensor::Tensor;
 use crate::proto::onnx::{
     ModelProto, StringStringEntryProto, TensorProto, TensorShapeProto, ValueInfoProto,
     tensor_proto::DataLocation,
@@ -14,7 +15,6 @@ use crate::proto::onnx::{
     type_proto,
 };
 use crate::runtime::{Backend, Graph, RunControl, Weight};
-use crate::tensor::Tensor;
 
 /// A declaration with these sizes; -1 for any.
 fn sized(name: &str, element_type: i32, sizes: &[i64]) -> ValueInfoProto {

@@ -14,9 +14,9 @@ use super::crowd::Crowd;
 use super::status::check;
 use super::value::{Value, from_ort_number};
 use super::weights::SharedWeights;
-use crate::error::{Code, Result, ServingError};
+use crate::base::error::{Code, Result, ServingError};
+use crate::base::tensor::Tensor;
 use crate::runtime::{Graph, GraphSource, RunControl, ValueInfo};
-use crate::tensor::Tensor;
 
 /// All graphs of this process share the pool of the one environment.
 static RUNS: Crowd = Crowd::new();

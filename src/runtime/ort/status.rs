@@ -6,7 +6,7 @@ use std::fmt;
 use ort::ErrorCode;
 use ort::sys::{OrtStatus, OrtStatusPtr};
 
-use crate::error::{Code, ServingError};
+use crate::base::error::{Code, ServingError};
 
 /// What a failed call left behind.
 #[derive(Debug)]

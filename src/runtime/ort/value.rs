@@ -10,8 +10,8 @@ use ort::sys::{
 };
 
 use super::status::check;
-use crate::error::{Result, ServingError};
-use crate::tensor::{DataType, Tensor};
+use crate::base::error::{Result, ServingError};
+use crate::base::tensor::{DataType, Tensor};
 
 /// An owned `OrtValue`.
 pub(super) struct Value(*mut OrtValue);

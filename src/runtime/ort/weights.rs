@@ -6,7 +6,7 @@
 //! sessions. What is too large for a file in memory takes the place of one as an
 //! external initializer.
 //!
-//! Not here: which weights are shared (`lifecycle::loader`).
+//! Not here: which weights are shared (`mapper::version_dir`).
 
 use std::ffi::{CString, c_char};
 
@@ -16,8 +16,8 @@ use ort::session::builder::{PrepackedWeights, SessionBuilder};
 
 use super::status::{Failure, check};
 use super::value::{Value, from_ort_number};
+use crate::base::tensor::Tensor;
 use crate::runtime::{GraphSource, Weight};
-use crate::tensor::Tensor;
 
 /// ONNX Runtime takes a file in memory into a protobuf, which can hold no more than this.
 const MAX_FILE_BYTES: usize = i32::MAX as usize;

@@ -11,9 +11,9 @@ use super::isolate::isolate;
 use super::load::{Planner, invalid};
 use super::plans::{PlanKey, Plans};
 use super::value::{from_tract, to_tract};
-use crate::error::{Code, Result, ServingError};
+use crate::base::error::{Code, Result, ServingError};
+use crate::base::tensor::Tensor;
 use crate::runtime::{Graph, RunControl, ValueInfo};
-use crate::tensor::Tensor;
 
 /// A model, and the plans made of it so far.
 pub(super) struct TractGraph {

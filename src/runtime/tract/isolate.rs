@@ -1,7 +1,7 @@
 //! Keeps tract's panics from ending more than the call they happen in.
 
-use crate::error::Result;
-use crate::panics;
+use crate::base::error::Result;
+use crate::base::panics;
 
 /// Calls into tract, which panics in places where it finds what it did not expect. That comes back
 /// as `INTERNAL`; what it said is in the log.
@@ -14,7 +14,7 @@ pub(super) fn isolate<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Code;
+    use crate::base::error::Code;
 
     #[test]
     fn a_panic_becomes_an_internal_error() {

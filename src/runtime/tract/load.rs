@@ -24,7 +24,7 @@ use super::fit::check_sizes;
 use super::plans::PlanKey;
 use super::value::dtypes;
 use super::{adapt, support};
-use crate::error::{Result, ServingError};
+use crate::base::error::{Result, ServingError};
 use crate::runtime::{GraphSource, ValueInfo, Weight};
 
 /// Ranks that are tried for inputs whose rank nobody declared, the likeliest first.

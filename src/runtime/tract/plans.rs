@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tract_onnx::prelude::TypedSimplePlan;
 
-use crate::error::{Code, Result, ServingError};
+use crate::base::error::{Code, Result, ServingError};
 
 /// The most plans of a graph. Clients send one shape or two; batching makes one for each size of a
 /// batch, or as many as there are `allowed_batch_sizes`.

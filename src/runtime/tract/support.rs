@@ -10,7 +10,7 @@ use tract_onnx::pb::{
 };
 
 use super::value::dtypes;
-use crate::error::{Code, Result, ServingError};
+use crate::base::error::{Code, Result, ServingError};
 
 /// Domains in which an operator's name means what it means to tract.
 const DOMAINS: [&str; 3] = ["", "ai.onnx", "ai.onnx.ml"];

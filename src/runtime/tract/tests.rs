@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use prost::Message;
 
 use super::{Tract, TractOptions};
-use crate::error::Code;
+use crate::base::error::Code;
+use crate::base::tensor::Tensor;
 use crate::proto::onnx::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
     TensorShapeProto, TypeProto, ValueInfoProto, attribute_proto,
@@ -13,7 +14,6 @@ use crate::proto::onnx::{
     type_proto,
 };
 use crate::runtime::{Backend, GraphSource, RunControl, contract};
-use crate::tensor::Tensor;
 
 fn backend() -> Tract {
     Tract::open(&TractOptions { threads: 2 }).unwrap()

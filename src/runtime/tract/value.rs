@@ -11,8 +11,8 @@ use tract_onnx::prelude::{
 };
 use tract_onnx::tract_hir::internal::TDim;
 
-use crate::error::{Result, ServingError};
-use crate::tensor::{DataType, Element, Tensor};
+use crate::base::error::{Result, ServingError};
+use crate::base::tensor::{DataType, Element, Tensor};
 
 /// The dtype of this server and that of tract, for a number of `onnx.TensorProto.DataType`.
 ///

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use onnx_model_server::base::error::Result;
 use onnx_model_server::config::{Flags, Outcome};
-use onnx_model_server::error::Result;
 use onnx_model_server::proto::tensorflow::serving::model_version_status::State;
 use onnx_model_server::proto::tensorflow::serving::{
     GetModelStatusRequest, GetModelStatusResponse,

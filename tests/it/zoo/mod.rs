@@ -13,7 +13,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use onnx_model_server::error::ServingError;
+use onnx_model_server::base::error::ServingError;
 use prost_reflect::{DynamicMessage, Value};
 
 use self::case::Entry;

@@ -1,0 +1,11 @@
+//! The vocabulary that every layer shares: errors, identifiers, tensors, metric primitives, the allocator.
+//!
+//! Nothing here imports from another layer. Not here: message formats (`proto`, `codec`), what the values
+//! mean to a model (`mapper`, `serving`).
+
+pub mod allocator;
+pub mod error;
+pub mod id;
+pub mod metrics;
+pub mod panics;
+pub mod tensor;

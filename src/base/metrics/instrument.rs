@@ -1,0 +1,182 @@
+//! The three kinds of metric behind one set of labels: counter, gauge, histogram.
+//!
+//! All hold whole numbers (a duration in the unit its metric chooses), so that recording is one or
+//! two atomic additions and no thread ever waits for another.
+//!
+//! Not here: labels (`family`), how a page writes the numbers (`text`).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+/// What a page calls the metric's type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts by bucket.
+    Histogram,
+}
+
+/// The state of one instrument at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reading {
+    /// The value of a counter or gauge.
+    Number(i64),
+    /// The buckets of a histogram.
+    Histogram {
+        /// The upper edges; the last bucket, which takes the rest, has none.
+        limits: &'static [f64],
+        /// Per bucket, not cumulative; one more than `limits`.
+        counts: Vec<u64>,
+        /// The sum of all values.
+        sum: u64,
+    },
+}
+
+/// What a family needs to know about its instruments.
+pub trait Instrument {
+    /// The type that a page names.
+    const KIND: Kind;
+
+    /// The value now. What other threads record meanwhile may be missing, and never counts twice.
+    fn read(&self) -> Reading;
+}
+
+/// Shared, so that somebody can hold on to the instrument alone.
+impl<I: Instrument> Instrument for Arc<I> {
+    const KIND: Kind = I::KIND;
+
+    fn read(&self) -> Reading {
+        (**self).read()
+    }
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+}
+
+impl Instrument for Counter {
+    const KIND: Kind = Kind::Counter;
+
+    fn read(&self) -> Reading {
+        let count = self.0.load(Ordering::Relaxed);
+        Reading::Number(i64::try_from(count).unwrap_or(i64::MAX))
+    }
+}
+
+/// A number that goes up and down.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicI64);
+
+impl Gauge {
+    /// Replaces the value.
+    pub fn set(&self, value: i64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// Adds `n`, which may be negative.
+    pub fn add(&self, n: i64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+}
+
+impl Instrument for Gauge {
+    const KIND: Kind = Kind::Gauge;
+
+    fn read(&self) -> Reading {
+        Reading::Number(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// The buckets of a histogram.
+#[derive(Debug)]
+pub struct Buckets {
+    /// Invariant: ascending.
+    limits: Vec<f64>,
+    /// Where a value equal to a limit counts: in the limit's own bucket, or in the next.
+    holds_its_limit: bool,
+}
+
+impl Buckets {
+    /// `count` limits from `first`, each `factor` times the one before, as TensorFlow's
+    /// `Buckets::Exponential` (`monitoring/sampler.cc`). A value equal to a limit counts in the
+    /// next bucket, which Prometheus would not expect and TensorFlow does.
+    pub fn exponential(first: f64, factor: f64, count: usize) -> Self {
+        let limits = std::iter::successors(Some(first), |limit| Some(limit * factor));
+        Self {
+            limits: limits.take(count).collect(),
+            holds_its_limit: false,
+        }
+    }
+
+    /// These limits, in ascending order. A value equal to a limit counts in its bucket, as `le`
+    /// says.
+    pub fn up_to(limits: &[u64]) -> Self {
+        Self {
+            limits: limits.iter().map(|&limit| limit as f64).collect(),
+            holds_its_limit: true,
+        }
+    }
+
+    fn index_of(&self, value: u64) -> usize {
+        let value = value as f64;
+        if self.holds_its_limit {
+            self.limits.partition_point(|&limit| limit < value)
+        } else {
+            self.limits.partition_point(|&limit| limit <= value)
+        }
+    }
+}
+
+/// How often values fell into each bucket, and their sum.
+#[derive(Debug)]
+pub struct Histogram {
+    buckets: &'static Buckets,
+    /// Invariant: one more than the limits.
+    counts: Box<[AtomicU64]>,
+    sum: AtomicU64,
+}
+
+impl Histogram {
+    /// An empty histogram.
+    pub fn new(buckets: &'static Buckets) -> Self {
+        Self {
+            buckets,
+            counts: (0..=buckets.limits.len())
+                .map(|_| AtomicU64::new(0))
+                .collect(),
+            sum: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts `value`.
+    pub fn record(&self, value: u64) {
+        self.counts[self.buckets.index_of(value)].fetch_add(1, Ordering::Relaxed);
+        self.sum.fetch_add(value, Ordering::Relaxed);
+    }
+}
+
+impl Instrument for Histogram {
+    const KIND: Kind = Kind::Histogram;
+
+    fn read(&self) -> Reading {
+        Reading::Histogram {
+            limits: &self.buckets.limits,
+            counts: self
+                .counts
+                .iter()
+                .map(|count| count.load(Ordering::Relaxed))
+                .collect(),
+            sum: self.sum.load(Ordering::Relaxed),
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! JSON's lexical side: tokens, numbers, strings, and writing them.
+//!
+//! Not here: the documents of TensorFlow Serving's REST API (`wire::tfs::json`).
+
+pub mod base64;
+pub mod cursor;
+pub mod debug_text;
+pub mod decimal;
+pub mod depth;
+pub mod float_text;
+pub mod grisu;
+pub mod nearest;
+pub mod number;
+pub mod string;
+pub mod syntax;
+pub mod writer;

@@ -1,0 +1,153 @@
+//! The form of JSON values inside messages: RapidJSON's pretty writer with lists on one line,
+//! cut softly at 256 bytes, within a string at 64 KiB.
+
+use super::cursor::{Cursor, Kind};
+use super::number::Number;
+use super::{grisu, string};
+
+/// From here on no further token is begun. One that was begun is written in full, unless it is a
+/// string longer than [`MAX_STRING_BYTES`].
+const LIMIT: usize = 256;
+
+/// Of a string so much is written. TensorFlow Serving writes all of it, whatever its length.
+const MAX_STRING_BYTES: usize = 64 << 10;
+
+/// The text of the value at `cursor`.
+///
+/// A message is text, so bytes that are not UTF-8 become U+FFFD (the original passes them on).
+pub fn debug_text(cursor: Cursor<'_>) -> String {
+    let mut writer = Writer { out: Vec::new() };
+    // Whether the whole value fitted makes no difference.
+    let _ = writer.value(cursor, "", 0);
+    String::from_utf8(writer.out)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+struct Writer {
+    out: Vec<u8>,
+}
+
+impl Writer {
+    /// Writes one value inside `depth` open lists and objects, `separator` before it. `None` means
+    /// stop: the limit is reached, or something cannot be written.
+    ///
+    /// Recurses at most `LIMIT` times: every level has written a bracket.
+    fn value(&mut self, cursor: Cursor<'_>, separator: &str, depth: usize) -> Option<()> {
+        self.begin(separator)?;
+        match cursor.kind() {
+            Kind::Null => self.text("null"),
+            Kind::False => self.text("false"),
+            Kind::True => self.text("true"),
+            Kind::String => self.string(&cursor.string()),
+            Kind::Number => self.number(cursor.number())?,
+            Kind::Array => self.array(cursor, depth)?,
+            Kind::Object => self.object(cursor, depth)?,
+        }
+        Some(())
+    }
+
+    fn array(&mut self, cursor: Cursor<'_>, depth: usize) -> Option<()> {
+        self.text("[");
+        let mut separator = "";
+        for element in cursor.elements() {
+            self.value(element, separator, depth + 1)?;
+            separator = ", ";
+        }
+        self.begin("]")
+    }
+
+    fn object(&mut self, cursor: Cursor<'_>, depth: usize) -> Option<()> {
+        self.text("{");
+        let mut empty = true;
+        for (name, value) in cursor.members() {
+            self.begin(if empty { "" } else { "," })?;
+            self.new_line(depth + 1);
+            self.string(&name);
+            self.value(value, ": ", depth + 1)?;
+            empty = false;
+        }
+        self.begin("")?;
+        if !empty {
+            self.new_line(depth);
+        }
+        self.text("}");
+        Some(())
+    }
+
+    fn string(&mut self, bytes: &[u8]) {
+        let shown = &bytes[..bytes.len().min(MAX_STRING_BYTES)];
+        string::write(shown, &mut self.out);
+    }
+
+    /// Not a number and infinities have no text: writing ends there.
+    fn number(&mut self, number: Number) -> Option<()> {
+        match number {
+            Number::Negative(value) => self.text(&value.to_string()),
+            Number::Unsigned(value) => self.text(&value.to_string()),
+            Number::Double(value) if value.is_finite() => grisu::write(value, &mut self.out),
+            Number::Double(_) => return None,
+        }
+        Some(())
+    }
+
+    /// Begins a token with its separator, if there is room for one more.
+    fn begin(&mut self, separator: &str) -> Option<()> {
+        if self.out.len() >= LIMIT {
+            return None;
+        }
+        self.text(separator);
+        Some(())
+    }
+
+    fn new_line(&mut self, depth: usize) {
+        self.text("\n");
+        self.out.resize(self.out.len() + 4 * depth, b' ');
+    }
+
+    fn text(&mut self, text: &str) {
+        self.out.extend_from_slice(text.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(json: &str, expected: &str) {
+        assert_eq!(debug_text(Cursor::new(json.as_bytes(), 0)), expected);
+    }
+
+    #[test]
+    fn debug_text_keeps_lists_on_one_line() {
+        // Spec section 3.1, E19, E20, E96.
+        check("[1,2]", "[1, 2]");
+        check("\"str\"", "\"str\"");
+        check("null", "null");
+        check("{}", "{}");
+        check(
+            r#"{"signature_name":["hello"],"examples":[{"a":1}]}"#,
+            "{\n    \"signature_name\": [\"hello\"],\n    \"examples\": [{\n            \"a\": 1\n        }]\n}",
+        );
+    }
+
+    #[test]
+    fn debug_text_stops_at_what_has_no_text() {
+        // Recorded: val_f16_nan, val_i32_nan.
+        check("NaN", "");
+        check("[1,NaN,2]", "[1, ");
+    }
+
+    #[test]
+    fn debug_text_is_cut_softly() {
+        // E77.
+        let list: Vec<String> = (1..=80).map(|number| number.to_string()).collect();
+        let json = format!(r#"{{"instances":[{}],"inputs":[1]}}"#, list.join(","));
+        let text = debug_text(Cursor::new(json.as_bytes(), 0));
+        assert!(text.starts_with("{\n    \"instances\": [1, 2"), "{text}");
+        assert!(text.ends_with(" 61, 62"), "{text}");
+        let quoted = |length| format!("\"{}\"", "x".repeat(length));
+        let long = quoted(MAX_STRING_BYTES);
+        check(&long, &long);
+        check(&quoted(MAX_STRING_BYTES + 1), &long);
+    }
+}

@@ -1,0 +1,70 @@
+//! The layout of RapidJSON's pretty writer: four spaces a level, and lists either one element a
+//! line or all on one.
+
+use super::string;
+
+/// How the elements of a list are laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lists {
+    /// One element a line.
+    Lines,
+    /// All elements on one line (`kFormatSingleLineArray`).
+    SingleLine,
+}
+
+/// Appends a line end and the indentation inside `depth` lists and objects.
+pub fn new_line(depth: usize, out: &mut Vec<u8>) {
+    out.push(b'\n');
+    out.resize(out.len() + 4 * depth, b' ');
+}
+
+/// Appends `{`, a line with `key`, and its colon; the value has to follow.
+pub fn open_object(key: &str, depth: usize, out: &mut Vec<u8>) {
+    out.push(b'{');
+    write_key(key, depth + 1, out);
+}
+
+/// Appends a line with a key of an object that is inside `depth` levels, itself included.
+pub fn write_key(key: &str, depth: usize, out: &mut Vec<u8>) {
+    new_line(depth, out);
+    string::write(key.as_bytes(), out);
+    out.extend_from_slice(b": ");
+}
+
+/// Appends the end of an object that is inside `depth` others and not empty.
+pub fn close_object(depth: usize, out: &mut Vec<u8>) {
+    new_line(depth, out);
+    out.push(b'}');
+}
+
+/// Appends a list that is inside `depth` levels; `write` appends element after element.
+pub fn write_list<T>(
+    elements: impl IntoIterator<Item = T>,
+    lists: Lists,
+    depth: usize,
+    out: &mut Vec<u8>,
+    mut write: impl FnMut(T, &mut Vec<u8>),
+) {
+    let mut elements = elements.into_iter();
+    out.push(b'[');
+    if lists == Lists::SingleLine {
+        if let Some(first) = elements.next() {
+            write(first, out);
+        }
+        for element in elements {
+            out.extend_from_slice(b", ");
+            write(element, out);
+        }
+    } else if let Some(first) = elements.next() {
+        let mut separator = vec![b','];
+        new_line(depth + 1, &mut separator);
+        out.extend_from_slice(&separator[1..]);
+        write(first, out);
+        for element in elements {
+            out.extend_from_slice(&separator);
+            write(element, out);
+        }
+        new_line(depth, out);
+    }
+    out.push(b']');
+}

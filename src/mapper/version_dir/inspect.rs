@@ -1,0 +1,404 @@
+//! Looking at a version directory without serving it: what `show` and `check` print.
+//!
+//! Not here: the command line (`commands`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::absent::{no_onnx_file, stands_in};
+use super::bind::Tensors;
+use super::plan::SAVED_MODEL_FILE;
+use super::{OnnxLoader, Prepared};
+use crate::base::error::{Result, ServingError};
+use crate::base::id::ServableId;
+use crate::base::tensor::{DataType, Tensor, element_count};
+use crate::mapper::signature::{
+    AliasChange, RequestInputs, RequestTensor, SavedModel, Side, Signature, SignatureDef,
+    known_shape, tensor_name,
+};
+use crate::proto::tensorflow::TensorInfo;
+use crate::runtime::Backend;
+use crate::serving::lifecycle::Loader;
+use crate::serving::servable::{ExpansionBudget, Servable};
+use crate::storage::version_directory::{MAX_MESSAGE_BYTES, VersionDirectory};
+
+/// The most elements that a check makes of a declared shape.
+const MAX_PROBE_ELEMENTS: usize = 1 << 28;
+
+/// The tag of a model that is served, as SavedModels have it.
+const DEFAULT_TAG: &str = "serve";
+
+/// What [`show`] prints. The layouts are those of `saved_model_cli show`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// The names of the tag sets.
+    TagSets,
+    /// The names of the signatures.
+    SignatureNames,
+    /// One signature.
+    Signature(String),
+    /// Every signature.
+    All,
+}
+
+/// Describes the version in `directory`: its signatures, and for each alias the graph's tensor and
+/// what led to it.
+///
+/// # Errors
+///
+/// As for a load, apart from what only a backend notices; `NOT_FOUND` for a signature or a tag set that
+/// the model does not have.
+pub fn show(directory: &Path, saved_model_tags: &[String], shown: &Shown) -> Result<String> {
+    if *shown == Shown::TagSets {
+        return tag_sets(directory, saved_model_tags);
+    }
+    check_tags(directory, saved_model_tags)?;
+    check_default_tags(directory, saved_model_tags)?;
+    let prepared = Prepared::read(directory, saved_model_tags, &BTreeSet::new())?;
+    let signatures = described(&prepared);
+    let mut text = String::new();
+    match shown {
+        Shown::TagSets | Shown::SignatureNames => {
+            text.push_str(
+                "The given SavedModel MetaGraphDef contains SignatureDefs with the following \
+                 keys:\n",
+            );
+            for name in signatures.keys() {
+                let _ = writeln!(text, "SignatureDef key: \"{name}\"");
+            }
+        }
+        Shown::Signature(name) => {
+            let signature = signatures.get(name.as_str()).ok_or_else(|| {
+                ServingError::not_found(format!("the model has no signature '{name}'"))
+            })?;
+            signature.write(&mut text, "");
+        }
+        Shown::All => {
+            let tags = prepared.tags.as_deref().unwrap_or(saved_model_tags);
+            let tag_set = tags.join(", ");
+            let _ = writeln!(
+                text,
+                "\nMetaGraphDef with tag-set: '{tag_set}' contains the following SignatureDefs:"
+            );
+            for (name, signature) in &signatures {
+                let _ = writeln!(text, "\nsignature_def['{name}']:");
+                signature.write(&mut text, "  ");
+            }
+        }
+    }
+    Ok(text)
+}
+
+/// The tag sets of `saved_model.pb`; where there is none, the one that is asked for.
+fn tag_sets(directory: &Path, saved_model_tags: &[String]) -> Result<String> {
+    let directory = VersionDirectory::open(directory)?;
+    let found = match sorted_tag_sets(&directory)? {
+        Some(found) => found,
+        None if directory.onnx_files()?.is_empty() => return Err(no_onnx_file(&directory)),
+        None => vec![sorted(saved_model_tags.to_vec())],
+    };
+    let mut text = String::from("The given SavedModel contains the following tag-sets:\n");
+    for tags in found {
+        let _ = writeln!(text, "'{}'", tags.join(", "));
+    }
+    Ok(text)
+}
+
+/// The tag sets of `saved_model.pb`, sorted; `None` where there is none.
+fn sorted_tag_sets(directory: &VersionDirectory) -> Result<Option<Vec<Vec<String>>>> {
+    if !directory.has(SAVED_MODEL_FILE) {
+        return Ok(None);
+    }
+    let origin = directory.path().join(SAVED_MODEL_FILE);
+    let contents = directory.read(SAVED_MODEL_FILE, MAX_MESSAGE_BYTES)?;
+    let mut found = SavedModel::tag_sets(&origin.display().to_string(), contents.clone())
+        .map_err(|error| stands_in(&origin, &contents, "a SavedModel", error))?;
+    found.sort();
+    Ok(Some(found.into_iter().map(sorted).collect()))
+}
+
+fn sorted(mut tags: Vec<String>) -> Vec<String> {
+    tags.sort();
+    tags
+}
+
+/// Whether `saved_model.pb`, if there is one, has this tag set. A load says so in TensorFlow's words,
+/// which send people to another program; here the tag sets are named.
+///
+/// # Errors
+///
+/// `NOT_FOUND` with the tag sets that it has, or where there is no ONNX model.
+fn check_tags(directory: &Path, tags: &[String]) -> Result<()> {
+    let directory = VersionDirectory::open(directory)?;
+    if directory.onnx_files()?.is_empty() {
+        return Err(no_onnx_file(&directory));
+    }
+    let Some(found) = sorted_tag_sets(&directory)? else {
+        return Ok(());
+    };
+    let mut wanted = sorted(tags.to_vec());
+    wanted.dedup();
+    if found.contains(&wanted) {
+        return Ok(());
+    }
+    let found: Vec<String> = found
+        .iter()
+        .map(|it| format!("'{}'", it.join(",")))
+        .collect();
+    Err(ServingError::not_found(format!(
+        "{} has no tag set '{}'. It has {}",
+        directory.path().join(SAVED_MODEL_FILE).display(),
+        wanted.join(","),
+        match found.is_empty() {
+            true => "none".to_owned(),
+            false => found.join(" and "),
+        }
+    )))
+}
+
+/// Whether the default tag set is asked for where there is no `saved_model.pb`, which alone names others.
+///
+/// # Errors
+///
+/// `NOT_FOUND` for another one.
+fn check_default_tags(directory: &Path, tags: &[String]) -> Result<()> {
+    let directory = VersionDirectory::open(directory)?;
+    if directory.has(SAVED_MODEL_FILE) || tags.iter().all(|tag| tag == DEFAULT_TAG) {
+        return Ok(());
+    }
+    Err(ServingError::not_found(format!(
+        "{} has no tag set '{}': it has no {SAVED_MODEL_FILE}, which names tag sets. Leave --tag_set out \
+         to see the signatures of the ONNX model",
+        directory.path().display(),
+        tags.join(",")
+    )))
+}
+
+/// A signature as it is printed.
+struct Description<'a> {
+    definition: &'a SignatureDef,
+    /// Absent for what clients see and cannot call.
+    tensors: Option<(&'a Tensors, &'a Tensors)>,
+    changes: &'a [AliasChange],
+}
+
+fn described(prepared: &Prepared) -> BTreeMap<&str, Description<'_>> {
+    let mut signatures = BTreeMap::new();
+    for (name, definition) in &prepared.metadata_only {
+        let tensors = None;
+        signatures.insert(
+            name.as_str(),
+            Description {
+                definition,
+                tensors,
+                changes: &[],
+            },
+        );
+    }
+    for bound in &prepared.signatures {
+        let description = Description {
+            definition: bound.definition(),
+            tensors: Some((&bound.inputs, &bound.outputs)),
+            changes: bound.changes(),
+        };
+        signatures.insert(bound.name(), description);
+    }
+    signatures
+}
+
+impl Description<'_> {
+    fn write(&self, text: &mut String, indent: &str) {
+        let sides = [
+            (
+                Side::Input,
+                &self.definition.inputs,
+                self.tensors.map(|it| it.0),
+            ),
+            (
+                Side::Output,
+                &self.definition.outputs,
+                self.tensors.map(|it| it.1),
+            ),
+        ];
+        for (side, infos, tensors) in sides {
+            let _ = writeln!(
+                text,
+                "{indent}The given SavedModel SignatureDef contains the following {side}(s):"
+            );
+            for (alias, info) in infos {
+                let _ = writeln!(text, "{indent}  {side}s['{alias}'] tensor_info:");
+                write_tensor_info(text, indent, info);
+                if let Some((tensor, rule)) = tensors.and_then(|it| it.get(alias)) {
+                    let origin = self.origin_text(side, alias);
+                    let _ = writeln!(text, "{indent}      graph: {tensor} ({rule}{origin})");
+                }
+            }
+            for removed in self.changes.iter().filter(|it| it.side == side) {
+                if removed.new.is_none() {
+                    let _ = writeln!(text, "{indent}  {removed} (signature map)");
+                }
+            }
+        }
+        let method = &self.definition.method_name;
+        let _ = writeln!(text, "{indent}Method name is: {method}");
+    }
+
+    /// The aliases whose place an alias takes.
+    fn origin_text(&self, side: Side, alias: &str) -> String {
+        let changes = self.changes.iter();
+        let changes = changes.filter(|it| it.side == side && it.new.as_deref() == Some(alias));
+        let origins = changes.map(|it| match it.kept {
+            true => format!(", besides '{}'", it.old),
+            false => format!(", in place of '{}'", it.old),
+        });
+        origins.collect()
+    }
+}
+
+fn write_tensor_info(text: &mut String, indent: &str, info: &TensorInfo) {
+    let dtype = DataType::from_number(info.dtype).map_or("DT_INVALID", DataType::proto_name);
+    let shape = match known_shape(info) {
+        None => "unknown_rank".to_owned(),
+        Some(dims) => {
+            let dims: Vec<String> = dims.iter().map(ToString::to_string).collect();
+            format!("({})", dims.join(", "))
+        }
+    };
+    let _ = writeln!(text, "{indent}      dtype: {dtype}");
+    let _ = writeln!(text, "{indent}      shape: {shape}");
+    let _ = writeln!(text, "{indent}      name: {}", tensor_name(info));
+}
+
+/// How a check went.
+#[derive(Clone, Debug)]
+pub struct CheckReport {
+    /// For people, line by line.
+    pub text: String,
+    /// Whether the server would serve the version and every signature ran.
+    pub passed: bool,
+}
+
+/// Loads the version in `directory` as the server would and runs each signature once on zeros of
+/// the declared shape (1 for a dim of any size; no examples where it takes tf.Example). One with an input
+/// of unknown rank is not run: its shape would be a guess.
+pub fn check(
+    backend: Arc<dyn Backend>,
+    directory: &Path,
+    saved_model_tags: &[String],
+) -> CheckReport {
+    let mut report = CheckReport {
+        text: String::new(),
+        passed: true,
+    };
+    let loader = OnnxLoader::new(backend).with_saved_model_tags(saved_model_tags.to_vec());
+    let start = Instant::now();
+    let loaded = check_tags(directory, saved_model_tags)
+        .and_then(|()| loader.load(&ServableId::new("check", 1), directory));
+    let servable = match loaded {
+        Ok(servable) => servable,
+        Err(error) => {
+            report.line(
+                false,
+                &format!("{} is not served: {error}", directory.display()),
+            );
+            return report;
+        }
+    };
+    let loaded = format!(
+        "{} loaded in {}",
+        directory.display(),
+        millis(start.elapsed())
+    );
+    report.line(true, &loaded);
+    for signature in servable.signatures() {
+        for change in &signature.changes {
+            let name = &signature.name;
+            report.line(
+                true,
+                &format!("signature_def['{name}']: {change} (signature map)"),
+            );
+        }
+        if let Some(alias) = input_of_unknown_rank(signature) {
+            let name = &signature.name;
+            let line = format!(
+                "signature_def['{name}'] was not run: the rank of its input '{alias}' is unknown"
+            );
+            report.line(true, &line);
+            continue;
+        }
+        let start = Instant::now();
+        let result = run_once(&servable, signature);
+        let took = millis(start.elapsed());
+        let line = match &result {
+            Ok(()) => format!("signature_def['{}'] ran in {took}", signature.name),
+            Err(error) => format!("signature_def['{}'] failed: {error}", signature.name),
+        };
+        report.line(result.is_ok(), &line);
+    }
+    report
+}
+
+impl CheckReport {
+    fn line(&mut self, passed: bool, line: &str) {
+        let _ = writeln!(self.text, "{} {line}", if passed { "ok  " } else { "FAIL" });
+        self.passed &= passed;
+    }
+}
+
+/// An input that no zeros can be made for without guessing.
+fn input_of_unknown_rank(signature: &Signature) -> Option<&str> {
+    let inputs = signature.inputs.iter().enumerate();
+    let mut inputs = inputs.filter(|(_, input)| !input.graph_has_default);
+    let found = inputs.find(|(index, input)| {
+        let is_example = signature.examples.iter().any(|it| it.input == *index);
+        let info = signature.definition.inputs.get(&input.alias);
+        !is_example && info.and_then(known_shape).is_none()
+    });
+    found.map(|(_, input)| input.alias.as_str())
+}
+
+fn run_once(servable: &Servable, signature: &Signature) -> Result<()> {
+    let mut inputs = RequestInputs::new();
+    let needed = signature.inputs.iter().enumerate();
+    for (index, input) in needed.filter(|(_, input)| !input.graph_has_default) {
+        let is_example = signature.examples.iter().any(|it| it.input == index);
+        let info = signature.definition.inputs.get(&input.alias);
+        let shape = match info.and_then(known_shape) {
+            _ if is_example => vec![0],
+            None => {
+                let text = format!("the rank of input '{}' is unknown", input.alias);
+                return Err(ServingError::invalid_argument(text));
+            }
+            Some(dims) => dims
+                .iter()
+                .map(|&dim| usize::try_from(dim).unwrap_or(1))
+                .collect(),
+        };
+        let small = element_count(&shape).is_some_and(|count| count <= MAX_PROBE_ELEMENTS);
+        let zeros = small.then(|| Tensor::zeros(input.dtype, &shape)).flatten();
+        let zeros = zeros.ok_or_else(|| {
+            let text = format!("no zeros of input '{}' can be made", input.alias);
+            ServingError::invalid_argument(text)
+        })?;
+        inputs.insert(input.alias.clone(), RequestTensor::Valid(zeros));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(|error| ServingError::internal(format!("cannot start a run: {error}")))?;
+    let budget = ExpansionBudget::unbounded();
+    let wanted = signature.answerable_outputs();
+    let run = servable.run(&signature.name, inputs, &wanted, None, &budget);
+    let (outputs, _) = runtime.block_on(run)?;
+    match outputs.len() == wanted.len() {
+        true => Ok(()),
+        false => Err(ServingError::internal("an output is missing")),
+    }
+}
+
+fn millis(duration: Duration) -> String {
+    format!("{:.1} ms", duration.as_secs_f64() * 1e3)
+}

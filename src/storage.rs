@@ -1,0 +1,13 @@
+//! Where version directories live and how their files are opened: the trait, and the local file system behind it.
+//!
+//! Every file of a version is opened through [`VersionDirectory`]. Not here: which names are versions
+//! (`serving::lifecycle::source`), what the files say (`mapper`).
+
+pub mod confines;
+pub mod files;
+pub mod local;
+pub mod version_directory;
+
+pub use self::files::{Files, Fingerprint};
+pub use self::local::{LocalStorage, Storage};
+pub use self::version_directory::VersionDirectory;

@@ -1,0 +1,132 @@
+//! Runs a servable before requests do, so that the first of them is not slow
+//! (`servables/tensorflow/saved_model_warmup.cc`).
+//!
+//! A version that brings recorded requests gets those, and fails to load where one fails. For any
+//! other version one run of each signature is made up, which never fails a load.
+//!
+//! Not here: when a load calls this (`serving::lifecycle::WarmingLoader`, put around a loader by `server`).
+
+mod replay;
+mod synthesis;
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tracing::info;
+
+use crate::base::error::{Result, ServingError};
+use crate::base::id::{ModelSpec, ServableRequest};
+use crate::serving::inference::{InferenceOptions, InferenceService};
+use crate::serving::monitoring::Metrics;
+use crate::serving::servable::{ServableHandle, ServableLookup, ServableState};
+
+/// Where a version keeps its recorded requests.
+const WARMUP_FILE: &str = "assets.extra/tf_serving_warmup_requests";
+
+/// What the flags say about warming up.
+#[derive(Clone, Copy, Debug)]
+pub struct WarmupOptions {
+    /// `--enable_model_warmup`; nothing happens without.
+    pub is_enabled: bool,
+    /// How often each recorded request runs (`--num_request_iterations_for_warmup`); 0 is taken
+    /// as 1.
+    pub num_request_iterations: u32,
+    /// How long all requests together may take, before the load is given up for them
+    /// (`--model_load_timeout_seconds`); `None` for any time.
+    pub timeout: Option<Duration>,
+    /// `--synthesize_warmup`: makes up a request for versions that have none recorded.
+    pub synthesizes: bool,
+}
+
+impl Default for WarmupOptions {
+    fn default() -> Self {
+        Self {
+            is_enabled: true,
+            num_request_iterations: 1,
+            timeout: None,
+            synthesizes: true,
+        }
+    }
+}
+
+/// Warms servables up.
+pub struct Warmup {
+    options: WarmupOptions,
+    inference: InferenceService,
+    metrics: Arc<Metrics>,
+    runtime: Handle,
+}
+
+impl Warmup {
+    /// A warmup whose calls mean what those of clients mean (`inference`), and that runs them on
+    /// the server's `runtime`.
+    pub fn new(
+        options: WarmupOptions,
+        inference: InferenceOptions,
+        metrics: Arc<Metrics>,
+        runtime: Handle,
+    ) -> Self {
+        let service = InferenceService::new(Arc::new(NoServables), Arc::clone(&metrics));
+        Self {
+            options,
+            inference: service.with_options(inference),
+            metrics,
+            runtime,
+        }
+    }
+
+    /// Warms `servable` up, whose version directory is `directory`. `open` opens a file in there and
+    /// returns its size, too; `None` where there is none. Blocks: not for async threads.
+    ///
+    /// # Errors
+    ///
+    /// Those of the recorded requests and of reading them; `DEADLINE_EXCEEDED` where they take too
+    /// long.
+    pub fn warm_up(
+        &self,
+        servable: &ServableHandle,
+        directory: &Path,
+        open: impl FnOnce(&str) -> Result<Option<(File, u64)>>,
+    ) -> Result<()> {
+        if !self.options.is_enabled {
+            return Ok(());
+        }
+        let path = directory.join(WARMUP_FILE);
+        let file = match open(WARMUP_FILE) {
+            Ok(Some(file)) => Ok(file),
+            Err(error) => Err(error),
+            Ok(None) => {
+                info!("No warmup data file found at {}", path.display());
+                if self.options.synthesizes {
+                    self.runtime.block_on(synthesis::run_once(servable));
+                }
+                return Ok(());
+            }
+        };
+        self.replay(servable, directory, &path, file)
+    }
+}
+
+/// Warmup calls come with their servable; which model they name does not matter.
+struct NoServables;
+
+impl ServableLookup for NoServables {
+    fn servable_handle(&self, spec: &ModelSpec) -> Result<ServableHandle> {
+        let request = ServableRequest::Latest(spec.name.clone());
+        Err(ServingError::ServableNotFound(request))
+    }
+
+    fn states(&self, _: &str) -> Vec<ServableState> {
+        Vec::new()
+    }
+
+    fn models(&self) -> Vec<Arc<str>> {
+        Vec::new()
+    }
+}
+
+#[cfg(test)]
+mod tests;
