@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use crate::api::access::auth;
 use crate::base::error::Result;
-use crate::mapper::version_dir;
-use crate::mapper::version_dir::Shown;
+use crate::mapper::version_dir::{self, Shown};
+use crate::serving::lifecycle::check;
 use crate::runtime::{BackendChoice, BackendOptions};
 
 /// How the commands are called.
@@ -176,8 +176,8 @@ impl Command {
                     ..BackendOptions::default()
                 };
                 let (place, tags) = (directory.clone(), tags.clone());
-                let check = move || Ok(version_dir::check(backend.open()?, &place, &tags));
-                let report = bounded::within(*timeout, directory, check)?;
+                let load = move || Ok(check(backend.open()?, &place, &tags));
+                let report = bounded::within(*timeout, directory, load)?;
                 Ok(Report {
                     text: report.text,
                     passed: report.passed,

@@ -5,6 +5,7 @@
 
 pub mod confines;
 pub mod files;
+pub mod foreign;
 pub mod local;
 pub mod version_directory;
 

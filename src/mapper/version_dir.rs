@@ -3,23 +3,18 @@
 //! Where a signature comes from and which file has its graph: `plan`. What of a graph it needs and
 //! how clients see that: `bind`. Which graphs that makes: `graphs`. Which edit a graph can go without:
 //! `left_out`. Which files may be read: `directory`. What is said where there is no ONNX model: `absent`,
-//! `foreign`. What people are told about a directory: `inspect`.
+//! `foreign`. What people are told about a directory: `show`.
 
 pub mod absent;
 mod bind;
 mod examples;
 mod filled;
-mod foreign;
 mod graphs;
-mod inspect;
+mod show;
 mod left_out;
 mod no_graph;
 mod plan;
 mod ranked;
-
-#[cfg(test)]
-#[cfg(feature = "onnxruntime")]
-mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -32,22 +27,49 @@ use self::graphs::PlannedGraph;
 use self::no_graph::NoGraph;
 use self::plan::Plan;
 use crate::base::error::{Result, ServingError};
-use crate::base::id::ServableId;
 use crate::mapper::signature::{Signature, SignatureDef};
 use crate::onnx::{ClassLabels, Edit, OnnxModel};
 use crate::proto::onnx_model_server::Labels;
 use crate::runtime::{Backend, Graph, WeightSharing};
-use crate::serving::lifecycle::Loader;
-use crate::serving::servable::{Computed, Servable};
 
 pub use self::absent::base_path_hint;
-pub use self::inspect::{CheckReport, Shown, check, show};
+pub use self::show::{Shown, check_tags, show};
 pub use crate::storage::version_directory::VersionDirectory;
 
 /// The meta graph that is served where nothing else is configured.
 const DEFAULT_TAG: &str = "serve";
 /// The largest file of labels that is read.
 const MAX_LABELS_BYTES: u64 = 64 << 20;
+
+/// A version whose graphs are loaded.
+pub struct MappedVersion {
+    /// Sorted by name.
+    pub signatures: Vec<MappedSignature>,
+    /// Signatures that clients see in the metadata and cannot call, such as TensorFlow 2's
+    /// `__saved_model_init_op`.
+    pub metadata_only: BTreeMap<String, SignatureDef>,
+}
+
+/// A signature and its graph, loaded.
+pub struct MappedSignature {
+    /// In the graph's terms.
+    pub signature: Signature,
+    /// What computes it.
+    pub graph: Arc<dyn Graph>,
+    /// The same for requests that send an input for which `graph` has a default.
+    pub with_optional: Option<(Signature, Arc<dyn Graph>)>,
+}
+
+impl From<(Signature, Arc<dyn Graph>)> for MappedSignature {
+    /// A signature all of whose inputs are fed in every run.
+    fn from((signature, graph): (Signature, Arc<dyn Graph>)) -> Self {
+        Self {
+            signature,
+            graph,
+            with_optional: None,
+        }
+    }
+}
 
 /// Loads ONNX version directories onto a backend.
 pub struct OnnxLoader {
@@ -116,22 +138,27 @@ impl OnnxLoader {
     }
 }
 
-impl Loader for OnnxLoader {
-    fn load(&self, id: &ServableId, directory: &Path) -> Result<Servable> {
+impl OnnxLoader {
+    /// Loads the version in `directory` onto the backend, completely: once it returns, nothing is read from
+    /// there.
+    ///
+    /// # Errors
+    ///
+    /// `NOT_FOUND` where there is no model, `INVALID_ARGUMENT` where there is a broken one; the text names the
+    /// file.
+    pub fn load_version(&self, directory: &Path) -> Result<MappedVersion> {
         let read = |without: &_| Prepared::read(directory, &self.saved_model_tags, without);
         let prepared = read(&BTreeSet::new())?;
-        let error = match self.load_prepared(id, prepared) {
-            Ok(servable) => return Ok(servable),
+        let error = match self.load_prepared(prepared) {
+            Ok(version) => return Ok(version),
             Err(error) => error,
         };
         let edits = read(&BTreeSet::new())?.edits(self.backend.as_ref());
-        let load = |without: &_| self.load_prepared(id, read(without)?);
+        let load = |without: &_| self.load_prepared(read(without)?);
         left_out::load(directory, &edits, error, &load)
     }
-}
 
-impl OnnxLoader {
-    fn load_prepared(&self, id: &ServableId, prepared: Prepared) -> Result<Servable> {
+    fn load_prepared(&self, prepared: Prepared) -> Result<MappedVersion> {
         let no_graph: Arc<dyn Graph> = Arc::new(NoGraph);
         let count = prepared.signatures.len();
         let (bound, with_optional) = split_optional(prepared.signatures)?;
@@ -152,17 +179,16 @@ impl OnnxLoader {
         let signatures = (0..count).map(|index| {
             let (signature, graph) = finish(index)?;
             let with_optional = with_optional.get(&index).map(|&other| finish(other));
-            Ok(Computed {
+            Ok(MappedSignature {
                 signature,
                 graph,
                 with_optional: with_optional.transpose()?,
             })
         });
-        Ok(Servable::new(
-            id.clone(),
-            signatures.collect::<Result<Vec<_>>>()?,
-            prepared.metadata_only,
-        ))
+        Ok(MappedVersion {
+            signatures: signatures.collect::<Result<_>>()?,
+            metadata_only: prepared.metadata_only,
+        })
     }
 }
 

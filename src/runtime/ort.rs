@@ -9,6 +9,8 @@ mod crowd;
 mod graph;
 mod library;
 mod status;
+#[cfg(test)]
+pub mod testing;
 mod value;
 mod weights;
 
@@ -260,21 +262,11 @@ fn log(level: LogLevel, category: &str, _id: &str, location: &str, message: &str
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::runtime::contract;
 
     fn backend() -> OnnxRuntime {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(".onnxruntime/lib");
-        let library = folder.join("libonnxruntime.so");
-        OnnxRuntime::open(&OnnxRuntimeOptions {
-            library: library.exists().then_some(library),
-            intra_op_threads: 2,
-            inter_op_threads: 0,
-            spinning: false,
-        })
-        .unwrap()
+        OnnxRuntime::open(&testing::options(2)).unwrap()
     }
 
     contract::keeps_contract!(backend(), bfloat16_passes_unchanged, strings_are_bytes);

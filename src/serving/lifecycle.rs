@@ -11,6 +11,7 @@ mod base_path_allowlist;
 mod server_core;
 mod validate;
 
+mod check;
 mod config_poller;
 mod labels;
 mod lookup;
@@ -28,6 +29,7 @@ mod fixed_rows;
 mod low_priority;
 mod measuring;
 mod memory_limit;
+mod onnx_loader;
 mod warming;
 
 mod options;
@@ -46,6 +48,7 @@ use crate::serving::servable::Servable;
 
 pub use self::base_path_allowlist::BasePathAllowlist;
 pub use self::batching::BatchingLoader;
+pub use self::check::{CheckReport, check};
 pub use self::config_poller::ConfigPoller;
 pub use self::low_priority::LowPriorityLoader;
 pub use self::measuring::{MeasuredBackend, MeasuringLoader, RunMeasuringLoader};

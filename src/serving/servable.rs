@@ -14,7 +14,8 @@ use crate::base::tensor::Tensor;
 use crate::mapper::signature::{
     Contradiction, DEFAULT_SIGNATURE_NAME, RequestInputs, Signature, SignatureDef,
 };
-use crate::runtime::{DirectExecutor, Executor, Graph, RunTimes};
+use crate::mapper::version_dir::MappedSignature;
+use crate::runtime::{DirectExecutor, Executor, RunTimes};
 
 pub use self::expansion::{Expansion, ExpansionBudget};
 
@@ -38,27 +39,6 @@ struct Callable {
     with_optional: Option<(Signature, Arc<dyn Executor>)>,
 }
 
-/// A signature and its graph, loaded.
-pub struct Computed {
-    /// In the graph's terms.
-    pub signature: Signature,
-    /// What computes it.
-    pub graph: Arc<dyn Graph>,
-    /// The same for requests that send an input for which `graph` has a default.
-    pub with_optional: Option<(Signature, Arc<dyn Graph>)>,
-}
-
-impl From<(Signature, Arc<dyn Graph>)> for Computed {
-    /// A signature all of whose inputs are fed in every run.
-    fn from((signature, graph): (Signature, Arc<dyn Graph>)) -> Self {
-        Self {
-            signature,
-            graph,
-            with_optional: None,
-        }
-    }
-}
-
 /// Keeps a servable alive for as long as a request needs it.
 pub type ServableHandle = Arc<Servable>;
 
@@ -66,7 +46,7 @@ impl Servable {
     /// A servable of these signatures, each with its graph.
     pub fn new(
         id: ServableId,
-        signatures: impl IntoIterator<Item = Computed>,
+        signatures: impl IntoIterator<Item = MappedSignature>,
         metadata_only: BTreeMap<String, SignatureDef>,
     ) -> Self {
         let executor =

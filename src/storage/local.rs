@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use crate::base::error::{Code, Result, ServingError};
-use crate::mapper::version_dir::VersionDirectory;
+use super::version_directory::VersionDirectory;
 
 pub use super::files::{Files, Fingerprint};
 

@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use bytes::Bytes;
 
 use crate::base::error::{Code, Result, ServingError};
-use crate::mapper::version_dir::absent;
+use super::foreign::{Foreign, Sample, of_contents};
 use crate::storage::confines;
 use crate::storage::confines::Confines;
 
@@ -216,7 +216,7 @@ impl VersionDirectory {
         let contents = self.contents(name, file, size)?;
         // Models say more of what they are instead.
         if max_bytes < MAX_MESSAGE_BYTES {
-            absent::check_small_file(&self.path.join(name), &contents)?;
+            check_small_file(&self.path.join(name), &contents)?;
         }
         Ok(contents)
     }
@@ -277,6 +277,23 @@ fn path_of(file: &File) -> Option<PathBuf> {
 #[cfg(not(target_os = "linux"))]
 fn path_of(_: &File) -> Option<PathBuf> {
     None
+}
+
+/// Refuses a small file of a version, such as a map or labels, that is something else by accident.
+///
+/// # Errors
+///
+/// `INVALID_ARGUMENT`, naming what it is.
+fn check_small_file(origin: &Path, contents: &[u8]) -> Result<()> {
+    match of_contents(&Sample::of(contents)) {
+        Some(foreign) if foreign.stands_in() && foreign != Foreign::Empty => {
+            Err(ServingError::invalid_argument(format!(
+                "{} is not what its name says but {foreign}",
+                origin.display()
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -21,7 +21,8 @@ use crate::proto::tensorflow::serving::internal::{
 use crate::proto::tensorflow::serving::prediction_log::LogType;
 use crate::proto::tensorflow::{TensorProto, TensorShapeProto, tensor_shape_proto::Dim};
 use crate::runtime::{Graph, RunControl, ValueInfo};
-use crate::serving::servable::{Computed, Servable};
+use crate::mapper::version_dir::MappedSignature;
+use crate::serving::servable::{Servable};
 
 /// Counts its runs and answers one value for each row of its input.
 struct StubGraph {
@@ -120,7 +121,7 @@ impl Fixture {
                 signature("classify", CLASSIFY_METHOD_NAME, examples(), "scores"),
                 signature("regress", REGRESS_METHOD_NAME, examples(), "outputs"),
             ]
-            .map(Computed::from),
+            .map(MappedSignature::from),
             BTreeMap::new(),
         );
         Self {

@@ -6,7 +6,7 @@ use std::fs::{self, DirEntry, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::foreign::{Foreign, MAX_HEAD, MAX_TAIL, Sample, of_contents, of_name};
+use crate::storage::foreign::{Foreign, MAX_HEAD, MAX_TAIL, Sample, of_contents, of_name};
 use super::plan::SAVED_MODEL_FILE;
 use crate::base::error::{Result, ServingError};
 use crate::storage::version_directory::VersionDirectory;
@@ -144,23 +144,6 @@ pub(super) fn check_weights(origin: &Path, contents: &[u8]) -> Result<()> {
         Some(foreign) if foreign.stands_in() && foreign != Foreign::Empty => {
             Err(ServingError::invalid_argument(format!(
                 "{} is not the model's weights but {foreign}",
-                origin.display()
-            )))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Refuses a small file of a version, such as a map or labels, that is something else by accident.
-///
-/// # Errors
-///
-/// `INVALID_ARGUMENT`, naming what it is.
-pub fn check_small_file(origin: &Path, contents: &[u8]) -> Result<()> {
-    match of_contents(&Sample::of(contents)) {
-        Some(foreign) if foreign.stands_in() && foreign != Foreign::Empty => {
-            Err(ServingError::invalid_argument(format!(
-                "{} is not what its name says but {foreign}",
                 origin.display()
             )))
         }

@@ -11,7 +11,8 @@ use crate::base::tensor::{DataType, Tensor};
 use crate::mapper::signature::{Classes, SignatureDef, derive};
 use crate::runtime::{Graph, RunControl, ValueInfo};
 use crate::serving::inference::InferenceService;
-use crate::serving::servable::{Computed, Servable, ServableHandle, ServableLookup, ServableState};
+use crate::mapper::version_dir::MappedSignature;
+use crate::serving::servable::{Servable, ServableHandle, ServableLookup, ServableState};
 
 /// A signature to be, with one input `inputs` of strings unless told otherwise.
 pub(super) struct Stub {
@@ -94,7 +95,7 @@ impl Stub {
             }
             signature.method_name = stub.method_name.to_owned();
             signature.definition.method_name = stub.method_name.to_owned();
-            Computed::from((signature, Arc::new(stub.graph) as Arc<dyn Graph>))
+            MappedSignature::from((signature, Arc::new(stub.graph) as Arc<dyn Graph>))
         });
         let metadata_only =
             BTreeMap::from([("__saved_model_init_op".to_owned(), SignatureDef::default())]);

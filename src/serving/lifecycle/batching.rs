@@ -127,7 +127,7 @@ mod tests {
         GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
         TypeProto, ValueInfoProto, tensor_shape_proto, type_proto,
     };
-    use crate::runtime::ort::{OnnxRuntime, OnnxRuntimeOptions};
+    use crate::runtime::ort::testing::onnx_runtime;
     use crate::serving::lifecycle::fake::FakeLoader;
     use crate::serving::servable::ExpansionBudget;
 
@@ -173,14 +173,7 @@ mod tests {
 
     /// Whether a request of four floats in a row goes through a batch.
     fn is_batched(directory: &Path) -> bool {
-        let project = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let is_named = std::env::var_os("ORT_DYLIB_PATH").is_some();
-        let backend = OnnxRuntime::open(&OnnxRuntimeOptions {
-            library: (!is_named).then(|| project.join(".onnxruntime/lib/libonnxruntime.so")),
-            intra_op_threads: 1,
-            ..OnnxRuntimeOptions::default()
-        });
-        let inner = OnnxLoader::new(Arc::new(backend.unwrap()));
+        let inner = OnnxLoader::new(onnx_runtime());
         let options = BatchingOptions::default();
         let scheduler = Arc::new(BatchScheduler::try_new(&options).unwrap());
         let metrics = Arc::new(Metrics::new());

@@ -2,7 +2,8 @@
 
 use super::net::{FLOAT, INT64, Net, Version, answer, floats, floats_def};
 use super::*;
-use crate::mapper::version_dir::{Shown, check, show};
+use crate::mapper::version_dir::{Shown, show};
+use crate::serving::lifecycle::check;
 
 /// y_pred = p - q, neg = q - p, over an original that calls them otherwise.
 fn version(map: &str) -> Version {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -13,21 +13,20 @@ use bytes::Bytes;
 use prost::Message;
 use serde_json::Value;
 
-use super::OnnxLoader;
+use crate::mapper::version_dir::OnnxLoader;
 use crate::base::error::{Code, Result};
 use crate::base::id::ServableId;
 use crate::base::tensor::{DataType, Tensor};
 use crate::mapper::signature::{RequestInputs, RequestTensor, SignatureDef};
 use crate::proto::tensorflow::SavedModel;
 use crate::runtime::Backend;
-use crate::runtime::ort::{OnnxRuntime, OnnxRuntimeOptions};
+use crate::runtime::ort::testing::onnx_runtime;
 use crate::serving::lifecycle::Loader;
 use crate::serving::servable::{ExpansionBudget, Servable};
 
 mod batches;
 mod comparisons;
 mod files;
-mod inspect;
 mod left_out;
 mod maps;
 mod net;
@@ -42,23 +41,8 @@ mod session;
 mod words;
 mod zoo;
 
-/// ONNX Runtime, once for all tests: the library of `ORT_DYLIB_PATH`, or the one that
-/// `make onnxruntime` fetches.
 fn backend() -> Arc<dyn Backend> {
-    static BACKEND: OnceLock<Arc<dyn Backend>> = OnceLock::new();
-    Arc::clone(BACKEND.get_or_init(|| {
-        let fetched = project().join(".onnxruntime/lib/libonnxruntime.so");
-        let options = OnnxRuntimeOptions {
-            library: std::env::var_os("ORT_DYLIB_PATH")
-                .is_none()
-                .then_some(fetched),
-            intra_op_threads: 1,
-            inter_op_threads: 1,
-            spinning: false,
-        };
-        let runtime = OnnxRuntime::open(&options);
-        Arc::new(runtime.expect("ONNX Runtime; `make onnxruntime` fetches it"))
-    }))
+    onnx_runtime()
 }
 
 fn project() -> PathBuf {

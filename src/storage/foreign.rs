@@ -12,12 +12,13 @@ mod tests;
 
 use std::fmt;
 
-pub(super) use self::contents::{MAX_HEAD, MAX_TAIL, Sample, of_contents};
-pub(super) use self::names::of_name;
+pub use self::contents::{MAX_HEAD, MAX_TAIL, Sample, of_contents};
+pub use self::names::of_name;
 
 /// A kind of file that this server cannot load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Foreign {
+#[expect(missing_docs, reason = "each is named after its format")]
+pub enum Foreign {
     Empty,
     Zeros,
     CutOff,
@@ -64,7 +65,7 @@ pub(super) enum Foreign {
 
 impl Foreign {
     /// Whether it takes the place of a file of any kind, by accident.
-    pub(super) fn stands_in(self) -> bool {
+    pub fn stands_in(self) -> bool {
         matches!(
             self,
             Self::Empty | Self::GitLfsPointer | Self::GitAnnexPointer | Self::Html
@@ -73,7 +74,7 @@ impl Foreign {
 
     /// What a file is by its name (this) and by its contents. A name says more than contents that many
     /// formats have in common, unless they contradict it.
-    pub(super) fn or_by_contents(self, contents: Self) -> Self {
+    pub fn or_by_contents(self, contents: Self) -> Self {
         match (self, contents) {
             (Self::CoreMl, Self::CutOff | Self::SavedModel)
             | (Self::Keras | Self::KerasWeights, Self::Hdf5)
@@ -87,7 +88,7 @@ impl Foreign {
     }
 
     /// Whether a file that is called `saved_model.pb` may be what its name says.
-    pub(super) fn may_be_saved_model(self) -> bool {
+    pub fn may_be_saved_model(self) -> bool {
         let is_text = matches!(self, Self::Text | Self::Json | Self::Xml);
         !(self.stands_in() || is_text || matches!(self, Self::Zeros | Self::Archive))
     }
@@ -106,7 +107,7 @@ impl Foreign {
     }
 
     /// Whether another file in the directory may be a model that tells more.
-    pub(super) fn is_weights(self) -> bool {
+    pub fn is_weights(self) -> bool {
         matches!(
             self,
             Self::OpenVinoWeights

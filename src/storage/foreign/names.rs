@@ -67,7 +67,7 @@ const ENDINGS: &[(&str, Foreign)] = &[
 ];
 
 /// What a file of this name probably is; `None` for a name that says nothing.
-pub(in super::super) fn of_name(name: &str) -> Option<Foreign> {
+pub fn of_name(name: &str) -> Option<Foreign> {
     // Parts of a SavedModel that say nothing alone.
     if matches!(name, "fingerprint.pb" | "keras_metadata.pb") {
         return None;

@@ -2,21 +2,24 @@
 
 use super::Foreign;
 
-/// How much of a file's beginning and of its end is looked at.
-pub(in super::super) const MAX_HEAD: usize = 4096;
-pub(in super::super) const MAX_TAIL: usize = 64 << 10;
+/// How many bytes of a file's beginning are examined.
+pub const MAX_HEAD: usize = 4096;
+/// How many bytes of a file's end are examined.
+pub const MAX_TAIL: usize = 64 << 10;
 
 /// The parts of a file that tell its format.
-pub(in super::super) struct Sample<'a> {
-    pub(in super::super) head: &'a [u8],
-    /// May overlap with `head`.
-    pub(in super::super) tail: &'a [u8],
-    pub(in super::super) size: u64,
+pub struct Sample<'a> {
+    /// The first bytes, at most [`MAX_HEAD`].
+    pub head: &'a [u8],
+    /// The last bytes, at most [`MAX_TAIL`]; may overlap with `head`.
+    pub tail: &'a [u8],
+    /// The size of the whole file, in bytes.
+    pub size: u64,
 }
 
 impl<'a> Sample<'a> {
     /// Of a file in memory.
-    pub(in super::super) fn of(bytes: &'a [u8]) -> Self {
+    pub fn of(bytes: &'a [u8]) -> Self {
         Self {
             head: &bytes[..bytes.len().min(MAX_HEAD)],
             tail: &bytes[bytes.len().saturating_sub(MAX_TAIL)..],
@@ -60,7 +63,7 @@ const MAGIC: &[(&[u8], Foreign)] = &[
 ];
 
 /// What a file is that is not, or need not be, an ONNX model; `None` where its bytes do not tell.
-pub(in super::super) fn of_contents(sample: &Sample<'_>) -> Option<Foreign> {
+pub fn of_contents(sample: &Sample<'_>) -> Option<Foreign> {
     let head = sample.head;
     if head.is_empty() {
         return Some(Foreign::Empty);
