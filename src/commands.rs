@@ -20,8 +20,8 @@ use std::time::Duration;
 use crate::api::access::auth;
 use crate::base::error::Result;
 use crate::mapper::version_dir::{self, Shown};
-use crate::serving::lifecycle::check;
 use crate::runtime::{BackendChoice, BackendOptions};
+use crate::serving::lifecycle::check;
 
 /// How the commands are called.
 pub const USAGE: &str = "\

@@ -11,9 +11,11 @@ mod flags;
 mod watch;
 
 pub use self::batching::{batching_options, version_batching_options};
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::files::tls_config;
 pub use self::files::{
     check_platform_config, model_server_config, read_auth_config, read_batching_parameters,
-    read_model_server_config, read_monitoring_config, read_ssl_config, session_threads,
+    read_model_server_config, read_monitoring_config, read_tls_config, session_threads,
 };
 pub use self::flags::{Flags, Note, Outcome, SessionThreads};
 pub use self::watch::{FileWatcher, WatchedFile, check_regular};

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::flags::{Flags, SessionThreads};
 use crate::base::error::Result;
 use crate::codec::proto_text;
+use crate::net::tls::TlsConfig;
 use crate::proto::onnx_model_server::AuthConfig;
 use crate::proto::tensorflow::serving::{
     BatchingParameters, ModelConfig, ModelConfigList, ModelServerConfig, MonitoringConfig,
@@ -90,15 +91,25 @@ pub fn read_batching_parameters(path: &Path) -> Result<BatchingParameters> {
 ///
 /// As [`read_model_server_config`], but the log says only where: the text holds a key. (The
 /// original aborts the process.)
-pub fn read_ssl_config(path: &Path) -> Result<SslConfig> {
-    proto_text::read_secret_file(path)
+pub fn read_tls_config(path: &Path) -> Result<TlsConfig> {
+    proto_text::read_secret_file(path).map(tls_config)
+}
+
+/// The message of a `--ssl_config_file` in the terms of the sockets.
+pub(crate) fn tls_config(message: SslConfig) -> TlsConfig {
+    TlsConfig {
+        server_key: message.server_key,
+        server_cert: message.server_cert,
+        custom_ca: message.custom_ca,
+        client_verify: message.client_verify,
+    }
 }
 
 /// Reads `--auth_config_file`.
 ///
 /// # Errors
 ///
-/// As [`read_ssl_config`].
+/// As [`read_tls_config`].
 pub fn read_auth_config(path: &Path) -> Result<AuthConfig> {
     proto_text::read_secret_file(path)
 }

@@ -8,14 +8,13 @@ use prost_reflect::{DescriptorPool, DynamicMessage};
 use super::version;
 use crate::api::access::auth::Auth;
 use crate::codec::proto_text;
+use crate::config::tls_config;
 use crate::config::version_batching_options;
 use crate::mapper::version_dir::VersionDirectory;
 use crate::net::tls::Tls;
 use crate::proto::SERVED_DESCRIPTORS;
 use crate::proto::onnx_model_server::{AuthConfig, SignatureMap};
-use crate::proto::tensorflow::serving::{
-    BatchingParameters, ModelServerConfig, MonitoringConfig, SslConfig,
-};
+use crate::proto::tensorflow::serving::{BatchingParameters, ModelServerConfig, MonitoringConfig};
 use crate::serving::batching::QueueLimits;
 use crate::serving::lifecycle::BasePathAllowlist;
 
@@ -45,7 +44,7 @@ pub fn check(data: &[u8]) {
             }
         }
         2 => drop(parsed::<MonitoringConfig>(text)),
-        3 => drop(parsed::<SslConfig>(text).map(|config| Tls::try_new(&config))),
+        3 => drop(parsed(text).map(|config| Tls::try_new(&tls_config(config)))),
         4 => drop(parsed::<AuthConfig>(text).map(|config| Auth::try_new(&config))),
         5 => drop(parsed::<SignatureMap>(text)),
         _ => drop(proto_text::parse_described("tensorflow.ConfigProto", text)),

@@ -10,11 +10,11 @@ mod bind;
 mod examples;
 mod filled;
 mod graphs;
-mod show;
 mod left_out;
 mod no_graph;
 mod plan;
 mod ranked;
+mod show;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -28,7 +28,7 @@ use super::places::{Place, Places};
 use super::prompt::Prompt;
 use super::request_line::{NotedLines, RequestLines};
 use super::tls::Tls;
-use crate::serving::monitoring::Tally;
+use crate::base::metrics::instrument::Counter;
 
 /// HTTP/2 flow control: large tensors must not wait for window updates.
 const STREAM_WINDOW: u32 = 4 << 20;
@@ -90,7 +90,7 @@ pub struct ConnectionOptions {
     /// Counts the requests under way.
     pub under_way: UnderWay,
     /// Counts the connections that found no place.
-    pub refused: Tally,
+    pub refused: Arc<Counter>,
 }
 
 impl ConnectionOptions {
@@ -111,7 +111,7 @@ impl ConnectionOptions {
             tls: None,
             busy_poll: Duration::ZERO,
             under_way: UnderWay::default(),
-            refused: Tally::default(),
+            refused: Arc::default(),
         }
     }
 }

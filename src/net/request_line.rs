@@ -16,14 +16,17 @@ use std::task::{Context, Poll, ready};
 use http::{Extensions, Request, Uri};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::api::admin::pages::full_path;
-
 /// The longest line that is noted. The HTTP stack refuses longer targets.
 const MAX_LINE_BYTES: usize = 64 << 10;
 
 /// A target with its fragment, kept with its request.
 #[derive(Clone, Debug)]
 struct Target(String);
+
+/// The path with its query, undecoded, as the original matches it.
+pub fn full_path(uri: &Uri) -> &str {
+    uri.path_and_query().map_or("", |path| path.as_str())
+}
 
 /// The path that a request names, with query and fragment, undecoded.
 pub fn full_target<'a>(uri: &'a Uri, extensions: &'a Extensions) -> &'a str {

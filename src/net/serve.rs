@@ -26,7 +26,7 @@ use super::peer::{Peer, Source};
 use super::places::{Place, PortPlaces};
 use super::tls::{PeerNames, Tls};
 use super::unix_authority::UnixAuthority;
-use crate::serving::monitoring::Tally;
+use crate::base::metrics::instrument::Counter;
 
 /// How long the accept loop rests after an error that is not one connection's, such as too many
 /// open files.
@@ -263,7 +263,7 @@ struct Doorman {
     waiting: Arc<Semaphore>,
     max: usize,
     are_full: AtomicBool,
-    refused: Tally,
+    refused: Arc<Counter>,
 }
 
 impl Doorman {
@@ -307,7 +307,7 @@ impl Doorman {
 
     /// Notes a connection that gets none.
     fn refuse(&self) {
-        self.refused.count();
+        self.refused.add(1);
         if !self.are_full.swap(true, Ordering::Relaxed) {
             let max = self.max;
             tracing::warn!(

@@ -35,12 +35,31 @@ use self::peer::is_out_of_force;
 use self::verify::ClientVerifier;
 use super::connection::Protocols;
 use crate::base::error::{Result, ServingError};
-use crate::proto::tensorflow::serving::SslConfig;
 
 pub use self::peer::PeerNames;
 
 /// A client has this long for its part of the handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Keys and certificates, as PEM texts.
+#[derive(Clone, Default)]
+pub struct TlsConfig {
+    /// The server's private key.
+    pub server_key: String,
+    /// The server's certificate, and those that lead from it to an authority.
+    pub server_cert: String,
+    /// The authorities that clients' certificates have to lead to; empty: those that the system trusts.
+    pub custom_ca: String,
+    /// Whether clients need a certificate.
+    pub client_verify: bool,
+}
+
+/// Says nothing about keys.
+impl fmt::Debug for TlsConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsConfig").finish_non_exhaustive()
+    }
+}
 
 /// What handshakes are made with from now on; shared by the ports. Connections keep what they
 /// began with.
@@ -59,13 +78,13 @@ struct Handshakes {
 }
 
 impl Tls {
-    /// Keys and certificates of a `--ssl_config_file`.
+    /// TLS by these keys and certificates.
     ///
     /// # Errors
     ///
     /// `INVALID_ARGUMENT` for texts that are not PEM, a key that does not fit the certificate, and
     /// where client certificates are asked for and there is no authority to verify them.
-    pub fn try_new(config: &SslConfig) -> Result<Self> {
+    pub fn try_new(config: &TlsConfig) -> Result<Self> {
         let handshakes = Handshakes::try_new(config)?;
         Ok(Self(Arc::new(Shared {
             handshakes: ArcSwap::from_pointee(handshakes),
@@ -78,7 +97,7 @@ impl Tls {
     /// # Errors
     ///
     /// As [`try_new`](Self::try_new); then nothing changes.
-    pub fn replace(&self, config: &SslConfig) -> Result<()> {
+    pub fn replace(&self, config: &TlsConfig) -> Result<()> {
         let handshakes = Handshakes::try_new(config)?;
         self.0.handshakes.store(Arc::new(handshakes));
         Ok(())
@@ -146,7 +165,7 @@ impl fmt::Debug for Tls {
 }
 
 impl Handshakes {
-    fn try_new(config: &SslConfig) -> Result<Self> {
+    fn try_new(config: &TlsConfig) -> Result<Self> {
         let config = server_config(config)?;
         let offering = |protocols: &[&[u8]]| {
             let mut config = config.clone();
@@ -160,7 +179,7 @@ impl Handshakes {
     }
 }
 
-fn server_config(config: &SslConfig) -> Result<ServerConfig> {
+fn server_config(config: &TlsConfig) -> Result<ServerConfig> {
     let chain = certificates("server_cert", &config.server_cert)?;
     let certified = key::certified_key(&chain, &config.server_key)?;
     if certified.cert.first().is_some_and(is_out_of_force) {

@@ -8,9 +8,8 @@ use std::path::{Path, PathBuf};
 use crate::api::access::auth::Auth;
 use crate::base::error::Result;
 use crate::config::{self, FileWatcher, WatchedFile};
-use crate::net::tls::Tls;
+use crate::net::tls::{Tls, TlsConfig};
 use crate::proto::onnx_model_server::AuthConfig;
-use crate::proto::tensorflow::serving::SslConfig;
 
 use super::ServerOptions;
 
@@ -44,10 +43,10 @@ impl Security {
         let mut tls = None;
         if let Some(path) = &options.ssl_config_file {
             let file = WatchedFile::new(path);
-            let loaded = Tls::try_new(&config::read_ssl_config(path)?)?;
+            let loaded = Tls::try_new(&config::read_tls_config(path)?)?;
             tls = Some(loaded.clone());
-            let replace = move |config: &SslConfig| loaded.replace(config);
-            watchers.push(keep_up(file, path, config::read_ssl_config, replace));
+            let replace = move |config: &TlsConfig| loaded.replace(config);
+            watchers.push(keep_up(file, path, config::read_tls_config, replace));
             tracing::info!("Using SSL credentials");
         } else {
             tracing::info!("Using InsecureServerCredentials");

@@ -23,7 +23,7 @@ use std::time::{Duration, SystemTime};
 use self::server::ServerMetrics;
 use self::tensorflow::TensorflowMetrics;
 use crate::base::id::ServableId;
-use crate::base::metrics::instrument::{Counter, Gauge};
+use crate::base::metrics::instrument::{Counter, GaugeGuard};
 use crate::base::metrics::text;
 
 pub use self::process::resident_memory_bytes;
@@ -82,7 +82,7 @@ impl Metrics {
         servable: &ServableId,
         signature: &str,
         protocol: Protocol,
-    ) -> Level {
+    ) -> GaugeGuard {
         self.server.start_request(servable, signature, protocol)
     }
 
@@ -133,7 +133,7 @@ impl Metrics {
 
     /// Counts a request as waiting for its run until the answer is dropped.
     #[must_use = "the request waits as long as this is held"]
-    pub fn enqueue(&self, servable: &ServableId, signature: &str) -> Level {
+    pub fn enqueue(&self, servable: &ServableId, signature: &str) -> GaugeGuard {
         self.server.enqueue(servable, signature)
     }
 
@@ -182,7 +182,7 @@ impl Metrics {
 
     /// What counts the connections of a port that are closed at once. The port is on the page from
     /// then on.
-    pub fn refused_connections(&self, port: Port) -> Tally {
+    pub fn refused_connections(&self, port: Port) -> Arc<Counter> {
         self.server.refused_connections(port)
     }
 
@@ -408,41 +408,5 @@ impl ModelState {
             Self::Unloading => "UNLOADING",
             Self::End => "END",
         }
-    }
-}
-
-/// Counts something that happens again and again.
-#[derive(Clone, Debug, Default)]
-pub struct Tally {
-    counter: Arc<Counter>,
-}
-
-impl Tally {
-    fn new(counter: Arc<Counter>) -> Self {
-        Self { counter }
-    }
-
-    /// Counts it once more.
-    pub fn count(&self) {
-        self.counter.add(1);
-    }
-}
-
-/// Keeps a gauge one higher until it is dropped.
-#[derive(Debug)]
-pub struct Level {
-    gauge: Arc<Gauge>,
-}
-
-impl Level {
-    fn raise(gauge: Arc<Gauge>) -> Self {
-        gauge.add(1);
-        Self { gauge }
-    }
-}
-
-impl Drop for Level {
-    fn drop(&mut self) {
-        self.gauge.add(-1);
     }
 }

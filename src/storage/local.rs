@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use crate::base::error::{Code, Result, ServingError};
 use super::version_directory::VersionDirectory;
+use crate::base::error::{Code, Result, ServingError};
 
 pub use super::files::{Files, Fingerprint};
 

@@ -12,8 +12,8 @@ use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
 
-use crate::base::error::{Code, Result, ServingError};
 use super::foreign::{Foreign, Sample, of_contents};
+use crate::base::error::{Code, Result, ServingError};
 use crate::storage::confines;
 use crate::storage::confines::Confines;
 

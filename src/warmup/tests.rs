@@ -14,6 +14,7 @@ use crate::base::id::ServableId;
 use crate::base::tensor::{DataType, Tensor};
 use crate::codec::tfrecord::encode_record;
 use crate::mapper::signature::{CLASSIFY_METHOD_NAME, REGRESS_METHOD_NAME, derive};
+use crate::mapper::version_dir::MappedSignature;
 use crate::proto::tensorflow::serving as pb;
 use crate::proto::tensorflow::serving::internal::{
     SerializedExampleList, SerializedInput, serialized_input::Kind,
@@ -21,8 +22,7 @@ use crate::proto::tensorflow::serving::internal::{
 use crate::proto::tensorflow::serving::prediction_log::LogType;
 use crate::proto::tensorflow::{TensorProto, TensorShapeProto, tensor_shape_proto::Dim};
 use crate::runtime::{Graph, RunControl, ValueInfo};
-use crate::mapper::version_dir::MappedSignature;
-use crate::serving::servable::{Servable};
+use crate::serving::servable::Servable;
 
 /// Counts its runs and answers one value for each row of its input.
 struct StubGraph {

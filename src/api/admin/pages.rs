@@ -12,6 +12,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::{Method, Response, StatusCode, Uri};
 
 use super::health::{self, Readiness};
+use crate::net::request_line::full_path;
 use crate::serving::monitoring::{Metrics, PAGE_CONTENT_TYPE, TENSORFLOW_PAGE_CONTENT_TYPE};
 
 const ALIVE_PATH: &str = "/healthz";
@@ -148,11 +149,6 @@ impl Pages {
 /// The methods that pages of our own answer.
 pub fn is_read(method: &Method) -> bool {
     method == Method::GET || method == Method::HEAD
-}
-
-/// The path with its query, undecoded, as the original matches it.
-pub fn full_path(uri: &Uri) -> &str {
-    uri.path_and_query().map_or("", |path| path.as_str())
 }
 
 /// A response with this body.

@@ -97,6 +97,26 @@ impl Instrument for Gauge {
     }
 }
 
+/// Keeps a gauge one higher until it is dropped.
+#[derive(Debug)]
+pub struct GaugeGuard {
+    gauge: Arc<Gauge>,
+}
+
+impl GaugeGuard {
+    /// Adds 1 to `gauge`.
+    pub fn raise(gauge: Arc<Gauge>) -> Self {
+        gauge.add(1);
+        Self { gauge }
+    }
+}
+
+impl Drop for GaugeGuard {
+    fn drop(&mut self) {
+        self.gauge.add(-1);
+    }
+}
+
 /// The buckets of a histogram.
 #[derive(Debug)]
 pub struct Buckets {

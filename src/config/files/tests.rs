@@ -86,7 +86,7 @@ fn batching_parameters_are_read() {
 #[test]
 fn ssl_config_holds_pem_texts() {
     let file = file_of("server_key: '-----BEGIN\\nk\\n'\n  '-----END\\n'\nclient_verify: true");
-    let config = read_ssl_config(file.path()).unwrap();
+    let config = read_tls_config(file.path()).unwrap();
     assert_eq!(config.server_key, "-----BEGIN\nk\n-----END\n");
     assert!(config.client_verify);
 }

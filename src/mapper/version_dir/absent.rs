@@ -6,9 +6,9 @@ use std::fs::{self, DirEntry, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-use crate::storage::foreign::{Foreign, MAX_HEAD, MAX_TAIL, Sample, of_contents, of_name};
 use super::plan::SAVED_MODEL_FILE;
 use crate::base::error::{Result, ServingError};
+use crate::storage::foreign::{Foreign, MAX_HEAD, MAX_TAIL, Sample, of_contents, of_name};
 use crate::storage::version_directory::VersionDirectory;
 
 /// Most entries of a directory that are looked at.

@@ -9,15 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 
+use super::Prepared;
 use super::absent::{no_onnx_file, stands_in};
 use super::bind::Tensors;
 use super::plan::SAVED_MODEL_FILE;
-use super::Prepared;
 use crate::base::error::{Result, ServingError};
 use crate::base::tensor::DataType;
 use crate::mapper::signature::{
-    AliasChange, SavedModel, Side, SignatureDef,
-    known_shape, tensor_name,
+    AliasChange, SavedModel, Side, SignatureDef, known_shape, tensor_name,
 };
 use crate::proto::tensorflow::TensorInfo;
 use crate::storage::version_directory::{MAX_MESSAGE_BYTES, VersionDirectory};

@@ -52,17 +52,17 @@ impl Authority {
         }
     }
 
-    fn config(&self) -> SslConfig {
+    fn config(&self) -> TlsConfig {
         let signed = self.sign(|_| {});
-        SslConfig {
+        TlsConfig {
             server_key: signed.key.serialize_pem(),
             server_cert: signed.pem,
-            ..SslConfig::default()
+            ..TlsConfig::default()
         }
     }
 
-    fn mutual(&self) -> SslConfig {
-        SslConfig {
+    fn mutual(&self) -> TlsConfig {
+        TlsConfig {
             custom_ca: self.pem.clone(),
             client_verify: true,
             ..self.config()
@@ -219,7 +219,7 @@ async fn later_handshakes_use_the_new_certificate() {
     let trusts_new = || client(&new, None, &[]);
     let connects = async |client| handshake(&tls, Protocols::Http2, client).await.1.is_ok();
     assert!(connects(trusts_old()).await && !connects(trusts_new()).await);
-    tls.replace(&SslConfig::default()).unwrap_err();
+    tls.replace(&TlsConfig::default()).unwrap_err();
     assert!(connects(trusts_old()).await && !connects(trusts_new()).await);
     tls.replace(&new.config()).unwrap();
     assert!(!connects(trusts_old()).await && connects(trusts_new()).await);
@@ -230,44 +230,44 @@ fn broken_configurations_are_refused() {
     let authority = Authority::new();
     let good = authority.mutual();
     let other = KeyPair::generate().unwrap().serialize_pem();
-    let cases: [(SslConfig, &str); 6] = [
+    let cases: [(TlsConfig, &str); 6] = [
         (
-            SslConfig {
+            TlsConfig {
                 server_key: String::new(),
                 ..good.clone()
             },
             "server_key holds no",
         ),
         (
-            SslConfig {
+            TlsConfig {
                 server_cert: String::new(),
                 ..good.clone()
             },
             "server_cert holds no",
         ),
         (
-            SslConfig {
+            TlsConfig {
                 server_cert: "server.pem".to_owned(),
                 ..good.clone()
             },
             "server_cert holds no",
         ),
         (
-            SslConfig {
+            TlsConfig {
                 server_key: other,
                 ..good.clone()
             },
             "server_key and server_cert: ",
         ),
         (
-            SslConfig {
+            TlsConfig {
                 custom_ca: "ca.pem".to_owned(),
                 ..good.clone()
             },
             "custom_ca holds no",
         ),
         (
-            SslConfig {
+            TlsConfig {
                 server_key: good.server_cert.clone(),
                 ..good.clone()
             },

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::id::ServableId;
-use crate::serving::monitoring::{Level, Metrics};
+use crate::base::metrics::instrument::GaugeGuard;
+use crate::serving::monitoring::Metrics;
 
 /// Where the batches of one signature of one servable are counted.
 #[derive(Clone, Debug)]
@@ -34,7 +35,7 @@ impl BatchMetrics {
     }
 
     /// A task waits until the answer is dropped.
-    pub(super) fn enqueue(&self) -> Level {
+    pub(super) fn enqueue(&self) -> GaugeGuard {
         self.metrics.enqueue(&self.servable, &self.signature)
     }
 

@@ -13,9 +13,9 @@ use tokio::sync::oneshot;
 
 use super::scheduler::{Place, Shared};
 use crate::base::error::{Code, Result, ServingError};
+use crate::base::metrics::instrument::GaugeGuard;
 use crate::base::tensor::Tensor;
 use crate::runtime::{Executed, RunControl};
-use crate::serving::monitoring::Level;
 
 /// Rows that run together, all in one batch.
 pub(super) struct Task {
@@ -28,7 +28,7 @@ pub(super) struct Task {
     answer: oneshot::Sender<Result<Executed>>,
     /// Set when the task leaves its queue for a batch. Shared with the ticket alone.
     run: RunSlot,
-    waiting: Option<Level>,
+    waiting: Option<GaugeGuard>,
 }
 
 /// Which run a task is in. Tells tasks apart as well, by its address.
@@ -43,7 +43,7 @@ impl Task {
         feeds: Vec<Tensor>,
         rows: usize,
         (enqueued, deadline): (Instant, Instant),
-        waiting: Level,
+        waiting: GaugeGuard,
     ) -> (Self, RunSlot, Answer) {
         let (answer, receiver) = oneshot::channel();
         let run = RunSlot::default();

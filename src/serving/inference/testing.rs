@@ -9,9 +9,9 @@ use crate::base::error::{Result, ServingError};
 use crate::base::id::{ModelSpec, ServableId, ServableRequest};
 use crate::base::tensor::{DataType, Tensor};
 use crate::mapper::signature::{Classes, SignatureDef, derive};
+use crate::mapper::version_dir::MappedSignature;
 use crate::runtime::{Graph, RunControl, ValueInfo};
 use crate::serving::inference::InferenceService;
-use crate::mapper::version_dir::MappedSignature;
 use crate::serving::servable::{Servable, ServableHandle, ServableLookup, ServableState};
 
 /// A signature to be, with one input `inputs` of strings unless told otherwise.

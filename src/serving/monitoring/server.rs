@@ -11,11 +11,11 @@ mod decimal;
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
-use super::{Direction, Level, LogOutcome, ModelState, Port, Protocol, RequestLabels, Tally};
+use super::{Direction, LogOutcome, ModelState, Port, Protocol, RequestLabels};
 use crate::base::id::ServableId;
 use crate::base::metrics::family::{About, Collect, Family, Point, Snapshot, Unit};
 use crate::base::metrics::instrument::{
-    Buckets, Counter, Gauge, Histogram, Instrument, Kind, Reading,
+    Buckets, Counter, Gauge, GaugeGuard, Histogram, Instrument, Kind, Reading,
 };
 use decimal::Decimal;
 
@@ -191,7 +191,7 @@ impl ServerMetrics {
         servable: &ServableId,
         signature: &str,
         protocol: Protocol,
-    ) -> Level {
+    ) -> GaugeGuard {
         let version = Decimal::new(servable.version);
         let labels = [
             &servable.name,
@@ -202,7 +202,7 @@ impl ServerMetrics {
         self.raise(&self.requests_in_flight, labels)
     }
 
-    pub(super) fn enqueue(&self, servable: &ServableId, signature: &str) -> Level {
+    pub(super) fn enqueue(&self, servable: &ServableId, signature: &str) -> GaugeGuard {
         let version = Decimal::new(servable.version);
         let labels = [&servable.name, version.as_str(), signature];
         self.raise(&self.queue_depth, labels)
@@ -282,9 +282,9 @@ impl ServerMetrics {
         );
     }
 
-    pub(super) fn refused_connections(&self, port: Port) -> Tally {
+    pub(super) fn refused_connections(&self, port: Port) -> Arc<Counter> {
         let series = self.connections_refused.series([port.label()], |_| true);
-        Tally::new(Arc::clone(&series.instrument))
+        Arc::clone(&series.instrument)
     }
 
     pub(super) fn count_dropped_log_lines(&self, dropped: fn() -> u64) {
@@ -373,9 +373,13 @@ impl ServerMetrics {
         family.update(labels, |it| self.has_model(it), |it| it.record(nanos));
     }
 
-    fn raise<const N: usize>(&self, family: &Family<Arc<Gauge>, N>, labels: [&str; N]) -> Level {
+    fn raise<const N: usize>(
+        &self,
+        family: &Family<Arc<Gauge>, N>,
+        labels: [&str; N],
+    ) -> GaugeGuard {
         let series = family.series(labels, |it| self.has_model(it));
-        Level::raise(Arc::clone(&series.instrument))
+        GaugeGuard::raise(Arc::clone(&series.instrument))
     }
 
     fn forget(&self, model: &str, version: &str) {

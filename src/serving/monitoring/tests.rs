@@ -67,7 +67,7 @@ fn busy_metrics() -> Metrics {
     metrics.record_input_batch_size(2);
     metrics.record_batch(&mnist(), "serving_default", 3, 1);
     metrics.record_example_count("mnist", 5);
-    metrics.refused_connections(Port::Rest).count();
+    metrics.refused_connections(Port::Rest).add(1);
     metrics.record_request_log("mnist", LogOutcome::Written);
     metrics.record_warmup("/models/mnist/3", "OK", time, 7);
     metrics

@@ -84,7 +84,10 @@ fn models_of_other_libraries_are_named() {
         b"\x0a\x10\x0a\x01x\x12\x0bPlaceholder",
         Foreign::FrozenGraph,
     );
-    let saved = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/zoo/scalar/1/saved_model.pb"));
+    let saved = include_bytes!(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/data/zoo/scalar/1/saved_model.pb"
+    ));
     check(saved, Foreign::SavedModel);
 }
 
@@ -119,7 +122,10 @@ fn archives_are_named_by_what_they_hold() {
 /// What exporters write in front of a graph.
 #[test]
 fn beginning_of_an_onnx_model_is_one() {
-    let model = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/models/half_plus_two/1/model.onnx"));
+    let model = include_bytes!(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/models/half_plus_two/1/model.onnx"
+    ));
     check(model, Foreign::CutOff);
     check(&model[..20], Foreign::CutOff);
 }

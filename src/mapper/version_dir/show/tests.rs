@@ -9,7 +9,9 @@ use super::*;
 use crate::proto::tensorflow::{MetaGraphDef, SavedModel, meta_graph_def::MetaInfoDef};
 
 fn shown(model: &str, what: Shown) -> String {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/zoo").join(model);
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data/zoo")
+        .join(model);
     show(&directory, &["serve".to_owned()], &what).unwrap()
 }
 

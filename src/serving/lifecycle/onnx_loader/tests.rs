@@ -13,11 +13,11 @@ use bytes::Bytes;
 use prost::Message;
 use serde_json::Value;
 
-use crate::mapper::version_dir::OnnxLoader;
 use crate::base::error::{Code, Result};
 use crate::base::id::ServableId;
 use crate::base::tensor::{DataType, Tensor};
 use crate::mapper::signature::{RequestInputs, RequestTensor, SignatureDef};
+use crate::mapper::version_dir::OnnxLoader;
 use crate::proto::tensorflow::SavedModel;
 use crate::runtime::Backend;
 use crate::runtime::ort::testing::onnx_runtime;

@@ -6,8 +6,8 @@ use std::fs;
 use super::net::{FLOAT, INT64, Net, Version as NetVersion, floats};
 use super::*;
 use crate::mapper::version_dir::{Shown, show};
-use crate::serving::lifecycle::check;
 use crate::proto::onnx::{AttributeProto, StringStringEntryProto, TensorProto};
+use crate::serving::lifecycle::check;
 
 const STRING: i32 = 8;
 
