@@ -28,15 +28,19 @@ const SERVED: &[&str] = &[
 const DESCRIBED: &[&str] = &["tensorflow/core/protobuf/config.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo:rerun-if-changed=proto");
-    println!("cargo:rerun-if-changed=build.rs");
+    // `crates/proto`, which this script belongs to.
+    let package = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
+    let root = package.join("../..");
+    let proto = root.join("proto");
+    println!("cargo:rerun-if-changed={}", proto.display());
+    println!("cargo:rerun-if-changed={}", root.join("build.rs").display());
     let out_dir = PathBuf::from(env::var("OUT_DIR")?);
 
-    let served = protox::compile(SERVED, ["proto"])?;
+    let served = protox::compile(SERVED, [&proto])?;
     std::fs::write(out_dir.join("served.bin"), served.encode_to_vec())?;
-    let described = protox::compile(DESCRIBED, ["proto"])?;
+    let described = protox::compile(DESCRIBED, [&proto])?;
     std::fs::write(out_dir.join("described.bin"), described.encode_to_vec())?;
-    let onnx = protox::compile(["onnx/onnx.proto"], ["proto"])?;
+    let onnx = protox::compile(["onnx/onnx.proto"], [&proto])?;
     std::fs::write(out_dir.join("onnx.bin"), onnx.encode_to_vec())?;
 
     let mut config = prost_build::Config::new();
@@ -47,10 +51,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         // The examples of a request are handed on as bytes (see serialized_input.proto).
         .extern_path(
             ".tensorflow.serving.Input",
-            "crate::proto::tensorflow::serving::internal::SerializedInput",
+            "crate::tensorflow::serving::internal::SerializedInput",
         );
     let mut served_code = served;
-    // `Predict` goes without tonic: `src/transport/grpc/predict.rs`.
+    // `Predict` goes without tonic: `crates/api/src/tfs/grpc/predict.rs`.
     let services = served_code.file.iter_mut().flat_map(|it| &mut it.service);
     for service in services {
         service.method.retain(|method| method.name() != "Predict");

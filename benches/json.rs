@@ -7,8 +7,8 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use onnx_model_server::base::tensor::{DataType, Element, Tensor};
-use onnx_model_server::wire::tfs::json::{Format, InputSpec, decode_predict, encode_predict};
+use base::tensor::{DataType, Element, Tensor};
+use wire::tfs::json::{Format, InputSpec, decode_predict, encode_predict};
 
 const MIB: usize = 1 << 20;
 const ROW: usize = 256;

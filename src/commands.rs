@@ -17,11 +17,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::api::access::auth;
-use crate::base::error::Result;
-use crate::mapper::version_dir::{self, Shown};
-use crate::runtime::{BackendChoice, BackendOptions};
-use crate::serving::lifecycle::check;
+use api::access::auth;
+use base::error::Result;
+use mapper::version_dir::{self, Shown};
+use runtime::{BackendChoice, BackendOptions};
+use serving::lifecycle::check;
 
 /// How the commands are called.
 pub const USAGE: &str = "\

@@ -16,22 +16,6 @@ pub mod config;
 pub mod request_log;
 pub mod warmup;
 
-pub mod api;
-pub mod net;
-pub mod wire;
-
-pub mod serving;
-
-pub mod mapper;
-pub mod onnx;
-pub mod runtime;
-pub mod storage;
-
-pub mod codec;
-pub mod proto;
-
-pub mod base;
-
 pub mod logging;
 pub mod process;
 

@@ -6,9 +6,9 @@ use std::io::Write;
 use std::panic;
 use std::time::Duration;
 
-use onnx_model_server::base::allocator;
-use onnx_model_server::base::allocator::Allocator;
-use onnx_model_server::base::error::ServingError;
+use base::allocator;
+use base::allocator::Allocator;
+use base::error::ServingError;
 use onnx_model_server::commands::{self, Command};
 use onnx_model_server::config::{Flags, Outcome};
 use onnx_model_server::logging::{self, LogFormat};

@@ -25,11 +25,11 @@ use arc_swap::ArcSwap;
 use self::buffer::Buffer;
 use self::config::ModelLogging;
 use self::writer::Writer;
-use crate::base::error::{Code, Result, ServingError};
-use crate::proto::tensorflow::serving::ModelConfig;
-use crate::serving::inference::{LoggedCall, RequestLogger};
-use crate::serving::monitoring::{LogOutcome, Metrics};
-use crate::serving::telemetry::{is_sampled, random};
+use base::error::{Code, Result, ServingError};
+use proto::tensorflow::serving::ModelConfig;
+use serving::inference::{LoggedCall, RequestLogger};
+use serving::monitoring::{LogOutcome, Metrics};
+use serving::telemetry::{is_sampled, random};
 
 /// What the flags say about request logging.
 #[derive(Clone, Debug)]

@@ -17,11 +17,11 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tracing::info;
 
-use crate::base::error::{Result, ServingError};
-use crate::base::id::{ModelSpec, ServableRequest};
-use crate::serving::inference::{InferenceOptions, InferenceService};
-use crate::serving::monitoring::Metrics;
-use crate::serving::servable::{ServableHandle, ServableLookup, ServableState};
+use base::error::{Result, ServingError};
+use base::id::{ModelSpec, ServableRequest};
+use serving::inference::{InferenceOptions, InferenceService};
+use serving::monitoring::Metrics;
+use serving::servable::{ServableHandle, ServableLookup, ServableState};
 
 /// Where a version keeps its recorded requests.
 const WARMUP_FILE: &str = "assets.extra/tf_serving_warmup_requests";

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use onnx_model_server::proto::onnx::tensor_shape_proto::{Dimension, dimension};
-use onnx_model_server::proto::onnx::{
+use prost::Message;
+use proto::onnx::tensor_shape_proto::{Dimension, dimension};
+use proto::onnx::{
     GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
     TypeProto, ValueInfoProto, type_proto,
 };
-use prost::Message;
 
 use crate::Result;
 use crate::stats::Random;

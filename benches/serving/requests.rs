@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use onnx_model_server::proto::tensorflow::serving::{ModelSpec, PredictRequest};
-use onnx_model_server::proto::tensorflow::tensor_shape_proto::Dim;
-use onnx_model_server::proto::tensorflow::{DataType, TensorProto, TensorShapeProto};
 use prost::Message;
+use proto::tensorflow::serving::{ModelSpec, PredictRequest};
+use proto::tensorflow::tensor_shape_proto::Dim;
+use proto::tensorflow::{DataType, TensorProto, TensorShapeProto};
 
 use crate::load::{Call, Protocol};
 use crate::stats::Random;

@@ -8,8 +8,8 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread::Builder;
 use std::time::Duration;
 
-use crate::base::error::{Code, Result, ServingError};
 use crate::config::Flags;
+use base::error::{Code, Result, ServingError};
 
 /// The flag that sets the bound, as the server's.
 pub(super) const FLAG: &str = "--model_load_timeout_seconds";

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use crate::base::error::{Result, ServingError};
+use base::error::{Result, ServingError};
 
 /// More than any header can carry.
 const MAX_BYTES: u64 = 64 << 10;

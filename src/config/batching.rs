@@ -8,10 +8,10 @@ use bytes::Bytes;
 
 use super::files::read_batching_parameters;
 use super::flags::Flags;
-use crate::base::error::Result;
-use crate::codec::proto_text;
-use crate::proto::tensorflow::serving::BatchingParameters;
-use crate::serving::batching::BatchingOptions;
+use base::error::Result;
+use codec::proto_text;
+use proto::tensorflow::serving::BatchingParameters;
+use serving::batching::BatchingOptions;
 
 /// The file in a version directory that holds the parameters of that version.
 const VERSION_PARAMETERS: &str = "batching_params.pbtxt";
@@ -80,7 +80,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::base::error::Code;
+    use base::error::Code;
 
     /// Expected values are the fields' of `session_bundle_config.proto`.
     #[test]

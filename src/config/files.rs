@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use super::flags::{Flags, SessionThreads};
-use crate::base::error::Result;
-use crate::codec::proto_text;
-use crate::net::tls::TlsConfig;
-use crate::proto::onnx_model_server::AuthConfig;
-use crate::proto::tensorflow::serving::{
+use base::error::Result;
+use codec::proto_text;
+use net::tls::TlsConfig;
+use proto::onnx_model_server::AuthConfig;
+use proto::tensorflow::serving::{
     BatchingParameters, ModelConfig, ModelConfigList, ModelServerConfig, MonitoringConfig,
     SslConfig, model_server_config,
 };

@@ -15,8 +15,8 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::Builder;
 use std::time::Duration;
 
-use crate::base::error::{Code, Result, ServingError};
-use crate::base::panics;
+use base::error::{Code, Result, ServingError};
+use base::panics;
 
 /// How often a file is looked at.
 const INTERVAL: Duration = Duration::from_secs(1);

@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::base::error::{Result, ServingError};
-use crate::base::tensor::Tensor;
-use crate::onnx::OnnxModel;
-use crate::runtime::{Backend, Graph, GraphSource, RunControl, ValueInfo};
+use base::error::{Result, ServingError};
+use base::tensor::Tensor;
+use onnx::OnnxModel;
+use runtime::{Backend, Graph, GraphSource, RunControl, ValueInfo};
 
 /// What was written for a backend has to be a model again, whatever it was made from.
 pub(super) struct ReadingBackend;

@@ -6,17 +6,17 @@ use prost::{Message, Name};
 use prost_reflect::{DescriptorPool, DynamicMessage};
 
 use super::version;
-use crate::api::access::auth::Auth;
-use crate::codec::proto_text;
 use crate::config::tls_config;
 use crate::config::version_batching_options;
-use crate::mapper::version_dir::VersionDirectory;
-use crate::net::tls::Tls;
-use crate::proto::SERVED_DESCRIPTORS;
-use crate::proto::onnx_model_server::{AuthConfig, SignatureMap};
-use crate::proto::tensorflow::serving::{BatchingParameters, ModelServerConfig, MonitoringConfig};
-use crate::serving::batching::QueueLimits;
-use crate::serving::lifecycle::BasePathAllowlist;
+use api::access::auth::Auth;
+use codec::proto_text;
+use mapper::version_dir::VersionDirectory;
+use net::tls::Tls;
+use proto::SERVED_DESCRIPTORS;
+use proto::onnx_model_server::{AuthConfig, SignatureMap};
+use proto::tensorflow::serving::{BatchingParameters, ModelServerConfig, MonitoringConfig};
+use serving::batching::QueueLimits;
+use serving::lifecycle::BasePathAllowlist;
 
 static DESCRIPTORS: LazyLock<DescriptorPool> =
     LazyLock::new(|| DescriptorPool::decode(SERVED_DESCRIPTORS).expect("build.rs wrote these"));

@@ -3,11 +3,9 @@
 use bytes::Bytes;
 use prost::Message;
 
-use crate::base::tensor::{DataType, Tensor};
-use crate::codec::example::{
-    DenseFeature, ExampleSpec, ParsedExamples, RaggedFeature, SparseFeature,
-};
-use crate::proto::tensorflow::{Example, feature};
+use base::tensor::{DataType, Tensor};
+use codec::example::{DenseFeature, ExampleSpec, ParsedExamples, RaggedFeature, SparseFeature};
+use proto::tensorflow::{Example, feature};
 
 /// Parses the bytes as one example and as two.
 pub fn check(data: &[u8]) {

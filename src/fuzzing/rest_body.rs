@@ -4,12 +4,12 @@
 
 use prost::Message;
 
-use crate::base::error::Result;
-use crate::base::tensor::{DataType, NamedTensors, Tensor};
-use crate::codec::example::ExampleSpec;
-use crate::proto::tensorflow::Example;
-use crate::proto::tensorflow::serving::internal::serialized_input::Kind;
-use crate::wire::tfs::json::{
+use base::error::Result;
+use base::tensor::{DataType, NamedTensors, Tensor};
+use codec::example::ExampleSpec;
+use proto::tensorflow::Example;
+use proto::tensorflow::serving::internal::serialized_input::Kind;
+use wire::tfs::json::{
     Format, InputSpec, PredictBody, decode_by_both_readers, decode_examples, encode_predict,
     signature_not_found,
 };

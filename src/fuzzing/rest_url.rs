@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use crate::api::tfs::rest::{Route, is_api_path, route};
-use crate::base::id::{ModelSpec, VersionChoice};
+use api::tfs::rest::{Route, is_api_path, route};
+use base::id::{ModelSpec, VersionChoice};
 
 /// Finds the route of a URL, and the same one from its canonical form.
 pub fn check(data: &[u8]) {

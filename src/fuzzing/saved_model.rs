@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::version;
-use crate::mapper::signature::{SavedModel, definition_text};
+use mapper::signature::{SavedModel, definition_text};
 
 const GRAPH: &[u8] = include_bytes!("../../tests/data/zoo/keyed/1/model.onnx");
 

@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use prost::Message;
 
-use crate::base::tensor::Tensor;
-use crate::codec::tensor_proto::{Encoder, ExpansionBudget, Form, MAX_EXPANSION, decode};
-use crate::proto::tensorflow::TensorProto;
-use crate::proto::tensorflow::serving::PredictRequest;
-use crate::wire::tfs::predict::{PredictCall, first_values};
+use base::tensor::Tensor;
+use codec::tensor_proto::{Encoder, ExpansionBudget, Form, MAX_EXPANSION, decode};
+use proto::tensorflow::TensorProto;
+use proto::tensorflow::serving::PredictRequest;
+use wire::tfs::predict::{PredictCall, first_values};
 
 /// Larger tensors are not written back: it would take the fuzzer's time.
 const MAX_ENCODED: usize = 1 << 16;

@@ -2,11 +2,11 @@
 
 use prost::Message;
 
-use crate::base::error::{Code, Result};
-use crate::codec::tfrecord::{RecordReader, append_record};
-use crate::proto::tensorflow::serving::PredictionLog;
-use crate::proto::tensorflow::serving::prediction_log::LogType;
-use crate::wire::tfs::{classification, multi_inference, regression};
+use base::error::{Code, Result};
+use codec::tfrecord::{RecordReader, append_record};
+use proto::tensorflow::serving::PredictionLog;
+use proto::tensorflow::serving::prediction_log::LogType;
+use wire::tfs::{classification, multi_inference, regression};
 
 /// What comes in front of a record. A file may end within it.
 const LENGTH_BYTES: usize = 12;

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::backend::ReadingBackend;
-use crate::base::error::Code;
-use crate::base::id::ServableId;
-use crate::mapper::version_dir::{OnnxLoader, Shown, show};
-use crate::serving::lifecycle::Loader;
+use base::error::Code;
+use base::id::ServableId;
+use mapper::version_dir::{OnnxLoader, Shown, show};
+use serving::lifecycle::Loader;
 
 /// A file's name and its contents.
 pub(super) type File = (&'static str, &'static [u8]);

@@ -16,7 +16,7 @@ use std::thread::{self, Builder};
 use std::time::{Duration, Instant};
 
 use super::queue::{Loss, Queue, Work};
-use crate::base::panics;
+use base::panics;
 
 /// What a pipe takes in one piece (`PIPE_BUF`, `pipe(7)`).
 const PIECE_BYTES: usize = 4096;

@@ -6,7 +6,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::config::ModelLogging;
-use crate::serving::inference::LoggedCall;
+use serving::inference::LoggedCall;
 
 /// Calls beyond these are dropped. The bytes are those of the tensors.
 const MAX_CALLS: usize = 10_000;

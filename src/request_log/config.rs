@@ -3,8 +3,8 @@
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use crate::base::error::{Result, ServingError};
-use crate::proto::tensorflow::serving::{LoggingConfig, SamplingConfig};
+use base::error::{Result, ServingError};
+use proto::tensorflow::serving::{LoggingConfig, SamplingConfig};
 
 /// The only `LogCollectorConfig.type` there is.
 const FILE_TYPE: &str = "file";

@@ -7,13 +7,13 @@ use tempfile::TempDir;
 
 use super::buffer::{MAX_BYTES, Next};
 use super::*;
-use crate::base::id::ServableId;
-use crate::base::tensor::{DataType, Tensor};
-use crate::codec::tfrecord::RecordReader;
-use crate::mapper::signature::RequestTensor;
-use crate::proto::tensorflow::serving as pb;
-use crate::proto::tensorflow::serving::prediction_log::LogType;
-use crate::serving::inference::{PredictRequest, PredictResponse};
+use base::id::ServableId;
+use base::tensor::{DataType, Tensor};
+use codec::tfrecord::RecordReader;
+use mapper::signature::RequestTensor;
+use proto::tensorflow::serving as pb;
+use proto::tensorflow::serving::prediction_log::LogType;
+use serving::inference::{PredictRequest, PredictResponse};
 
 struct Fixture {
     log: RequestLog,

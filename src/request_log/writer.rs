@@ -8,11 +8,11 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::RequestLogOptions;
 use super::buffer::{Buffer, Entry, Next};
 use super::file::RotatingFile;
-use crate::base::panics;
-use crate::codec::tfrecord::append_record;
-use crate::proto::tensorflow::serving::LogMetadata;
-use crate::serving::monitoring::{LogOutcome, Metrics};
-use crate::wire::tfs::prediction_log;
+use base::panics;
+use codec::tfrecord::append_record;
+use proto::tensorflow::serving::LogMetadata;
+use serving::monitoring::{LogOutcome, Metrics};
+use wire::tfs::prediction_log;
 
 /// Records are written once there is so much of them, or nothing else to do.
 const CHUNK_BYTES: usize = 256 << 10;

@@ -8,16 +8,16 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use super::ServerOptions;
-use crate::base::error::Result;
 use crate::config;
-use crate::mapper::version_dir::{OnnxLoader, VersionDirectory};
-use crate::serving::batching::{BatchScheduler, BatchingOptions};
-use crate::serving::lifecycle::{
+use crate::warmup::Warmup;
+use base::error::Result;
+use mapper::version_dir::{OnnxLoader, VersionDirectory};
+use serving::batching::{BatchScheduler, BatchingOptions};
+use serving::lifecycle::{
     BatchingLoader, Loader, LowPriorityLoader, MeasuredBackend, MeasuringLoader, MemoryLimitLoader,
     RunMeasuringLoader, WarmingLoader,
 };
-use crate::serving::monitoring::{Metrics, resident_memory_bytes};
-use crate::warmup::Warmup;
+use serving::monitoring::{Metrics, resident_memory_bytes};
 
 /// What makes servables: the files read, mapped and loaded, batched, and warmed up.
 pub(super) fn loader(options: &ServerOptions, metrics: &Arc<Metrics>) -> Result<Arc<dyn Loader>> {

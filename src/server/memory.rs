@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::base::allocator;
-use crate::net::activity::UnderWay;
-use crate::net::limit::Admission;
-use crate::runtime;
-use crate::serving::monitoring::resident_memory_bytes;
+use base::allocator;
+use net::activity::UnderWay;
+use net::limit::Admission;
+use runtime;
+use serving::monitoring::resident_memory_bytes;
 
 /// How often it is looked whether clients have left memory behind. Giving it back takes a lock that
 /// allocations want, for some milliseconds.

@@ -9,22 +9,22 @@ use std::thread;
 use std::time::Duration;
 
 use super::{SecurityOptions, memory};
-use crate::api::access::auth::Auth;
-use crate::api::tfs::grpc::{GrpcOptions, channel_arguments};
-use crate::api::tfs::rest::RestOptions;
-use crate::base::error::{Result, ServingError};
 use crate::config::{self, Flags};
 use crate::logging::LogFormat;
-use crate::net::connection::{ConnectionOptions, Protocols};
-use crate::net::receive::ReceiveOptions;
-use crate::proto::tensorflow::serving::ModelServerConfig;
 use crate::request_log::RequestLogOptions;
-use crate::runtime::{BackendChoice, BackendOptions};
-use crate::serving::batching::BatchingOptions;
-use crate::serving::inference::InferenceOptions;
-use crate::serving::lifecycle::{BasePathAllowlist, LifecycleOptions, PollWait};
-use crate::serving::telemetry::{AccessLog, AccessLogMode, ObserverOptions, OtlpOptions};
 use crate::warmup::WarmupOptions;
+use api::access::auth::Auth;
+use api::tfs::grpc::{GrpcOptions, channel_arguments};
+use api::tfs::rest::RestOptions;
+use base::error::{Result, ServingError};
+use net::connection::{ConnectionOptions, Protocols};
+use net::receive::ReceiveOptions;
+use proto::tensorflow::serving::ModelServerConfig;
+use runtime::{BackendChoice, BackendOptions};
+use serving::batching::BatchingOptions;
+use serving::inference::InferenceOptions;
+use serving::lifecycle::{BasePathAllowlist, LifecycleOptions, PollWait};
+use serving::telemetry::{AccessLog, AccessLogMode, ObserverOptions, OtlpOptions};
 
 /// Everything a server is started with.
 #[derive(Clone, Debug)]

@@ -8,20 +8,20 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::api::access::observed::Observed;
-use crate::api::admin::server::AdminService;
-use crate::api::tfs::grpc;
-use crate::api::tfs::grpc::ReloadConfig;
-use crate::api::tfs::rest::RestService;
-use crate::base::error::{Code, Result, ServingError};
-use crate::net::connection::ConnectionOptions;
-use crate::net::limit::Admission;
-use crate::net::places::Places;
-use crate::net::serve::{Listener, serve};
-use crate::proto::tensorflow::serving::ModelServerConfig;
-use crate::serving::inference::InferenceService;
-use crate::serving::lifecycle::{BasePathAllowlist, ServerCore};
-use crate::serving::monitoring::Port;
+use api::access::observed::Observed;
+use api::admin::server::AdminService;
+use api::tfs::grpc;
+use api::tfs::grpc::ReloadConfig;
+use api::tfs::rest::RestService;
+use base::error::{Code, Result, ServingError};
+use net::connection::ConnectionOptions;
+use net::limit::Admission;
+use net::places::Places;
+use net::serve::{Listener, serve};
+use proto::tensorflow::serving::ModelServerConfig;
+use serving::inference::InferenceService;
+use serving::lifecycle::{BasePathAllowlist, ServerCore};
+use serving::monitoring::Port;
 
 use super::{Server, ServerOptions};
 

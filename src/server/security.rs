@@ -5,11 +5,11 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::api::access::auth::Auth;
-use crate::base::error::Result;
 use crate::config::{self, FileWatcher, WatchedFile};
-use crate::net::tls::{Tls, TlsConfig};
-use crate::proto::onnx_model_server::AuthConfig;
+use api::access::auth::Auth;
+use base::error::Result;
+use net::tls::{Tls, TlsConfig};
+use proto::onnx_model_server::AuthConfig;
 
 use super::ServerOptions;
 

@@ -13,14 +13,14 @@ use tokio::time::timeout_at;
 use tracing::{info, warn};
 
 use super::Warmup;
-use crate::base::error::{Code, Result, ServingError};
-use crate::codec::tfrecord::RecordReader;
-use crate::proto::tensorflow::serving as pb;
-use crate::proto::tensorflow::serving::prediction_log::LogType;
-use crate::serving::inference::PredictRequest;
-use crate::serving::servable::ServableHandle;
-use crate::wire::tfs::predict::PredictCall;
-use crate::wire::tfs::{classification, multi_inference, regression};
+use base::error::{Code, Result, ServingError};
+use codec::tfrecord::RecordReader;
+use proto::tensorflow::serving as pb;
+use proto::tensorflow::serving::prediction_log::LogType;
+use serving::inference::PredictRequest;
+use serving::servable::ServableHandle;
+use wire::tfs::predict::PredictCall;
+use wire::tfs::{classification, multi_inference, regression};
 
 /// More records than this fail the load.
 const MAX_RECORDS: u64 = 1000;

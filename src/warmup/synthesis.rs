@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
-use crate::base::tensor::{Tensor, element_count};
-use crate::mapper::signature::{Input, RequestInputs, RequestTensor, Signature, known_shape};
-use crate::serving::servable::{ExpansionBudget, ServableHandle};
+use base::tensor::{Tensor, element_count};
+use mapper::signature::{Input, RequestInputs, RequestTensor, Signature, known_shape};
+use serving::servable::{ExpansionBudget, ServableHandle};
 
 /// All runs together end after this.
 const MAX_TIME: Duration = Duration::from_secs(5);

@@ -9,20 +9,20 @@ use prost::Message;
 use tempfile::TempDir;
 
 use super::*;
-use crate::base::error::Code;
-use crate::base::id::ServableId;
-use crate::base::tensor::{DataType, Tensor};
-use crate::codec::tfrecord::encode_record;
-use crate::mapper::signature::{CLASSIFY_METHOD_NAME, REGRESS_METHOD_NAME, derive};
-use crate::mapper::version_dir::MappedSignature;
-use crate::proto::tensorflow::serving as pb;
-use crate::proto::tensorflow::serving::internal::{
+use base::error::Code;
+use base::id::ServableId;
+use base::tensor::{DataType, Tensor};
+use codec::tfrecord::encode_record;
+use mapper::signature::{CLASSIFY_METHOD_NAME, REGRESS_METHOD_NAME, derive};
+use mapper::version_dir::MappedSignature;
+use proto::tensorflow::serving as pb;
+use proto::tensorflow::serving::internal::{
     SerializedExampleList, SerializedInput, serialized_input::Kind,
 };
-use crate::proto::tensorflow::serving::prediction_log::LogType;
-use crate::proto::tensorflow::{TensorProto, TensorShapeProto, tensor_shape_proto::Dim};
-use crate::runtime::{Graph, RunControl, ValueInfo};
-use crate::serving::servable::Servable;
+use proto::tensorflow::serving::prediction_log::LogType;
+use proto::tensorflow::{TensorProto, TensorShapeProto, tensor_shape_proto::Dim};
+use runtime::{Graph, RunControl, ValueInfo};
+use serving::servable::Servable;
 
 /// Counts its runs and answers one value for each row of its input.
 struct StubGraph {

@@ -4,10 +4,10 @@ use std::io::Write as _;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use onnx_model_server::proto::tensorflow::serving::PredictRequest;
-use onnx_model_server::proto::tensorflow::tensor_shape_proto::Dim;
-use onnx_model_server::proto::tensorflow::{DataType, TensorProto, TensorShapeProto};
 use prost::Message;
+use proto::tensorflow::serving::PredictRequest;
+use proto::tensorflow::tensor_shape_proto::Dim;
+use proto::tensorflow::{DataType, TensorProto, TensorShapeProto};
 use tonic::Code;
 
 use crate::support::http::{self, HttpConnection};

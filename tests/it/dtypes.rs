@@ -4,10 +4,10 @@
 //! allows: typed field, `tensor_content`, packed and unpacked.
 
 use bytes::{BufMut, BytesMut};
-use onnx_model_server::proto::tensorflow::{DataType, TensorProto};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use prost::Message;
+use proto::tensorflow::{DataType, TensorProto};
 use tempfile::TempDir;
 
 use crate::support::model::{self, DTYPES};
@@ -104,8 +104,7 @@ async fn unpacked_values_are_read() {
         let message = request_bytes(signature, &bytes);
         let reply = server.grpc.call(PREDICT, message).await;
 
-        let response =
-            onnx_model_server::proto::tensorflow::serving::PredictResponse::decode(reply.message);
+        let response = proto::tensorflow::serving::PredictResponse::decode(reply.message);
         let expected = match dtype {
             DataType::DtFloat => Values::Float(vec![1.5, 2.5]),
             DataType::DtDouble => Values::Double(vec![1.5, 2.5]),

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use onnx_model_server::proto::tensorflow::serving::{
+use proto::tensorflow::serving::{
     ModelServerConfig, ReloadConfigRequest, ReloadConfigResponse, model_server_config,
 };
 use serde_json::Value;

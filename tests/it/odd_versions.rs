@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use onnx_model_server::proto::tensorflow::serving::model_version_status::State;
-use onnx_model_server::proto::tensorflow::serving::{
+use proto::tensorflow::serving::model_version_status::State;
+use proto::tensorflow::serving::{
     GetModelStatusRequest, GetModelStatusResponse, ModelVersionStatus,
 };
 

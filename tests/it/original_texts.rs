@@ -3,14 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use onnx_model_server::proto::tensorflow::serving as pb;
-use onnx_model_server::proto::tensorflow::serving::internal::{
+use prost::Message;
+use proto::tensorflow::serving as pb;
+use proto::tensorflow::serving::internal::{
     SerializedExampleList, SerializedInput, serialized_input,
 };
-use onnx_model_server::proto::tensorflow::{
-    DataType, TensorProto, TensorShapeProto, tensor_shape_proto::Dim,
-};
-use prost::Message;
+use proto::tensorflow::{DataType, TensorProto, TensorShapeProto, tensor_shape_proto::Dim};
 use tonic::Code;
 
 use crate::support::server::TestServer;

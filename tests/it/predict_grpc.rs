@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use onnx_model_server::proto::tensorflow::serving::{ModelSpec, PredictRequest, PredictResponse};
-use onnx_model_server::proto::tensorflow::{DataType, TensorProto};
+use proto::tensorflow::serving::{ModelSpec, PredictRequest, PredictResponse};
+use proto::tensorflow::{DataType, TensorProto};
 use tonic::Code;
 use tonic::codec::CompressionEncoding;
 

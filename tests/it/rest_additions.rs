@@ -3,8 +3,8 @@
 use std::io::Read;
 
 use flate2::read::GzDecoder;
-use onnx_model_server::proto::tensorflow::serving::{ModelSpec, PredictRequest, PredictResponse};
 use prost::Message;
+use proto::tensorflow::serving::{ModelSpec, PredictRequest, PredictResponse};
 
 use crate::support::http::{self, HttpReply};
 use crate::support::material;

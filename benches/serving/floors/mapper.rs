@@ -8,12 +8,12 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use onnx_model_server::base::id::ServableId;
-use onnx_model_server::base::tensor::Tensor;
-use onnx_model_server::mapper::version_dir::OnnxLoader;
-use onnx_model_server::runtime::ort::{OnnxRuntime, OnnxRuntimeOptions};
-use onnx_model_server::runtime::{Backend, Graph, GraphSource, RunControl};
-use onnx_model_server::serving::lifecycle::Loader;
+use base::id::ServableId;
+use base::tensor::Tensor;
+use mapper::version_dir::OnnxLoader;
+use runtime::ort::{OnnxRuntime, OnnxRuntimeOptions};
+use runtime::{Backend, Graph, GraphSource, RunControl};
+use serving::lifecycle::Loader;
 
 use crate::Result;
 use crate::models::onnxruntime;

@@ -1,7 +1,7 @@
 use std::io::Write;
 
 use super::*;
-use crate::base::error::Code;
+use base::error::Code;
 
 fn file_of(text: &str) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().unwrap();

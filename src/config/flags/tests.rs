@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
 use super::*;
-use crate::base::error::Code;
+use base::error::Code;
 
 fn parse(arguments: &[&str]) -> Outcome {
     Flags::parse(

@@ -3,7 +3,7 @@
 use super::Flags;
 use super::parse::is_set;
 use super::table::{self, Effect};
-use crate::base::error::{Result, ServingError};
+use base::error::{Result, ServingError};
 
 impl Flags {
     /// Checks the flags against each other, in the original's order (`model_servers/server.cc`),

@@ -9,10 +9,10 @@ use prost::Message;
 use serde_json::Value;
 
 use super::super::{onnx_model, signature_map};
-use crate::codec::tfrecord::append_record;
-use crate::proto::tensorflow::serving as pb;
-use crate::proto::tensorflow::serving::internal::serialized_input::Kind;
-use crate::proto::tensorflow::serving::prediction_log::LogType;
+use codec::tfrecord::append_record;
+use proto::tensorflow::serving as pb;
+use proto::tensorflow::serving::internal::serialized_input::Kind;
+use proto::tensorflow::serving::prediction_log::LogType;
 
 /// Larger files teach a fuzzer nothing that smaller ones do not.
 const MAX_BYTES: u64 = 24 << 10;

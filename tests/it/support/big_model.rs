@@ -4,12 +4,12 @@ use std::fs;
 use std::path::Path;
 
 use bytes::Bytes;
-use onnx_model_server::proto::onnx::{
+use prost::Message;
+use proto::onnx::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
     TensorShapeProto, TypeProto, ValueInfoProto, attribute_proto, tensor_shape_proto::Dimension,
     tensor_shape_proto::dimension, type_proto,
 };
-use prost::Message;
 
 /// `onnx.TensorProto.DataType`.
 const FLOAT: i32 = 1;

@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use onnx_model_server::proto::onnx::{
+use prost::Message;
+use proto::onnx::{
     GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TypeProto, ValueInfoProto, type_proto,
 };
-use onnx_model_server::proto::tensorflow::DataType;
-use prost::Message;
+use proto::tensorflow::DataType;
 
 /// Every dtype that ONNX Runtime has tensors of: the signature's name, TensorFlow's number, and
 /// `TensorProto.DataType` of onnx.proto.

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use onnx_model_server::proto::tensorflow::TensorProto;
-use onnx_model_server::proto::tensorflow::serving::model_spec::VersionChoice;
-use onnx_model_server::proto::tensorflow::serving::{ModelSpec, PredictRequest, PredictResponse};
+use proto::tensorflow::TensorProto;
+use proto::tensorflow::serving::model_spec::VersionChoice;
+use proto::tensorflow::serving::{ModelSpec, PredictRequest, PredictResponse};
 use tonic::Status;
 
 use super::grpc::GrpcClient;

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use onnx_model_server::proto::SERVED_DESCRIPTORS;
 use prost_reflect::{
     DescriptorPool, DynamicMessage, MessageDescriptor, ReflectMessage as _, Value,
 };
+use proto::SERVED_DESCRIPTORS;
 
 use super::json::Tolerance;
 

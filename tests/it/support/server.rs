@@ -7,13 +7,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use onnx_model_server::base::error::Result;
+use base::error::Result;
 use onnx_model_server::config::{Flags, Outcome};
-use onnx_model_server::proto::tensorflow::serving::model_version_status::State;
-use onnx_model_server::proto::tensorflow::serving::{
-    GetModelStatusRequest, GetModelStatusResponse,
-};
 use onnx_model_server::server::{Server, ServerOptions};
+use proto::tensorflow::serving::model_version_status::State;
+use proto::tensorflow::serving::{GetModelStatusRequest, GetModelStatusResponse};
 use tempfile::TempDir;
 
 use super::grpc::GrpcClient;

@@ -4,8 +4,8 @@
 //! of the server's own reader and writer is used.
 
 use half::{bf16, f16};
-use onnx_model_server::proto::tensorflow::tensor_shape_proto::Dim;
-use onnx_model_server::proto::tensorflow::{DataType, TensorProto, TensorShapeProto};
+use proto::tensorflow::tensor_shape_proto::Dim;
+use proto::tensorflow::{DataType, TensorProto, TensorShapeProto};
 
 use super::json::Tolerance;
 

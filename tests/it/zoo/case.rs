@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use onnx_model_server::proto::tensorflow::DataType;
+use proto::tensorflow::DataType;
 
 use crate::support::json::{Json, Tolerance};
 use crate::support::tensor::{TestTensor, Values};

@@ -13,7 +13,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use onnx_model_server::base::error::ServingError;
+use base::error::ServingError;
 use prost_reflect::{DynamicMessage, Value};
 
 use self::case::Entry;
@@ -285,9 +285,7 @@ async fn served_signatures(
     model: &str,
     version: i64,
 ) -> Result<Value, String> {
-    use onnx_model_server::proto::tensorflow::serving::{
-        GetModelMetadataRequest, GetModelMetadataResponse,
-    };
+    use proto::tensorflow::serving::{GetModelMetadataRequest, GetModelMetadataResponse};
     let method = "/tensorflow.serving.PredictionService/GetModelMetadata";
     let request = GetModelMetadataRequest {
         model_spec: Some(model_version(model, version, "")),

@@ -1,9 +1,9 @@
 //! Plays a zoo's cases over REST and gRPC.
 
-use onnx_model_server::proto::tensorflow::serving::internal::{
+use proto::tensorflow::serving::internal::{
     SerializedExampleList, SerializedInput, serialized_input,
 };
-use onnx_model_server::proto::tensorflow::serving::{
+use proto::tensorflow::serving::{
     ClassificationRequest, ClassificationResponse, PredictRequest, RegressionRequest,
     RegressionResponse,
 };

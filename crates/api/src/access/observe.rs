@@ -1,0 +1,149 @@
+//! Counts requests, once each, when the answer is ready, and notes the same for the access log and
+//! traces.
+//!
+//! Not here: the metrics themselves (`monitoring`), and the latency of runs (`inference`).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use base::error::{Code, ServingError};
+use base::id::ServableId;
+use serving::monitoring::{Api, Metrics, Protocol, RequestLabels};
+use serving::servable::Servable;
+use serving::telemetry::{Outcome, note_outcome};
+
+/// Which servable and signature a request was answered by.
+pub struct AnsweredBy<'a> {
+    /// The version that answers.
+    pub servable: &'a ServableId,
+    /// `None` where the call is not about one.
+    pub signature: Option<&'a str>,
+}
+
+/// A request that is being answered.
+///
+/// One that is dropped before its end was given up by its client, or its handler panicked: it is
+/// counted as `CANCELLED` or `INTERNAL`.
+pub struct Observation {
+    metrics: Arc<Metrics>,
+    protocol: Protocol,
+    api: Api,
+    model: String,
+    started: Instant,
+    version: Option<i64>,
+    signature: Option<String>,
+    is_counted: bool,
+}
+
+impl Observation {
+    /// Begins now; `model` is the name as the client sent it.
+    pub fn start(
+        metrics: &Arc<Metrics>,
+        protocol: Protocol,
+        api: Api,
+        model: impl Into<String>,
+    ) -> Self {
+        Self {
+            metrics: Arc::clone(metrics),
+            protocol,
+            api,
+            model: model.into(),
+            started: Instant::now(),
+            version: None,
+            signature: None,
+            is_counted: false,
+        }
+    }
+
+    /// Notes the version that the request got to, and its signature if the version has it: a
+    /// failure is counted with them, too.
+    pub fn reached(&mut self, servable: &Servable, signature_name: Option<&str>) {
+        let signature = signature_name.and_then(|name| servable.signature(name).ok());
+        self.version = Some(servable.id.version);
+        self.signature = signature.map(|it| it.name.clone());
+    }
+
+    /// Counts nothing: from here on the request is its handler's, which observes it by itself.
+    pub fn leave_to_handler(mut self) {
+        self.is_counted = true;
+    }
+
+    /// Counts the request as answered.
+    pub fn end(self, outcome: Result<AnsweredBy<'_>, &ServingError>) {
+        let (code, answered_by) = match outcome {
+            Ok(answered_by) => (Code::Ok, Some(answered_by)),
+            Err(error) => (error.code(), None),
+        };
+        self.end_with_code(code, answered_by);
+    }
+
+    /// As [`end`](Self::end), where only the code is known.
+    pub fn end_with_code(mut self, code: Code, answered_by: Option<AnsweredBy<'_>>) {
+        self.count(code, answered_by);
+    }
+
+    fn count(&mut self, code: Code, answered_by: Option<AnsweredBy<'_>>) {
+        let labels = RequestLabels {
+            protocol: self.protocol,
+            api: self.api,
+            model: &self.model,
+            version: match &answered_by {
+                Some(answered_by) => Some(answered_by.servable.version),
+                None => self.version,
+            },
+            signature: match &answered_by {
+                Some(answered_by) => answered_by.signature,
+                None => self.signature.as_deref(),
+            },
+        };
+        self.metrics
+            .record_request(&labels, code.name(), self.started.elapsed());
+        note_outcome(&Outcome {
+            api: labels.api.label(),
+            model: labels.model,
+            version: labels.version,
+            signature: labels.signature,
+            code,
+        });
+        self.is_counted = true;
+    }
+}
+
+impl Drop for Observation {
+    fn drop(&mut self) {
+        if self.is_counted {
+            return;
+        }
+        let code = if std::thread::panicking() {
+            Code::Internal
+        } else {
+            Code::Cancelled
+        };
+        self.count(code, None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_is_given_up_is_counted() {
+        let metrics = Arc::new(Metrics::new());
+        let start = || Observation::start(&metrics, Protocol::Grpc, Api::Predict, "");
+        drop(start());
+        let in_a_panic = std::panic::AssertUnwindSafe(|| {
+            let _observation = start();
+            panic!("a handler's");
+        });
+        std::panic::catch_unwind(in_a_panic).unwrap_err();
+        start().end_with_code(Code::NotFound, None);
+
+        let page = metrics.page();
+        for code in ["CANCELLED", "INTERNAL", "NOT_FOUND"] {
+            let code = format!("code=\"{code}\"");
+            let mut lines = page.lines().filter(|line| line.contains(&code));
+            assert!(lines.next().is_some_and(|it| it.ends_with(" 1")), "{page}");
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! A service around a service: keeps a record of each request for the access log and traces, and
+//! gives request ids back to clients.
+//!
+//! Not here: what becomes of a record (`telemetry`), counting requests (`observe`).
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::service::Service;
+
+use base::error::Code;
+use serving::monitoring::Port;
+use serving::telemetry::{Observer, RequestHead, RequestId, RequestRecord, TraceParent};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The most that the standard asks to hand on.
+const MAX_TRACE_STATE_BYTES: usize = 512;
+
+/// A service whose requests are observed.
+#[derive(Clone)]
+pub struct Observed<S> {
+    inner: S,
+    observer: Arc<Observer>,
+    port: Port,
+}
+
+impl<S> Observed<S> {
+    /// Wraps the service of this port.
+    pub fn new(inner: S, observer: Arc<Observer>, port: Port) -> Self {
+        Self {
+            inner,
+            observer,
+            port,
+        }
+    }
+
+    fn record<B>(&self, request: &Request<B>, id: Option<RequestId>) -> Ongoing {
+        let headers = request.headers();
+        let head = RequestHead {
+            protocol: self.port.label(),
+            method: request.method().as_str().to_owned(),
+            path: request.uri().path().to_owned(),
+            id: id.unwrap_or_else(RequestId::new_random),
+            parent: only(headers, "traceparent").and_then(TraceParent::parse),
+            trace_state: only(headers, "tracestate")
+                .filter(|state| state.len() <= MAX_TRACE_STATE_BYTES)
+                .map(|state| String::from_utf8_lossy(state).into_owned()),
+        };
+        Ongoing {
+            record: RequestRecord::new(head),
+            observer: Arc::clone(&self.observer),
+            is_answered: false,
+        }
+    }
+}
+
+impl<S, B, R> Service<Request<B>> for Observed<S>
+where
+    S: Service<Request<CountedBody<B>>, Response = Response<R>, Error = Infallible>,
+    S::Future: Unpin,
+    B: Body<Data = Bytes> + Unpin,
+    R: Body + Unpin,
+{
+    type Response = Response<ObservedBody<R>>;
+    type Error = Infallible;
+    type Future = ObservedFuture<S::Future>;
+
+    fn call(&self, request: Request<B>) -> Self::Future {
+        let given = only(request.headers(), REQUEST_ID.as_str()).and_then(RequestId::from_client);
+        let (ongoing, id) = if self.observer.is_on() {
+            let ongoing = self.record(&request, given);
+            let id = ongoing.record.id().clone();
+            (Some(ongoing), Some(id))
+        } else {
+            (None, given)
+        };
+        let record = ongoing.as_ref().map(|it| Arc::clone(&it.record));
+        let request = request.map(|inner| CountedBody { inner, record });
+        ObservedFuture {
+            inner: Some(self.inner.call(request)),
+            ongoing,
+            id: id.and_then(|id| HeaderValue::from_str(id.as_str()).ok()),
+        }
+    }
+}
+
+/// The header's value, if it occurs once.
+fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?;
+    values.next().is_none().then_some(value.as_bytes())
+}
+
+/// A request that is not finished. Being dropped finishes it.
+struct Ongoing {
+    record: Arc<RequestRecord>,
+    observer: Arc<Observer>,
+    /// Whether all of the answer went out.
+    is_answered: bool,
+}
+
+impl Drop for Ongoing {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.record.set_cancelled();
+        }
+        self.observer.finish(&self.record);
+    }
+}
+
+/// The answer of [`Observed`] in the making.
+pub struct ObservedFuture<F> {
+    /// `None` once it is dropped.
+    inner: Option<F>,
+    ongoing: Option<Ongoing>,
+    id: Option<HeaderValue>,
+}
+
+impl<F, R> Future for ObservedFuture<F>
+where
+    F: Future<Output = Result<Response<R>, Infallible>> + Unpin,
+    R: Body,
+{
+    type Output = Result<Response<ObservedBody<R>>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let Some(inner) = &mut this.inner else {
+            return Poll::Pending;
+        };
+        let answer = match &this.ongoing {
+            Some(ongoing) => ongoing.record.scope(|| Pin::new(inner).poll(context)),
+            None => Pin::new(inner).poll(context),
+        };
+        let Ok(mut response) = ready!(answer);
+        if let Some(id) = this.id.take() {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+        let mut ongoing = this.ongoing.take();
+        if let Some(ongoing) = &mut ongoing {
+            ongoing.is_answered = response.body().is_end_stream();
+            ongoing.record.set_http_status(response.status().as_u16());
+            note_grpc_status(&ongoing.record, response.headers());
+        }
+        Poll::Ready(Ok(response.map(|inner| ObservedBody { inner, ongoing })))
+    }
+}
+
+/// A handler that is given up still says what it was about.
+impl<F> Drop for ObservedFuture<F> {
+    fn drop(&mut self) {
+        if let Some(ongoing) = &self.ongoing {
+            ongoing.record.scope(|| drop(self.inner.take()));
+        }
+    }
+}
+
+/// A gRPC call's code stands in the headers of an answer without a message, else in the trailers.
+fn note_grpc_status(record: &RequestRecord, headers: &HeaderMap) {
+    let status = headers.get("grpc-status").and_then(|it| it.to_str().ok());
+    if let Some(code) = status
+        .and_then(|it| it.parse().ok())
+        .and_then(Code::from_number)
+    {
+        record.set_code_if_unknown(code);
+    }
+}
+
+/// A request's body whose bytes are counted.
+pub struct CountedBody<B> {
+    inner: B,
+    record: Option<Arc<RequestRecord>>,
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for CountedBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
+        if let (Some(record), Some(Ok(frame))) = (&self.record, &frame) {
+            record.add_bytes_in(frame.data_ref().map_or(0, Bytes::len));
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// An answer's body, with whose end the request is finished.
+pub struct ObservedBody<B> {
+    inner: B,
+    ongoing: Option<Ongoing>,
+}
+
+impl<B: Body + Unpin> Body for ObservedBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let this = &mut *self;
+        let Some(ongoing) = &mut this.ongoing else {
+            return Pin::new(&mut this.inner).poll_frame(context);
+        };
+        let record = &ongoing.record;
+        let frame = ready!(record.scope(|| Pin::new(&mut this.inner).poll_frame(context)));
+        match &frame {
+            Some(Ok(frame)) => {
+                record.add_bytes_out(frame.data_ref().map_or(0, Buf::remaining));
+                if let Some(trailers) = frame.trailers_ref() {
+                    note_grpc_status(record, trailers);
+                }
+            }
+            Some(Err(_)) => {}
+            None => ongoing.is_answered = true,
+        }
+        // Who knows that nothing follows does not ask again.
+        ongoing.is_answered |= this.inner.is_end_stream();
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

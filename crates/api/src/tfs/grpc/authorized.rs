@@ -1,0 +1,183 @@
+//! Who may call which method for which model: checks in front of the services.
+//!
+//! A call is checked twice. [`Guard::admit`] knows its headers and method only, and runs before the
+//! message is read; [`Authorized`] knows the models that the message names.
+//!
+//! Not here: the rules (`api::access::auth`).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use http::{Extensions, Request as HttpRequest};
+use tonic::{Request, Response, Status};
+
+use super::api_of;
+use super::services::Access;
+use super::status::to_status;
+use crate::access::auth::{Auth, Caller};
+use crate::access::observe::Observation;
+use base::error::{Result, ServingError};
+use net::peer::Peer;
+use proto::tensorflow::serving as pb;
+use proto::tensorflow::serving::model_server_config::Config;
+use proto::tensorflow::serving::model_service_server::ModelService;
+use proto::tensorflow::serving::prediction_service_server::PredictionService;
+use serving::inference::InferenceService;
+use serving::monitoring::{Api, Metrics, Protocol};
+
+/// What the checks need. Refusals are counted here: no service sees them.
+#[derive(Clone)]
+pub(super) struct Guard {
+    auth: Auth,
+    inference: InferenceService,
+    metrics: Arc<Metrics>,
+}
+
+/// A service whose calls are checked first.
+pub(super) struct Authorized<S> {
+    service: Arc<S>,
+    guard: Guard,
+}
+
+impl Guard {
+    pub(super) fn new(auth: Auth, inference: InferenceService, metrics: Arc<Metrics>) -> Self {
+        Self {
+            auth,
+            inference,
+            metrics,
+        }
+    }
+
+    /// Puts the check of models in front of a service.
+    pub(super) fn authorize<S>(&self, service: Arc<S>) -> Authorized<S> {
+        Authorized {
+            service,
+            guard: self.clone(),
+        }
+    }
+
+    /// Finds out who calls, and notes it in the request. Reads nothing of the message.
+    ///
+    /// # Errors
+    ///
+    /// `UNAUTHENTICATED`; `PERMISSION_DENIED` for callers who may not use the method for any model.
+    pub(super) async fn admit<B>(
+        &self,
+        request: &mut HttpRequest<B>,
+        access: Access,
+    ) -> Result<(), Status> {
+        if access == Access::Anybody {
+            return Ok(());
+        }
+        let api = api_of(request.uri().path()).unwrap_or(Api::Other);
+        let peer = request.extensions().get::<Peer>().cloned();
+        let peer = peer.unwrap_or_default();
+        let caller = self.auth.authenticate(request.headers_mut(), &peer).await;
+        let admitted = caller.and_then(|caller| caller.may_any(api).map(|()| caller));
+        let caller = admitted.map_err(|error| self.refuse(api, "", &error))?;
+        request.extensions_mut().insert(caller);
+        Ok(())
+    }
+
+    /// Checks what a message asks for.
+    pub(super) fn check<'a>(
+        &self,
+        extensions: &Extensions,
+        api: Api,
+        models: impl IntoIterator<Item = &'a str>,
+    ) -> Result<(), Status> {
+        let caller = extensions.get::<Caller>();
+        let caller = caller.ok_or_else(|| Status::internal("the caller is not known"))?;
+        for model in models {
+            caller
+                .may(api, model)
+                .map_err(|error| self.refuse(api, model, &error))?;
+        }
+        Ok(())
+    }
+
+    fn refuse(&self, api: Api, model: &str, error: &ServingError) -> Status {
+        Observation::start(&self.metrics, Protocol::Grpc, api, model).end(Err(error));
+        to_status(error)
+    }
+}
+
+/// The model that a message names; the empty name where it has none.
+fn name(spec: Option<&pb::ModelSpec>) -> &str {
+    spec.map_or("", |spec| spec.name.as_str())
+}
+
+#[tonic::async_trait]
+impl<S: PredictionService> PredictionService for Authorized<S> {
+    async fn classify(
+        &self,
+        request: Request<pb::ClassificationRequest>,
+    ) -> Result<Response<pb::ClassificationResponse>, Status> {
+        let model = name(request.get_ref().model_spec.as_ref());
+        self.guard
+            .check(request.extensions(), Api::Classify, [model])?;
+        self.service.classify(request).await
+    }
+
+    async fn regress(
+        &self,
+        request: Request<pb::RegressionRequest>,
+    ) -> Result<Response<pb::RegressionResponse>, Status> {
+        let model = name(request.get_ref().model_spec.as_ref());
+        self.guard
+            .check(request.extensions(), Api::Regress, [model])?;
+        self.service.regress(request).await
+    }
+
+    async fn multi_inference(
+        &self,
+        request: Request<pb::MultiInferenceRequest>,
+    ) -> Result<Response<pb::MultiInferenceResponse>, Status> {
+        let tasks = &request.get_ref().tasks;
+        let models = tasks.iter().map(|task| name(task.model_spec.as_ref()));
+        let extensions = request.extensions();
+        self.guard.check(extensions, Api::MultiInference, models)?;
+        self.service.multi_inference(request).await
+    }
+
+    async fn get_model_metadata(
+        &self,
+        request: Request<pb::GetModelMetadataRequest>,
+    ) -> Result<Response<pb::GetModelMetadataResponse>, Status> {
+        let model = name(request.get_ref().model_spec.as_ref());
+        self.guard
+            .check(request.extensions(), Api::Metadata, [model])?;
+        self.service.get_model_metadata(request).await
+    }
+}
+
+#[tonic::async_trait]
+impl<S: ModelService> ModelService for Authorized<S> {
+    async fn get_model_status(
+        &self,
+        request: Request<pb::GetModelStatusRequest>,
+    ) -> Result<Response<pb::GetModelStatusResponse>, Status> {
+        let model = name(request.get_ref().model_spec.as_ref());
+        self.guard
+            .check(request.extensions(), Api::Status, [model])?;
+        self.service.get_model_status(request).await
+    }
+
+    /// The new list takes the place of the old one: both lists' models are touched.
+    async fn handle_reload_config_request(
+        &self,
+        request: Request<pb::ReloadConfigRequest>,
+    ) -> Result<Response<pb::ReloadConfigResponse>, Status> {
+        let config = request.get_ref().config.as_ref();
+        let new = match config.and_then(|config| config.config.as_ref()) {
+            Some(Config::ModelConfigList(list)) => &list.config[..],
+            _ => &[],
+        };
+        let old = self.guard.inference.models();
+        let mut models: BTreeSet<&str> = old.iter().map(|(name, _)| &**name).collect();
+        models.extend(new.iter().map(|model| model.name.as_str()));
+        self.guard
+            .check(request.extensions(), Api::Reload, models)?;
+        self.service.handle_reload_config_request(request).await
+    }
+}

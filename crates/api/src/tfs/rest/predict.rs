@@ -1,0 +1,100 @@
+//! `:predict` with a JSON body, as the original has it.
+
+use std::cell::OnceCell;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::handlers::Answer;
+use super::off_worker;
+use crate::access::observe::Observation;
+use base::error::{Result, ServingError};
+use base::id::ModelSpec;
+use serving::inference::{InferenceService, PredictRequest, RequestTensor};
+use serving::monitoring::Direction;
+use serving::servable::ServableHandle;
+use wire::tfs::json;
+
+/// Decodes while it looks up the model: the dtypes of a body's numbers are the signature's.
+pub(super) async fn predict(
+    inference: &InferenceService,
+    deadline: Option<Instant>,
+    spec: &ModelSpec,
+    body: Bytes,
+    observation: &mut Observation,
+) -> Result<Answer> {
+    // The reader may ask more than once; all answers come from one servable.
+    let resolved: OnceCell<ServableHandle> = OnceCell::new();
+    let started = Instant::now();
+    let decoded = off_worker(body.len(), || {
+        json::decode_predict(&body, |signature_name| {
+            let servable = match resolved.get() {
+                Some(servable) => servable,
+                None => {
+                    let servable = inference.resolve(spec)?;
+                    resolved.get_or_init(|| servable)
+                }
+            };
+            observation.reached(servable, Some(signature_name));
+            json_inputs(servable, signature_name)
+        })
+    })?;
+    drop(body);
+    let decoding = (started, Instant::now());
+    let servable = resolved
+        .into_inner()
+        .ok_or_else(|| ServingError::internal("no signature was looked up"))?;
+    let inputs = decoded
+        .inputs
+        .into_iter()
+        .map(|(alias, tensor)| (alias, RequestTensor::Valid(tensor)))
+        .collect();
+    let request = PredictRequest {
+        signature_name: decoded.signature_name,
+        inputs,
+        output_filter: decoded.output_filter,
+        deadline,
+    };
+    let response = inference.predict(&servable, request).await?;
+    let started = Instant::now();
+    let size = response
+        .outputs
+        .iter()
+        .map(|(_, tensor)| tensor.len() * 8)
+        .sum();
+    let body = off_worker(size, || {
+        json::encode_predict(&response.outputs, decoded.format)
+    })?;
+    let (id, signature_name) = (&response.servable, &response.signature_name);
+    inference.record_codec(id, signature_name, Direction::Decode, decoding);
+    inference.record_codec(
+        id,
+        signature_name,
+        Direction::Encode,
+        (started, Instant::now()),
+    );
+    Ok(Answer::ok(
+        body,
+        response.servable,
+        Some(response.signature_name),
+    ))
+}
+
+/// What the JSON reader has to know of a signature.
+fn json_inputs(servable: &ServableHandle, signature_name: &str) -> Result<Vec<json::InputSpec>> {
+    let signature = servable
+        .signature(signature_name)
+        .map_err(|error| match error {
+            ServingError::SignatureNotFound { name } => json::signature_not_found(&name),
+            error => error,
+        })?;
+    let inputs = signature.inputs.iter();
+    Ok(inputs
+        .map(|input| json::InputSpec {
+            alias: input.alias.clone(),
+            dtype: input.dtype,
+            is_optional: input.is_optional,
+            kept: signature.kept_aliases(&input.alias),
+        })
+        .collect())
+}

@@ -1,0 +1,211 @@
+//! The one error type that crosses module borders, and its canonical code.
+//!
+//! A module with richer failures keeps a private enum of its own and converts here.
+//! Not here: gRPC and HTTP numbers (`api::tfs::grpc::status`, `api::tfs::rest::status`).
+
+use std::fmt;
+
+use crate::id::ServableRequest;
+
+/// Result of a fallible call that another module may make.
+pub type Result<T, E = ServingError> = std::result::Result<T, E>;
+
+/// Why a request, a load or a reload failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServingError {
+    /// No available version answers the request.
+    #[error("Servable not found for request: {0}")]
+    ServableNotFound(ServableRequest),
+
+    /// The model has no signature of that name. The text is Predict's; Classify, Regress,
+    /// MultiInference and REST have other words for it (`inference`, `wire::tfs::json`).
+    #[error("Serving signature key \"{name}\" not found.")]
+    SignatureNotFound {
+        /// The name in effect, `serving_default` where the client sent none.
+        name: String,
+    },
+
+    /// A bound on all requests together is reached: the same request may pass a little later.
+    #[error("{reason}")]
+    Overloaded {
+        /// Which bound.
+        reason: String,
+    },
+
+    /// A run failed on its inputs: a kernel, or the backend for it, refused ranks, sizes or values.
+    #[error("{reason}")]
+    Kernel {
+        /// In the backend's words.
+        reason: String,
+    },
+
+    /// A failure that its code and text describe fully.
+    #[error("{message}")]
+    Status {
+        /// The canonical code.
+        code: Code,
+        /// What the client or operator reads.
+        message: String,
+    },
+}
+
+impl ServingError {
+    /// An error with this code and text.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self::Status {
+            code,
+            message: message.into(),
+        }
+    }
+
+    /// The client sent something that the signature or the protocol does not allow.
+    pub fn invalid_argument(message: impl Into<String>) -> Self {
+        Self::new(Code::InvalidArgument, message)
+    }
+
+    /// Something named does not exist.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(Code::NotFound, message)
+    }
+
+    /// The system is not in the state that the call needs.
+    pub fn failed_precondition(message: impl Into<String>) -> Self {
+        Self::new(Code::FailedPrecondition, message)
+    }
+
+    /// The call is known and not supported.
+    pub fn unimplemented(message: impl Into<String>) -> Self {
+        Self::new(Code::Unimplemented, message)
+    }
+
+    /// The time that the client gave is over, in the words of `direct_session.cc`.
+    pub fn deadline_exceeded() -> Self {
+        Self::new(Code::DeadlineExceeded, "Timed out waiting for notification")
+    }
+
+    /// An invariant of this server broke.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(Code::Internal, message)
+    }
+
+    /// The code that each transport translates into its own number.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::ServableNotFound(_) => Code::NotFound,
+            Self::SignatureNotFound { .. } => Code::FailedPrecondition,
+            Self::Overloaded { .. } => Code::ResourceExhausted,
+            Self::Kernel { .. } => Code::InvalidArgument,
+            Self::Status { code, .. } => *code,
+        }
+    }
+}
+
+/// The canonical codes of `tensorflow.error.Code`, which are gRPC's as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(i32)]
+pub enum Code {
+    /// Success; here only in states and statuses, never in an error.
+    Ok = 0,
+    /// The caller gave up.
+    Cancelled = 1,
+    /// The original has no better code either.
+    Unknown = 2,
+    /// The request is wrong whatever the state of the server.
+    InvalidArgument = 3,
+    /// The time the client gave is over.
+    DeadlineExceeded = 4,
+    /// Something named does not exist.
+    NotFound = 5,
+    /// Something to be made exists.
+    AlreadyExists = 6,
+    /// The caller is known and may not.
+    PermissionDenied = 7,
+    /// A bound is reached.
+    ResourceExhausted = 8,
+    /// The system is not in the state that the call needs.
+    FailedPrecondition = 9,
+    /// A conflict with another call.
+    Aborted = 10,
+    /// Past the end.
+    OutOfRange = 11,
+    /// Known and not supported.
+    Unimplemented = 12,
+    /// An invariant broke.
+    Internal = 13,
+    /// Try again later.
+    Unavailable = 14,
+    /// Data is lost or corrupt.
+    DataLoss = 15,
+    /// The caller is not known.
+    Unauthenticated = 16,
+}
+
+impl Code {
+    /// The code of this number; `None` where there is none.
+    pub fn from_number(number: i32) -> Option<Self> {
+        const BY_NUMBER: [Code; 17] = [
+            Code::Ok,
+            Code::Cancelled,
+            Code::Unknown,
+            Code::InvalidArgument,
+            Code::DeadlineExceeded,
+            Code::NotFound,
+            Code::AlreadyExists,
+            Code::PermissionDenied,
+            Code::ResourceExhausted,
+            Code::FailedPrecondition,
+            Code::Aborted,
+            Code::OutOfRange,
+            Code::Unimplemented,
+            Code::Internal,
+            Code::Unavailable,
+            Code::DataLoss,
+            Code::Unauthenticated,
+        ];
+        BY_NUMBER.get(usize::try_from(number).ok()?).copied()
+    }
+
+    /// The name as in `error_codes.proto`, for example `INVALID_ARGUMENT`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::Cancelled => "CANCELLED",
+            Self::Unknown => "UNKNOWN",
+            Self::InvalidArgument => "INVALID_ARGUMENT",
+            Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
+            Self::NotFound => "NOT_FOUND",
+            Self::AlreadyExists => "ALREADY_EXISTS",
+            Self::PermissionDenied => "PERMISSION_DENIED",
+            Self::ResourceExhausted => "RESOURCE_EXHAUSTED",
+            Self::FailedPrecondition => "FAILED_PRECONDITION",
+            Self::Aborted => "ABORTED",
+            Self::OutOfRange => "OUT_OF_RANGE",
+            Self::Unimplemented => "UNIMPLEMENTED",
+            Self::Internal => "INTERNAL",
+            Self::Unavailable => "UNAVAILABLE",
+            Self::DataLoss => "DATA_LOSS",
+            Self::Unauthenticated => "UNAUTHENTICATED",
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_has_its_code() {
+        for number in 0..=16 {
+            assert_eq!(Code::from_number(number).unwrap() as i32, number);
+        }
+        assert_eq!(Code::from_number(-1), None);
+        assert_eq!(Code::from_number(17), None);
+    }
+}

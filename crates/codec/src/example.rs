@@ -1,0 +1,195 @@
+//! Parses serialized `tensorflow.Example` messages into tensors.
+//!
+//! TensorFlow models carry this step inside: a `ParseExample` or `ParseExampleV2` node that turns
+//! a vector of serialized examples into one tensor per feature. No ONNX runtime has such a node,
+//! so it is done here, in front of the graph, with that operation's checks, order and texts
+//! (`example_proto_fast_parsing.cc`).
+//!
+//! Not here: which signature needs which features (the signature map), feeding the parsed tensors
+//! to a graph (`signature`), JSON examples (`wire`).
+
+mod column;
+mod errors;
+mod list;
+mod parser;
+mod reader;
+mod scalar;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+
+use self::column::{Column, Layout};
+use self::errors::Form;
+use base::error::{Result, ServingError};
+use base::tensor::{DataType, Tensor};
+
+/// The features to read out of every example. Checked, and ready to parse any number of requests.
+#[derive(Clone, Debug)]
+pub struct ExampleSpec {
+    /// Dense, then sparse, then ragged features.
+    columns: Vec<Column>,
+    /// Into `columns`, by key. Invariant: no two columns have the same key.
+    index_by_key: HashMap<Vec<u8>, usize>,
+}
+
+/// A feature with as many values in each example as its shape says, or a multiple of that.
+#[derive(Clone, Debug)]
+pub struct DenseFeature {
+    /// The feature's name in the examples.
+    pub key: String,
+    /// `float`, `int64` or `string`.
+    pub dtype: DataType,
+    /// The shape of one example's values. `None` as the first dimension means any length: shorter
+    /// examples of a request are padded to the longest.
+    pub shape: Vec<Option<usize>>,
+    /// Stands in where an example lacks the feature; one padding value where the first dimension
+    /// is `None`. `None` or empty: required, or padded with zeros or empty strings.
+    pub default: Option<Tensor>,
+}
+
+/// A feature with any number of values in each example, parsed into a sparse matrix.
+#[derive(Clone, Debug)]
+pub struct SparseFeature {
+    /// The feature's name in the examples.
+    pub key: String,
+    /// `float`, `int64` or `string`.
+    pub dtype: DataType,
+}
+
+/// A feature with any number of values in each example, parsed into values and row splits.
+#[derive(Clone, Debug)]
+pub struct RaggedFeature {
+    /// The feature's name in the examples.
+    pub key: String,
+    /// `float`, `int64` or `string`.
+    pub dtype: DataType,
+    /// `int64` or `int32`.
+    pub splits_dtype: DataType,
+}
+
+/// What a request's examples hold, for `n` examples.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParsedExamples {
+    /// In the order of the dense features: `[n, shape...]` each.
+    pub dense: Vec<Tensor>,
+    /// In the order of the sparse features.
+    pub sparse: Vec<SparseTensor>,
+    /// In the order of the ragged features.
+    pub ragged: Vec<RaggedTensor>,
+}
+
+/// Counterpart of TensorFlow's `SparseTensor` with `m` values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SparseTensor {
+    /// `int64[m, 2]`: example and position of each value.
+    pub indices: Tensor,
+    /// `[m]`.
+    pub values: Tensor,
+    /// `int64[2]`: number of examples, and of values in the longest.
+    pub dense_shape: Tensor,
+}
+
+/// Counterpart of TensorFlow's `RaggedTensor` with `m` values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RaggedTensor {
+    /// `[m]`.
+    pub values: Tensor,
+    /// `[n + 1]`: where the values of each example begin, and the end.
+    pub row_splits: Tensor,
+}
+
+impl ParsedExamples {
+    /// The bytes of all tensors. Strings are parts of the request, so each counts as a reference.
+    pub fn bytes(&self) -> usize {
+        let bytes = |tensor: &Tensor| match tensor.bytes() {
+            Some(bytes) => bytes.len(),
+            None => tensor.len() * size_of::<Bytes>(),
+        };
+        let dense = self.dense.iter().map(bytes);
+        let sparse = self.sparse.iter();
+        let sparse = sparse.map(|it| bytes(&it.indices) + bytes(&it.values));
+        let ragged = self.ragged.iter();
+        let ragged = ragged.map(|it| bytes(&it.values) + bytes(&it.row_splits));
+        dense.chain(sparse).chain(ragged).sum()
+    }
+}
+
+impl ExampleSpec {
+    /// A specification of these features.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_ARGUMENT` for a dtype that examples cannot hold, a dimension that is unknown or
+    /// too large, a default that does not fit, or a key that occurs twice.
+    pub fn try_new(
+        dense: Vec<DenseFeature>,
+        sparse: Vec<SparseFeature>,
+        ragged: Vec<RaggedFeature>,
+    ) -> Result<Self> {
+        let mut columns = Vec::with_capacity(dense.len() + sparse.len() + ragged.len());
+        for feature in dense {
+            columns.push(Column::try_from_dense(feature)?);
+        }
+        for SparseFeature { key, dtype } in sparse {
+            columns.push(Column::try_new(key, dtype, Layout::Sparse)?);
+        }
+        for feature in ragged {
+            let layout = match feature.splits_dtype {
+                DataType::Int64 => Layout::Ragged { wide: true },
+                DataType::Int32 => Layout::Ragged { wide: false },
+                other => {
+                    return Err(ServingError::invalid_argument(format!(
+                        "Invalid ragged_split_type: {other}"
+                    )));
+                }
+            };
+            columns.push(Column::try_new(feature.key, feature.dtype, layout)?);
+        }
+
+        let mut index_by_key = HashMap::with_capacity(columns.len());
+        for (index, column) in columns.iter().enumerate() {
+            let key = column.key.clone().into_bytes();
+            if index_by_key.insert(key, index).is_some() {
+                return Err(ServingError::invalid_argument(format!(
+                    "feature '{}' is specified twice",
+                    column.key
+                )));
+            }
+        }
+        Ok(Self {
+            columns,
+            index_by_key,
+        })
+    }
+
+    /// Parses one serialized example per element. An element may be several serializations one
+    /// after another, which count as one merged message: this is how a context is added.
+    ///
+    /// Of a feature that occurs more than once the last counts; features that are not specified
+    /// are passed over; a feature of no kind counts as missing. String values share the memory of
+    /// `serialized`.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_ARGUMENT` with the original's texts for bytes that are no example, values of
+    /// another type, a wrong number of values, and a missing feature without default;
+    /// `RESOURCE_EXHAUSTED` where defaults or padding would take too much memory.
+    pub fn parse(&self, serialized: &[Bytes]) -> Result<ParsedExamples> {
+        parser::parse(self, serialized, Form::Vector)
+    }
+
+    /// Parses one serialized example that was sent as a scalar: no tensor has a batch dimension.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`](Self::parse), with the texts that TensorFlow has for this case.
+    pub fn parse_scalar(&self, serialized: &Bytes) -> Result<ParsedExamples> {
+        let parsed = parser::parse(self, std::slice::from_ref(serialized), Form::Scalar)?;
+        scalar::without_batch(parsed)
+            .ok_or_else(|| ServingError::internal("one parsed example is not a batch of one"))
+    }
+}

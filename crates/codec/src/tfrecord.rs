@@ -1,0 +1,269 @@
+//! Reads and writes TFRecord files: length, masked CRC-32C of the length, data, masked CRC-32C of the data,
+//! again and again (TensorFlow's `lib/io/record_reader.cc`).
+//!
+//! Not here: what the records mean (`warmup`, `request_log`).
+
+use std::io::{ErrorKind, Read};
+
+use base::error::{Code, Result, ServingError};
+
+const HEADER_BYTES: u64 = 12;
+const FOOTER_BYTES: u64 = 4;
+
+/// The records of a file, in order.
+pub struct RecordReader<R> {
+    input: R,
+    offset: u64,
+    total_bytes: u64,
+}
+
+impl<R: Read> RecordReader<R> {
+    /// A reader of `input`, which holds `total_bytes`: no record can be larger.
+    pub fn new(input: R, total_bytes: u64) -> Self {
+        Self {
+            input,
+            offset: 0,
+            total_bytes,
+        }
+    }
+
+    /// The next record; `None` at the end. As in TensorFlow, a file that ends within a record's length
+    /// ends there.
+    ///
+    /// # Errors
+    ///
+    /// `DATA_LOSS` for what is not a record, with the texts of TensorFlow's reader.
+    pub fn next_record(&mut self) -> Result<Option<Vec<u8>>> {
+        let offset = self.offset;
+        if self.total_bytes.saturating_sub(offset) < HEADER_BYTES {
+            return Ok(None);
+        }
+        let header: [u8; HEADER_BYTES as usize] = self.read_array(offset)?;
+        let [l0, l1, l2, l3, l4, l5, l6, l7, crc @ ..] = header;
+        let length_bytes = [l0, l1, l2, l3, l4, l5, l6, l7];
+        if masked_crc32c(&length_bytes) != u32::from_le_bytes(crc) {
+            return Err(corrupted(offset));
+        }
+        let length = u64::from_le_bytes(length_bytes);
+        let Some(with_footer) = length.checked_add(FOOTER_BYTES) else {
+            return Err(ServingError::new(Code::DataLoss, "record size too large"));
+        };
+        if with_footer > self.total_bytes - self.offset {
+            return Err(truncated(offset));
+        }
+        let data_offset = self.offset;
+        let data = self.read_vec(offset, length)?;
+        let crc = self.read_array(offset)?;
+        if masked_crc32c(&data) != u32::from_le_bytes(crc) {
+            return Err(corrupted(data_offset));
+        }
+        Ok(Some(data))
+    }
+
+    /// `record` is where the record begins, for errors.
+    fn read_array<const N: usize>(&mut self, record: u64) -> Result<[u8; N]> {
+        let mut bytes = [0; N];
+        self.input
+            .read_exact(&mut bytes)
+            .map_err(|error| unreadable(record, &error))?;
+        self.offset += N as u64;
+        Ok(bytes)
+    }
+
+    /// Grows with what is there, rather than with what the file says.
+    fn read_vec(&mut self, record: u64, length: u64) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let mut part = self.input.by_ref().take(length);
+        let read = part
+            .read_to_end(&mut bytes)
+            .map_err(|error| unreadable(record, &error))?;
+        if read as u64 != length {
+            return Err(truncated(record));
+        }
+        self.offset += length;
+        Ok(bytes)
+    }
+}
+
+fn unreadable(record: u64, error: &std::io::Error) -> ServingError {
+    match error.kind() {
+        ErrorKind::UnexpectedEof => truncated(record),
+        _ => ServingError::new(Code::Unknown, error.to_string()),
+    }
+}
+
+/// `offset` is that of the length or of the data, whichever has the wrong checksum.
+fn corrupted(offset: u64) -> ServingError {
+    let hint = match offset {
+        0 => " (Is this even a TFRecord file?)",
+        _ => "",
+    };
+    ServingError::new(
+        Code::DataLoss,
+        format!("corrupted record at {offset}{hint}"),
+    )
+}
+
+/// The quote is TensorFlow's.
+fn truncated(record: u64) -> ServingError {
+    let text = format!("truncated record at {record}' failed with Read less bytes than requested");
+    ServingError::new(Code::DataLoss, text)
+}
+
+/// CRC-32C, turned and shifted so that the checksum of data with checksums in it is a good one.
+fn masked_crc32c(data: &[u8]) -> u32 {
+    crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
+}
+
+/// CRC-32 with Castagnoli's polynomial, one byte at a time.
+fn crc32c(data: &[u8]) -> u32 {
+    let step = |crc: u32, &byte: &u8| {
+        let index = (crc ^ u32::from(byte)) & 0xff;
+        CRC_TABLE[index as usize] ^ (crc >> 8)
+    };
+    !data.iter().fold(!0, step)
+}
+
+const CRC_TABLE: [u32; 256] = crc_table();
+
+const fn crc_table() -> [u32; 256] {
+    /// The polynomial 0x1EDC6F41, its bits in reverse order.
+    const POLYNOMIAL: u32 = 0x82f6_3b78;
+    let mut table = [0; 256];
+    let mut index = 0;
+    while index < 256 {
+        let mut crc = index as u32;
+        let mut bit = 0;
+        while bit < 8 {
+            let carry = if crc & 1 == 1 { POLYNOMIAL } else { 0 };
+            crc = (crc >> 1) ^ carry;
+            bit += 1;
+        }
+        table[index] = crc;
+        index += 1;
+    }
+    table
+}
+
+/// Appends one record to what goes into a file.
+pub fn append_record(file: &mut Vec<u8>, data: &[u8]) {
+    let length = (data.len() as u64).to_le_bytes();
+    file.extend(length);
+    file.extend(masked_crc32c(&length).to_le_bytes());
+    file.extend(data);
+    file.extend(masked_crc32c(data).to_le_bytes());
+}
+
+/// One record of a file.
+#[cfg(any(test, fuzzing, feature = "testing"))]
+pub fn encode_record(data: &[u8]) -> Vec<u8> {
+    let mut record = Vec::new();
+    append_record(&mut record, data);
+    record
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read_all(file: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let mut reader = RecordReader::new(file, file.len() as u64);
+        let mut records = Vec::new();
+        while let Some(record) = reader.next_record()? {
+            records.push(record);
+        }
+        Ok(records)
+    }
+
+    // RFC 3720, appendix B.4, and the check value of the polynomial.
+    #[test]
+    fn crc_matches_the_standard() {
+        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+        assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
+        assert_eq!(crc32c(&[0xff; 32]), 0x62a8_ab43);
+        let ascending: Vec<u8> = (0..32).collect();
+        assert_eq!(crc32c(&ascending), 0x46dd_794e);
+    }
+
+    #[test]
+    fn records_come_back() {
+        let file = [encode_record(b"one"), encode_record(b"")].concat();
+        assert_eq!(read_all(&file).unwrap(), [b"one".to_vec(), Vec::new()]);
+        assert_eq!(read_all(b"").unwrap(), Vec::<Vec<u8>>::new());
+    }
+
+    #[track_caller]
+    fn check_lost(file: &[u8], text: &str) {
+        let error = read_all(file).unwrap_err();
+        assert_eq!(error.code(), Code::DataLoss);
+        assert_eq!(error.to_string(), text);
+    }
+
+    // Recorded from TensorFlow Serving 2.20, for a first record.
+    #[test]
+    fn broken_framing_is_data_loss() {
+        let record = encode_record(b"some data");
+        check_lost(
+            b"this is no record file",
+            "corrupted record at 0 (Is this even a TFRecord file?)",
+        );
+        check_lost(
+            &record[..record.len() - 1],
+            "truncated record at 0' failed with Read less bytes than requested",
+        );
+        let mut flipped = record.clone();
+        flipped[14] ^= 1;
+        check_lost(&flipped, "corrupted record at 12");
+    }
+
+    #[test]
+    fn broken_second_record_is_found_at_its_place() {
+        let record = encode_record(b"some data");
+        let at = record.len();
+        let second = [record.as_slice(), b"garbage garbage"].concat();
+        check_lost(&second, &format!("corrupted record at {at}"));
+        let both = [record.as_slice(), &record].concat();
+        check_lost(
+            &both[..at + 15],
+            &format!("truncated record at {at}' failed with Read less bytes than requested"),
+        );
+        let mut flipped = both.clone();
+        flipped[at + 14] ^= 1;
+        check_lost(&flipped, &format!("corrupted record at {}", at + 12));
+    }
+
+    // `RandomAccessInputStream` reports the end of the file, not data loss.
+    #[test]
+    fn file_that_ends_within_a_length_ends_there() {
+        assert_eq!(read_all(b"short").unwrap(), Vec::<Vec<u8>>::new());
+        let record = encode_record(b"some data");
+        let both = [record.as_slice(), &record[..11]].concat();
+        assert_eq!(read_all(&both).unwrap(), [b"some data".to_vec()]);
+    }
+
+    #[test]
+    fn length_beyond_the_file_takes_no_memory() {
+        for (length, text) in [
+            (
+                1 << 60,
+                "truncated record at 0' failed with Read less bytes than requested",
+            ),
+            (u64::MAX, "record size too large"),
+        ] {
+            let length = length.to_le_bytes();
+            let mut file = length.to_vec();
+            file.extend(masked_crc32c(&length).to_le_bytes());
+            file.extend([0; 20]);
+            check_lost(&file, text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(file in any::<Vec<u8>>()) {
+            let _ = read_all(&file);
+        }
+    }
+}

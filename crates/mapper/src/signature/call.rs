@@ -1,0 +1,127 @@
+//! A request whose aliases are known, on its way to the graph.
+//!
+//! Not here: what a request has to name (`signature`).
+
+use super::session::fed_twice;
+use super::{BoundCall, FedTensor, OutputSource, Signature, check_run};
+use base::error::{Result, ServingError};
+use base::tensor::{DataType, Tensor};
+
+/// A request whose inputs and outputs are those of its signature. Values are not looked at yet.
+#[derive(Debug)]
+pub struct NamedCall<'a> {
+    pub(super) signature: &'a Signature,
+    /// One for each of [`Signature::inputs`].
+    pub(super) inputs: Vec<Sent>,
+    /// Indices into [`Signature::outputs`].
+    pub(super) outputs: Vec<usize>,
+}
+
+/// An input of a request, decoded.
+#[derive(Debug)]
+pub(super) enum Sent {
+    Tensor(Tensor),
+    /// Dtype and shape of a tensor that is not served.
+    Unserved(DataType, Vec<usize>),
+}
+
+impl Sent {
+    fn dtype(&self) -> DataType {
+        match self {
+            Self::Tensor(tensor) => tensor.dtype(),
+            Self::Unserved(dtype, _) => *dtype,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        match self {
+            Self::Tensor(tensor) => tensor.shape(),
+            Self::Unserved(_, shape) => shape,
+        }
+    }
+}
+
+impl NamedCall<'_> {
+    /// The shapes of the inputs, defaults included. Those for which the graph has a default are left
+    /// out: it may be fed without them.
+    pub fn input_shapes(&self) -> impl Iterator<Item = &[usize]> {
+        let inputs = self.inputs.iter().zip(&self.signature.inputs);
+        let fed = inputs.filter(|(_, input)| !input.graph_has_default);
+        fed.map(|(sent, _)| sent.shape())
+    }
+
+    /// Arranges the request for the graph. Shapes are left to the graph, as in TensorFlow.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_ARGUMENT` as [`check_run`] has it, then for examples.
+    pub fn bind(self) -> Result<BoundCall> {
+        self.check_run()?;
+        let Self {
+            signature,
+            inputs,
+            outputs,
+        } = self;
+        let inputs = inputs.into_iter().map(|it| match it {
+            Sent::Tensor(tensor) => Ok(tensor),
+            Sent::Unserved(dtype, _) => Err(ServingError::unimplemented(format!(
+                "tensors of {dtype} are not served"
+            ))),
+        });
+        let inputs = inputs.collect::<Result<Vec<_>>>()?;
+
+        let mut fetches = Vec::new();
+        let outputs = outputs
+            .into_iter()
+            .map(|index| match signature.outputs[index].source {
+                OutputSource::Graph(fetch) => {
+                    if !fetches.contains(&fetch) {
+                        fetches.push(fetch);
+                    }
+                    (index, None)
+                }
+                OutputSource::Input(input) | OutputSource::Fed(input) => {
+                    (index, Some(inputs[input].clone()))
+                }
+            })
+            .collect();
+        let (feeds, expanded_bytes) = if fetches.is_empty() {
+            (Vec::new(), 0)
+        } else {
+            signature.feed(&inputs)?
+        };
+        Ok(BoundCall {
+            feeds,
+            expanded_bytes,
+            fetches,
+            outputs,
+        })
+    }
+
+    fn check_run(&self) -> Result<()> {
+        let signature = self.signature;
+        if let Some(name) = &signature.fed_twice {
+            return Err(fed_twice(name));
+        }
+        let mut fed = self.inputs.iter().zip(&signature.inputs);
+        let is_fetched_fed = |&index: &usize| {
+            let source = &signature.outputs[index].source;
+            matches!(source, OutputSource::Fed(_))
+        };
+        if fed.all(|(sent, input)| sent.dtype() == input.dtype)
+            && !self.outputs.iter().any(is_fetched_fed)
+        {
+            return Ok(());
+        }
+        let fed = self.inputs.iter().zip(&signature.inputs);
+        let fed = fed.map(|(sent, input)| FedTensor {
+            name: &input.tensor_name,
+            declared: input.dtype,
+            sent: sent.dtype(),
+        });
+        let fetched = self.outputs.iter().filter(|index| is_fetched_fed(index));
+        let fetched =
+            fetched.map(|&index| signature.output_tensor_name(&signature.outputs[index].alias));
+        check_run(fed.collect(), fetched)
+    }
+}

@@ -1,0 +1,352 @@
+//! What a signature is meant to be, before its graph is looked at closely: the original's
+//! definition or the graph's own names, and over that a signature map.
+//!
+//! What the map names replaces or adds, alias by alias; what it does not name stays. Where there is
+//! no original, outputs that a map leaves out are not served.
+//!
+//! Not here: what a map's entry says (`overlay`), which aliases it replaces (`renaming`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::earlier_aliases::EarlierAliases;
+use super::matching::Wanted;
+use super::overlay::Overlay;
+use super::renaming::{AliasChange, Side};
+use super::tensor_value::{from_proto, static_shape};
+use super::{CLASSIFY_METHOD_NAME, PREDICT_METHOD_NAME, REGRESS_METHOD_NAME, SignatureDef};
+use base::error::{Result, ServingError};
+use base::tensor::{DataType, Tensor};
+use proto::onnx_model_server as map;
+use proto::tensorflow::{
+    TensorInfo, TensorProto, TensorShapeProto, tensor_info, tensor_shape_proto::Dim,
+};
+use runtime::ValueInfo;
+
+/// A graph's inputs and outputs, as its file declares them.
+pub struct Interface {
+    /// What every run has to be given.
+    pub inputs: Vec<ValueInfo>,
+    /// What a run can return.
+    pub outputs: Vec<ValueInfo>,
+    /// The inputs that the graph has a default for.
+    pub optional: BTreeSet<String>,
+    /// The types of those inputs and outputs that cannot be served, in words, by name.
+    pub unserved: BTreeMap<String, String>,
+}
+
+/// A signature with everything that is known about it apart from the graph's tensors.
+#[derive(Clone, Debug)]
+pub struct Declaration {
+    /// Its key in the model.
+    pub name: String,
+    /// Whether the definition is that of a `saved_model.pb`.
+    pub is_original: bool,
+    /// What clients see as metadata.
+    pub definition: SignatureDef,
+    /// The same without any map.
+    pub before: SignatureDef,
+    /// What each map says, the outermost one last.
+    pub layers: Vec<Layer>,
+    /// What the maps together say about inputs, by alias.
+    pub inputs: BTreeMap<String, Port>,
+    /// What the maps together say about outputs, by alias.
+    pub outputs: BTreeMap<String, Port>,
+    /// What became of aliases.
+    pub changes: Vec<AliasChange>,
+    /// The aliases below each map, the innermost first.
+    pub earlier: Vec<EarlierAliases>,
+    /// Graph inputs that no client sends, by graph name.
+    pub constants: Vec<(String, Tensor)>,
+    /// What the map says about examples.
+    pub example: Option<map::ExampleInput>,
+}
+
+/// What one map says.
+#[derive(Clone, Debug, Default)]
+pub struct Layer {
+    /// About inputs, by alias.
+    pub inputs: BTreeMap<String, Port>,
+    /// About outputs, by alias.
+    pub outputs: BTreeMap<String, Port>,
+    /// The graph inputs that it feeds with constants and features.
+    pub fed: Vec<String>,
+}
+
+impl Layer {
+    /// What it says about one side.
+    pub fn ports(&self, side: Side) -> &BTreeMap<String, Port> {
+        match side {
+            Side::Input => &self.inputs,
+            Side::Output => &self.outputs,
+        }
+    }
+}
+
+/// What a map says about one input or output.
+#[derive(Clone, Debug, Default)]
+pub struct Port {
+    /// The graph's name; `None`: to be found.
+    pub tensor: Option<String>,
+    /// The alias whose tensor it takes, where the map names that.
+    pub takes: Option<String>,
+    /// The aliases that its tensor has had so far stay.
+    pub keep: bool,
+    /// The alias is removed.
+    pub drop: bool,
+    /// What clients see as dtype; 0: the map does not say.
+    pub dtype: i32,
+    /// What clients see as shape, where the map says it.
+    pub shape: Option<TensorShapeProto>,
+    /// What stands in for an input.
+    pub default: Option<TensorProto>,
+    /// On the way to the other side, before the reshape.
+    pub transpose: Vec<i64>,
+    /// As ONNX Reshape.
+    pub reshape: Vec<i64>,
+    /// For Classify.
+    pub labels: Option<map::Labels>,
+    /// For Classify; 0: all.
+    pub top_k: usize,
+    /// The map says what stands in for the input.
+    pub has_default: bool,
+    /// Dimension 0 counts the tensors of a sequence, not the rows of the request.
+    pub is_stacked_first: bool,
+}
+
+/// Declares the signature `name`. `original` is what the model's own files say, if they do; each of
+/// `maps` lies over those before it.
+///
+/// # Errors
+///
+/// `INVALID_ARGUMENT` for a map that names what is not there or contradicts itself;
+/// `UNIMPLEMENTED` where a derived signature would have an input or output that is no tensor.
+pub fn declare(
+    name: &str,
+    original: Option<SignatureDef>,
+    maps: &[map::Signature],
+    graph: &Interface,
+) -> Result<Declaration> {
+    let is_derived = original.is_none();
+    let definition = match original {
+        Some(definition) => definition,
+        None => derive(maps, graph)?,
+    };
+    let mut declaration = Declaration {
+        name: name.to_owned(),
+        is_original: !is_derived,
+        before: definition.clone(),
+        definition,
+        layers: Vec::new(),
+        inputs: BTreeMap::new(),
+        outputs: BTreeMap::new(),
+        changes: Vec::new(),
+        earlier: Vec::new(),
+        constants: Vec::new(),
+        example: None,
+    };
+    for map in maps {
+        let overlay = Overlay::new(map, graph, &declaration.definition);
+        overlay.lay_over(&mut declaration).map_err(|error| {
+            let text = format!("signature map, signature '{name}': {error}");
+            ServingError::new(error.code(), text)
+        })?;
+    }
+    if is_derived && declaration.definition.outputs.is_empty() {
+        return Err(ServingError::invalid_argument(format!(
+            "signature '{name}' has no output"
+        )));
+    }
+    Ok(declaration)
+}
+
+impl Declaration {
+    /// The inputs that clients send, sorted by alias; of several aliases of one input the newest.
+    pub fn wanted_inputs(&self) -> Vec<Wanted> {
+        let is_kept = |alias: &str| {
+            let mut kept = self.changes.iter().filter(|it| it.kept);
+            kept.any(|it| it.side == Side::Input && it.old == alias)
+        };
+        let mut inputs = wanted(&self.definition.inputs);
+        inputs.retain(|it| !is_kept(&it.alias));
+        inputs
+    }
+
+    /// The outputs that clients get, sorted by alias.
+    pub fn wanted_outputs(&self) -> Vec<Wanted> {
+        wanted(&self.definition.outputs)
+    }
+
+    /// The defaults of inputs (`SignatureDef.defaults`), by alias.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_ARGUMENT` where one makes no tensor.
+    pub fn defaults(&self) -> Result<BTreeMap<String, Tensor>> {
+        let defaults = self.definition.defaults.iter();
+        defaults
+            .map(|(alias, proto)| {
+                let info = self.definition.inputs.get(alias);
+                let dtype = info.and_then(|info| DataType::from_number(info.dtype));
+                let tensor = from_proto(proto, dtype, None).map_err(|error| {
+                    let text = format!("the default of input '{alias}': {error}");
+                    ServingError::invalid_argument(text)
+                })?;
+                Ok((alias.clone(), tensor))
+            })
+            .collect()
+    }
+}
+
+/// The aliases to be matched, sorted.
+pub fn wanted(infos: &BTreeMap<String, TensorInfo>) -> Vec<Wanted> {
+    let infos = infos.iter();
+    infos
+        .map(|(alias, info)| Wanted {
+            alias: alias.clone(),
+            info: info.clone(),
+        })
+        .collect()
+}
+
+/// A definition from the graph's own names. Where a map lists outputs, others are left out.
+fn derive(maps: &[map::Signature], graph: &Interface) -> Result<SignatureDef> {
+    let inputs: BTreeSet<&str> = maps.iter().flat_map(claimed_inputs).collect();
+    let examples = maps.iter().filter_map(|map| map.example_input.as_ref());
+    let examples: BTreeSet<&str> = examples.map(|it| it.alias.as_str()).collect();
+    let entries = || maps.iter().flat_map(|map| &map.output);
+    let listed = entries().any(|it| !it.drop);
+    let outputs: BTreeSet<&str> = entries()
+        .map(|it| or_alias(&it.tensor, &it.alias))
+        .collect();
+    // Tensors that the maps have made have no name of their own.
+    let stacked = entries().filter(|it| it.stack_axis.is_some());
+    let stacked: BTreeSet<&str> = stacked.map(|it| or_alias(&it.tensor, &it.alias)).collect();
+    let mut definition = SignatureDef {
+        method_name: PREDICT_METHOD_NAME.to_owned(),
+        ..SignatureDef::default()
+    };
+    // Classify and Regress want one input and no more.
+    let takes_examples = maps.iter().any(|map| map.example_input.is_some()) || {
+        let mut methods = maps.iter().map(|map| map.method_name.as_str());
+        let method = methods.rfind(|it| !it.is_empty());
+        method.is_some_and(|it| [CLASSIFY_METHOD_NAME, REGRESS_METHOD_NAME].contains(&it))
+    };
+    for value in &graph.inputs {
+        let name = value.name.as_str();
+        let is_left_out = (inputs.contains(name) && value.dtype.is_none())
+            || (takes_examples && graph.optional.contains(name));
+        if !is_left_out && !examples.contains(name) {
+            let info = tensor_info(graph, "input", value)?;
+            definition.inputs.insert(name.to_owned(), info);
+        }
+    }
+    for value in graph
+        .outputs
+        .iter()
+        .filter(|it| !stacked.contains(it.name.as_str()))
+    {
+        let is_claimed = outputs.contains(value.name.as_str());
+        let is_left_out = if is_claimed {
+            value.dtype.is_none()
+        } else {
+            listed
+        };
+        if !is_left_out {
+            let info = tensor_info(graph, "output", value)?;
+            definition.outputs.insert(value.name.clone(), info);
+        }
+    }
+    Ok(definition)
+}
+
+/// The graph inputs that a map says something about.
+fn claimed_inputs(map: &map::Signature) -> Vec<&str> {
+    let inputs = map.input.iter();
+    let inputs = inputs.map(|it| or_alias(&it.tensor, &it.alias));
+    let fed = fed_inputs(map).into_iter();
+    inputs.chain(fed).collect()
+}
+
+/// The graph inputs that a map feeds with constants and features.
+pub(super) fn fed_inputs(map: &map::Signature) -> Vec<&str> {
+    let mut fed: Vec<&str> = map.constant.iter().map(|it| it.tensor.as_str()).collect();
+    if let Some(example) = &map.example_input {
+        fed.extend(example.feature.iter().map(|it| it.tensor.as_str()));
+        for it in &example.sparse_feature {
+            let tensors = [&it.indices_tensor, &it.values_tensor, &it.shape_tensor];
+            fed.extend(tensors.map(String::as_str));
+        }
+        for it in &example.ragged_feature {
+            fed.extend([it.values_tensor.as_str(), it.row_splits_tensor.as_str()]);
+        }
+    }
+    fed
+}
+
+pub(super) fn or_alias<'a>(tensor: &'a str, alias: &'a str) -> &'a str {
+    if tensor.is_empty() { alias } else { tensor }
+}
+
+impl Interface {
+    /// Says that a tensor of the graph cannot be served, and what can be done.
+    pub(super) fn unserved(&self, what: &str, value: &ValueInfo) -> ServingError {
+        let name = &value.name;
+        let Some(ty) = self.unserved.get(name) else {
+            return ServingError::unimplemented(format!(
+                "the type of the graph's {what} '{name}' is not known: the file does not declare it, and \
+                 it does not follow from the graph. Let the file declare it, or leave the {what} out in a \
+                 signature_map.pbtxt"
+            ));
+        };
+        let advice = match what {
+            "output" => {
+                "clients cannot get that. A signature_map.pbtxt with the other outputs leaves it out"
+            }
+            _ => "clients cannot send that. Let the graph take another type and convert it",
+        };
+        ServingError::unimplemented(format!("the graph's {what} '{name}' is {ty}: {advice}"))
+    }
+}
+
+/// How a graph tensor looks to clients.
+fn tensor_info(graph: &Interface, what: &str, value: &ValueInfo) -> Result<TensorInfo> {
+    let dtype = value.dtype.ok_or_else(|| graph.unserved(what, value))?;
+    Ok(TensorInfo {
+        dtype: dtype.number(),
+        tensor_shape: Some(shape_proto(value.shape.as_deref())),
+        encoding: Some(tensor_info::Encoding::Name(value.name.clone())),
+    })
+}
+
+/// A shape as clients see it: -1 for any size, `None` for any rank.
+pub fn shape_proto(shape: Option<&[i64]>) -> TensorShapeProto {
+    let dims = shape.unwrap_or_default().iter();
+    let dims = dims.map(|&size| Dim {
+        size,
+        ..Dim::default()
+    });
+    TensorShapeProto {
+        dim: dims.collect(),
+        unknown_rank: shape.is_none(),
+    }
+}
+
+/// The sizes of one example's values that a map gives a feature; -1 is kept for the first.
+pub fn feature_shape(shape: &Option<TensorShapeProto>) -> Vec<i64> {
+    let dims = shape.iter().flat_map(|shape| &shape.dim);
+    dims.map(|dim| dim.size).collect()
+}
+
+/// A feature's default, of the feature's dtype and shape where it names none itself.
+///
+/// # Errors
+///
+/// `INVALID_ARGUMENT` where it makes no tensor.
+pub fn feature_default(feature: &map::Feature) -> Result<Option<Tensor>> {
+    let Some(default) = &feature.default else {
+        return Ok(None);
+    };
+    let dtype = DataType::from_number(feature.dtype);
+    let shape = feature.shape.as_ref().and_then(static_shape);
+    from_proto(default, dtype, shape.as_deref()).map(Some)
+}

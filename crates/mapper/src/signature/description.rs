@@ -1,0 +1,104 @@
+//! What clients are told of an alias, and what is done between them and its tensor. It goes with the
+//! tensor: an alias that takes another's place takes all of it, apart from what its map says.
+//!
+//! Not here: which alias takes which place (`renaming`).
+
+use super::declaration::{Port, shape_proto};
+use super::overlay::client_shape;
+use super::renaming::Side;
+use base::tensor::DataType;
+use proto::tensorflow::{TensorInfo, TensorProto, tensor_info};
+use runtime::ValueInfo;
+
+/// All that is known of an alias apart from its tensor.
+#[derive(Clone, Debug, Default)]
+pub struct Description {
+    /// What clients see.
+    pub info: TensorInfo,
+    /// What the maps together say.
+    pub port: Port,
+    /// What stands in where clients send nothing.
+    pub default: Option<TensorProto>,
+}
+
+/// Where an alias's description comes from.
+pub(super) enum Source {
+    /// The alias had its tensor already.
+    Own(Description),
+    /// The alias that had the tensor before.
+    Other(Description),
+    /// Only the graph knows the tensor.
+    Graph,
+}
+
+impl Description {
+    /// What `port` makes of what was known before.
+    pub(super) fn new(
+        side: Side,
+        port: &Port,
+        source: Source,
+        tensor: Option<&ValueInfo>,
+        is_original: bool,
+    ) -> Self {
+        let is_arranged = !port.transpose.is_empty() || !port.reshape.is_empty();
+        let (before, is_own) = match source {
+            Source::Own(before) => (Some(before), true),
+            Source::Other(before) => (Some(before), false),
+            Source::Graph => (None, false),
+        };
+        let is_known = before.is_some();
+        let mut new = before.unwrap_or_default();
+        if !is_known {
+            new.info = TensorInfo {
+                dtype: tensor.and_then(|it| it.dtype).map_or(0, DataType::number),
+                encoding: tensor.map(|it| tensor_info::Encoding::Name(it.name.clone())),
+                ..TensorInfo::default()
+            };
+        }
+        let known = &mut new.port;
+        if is_arranged && !is_own {
+            known.transpose.clear();
+            known.reshape.clear();
+        }
+        if !port.transpose.is_empty() {
+            known.transpose.clone_from(&port.transpose);
+        }
+        if !port.reshape.is_empty() {
+            known.reshape.clone_from(&port.reshape);
+        }
+        if port.labels.is_some() {
+            known.labels.clone_from(&port.labels);
+        }
+        if port.top_k != 0 {
+            known.top_k = port.top_k;
+        }
+        known.is_stacked_first |= port.is_stacked_first;
+        if port.default.is_some() {
+            new.default.clone_from(&port.default);
+            known.default.clone_from(&port.default);
+            known.has_default = true;
+        }
+        if port.dtype != 0 {
+            new.info.dtype = port.dtype;
+            known.dtype = port.dtype;
+        }
+        let is_seen_otherwise = is_arranged && !(is_own && is_original);
+        if port.shape.is_some() {
+            new.info.tensor_shape.clone_from(&port.shape);
+            known.shape.clone_from(&port.shape);
+        } else if !is_known || is_seen_otherwise {
+            let shape = tensor.and_then(|it| client_shape(side, it, known));
+            new.info.tensor_shape = Some(shape_proto(shape.as_deref()));
+        }
+        new
+    }
+
+    /// Whether two aliases of one input mean the same by the same tensor.
+    pub(super) fn agrees_with(&self, other: &Self) -> bool {
+        let defaults = (&self.default, &other.default);
+        self.info.dtype == other.info.dtype
+            && self.port.transpose == other.port.transpose
+            && self.port.reshape == other.port.reshape
+            && (defaults.0.is_none() || defaults.1.is_none() || defaults.0 == defaults.1)
+    }
+}

@@ -1,0 +1,294 @@
+//! The parse nodes in the graph of a `saved_model.pb`: what a model reads from tf.Example.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use prost::{DecodeError, Message};
+
+use super::tensor_value;
+use base::tensor::{DataType, Tensor};
+use proto::tensorflow::{AttrValue, NodeDef, TensorShapeProto, attr_value};
+
+/// How many nodes are followed from an input of a parse node to a constant.
+const MAX_HOPS: usize = 16;
+
+/// A `ParseExample` or `ParseExampleV2` node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SavedParseNode {
+    /// The node's name, within its function where it is in one.
+    pub name: String,
+    /// Whether it is in a function.
+    pub is_in_function: bool,
+    /// The tensor with the serialized examples; an argument's name inside a function.
+    pub serialized: String,
+    /// Whether it is a `ParseExampleV2`, which takes one example as a scalar too.
+    pub takes_scalar: bool,
+    /// In the node's order.
+    pub dense: Vec<SavedDense>,
+    /// Key and dtype, in the node's order.
+    pub sparse: Vec<(String, DataType)>,
+    /// Key, dtype and dtype of the splits, in the node's order.
+    pub ragged: Vec<(String, DataType, DataType)>,
+}
+
+/// A dense feature.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SavedDense {
+    /// Its key in the examples.
+    pub key: String,
+    /// Of its values.
+    pub dtype: DataType,
+    /// Of one example, -1 for a dim of any size.
+    pub shape: Vec<i64>,
+    /// `None`: required.
+    pub default: Option<Tensor>,
+}
+
+/// `tensorflow.GraphDef`, as far as needed.
+#[derive(Clone, PartialEq, Message)]
+struct GraphHead {
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    node: Vec<Bytes>,
+    #[prost(message, optional, tag = "2")]
+    library: Option<LibraryHead>,
+}
+
+/// `tensorflow.FunctionDefLibrary`, as far as needed.
+#[derive(Clone, PartialEq, Message)]
+struct LibraryHead {
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    function: Vec<Bytes>,
+}
+
+/// `tensorflow.FunctionDef`, as far as needed.
+#[derive(Clone, PartialEq, Message)]
+struct FunctionHead {
+    #[prost(bytes = "bytes", repeated, tag = "3")]
+    node_def: Vec<Bytes>,
+}
+
+/// `tensorflow.NodeDef`, as far as needed.
+#[derive(Clone, PartialEq, Message)]
+struct NodeHead {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "2")]
+    op: String,
+}
+
+/// The parse nodes of a serialized `GraphDef`, functions included. A node whose keys or defaults
+/// are not constants is left out: the ONNX file or a map has to say what it reads.
+pub(super) fn read(graph: Bytes) -> Result<Vec<SavedParseNode>, DecodeError> {
+    let graph = GraphHead::decode(graph)?;
+    let mut found = parse_nodes(&graph.node)?;
+    for function in graph.library.unwrap_or_default().function {
+        let function = FunctionHead::decode(function)?;
+        let nodes = parse_nodes(&function.node_def)?.into_iter();
+        found.extend(nodes.map(|node| SavedParseNode {
+            is_in_function: true,
+            ..node
+        }));
+    }
+    Ok(found)
+}
+
+fn parse_nodes(nodes: &[Bytes]) -> Result<Vec<SavedParseNode>, DecodeError> {
+    let mut parse = Vec::new();
+    for (index, node) in nodes.iter().enumerate() {
+        // A node with large constants costs its two names here.
+        let head = NodeHead::decode(node.clone())?;
+        if matches!(head.op.as_str(), "ParseExample" | "ParseExampleV2") {
+            parse.push(index);
+        }
+    }
+    if parse.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut by_name = HashMap::with_capacity(nodes.len());
+    for node in nodes {
+        by_name.insert(NodeHead::decode(node.clone())?.name, node);
+    }
+    let scope = Scope { by_name };
+    let mut found = Vec::new();
+    for index in parse {
+        let node = NodeDef::decode(nodes[index].clone())?;
+        found.extend(scope.parse_node(&node));
+    }
+    Ok(found)
+}
+
+/// The nodes of a graph or of a function.
+struct Scope<'a> {
+    by_name: HashMap<String, &'a Bytes>,
+}
+
+impl Scope<'_> {
+    fn parse_node(&self, node: &NodeDef) -> Option<SavedParseNode> {
+        let keys = self.keys(node)?;
+        let dense_types = types(node, "Tdense");
+        let shapes = shapes(node, "dense_shapes");
+        let defaults = node.input.get(keys.inputs_before_defaults..)?;
+        if dense_types.len() != keys.dense.len() || shapes.len() != keys.dense.len() {
+            return None;
+        }
+        let mut dense = Vec::with_capacity(keys.dense.len());
+        for (index, key) in keys.dense.into_iter().enumerate() {
+            let default = self.constant(defaults.get(index)?)?;
+            dense.push(SavedDense {
+                key,
+                dtype: dense_types[index],
+                shape: shapes[index].dim.iter().map(|dim| dim.size).collect(),
+                default: Some(default).filter(|default| !default.is_empty()),
+            });
+        }
+        let ragged_types = types(node, "ragged_value_types");
+        let split_types = types(node, "ragged_split_types");
+        let ragged_types = ragged_types.into_iter().zip(split_types);
+        Some(SavedParseNode {
+            name: node.name.clone(),
+            is_in_function: false,
+            serialized: self.source(node.input.first()?),
+            takes_scalar: node.op == "ParseExampleV2",
+            dense,
+            sparse: keys
+                .sparse
+                .into_iter()
+                .zip(types(node, "sparse_types"))
+                .collect(),
+            ragged: keys
+                .ragged
+                .into_iter()
+                .zip(ragged_types)
+                .map(|(key, (values, splits))| (key, values, splits))
+                .collect(),
+        })
+    }
+
+    fn keys(&self, node: &NodeDef) -> Option<Keys> {
+        let keys = |name: &String| -> Option<Vec<String>> {
+            let tensor = self.constant(name)?;
+            let text = |key: &Bytes| String::from_utf8(key.to_vec()).ok();
+            tensor.strings()?.iter().map(text).collect()
+        };
+        if node.op == "ParseExampleV2" {
+            let [_, _, sparse, dense, ragged, ..] = node.input.as_slice() else {
+                return None;
+            };
+            return Some(Keys {
+                sparse: keys(sparse)?,
+                dense: keys(dense)?,
+                ragged: keys(ragged)?,
+                inputs_before_defaults: 5,
+            });
+        }
+        let count = |name: &str| match node.attr.get(name)?.value.as_ref()? {
+            attr_value::Value::I(count) => usize::try_from(*count).ok(),
+            _ => None,
+        };
+        let (sparse, dense) = (count("Nsparse")?, count("Ndense")?);
+        let defaults_at = sparse.checked_add(dense)?.checked_add(2)?;
+        let names = node.input.get(2..defaults_at)?;
+        let one = |name: &String| keys(name)?.into_iter().next();
+        let all = names.iter().map(one).collect::<Option<Vec<String>>>()?;
+        let (sparse, dense) = all.split_at(sparse);
+        Some(Keys {
+            sparse: sparse.to_vec(),
+            dense: dense.to_vec(),
+            ragged: Vec::new(),
+            inputs_before_defaults: defaults_at,
+        })
+    }
+
+    /// The value behind an input, where it is a constant, perhaps reshaped or handed on.
+    fn constant(&self, input: &str) -> Option<Tensor> {
+        let mut input = input.to_owned();
+        let mut shape: Option<Vec<usize>> = None;
+        for _ in 0..MAX_HOPS {
+            let node = self.node(&input)?;
+            match node.op.as_str() {
+                "Const" => {
+                    let Some(attr_value::Value::Tensor(value)) = &node.attr.get("value")?.value
+                    else {
+                        return None;
+                    };
+                    let value = tensor_value::from_proto(value, None, None).ok()?;
+                    return match shape {
+                        Some(shape) => value.reshaped(&shape),
+                        None => Some(value),
+                    };
+                }
+                "Identity" => {}
+                "Reshape" if shape.is_none() => {
+                    let dims = self.constant_vector(node.input.get(1)?)?;
+                    shape = Some(dims);
+                }
+                _ => return None,
+            }
+            input = node.input.first()?.clone();
+        }
+        None
+    }
+
+    /// A shape that is a plain constant; a dim of -1 is not followed.
+    fn constant_vector(&self, input: &str) -> Option<Vec<usize>> {
+        let node = self.node(input).filter(|node| node.op == "Const")?;
+        let Some(attr_value::Value::Tensor(value)) = &node.attr.get("value")?.value else {
+            return None;
+        };
+        let value = tensor_value::from_proto(value, None, None).ok()?;
+        if let Some(dims) = value.as_slice::<i32>() {
+            return dims.iter().map(|&dim| usize::try_from(dim).ok()).collect();
+        }
+        let dims = value.as_slice::<i64>()?;
+        dims.iter().map(|&dim| usize::try_from(dim).ok()).collect()
+    }
+
+    /// The name of the tensor that reaches `input` through `Identity` nodes.
+    fn source(&self, input: &str) -> String {
+        let mut input = input.to_owned();
+        for _ in 0..MAX_HOPS {
+            match self.node(&input) {
+                Some(node) if node.op == "Identity" && !node.input.is_empty() => {
+                    input = node.input[0].clone();
+                }
+                _ => break,
+            }
+        }
+        input
+    }
+
+    /// The node that makes an input: `name`, `name:0`, or `name:output:0` within functions.
+    fn node(&self, input: &str) -> Option<NodeDef> {
+        let name = input.split(':').next()?;
+        NodeDef::decode((*self.by_name.get(name)?).clone()).ok()
+    }
+}
+
+struct Keys {
+    sparse: Vec<String>,
+    dense: Vec<String>,
+    ragged: Vec<String>,
+    inputs_before_defaults: usize,
+}
+
+fn list<'a>(node: &'a NodeDef, name: &str) -> Option<&'a attr_value::ListValue> {
+    match node.attr.get(name)? {
+        AttrValue {
+            value: Some(attr_value::Value::List(list)),
+        } => Some(list),
+        _ => None,
+    }
+}
+
+fn types(node: &NodeDef, name: &str) -> Vec<DataType> {
+    let numbers = list(node, name).into_iter().flat_map(|list| &list.r#type);
+    numbers
+        .filter_map(|&it| DataType::from_number(it))
+        .collect()
+}
+
+fn shapes(node: &NodeDef, name: &str) -> Vec<TensorShapeProto> {
+    list(node, name)
+        .map(|list| list.shape.clone())
+        .unwrap_or_default()
+}

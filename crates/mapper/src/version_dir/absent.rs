@@ -1,0 +1,283 @@
+//! What is said of a directory without an ONNX model: what it holds instead, and the way out.
+//!
+//! Not here: the formats (`foreign`).
+
+use std::fs::{self, DirEntry, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+
+use super::plan::SAVED_MODEL_FILE;
+use base::error::{Result, ServingError};
+use storage::foreign::{Foreign, MAX_HEAD, MAX_TAIL, Sample, of_contents, of_name};
+use storage::version_directory::VersionDirectory;
+
+/// Most entries of a directory that are looked at.
+const MAX_ENTRIES: usize = 10_000;
+/// Most files that are opened.
+const MAX_OPENED: usize = 32;
+/// Most versions that are named.
+const MAX_NAMED: usize = 10;
+/// What a SavedModel keeps in folders of its own.
+const SAVED_MODEL_FOLDERS: [&str; 3] = ["variables", "assets", "assets.extra"];
+
+/// `NOT_FOUND`: there is no `*.onnx` file in the directory.
+pub(super) fn no_onnx_file(directory: &VersionDirectory) -> ServingError {
+    let path = directory.path().display();
+    let by_accident = sniffed(directory, SAVED_MODEL_FILE).filter(|it| !it.may_be_saved_model());
+    if directory.has(SAVED_MODEL_FILE) && by_accident.is_none() {
+        return ServingError::not_found(format!(
+            "{path} holds a TensorFlow SavedModel and no ONNX file. Convert it where TensorFlow is \
+             installed: `import_model.py saved_model`, see docs/importing.md"
+        ));
+    }
+    let absent = format!("no ONNX model (*.onnx) in {path}");
+    let found = match by_accident {
+        Some(foreign) => Some(format!("{SAVED_MODEL_FILE} is {foreign}")),
+        None => found_instead(directory),
+    };
+    ServingError::not_found(match found {
+        Some(found) => format!("{absent}: {found}"),
+        None => absent,
+    })
+}
+
+/// What a base path is that holds no version but other things: sentences. By names alone, since this is
+/// asked with every look.
+pub fn base_path_hint(base_path: &Path, names: &[String]) -> Option<String> {
+    let names = &names[..names.len().min(MAX_ENTRIES)];
+    let first = base_path.join("1");
+    let first = first.display();
+    let is_saved_model = |name: &&String| of_name(name) == Some(Foreign::SavedModel);
+    if let Some(name) = names.iter().find(is_saved_model) {
+        return Some(format!(
+            "The base path is itself a TensorFlow SavedModel: it holds {name}. Convert it into a \
+             version directory, {first}, where TensorFlow is installed: `import_model.py \
+             saved_model`, see docs/importing.md."
+        ));
+    }
+    let mut names: Vec<&String> = names.iter().filter(|it| !it.starts_with('.')).collect();
+    names.sort();
+    if let Some(name) = names.iter().find(|name| name.ends_with(".onnx")) {
+        return Some(format!(
+            "The base path holds {name} itself. Move it into a version directory: {first}/{name}."
+        ));
+    }
+    let like_version = |name: &&String| Some(((*name).clone(), number_in(name)?));
+    if let Some((name, number)) = names.iter().find_map(like_version) {
+        return Some(format!(
+            "The base path holds {name}. The name of a version directory is a whole number: rename it \
+             to {}.",
+            base_path.join(number).display()
+        ));
+    }
+    let foreign = |name: &&&String| of_name(name).filter(|it| *it != Foreign::Xml);
+    let name = names.iter().find(|name| foreign(name).is_some())?;
+    let foreign = foreign(&name)?;
+    Some(format!(
+        "The base path holds {name}, by its name {foreign}. The ONNX model belongs into a version \
+         directory: {first}/model.onnx."
+    ))
+}
+
+/// The whole number for a folder whose name is like that of a version: `v1`, `1.0`, `version-3`,
+/// `2024-01-31`; `None` for other names, and for whole numbers.
+fn number_in(name: &str) -> Option<String> {
+    let lower = name.to_ascii_lowercase();
+    let mut prefixes = ["version", "ver", "v", "rev"].iter();
+    let rest = prefixes.find_map(|it| lower.strip_prefix(it));
+    let has_prefix = rest.is_some();
+    let is_separator = |c: char| matches!(c, '.' | '-' | '_' | ' ');
+    let rest = rest.unwrap_or(&lower).trim_start_matches(is_separator);
+    let parts: Vec<&str> = rest.split(is_separator).collect();
+    let is_number = |part: &&str| !part.is_empty() && part.bytes().all(|it| it.is_ascii_digit());
+    if !parts.iter().all(is_number) || (parts.len() == 1 && !has_prefix) {
+        return None;
+    }
+    // A date is one number.
+    let number = match parts.first()?.len() >= 4 {
+        true => parts.concat(),
+        false => (*parts.first()?).to_owned(),
+    };
+    let number: i64 = number.parse().ok()?;
+    Some(number.to_string())
+}
+
+/// The error for a file that cannot be read as an ONNX model: what it is, if that can be told, else why
+/// it cannot be read.
+pub(super) fn not_a_model(origin: &str, contents: &[u8], error: ServingError) -> ServingError {
+    let text = error.to_string();
+    let is_cut_off = || CUT_OFF.iter().any(|it| text.contains(it));
+    match of_contents(&Sample::of(contents)) {
+        Some(Foreign::CutOff) if !is_cut_off() => error,
+        Some(foreign) if text.contains("is not an ONNX model") => {
+            ServingError::invalid_argument(format!("{origin} is not an ONNX model but {foreign}"))
+        }
+        _ => error,
+    }
+}
+
+/// The error for another file of a version, which was to be `wanted`: what it is, if it is something that
+/// stands in for files of any kind, else why it cannot be used.
+pub(super) fn stands_in(
+    origin: &Path,
+    contents: &[u8],
+    wanted: &str,
+    error: ServingError,
+) -> ServingError {
+    match of_contents(&Sample::of(contents)) {
+        Some(foreign) if foreign.stands_in() => {
+            let text = format!("{} is not {wanted} but {foreign}", origin.display());
+            ServingError::new(error.code(), text)
+        }
+        _ => error,
+    }
+}
+
+/// Refuses a file of weights that is something else by accident. Weights have no form of their own, so only
+/// what is text from its first byte is noticed.
+///
+/// # Errors
+///
+/// `INVALID_ARGUMENT`, naming what it is.
+pub(super) fn check_weights(origin: &Path, contents: &[u8]) -> Result<()> {
+    match of_contents(&Sample::of(contents)) {
+        Some(foreign) if foreign.stands_in() && foreign != Foreign::Empty => {
+            Err(ServingError::invalid_argument(format!(
+                "{} is not the model's weights but {foreign}",
+                origin.display()
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What the protobuf library says of a message that ends before it should.
+const CUT_OFF: [&str; 3] = [
+    "buffer underflow",
+    "delimited length exceeded",
+    "end of stream",
+];
+
+/// The names of the versions under a directory that is a base path, in ascending order.
+fn versions(entries: &[DirEntry]) -> Vec<String> {
+    let mut versions: Vec<(u64, String)> = entries
+        .iter()
+        .filter(|entry| entry.path().is_dir())
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            Some((name.parse().ok()?, name))
+        })
+        .collect();
+    versions.sort();
+    versions.into_iter().map(|(_, name)| name).collect()
+}
+
+fn found_instead(directory: &VersionDirectory) -> Option<String> {
+    let entries = fs::read_dir(directory.path()).ok()?;
+    let mut entries: Vec<DirEntry> = entries.flatten().take(MAX_ENTRIES).collect();
+    entries.sort_by_key(DirEntry::file_name);
+    if let Some(versions) = versions_text(directory.path(), &versions(&entries)) {
+        return Some(versions);
+    }
+    let is_visible = |name: &String| !name.starts_with('.');
+    let names = entries.iter().map(DirEntry::file_name);
+    let names = names.filter_map(|name| name.into_string().ok());
+    let names: Vec<String> = names.filter(is_visible).collect();
+    foreign_file(directory, &names)
+        .map(|(name, foreign)| format!("{name} is {foreign}"))
+        .or_else(|| deeper(directory.path(), &names))
+}
+
+/// A file of a format that is known: by contents where the name tells one, else by contents alone. A
+/// model goes before weights.
+fn foreign_file<'a>(
+    directory: &VersionDirectory,
+    names: &'a [String],
+) -> Option<(&'a str, Foreign)> {
+    let named = names.iter().filter_map(|name| Some((name, of_name(name)?)));
+    let named = named.take(MAX_OPENED).map(|(name, by_name)| {
+        let foreign = match sniffed(directory, name) {
+            Some(by_contents) => by_name.or_by_contents(by_contents),
+            None => by_name,
+        };
+        (name.as_str(), foreign)
+    });
+    let named = named.min_by_key(|(_, foreign)| foreign.is_weights());
+    named.or_else(|| {
+        names.iter().take(MAX_OPENED).find_map(|name| {
+            let foreign = match sniffed(directory, name)? {
+                // A file that begins as ONNX does is one, whatever it is called.
+                Foreign::CutOff => Foreign::OnnxOtherName,
+                // Labels, maps and notes.
+                Foreign::Text | Foreign::Json | Foreign::Xml | Foreign::Empty => return None,
+                foreign => foreign,
+            };
+            Some((name.as_str(), foreign))
+        })
+    })
+}
+
+/// What the contents of a file say; `None` where it is not a regular file or says nothing.
+fn sniffed(directory: &VersionDirectory, name: &str) -> Option<Foreign> {
+    let (file, size) = directory.open_file(name).ok()??;
+    let head = part(&file, 0, MAX_HEAD)?;
+    let tail = part(&file, size.saturating_sub(MAX_TAIL as u64), MAX_TAIL)?;
+    of_contents(&Sample {
+        head: &head,
+        tail: &tail,
+        size,
+    })
+}
+
+fn part(mut file: &File, start: u64, length: usize) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(start)).ok()?;
+    file.take(length as u64).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+fn versions_text(path: &Path, versions: &[String]) -> Option<String> {
+    let last = versions.last()?;
+    let mut named: Vec<&str> = versions.iter().map(String::as_str).collect();
+    let more = named.len().saturating_sub(MAX_NAMED);
+    named.drain(..more);
+    let others = match more {
+        0 => String::new(),
+        _ => format!(" and {more} lower ones"),
+    };
+    Some(format!(
+        "it is a base path with the versions {}{others}. Name one of them: {}",
+        named.join(", "),
+        path.join(last).display()
+    ))
+}
+
+/// A model that lies a folder too deep.
+fn deeper(path: &Path, names: &[String]) -> Option<String> {
+    let mut folders = names.iter().filter(|name| {
+        let found = path.join(name).symlink_metadata();
+        !SAVED_MODEL_FOLDERS.contains(&name.as_str()) && found.is_ok_and(|it| it.is_dir())
+    });
+    folders.find_map(|folder| {
+        let entries = fs::read_dir(path.join(folder)).ok()?;
+        let entries = entries.flatten().take(MAX_ENTRIES);
+        let mut names: Vec<String> = entries
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .filter(|name| name.ends_with(".onnx") || name == SAVED_MODEL_FILE)
+            .collect();
+        names.sort();
+        let name = names.first()?;
+        if let Some(number) = number_in(folder) {
+            let version = path.join(number);
+            return Some(format!(
+                "it is a base path that holds {folder}/{name}. The name of a version directory is a whole \
+                 number: rename {folder}, and name that directory here: {}",
+                version.display()
+            ));
+        }
+        Some(format!(
+            "{folder}/{name} lies a folder too deep. Move what is in {folder} up, into {}",
+            path.display()
+        ))
+    })
+}

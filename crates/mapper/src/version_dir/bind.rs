@@ -1,0 +1,257 @@
+//! Binds a signature to its graph: finds a tensor for every alias, and makes the graph take and
+//! return just what the signature says.
+
+mod assemble;
+mod border;
+mod matching;
+mod optional;
+mod sequences;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use super::examples::Features;
+use super::plan::PlannedSignature;
+use crate::signature::{
+    AliasChange, Declaration, Feed, Interface, Matching, OutputSource, Rule, SavedParseNode,
+    Signature, SignatureDef, declare, does_not_fit, known_shape,
+};
+use base::error::{Result, ServingError};
+use base::tensor::Tensor;
+use onnx::{ClassLabels, OnnxModel, ParseExample};
+use proto::onnx_model_server::Labels;
+use runtime::{Graph, ValueInfo};
+
+/// Graph tensor and rule, by alias.
+pub(super) type Tensors = BTreeMap<String, (String, Rule)>;
+
+/// A signature and the graph that computes it, not loaded yet.
+pub(super) struct BoundSignature {
+    /// Its `feeds` and the indices of its graph outputs are settled by [`finish`](Self::finish).
+    signature: Signature,
+    /// The graph, of which nothing is left that the signature does not need.
+    pub(super) model: OnnxModel,
+    /// By graph input.
+    feeds: BTreeMap<String, Feed>,
+    /// What was found for the inputs, for people to look at.
+    pub(super) inputs: Tensors,
+    /// What was found for the outputs.
+    pub(super) outputs: Tensors,
+    /// The graph outputs that [`OutputSource::Graph`] counts.
+    fetches: Vec<String>,
+    /// What stands in for inputs that need not be sent, by alias.
+    optional: BTreeMap<String, Tensor>,
+}
+
+/// What all signatures on one ONNX file share.
+pub(super) struct GraphFile<'a> {
+    /// As signatures name it.
+    pub(super) name: &'a str,
+    pub(super) model: &'a OnnxModel,
+    pub(super) class_labels: &'a [ClassLabels],
+    /// Of `saved_model.pb`.
+    pub(super) parse_nodes: &'a [SavedParseNode],
+    /// Reads a file with labels.
+    pub(super) read_labels: &'a dyn Fn(&Labels) -> Result<Vec<bytes::Bytes>>,
+}
+
+/// Binds a signature.
+///
+/// # Errors
+///
+/// `INVALID_ARGUMENT` with both sides and a map to fill in where an alias has no tensor or a needed
+/// graph input has no alias; for a map that does not go with the graph; for types that cannot be
+/// converted.
+pub(super) fn bind(planned: &PlannedSignature, file: &GraphFile<'_>) -> Result<BoundSignature> {
+    let mut model = file.model.clone();
+    let maps = sequences::stack(&mut model, planned)?;
+    let graph = Interface {
+        inputs: model.inputs(),
+        outputs: model.outputs(),
+        optional: model.inputs_with_defaults(),
+        unserved: model.unserved(),
+    };
+    let original = planned.original.clone();
+    let declaration = declare(&planned.name, original, &maps, &graph)
+        .map_err(|error| sequences::explain(error, &model))?;
+    sequences::tell_what_is_left_out(&model, planned);
+    let mut binder = Binder::new(file, model, graph, declaration)?;
+    binder.match_outputs()?;
+    binder.match_inputs()?;
+    binder.resolve_handed_through()?;
+    binder.leave_defaults()?;
+    binder.check_complete()?;
+    binder.widen_bfloat16();
+    binder.transform_outputs()?;
+    binder.transform_inputs()?;
+    binder.into_bound()
+}
+
+impl BoundSignature {
+    /// The signature's name.
+    pub(super) fn name(&self) -> &str {
+        &self.signature.name
+    }
+
+    /// What clients see as metadata.
+    pub(super) fn definition(&self) -> &SignatureDef {
+        &self.signature.definition
+    }
+
+    /// The graph inputs whose declared rank is to be believed: those that the signature gives the
+    /// same one.
+    pub(super) fn ranked_inputs(&self) -> HashSet<String> {
+        let ranked = |input: &ValueInfo| {
+            let declared = input.shape.as_ref()?.len();
+            match self.feeds.get(&input.name)? {
+                Feed::Feature(..) => Some(()),
+                Feed::Input(index) => {
+                    let alias = &self.signature.inputs.get(*index)?.alias;
+                    let shape = known_shape(self.definition().inputs.get(alias)?)?;
+                    (shape.len() == declared).then_some(())
+                }
+            }
+        };
+        let inputs = self.model.inputs().into_iter();
+        let ranked = inputs.filter(|input| ranked(input).is_some());
+        ranked.map(|input| input.name).collect()
+    }
+
+    /// What a signature map did to aliases.
+    pub(super) fn changes(&self) -> &[AliasChange] {
+        &self.signature.changes
+    }
+
+    /// Whether no output needs the graph.
+    pub(super) fn needs_no_graph(&self) -> bool {
+        self.fetches.is_empty()
+    }
+
+    /// The signature in the order of a loaded graph's inputs and outputs.
+    ///
+    /// # Errors
+    ///
+    /// `INTERNAL` where the graph is not the one that was bound.
+    pub(super) fn finish(&self, graph: &dyn Graph) -> Result<Signature> {
+        let mut signature = self.signature.clone();
+        sequences::add_shapes(&mut signature, &self.outputs, &self.model, graph);
+        let stranger = |name: &str| {
+            let text = format!("the loaded graph differs from the bound one in '{name}'");
+            ServingError::internal(text)
+        };
+        for input in graph.inputs() {
+            let feed = self.feeds.get(&input.name);
+            signature
+                .feeds
+                .push(feed.ok_or_else(|| stranger(&input.name))?.clone());
+        }
+        for output in &mut signature.outputs {
+            if let OutputSource::Graph(index) = &mut output.source {
+                let name = &self.fetches[*index];
+                let position = graph.outputs().iter().position(|it| it.name == *name);
+                *index = position.ok_or_else(|| stranger(name))?;
+            }
+        }
+        Ok(signature)
+    }
+}
+
+struct Binder<'a> {
+    file: &'a GraphFile<'a>,
+    graph: Interface,
+    declaration: Declaration,
+    model: OnnxModel,
+    parse_nodes: Vec<ParseExample>,
+    outputs: Matching,
+    inputs: Matching,
+    /// Output aliases that are handed through, with the alias of the input.
+    handed_through: BTreeMap<String, String>,
+    /// By alias of the input.
+    features: BTreeMap<String, Features>,
+    /// What stands in for inputs that the graph has a default for, as clients would send it, by alias.
+    optional: BTreeMap<String, Tensor>,
+    /// The graph output behind every alias, once transformed.
+    fetched: BTreeMap<String, String>,
+    feeds: BTreeMap<String, Feed>,
+}
+
+impl<'a> Binder<'a> {
+    fn new(
+        file: &'a GraphFile<'a>,
+        mut model: OnnxModel,
+        graph: Interface,
+        declaration: Declaration,
+    ) -> Result<Self> {
+        for (name, value) in &declaration.constants {
+            model.set_constant(name, value)?;
+        }
+        let parse_nodes = model.cut_parse_examples()?;
+        Ok(Self {
+            file,
+            graph,
+            declaration,
+            model,
+            parse_nodes,
+            outputs: Matching::default(),
+            inputs: Matching::default(),
+            handed_through: BTreeMap::new(),
+            features: BTreeMap::new(),
+            optional: BTreeMap::new(),
+            fetched: BTreeMap::new(),
+            feeds: BTreeMap::new(),
+        })
+    }
+
+    /// The graph inputs that are fed with something.
+    fn fed(&self) -> BTreeSet<&str> {
+        let mut fed: BTreeSet<&str> = BTreeSet::new();
+        fed.extend(
+            self.inputs
+                .found
+                .values()
+                .map(|(tensor, _)| tensor.as_str()),
+        );
+        let features = self.features.values();
+        fed.extend(features.flat_map(|it| it.feeds.keys()).map(String::as_str));
+        fed
+    }
+
+    fn check_complete(&mut self) -> Result<()> {
+        let declaration = &self.declaration;
+        if declaration.definition.outputs.is_empty() && !declaration.before.outputs.is_empty() {
+            return Err(ServingError::invalid_argument(format!(
+                "{}: signature '{}': the signature map leaves no output",
+                self.file.model.origin(),
+                declaration.name
+            )));
+        }
+        let fed = self.fed();
+        let needed = self.needed().into_iter();
+        let unfed: Vec<String> = needed.filter(|name| !fed.contains(name.as_str())).collect();
+        let unfed_left = |name: &String| unfed.contains(name);
+        self.inputs.left.retain(unfed_left);
+        if self.inputs.open.is_empty() && self.outputs.open.is_empty() && unfed.is_empty() {
+            return Ok(());
+        }
+        Err(does_not_fit(
+            &self.declaration,
+            &self.graph,
+            self.file.name,
+            &self.inputs,
+            &self.outputs,
+            &unfed,
+        ))
+    }
+
+    fn needed(&self) -> BTreeSet<String> {
+        self.model.inputs().into_iter().map(|it| it.name).collect()
+    }
+
+    fn explain(&self, what: &str, error: &ServingError) -> ServingError {
+        let origin = self.file.model.origin();
+        let name = &self.declaration.name;
+        ServingError::new(
+            error.code(),
+            format!("{origin}: signature '{name}': {what}: {error}"),
+        )
+    }
+}

@@ -1,0 +1,149 @@
+//! Makes a graph take and return what clients send and get: casts, transposes, reshapes.
+
+use super::Binder;
+use crate::signature::{Feed, Port, is_convertible};
+use base::error::{Result, ServingError};
+use base::tensor::DataType;
+use onnx::Transform;
+use runtime::ValueInfo;
+
+impl Binder<'_> {
+    /// Where the signature is of bfloat16 and the graph of float16, the graph computes in float.
+    pub(super) fn widen_bfloat16(&mut self) {
+        let definition = &self.declaration.definition;
+        let infos = definition
+            .inputs
+            .values()
+            .chain(definition.outputs.values());
+        let mut dtypes = infos.filter_map(|info| DataType::from_number(info.dtype));
+        let is_half = |it: &&mut ValueInfo| it.dtype == Some(DataType::Half);
+        if !dtypes.clone().any(|it| it == DataType::BFloat16)
+            || dtypes.any(|it| it == DataType::Half)
+            || !self.model.widen_half()
+        {
+            return;
+        }
+        let values = self.graph.inputs.iter_mut().chain(&mut self.graph.outputs);
+        for value in values.filter(is_half) {
+            value.dtype = Some(DataType::Float);
+        }
+    }
+
+    pub(super) fn transform_outputs(&mut self) -> Result<()> {
+        let mut ready: Vec<(Transform, String, String)> = Vec::new();
+        let found = self.outputs.found.clone();
+        for (alias, (tensor, _)) in found {
+            let info = self.declaration.definition.outputs.get(&alias);
+            let info = info.ok_or_else(|| self.undescribed("output", &alias))?;
+            let port = self.declaration.outputs.get(&alias);
+            let declared = self.graph.outputs.iter().find(|it| it.name == tensor);
+            let graph_dtype = declared.and_then(|it| it.dtype);
+            let transform = self.transform(("output", &alias), port, info.dtype, graph_dtype)?;
+            let known = ready.iter().find(|it| it.0 == transform && it.1 == tensor);
+            let name = match known {
+                _ if transform.is_empty() => tensor,
+                Some((_, _, name)) => name.clone(),
+                None => {
+                    let name = self.model.transform_output(&tensor, &transform)?;
+                    ready.push((transform, tensor, name.clone()));
+                    name
+                }
+            };
+            self.fetched.insert(alias, name);
+        }
+        let names: Vec<String> = self.fetched.values().cloned().collect();
+        self.model.prune(&names);
+        Ok(())
+    }
+
+    pub(super) fn transform_inputs(&mut self) -> Result<()> {
+        let needed = self.needed();
+        let wanted = self.declaration.wanted_inputs();
+        let index_of = |alias: &str| wanted.iter().position(|it| it.alias == alias);
+        for (alias, (tensor, _)) in self.inputs.found.clone() {
+            let is_needed = needed.contains(&tensor);
+            if !is_needed && self.model.default_of(&tensor).is_none() {
+                continue;
+            }
+            let info = self.declaration.definition.inputs.get(&alias);
+            let info = info.ok_or_else(|| self.undescribed("input", &alias))?;
+            let port = self.declaration.inputs.get(&alias);
+            let declared = self.graph.inputs.iter().find(|it| it.name == tensor);
+            let graph_dtype = declared.and_then(|it| it.dtype);
+            let transform = self.transform(("input", &alias), port, info.dtype, graph_dtype)?;
+            let default = self.default(&alias, &tensor, &transform)?;
+            self.optional
+                .extend(default.map(|default| (alias.clone(), default)));
+            if !is_needed {
+                continue;
+            }
+            let name = if transform.is_empty() {
+                tensor
+            } else {
+                self.model.transform_input(&tensor, &transform)?
+            };
+            let index = index_of(&alias).ok_or_else(|| self.undescribed("input", &alias))?;
+            self.feeds.insert(name, Feed::Input(index));
+        }
+        for (example, features) in self.features.values().enumerate() {
+            for (tensor, (feature, dtype)) in &features.feeds {
+                if !needed.contains(tensor) {
+                    continue;
+                }
+                self.model.set_input_type(tensor, *dtype);
+                let inputs = self.model.inputs();
+                let graph_dtype = inputs.iter().find(|it| it.name == *tensor);
+                let graph_dtype = graph_dtype.and_then(|it| it.dtype);
+                let what = ("feature for", tensor.as_str());
+                let transform = self.transform(what, None, dtype.number(), graph_dtype)?;
+                let name = if transform.is_empty() {
+                    tensor.clone()
+                } else {
+                    self.model.transform_input(tensor, &transform)?
+                };
+                self.feeds.insert(name, Feed::Feature(example, *feature));
+            }
+        }
+        Ok(())
+    }
+
+    fn undescribed(&self, what: &str, alias: &str) -> ServingError {
+        let error = ServingError::invalid_argument("it is not in the signature");
+        self.explain(&format!("{what} '{alias}'"), &error)
+    }
+
+    /// What has to be done between the client and a graph tensor.
+    fn transform(
+        &self,
+        (what, alias): (&str, &str),
+        port: Option<&Port>,
+        client_dtype: i32,
+        graph_dtype: Option<DataType>,
+    ) -> Result<Transform> {
+        let mut transform = Transform::default();
+        if let Some(port) = port {
+            transform.transpose.clone_from(&port.transpose);
+            transform.reshape.clone_from(&port.reshape);
+        }
+        let (Some(client), Some(graph)) = (DataType::from_number(client_dtype), graph_dtype) else {
+            return Ok(transform);
+        };
+        if client != graph {
+            if !is_convertible(client, graph) {
+                return Err(ServingError::invalid_argument(format!(
+                    "{}: signature '{}': {what} '{alias}' is {client} for clients and {graph} in \
+                     the graph, which cannot be converted",
+                    self.file.model.origin(),
+                    self.declaration.name
+                )));
+            }
+            tracing::info!(
+                model = self.file.model.origin(),
+                signature = self.declaration.name,
+                "{what} '{alias}' is {client} for clients and {graph} in the graph: converted"
+            );
+            transform.dtype = Some(client);
+        }
+        Ok(transform)
+    }
+}

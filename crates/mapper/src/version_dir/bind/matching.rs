@@ -1,0 +1,265 @@
+//! Finds the graph tensors behind a signature's aliases, and what is fed from examples.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Binder;
+use crate::signature::{
+    Rule, SavedParseNode, Side, Unsettled, Wanted, settle, tensor_name, wanted,
+};
+use crate::version_dir::examples;
+use base::error::{Result, ServingError};
+use base::tensor::DataType;
+use runtime::ValueInfo;
+
+impl Binder<'_> {
+    /// Matches the outputs and drops what of the graph they do not need. An output on the tensor of
+    /// an input is handed through, or refused where TensorFlow refuses it: in a SavedModel.
+    pub(super) fn match_outputs(&mut self) -> Result<()> {
+        let before = &self.declaration.before;
+        let inputs = wanted(&before.inputs);
+        let (through, wanted): (Vec<Wanted>, Vec<Wanted>) = wanted(&before.outputs)
+            .into_iter()
+            .partition(|output| same_tensor(output, &inputs).is_some());
+        let is_input = |name: &str| self.graph.inputs.iter().any(|it| it.name == name);
+        let is_of = |output: &Wanted, name: &str| {
+            let original = tensor_name(&output.info);
+            let operation = original.strip_suffix(":0");
+            output.alias == name || original == name || (operation == Some(name) && is_input(name))
+        };
+        let is_through = |name: &str| through.iter().any(|it| is_of(it, name));
+        let (passed, candidates): (Vec<ValueInfo>, Vec<ValueInfo>) = self
+            .graph
+            .outputs
+            .iter()
+            .cloned()
+            .partition(|it| is_through(&it.name));
+        // A file may have such an output nevertheless, and a map may name it.
+        let name_of = |output: &Wanted| {
+            let mut passed = passed.iter().map(|it| &it.name);
+            let name = passed.find(|name| is_of(output, name));
+            name.unwrap_or(&output.alias).clone()
+        };
+        let names = through.iter().map(|it| (it.alias.clone(), name_of(it)));
+        let handed_through: BTreeMap<String, String> = names.collect();
+        let settled = settle(
+            &Unsettled {
+                signature: &self.declaration.name,
+                side: Side::Output,
+                before,
+                is_original: self.declaration.is_original,
+                wanted: &wanted,
+                handed_through: &handed_through,
+                candidates: &candidates,
+                tensors: &self.graph.outputs,
+                likely: &|_| true,
+            },
+            &self.declaration.layers,
+        )
+        .map_err(|error| self.refused(&error))?;
+        self.outputs.clone_from(&settled.matching);
+        for output in &through {
+            let Some(input) = same_tensor(output, &inputs) else {
+                continue;
+            };
+            let name = &handed_through[&output.alias];
+            let found = self.outputs.found.iter();
+            let found = found.filter(|(_, it)| it.1 == Rule::PassThrough && it.0 == *name);
+            let aliases = found.map(|(alias, _)| (alias.clone(), input.alias.clone()));
+            self.handed_through.extend(aliases);
+        }
+        let found = &mut self.outputs.found;
+        found.retain(|_, (_, rule)| *rule != Rule::PassThrough);
+        self.declaration.take(Side::Output, &settled);
+        if self.declaration.is_original {
+            // Whatever a map says of the graph, TensorFlow fetches none of these.
+            for output in self.declaration.wanted_outputs() {
+                if let Some(input) = same_tensor(&output, &inputs) {
+                    self.outputs.found.remove(&output.alias);
+                    let input = input.alias.clone();
+                    self.handed_through.insert(output.alias, input);
+                }
+            }
+        }
+        let fetched = self.outputs.found.values();
+        let fetched: Vec<String> = fetched.map(|(tensor, _)| tensor.clone()).collect();
+        self.model.prune(&fetched);
+        Ok(())
+    }
+
+    pub(super) fn match_inputs(&mut self) -> Result<()> {
+        let needed = self.needed();
+        let mut wanted = self.as_strings(wanted(&self.declaration.before.inputs));
+        if let Some(example) = &self.declaration.example {
+            let dtype_of = |name: &str| {
+                let inputs = self.model.inputs();
+                inputs
+                    .into_iter()
+                    .find(|it| it.name == name)
+                    .and_then(|it| it.dtype)
+            };
+            let features = examples::from_map(example, &dtype_of).map_err(|error| {
+                self.explain(&format!("example_input '{}'", example.alias), &error)
+            })?;
+            wanted.retain(|it| it.alias != example.alias);
+            self.features.insert(example.alias.clone(), features);
+        }
+        let parsed: BTreeSet<&str> = self
+            .parse_nodes
+            .iter()
+            .map(|it| it.serialized.as_str())
+            .collect();
+        let settled = settle(
+            &Unsettled {
+                signature: &self.declaration.name,
+                side: Side::Input,
+                before: &self.declaration.before,
+                is_original: self.declaration.is_original,
+                wanted: &wanted,
+                handed_through: &BTreeMap::new(),
+                candidates: &self.graph.inputs,
+                tensors: &self.graph.inputs,
+                likely: &|name| needed.contains(name) || parsed.contains(name),
+            },
+            &self.declaration.layers,
+        )
+        .map_err(|error| self.refused(&error))?;
+        self.inputs.clone_from(&settled.matching);
+        self.declaration.take(Side::Input, &settled);
+        for kept in settled.changes.iter().filter(|change| change.kept) {
+            self.inputs.found.remove(&kept.old);
+            self.inputs.open.retain(|alias| *alias != kept.old);
+        }
+        self.find_features(&needed)
+    }
+
+    /// Outputs that are handed through name their inputs as the map does, and look like them.
+    pub(super) fn resolve_handed_through(&mut self) -> Result<()> {
+        let Some(first) = self.declaration.earlier.first() else {
+            return Ok(());
+        };
+        let kept = self.declaration.changes.iter();
+        let kept = kept.filter(|it| it.side == Side::Input && it.kept);
+        for (output, input) in &mut self.handed_through {
+            match first.inputs.0.get(input) {
+                None => {}
+                Some(Some(new)) => {
+                    let newest = kept.clone().find(|it| it.old == *new);
+                    let newest = newest.and_then(|it| it.new.as_ref());
+                    input.clone_from(newest.unwrap_or(new));
+                }
+                Some(None) => {
+                    return Err(ServingError::invalid_argument(format!(
+                        "{}: signature '{}': output '{output}' is its input '{input}', which the \
+                         signature map removes; remove the output, too: output {{ alias: \
+                         \"{output}\" drop: true }}",
+                        self.file.model.origin(),
+                        self.declaration.name
+                    )));
+                }
+            }
+            let definition = &mut self.declaration.definition;
+            let info = definition.inputs.get(input);
+            let info = info.filter(|_| !self.declaration.is_original);
+            if let (Some(info), Some(output)) = (info, definition.outputs.get_mut(output)) {
+                output.dtype = info.dtype;
+                output.tensor_shape.clone_from(&info.tensor_shape);
+            }
+        }
+        Ok(())
+    }
+
+    fn refused(&self, error: &ServingError) -> ServingError {
+        let origin = self.file.model.origin();
+        let name = &self.declaration.name;
+        let text = format!("{origin}: signature '{name}': {error}");
+        ServingError::new(error.code(), text)
+    }
+
+    /// Inputs to be matched. One that the original parses as examples is of strings, whatever
+    /// the signature says: nobody checked that in TensorFlow, and half_plus_three says float.
+    fn as_strings(&self, mut wanted: Vec<Wanted>) -> Vec<Wanted> {
+        for it in &mut wanted {
+            let operation = tensor_name(&it.info).strip_suffix(":0");
+            let mut nodes = self.file.parse_nodes.iter();
+            if nodes.any(|node| operation == Some(&node.serialized)) {
+                it.info.dtype = DataType::String.number();
+            }
+        }
+        wanted
+    }
+
+    /// Finds the inputs that take examples: those in front of a parse node of the file, and those
+    /// that were in front of one in the original.
+    fn find_features(&mut self, needed: &BTreeSet<String>) -> Result<()> {
+        for (alias, (tensor, _)) in &self.inputs.found {
+            for node in self
+                .parse_nodes
+                .iter()
+                .filter(|it| it.serialized == *tensor)
+            {
+                if self.declaration.example.is_some() {
+                    continue;
+                }
+                let features = examples::from_node(node, self.file.parse_nodes)
+                    .map_err(|error| self.explain(&format!("input '{alias}'"), &error))?;
+                let reached = features.feeds.keys().any(|name| needed.contains(name));
+                if !reached {
+                    continue;
+                }
+                if self.features.contains_key(alias) {
+                    return Err(ServingError::unimplemented(format!(
+                        "{}: input '{alias}' is parsed as examples more than once",
+                        self.file.model.origin()
+                    )));
+                }
+                self.features.insert(alias.clone(), features);
+            }
+        }
+        let free: Vec<String> = needed.iter().cloned().collect();
+        for wanted in self.as_strings(self.declaration.wanted_inputs()) {
+            let is_string = wanted.info.dtype == DataType::String.number();
+            if !is_string || !self.inputs.open.contains(&wanted.alias) {
+                continue;
+            }
+            let Some(node) = parse_node_behind(&wanted, self.file.parse_nodes) else {
+                continue;
+            };
+            let features = examples::from_original(node, &free)
+                .map_err(|error| self.explain(&format!("input '{}'", wanted.alias), &error))?;
+            if !features.feeds.is_empty() {
+                self.inputs.open.retain(|alias| *alias != wanted.alias);
+                self.features.insert(wanted.alias, features);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The input on the same original tensor as an output.
+fn same_tensor<'a>(output: &Wanted, inputs: &'a [Wanted]) -> Option<&'a Wanted> {
+    let name = tensor_name(&output.info);
+    let mut inputs = inputs.iter().filter(|_| !name.is_empty());
+    inputs.find(|input| tensor_name(&input.info) == name)
+}
+
+/// The original's parse node behind an input, if all that may be meant read the same.
+fn parse_node_behind<'a>(
+    wanted: &Wanted,
+    nodes: &'a [SavedParseNode],
+) -> Option<&'a SavedParseNode> {
+    let name = tensor_name(&wanted.info);
+    let name = name.strip_suffix(":0").unwrap_or(name);
+    let reads = |node: &&SavedParseNode| {
+        let serialized = node.serialized.split(':').next().unwrap_or_default();
+        serialized == name || serialized == wanted.alias
+    };
+    let mut behind: Vec<&SavedParseNode> = nodes.iter().filter(reads).collect();
+    if behind.is_empty() {
+        behind = nodes.iter().collect();
+    }
+    let first = *behind.first()?;
+    let alike = |it: &&SavedParseNode| {
+        (&it.dense, &it.sparse, &it.ragged) == (&first.dense, &first.sparse, &first.ragged)
+    };
+    behind.iter().all(alike).then_some(first)
+}

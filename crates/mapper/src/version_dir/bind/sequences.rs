@@ -1,0 +1,144 @@
+//! What a signature makes of the sequences that its graph returns: outputs of their own for the tensors,
+//! or one in which they are stacked, where the map asks for it.
+//!
+//! Not here: the nodes that do it (`onnx`).
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashSet};
+
+use super::Tensors;
+use crate::signature::{Signature, known_shape, layered, shape_proto};
+use crate::version_dir::plan::PlannedSignature;
+use base::error::{Code, Result, ServingError};
+use onnx::{OnnxModel, Sequence};
+use proto::onnx_model_server::{Output, Signature as MapSignature};
+use runtime::Graph;
+
+/// Stacks what the maps want stacked, and returns the maps in terms of that, each with what those below
+/// it say about its aliases.
+pub(super) fn stack(
+    model: &mut OnnxModel,
+    planned: &PlannedSignature,
+) -> Result<Vec<MapSignature>> {
+    let mut maps = layered(&planned.maps);
+    let mut stacked: BTreeMap<(String, i64), String> = BTreeMap::new();
+    let mut aliases: HashSet<String> = HashSet::new();
+    for map in &mut maps {
+        for output in map.output.iter_mut().filter(|it| !it.drop) {
+            let name = tensor(output).to_owned();
+            let sequence = model.sequences().iter().find(|it| it.name == name);
+            match (output.stack_axis, sequence) {
+                (Some(axis), _) => {
+                    output.tensor = match stacked.entry((name.clone(), axis)) {
+                        Entry::Occupied(known) => known.get().clone(),
+                        Entry::Vacant(new) => {
+                            new.insert(model.stack_sequence(&name, axis)?).clone()
+                        }
+                    };
+                }
+                // A map below gives this name to something that can be served.
+                (None, Some(_)) if aliases.contains(&name) => {}
+                (None, Some(sequence)) => {
+                    return Err(ServingError::invalid_argument(format!(
+                        "{}: signature '{}': output '{}': '{name}' is a sequence of tensors. {}",
+                        model.origin(),
+                        planned.name,
+                        output.alias,
+                        advice(sequence)
+                    )));
+                }
+                (None, None) => {}
+            }
+        }
+        let outputs = map.output.iter().filter(|it| !it.drop);
+        aliases.extend(outputs.map(|it| it.alias.clone()));
+    }
+    Ok(maps)
+}
+
+/// Adds to an error about a signature without outputs what is left out.
+pub(super) fn explain(error: ServingError, model: &OnnxModel) -> ServingError {
+    if error.code() != Code::InvalidArgument || !model.outputs().is_empty() {
+        return error;
+    }
+    let left_out = model.sequences().iter().find(|it| it.elements.is_none());
+    match left_out {
+        Some(sequence) => {
+            let text = format!("{error}: {}", left_out_text(sequence));
+            ServingError::new(error.code(), text)
+        }
+        None => error,
+    }
+}
+
+/// Tells which sequences a signature would return if their length were known.
+pub(super) fn tell_what_is_left_out(model: &OnnxModel, planned: &PlannedSignature) {
+    let mut outputs = planned.maps.iter().flat_map(|map| &map.output);
+    let lists_outputs = outputs.any(|it| !it.drop);
+    if planned.original.is_some() || lists_outputs {
+        return;
+    }
+    for sequence in model.sequences().iter().filter(|it| it.elements.is_none()) {
+        tracing::warn!(
+            model = model.origin(),
+            signature = planned.name,
+            "{}",
+            left_out_text(sequence)
+        );
+    }
+}
+
+fn left_out_text(sequence: &Sequence) -> String {
+    format!(
+        "the graph's output '{}' is not served: it is a sequence of tensors, and how many there are is not \
+         known before a run, or too many. {}",
+        sequence.name,
+        advice(sequence)
+    )
+}
+
+fn advice(sequence: &Sequence) -> String {
+    let stacked = format!(
+        "A signature_map.pbtxt can have them stacked: output {{ alias: \"{0}\" tensor: \"{0}\" stack_axis: 1 }}",
+        sequence.name
+    );
+    match &sequence.elements {
+        None => stacked,
+        Some(elements) => format!("They are '{}'. {stacked}", elements.join("', '")),
+    }
+}
+
+/// Tells clients the shapes of tensors taken out of sequences: the files rarely declare them, and the
+/// backend has inferred them.
+pub(super) fn add_shapes(
+    signature: &mut Signature,
+    tensors: &Tensors,
+    model: &OnnxModel,
+    graph: &dyn Graph,
+) {
+    let elements = model
+        .sequences()
+        .iter()
+        .filter_map(|it| it.elements.as_ref());
+    let elements: HashSet<&String> = elements.flatten().collect();
+    for (alias, info) in &mut signature.definition.outputs {
+        let tensor = tensors.get(alias).map(|(tensor, _)| tensor);
+        let Some(tensor) = tensor.filter(|it| elements.contains(it)) else {
+            continue;
+        };
+        let known = graph.outputs().iter().find(|it| it.name == *tensor);
+        // A backend may say an unknown rank as no dimensions.
+        let shape = known.and_then(|it| it.shape.as_deref()).unwrap_or_default();
+        if known_shape(info).is_none() && !shape.is_empty() {
+            info.tensor_shape = Some(shape_proto(Some(shape)));
+        }
+    }
+}
+
+/// The graph's name for an output of a map.
+fn tensor(output: &Output) -> &str {
+    match output.tensor.is_empty() {
+        true => &output.alias,
+        false => &output.tensor,
+    }
+}

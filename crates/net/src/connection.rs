@@ -1,0 +1,367 @@
+//! Drives HTTP on one connection, from its first byte to its end.
+//!
+//! Not here: accepting connections and their handshakes (`serve`, `tls`), what is served (`grpc`, `rest`).
+
+use std::convert::Infallible;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CONNECTION, HeaderValue};
+use http::{Request, Response, Version};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::service::Service;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+
+use super::activity::{Activity, AnswerBody, Overdue, RequestBody, UnderWay};
+use super::busy_poll::Attention;
+use super::early_answer::{self, Discards, Return, ReturnedBody, Stopped};
+use super::limit::Admitted;
+use super::linger::{Linger, Lingering};
+use super::lone_stream::{StreamExecutor, Streams};
+use super::peer::Peer;
+use super::places::{Place, Places};
+use super::prompt::Prompt;
+use super::request_line::{NotedLines, RequestLines};
+use super::tls::Tls;
+use base::metrics::instrument::Counter;
+
+/// HTTP/2 flow control: large tensors must not wait for window updates.
+const STREAM_WINDOW: u32 = 4 << 20;
+const CONNECTION_WINDOW: u32 = 16 << 20;
+
+/// The size of a request's headers where no flag says otherwise. What has come of them is held for each
+/// connection, and counted once they are whole.
+const HEADERS: u32 = 64 << 10;
+
+/// The largest HTTP/2 frame where no channel argument says otherwise, as in C-core: so much may be held of
+/// one that does not come to its end. Larger ones make large messages no faster.
+const FRAME: u32 = 16 << 10;
+
+/// Streams that a client may open and reset, or that may fail, without an answer in between;
+/// beyond, the connection ends. Clients that give up calls stay far below.
+const MAX_RESET_STREAMS: usize = 1024;
+
+/// libevent's socket timeout.
+const TIMEOUT: Duration = Duration::from_secs(50);
+
+/// How long a connection that is to end stays without a request: one that is on its way is
+/// answered.
+pub(super) const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How long a connection that makes room has to say so.
+const LAST_WORDS: Duration = Duration::from_millis(20);
+
+/// How connections are kept.
+#[derive(Clone, Debug)]
+pub struct ConnectionOptions {
+    /// What the port speaks.
+    pub protocols: Protocols,
+    /// Connections at a time (`--max_connections`). Beyond, one that waits for its client makes room.
+    pub max_connections: usize,
+    /// Where a connection has its place: shared with other ports.
+    pub places: Places,
+    /// Calls at a time on one HTTP/2 connection (`grpc.max_concurrent_streams`).
+    pub max_concurrent_streams: u32,
+    /// The largest HTTP/2 frame to receive (`grpc.http2.max_frame_size`).
+    pub max_frame_bytes: u32,
+    /// The size of a request's headers (`--max_header_bytes`).
+    pub max_header_bytes: u32,
+    /// A connection is asked to end after this time (`grpc.max_connection_age_ms`).
+    pub max_age: Option<Duration>,
+    /// A connection ends after this time without a request (`--idle_timeout_seconds`,
+    /// `grpc.max_connection_idle_ms`).
+    pub idle_timeout: Option<Duration>,
+    /// A client that stalls in its first bytes, its headers or an answer is given up after this
+    /// time (`--stall_timeout_seconds`).
+    pub stall_timeout: Duration,
+    /// Pings a quiet peer after this time (`grpc.keepalive_time_ms`), and gives it up if there is
+    /// no answer within the other (`grpc.keepalive_timeout_ms`).
+    pub keepalive: Option<(Duration, Duration)>,
+    /// `None` for plain text.
+    pub tls: Option<Tls>,
+    /// How long after an answer a worker looks for the next request of a prompt, lone client before
+    /// it sleeps (`--busy_poll_micros`); 0 for not at all.
+    pub busy_poll: Duration,
+    /// Counts the requests under way.
+    pub under_way: UnderWay,
+    /// Counts the connections that found no place.
+    pub refused: Arc<Counter>,
+}
+
+impl ConnectionOptions {
+    /// The defaults for a port that speaks these protocols.
+    pub fn new(protocols: Protocols) -> Self {
+        Self {
+            protocols,
+            max_connections: 65_536,
+            places: Places::default(),
+            max_concurrent_streams: 1024,
+            max_frame_bytes: FRAME,
+            max_header_bytes: HEADERS,
+            max_age: None,
+            // As in the original: gRPC keeps idle connections.
+            idle_timeout: (protocols == Protocols::Http1And2).then_some(TIMEOUT),
+            stall_timeout: TIMEOUT,
+            keepalive: None,
+            tls: None,
+            busy_poll: Duration::ZERO,
+            under_way: UnderWay::default(),
+            refused: Arc::default(),
+        }
+    }
+}
+
+/// What a port speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocols {
+    /// gRPC: HTTP/2 with prior knowledge.
+    Http2,
+    /// REST: HTTP/1.0, 1.1, and HTTP/2 with prior knowledge.
+    Http1And2,
+}
+
+/// A request as services get it.
+pub type Question = Request<RequestBody<ReturnedBody<Incoming>>>;
+
+/// Drives the connections of one port.
+pub(super) struct Driver {
+    options: ConnectionOptions,
+    stop: watch::Receiver<bool>,
+}
+
+impl Driver {
+    pub(super) fn new(options: ConnectionOptions, stop: watch::Receiver<bool>) -> Self {
+        Self { options, stop }
+    }
+
+    /// Drives one connection to its end; asks it to end once the server stops, its time is over or
+    /// nothing happens on it.
+    pub(super) async fn drive<T, S, B>(
+        &self,
+        stream: T,
+        attention: Attention,
+        peer: Peer,
+        place: &Place,
+        service: S,
+    ) where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        S: Service<Question, Response = Response<B>, Error = Infallible>,
+        S::Future: Send + 'static,
+        B: Body + Send + Unpin + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let stall = self.options.stall_timeout;
+        let activity = Activity::new(
+            self.options.under_way.clone(),
+            self.options.busy_poll,
+            stall,
+        );
+        place.set_activity(Arc::clone(&activity), peer.clone());
+        let lines = RequestLines::default();
+        let stream = NotedLines::new(stream, lines.clone());
+        let stream = Linger::new(Prompt::new(stream, stall), stall);
+        let lingering = stream.lingering();
+        let service = Tracked {
+            service,
+            peer,
+            lines,
+            activity: Arc::clone(&activity),
+            lingering: lingering.clone(),
+            discards: Discards::default(),
+            stall,
+            stop: self.stop.clone(),
+        };
+        let stream = TokioIo::new(stream);
+        let streams = Streams::new(Arc::clone(&activity), attention);
+        let builder = builder(&self.options, streams.executor());
+        let mut connection = pin!(builder.serve_connection(stream, service));
+
+        let why = tokio::select! {
+            ended = streams.drive(connection.as_mut()) => return log_end(ended),
+            why = self.ending(&activity, &lingering) => why,
+            () = place.has_to_go() => Ending::ForAnother,
+        };
+        if why == Ending::Overdue(Overdue::Unread) {
+            tracing::debug!("an answer was not read: the connection is closed");
+            return;
+        }
+        // HTTP/2 says that it ends and answers what is on its way. On HTTP/1 the next answer says
+        // so, and whoever asks soon gets one.
+        let is_http2 = self.options.protocols == Protocols::Http2 || activity.is_http2();
+        if why == Ending::Stop && !is_http2 {
+            tokio::select! {
+                ended = streams.drive(connection.as_mut()) => return log_end(ended),
+                () = tokio::time::sleep(FAREWELL) => {}
+            }
+        }
+        connection.as_mut().graceful_shutdown();
+        if why == Ending::ForAnother {
+            // Whoever comes for its place waits.
+            let said = streams.drive(connection.as_mut());
+            if let Ok(ended) = tokio::time::timeout(LAST_WORDS, said).await {
+                log_end(ended);
+            }
+            return;
+        }
+        let given_up = async {
+            tokio::time::sleep(FAREWELL).await;
+            activity.overdue(Some(FAREWELL)).await
+        };
+        tokio::select! {
+            ended = streams.drive(connection.as_mut()) => log_end(ended),
+            _ = given_up => {}
+            () = place.has_to_go() => {}
+        }
+    }
+
+    async fn ending(&self, activity: &Activity, lingering: &Lingering) -> Ending {
+        let mut stop = self.stop.clone();
+        let aged = async {
+            match self.options.max_age {
+                Some(age) => tokio::time::sleep(age).await,
+                None => std::future::pending().await,
+            }
+        };
+        let idle = self.options.idle_timeout;
+        let overdue = async {
+            let why = activity.overdue(idle).await;
+            // A connection that is being closed has bounds of its own.
+            match lingering.has_begun() {
+                true => std::future::pending().await,
+                false => why,
+            }
+        };
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => Ending::Stop,
+            () = aged => Ending::Aged,
+            why = overdue => Ending::Overdue(why),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Stop,
+    Aged,
+    Overdue(Overdue),
+    /// A new connection needs the place.
+    ForAnother,
+}
+
+fn log_end(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
+    if let Err(error) = ended {
+        tracing::debug!(error, "connection ended");
+    }
+}
+
+/// A service whose requests are noted in the connection's activity, that is told whom the client's
+/// certificate names, and whose early answers reach the client.
+struct Tracked<S> {
+    service: S,
+    peer: Peer,
+    lines: RequestLines,
+    activity: Arc<Activity>,
+    lingering: Lingering,
+    discards: Discards,
+    stall: Duration,
+    stop: watch::Receiver<bool>,
+}
+
+impl<S, B> Service<Request<Incoming>> for Tracked<S>
+where
+    S: Service<Question, Response = Response<B>, Error = Infallible>,
+    S::Future: Send + 'static,
+    B: Send,
+{
+    type Response = Response<AnswerBody<B>>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.peer.clone());
+        self.lines.attach(&mut request);
+        let under_way = self.activity.begin(&request);
+        let version = request.version();
+        let is_http1 = version < Version::HTTP_2;
+        let (stall, stop) = (self.stall, self.stop.clone());
+        let (lingering, discards) = (self.lingering.clone(), self.discards.clone());
+        let lines = self.lines.clone();
+        let (request, body) = early_answer::returned(request);
+        let answer = self.service.call(request.map(|body| under_way.body(body)));
+        Box::pin(async move {
+            let mut response = answer.await?;
+            let mut is_last = false;
+            if let Some(unread) = body.and_then(Return::unread) {
+                let stopped = Stopped {
+                    stop: stop.clone(),
+                    farewell: FAREWELL,
+                };
+                if is_http1 {
+                    // The handler has let go of what it has read, and no more is held.
+                    drop(response.extensions_mut().remove::<Arc<Admitted>>());
+                    let _awaits_rest = under_way.awaits_rest();
+                    let discard = unread.discard_before_answer(stall, stopped);
+                    is_last = !Box::pin(discard).await;
+                } else {
+                    discards.add(unread.discard_after_answer(stopped));
+                }
+                if is_last {
+                    lingering.expect_body();
+                }
+            }
+            if is_http1 {
+                lines.expect();
+            }
+            is_last |= is_http1 && *stop.borrow();
+            if is_last {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            }
+            // Otherwise hyper adds `keep-alive` for a client of HTTP/1.0 that asked for it.
+            if version == Version::HTTP_10 && response.headers().contains_key(CONNECTION) {
+                *response.version_mut() = version;
+            }
+            Ok(under_way.answered(response))
+        })
+    }
+}
+
+fn builder(options: &ConnectionOptions, streams: StreamExecutor) -> Builder<StreamExecutor> {
+    let mut builder = Builder::new(streams);
+    if options.protocols == Protocols::Http2 {
+        builder = builder.http2_only();
+    }
+    let mut http2 = builder.http2();
+    http2
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(options.max_frame_bytes)
+        .max_concurrent_streams(options.max_concurrent_streams)
+        .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
+        .max_local_error_reset_streams(MAX_RESET_STREAMS)
+        .max_header_list_size(options.max_header_bytes);
+    if let Some((interval, timeout)) = options.keepalive {
+        http2
+            .keep_alive_interval(interval)
+            .keep_alive_timeout(timeout);
+    }
+    // hyper's header timeout runs while a connection is idle, too.
+    let header_timeout = options.stall_timeout;
+    let header_timeout = header_timeout.max(options.idle_timeout.unwrap_or_default());
+    let mut http1 = builder.http1();
+    http1
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_timeout)
+        .keep_alive(true)
+        // libevent writes headers in this form.
+        .title_case_headers(true)
+        .max_buf_size(usize::try_from(options.max_header_bytes).unwrap_or(usize::MAX));
+    builder
+}

@@ -1,0 +1,66 @@
+//! Lets calls wait for their turn.
+//!
+//! Not here: refusing what is too much for the server (`limit`).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use base::error::{Result, ServingError};
+
+/// Lets a number of calls in at a time, or any number. Those beyond wait, first come, first
+/// served, until their deadline.
+#[derive(Clone, Debug)]
+pub struct Gate(Option<Arc<Semaphore>>);
+
+impl Gate {
+    /// A gate for so many calls; `None` for any number.
+    pub fn new(max_calls: Option<usize>) -> Self {
+        Self(max_calls.map(|max| Arc::new(Semaphore::new(max.clamp(1, Semaphore::MAX_PERMITS)))))
+    }
+
+    /// Waits for a place, which the returned permit holds.
+    ///
+    /// # Errors
+    ///
+    /// `DEADLINE_EXCEEDED` where the deadline comes first.
+    pub async fn enter(&self, deadline: Option<Instant>) -> Result<Option<OwnedSemaphorePermit>> {
+        let Some(semaphore) = &self.0 else {
+            return Ok(None);
+        };
+        let entry = Arc::clone(semaphore).acquire_owned();
+        let entered = match deadline {
+            None => entry.await,
+            Some(deadline) => tokio::time::timeout_at(deadline.into(), entry)
+                .await
+                .map_err(|_| ServingError::deadline_exceeded())?,
+        };
+        entered
+            .map(Some)
+            .map_err(|_| ServingError::internal("the gate was closed"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base::error::Code;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn calls_beyond_the_bound_wait_until_their_deadline() {
+        let gate = Gate::new(Some(1));
+        let first = gate.enter(None).await.unwrap();
+        let error = gate.enter(Some(Instant::now())).await.unwrap_err();
+        assert_eq!(error.code(), Code::DeadlineExceeded);
+        drop(first);
+        assert!(gate.enter(Some(Instant::now())).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn without_a_bound_nobody_waits() {
+        let gate = Gate::new(None);
+        assert!(gate.enter(None).await.unwrap().is_none());
+    }
+}

@@ -1,0 +1,261 @@
+//! Receives what a client sends as the body of a request: bounded, counted, given up if it stalls.
+//!
+//! Both ports come here. Not here: what the body is (`rest::body`, `grpc::message`).
+
+use std::error::Error as StdError;
+use std::io::{self, Read};
+use std::iter;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::poll_immediate;
+use http_body::Body;
+use http_body_util::BodyExt;
+use tokio::time::{Instant, timeout_at};
+
+use super::activity::MIN_PROGRESS;
+use super::limit::{Admitted, Waits};
+use base::error::{Code, Result, ServingError};
+
+/// libevent's socket timeout.
+const STALL_TIMEOUT: Duration = Duration::from_secs(50);
+
+/// A client that has not sent its body for so long is waited for, where there is room: bodies that come
+/// right behind their heads need no place among those that wait.
+const MOMENT: Duration = Duration::from_millis(10);
+
+/// The original's bound on a gRPC message (`SetMaxMessageSize`).
+const MAX_BYTES: usize = i32::MAX as usize;
+
+/// What one request may take.
+#[derive(Clone, Debug)]
+pub struct ReceiveOptions {
+    /// `--max_request_bytes`, as it comes over the wire.
+    pub max_bytes: usize,
+    /// `--max_decompressed_bytes`.
+    pub max_decompressed_bytes: usize,
+    /// `--stall_timeout_seconds`: given up if less than 16 KiB of the body, or than what is left, comes
+    /// in so long.
+    pub stall_timeout: Duration,
+}
+
+/// How a body comes: when its client has to have sent [`MIN_PROGRESS`] more.
+#[derive(Debug, Default)]
+pub struct Pace {
+    /// `None` before the first piece is waited for.
+    deadline: Option<Instant>,
+    /// What has come since that was set.
+    bytes: usize,
+    /// Set once that takes longer than a [`MOMENT`].
+    waits: Option<Waits>,
+}
+
+impl Pace {
+    /// Awaits what comes next, as long as the client may take for it; `None` for one that stalls.
+    ///
+    /// # Errors
+    ///
+    /// [`ServingError::Overloaded`] for a request that has to make room for another.
+    async fn wait<F: Future + Unpin>(
+        &mut self,
+        mut next: F,
+        admitted: &Arc<Admitted>,
+        stall: Duration,
+    ) -> Result<Option<F::Output>> {
+        let deadline = match self.deadline {
+            Some(deadline) if self.bytes < MIN_PROGRESS => deadline,
+            _ => {
+                self.bytes = 0;
+                self.waits = None;
+                *self.deadline.insert(Instant::now() + stall)
+            }
+        };
+        let waits = match &self.waits {
+            Some(waits) => waits,
+            None => {
+                let come = match admitted.is_one_of_many() {
+                    true => poll_immediate(&mut next).await,
+                    false => {
+                        let moment = deadline.min(Instant::now() + MOMENT);
+                        timeout_at(moment, &mut next).await.ok()
+                    }
+                };
+                if come.is_some() {
+                    return Ok(come);
+                }
+                self.waits.insert(admitted.waits())
+            }
+        };
+        tokio::select! {
+            biased;
+            refusal = waits.makes_room() => Err(refusal),
+            waited = timeout_at(deadline, next) => Ok(waited.ok()),
+        }
+    }
+}
+
+impl ReceiveOptions {
+    /// The defaults, with this bound on decompressed requests.
+    pub fn new(max_decompressed_bytes: usize) -> Self {
+        Self {
+            max_bytes: MAX_BYTES,
+            max_decompressed_bytes,
+            stall_timeout: STALL_TIMEOUT,
+        }
+    }
+
+    /// The next piece of the body, counted as held; `None` at its end.
+    ///
+    /// # Errors
+    ///
+    /// `DEADLINE_EXCEEDED` for a client that stalls, `CANCELLED` for one that leaves,
+    /// `INVALID_ARGUMENT` for a body that HTTP does not allow, [`ServingError::Overloaded`] where it
+    /// makes room for others, those of [`Admitted::grow`].
+    pub async fn next<B>(
+        &self,
+        body: &mut B,
+        admitted: &Arc<Admitted>,
+        pace: &mut Pace,
+    ) -> Result<Option<Bytes>>
+    where
+        B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
+    {
+        loop {
+            let next = pace.wait(body.frame(), admitted, self.stall_timeout);
+            let frame = match next.await? {
+                Some(None) => return Ok(None),
+                Some(Some(Ok(frame))) => frame,
+                Some(Some(Err(error))) => {
+                    let code = if is_malformed(&error) {
+                        Code::InvalidArgument
+                    } else {
+                        Code::Cancelled
+                    };
+                    let text = format!("the body could not be read: {error}");
+                    return Err(ServingError::new(code, text));
+                }
+                None => {
+                    return Err(ServingError::new(
+                        Code::DeadlineExceeded,
+                        "the body stalled",
+                    ));
+                }
+            };
+            if let Ok(data) = frame.into_data() {
+                pace.bytes = pace.bytes.saturating_add(data.len());
+                admitted.grow(data.len())?;
+                return Ok(Some(data));
+            }
+        }
+    }
+}
+
+/// Whether a body ended since its bytes are wrong, not since no more came. hyper's errors say so by
+/// the kind of an IO error behind them.
+fn is_malformed(error: &(dyn StdError + 'static)) -> bool {
+    let mut chain = iter::successors(Some(error), |&error| error.source());
+    chain.any(|error| {
+        error.downcast_ref::<io::Error>().is_some_and(|error| {
+            use io::ErrorKind::{InvalidData, InvalidInput};
+            matches!(error.kind(), InvalidData | InvalidInput)
+        })
+    })
+}
+
+/// Why something did not decompress.
+#[derive(Debug)]
+pub enum Inflation {
+    /// It is larger than its bound.
+    TooLarge,
+    /// It is not what it claims to be.
+    Malformed(io::Error),
+    /// All requests together have become too large.
+    Refused(ServingError),
+}
+
+/// Reads a decompressing reader to its end. Memory grows with what comes out, never on a header's
+/// word, and is counted as held.
+pub fn inflate(
+    mut reader: impl Read,
+    max_bytes: usize,
+    admitted: &Admitted,
+) -> Result<Vec<u8>, Inflation> {
+    let mut chunk = vec![0; 64 << 10];
+    let mut inflated = Vec::new();
+    loop {
+        let len = match reader.read(&mut chunk) {
+            Ok(0) => return Ok(inflated),
+            Ok(len) => len,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(Inflation::Malformed(error)),
+        };
+        if len > max_bytes - inflated.len() {
+            return Err(Inflation::TooLarge);
+        }
+        admitted.grow(len).map_err(Inflation::Refused)?;
+        inflated.extend_from_slice(&chunk[..len]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+    use tokio_stream::StreamExt;
+
+    use super::*;
+    use crate::limit::Admission;
+
+    /// A byte now and then, or as much as has to come.
+    #[tokio::test]
+    async fn a_body_that_trickles_is_given_up() {
+        let stall = Duration::from_millis(200);
+        let options = ReceiveOptions {
+            stall_timeout: stall,
+            ..ReceiveOptions::new(1)
+        };
+        let admitted = Admission::new(1, u64::MAX).enter_now(None);
+        let admitted = Arc::new(admitted.unwrap());
+        for (piece, is_whole) in [(1, false), (MIN_PROGRESS, true)] {
+            let pieces =
+                (0..20).map(|_| Ok::<_, Infallible>(Frame::data(Bytes::from(vec![0; piece]))));
+            let pieces = tokio_stream::iter(pieces).then(async |piece| {
+                tokio::time::sleep(stall / 10).await;
+                piece
+            });
+            let mut body = StreamBody::new(Box::pin(pieces));
+            let mut pace = Pace::default();
+            let ended = loop {
+                match options.next(&mut body, &admitted, &mut pace).await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => break None,
+                    Err(error) => break Some(error.code()),
+                }
+            };
+            let expected = (!is_whole).then_some(Code::DeadlineExceeded);
+            assert_eq!(ended, expected, "pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn inflating_is_bounded_and_counted() {
+        let admission = Admission::new(1, 300_000);
+        let zeros = |len| io::repeat(0).take(len);
+        {
+            let admitted = admission.enter_now(None).unwrap();
+            let inflated = inflate(zeros(200_000), 200_000, &admitted);
+            assert_eq!(inflated.unwrap().len(), 200_000);
+            let refused = inflate(zeros(200_000), 200_000, &admitted);
+            assert!(matches!(refused, Err(Inflation::Refused(_))), "{refused:?}");
+        }
+        let admitted = admission.enter_now(None).unwrap();
+        let too_large = inflate(zeros(200_001), 200_000, &admitted);
+        assert!(
+            matches!(too_large, Err(Inflation::TooLarge)),
+            "{too_large:?}"
+        );
+    }
+}

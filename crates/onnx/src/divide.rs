@@ -1,0 +1,185 @@
+//! Dividing integers.
+//!
+//! The smallest integer of a type, divided by -1, is one more than the type can hold. TensorFlow
+//! answers with the smallest integer again; ONNX Runtime's kernel uses an instruction that ends the
+//! process, so that one request could. Here a divisor of -1 becomes 1, and the quotient changes its
+//! sign afterwards, which wraps around as TensorFlow's does.
+//!
+//! Narrow integers need no change, their quotients are computed in wider ones; neither does the
+//! division by 0, which the kernel refuses. Where it is not known what is divided, nodes are taken
+//! that return the same for every type.
+
+use std::collections::HashSet;
+
+use super::edit::Edit;
+use super::known::Elem;
+use super::visit::{Place, Replaced};
+use super::{OnnxModel, constant, is_op, node};
+use crate::border::int_attribute;
+use base::error::{Result, ServingError};
+use base::tensor::{Element, Tensor};
+use proto::onnx::{NodeProto, tensor_proto::DataType as OnnxType};
+
+/// The opset from which on `Where` exists.
+const WHERE_SINCE: i64 = 9;
+
+const DOUBLE: i32 = OnnxType::Double as i32;
+
+impl OnnxModel {
+    /// Makes the division of integers safe; see the module. Returns whether there were any to be
+    /// made safe.
+    ///
+    /// # Errors
+    ///
+    /// `UNIMPLEMENTED` for a division whose types are not known in a model that is too old for nodes
+    /// that take every type.
+    pub(super) fn guard_integer_division(&mut self) -> Result<bool> {
+        let origin = self.origin.clone();
+        let uses_types = self.edits.wants(Edit::TypedDivisions);
+        let guards_untyped = self.edits.wants(Edit::UntypedDivisions);
+        let (mut is_typed, mut is_untyped) = (false, false);
+        self.replace_everywhere(&HashSet::new(), &mut |node, place| {
+            let elem = elem_of(node, place).filter(|_| !place.is_call);
+            let Some(mut elem) = elem else {
+                return Ok(None);
+            };
+            if elem == Elem::Unknown && !guards_untyped {
+                return Ok(None);
+            }
+            match elem {
+                Elem::Unknown => is_untyped = true,
+                _ => is_typed = true,
+            }
+            if !uses_types {
+                elem = Elem::Unknown;
+            }
+            guarded(node, elem, place, &origin)
+        })?;
+        self.edits
+            .note(Edit::TypedDivisions, is_typed && uses_types);
+        self.edits.note(Edit::UntypedDivisions, is_untyped);
+        Ok(is_typed || is_untyped)
+    }
+}
+
+/// The type of what a node divides, where it may be integers and the divisor -1.
+fn elem_of(division: &NodeProto, place: &Place<'_>) -> Option<Elem> {
+    let ([_, _], [_]) = (division.input.as_slice(), division.output.as_slice()) else {
+        return None;
+    };
+    let [dividend, divisor] = [0, 1].map(|index| place.known.input(division, index));
+    if !is_op(division, "Div") || divisor.is_never_minus_one {
+        return None;
+    }
+    // Both sides of a division are of one type.
+    let elem = match dividend.elem {
+        Elem::Unknown => divisor.elem,
+        known => known,
+    };
+    elem.may_be_wide_integer().then_some(elem)
+}
+
+/// What a division of integers is replaced by.
+fn guarded(division: &NodeProto, elem: Elem, place: &mut Place<'_>, origin: &str) -> Replaced {
+    let mut guard = Guard {
+        division,
+        place,
+        nodes: Vec::new(),
+    };
+    let is_guarded = match elem {
+        Elem::Is(elem) => guard.integers(elem),
+        _ if guard.place.opset < WHERE_SINCE => {
+            return Err(ServingError::unimplemented(format!(
+                "{origin}: it cannot be told whether {} divides integers. Convert the model to \
+                 opset {WHERE_SINCE} or later",
+                division.output[0]
+            )));
+        }
+        _ => guard.anything(),
+    };
+    Ok(is_guarded.map(|()| guard.nodes))
+}
+
+struct Guard<'a, 'b> {
+    division: &'a NodeProto,
+    place: &'a mut Place<'b>,
+    nodes: Vec<NodeProto>,
+}
+
+impl Guard<'_, '_> {
+    fn add(&mut self, op_type: &str, inputs: &[&str], part: &str) -> String {
+        let output = self.name(part);
+        self.nodes.push(node(op_type, inputs, &output));
+        output
+    }
+
+    fn cast(&mut self, input: &str, to: i32, part: &str) -> String {
+        let output = self.name(part);
+        let mut cast = node("Cast", &[input], &output);
+        cast.attribute.push(int_attribute("to", i64::from(to)));
+        self.nodes.push(cast);
+        output
+    }
+
+    /// A whole number of an integer type. Constants in functions were floats once.
+    fn whole(&mut self, value: f32, elem: i32, part: &str) -> Option<String> {
+        let float = self.scalar(value, &format!("{part}_as_float"))?;
+        Some(self.cast(&float, elem, part))
+    }
+
+    fn scalar<T: Element>(&mut self, value: T, part: &str) -> Option<String> {
+        let name = self.name(part);
+        let tensor = Tensor::from_vec(&[], vec![value])?;
+        self.nodes.push(constant::constant_node(&name, &tensor)?);
+        Some(name)
+    }
+
+    fn name(&mut self, part: &str) -> String {
+        let quotient = &self.division.output[0];
+        self.place.names.take(&format!("{quotient}/divide/{part}"))
+    }
+
+    fn finish(&mut self, op_type: &str, inputs: &[&str]) {
+        self.nodes
+            .push(node(op_type, inputs, &self.division.output[0]));
+    }
+
+    /// A division of int32 or int64, `elem`.
+    fn integers(&mut self, elem: i32) -> Option<()> {
+        let division = self.division;
+        let [dividend, divisor] = [0, 1].map(|index| division.input[index].as_str());
+        let plus = self.whole(1.0, elem, "one")?;
+        let minus = self.whole(-1.0, elem, "minus_one")?;
+        let is_minus = self.add("Equal", &[divisor, &minus], "is_minus_one");
+        let (safe, sign) = if self.place.opset < WHERE_SINCE {
+            let counted = self.cast(&is_minus, elem, "count");
+            let twice = self.add("Add", &[&counted, &counted], "twice");
+            let safe = self.add("Add", &[divisor, &twice], "safe_divisor");
+            (safe, self.add("Sub", &[&plus, &twice], "sign"))
+        } else {
+            let safe = self.add("Where", &[&is_minus, &plus, divisor], "safe_divisor");
+            (safe, self.add("Where", &[&is_minus, &minus, &plus], "sign"))
+        };
+        let unsigned = self.add("Div", &[dividend, &safe], "unsigned");
+        self.finish("Mul", &[&unsigned, &sign]);
+        Some(())
+    }
+
+    /// A division of what may be integers or not. What equals -1 as a double is -1 in every type;
+    /// its square is 1, and a product with it is the sign's change, in every type that has it.
+    fn anything(&mut self) -> Option<()> {
+        let division = self.division;
+        let [dividend, divisor] = [0, 1].map(|index| division.input[index].as_str());
+        let minus = self.scalar(-1.0_f64, "minus_one")?;
+        let double = self.cast(divisor, DOUBLE, "double");
+        let less = self.add("Less", &[&double, &minus], "is_less");
+        let greater = self.add("Greater", &[&double, &minus], "is_greater");
+        let differs = self.add("Or", &[&less, &greater], "differs");
+        let square = self.add("Mul", &[divisor, divisor], "square");
+        let safe = self.add("Where", &[&differs, divisor, &square], "safe_divisor");
+        let unsigned = self.add("Div", &[dividend, &safe], "unsigned");
+        let signed = self.add("Mul", &[&unsigned, divisor], "signed");
+        self.finish("Where", &[&differs, &unsigned, &signed]);
+        Some(())
+    }
+}

@@ -1,0 +1,429 @@
+//! Kernels of ONNX Runtime that end the process on ranks, sizes or values they do not expect, and the
+//! operators that refuse wrong ranks with an error.
+//!
+//! Both lists were found by experiment, on the version in [`FOUND_ON`]: every operator with each of its
+//! inputs in other ranks, with sizes of 0, and with extreme values (`tests/python/test_kernels.py`, whose
+//! long form is part of `make test-full`). An operator that is in neither list is not believed.
+//!
+//! Not here: what is done about them (`guard`), which ranks a request may change (`rank_paths`), integer
+//! division (`divide`).
+
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
+use super::known::{Elem, Origin, Scopes};
+use super::{is_onnx_domain, is_op, walk};
+use proto::onnx::{NodeProto, tensor_proto::DataType as OnnxType};
+
+/// The version of ONNX Runtime that the lists were found on.
+pub(super) const FOUND_ON: &str = "1.32.0";
+
+const MICROSOFT: &str = "com.microsoft";
+const ML: &str = "ai.onnx.ml";
+
+/// What an input has to be so that its kernel does not end the process.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Check {
+    /// Of this rank.
+    Rank(usize),
+    /// Of this rank or a higher one.
+    MinRank(usize),
+    /// Without a size of 0, but for that along this axis.
+    FilledBut(usize),
+    /// Without a size of 0.
+    Filled,
+    /// Without a size of 0, but for that along the axis of the attribute `axis`.
+    FilledButAxis,
+    /// One number.
+    OneElement,
+    /// Integers other than 0.
+    NoZeros,
+    /// Of matrices with as many rows as columns.
+    Square,
+    /// An image that, with its pads, the window of the node fits into.
+    HoldsWindow,
+    /// The same; one whose window is not known has its sizes hidden.
+    FitsWindow,
+    /// Boxes not far outside the image that is the node's first input.
+    NearImage,
+    /// This other input has so many numbers for each dimension.
+    RankOfLength { input: usize, each: usize },
+    /// Not seen to come from the node that returns it.
+    Hidden,
+    /// This attribute has one number for each dimension.
+    RankOfAttribute(&'static str),
+}
+
+/// A kernel that needs one of its inputs checked before.
+pub(super) struct Limit {
+    domain: &'static str,
+    op_type: &'static str,
+    input: usize,
+    /// Every so many inputs after that one are such an input as well; 0 for none.
+    step: usize,
+    pub(super) checks: &'static [Check],
+    /// Whether this node's kernel is the one that needs it.
+    concerns: fn(&NodeProto, &Scopes) -> bool,
+}
+
+const fn onnx(op_type: &'static str, input: usize, checks: &'static [Check]) -> Limit {
+    limit("", op_type, input, checks)
+}
+
+const fn microsoft(op_type: &'static str, input: usize, checks: &'static [Check]) -> Limit {
+    limit(MICROSOFT, op_type, input, checks)
+}
+
+const fn limit(
+    domain: &'static str,
+    op_type: &'static str,
+    input: usize,
+    checks: &'static [Check],
+) -> Limit {
+    Limit {
+        domain,
+        op_type,
+        input,
+        step: 0,
+        checks,
+        concerns: |_, _| true,
+    }
+}
+
+impl Limit {
+    const fn where_(mut self, concerns: fn(&NodeProto, &Scopes) -> bool) -> Self {
+        self.concerns = concerns;
+        self
+    }
+
+    const fn every(mut self, step: usize) -> Self {
+        self.step = step;
+        self
+    }
+
+    /// The inputs of a node that are checked.
+    pub(super) fn inputs(&self, node: &NodeProto) -> impl Iterator<Item = usize> + use<> {
+        let end = match self.step {
+            0 => self.input + 1,
+            _ => node.input.len(),
+        };
+        (self.input..end).step_by(self.step.max(1))
+    }
+}
+
+const ONE_AT_1: Check = Check::RankOfLength { input: 1, each: 1 };
+const ONE_AT_2: Check = Check::RankOfLength { input: 2, each: 1 };
+
+const LIMITS: &[Limit] = &[
+    // Between quantizers, ONNX Runtime puts its own QLinearAdd and QLinearMul in their place.
+    onnx("Add", 0, &[Check::Filled]).where_(may_be_of_integers),
+    onnx("Add", 1, &[Check::Filled]).where_(may_be_of_integers),
+    // The cache of keys and values.
+    onnx("Attention", 4, &[Check::Rank(4)]),
+    onnx("Attention", 5, &[Check::Rank(4)]),
+    // Its own kernel refuses such images. Those with their channels in blocks or last, which ONNX
+    // Runtime puts in its place where it knows the number of channels, do not; the same with MaxPool.
+    onnx("AveragePool", 0, &[Check::HoldsWindow]),
+    // A size that comes out negative at load ends the process in the operators behind it.
+    onnx("Conv", 0, &[Check::FitsWindow]).where_(has_sizes),
+    onnx("ConvInteger", 0, &[Check::FitsWindow]).where_(has_sizes),
+    onnx("LpPool", 0, &[Check::FitsWindow]).where_(has_sizes),
+    onnx("QLinearConv", 0, &[Check::FitsWindow]).where_(has_sizes),
+    // It never returns.
+    onnx("Conv", 1, &[Check::Filled]),
+    // Of volumes; other numbers of dimensions have another kernel.
+    onnx("ConvTranspose", 0, &[Check::FilledBut(0)]).where_(convolves_volumes),
+    onnx("DFT", 0, &[Check::MinRank(1)]),
+    onnx("DFT", 1, &[Check::OneElement]),
+    onnx("DFT", 2, &[Check::OneElement]),
+    // Between several inputs it transposes, which divides by the size of what has no elements.
+    onnx("Einsum", 0, &[Check::Filled])
+        .every(1)
+        .where_(|node, _| node.input.len() > 1),
+    onnx("GRU", 0, &[Check::Rank(3), Check::FilledBut(2)]),
+    onnx("GridSample", 0, &[Check::MinRank(1)]),
+    onnx("InstanceNormalization", 0, &[Check::FilledBut(0)]),
+    onnx("LSTM", 0, &[Check::Rank(3), Check::FilledBut(0)]),
+    onnx("MaxPool", 0, &[Check::HoldsWindow]),
+    onnx("MaxRoiPool", 0, &[Check::Rank(4), Check::FilledBut(0)]),
+    onnx("MaxRoiPool", 1, &[Check::Rank(2)]),
+    onnx("Mul", 0, &[Check::Filled]).where_(may_be_of_integers),
+    onnx("Mul", 1, &[Check::Filled]).where_(may_be_of_integers),
+    // The scale of a product of integers: the two are made one kernel.
+    onnx("Mul", 0, &[Check::Filled]).where_(|node, known| scales_product(node, known, 1)),
+    onnx("Mul", 1, &[Check::Filled]).where_(|node, known| scales_product(node, known, 0)),
+    onnx("Multinomial", 0, &[Check::Rank(2)]),
+    onnx("NonMaxSuppression", 2, &[Check::OneElement]),
+    onnx("NonMaxSuppression", 3, &[Check::OneElement]),
+    onnx("NonMaxSuppression", 4, &[Check::OneElement]),
+    // Types without a kernel go through a loop.
+    onnx("Range", 0, &[Check::OneElement]).where_(counts_in_a_loop),
+    onnx("Range", 1, &[Check::OneElement]).where_(counts_in_a_loop),
+    onnx("Range", 2, &[Check::OneElement]).where_(counts_in_a_loop),
+    // It reads its scales and its box at load, where they are constant, and goes by the rank of the
+    // request. Scales were its second input once.
+    onnx("Resize", 0, &[ONE_AT_2]).where_(|node, _| has_scales_at(2, node)),
+    onnx("Resize", 0, &[ONE_AT_1]).where_(|node, _| has_scales_at(1, node)),
+    onnx("Resize", 0, &[Check::RankOfLength { input: 1, each: 2 }]).where_(crops),
+    onnx("ReverseSequence", 0, &[Check::MinRank(2)]),
+    onnx("RoiAlign", 0, &[Check::Rank(4), Check::FilledBut(0)]),
+    // It takes samples by the area of the box, wherever that is: one small request would keep it for hours.
+    onnx("RoiAlign", 1, &[Check::Rank(2), Check::NearImage]).where_(samples_by_area),
+    onnx("RoiAlign", 1, &[Check::Rank(2)]).where_(|node, known| !samples_by_area(node, known)),
+    onnx("RoiAlign", 2, &[Check::Rank(1)]),
+    onnx("STFT", 0, &[Check::MinRank(2)]),
+    onnx("STFT", 2, &[Check::Rank(1), Check::Filled]),
+    onnx("STFT", 1, &[Check::OneElement]),
+    onnx("STFT", 3, &[Check::OneElement, Check::NoZeros]),
+    // It transposes what it goes through along another axis than the first.
+    onnx("Scan", 0, &[Check::Filled])
+        .every(1)
+        .where_(scans_along_other_axes),
+    // A scalar without elements that a node returned has no memory.
+    onnx("SequenceAt", 1, &[Check::OneElement]),
+    onnx("SequenceErase", 1, &[Check::OneElement]),
+    onnx("SequenceInsert", 2, &[Check::OneElement]),
+    onnx("Unique", 0, &[Check::FilledButAxis]).where_(has_axis),
+    onnx("Upsample", 0, &[ONE_AT_1]),
+    onnx("Upsample", 0, &[Check::RankOfAttribute("scales")]),
+    // What looks for quantized branches takes these scales and zero points for constants. Requests to
+    // such a model have elements.
+    onnx("Where", 1, &[Check::Hidden]).where_(|node, known| is_freely_dequantized(node, known, 1)),
+    onnx("Where", 2, &[Check::Hidden]).where_(|node, known| is_freely_dequantized(node, known, 2)),
+    limit(ML, "FeatureVectorizer", 0, &[Check::Filled]),
+    microsoft("DecoderMaskedMultiHeadAttention", 7, &[Check::OneElement]),
+    microsoft("DecoderMaskedMultiHeadAttention", 8, &[Check::OneElement]),
+    microsoft("DynamicQuantizeMatMul", 1, &[Check::Filled]),
+    microsoft("DynamicQuantizeMatMul", 2, &[Check::Filled]),
+    microsoft("EmbedLayerNormalization", 0, &[Check::Rank(2)]),
+    microsoft("EmbedLayerNormalization", 8, &[Check::Rank(2)]),
+    microsoft("FusedConv", 1, &[Check::Filled]),
+    microsoft("GridSample", 0, &[Check::MinRank(1)]),
+    microsoft("GroupQueryAttention", 0, &[Check::FilledBut(1)]),
+    microsoft("GroupQueryAttention", 9, &[Check::Rank(2)]),
+    microsoft("Inverse", 0, &[Check::MinRank(2), Check::Square]),
+    microsoft("MatMulIntegerToFloat", 2, &[Check::Filled]),
+    microsoft("MatMulIntegerToFloat", 3, &[Check::Filled]),
+    microsoft("MultiHeadAttention", 2, &[Check::Filled]),
+    microsoft("QAttention", 0, &[Check::Rank(3), Check::FilledBut(2)]),
+    microsoft("QLinearAdd", 0, &[Check::Filled]),
+    microsoft("QLinearAdd", 3, &[Check::Filled]),
+    // With its channels last, which ONNX Runtime makes of others as well.
+    microsoft("QLinearAveragePool", 0, &[Check::HoldsWindow]),
+    microsoft("QLinearConcat", 0, &[Check::OneElement]),
+    microsoft("QLinearConcat", 1, &[Check::OneElement]),
+    microsoft("QLinearConcat", 3, &[Check::OneElement]).every(3),
+    microsoft("QLinearConcat", 4, &[Check::OneElement]).every(3),
+    microsoft("QLinearMul", 0, &[Check::Filled]),
+    microsoft("QLinearMul", 3, &[Check::Filled]),
+    microsoft("QLinearSoftmax", 1, &[Check::OneElement]),
+    microsoft("QLinearSoftmax", 2, &[Check::OneElement]),
+    microsoft("QLinearSoftmax", 3, &[Check::OneElement]),
+    microsoft("QLinearSoftmax", 4, &[Check::OneElement]),
+    microsoft("QLinearWhere", 2, &[Check::OneElement]),
+    microsoft("QLinearWhere", 3, &[Check::OneElement]),
+    microsoft("QLinearWhere", 5, &[Check::OneElement]),
+    microsoft("QLinearWhere", 6, &[Check::OneElement]),
+    microsoft("QLinearWhere", 7, &[Check::OneElement]),
+    microsoft("QLinearWhere", 8, &[Check::OneElement]),
+    microsoft("RotaryEmbedding", 0, &[Check::Filled]),
+    microsoft("SkipLayerNormalization", 1, &[Check::Filled]),
+    microsoft("SkipSimplifiedLayerNormalization", 1, &[Check::Filled]),
+];
+
+/// Operators that end the process on what the model itself may hold, and that no check can save: they
+/// are refused at load.
+const REFUSED: &[(&str, &str)] = &[(MICROSOFT, "AttnLSTM")];
+
+/// The checks that a node needs in front of its kernel.
+pub(super) fn limits<'a>(
+    node: &'a NodeProto,
+    known: &'a Scopes,
+) -> impl Iterator<Item = &'static Limit> + use<'a> {
+    LIMITS.iter().filter(|it| {
+        it.op_type == node.op_type()
+            && same_domain(it.domain, node.domain())
+            && (it.concerns)(node, known)
+    })
+}
+
+/// Whether a model with this node is not served.
+pub(super) fn is_refused(node: &NodeProto) -> bool {
+    REFUSED.contains(&(node.domain(), node.op_type()))
+}
+
+/// Whether it is not known what a kernel does with inputs of other ranks than its author expected.
+pub(super) fn is_untried(node: &NodeProto) -> bool {
+    let mut limits = LIMITS.iter();
+    let is_limited =
+        limits.any(|it| it.op_type == node.op_type() && same_domain(it.domain, node.domain()));
+    // Limits of `Scan` are about sizes alone.
+    (!is_limited || is_op(node, "Scan")) && !checks_ranks(node)
+}
+
+/// Whether an operator is known to refuse a wrong rank of any of its inputs with an error.
+pub(super) fn checks_ranks(node: &NodeProto) -> bool {
+    let checked = match node.domain() {
+        domain if is_onnx_domain(domain) => &CHECKED,
+        ML => &CHECKED_ML,
+        MICROSOFT => &CHECKED_MICROSOFT,
+        _ => return false,
+    };
+    checked.contains(node.op_type())
+}
+
+fn same_domain(one: &str, other: &str) -> bool {
+    one == other || (is_onnx_domain(one) && is_onnx_domain(other))
+}
+
+fn convolves_volumes(node: &NodeProto, known: &Scopes) -> bool {
+    !matches!(known.input(node, 1).rank, Some(3 | 4))
+}
+
+fn counts_in_a_loop(node: &NodeProto, known: &Scopes) -> bool {
+    use OnnxType::{Double, Float, Int16, Int32, Int64};
+    let mut elems = (0..3).map(|index| known.input(node, index).elem);
+    let has_kernel = |elem: Elem| match elem {
+        Elem::Is(number) => [Double, Float, Int16, Int32, Int64]
+            .iter()
+            .any(|it| *it as i32 == number),
+        Elem::Unknown | Elem::Other => false,
+    };
+    !elems.any(has_kernel)
+}
+
+fn has_scales_at(index: usize, node: &NodeProto) -> bool {
+    let is_given = |index: usize| node.input.get(index).is_some_and(|it| !it.is_empty());
+    let has_axes = walk::attribute(node, "axes").is_some();
+    let place = if node.input.len() == 2 { 1 } else { 2 };
+    place == index && is_given(index) && !is_given(3) && !has_axes
+}
+
+/// Whether a `Resize` takes a box out of the image.
+fn crops(node: &NodeProto, _: &Scopes) -> bool {
+    let mode = walk::attribute(node, "coordinate_transformation_mode");
+    // That of a function may be its caller's.
+    let crops =
+        mode.is_some_and(|it| !it.ref_attr_name().is_empty() || it.s() == b"tf_crop_and_resize");
+    crops && node.input.len() > 2 && walk::attribute(node, "axes").is_none()
+}
+
+/// Whether a kernel of integers may be chosen instead.
+fn may_be_of_integers(node: &NodeProto, known: &Scopes) -> bool {
+    // `Other` may be any float.
+    let is_float = |index| match known.input(node, index).elem {
+        Elem::Unknown | Elem::Other => true,
+        Elem::Is(number) => number == OnnxType::Float as i32 || number == OnnxType::Float16 as i32,
+    };
+    known.quantizes && is_float(0) && is_float(1)
+}
+
+fn has_sizes(node: &NodeProto, known: &Scopes) -> bool {
+    known.input(node, 0).has_sizes
+}
+
+fn scales_product(node: &NodeProto, known: &Scopes, product: usize) -> bool {
+    known.input(node, product).origin == Origin::IntegerProduct
+}
+
+fn is_freely_dequantized(node: &NodeProto, known: &Scopes, index: usize) -> bool {
+    known.input(node, index).origin == Origin::FreelyDequantized
+}
+
+fn samples_by_area(node: &NodeProto, _: &Scopes) -> bool {
+    walk::attribute(node, "sampling_ratio").is_none_or(|it| it.i() <= 0)
+}
+
+fn scans_along_other_axes(node: &NodeProto, _: &Scopes) -> bool {
+    let axes = walk::attribute(node, "scan_input_axes");
+    axes.is_some_and(|it| !it.ref_attr_name().is_empty() || it.ints.iter().any(|&axis| axis != 0))
+}
+
+fn has_axis(node: &NodeProto, _: &Scopes) -> bool {
+    walk::attribute(node, "axis").is_some()
+}
+
+static CHECKED: LazyLock<HashSet<&str>> = LazyLock::new(|| {
+    "Abs Acos Acosh Add Affine AffineGrid And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool \
+     BatchNormalization Bernoulli BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor \
+     BlackmanWindow Cast CastLike Ceil Celu CenterCropPad Clip Col2Im Compress Concat ConcatFromSequence \
+     Constant ConstantOfShape Conv ConvInteger ConvTranspose Cos Cosh Crop CumProd CumSum DeformConv \
+     DepthToSpace DequantizeLinear Det Div Dropout DynamicQuantizeLinear DynamicSlice Einsum \
+     Elu Equal Erf Exp Expand EyeLike Flatten Floor GRU Gather GatherElements GatherND Gelu \
+     Gemm GlobalAveragePool GlobalLpPool GlobalMaxPool Greater GreaterOrEqual \
+     GroupNormalization HammingWindow HannWindow HardSigmoid HardSwish Hardmax Identity If \
+     ImageScaler InstanceNormalization IsInf IsNaN LRN LSTM LayerNormalization LeakyRelu Less \
+     LessOrEqual Log LogSoftmax Loop LpNormalization LpPool MatMul MatMulInteger Max MaxPool \
+     MaxUnpool Mean MeanVarianceNormalization MelWeightMatrix Min Mish Mod Mul Neg \
+     NegativeLogLikelihoodLoss NonMaxSuppression NonZero Not OneHot Optional \
+     OptionalGetElement OptionalHasElement Or PRelu Pad ParametricSoftplus Pow QLinearConv QLinearMatMul \
+     QuantizeLinear RMSNormalization RNN RandomNormal RandomNormalLike RandomUniform RandomUniformLike Range Reciprocal ReduceL1 \
+     ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd \
+     ReduceSum ReduceSumSquare RegexFullMatch Relu Reshape RotaryEmbedding Round \
+     ScaledTanh Scatter ScatterElements ScatterND Selu SequenceAt SequenceConstruct SequenceEmpty \
+     SequenceErase SequenceInsert SequenceLength SequenceMap \
+     Shape Shrink Sigmoid Sign SimplifiedLayerNormalization Sin Sinh Size Slice Softmax \
+     SoftmaxCrossEntropyLoss Softplus Softsign SpaceToDepth Split SplitToSequence Sqrt \
+     Squeeze StringConcat StringNormalizer StringSplit Sub Sum Swish Tan Tanh TensorScatter \
+     TfIdfVectorizer ThresholdedRelu Tile TopK Transpose Trilu Unique Unsqueeze Where Xor"
+    .split_whitespace()
+    .collect()
+});
+
+static CHECKED_ML: LazyLock<HashSet<&str>> = LazyLock::new(|| {
+    "ArrayFeatureExtractor Binarizer CategoryMapper FeatureVectorizer Imputer LabelEncoder \
+     LinearClassifier LinearRegressor Normalizer OneHotEncoder SVMClassifier SVMRegressor \
+     Scaler TreeEnsemble TreeEnsembleClassifier TreeEnsembleRegressor ZipMap"
+        .split_whitespace()
+        .collect()
+});
+
+static CHECKED_MICROSOFT: LazyLock<HashSet<&str>> = LazyLock::new(|| {
+    "Attention BiasGelu CDist CausalConvWithState ConvTransposeWithDynamicPads CropAndResize \
+     DecoderMaskedMultiHeadAttention DequantizeLinear DynamicQuantizeLSTM \
+     DynamicQuantizeMatMul DynamicTimeWarping ExpandDims FastGelu FusedConv FusedGemm \
+     FusedMatMul GatherBlockQuantized GatherND Gelu MatMulBnb4 MatMulInteger16 \
+     MatMulIntegerToFloat MatMulNBits MaxpoolWithMask MoE MultiHeadAttention MurmurHash3 \
+     NGramRepeatBlock NhwcMaxPool Pad QAttention QEmbedLayerNormalization QGemm QLinearAdd \
+     QLinearAveragePool QLinearConcat QLinearConv QLinearGlobalAveragePool QLinearLeakyRelu \
+     QLinearMul QLinearSigmoid QLinearSoftmax QLinearWhere QMoE QuantizeLinear QuickGelu \
+     Range RotaryEmbedding SampleOp SkipLayerNormalization SkipSimplifiedLayerNormalization \
+     Tokenizer TransposeMatMul Trilu UnfoldTensor Unique WordConvEmbedding"
+        .split_whitespace()
+        .collect()
+});
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_operator_is_in_both_lists() {
+        let checks_rank = |it: &&Limit| {
+            let mut checks = it.checks.iter();
+            checks.any(|it| matches!(it, Check::MinRank(_) | Check::Rank(_)))
+        };
+        // Their own kernels refuse wrong ranks; the check serves the one that follows it.
+        let own = ["GRU", "LSTM", "QAttention"];
+        for limit in LIMITS.iter().filter(checks_rank) {
+            let node = NodeProto {
+                op_type: Some(limit.op_type.to_owned()),
+                domain: Some(limit.domain.to_owned()),
+                ..NodeProto::default()
+            };
+            let both = checks_ranks(&node) && !own.contains(&limit.op_type);
+            assert!(!both, "{} is in both", limit.op_type);
+        }
+    }
+
+    #[test]
+    fn lists_are_those_of_the_pinned_version() {
+        // tools/fetch_onnxruntime.py pins it: with another, the long form of test_kernels.py runs first.
+        let script = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../tools/fetch_onnxruntime.py"
+        );
+        let script = std::fs::read_to_string(script).unwrap();
+        assert!(script.contains(&format!("\"{FOUND_ON}\"")), "{FOUND_ON}");
+    }
+}

@@ -1,0 +1,119 @@
+//! The functions of a model: what all their callers give them, and what each call returns.
+
+use std::collections::{HashMap, HashSet};
+
+use super::facts::Facts;
+use super::scopes::Scopes;
+use crate::walk;
+use proto::onnx::{FunctionProto, NodeProto};
+
+/// Functions that call each other are followed this deep. Of those further down nothing is known.
+const MAX_CALL_DEPTH: usize = 32;
+
+/// A function by what calls it.
+pub(crate) type FunctionKey = (String, String, String);
+
+/// The functions of a model, and what their callers give them.
+#[derive(Default)]
+pub(crate) struct Functions<'a> {
+    by_key: HashMap<FunctionKey, &'a FunctionProto>,
+    /// What holds for the inputs in all calls seen so far.
+    called_with: HashMap<FunctionKey, Vec<Facts>>,
+    /// Results of calls.
+    results: HashMap<(FunctionKey, Vec<Facts>), Vec<Facts>>,
+    depth: usize,
+}
+
+impl<'a> Functions<'a> {
+    pub(crate) fn new(functions: &'a [FunctionProto]) -> Self {
+        let keyed = functions.iter().map(|it| (key_of(it), it));
+        Self {
+            by_key: keyed.collect(),
+            ..Self::default()
+        }
+    }
+
+    /// What holds for the inputs of a function in all calls; `None` where it is not called.
+    pub(crate) fn called_with(&self, function: &FunctionProto) -> Option<&[Facts]> {
+        self.called_with.get(&key_of(function)).map(Vec::as_slice)
+    }
+
+    /// Whether a node calls a function of the model.
+    pub(crate) fn has(&self, node: &NodeProto) -> bool {
+        !self.by_key.is_empty() && self.by_key.contains_key(&call_key(node))
+    }
+
+    /// What a call returns; `None` where the node calls no function of the model.
+    pub(super) fn call(&mut self, node: &NodeProto, inputs: Vec<Facts>) -> Option<Vec<Facts>> {
+        let key = call_key(node);
+        let function = *self.by_key.get(&key)?;
+        // A call with another number is not another call.
+        let inputs = inputs.into_iter();
+        let inputs: Vec<Facts> = inputs.map(|it| Facts { single: None, ..it }).collect();
+        let known = self.called_with.get(&key);
+        let common = match known {
+            Some(known) => {
+                let pairs = known.iter().zip(&inputs);
+                pairs.map(|(one, other)| one.common(*other)).collect()
+            }
+            None => inputs.clone(),
+        };
+        self.called_with.insert(key.clone(), common);
+        let call = (key, inputs);
+        if let Some(results) = self.results.get(&call) {
+            return Some(results.clone());
+        }
+        if self.depth >= MAX_CALL_DEPTH {
+            self.forget_callees(&call.0);
+            return Some(Vec::new());
+        }
+        self.depth += 1;
+        let mut scopes = Scopes::default();
+        scopes.enter_function(function, &call.1);
+        scopes.learn_all(&function.node, self);
+        self.depth -= 1;
+        let results = function.output.iter().map(|name| scopes.facts(name));
+        let results: Vec<Facts> = results.collect();
+        self.results.insert(call, results.clone());
+        Some(results)
+    }
+
+    /// Notes that nothing is known of the calls that a function makes, or those of what it calls.
+    fn forget_callees(&mut self, caller: &FunctionKey) {
+        let mut callers = vec![caller.clone()];
+        let mut seen = HashSet::new();
+        while let Some(caller) = callers.pop() {
+            let Some(function) = self.by_key.get(&caller) else {
+                continue;
+            };
+            walk::for_each_node(&function.node, &mut |node| {
+                let callee = call_key(node);
+                if let Some(function) = self.by_key.get(&callee)
+                    && seen.insert(callee.clone())
+                {
+                    let unknown = Facts {
+                        has_sizes: true,
+                        ..Facts::default()
+                    };
+                    let unknown = vec![unknown; function.input.len()];
+                    self.called_with.insert(callee.clone(), unknown);
+                    callers.push(callee);
+                }
+            });
+        }
+    }
+}
+
+/// A function by itself.
+pub(crate) fn key_of(function: &FunctionProto) -> FunctionKey {
+    let parts = [function.domain(), function.name(), function.overload()];
+    let [domain, name, overload] = parts.map(str::to_owned);
+    (domain, name, overload)
+}
+
+/// The function that a node would call.
+pub(crate) fn call_key(node: &NodeProto) -> FunctionKey {
+    let parts = [node.domain(), node.op_type(), node.overload()];
+    let [domain, name, overload] = parts.map(str::to_owned);
+    (domain, name, overload)
+}

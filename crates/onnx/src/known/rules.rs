@@ -1,0 +1,384 @@
+//! What follows for the outputs of operators from what is known of their inputs. Element types: `types`.
+
+mod types;
+
+use super::facts::{Elem, Facts, INT32, INT64, Origin, STRING};
+use crate::guard::Window;
+use crate::{is_onnx_domain, is_op, walk};
+use proto::onnx::{AttributeProto, NodeProto, tensor_proto::DataType as OnnxType};
+
+const BOOL: i32 = OnnxType::Bool as i32;
+const FLOAT: i32 = OnnxType::Float as i32;
+const UINT8: i32 = OnnxType::Uint8 as i32;
+const UINT32: i32 = OnnxType::Uint32 as i32;
+
+/// What follows for the outputs of a node of one of ONNX's own operators.
+pub(super) struct Rule<'a> {
+    pub(super) node: &'a NodeProto,
+    pub(super) inputs: &'a [Facts],
+    pub(super) bodies: &'a [Vec<Facts>],
+}
+
+/// Operators that return a sequence.
+const RETURN_SEQUENCE: &[&str] = &[
+    "SequenceConstruct",
+    "SequenceEmpty",
+    "SequenceErase",
+    "SequenceInsert",
+    "SequenceMap",
+    "SplitToSequence",
+];
+/// Operators whose first output has the rank of their first input.
+const KEEP_RANK: &[&str] = &[
+    "Abs",
+    "AveragePool",
+    "BatchNormalization",
+    "Cast",
+    "CastLike",
+    "Ceil",
+    "Clip",
+    "Conv",
+    "ConvTranspose",
+    "CumSum",
+    "DequantizeLinear",
+    "Dropout",
+    "Elu",
+    "Erf",
+    "Exp",
+    "Floor",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "HardSigmoid",
+    "HardSwish",
+    "Identity",
+    "InstanceNormalization",
+    "LeakyRelu",
+    "Log",
+    "LogSoftmax",
+    "MaxPool",
+    "Neg",
+    "Not",
+    "QuantizeLinear",
+    "Relu",
+    "Round",
+    "Selu",
+    "Sigmoid",
+    "Sign",
+    "Slice",
+    "Softmax",
+    "Softplus",
+    "Sqrt",
+    "Tanh",
+    "Transpose",
+];
+/// Operators whose first output has elements where their first input has some.
+const KEEP_FILLED: &[&str] = &[
+    "Abs",
+    "ArgMax",
+    "ArgMin",
+    "BatchNormalization",
+    "Cast",
+    "CastLike",
+    "Ceil",
+    "Clip",
+    "CumSum",
+    "DepthToSpace",
+    "DequantizeLinear",
+    "Dropout",
+    "DynamicQuantizeLinear",
+    "Elu",
+    "Erf",
+    "Exp",
+    "Flatten",
+    "Floor",
+    "Gelu",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "HardSigmoid",
+    "HardSwish",
+    "Identity",
+    "InstanceNormalization",
+    "LayerNormalization",
+    "LeakyRelu",
+    "Log",
+    "LogSoftmax",
+    "Neg",
+    "Not",
+    "QuantizeLinear",
+    "Reciprocal",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceMin",
+    "ReduceSum",
+    "Relu",
+    "Reshape",
+    "Round",
+    "Selu",
+    "Sigmoid",
+    "Sign",
+    "Softmax",
+    "Softplus",
+    "Softsign",
+    "Sqrt",
+    "Squeeze",
+    "Tanh",
+    "Transpose",
+    "Unsqueeze",
+];
+/// Operators whose output has elements where all their inputs have some, as those of [`BROADCAST`] do.
+const JOIN_FILLED: &[&str] = &[
+    "Concat",
+    "Gather",
+    "Gemm",
+    "MatMul",
+    "MatMulInteger",
+    "PRelu",
+];
+/// Operators whose window moves over an image; the first output has elements where the image and the
+/// weights have some, and the pads are as large as the window.
+const WINDOWS: &[&str] = &["AveragePool", "Conv", "ConvInteger", "LpPool", "MaxPool"];
+/// Operators that what a kernel is chosen by stays the same behind.
+const KEEP_ORIGIN: &[&str] = &[
+    "Cast",
+    "Dropout",
+    "Flatten",
+    "Reshape",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+];
+/// Operators whose output has the highest rank of their inputs.
+const BROADCAST: &[&str] = &[
+    "Add",
+    "And",
+    "Div",
+    "Equal",
+    "Greater",
+    "GreaterOrEqual",
+    "Less",
+    "LessOrEqual",
+    "Max",
+    "Mean",
+    "Min",
+    "Mod",
+    "Mul",
+    "Or",
+    "Pow",
+    "Sub",
+    "Sum",
+    "Where",
+    "Xor",
+];
+
+impl Rule<'_> {
+    pub(super) fn output(&self, index: usize) -> Facts {
+        if is_op(self.node, "Constant") {
+            return self.constant();
+        }
+        if is_op(self.node, "Identity") {
+            return self.input(0);
+        }
+        Facts {
+            elem: self.elem(index),
+            is_sequence: self.is_sequence(index),
+            single: self.single(),
+            rank: self.rank(index),
+            is_filled: self.is_filled(index),
+            has_sizes: self.has_sizes(),
+            origin: self.origin(index),
+            ..Facts::default()
+        }
+    }
+
+    /// Whether an output is a sequence.
+    fn is_sequence(&self, index: usize) -> bool {
+        let op_type = self.node.op_type();
+        match op_type {
+            _ if !is_onnx_domain(self.node.domain()) => false,
+            "If" => self.body(index).is_sequence,
+            // What is collected of each round is a tensor.
+            "Loop" => self.input(index + 2).is_sequence || self.body(index + 1).is_sequence,
+            "Optional" | "OptionalGetElement" => self.input(0).is_sequence,
+            _ => RETURN_SEQUENCE.contains(&op_type),
+        }
+    }
+
+    /// A number as an integer of another type is the same one.
+    fn single(&self) -> Option<i64> {
+        let is_integer = matches!(self.elem(0), Elem::Is(INT32 | INT64));
+        let number = self.input(0).single.filter(|_| is_integer)?;
+        let fits = self.elem(0) == Elem::Is(INT64) || i32::try_from(number).is_ok();
+        (is_op(self.node, "Cast") && fits).then_some(number)
+    }
+
+    /// Whether an output is known to have elements.
+    fn is_filled(&self, index: usize) -> bool {
+        let op_type = self.node.op_type();
+        if is_op(self.node, "DynamicQuantizeLinear") && index > 0 {
+            return true;
+        }
+        let is_known = matches!(self.node.domain(), "" | "ai.onnx" | "com.microsoft");
+        if !is_known || index > 0 {
+            return false;
+        }
+        let is_given = |index: usize| self.node.input.get(index).is_some_and(|it| !it.is_empty());
+        let mut given = (0..self.node.input.len()).filter(|index| is_given(*index));
+        let mut all_filled = || !self.inputs.is_empty() && given.all(|it| self.input(it).is_filled);
+        match op_type {
+            _ if KEEP_FILLED.contains(&op_type) => self.input(0).is_filled,
+            _ if BROADCAST.contains(&op_type) || JOIN_FILLED.contains(&op_type) => all_filled(),
+            _ if WINDOWS.contains(&op_type) => all_filled() && self.has_padded_window(),
+            _ => false,
+        }
+    }
+
+    /// Whether sizes may follow from the model alone: where a node does not keep those of what a
+    /// request sends.
+    fn has_sizes(&self) -> bool {
+        let op_type = self.node.op_type();
+        let takes_others = BROADCAST.contains(&op_type) || op_type == "Concat";
+        let mut inputs = self.inputs.iter();
+        match op_type {
+            "GlobalAveragePool" | "GlobalMaxPool" => true,
+            _ if takes_others => inputs.all(|it| it.has_sizes),
+            _ if KEEP_RANK.contains(&op_type) || WINDOWS.contains(&op_type) => {
+                self.input(0).has_sizes
+            }
+            "Pad" | "Dropout" | "PRelu" | "LRN" => self.input(0).has_sizes,
+            _ => true,
+        }
+    }
+
+    fn has_padded_window(&self) -> bool {
+        let window = Window::of(self.node);
+        window.is_some_and(|it| !it.sizes.is_empty() && it.sizes.iter().all(|size| *size <= 1))
+    }
+
+    fn origin(&self, index: usize) -> Origin {
+        let op_type = self.node.op_type();
+        if index > 0 {
+            return Origin::Any;
+        }
+        match op_type {
+            "MatMulInteger" => Origin::IntegerProduct,
+            "DequantizeLinear" => {
+                let scale_and_zero = self.inputs.iter().zip(&self.node.input).skip(1);
+                let mut given = scale_and_zero.filter(|(_, name)| !name.is_empty());
+                match given.all(|(facts, _)| facts.is_constant) {
+                    true => Origin::Any,
+                    false => Origin::FreelyDequantized,
+                }
+            }
+            _ if KEEP_ORIGIN.contains(&op_type) => self.input(0).origin,
+            _ => Origin::Any,
+        }
+    }
+
+    fn constant(&self) -> Facts {
+        let Some(attribute) = self.node.attribute.first().and_then(value_of) else {
+            return Facts::default();
+        };
+        let vector = |elem, len| Facts {
+            elem: Elem::Is(elem),
+            rank: Some(1),
+            len: Some(len),
+            is_sequence: false,
+            single: attribute.ints.first().copied().filter(|_| len == 1),
+            is_never_minus_one: !attribute.ints.contains(&-1),
+            is_filled: len > 0,
+            is_constant: true,
+            has_sizes: true,
+            origin: Origin::Any,
+        };
+        let scalar = |elem| Facts {
+            rank: Some(0),
+            single: attribute.i,
+            is_never_minus_one: attribute.i() != -1,
+            is_filled: true,
+            is_constant: true,
+            ..Facts::of_type(elem)
+        };
+        match attribute.name() {
+            "value" => attribute
+                .t
+                .as_ref()
+                .map_or_else(Facts::default, Facts::of_tensor),
+            "value_int" => scalar(INT64),
+            "value_ints" => vector(INT64, attribute.ints.len()),
+            "value_float" => scalar(FLOAT),
+            "value_floats" => vector(FLOAT, attribute.floats.len()),
+            "value_string" => scalar(STRING),
+            "value_strings" => vector(STRING, attribute.strings.len()),
+            "sparse_value" => attribute
+                .sparse_tensor
+                .as_ref()
+                .and_then(|it| it.values.as_ref())
+                .map_or_else(Facts::default, |it| Facts::of_type(it.data_type())),
+            _ => Facts::default(),
+        }
+    }
+
+    fn input(&self, index: usize) -> Facts {
+        self.inputs.get(index).copied().unwrap_or_default()
+    }
+
+    fn attribute(&self, name: &str) -> Option<&AttributeProto> {
+        walk::attribute(self.node, name)
+    }
+
+    /// What all nested graphs return at `index`.
+    fn body(&self, index: usize) -> Facts {
+        let mut bodies = self.bodies.iter();
+        let at = |body: &Vec<Facts>| body.get(index).copied().unwrap_or_default();
+        let first = bodies.next().map(at).unwrap_or_default();
+        bodies.fold(first, |facts, body| facts.common(at(body)))
+    }
+
+    fn rank(&self, index: usize) -> Option<usize> {
+        if !is_onnx_domain(self.node.domain()) {
+            return None;
+        }
+        let op_type = self.node.op_type();
+        let of_input = |index: usize| self.input(index).rank;
+        match (op_type, index) {
+            ("Shape", 0) => Some(1),
+            ("Size", 0) => Some(0),
+            ("NonZero" | "Flatten" | "Gemm", 0) => Some(2),
+            ("Reshape", 0) => match self.attribute("shape") {
+                Some(shape) => value_of(shape).map(|it| it.ints.len()),
+                None => self.input(1).len,
+            },
+            ("ConstantOfShape", 0) => self.input(0).len,
+            ("Unsqueeze", 0) => of_input(0)?.checked_add(self.axes_len()?),
+            ("Squeeze", 0) => of_input(0)?.checked_sub(self.axes_len()?),
+            ("Gather", 0) => (of_input(0)? + of_input(1)?).checked_sub(1),
+            ("MatMul", 0) => {
+                let (one, other) = (of_input(0)?, of_input(1)?);
+                (one >= 2 && other >= 2).then(|| one.max(other))
+            }
+            ("Concat", 0) => self.inputs.iter().find_map(|it| it.rank),
+            ("Split", _) => of_input(0),
+            // Its kernel refuses weights of another rank.
+            ("Conv", 0) => of_input(0).or(of_input(1)),
+            (op_type, 0) if KEEP_RANK.contains(&op_type) => of_input(0),
+            (op_type, 0) if BROADCAST.contains(&op_type) => {
+                let ranks: Option<Vec<usize>> = self.inputs.iter().map(|it| it.rank).collect();
+                ranks?.into_iter().max()
+            }
+            _ => None,
+        }
+    }
+
+    /// How many axes an operator is told, as attribute or as input.
+    fn axes_len(&self) -> Option<usize> {
+        match self.attribute("axes") {
+            Some(axes) => value_of(axes).map(|it| it.ints.len()),
+            None => self.input(1).len,
+        }
+    }
+}
+
+/// An attribute that has its value here; that of a function may be its caller's.
+fn value_of(attribute: &AttributeProto) -> Option<&AttributeProto> {
+    attribute.ref_attr_name().is_empty().then_some(attribute)
+}

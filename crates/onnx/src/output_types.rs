@@ -1,0 +1,74 @@
+//! Types of outputs that a file declares by their names only, as people do to see an inner tensor.
+//!
+//! Not here: what follows from operators (`known`).
+
+use super::OnnxModel;
+use super::interface::tensor_value;
+use super::known::{Elem, Facts, Functions, Scopes};
+use proto::onnx::{GraphProto, TypeProto, ValueInfoProto, type_proto};
+
+impl OnnxModel {
+    /// Declares the types of the graph's outputs where the file does not and they follow from it.
+    pub(super) fn infer_output_types(&mut self) {
+        let graph = self.graph();
+        if graph.output.iter().all(has_type) {
+            return;
+        }
+        let mut scopes = Scopes::of_model(false, self.has_defaults());
+        scopes.enter_main(graph, |_| false);
+        scopes.learn_all(&graph.node, &mut Functions::new(&self.proto.functions));
+        let outputs = graph.output.iter().map(|output| {
+            let is_open = !has_type(output);
+            let inferred = || declared(graph, output, scopes.facts(output.name()));
+            is_open.then(inferred).flatten()
+        });
+        let types: Vec<Option<TypeProto>> = outputs.collect();
+        for (output, inferred) in self.graph_mut().output.iter_mut().zip(types) {
+            if inferred.is_some() {
+                output.r#type = inferred;
+            }
+        }
+    }
+}
+
+/// Whether a declaration says the type: a tensor may be declared without that of its elements.
+pub(super) fn has_type(value: &ValueInfoProto) -> bool {
+    match value.r#type.as_ref().and_then(|ty| ty.value.as_ref()) {
+        None => false,
+        Some(type_proto::Value::TensorType(tensor)) => tensor.elem_type() != 0,
+        Some(_) => true,
+    }
+}
+
+/// The type of an output: as another declaration of the tensor says, else as follows from the nodes.
+fn declared(graph: &GraphProto, output: &ValueInfoProto, facts: Facts) -> Option<TypeProto> {
+    let mut others = graph.value_info.iter().chain(&graph.input);
+    let same = others.find(|it| it.name() == output.name() && has_type(it));
+    if let Some(same) = same {
+        return same.r#type.clone();
+    }
+    let Elem::Is(elem_type) = facts.elem else {
+        return None;
+    };
+    let mut tensor = tensor_value(output.name(), elem_type).r#type?;
+    // The file may say the shape alone.
+    if let (
+        Some(type_proto::Value::TensorType(declared)),
+        Some(type_proto::Value::TensorType(new)),
+    ) = (
+        output.r#type.as_ref().and_then(|ty| ty.value.as_ref()),
+        &mut tensor.value,
+    ) {
+        new.shape.clone_from(&declared.shape);
+    }
+    if !facts.is_sequence {
+        return Some(tensor);
+    }
+    let sequence = type_proto::Sequence {
+        elem_type: Some(Box::new(tensor)),
+    };
+    Some(TypeProto {
+        value: Some(type_proto::Value::SequenceType(Box::new(sequence))),
+        ..TypeProto::default()
+    })
+}

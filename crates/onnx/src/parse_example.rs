@@ -1,0 +1,290 @@
+//! TensorFlow's `ParseExample` operators, which converters leave in the file and no runtime knows.
+//!
+//! They are cut out: what they returned becomes inputs of the graph, fed by this server's own
+//! parser.
+//!
+//! Not here: parsing tf.Example (`codec::example`).
+
+use super::constant::MAX_HOPS;
+use super::interface::{data_type, elem_type, tensor_value, value_info};
+use super::{OnnxModel, is_op, walk};
+use base::error::{Result, ServingError};
+use base::tensor::{DataType, Tensor};
+use proto::onnx::NodeProto;
+
+/// A parse node that was cut out of a graph.
+///
+/// tf2onnx drops the attributes `Tdense` and `dense_shapes`: what is not known from the file is
+/// `None`.
+#[derive(Clone, Debug)]
+pub struct ParseExample {
+    /// The node's name.
+    pub name: String,
+    /// `ParseExample` or `ParseExampleV2`.
+    pub op_type: String,
+    /// The tensor with the serialized examples.
+    pub serialized: String,
+    /// In the node's order.
+    pub sparse: Vec<SparseKey>,
+    /// In the node's order.
+    pub dense: Vec<DenseKey>,
+    /// In the node's order.
+    pub ragged: Vec<RaggedKey>,
+}
+
+/// A dense feature and the tensor it goes to.
+#[derive(Clone, Debug)]
+pub struct DenseKey {
+    /// The feature's key.
+    pub key: String,
+    /// From the default value.
+    pub dtype: Option<DataType>,
+    /// Of one example, -1 for a dim of any size.
+    pub shape: Option<Vec<i64>>,
+    /// `None`: required.
+    pub default: Option<Tensor>,
+    /// The graph input that takes it.
+    pub tensor: String,
+}
+
+/// A sparse feature and the tensors it goes to.
+#[derive(Clone, Debug)]
+pub struct SparseKey {
+    /// The feature's key.
+    pub key: String,
+    /// Of the values.
+    pub dtype: Option<DataType>,
+    /// Graph inputs: indices, values, dense shape.
+    pub tensors: [String; 3],
+}
+
+/// A ragged feature and the tensors it goes to.
+#[derive(Clone, Debug)]
+pub struct RaggedKey {
+    /// The feature's key.
+    pub key: String,
+    /// Of the values.
+    pub dtype: Option<DataType>,
+    /// Of the row splits.
+    pub splits_dtype: Option<DataType>,
+    /// Graph inputs: values, row splits.
+    pub tensors: [String; 2],
+}
+
+impl OnnxModel {
+    /// Cuts every `ParseExample` and `ParseExampleV2` out of the graph. What they returned are
+    /// inputs from then on.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_ARGUMENT` where a node's keys are no constants or do not go with its inputs and
+    /// outputs; `UNIMPLEMENTED` for `ParseSingleExample`, which takes one example without a batch.
+    pub fn cut_parse_examples(&mut self) -> Result<Vec<ParseExample>> {
+        let mut nodes = self.graph().node.iter();
+        if let Some(node) = nodes.find(|node| is_op(node, "ParseSingleExample")) {
+            return Err(ServingError::unimplemented(format!(
+                "{}: the node '{}' is a ParseSingleExample, which this server does not run; parse \
+                 batches with tf.io.parse_example before the model is converted",
+                self.origin,
+                node.name()
+            )));
+        }
+        let is_parse =
+            |node: &NodeProto| is_op(node, "ParseExample") || is_op(node, "ParseExampleV2");
+        let nodes = self.graph().node.iter().filter(|node| is_parse(node));
+        let cut = nodes
+            .map(|node| self.read_parse_node(node))
+            .collect::<Result<Vec<_>>>()?;
+        self.graph_mut().node.retain(|node| !is_parse(node));
+        for parse in &cut {
+            self.feed_outputs(parse);
+        }
+        Ok(cut)
+    }
+
+    fn read_parse_node(&self, node: &NodeProto) -> Result<ParseExample> {
+        let malformed = |what: &str| {
+            ServingError::invalid_argument(format!(
+                "{}: cannot read the node '{}' ({}): {what}",
+                self.origin,
+                node.name(),
+                node.op_type()
+            ))
+        };
+        let keys = self
+            .parse_keys(node)
+            .ok_or_else(|| malformed("its keys are not constants"))?;
+        let defaults = &node.input[keys.inputs_before_defaults..];
+        let mut outputs = node.output.iter().cloned();
+        let mut take = || outputs.next().unwrap_or_default();
+
+        let (count, dense_count) = (keys.sparse.len(), keys.dense.len());
+        let ragged_count = keys.ragged.len();
+        if defaults.len() < dense_count
+            || node.output.len() > 3 * count + dense_count + 2 * ragged_count
+        {
+            return Err(malformed(
+                "the numbers of keys, defaults and outputs differ",
+            ));
+        }
+        let mut sparse_outputs: [Vec<String>; 3] = Default::default();
+        for list in &mut sparse_outputs {
+            list.extend((0..count).map(|_| take()));
+        }
+        let dense_outputs: Vec<String> = (0..dense_count).map(|_| take()).collect();
+        let ragged_values: Vec<String> = (0..ragged_count).map(|_| take()).collect();
+        let ragged_splits: Vec<String> = (0..ragged_count).map(|_| take()).collect();
+
+        let [indices, values, shapes] = sparse_outputs;
+        let sparse_tensors = indices.into_iter().zip(values).zip(shapes);
+        let sparse_types = dtypes(node, "sparse_types");
+        let (value_types, split_types) = (
+            dtypes(node, "ragged_value_types"),
+            dtypes(node, "ragged_split_types"),
+        );
+        let at = |types: &[Option<DataType>], index: usize| types.get(index).copied().flatten();
+        let sparse = keys.sparse.into_iter().zip(sparse_tensors).enumerate();
+        let dense = keys.dense.into_iter().zip(dense_outputs).zip(defaults);
+        let ragged = ragged_values.into_iter().zip(ragged_splits);
+        let ragged = keys.ragged.into_iter().zip(ragged).enumerate();
+        Ok(ParseExample {
+            name: node.name().to_owned(),
+            op_type: node.op_type().to_owned(),
+            serialized: self.behind_identities(&node.input[0]),
+            sparse: sparse
+                .map(|(index, (key, ((indices, values), shape)))| SparseKey {
+                    key,
+                    dtype: at(&sparse_types, index),
+                    tensors: [indices, values, shape],
+                })
+                .collect(),
+            dense: dense
+                .map(|((key, tensor), default)| self.dense_key(key, tensor, default))
+                .collect(),
+            ragged: ragged
+                .map(|(index, (key, (values, splits)))| RaggedKey {
+                    key,
+                    dtype: at(&value_types, index),
+                    splits_dtype: at(&split_types, index),
+                    tensors: [values, splits],
+                })
+                .collect(),
+        })
+    }
+
+    fn dense_key(&self, key: String, tensor: String, default: &str) -> DenseKey {
+        let default = self.constant(default);
+        let (declared_dtype, declared_shape) = self.declared(&tensor);
+        // The first dim of what the node returns is the batch.
+        let declared_shape = declared_shape.and_then(|shape| Some(shape.get(1..)?.to_vec()));
+        let dtype = default.as_ref().map(Tensor::dtype).or(declared_dtype);
+        let default = default.filter(|it| !it.is_empty());
+        let default_shape = default.as_ref().map(|default| {
+            let dims = default.shape().iter();
+            dims.map(|&dim| i64::try_from(dim).unwrap_or(-1)).collect()
+        });
+        DenseKey {
+            key,
+            dtype,
+            shape: declared_shape.or(default_shape),
+            default,
+            tensor,
+        }
+    }
+
+    /// The keys of a parse node. `ParseExample` takes each as a scalar, V2 each list as a vector.
+    fn parse_keys(&self, node: &NodeProto) -> Option<Keys> {
+        let keys = |name: &str| -> Option<Vec<String>> {
+            let tensor = self.constant(name)?;
+            let text = |key: &bytes::Bytes| String::from_utf8(key.to_vec()).ok();
+            tensor.strings()?.iter().map(text).collect()
+        };
+        if is_op(node, "ParseExampleV2") {
+            let [_, _, sparse, dense, ragged, ..] = node.input.as_slice() else {
+                return None;
+            };
+            return Some(Keys {
+                sparse: keys(sparse)?,
+                dense: keys(dense)?,
+                ragged: keys(ragged)?,
+                inputs_before_defaults: 5,
+            });
+        }
+        let count = |name: &str| usize::try_from(walk::attribute(node, name)?.i()).ok();
+        let (sparse, dense) = (count("Nsparse")?, count("Ndense")?);
+        let defaults_at = sparse.checked_add(dense)?.checked_add(2)?;
+        let names = node.input.get(2..defaults_at)?;
+        let one = |name: &String| keys(name)?.into_iter().next();
+        let all = names.iter().map(one).collect::<Option<Vec<String>>>()?;
+        let (sparse, dense) = all.split_at(sparse);
+        Some(Keys {
+            sparse: sparse.to_vec(),
+            dense: dense.to_vec(),
+            ragged: Vec::new(),
+            inputs_before_defaults: defaults_at,
+        })
+    }
+
+    /// What `value_info` or an output's declaration says about a tensor.
+    fn declared(&self, name: &str) -> (Option<DataType>, Option<Vec<i64>>) {
+        let graph = self.graph();
+        let mut values = graph.value_info.iter().chain(&graph.output);
+        match values.find(|value| value.name() == name).map(value_info) {
+            Some(info) => (info.dtype, info.shape),
+            None => (None, None),
+        }
+    }
+
+    /// The tensor that reaches `name` through `Identity` nodes.
+    fn behind_identities(&self, name: &str) -> String {
+        let nodes = &self.graph().node;
+        let mut name = name;
+        for _ in 0..MAX_HOPS {
+            let maker = nodes
+                .iter()
+                .find(|node| is_op(node, "Identity") && node.output.iter().any(|it| it == name));
+            match maker.and_then(|node| node.input.first()) {
+                Some(input) => name = input,
+                None => break,
+            }
+        }
+        name.to_owned()
+    }
+
+    fn feed_outputs(&mut self, parse: &ParseExample) {
+        let int64 = Some(DataType::Int64);
+        let mut values = Vec::new();
+        for it in &parse.dense {
+            values.push((&it.tensor, it.dtype));
+        }
+        for it in &parse.sparse {
+            let [indices, sparse_values, shape] = &it.tensors;
+            values.extend([(indices, int64), (sparse_values, it.dtype), (shape, int64)]);
+        }
+        for it in &parse.ragged {
+            let [ragged_values, splits] = &it.tensors;
+            values.extend([(ragged_values, it.dtype), (splits, it.splits_dtype)]);
+        }
+        let inputs = values.into_iter().filter(|(name, _)| !name.is_empty());
+        let inputs: Vec<_> = inputs
+            .map(|(name, dtype)| tensor_value(name, dtype.and_then(elem_type).unwrap_or_default()))
+            .collect();
+        self.graph_mut().input.extend(inputs);
+    }
+}
+
+struct Keys {
+    sparse: Vec<String>,
+    dense: Vec<String>,
+    ragged: Vec<String>,
+    inputs_before_defaults: usize,
+}
+
+/// The dtypes in an attribute such as `sparse_types`, which tf2onnx keeps as ONNX's numbers.
+fn dtypes(node: &NodeProto, name: &str) -> Vec<Option<DataType>> {
+    let attribute = walk::attribute(node, name);
+    let numbers = attribute.into_iter().flat_map(|it| &it.ints);
+    numbers
+        .map(|&number| data_type(i32::try_from(number).unwrap_or_default()))
+        .collect()
+}

@@ -1,0 +1,217 @@
+//! Which declared ranks a request may change: those of inputs that reach operators only which refuse
+//! a wrong rank with an error.
+//!
+//! Whatever a node reads may change the rank of whatever it returns; graphs nested in it and functions
+//! that it calls are taken as a whole.
+//!
+//! Not here: which operators these are (`kernel_limits`), dropping ranks (`relax`).
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use super::known::{FunctionKey, call_key, key_of};
+use super::{OnnxModel, kernel_limits, walk};
+use base::error::{Result, ServingError};
+use proto::onnx::{FunctionProto, NodeProto};
+
+impl OnnxModel {
+    /// The inputs whose declared rank has to be enforced, since an operator behind them is not known
+    /// to check it.
+    pub fn inputs_to_keep_ranked(&self) -> HashSet<String> {
+        self.inputs_that_reach(kernel_limits::checks_ranks)
+    }
+
+    /// Of the inputs that reach an operator of which it is not known what other ranks do to it: those
+    /// whose declared rank has to be enforced.
+    ///
+    /// # Errors
+    ///
+    /// `UNIMPLEMENTED` where such an input has no declared rank.
+    pub fn inputs_of_untried_operators(&self) -> Result<HashSet<String>> {
+        let reaching = self.inputs_that_reach(|node| !kernel_limits::is_untried(node));
+        let inputs = self.inputs().into_iter();
+        let mut open = inputs.filter(|it| it.shape.is_none() && reaching.contains(&it.name));
+        match open.next() {
+            None => Ok(reaching),
+            Some(input) => Err(ServingError::unimplemented(format!(
+                "{}: the input '{}' has no rank and reaches an operator that was not tried with other \
+                 ranks than it expects (with ONNX Runtime {}): {}. Declare the input's shape",
+                self.origin,
+                input.name,
+                kernel_limits::FOUND_ON,
+                self.untried_operators()
+            ))),
+        }
+    }
+
+    /// The names of operators that are in no list of what they do.
+    fn untried_operators(&self) -> String {
+        let functions: HashSet<FunctionKey> = self.proto.functions.iter().map(key_of).collect();
+        let mut names = BTreeSet::new();
+        let bodies = self.proto.functions.iter().map(|it| &it.node);
+        for nodes in bodies.chain([&self.graph().node]) {
+            walk::for_each_node(nodes, &mut |node| {
+                if kernel_limits::is_untried(node) && !functions.contains(&call_key(node)) {
+                    names.insert(node.op_type());
+                }
+            });
+        }
+        Vec::from_iter(names).join(", ")
+    }
+
+    /// The inputs that reach a node for which `trusts` says no.
+    fn inputs_that_reach(&self, trusts: fn(&NodeProto) -> bool) -> HashSet<String> {
+        let functions = self.proto.functions.iter();
+        let functions: HashMap<FunctionKey, &FunctionProto> =
+            functions.map(|it| (key_of(it), it)).collect();
+        let mut trust = Trust {
+            trusts,
+            functions,
+            known: HashMap::new(),
+        };
+        let graph = self.graph();
+        let trusted: Vec<bool> = graph.node.iter().map(|it| trust.node(it)).collect();
+        let mut reaches: HashSet<&str> = HashSet::new();
+        loop {
+            let before = reaches.len();
+            for (node, is_trusted) in graph.node.iter().zip(&trusted).rev() {
+                let mut outputs = node.output.iter();
+                if !is_trusted || outputs.any(|name| reaches.contains(name.as_str())) {
+                    walk::for_each_name_read(node, &mut |name| {
+                        reaches.insert(name);
+                    });
+                }
+            }
+            // Nodes are in order, so that one pass finds all; if not, further ones do.
+            if reaches.len() == before {
+                break;
+            }
+        }
+        let inputs = graph.input.iter().map(|it| it.name());
+        let kept = inputs.filter(|name| reaches.contains(name));
+        kept.map(str::to_owned).collect()
+    }
+}
+
+struct Trust<'a> {
+    /// Of an operator of a backend.
+    trusts: fn(&NodeProto) -> bool,
+    functions: HashMap<FunctionKey, &'a FunctionProto>,
+    /// By function; one that is being looked at is not trusted, as it calls itself.
+    known: HashMap<FunctionKey, bool>,
+}
+
+impl Trust<'_> {
+    /// Whether all operators of a node are trusted.
+    fn node(&mut self, node: &NodeProto) -> bool {
+        let key = call_key(node);
+        if let Some(&function) = self.functions.get(&key) {
+            return self.function(key, function);
+        }
+        (self.trusts)(node)
+            && walk::subgraphs(node).all(|graph| graph.node.iter().all(|it| self.node(it)))
+    }
+
+    fn function(&mut self, key: FunctionKey, function: &FunctionProto) -> bool {
+        if let Some(&known) = self.known.get(&key) {
+            return known;
+        }
+        self.known.insert(key.clone(), false);
+        let trusted = function.node.iter().all(|it| self.node(it));
+        self.known.insert(key, trusted);
+        trusted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+    use crate::node;
+    use proto::onnx::{GraphProto, ModelProto, ValueInfoProto};
+
+    /// A model with the inputs `x` and `n`, neither of which has a shape.
+    fn model(nodes: Vec<NodeProto>, functions: Vec<FunctionProto>) -> OnnxModel {
+        let input = ["x", "n"].map(|name| ValueInfoProto {
+            name: Some(name.to_owned()),
+            ..ValueInfoProto::default()
+        });
+        let proto = ModelProto {
+            graph: Some(GraphProto {
+                node: nodes,
+                input: input.into(),
+                ..GraphProto::default()
+            }),
+            functions,
+            ..ModelProto::default()
+        };
+        OnnxModel::parse("test", &proto.encode_to_vec()).unwrap()
+    }
+
+    fn names(names: &[&str]) -> HashSet<String> {
+        names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    #[test]
+    fn inputs_of_operators_that_check_ranks_are_free() {
+        let model = model(vec![node("Add", &["x", "n"], "y")], vec![]);
+        assert_eq!(model.inputs_to_keep_ranked(), names(&[]));
+        assert!(model.inputs_of_untried_operators().unwrap().is_empty());
+    }
+
+    #[test]
+    fn ranks_in_front_of_others_are_kept_through_what_lies_between() {
+        let nodes = vec![
+            node("Relu", &["x"], "positive"),
+            node("ReverseSequence", &["positive", "lengths"], "y"),
+            node("Cast", &["n"], "z"),
+        ];
+        let model = model(nodes, vec![]);
+        assert_eq!(model.inputs_to_keep_ranked(), names(&["x"]));
+        // A check stands in front of it: it is not untried.
+        assert!(model.inputs_of_untried_operators().unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_open_rank_in_front_of_an_untried_operator_is_refused() {
+        let mut untried = node("BeamSearch", &["n"], "y");
+        untried.domain = Some("com.microsoft".to_owned());
+        let model = model(vec![untried], vec![]);
+        let error = model.inputs_of_untried_operators().unwrap_err().to_string();
+        assert!(
+            error.contains("'n'") && error.contains("BeamSearch"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn functions_are_followed() {
+        let function = |body: &str| FunctionProto {
+            name: Some("Step".to_owned()),
+            domain: Some("local".to_owned()),
+            input: vec!["a".to_owned()],
+            output: vec!["b".to_owned()],
+            node: vec![node(body, &["a"], "b")],
+            ..FunctionProto::default()
+        };
+        let mut call = node("Step", &["x"], "y");
+        call.domain = Some("local".to_owned());
+        let kept = |body| model(vec![call.clone()], vec![function(body)]).inputs_to_keep_ranked();
+        assert_eq!(kept("Relu"), names(&[]));
+        assert_eq!(kept("DFT"), names(&["x"]));
+    }
+
+    #[test]
+    fn nested_graphs_read_what_is_around_them() {
+        let mut choice = node("If", &["n"], "y");
+        choice.attribute.push(proto::onnx::AttributeProto {
+            g: Some(GraphProto {
+                node: vec![node("STFT", &["x", "step"], "inner")],
+                ..GraphProto::default()
+            }),
+            ..Default::default()
+        });
+        let model = model(vec![choice], vec![]);
+        assert_eq!(model.inputs_to_keep_ranked(), names(&["x", "n"]));
+    }
+}

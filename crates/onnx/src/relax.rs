@@ -1,0 +1,141 @@
+//! Forgets declared shapes: ONNX Runtime enforces them, TensorFlow never did, and converters write
+//! wrong ones.
+//!
+//! Ranks are worth keeping where they are right: without them ONNX Runtime leaves transposes and
+//! fusions as they are, and a model of convolutions takes a quarter longer. Sizes are not.
+
+use std::collections::HashSet;
+
+use super::{OnnxModel, is_onnx_domain, is_op, walk};
+use proto::onnx::{GraphProto, NodeProto, TensorShapeProto, ValueInfoProto, type_proto};
+
+/// Operators that refuse every other rank of their first input.
+const FIX_RANK: &[&str] = &[
+    "AveragePool",
+    "Conv",
+    "ConvInteger",
+    "ConvTranspose",
+    "GRU",
+    "Gemm",
+    "LSTM",
+    "MaxPool",
+    "QLinearConv",
+    "RNN",
+];
+/// Operators that return what has the rank of their first input.
+const KEEP_RANK: &[&str] = &[
+    "Abs",
+    "Cast",
+    "Clip",
+    "Exp",
+    "Identity",
+    "LeakyRelu",
+    "Log",
+    "Neg",
+    "Relu",
+    "Sigmoid",
+    "Sqrt",
+    "Tanh",
+];
+/// Operators that return what has the rank of one input where the other is a vector or scalar.
+const BROADCAST: &[&str] = &["Add", "Div", "Max", "Min", "Mul", "Pow", "Sub"];
+
+impl OnnxModel {
+    /// Drops the shapes that the graph declares for its inputs, its outputs and what lies between.
+    /// Of the inputs in `ranked` the rank stays. The backend infers what it can from the operators,
+    /// and is told what was declared.
+    pub fn relax_shapes(&mut self, ranked: &HashSet<String>) {
+        for input in self.inputs() {
+            self.declared_shapes
+                .extend(input.shape.map(|shape| (input.name, shape)));
+        }
+        let graph = self.graph_mut();
+        for input in &mut graph.input {
+            if ranked.contains(input.name()) {
+                drop_sizes(input);
+            } else {
+                drop_shape(input);
+            }
+        }
+        graph.output.iter_mut().for_each(drop_shape);
+        graph.value_info.clear();
+        relax_nested(&mut graph.node);
+    }
+
+    /// Whether an operator refuses every rank of the input `name` but one.
+    pub fn fixes_rank_of(&self, name: &str) -> bool {
+        let graph = self.graph();
+        let mut same_rank: HashSet<&str> = HashSet::from([name]);
+        for node in &graph.node {
+            let read = node
+                .input
+                .iter()
+                .position(|it| same_rank.contains(it.as_str()));
+            let (Some(index), true) = (read, is_onnx_domain(node.domain())) else {
+                continue;
+            };
+            let op_type = node.op_type();
+            let permutes = is_op(node, "Transpose") && walk::attribute(node, "perm").is_some();
+            if index == 0 && (permutes || FIX_RANK.contains(&op_type)) {
+                return true;
+            }
+            let mut others = node.input.iter().enumerate().filter(|it| it.0 != index);
+            let keeps = index == 0 && KEEP_RANK.contains(&op_type);
+            let broadcasts = BROADCAST.contains(&op_type)
+                && others.all(|(_, name)| {
+                    self.constant(name)
+                        .is_some_and(|constant| constant.shape().len() <= 1)
+                });
+            if keeps || broadcasts {
+                same_rank.extend(node.output.iter().map(String::as_str));
+            }
+        }
+        false
+    }
+}
+
+fn relax_nested(nodes: &mut [NodeProto]) {
+    for node in nodes {
+        // ONNX Runtime wants to know the ranks of what the body of a Scan returns.
+        let ranks_needed = is_op(node, "Scan");
+        // A Loop's counter and condition are scalars, and a run fails where that is not said.
+        let scalars = if is_op(node, "Loop") { 2 } else { 0 };
+        for graph in walk::subgraphs_mut(node) {
+            relax_subgraph(graph, ranks_needed, scalars);
+            relax_nested(&mut graph.node);
+        }
+    }
+}
+
+fn relax_subgraph(graph: &mut GraphProto, ranks_needed: bool, scalars: usize) {
+    let inputs = graph.input.iter_mut().skip(scalars);
+    for value in inputs.chain(&mut graph.output) {
+        if ranks_needed {
+            drop_sizes(value);
+        } else {
+            drop_shape(value);
+        }
+    }
+    graph.value_info.clear();
+}
+
+fn drop_shape(value: &mut ValueInfoProto) {
+    if let Some(shape) = shape_mut(value) {
+        *shape = None;
+    }
+}
+
+fn drop_sizes(value: &mut ValueInfoProto) {
+    if let Some(Some(shape)) = shape_mut(value) {
+        for dim in &mut shape.dim {
+            dim.value = None;
+        }
+    }
+}
+
+fn shape_mut(value: &mut ValueInfoProto) -> Option<&mut Option<TensorShapeProto>> {
+    match value.r#type.as_mut()?.value.as_mut()? {
+        type_proto::Value::TensorType(tensor) => Some(&mut tensor.shape),
+        _ => None,
+    }
+}

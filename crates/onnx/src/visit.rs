@@ -1,0 +1,196 @@
+//! Replaces nodes everywhere in a model: in the main graph, in graphs nested in it and in functions,
+//! with what is known of tensors there.
+//!
+//! Not here: what nodes are replaced by (`divide`, `guard`, `rewrite`, `strings`).
+
+use std::collections::HashSet;
+
+use super::known::{Facts, Functions, Scopes};
+use super::{OnnxModel, is_onnx_domain, walk};
+use base::error::Result;
+use proto::onnx::{GraphProto, NodeProto, OperatorSetIdProto};
+
+/// The version of ONNX's own operators for models that have none of them.
+const OPSET: i64 = 17;
+
+/// Where a node is.
+pub(super) struct Place<'a> {
+    /// What is known of the tensors that it reads.
+    pub(super) known: &'a Scopes,
+    /// The version of ONNX's own operators there.
+    pub(super) opset: i64,
+    /// The names of the whole model.
+    pub(super) names: &'a mut Names,
+    /// Whether the node calls a function of the model.
+    pub(super) is_call: bool,
+}
+
+/// Names that are taken anywhere in a model: in its graph, in graphs nested in it, in its functions.
+pub(super) struct Names(HashSet<String>);
+
+impl Names {
+    /// Takes a name that nothing has, made from `wish`.
+    pub(super) fn take(&mut self, wish: &str) -> String {
+        let mut name = wish.to_owned();
+        let mut number = 0;
+        while !self.0.insert(name.clone()) {
+            number += 1;
+            name = format!("{wish}.{number}");
+        }
+        name
+    }
+}
+
+/// What becomes of a node: `None` if it stays as it is.
+pub(super) type Replaced = Result<Option<Vec<NodeProto>>>;
+
+impl OnnxModel {
+    /// Replaces nodes by what `replace` returns for them. `ranked` are the graph's inputs whose
+    /// declared rank is enforced.
+    pub(super) fn replace_everywhere(
+        &mut self,
+        ranked: &HashSet<String>,
+        replace: &mut dyn FnMut(&NodeProto, &mut Place<'_>) -> Replaced,
+    ) -> Result<()> {
+        self.import_onnx();
+        let original = self.proto.functions.clone();
+        let scopes = Scopes::of_model(self.quantizes(), self.has_defaults());
+        let mut visit = Visit {
+            scopes,
+            functions: Functions::new(&original),
+            opset: self.opset(),
+            names: self.names(),
+            replace,
+        };
+        let graph = self.graph_mut();
+        visit.scopes.enter_main(graph, |name| ranked.contains(name));
+        visit.nodes(&mut graph.node)?;
+        visit.scopes.leave();
+        for function in &mut self.proto.functions {
+            let Some(inputs) = visit.functions.called_with(function) else {
+                continue;
+            };
+            let inputs: Vec<Facts> = inputs.to_vec();
+            visit.scopes.enter_function(function, &inputs);
+            visit.opset = opset_of(&function.opset_import);
+            visit.nodes(&mut function.node)?;
+            visit.scopes.leave();
+        }
+        Ok(())
+    }
+
+    /// Lets a model of other operators, and functions of such, have ONNX's own as well.
+    fn import_onnx(&mut self) {
+        // What imports nothing is of the first version.
+        if !self.proto.opset_import.is_empty() {
+            import(&mut self.proto.opset_import, OPSET);
+        }
+        let version = self.opset();
+        for function in &mut self.proto.functions {
+            import(&mut function.opset_import, version);
+        }
+    }
+
+    /// Whether there are operators that quantize and such that dequantize. A backend may choose kernels
+    /// of integers for what is between them, which do not expect tensors without elements.
+    pub fn quantizes(&self) -> bool {
+        ["QuantizeLinear", "DequantizeLinear"]
+            .iter()
+            .all(|wanted| self.has_operator(&|op_type| op_type == *wanted))
+    }
+
+    pub(super) fn has_operator(&self, is_wanted: &dyn Fn(&str) -> bool) -> bool {
+        let functions = self.proto.functions.iter().map(|it| &it.node);
+        let mut found = false;
+        for nodes in functions.chain([&self.graph().node]) {
+            walk::for_each_node(nodes, &mut |node| found |= is_wanted(node.op_type()));
+        }
+        found
+    }
+
+    /// Every name of a tensor or a node in the model.
+    pub(super) fn names(&self) -> Names {
+        let mut names = walk::names(self.graph());
+        add_node_names(&self.graph().node, &mut names);
+        for function in &self.proto.functions {
+            let declared = function.value_info.iter().map(|value| value.name());
+            names.extend(declared);
+            let values = function.input.iter().chain(&function.output);
+            names.extend(values.map(String::as_str));
+            walk::collect_node_names(&function.node, &mut names);
+            add_node_names(&function.node, &mut names);
+        }
+        Names(names.into_iter().map(str::to_owned).collect())
+    }
+}
+
+fn import(imports: &mut Vec<OperatorSetIdProto>, version: i64) {
+    if !imports.iter().any(|it| is_onnx_domain(it.domain())) {
+        imports.push(OperatorSetIdProto {
+            domain: Some(String::new()),
+            version: Some(version),
+        });
+    }
+}
+
+fn add_node_names<'a>(nodes: &'a [NodeProto], names: &mut HashSet<&'a str>) {
+    walk::for_each_node(nodes, &mut |node| {
+        names.insert(node.name());
+    });
+}
+
+/// The version of ONNX's own operators among those that a model or a function imports.
+fn opset_of(imports: &[OperatorSetIdProto]) -> i64 {
+    let onnx = imports.iter().filter(|it| is_onnx_domain(it.domain()));
+    onnx.map(|it| it.version()).max().unwrap_or(1)
+}
+
+struct Visit<'a, 'b> {
+    scopes: Scopes,
+    functions: Functions<'a>,
+    opset: i64,
+    names: Names,
+    replace: &'b mut dyn FnMut(&NodeProto, &mut Place<'_>) -> Replaced,
+}
+
+impl Visit<'_, '_> {
+    fn nodes(&mut self, nodes: &mut Vec<NodeProto>) -> Result<()> {
+        let mut visited = Vec::with_capacity(nodes.len());
+        for mut node in std::mem::take(nodes) {
+            let bodies = self.nested(&mut node)?;
+            self.scopes.learn(&node, &bodies, &mut self.functions);
+            let mut place = Place {
+                known: &self.scopes,
+                opset: self.opset,
+                names: &mut self.names,
+                is_call: self.functions.has(&node),
+            };
+            match (self.replace)(&node, &mut place)? {
+                Some(new) => visited.extend(new),
+                None => visited.push(node),
+            }
+        }
+        *nodes = visited;
+        Ok(())
+    }
+
+    /// Visits the graphs nested in a node. Returns what is known of what each returns.
+    fn nested(&mut self, node: &mut NodeProto) -> Result<Vec<Vec<Facts>>> {
+        if walk::subgraphs(node).next().is_none() {
+            return Ok(Vec::new());
+        }
+        let mut bodies = Vec::new();
+        // The graphs are taken out to be changed while the rest of the node is looked at.
+        let mut graphs: Vec<GraphProto> = walk::subgraphs_mut(node).map(std::mem::take).collect();
+        for graph in &mut graphs {
+            self.scopes.enter_nested(node, graph);
+            self.nodes(&mut graph.node)?;
+            bodies.push(self.scopes.results(graph));
+            self.scopes.leave();
+        }
+        for (place, graph) in walk::subgraphs_mut(node).zip(graphs) {
+            *place = graph;
+        }
+        Ok(bodies)
+    }
+}

@@ -1,0 +1,221 @@
+//! Large weights, which stay out of the protobuf that a backend reads: a protobuf takes at most
+//! 2 GiB, and bytes beside it can be handed on and shared without a copy.
+//!
+//! Not here: weights that the file itself keeps in other files (`external`).
+
+use std::collections::{HashMap, HashSet};
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::constant::{from_tensor, to_tensor};
+use super::{OnnxModel, is_onnx_domain, walk};
+use base::error::{Result, ServingError};
+use proto::onnx::{
+    GraphProto, StringStringEntryProto, TensorProto, tensor_proto::DataLocation,
+    tensor_proto::DataType as OnnxType,
+};
+use runtime::{GraphSource, Weight, WeightSharing};
+
+/// What a protobuf can be at most; ONNX Runtime reads no larger one.
+const MAX_PROTOBUF_BYTES: usize = i32::MAX as usize;
+/// Smaller weights stay in the protobuf: shapes and the like, which optimisations look at.
+const MIN_WEIGHT_BYTES: usize = 16 << 10;
+/// Operators whose weights ONNX Runtime turns into a layout of its own, for each graph anew. There
+/// is nothing to share, and a shared original would only be one more copy.
+const TRANSFORM_WEIGHTS: &[&str] = &["Conv", "ConvTranspose"];
+
+impl OnnxModel {
+    /// The model as a backend takes it. The weights in `sharing` go to it as shared ones.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_ARGUMENT` where what is no weight is larger than a protobuf can be.
+    pub fn into_source(mut self, sharing: Option<WeightSharing>) -> Result<GraphSource> {
+        let work_follows_shapes = self.work_follows_shapes();
+        let mut weights = Vec::new();
+        for tensor in &mut self.graph_mut().initializer {
+            let location = format!("weight_{}", weights.len());
+            weights.extend(take_weight(tensor, location));
+        }
+        if self.proto.encoded_len() > MAX_PROTOBUF_BYTES {
+            return Err(ServingError::invalid_argument(format!(
+                "{}: the model takes more than 2 GiB without the weights of its main graph",
+                self.origin
+            )));
+        }
+        Ok(GraphSource {
+            origin: self.origin,
+            model: self.proto.encode_to_vec().into(),
+            weights,
+            sharing,
+            declared_shapes: self.declared_shapes,
+            work_follows_shapes,
+        })
+    }
+
+    /// The large weights that several graphs of the model can share: the address of each, by name.
+    pub fn shareable_weights(&self) -> HashMap<&str, usize> {
+        let graph = self.graph();
+        let transformed = transformed_weights(graph);
+        let weights = graph.initializer.iter().filter_map(|tensor| {
+            let data = weight_data(tensor)?;
+            let name = tensor.name();
+            (!transformed.contains(name)).then_some((name, data.as_ptr() as usize))
+        });
+        weights.collect()
+    }
+
+    /// The bytes of the main graph's weights.
+    pub fn weight_bytes(&self) -> usize {
+        let weights = self.graph().initializer.iter();
+        weights.filter_map(weight_data).map(Bytes::len).sum()
+    }
+}
+
+/// Gives large tensors whose elements are listed one by one their `raw_data`.
+pub(super) fn make_raw(graph: &mut GraphProto) {
+    for tensor in &mut graph.initializer {
+        let is_large = tensor.encoded_len() >= MIN_WEIGHT_BYTES;
+        if !is_large || tensor.raw_data.is_some() || !tensor.string_data.is_empty() {
+            continue;
+        }
+        let raw = to_tensor(tensor).and_then(|it| from_tensor(tensor.name(), &it));
+        if let Some(raw) = raw {
+            tensor.raw_data = raw.raw_data;
+            tensor.float_data = Vec::new();
+            tensor.double_data = Vec::new();
+            tensor.int32_data = Vec::new();
+            tensor.int64_data = Vec::new();
+            tensor.uint64_data = Vec::new();
+        }
+    }
+}
+
+fn transformed_weights(graph: &GraphProto) -> HashSet<&str> {
+    let mut names = HashSet::new();
+    walk::for_each_node(&graph.node, &mut |node| {
+        if is_onnx_domain(node.domain()) && TRANSFORM_WEIGHTS.contains(&node.op_type()) {
+            names.extend(node.input.iter().skip(1).map(String::as_str));
+        }
+    });
+    names
+}
+
+/// The data of a large tensor that is what its declaration says; a wrong one is left for the
+/// backend to refuse.
+fn weight_data(tensor: &TensorProto) -> Option<&Bytes> {
+    let data = tensor.raw_data.as_ref()?;
+    let bits = element_bits(tensor.data_type())?;
+    let mut count = 1usize;
+    for &dim in &tensor.dims {
+        count = count.checked_mul(usize::try_from(dim).ok()?)?;
+    }
+    let bytes = count.checked_mul(bits)?.div_ceil(8);
+    (data.len() >= MIN_WEIGHT_BYTES && data.len() == bytes).then_some(data)
+}
+
+/// Leaves of a large tensor a reference to `location`.
+fn take_weight(tensor: &mut TensorProto, location: String) -> Option<Weight> {
+    let data = weight_data(tensor)?.clone();
+    tensor.raw_data = None;
+    tensor.data_location = Some(DataLocation::External.into());
+    tensor.external_data = [
+        ("location", location.clone()),
+        ("offset", "0".to_owned()),
+        ("length", data.len().to_string()),
+    ]
+    .map(|(key, value)| StringStringEntryProto {
+        key: Some(key.to_owned()),
+        value: Some(value),
+    })
+    .to_vec();
+    Some(Weight {
+        name: tensor.name().to_owned(),
+        location,
+        elem_type: tensor.data_type(),
+        shape: tensor.dims.clone(),
+        data,
+    })
+}
+
+/// How many bits an element takes in `raw_data`; `None` for strings and unknown types.
+fn element_bits(elem_type: i32) -> Option<usize> {
+    use OnnxType as Type;
+    Some(match Type::try_from(elem_type).ok()? {
+        Type::Complex128 => 128,
+        Type::Double | Type::Int64 | Type::Uint64 | Type::Complex64 => 64,
+        Type::Float | Type::Int32 | Type::Uint32 => 32,
+        Type::Float16 | Type::Bfloat16 | Type::Int16 | Type::Uint16 => 16,
+        Type::Int8 | Type::Uint8 | Type::Bool => 8,
+        Type::Float8e4m3fn
+        | Type::Float8e4m3fnuz
+        | Type::Float8e5m2
+        | Type::Float8e5m2fnuz
+        | Type::Float8e8m0 => 8,
+        Type::Int4 | Type::Uint4 | Type::Float4e2m1 => 4,
+        Type::Int2 | Type::Uint2 => 2,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::onnx::ModelProto;
+
+    fn tensor(elements: usize, raw: Option<Vec<u8>>) -> TensorProto {
+        TensorProto {
+            name: Some("w".to_owned()),
+            dims: vec![elements as i64],
+            data_type: Some(OnnxType::Float.into()),
+            raw_data: raw.map(Bytes::from),
+            ..TensorProto::default()
+        }
+    }
+
+    fn source(tensor: TensorProto) -> GraphSource {
+        let proto = ModelProto {
+            graph: Some(GraphProto {
+                initializer: vec![tensor],
+                ..GraphProto::default()
+            }),
+            ..ModelProto::default()
+        };
+        let model = OnnxModel::parse("test.onnx", &proto.encode_to_vec()).unwrap();
+        model.into_source(None).unwrap()
+    }
+
+    #[test]
+    fn large_weights_leave_the_protobuf() {
+        let data = vec![7; 4 * 5000];
+        let source = source(tensor(5000, Some(data.clone())));
+        assert!(source.model.len() < 200, "{}", source.model.len());
+        let [weight] = source.weights.as_slice() else {
+            panic!("{:?}", source.weights);
+        };
+        assert_eq!(
+            (weight.name.as_str(), weight.shape.as_slice()),
+            ("w", &[5000][..])
+        );
+        assert_eq!(weight.data, data);
+    }
+
+    #[test]
+    fn elements_listed_one_by_one_are_weights_too() {
+        let mut listed = tensor(5000, None);
+        listed.float_data = vec![1.5; 5000];
+        let source = source(listed);
+        assert!(source.model.len() < 200, "{}", source.model.len());
+        assert_eq!(source.weights[0].data, 1.5f32.to_le_bytes().repeat(5000));
+    }
+
+    #[test]
+    fn small_and_damaged_tensors_stay() {
+        for (elements, bytes) in [(3, 12), (5000, 4 * 5000 - 1), (5001, 4 * 5000)] {
+            let source = source(tensor(elements, Some(vec![0; bytes])));
+            assert!(source.weights.is_empty(), "{elements}");
+            assert!(source.model.len() >= bytes);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Runs each request by itself: on the caller's thread where `short_runs` allows it, else on threads
+//! where it may block.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::executor::{Executed, Execution, Executor, RunTimes};
+use super::run_threads::{self, Place, Share};
+use super::short_runs::{Kind, ShortRuns, UnderWay};
+use super::{Graph, RunControl};
+use base::error::{Result, ServingError};
+use base::panics;
+use base::tensor::Tensor;
+
+/// Runs every request by itself.
+pub struct DirectExecutor {
+    graph: Arc<dyn Graph>,
+    short_runs: ShortRuns,
+    share: Arc<Share>,
+}
+
+impl DirectExecutor {
+    /// An executor for this graph, which belongs to the model of this name.
+    pub fn new(graph: Arc<dyn Graph>, model: &str) -> Self {
+        Self {
+            share: Share::of_model(model),
+            short_runs: ShortRuns::new(graph.as_ref()),
+            graph,
+        }
+    }
+
+    fn run_here(
+        &self,
+        kind: Kind,
+        control: &RunControl,
+        feeds: &[Tensor],
+        fetches: &[usize],
+        deadline: Option<Instant>,
+    ) -> Result<Executed> {
+        let enqueued = Instant::now();
+        if deadline.is_some_and(|deadline| deadline <= enqueued) {
+            return Err(ServingError::deadline_exceeded());
+        }
+        run(self.graph.as_ref(), feeds, fetches, control, enqueued).inspect_err(|_| {
+            // Failing may take long, too.
+            self.short_runs.learn(kind, enqueued.elapsed(), false);
+        })
+    }
+
+    async fn run_on_thread(
+        &self,
+        control: RunControl,
+        feeds: Vec<Tensor>,
+        fetches: Vec<usize>,
+        deadline: Option<Instant>,
+    ) -> Result<Executed> {
+        let enqueued = Instant::now();
+        let control = Arc::new(control);
+        let (run, place) = {
+            let graph = Arc::clone(&self.graph);
+            let control = Arc::clone(&control);
+            let under_way = UnderWay::beside_others();
+            run_threads::spawn(&self.share, move || {
+                let _under_way = under_way;
+                run(graph.as_ref(), &feeds, &fetches, &control, enqueued)
+            })
+        };
+        let given_up = GiveUpOnDrop {
+            control,
+            _place: place,
+        };
+        let finished = match deadline {
+            None => run.await,
+            Some(deadline) => match tokio::time::timeout_at(deadline.into(), run).await {
+                Ok(finished) => finished,
+                Err(_) => return Err(ServingError::deadline_exceeded()),
+            },
+        };
+        drop(given_up);
+        finished.unwrap_or_else(|_| Err(panics::ended_abnormally("the run")))
+    }
+}
+
+impl Executor for DirectExecutor {
+    fn graph(&self) -> &Arc<dyn Graph> {
+        &self.graph
+    }
+
+    fn execute(
+        &self,
+        feeds: Vec<Tensor>,
+        fetches: Vec<usize>,
+        deadline: Option<Instant>,
+    ) -> Execution<'_> {
+        Box::pin(async move {
+            let kind = Kind::of(&feeds);
+            let control = RunControl::default();
+            let on_one_thread = self.short_runs.suits_one_thread(kind);
+            if on_one_thread {
+                control.keep_to_one_thread();
+            }
+            let executed = match self.short_runs.admit(kind) {
+                Some(_under_way) => self.run_here(kind, &control, &feeds, &fetches, deadline),
+                None => {
+                    let run = self.run_on_thread(control, feeds, fetches, deadline);
+                    run.await
+                }
+            }?;
+            let RunTimes { started, ended, .. } = executed.times;
+            self.short_runs.learn(kind, ended - started, on_one_thread);
+            Ok(executed)
+        })
+    }
+}
+
+fn run(
+    graph: &dyn Graph,
+    feeds: &[Tensor],
+    fetches: &[usize],
+    control: &RunControl,
+    enqueued: Instant,
+) -> Result<Executed> {
+    let started = Instant::now();
+    let outputs = graph.run(feeds, fetches, control)?;
+    let times = RunTimes {
+        enqueued,
+        started,
+        ended: Instant::now(),
+    };
+    Ok(Executed { outputs, times })
+}
+
+/// A caller that goes away, or whose time is over, has no interest in the run any more.
+struct GiveUpOnDrop {
+    control: Arc<RunControl>,
+    /// It need not begin.
+    _place: Place,
+}
+
+impl Drop for GiveUpOnDrop {
+    fn drop(&mut self) {
+        self.control.terminate();
+    }
+}

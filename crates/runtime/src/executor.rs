@@ -1,0 +1,77 @@
+//! Runs on behalf of requests: what every executor keeps to. Where runs happen: `direct`, and
+//! `batching`.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Graph;
+use base::error::Result;
+use base::tensor::Tensor;
+
+/// The outcome of [`Executor::execute`], to be awaited.
+pub type Execution<'a> = Pin<Box<dyn Future<Output = Result<Executed>> + Send + 'a>>;
+
+/// What a successful run came to.
+#[derive(Debug)]
+pub struct Executed {
+    /// In the order of the fetches.
+    pub outputs: Vec<Tensor>,
+    /// When it waited and ran.
+    pub times: RunTimes,
+}
+
+/// When one request waited for its run and when it ran, which it may have done with others.
+#[derive(Clone, Copy, Debug)]
+pub struct RunTimes {
+    /// The wait begins.
+    pub enqueued: Instant,
+    /// The wait ends, the run begins.
+    pub started: Instant,
+    /// The run ends.
+    pub ended: Instant,
+}
+
+impl RunTimes {
+    /// The times of a request whose parts ran on their own, from the first wait to the last run.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            enqueued: self.enqueued.min(other.enqueued),
+            started: self.started.min(other.started),
+            ended: self.ended.max(other.ended),
+        }
+    }
+}
+
+/// Runs one graph for requests.
+///
+/// Dropping the future of `execute` gives the run up: it is dropped from queues if it has not
+/// begun, and stopped if it has.
+pub trait Executor: Send + Sync {
+    /// The graph that is run.
+    fn graph(&self) -> &Arc<dyn Graph>;
+
+    /// Checks the shapes of a request's inputs, before anything is made of them.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_ARGUMENT` where a request of such inputs cannot be run.
+    fn check_inputs(&self, _shapes: &mut dyn Iterator<Item = &[usize]>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Runs the graph once, with the arguments and results of [`Graph::run`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Graph::run`]; `DEADLINE_EXCEEDED` with the original's text once `deadline` has
+    /// passed, when the run is stopped as well.
+    fn execute(
+        &self,
+        feeds: Vec<Tensor>,
+        fetches: Vec<usize>,
+        deadline: Option<Instant>,
+    ) -> Execution<'_>;
+}

@@ -1,0 +1,97 @@
+//! tract, in pure Rust: for where there is no ONNX Runtime.
+//!
+//! `support` says what it cannot do, `adapt` rewrites what it reads too narrowly, `fit` refuses what
+//! it does not check, `load` makes a graph of a model, `plans` keeps what was made of that for the
+//! shapes of requests, `graph` runs it, `value` has the tensors, and `isolate` keeps its panics in
+//! bounds.
+
+mod adapt;
+mod fit;
+mod graph;
+mod isolate;
+mod load;
+mod plans;
+mod support;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use tract_onnx::prelude::RunOptions;
+use tract_onnx::prelude::multithread::Executor;
+
+use self::graph::TractGraph;
+use self::isolate::isolate;
+use self::load::Planner;
+use super::{Backend, Graph, GraphSource};
+use base::error::{Result, ServingError};
+
+/// The release of tract that this crate asks for in `Cargo.toml`; tract does not state its own.
+pub const VERSION: &str = "0.23";
+
+/// How much of the machine tract may use.
+#[derive(Clone, Debug, Default)]
+pub struct TractOptions {
+    /// Threads that work on one operator; 0: as many as the process may use at a time. Operators
+    /// run one after the other.
+    pub threads: usize,
+}
+
+/// The backend tract.
+pub struct Tract {
+    options: RunOptions,
+}
+
+impl Tract {
+    /// Starts the threads that all graphs of this backend share.
+    ///
+    /// # Errors
+    ///
+    /// `INTERNAL` where the system gives none.
+    pub fn open(options: &TractOptions) -> Result<Self> {
+        let (threads, threads_from) = match options.threads {
+            // The smaller of the control group's quota (v1 and v2) and the affinity mask.
+            0 => {
+                let usable = std::thread::available_parallelism();
+                (usable.map_or(1, usize::from), "CPU quota and affinity")
+            }
+            threads => (threads, "flags"),
+        };
+        let executor = match threads {
+            1 => Executor::SingleThread,
+            // Panics where threads cannot be started.
+            _ => isolate(|| Ok(Executor::multithread_with_name(threads, "tract")))?,
+        };
+        tracing::info!(version = VERSION, threads, threads_from, "tract is ready");
+        let options = RunOptions {
+            executor: Some(executor),
+            ..RunOptions::default()
+        };
+        Ok(Self { options })
+    }
+}
+
+impl Backend for Tract {
+    fn name(&self) -> &'static str {
+        "tract"
+    }
+
+    fn version(&self) -> String {
+        VERSION.to_owned()
+    }
+
+    fn advice(&self, _: &ServingError, _: &str) -> Option<String> {
+        Some("ONNX Runtime has operators and dtypes that tract has not (--backend)".to_owned())
+    }
+
+    fn load(&self, source: GraphSource) -> Result<Arc<dyn Graph>> {
+        let weights = source.weights.iter().map(|weight| weight.data.len());
+        let weight_bytes = source.model.len() + weights.sum::<usize>();
+        let work_follows_shapes = source.work_follows_shapes;
+        let planner = isolate(|| Planner::try_new(source, self.options.clone()))?;
+        let graph = TractGraph::new(planner, weight_bytes, work_follows_shapes);
+        Ok(Arc::new(graph))
+    }
+}

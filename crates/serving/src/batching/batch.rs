@@ -1,0 +1,297 @@
+//! One batch from the queue to the answers: merge, run, split.
+//!
+//! Not here: which tasks make a batch (`queue`), copying rows (`rows`).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use super::company::Company;
+use super::enough::Enough;
+use super::metrics::BatchMetrics;
+use super::options::QueueLimits;
+use super::rows;
+use super::task::{BatchRun, Task, expired_in_queue};
+use base::error::{Code, Result, ServingError};
+use base::panics;
+use base::tensor::Tensor;
+use runtime::{Executed, Graph, Kind, RunTimes, ShortRuns};
+
+/// A graph whose requests are batched, and how.
+pub(super) struct BatchedGraph {
+    pub(super) graph: Arc<dyn Graph>,
+    pub(super) limits: QueueLimits,
+    pub(super) metrics: BatchMetrics,
+    /// Batches under way.
+    pub(super) running: Arc<AtomicUsize>,
+    pub(super) short_runs: ShortRuns,
+    pub(super) company: Company,
+    pub(super) enough: Enough,
+}
+
+impl BatchedGraph {
+    pub(super) fn is_busy(&self) -> bool {
+        self.running.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether tasks with these feeds can run together. Holds for all pairs of a batch if it holds
+    /// for each member and the first.
+    pub(super) fn can_merge(&self, a: &[Tensor], b: &[Tensor]) -> bool {
+        a.iter().zip(b).all(|(a, b)| {
+            let same_shape = a.shape().get(1..) == b.shape().get(1..);
+            let can_pad = || {
+                self.limits.pad
+                    && a.shape().len() == b.shape().len()
+                    && !a.is_empty()
+                    && !b.is_empty()
+            };
+            a.dtype() == b.dtype() && (same_shape || can_pad())
+        })
+    }
+}
+
+/// Why tasks have no answers.
+enum Failure {
+    /// It is the same for each of them.
+    Shared(ServingError),
+    /// It may be the fault of one: alone, the others may succeed.
+    Run(ServingError),
+}
+
+/// Tasks that left their queue to run together.
+pub(super) struct Batch {
+    graph: Arc<BatchedGraph>,
+    fetches: Vec<usize>,
+    tasks: Vec<Task>,
+    run: Arc<BatchRun>,
+    /// Whether another batch of the graph was under way when this one began.
+    is_beside_another: bool,
+    _running: Running,
+}
+
+impl Batch {
+    /// Takes the tasks out of their queue; call it under the lock that guards the queue.
+    pub(super) fn begin(
+        graph: &Arc<BatchedGraph>,
+        fetches: &[usize],
+        mut tasks: Vec<Task>,
+    ) -> Self {
+        graph.company.note(tasks.len());
+        let run = BatchRun::new(tasks.len());
+        for task in &mut tasks {
+            task.begin(&run);
+        }
+        Self {
+            graph: Arc::clone(graph),
+            fetches: fetches.to_vec(),
+            tasks,
+            run,
+            is_beside_another: graph.is_busy(),
+            _running: Running::new(&graph.running),
+        }
+    }
+
+    /// Runs the batch and answers its tasks. Where the run of several fails, each is run alone.
+    pub(super) fn execute(mut self) {
+        let tasks = self.take_timely();
+        if tasks.is_empty() {
+            return;
+        }
+        match self.run(&tasks) {
+            Ok(answers) => {
+                for (task, answer) in tasks.into_iter().zip(answers) {
+                    task.answer(Ok(answer));
+                }
+            }
+            Err(Failure::Run(error)) if tasks.len() > 1 && !self.run.control.is_terminated() => {
+                tracing::debug!(%error, members = tasks.len(), "a batch failed, running each alone");
+                for task in tasks {
+                    self.execute_alone(task);
+                }
+            }
+            Err(Failure::Run(error) | Failure::Shared(error)) => {
+                for task in tasks {
+                    task.answer(Err(self.in_time(copy_of(&error))));
+                }
+            }
+        }
+    }
+
+    fn execute_alone(&self, task: Task) {
+        if task.is_abandoned() {
+            return;
+        }
+        let mut answer = match self.run(std::slice::from_ref(&task)) {
+            Ok(answers) => answers,
+            Err(Failure::Run(error) | Failure::Shared(error)) => {
+                return task.answer(Err(self.in_time(error)));
+            }
+        };
+        let answer = answer.pop();
+        task.answer(answer.ok_or_else(|| ServingError::internal("a batch without an answer")));
+    }
+
+    /// The tasks that somebody still waits for. Those past their deadlines are answered so.
+    fn take_timely(&mut self) -> Vec<Task> {
+        let now = Instant::now();
+        let mut timely = Vec::with_capacity(self.tasks.len());
+        for task in self.tasks.drain(..) {
+            let waited = now.saturating_duration_since(task.enqueued);
+            self.graph.metrics.record_wait(waited);
+            if task.deadline <= now {
+                task.answer(Err(expired_in_queue()));
+            } else if !task.is_abandoned() {
+                timely.push(task);
+            }
+        }
+        timely
+    }
+
+    /// What the run came to for each of `tasks`. A run that panics has failed, no more.
+    fn run(&self, tasks: &[Task]) -> Result<Vec<Executed>, Failure> {
+        panics::caught(|| self.run_together(tasks)).unwrap_or_else(|panic| {
+            tracing::error!(panic, "the run of a batch panicked");
+            Err(Failure::Run(panics::ended_abnormally("the run")))
+        })
+    }
+
+    fn run_together(&self, tasks: &[Task]) -> Result<Vec<Executed>, Failure> {
+        let began = Instant::now();
+        let task_rows: usize = tasks.iter().map(|task| task.rows).sum();
+        let batch_rows = self.graph.limits.padded_rows(task_rows);
+        self.graph
+            .metrics
+            .record_batch(task_rows, batch_rows - task_rows);
+        let feeds = Self::merge(tasks, batch_rows).map_err(Failure::Run)?;
+        let kind = Kind::of(&feeds);
+        let on_one_thread = self.graph.short_runs.suits_one_thread(kind);
+        if on_one_thread {
+            self.run.control.keep_to_one_thread();
+        }
+        self.graph.metrics.record_run_start();
+        let started = Instant::now();
+        let outputs = self
+            .graph
+            .graph
+            .run(&feeds, &self.fetches, &self.run.control)
+            .map_err(Failure::Run)?;
+        let ended = Instant::now();
+        self.graph.metrics.record_run(ended - started);
+        self.graph
+            .short_runs
+            .learn(kind, ended - started, on_one_thread);
+        let answers = self
+            .check_outputs(&outputs, batch_rows)
+            .and_then(|()| split(tasks, &outputs))
+            .map_err(Failure::Shared)?;
+        if self.is_beside_another {
+            self.graph.enough.learn(batch_rows, began.elapsed());
+        }
+        let executed = |(task, outputs): (&Task, Vec<Tensor>)| Executed {
+            outputs,
+            times: RunTimes {
+                enqueued: task.enqueued,
+                started,
+                ended,
+            },
+        };
+        Ok(tasks.iter().zip(answers).map(executed).collect())
+    }
+
+    /// The graph's inputs for all tasks. What the tasks of a batch have in common (`can_merge`)
+    /// makes merging possible.
+    fn merge(tasks: &[Task], batch_rows: usize) -> Result<Vec<Tensor>> {
+        let inputs = tasks.first().map_or(0, |task| task.feeds.len());
+        let mut merged = Vec::with_capacity(inputs);
+        for index in 0..inputs {
+            let feeds = tasks.iter().filter_map(|task| task.feeds.get(index));
+            let feeds: Vec<&Tensor> = feeds.collect();
+            if feeds.len() > 1 && !rows::padding_is_bounded(&feeds) {
+                return Err(ServingError::new(
+                    Code::ResourceExhausted,
+                    "the shapes of a batch's members differ too much",
+                ));
+            }
+            merged.push(rows::merge(&feeds, batch_rows)?);
+        }
+        Ok(merged)
+    }
+
+    /// The checks of `SplitOutputTensors` (`batching_session.cc`).
+    fn check_outputs(&self, outputs: &[Tensor], batch_rows: usize) -> Result<()> {
+        if outputs.len() != self.fetches.len() {
+            return Err(ServingError::internal(
+                "Wrong number of batched output tensors",
+            ));
+        }
+        for output in outputs {
+            match output.shape().first() {
+                None => {
+                    return Err(ServingError::failed_precondition(
+                        "Batched output tensor has 0 dimensions",
+                    ));
+                }
+                Some(&rows) if rows != batch_rows => {
+                    return Err(ServingError::failed_precondition(
+                        "Batched output tensor's 0th dimension does not equal the sum of the 0th \
+                         dimension sizes of the input tensors",
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// An error of a run that was stopped says so. It was stopped because time is over: nobody
+    /// reads the error otherwise.
+    fn in_time(&self, error: ServingError) -> ServingError {
+        if self.run.control.is_terminated() {
+            // The session's own text (`common_runtime/direct_session.cc`).
+            return ServingError::deadline_exceeded();
+        }
+        error
+    }
+}
+
+/// Each task's rows of the outputs, in order; padding at the end is left over.
+fn split(tasks: &[Task], outputs: &[Tensor]) -> Result<Vec<Vec<Tensor>>> {
+    let mut start = 0;
+    let mut answers = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        let end = start + task.rows;
+        let answer: Result<Vec<Tensor>> = outputs
+            .iter()
+            .map(|output| rows::slice(output, start..end))
+            .collect();
+        answers.push(answer?);
+        start = end;
+    }
+    Ok(answers)
+}
+
+/// One error for several requests.
+fn copy_of(error: &ServingError) -> ServingError {
+    match error {
+        ServingError::Kernel { reason } => ServingError::Kernel {
+            reason: reason.clone(),
+        },
+        other => ServingError::new(other.code(), other.to_string()),
+    }
+}
+
+/// Counts a batch as under way until it is dropped.
+struct Running(Arc<AtomicUsize>);
+
+impl Running {
+    fn new(running: &Arc<AtomicUsize>) -> Self {
+        running.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(running))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

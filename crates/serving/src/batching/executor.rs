@@ -1,0 +1,195 @@
+//! An executor that lets requests run together.
+//!
+//! Not here: queues and threads (`scheduler`), merging and splitting (`batch`).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::batch::BatchedGraph;
+use super::company::Company;
+use super::enough::Enough;
+use super::metrics::BatchMetrics;
+use super::options::QueueLimits;
+use super::rows;
+use super::scheduler::{BatchScheduler, Request};
+use base::error::{Result, ServingError};
+use base::tensor::Tensor;
+use runtime::{Executed, Execution, Executor, Graph, Kind, RunTimes, ShortRuns};
+
+/// The largest rank that `pad_variable_length_inputs` takes (`batching_util.cc`).
+const MAX_PADDED_RANK: usize = 6;
+
+/// Runs the requests for one signature in batches (`BatchingSession`).
+///
+/// Requests of one batch have the same fetches, dtypes and, unless they may be padded, dimensions
+/// but the first. A request without rows is run by itself.
+pub struct BatchingExecutor {
+    inner: Arc<dyn Executor>,
+    graph: Arc<BatchedGraph>,
+    scheduler: Arc<BatchScheduler>,
+    /// How many inputs a request has.
+    request_inputs: usize,
+}
+
+impl BatchingExecutor {
+    /// Batches the requests to `inner`: dimension 0 of all that its graph is fed with is the batch.
+    /// A request has `request_inputs` inputs, which are counted.
+    ///
+    /// A graph that declares a number for dimension 0 of an input cannot run batches: `inner`
+    /// is handed back.
+    pub fn wrap(
+        inner: Arc<dyn Executor>,
+        request_inputs: usize,
+        limits: QueueLimits,
+        scheduler: Arc<BatchScheduler>,
+        metrics: BatchMetrics,
+    ) -> Arc<dyn Executor> {
+        if has_fixed_batch(inner.graph().as_ref()) {
+            return inner;
+        }
+        let graph = BatchedGraph {
+            graph: Arc::clone(inner.graph()),
+            limits,
+            metrics,
+            running: Arc::default(),
+            short_runs: ShortRuns::new(inner.graph().as_ref()),
+            company: Company::default(),
+            enough: Enough::default(),
+        };
+        Arc::new(Self {
+            inner,
+            graph: Arc::new(graph),
+            scheduler,
+            request_inputs,
+        })
+    }
+
+    /// The rows of a request.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_ARGUMENT` with the texts of `ComputeInputSize` (`batching_session.cc`).
+    fn rows<'a>(shapes: impl Iterator<Item = &'a [usize]>) -> Result<usize> {
+        let mut rows = None;
+        for shape in shapes {
+            let Some(&feed_rows) = shape.first() else {
+                return Err(ServingError::invalid_argument(
+                    "Batching Run() input tensors must have at least one dimension",
+                ));
+            };
+            if *rows.get_or_insert(feed_rows) != feed_rows {
+                return Err(ServingError::invalid_argument(
+                    "Batching Run() input tensors must have equal 0th-dimension size",
+                ));
+            }
+        }
+        rows.ok_or_else(|| {
+            ServingError::invalid_argument("Batching Run() must have at least one input tensor")
+        })
+    }
+
+    /// Padding knows few ranks, and the original refuses others even if there is nothing to pad.
+    fn check_rank(&self, feeds: &[Tensor]) -> Result<()> {
+        let mut ranks = feeds.iter().map(|feed| feed.shape().len());
+        if self.graph.limits.pad && ranks.any(|rank| rank > MAX_PADDED_RANK) {
+            return Err(ServingError::invalid_argument(
+                "Only tensors with rank from 1 to 6 can be padded.",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Executor for BatchingExecutor {
+    fn graph(&self) -> &Arc<dyn Graph> {
+        self.inner.graph()
+    }
+
+    fn check_inputs(&self, shapes: &mut dyn Iterator<Item = &[usize]>) -> Result<()> {
+        Self::rows(shapes).map(drop)
+    }
+
+    fn execute(
+        &self,
+        feeds: Vec<Tensor>,
+        fetches: Vec<usize>,
+        deadline: Option<Instant>,
+    ) -> Execution<'_> {
+        Box::pin(async move {
+            let rows = Self::rows(feeds.iter().map(Tensor::shape))?;
+            if rows == 0 {
+                return self.inner.execute(feeds, fetches, deadline).await;
+            }
+            self.check_rank(&feeds)?;
+            let mut sorted = fetches.clone();
+            sorted.sort_unstable();
+            sorted.dedup();
+            let padded = self.graph.limits.padded_rows(rows);
+            let kind = Kind::of(&feeds).padded(rows, padded);
+            let request = Request {
+                feeds,
+                rows,
+                deadline,
+            };
+            let under_way = match self.graph.is_busy() || self.graph.company.is_likely() {
+                true => None,
+                false => self.graph.short_runs.admit(kind),
+            };
+            let waits = under_way.is_none();
+            let (tickets, batch) = self
+                .scheduler
+                .submit(&self.graph, &sorted, request, waits)?;
+            self.graph.metrics.record_request(self.request_inputs, rows);
+            if let Some(batch) = batch {
+                batch.execute();
+            }
+            drop(under_way);
+            let mut parts = Vec::with_capacity(tickets.len());
+            for ticket in tickets {
+                parts.push(ticket.wait().await?);
+            }
+            let times = parts.iter().map(|part| part.times).reduce(RunTimes::and);
+            let times = times.ok_or_else(|| ServingError::internal("a request without parts"))?;
+            let outputs = join(parts.into_iter().map(|part| part.outputs).collect())?;
+            let outputs = in_order(outputs, &sorted, &fetches)?;
+            Ok(Executed { outputs, times })
+        })
+    }
+}
+
+/// The outputs of a request from those of its parts.
+fn join(mut parts: Vec<Vec<Tensor>>) -> Result<Vec<Tensor>> {
+    if parts.len() == 1 {
+        return Ok(parts.remove(0));
+    }
+    let outputs = parts.first().map_or(0, Vec::len);
+    (0..outputs)
+        .map(|index| {
+            let tensors: Vec<&Tensor> = parts.iter().filter_map(|part| part.get(index)).collect();
+            rows::concatenate(&tensors)
+        })
+        .collect()
+}
+
+/// `outputs` are those of `sorted`; the caller asked for `fetches`.
+fn in_order(outputs: Vec<Tensor>, sorted: &[usize], fetches: &[usize]) -> Result<Vec<Tensor>> {
+    if sorted == fetches {
+        return Ok(outputs);
+    }
+    let output = |fetch| {
+        let index = sorted.binary_search(fetch).ok()?;
+        outputs.get(index).cloned()
+    };
+    fetches
+        .iter()
+        .map(output)
+        .collect::<Option<_>>()
+        .ok_or_else(|| ServingError::internal("Wrong number of batched output tensors"))
+}
+
+fn has_fixed_batch(graph: &dyn Graph) -> bool {
+    graph.inputs().iter().any(|value| {
+        let rows = value.shape.as_ref().and_then(|shape| shape.first());
+        rows.is_some_and(|&rows| rows >= 0)
+    })
+}

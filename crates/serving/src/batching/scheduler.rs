@@ -1,0 +1,412 @@
+//! The threads that run batches, and the queues of all models that they share.
+//!
+//! Threads visit the queues in turns and take one batch per visit. A queue exists while something
+//! waits in it.
+//!
+//! Where all threads are kept by runs that do not end, a graph without a batch under way gets a further
+//! thread for one, so that no model takes all there are from the others.
+//!
+//! Not here: the order within a queue (`queue`), the run itself (`batch`).
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::batch::{Batch, BatchedGraph};
+use super::options::BatchingOptions;
+use super::queue::Queue;
+use super::rows;
+use super::task::{RunSlot, Task, Ticket};
+use base::error::{Code, Result, ServingError};
+use base::panics;
+use base::tensor::Tensor;
+
+/// More threads than this would not help anybody, and could exhaust the process.
+const MAX_THREADS: i64 = 1024;
+/// Sets of outputs of one signature that may be waited for at a time. Clients choose them.
+const MAX_QUEUES_PER_SIGNATURE: usize = 64;
+/// After this time in which no thread was done with a batch, runs keep them all.
+const KEPT_AFTER: Duration = Duration::from_secs(1);
+/// How often it is looked for batches that wait for a thread then.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// For requests without a deadline: the original's `RunOptions.timeout_in_ms` by default, which
+/// takes the largest number of milliseconds for one of microseconds.
+const DEFAULT_TIMEOUT: Duration = Duration::from_micros(i32::MAX as u64);
+
+/// Runs the batches of all models on its threads (`SharedBatchScheduler`). One per server.
+///
+/// Executors keep it alive, so that nothing waits any more when it is dropped. Dropping it ends the
+/// threads and waits for that.
+pub struct BatchScheduler {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl BatchScheduler {
+    /// A scheduler with `num_batch_threads` threads of `thread_pool_name`. More than 1024 threads
+    /// count as 1024.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_ARGUMENT` with the text of `shared_batch_scheduler.h` for no threads;
+    /// `RESOURCE_EXHAUSTED` where the system has none left.
+    pub fn try_new(options: &BatchingOptions) -> Result<Self> {
+        let count = options.num_batch_threads;
+        if count < 1 {
+            return Err(ServingError::invalid_argument(format!(
+                "num_batch_threads must be positive; was {count}"
+            )));
+        }
+        // A name with a zero byte would be refused.
+        let name = options.thread_pool_name.replace('\0', "");
+        let mut scheduler = Self {
+            shared: Arc::default(),
+            threads: Vec::new(),
+        };
+        let count = usize::try_from(count.min(MAX_THREADS)).unwrap_or(1);
+        scheduler.shared.lock().threads = count;
+        for number in 0..=count {
+            let shared = Arc::clone(&scheduler.shared);
+            let (name, of_further) = (name.clone(), name.clone());
+            let thread = std::thread::Builder::new().name(name);
+            let thread = thread
+                .spawn(move || match number {
+                    0 => shared.look_after_others(&of_further),
+                    _ => shared.work(),
+                })
+                .map_err(|error| {
+                    let text = format!("cannot start a batch thread: {error}");
+                    ServingError::new(Code::ResourceExhausted, text)
+                })?;
+            scheduler.threads.push(thread);
+        }
+        Ok(scheduler)
+    }
+
+    /// Puts a request into the queue of its graph and outputs (`fetches`, sorted). One ticket for
+    /// each part that it is split into, in order.
+    ///
+    /// A request that neither `waits` for a thread nor has to wait for others comes back as a
+    /// batch of its own, which the caller has to execute.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Queue::admit`]; `UNAVAILABLE` where too many sets of outputs are waited for.
+    pub(super) fn submit(
+        &self,
+        graph: &Arc<BatchedGraph>,
+        fetches: &[usize],
+        request: Request,
+        waits: bool,
+    ) -> Result<(Vec<Ticket>, Option<Batch>)> {
+        let enqueued = Instant::now();
+        let deadline = request.deadline.unwrap_or(enqueued + DEFAULT_TIMEOUT);
+        let mut state = self.shared.lock();
+        let index = state.queue_index(graph, fetches)?;
+        let (queues, next_number) = state.parts();
+        let queue = &mut queues[index];
+        let admitted = queue
+            .admit(&request.feeds, request.rows)
+            .and_then(|sizes| request.split(&sizes));
+        let parts = match admitted {
+            Ok(parts) => parts,
+            Err(error) => {
+                state.drop_if_empty(index);
+                return Err(error);
+            }
+        };
+        let is_lone = queue.is_empty() && parts.len() == 1;
+        let mut news = 0;
+        let mut tickets = Vec::with_capacity(parts.len());
+        for (feeds, rows) in parts {
+            let times = (enqueued, deadline);
+            let (task, run, answer) = Task::new(feeds, rows, times, graph.metrics.enqueue());
+            *next_number += 1;
+            let (batch, is_news) = queue.push(task, *next_number);
+            news += usize::from(is_news);
+            let place = Place {
+                graph: Arc::clone(graph),
+                fetches: fetches.to_vec(),
+                batch,
+            };
+            tickets.push(Ticket {
+                shared: Arc::clone(&self.shared),
+                place,
+                deadline,
+                run,
+                answer,
+                has_left: false,
+            });
+        }
+        let batch = match is_lone && !waits {
+            true => state.take_from(index, enqueued),
+            false => None,
+        };
+        if batch.is_none() {
+            for _ in 0..news {
+                self.shared.work.notify_one();
+            }
+            self.shared.rouse(&mut state);
+        }
+        Ok((tickets, batch))
+    }
+}
+
+impl Drop for BatchScheduler {
+    fn drop(&mut self) {
+        self.shared.lock().stopping = true;
+        self.shared.work.notify_all();
+        self.shared.others.notify_all();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a batch thread ended abnormally");
+            }
+        }
+    }
+}
+
+/// What a caller wants to be run.
+pub(super) struct Request {
+    pub(super) feeds: Vec<Tensor>,
+    pub(super) rows: usize,
+    pub(super) deadline: Option<Instant>,
+}
+
+impl Request {
+    /// The feeds of parts of these sizes, as views.
+    fn split(self, sizes: &[usize]) -> Result<Vec<(Vec<Tensor>, usize)>> {
+        if sizes == [self.rows] {
+            return Ok(vec![(self.feeds, self.rows)]);
+        }
+        let mut start = 0;
+        let mut parts = Vec::with_capacity(sizes.len());
+        for &size in sizes {
+            let feeds = self.feeds.iter();
+            let feeds = feeds.map(|feed| rows::slice(feed, start..start + size));
+            parts.push((feeds.collect::<Result<_>>()?, size));
+            start += size;
+        }
+        Ok(parts)
+    }
+}
+
+/// Where a task was put.
+pub(super) struct Place {
+    graph: Arc<BatchedGraph>,
+    fetches: Vec<usize>,
+    batch: u64,
+}
+
+/// What the threads and the callers share.
+#[derive(Default)]
+pub(super) struct Shared {
+    /// Guards short sections: nothing is copied or run under it.
+    state: Mutex<State>,
+    /// There may be a batch to take, or an earlier time to wake up.
+    work: Condvar,
+    /// Batches wait while all threads are busy.
+    others: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    threads: usize,
+    /// Threads with a batch.
+    busy: usize,
+    /// When one of them took a batch last.
+    taken: Option<Instant>,
+    /// Whether the thread that looks after others sleeps until it is roused.
+    is_others_asleep: bool,
+    /// The next to be visited first. Invariant: none is empty outside of a locked section.
+    queues: VecDeque<Queue>,
+    /// The number of the last batch.
+    last_number: u64,
+    stopping: bool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a task out of its queue. Returns whether it was there; if not, its run has begun.
+    pub(super) fn remove(&self, place: &Place, run: &RunSlot) -> bool {
+        let mut state = self.lock();
+        let Some(index) = state.find(&place.graph, &place.fetches) else {
+            return false;
+        };
+        let was_there = state.queues[index].remove(place.batch, run);
+        state.drop_if_empty(index);
+        was_there
+    }
+
+    /// The life of a batch thread.
+    fn work(&self) {
+        let mut state = self.lock();
+        loop {
+            let now = Instant::now();
+            if let Some(batch) = state.take_ready(now) {
+                state.busy += 1;
+                state.taken = Some(now);
+                if !state.queues.is_empty() {
+                    // Somebody else has to look after the rest meanwhile.
+                    self.work.notify_one();
+                    self.rouse(&mut state);
+                }
+                drop(state);
+                // The tasks of a batch that panics are answered by being dropped.
+                panics::round("a batch", || batch.execute());
+                state = self.lock();
+                state.busy -= 1;
+                continue;
+            }
+            if state.stopping {
+                return;
+            }
+            state = match state.next_due() {
+                Some(due) => {
+                    let wait = due.saturating_duration_since(now);
+                    let woken = self.work.wait_timeout(state, wait);
+                    woken.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => {
+                    let woken = self.work.wait(state);
+                    woken.unwrap_or_else(PoisonError::into_inner)
+                }
+            };
+        }
+    }
+}
+
+impl Shared {
+    /// Wakes the thread that looks after others, where it has something to do.
+    fn rouse(&self, state: &mut State) {
+        if state.busy >= state.threads && state.is_others_asleep {
+            state.is_others_asleep = false;
+            self.others.notify_one();
+        }
+    }
+
+    /// The life of the thread that looks after the graphs that get none of the others.
+    fn look_after_others(&self, name: &str) {
+        let mut state = self.lock();
+        while !state.stopping {
+            if state.queues.is_empty() || state.busy < state.threads {
+                state.is_others_asleep = true;
+                let woken = self.others.wait(state);
+                state = woken.unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let now = Instant::now();
+            let kept = state.taken.map(|it| now.saturating_duration_since(it));
+            let kept = kept.unwrap_or_default();
+            let wait = match KEPT_AFTER.checked_sub(kept) {
+                Some(rest) if !rest.is_zero() => rest,
+                _ => LOOK_INTERVAL,
+            };
+            let batch = match kept >= KEPT_AFTER {
+                true => state.take_of_idle_graph(now),
+                false => None,
+            };
+            if let Some(batch) = batch {
+                drop(state);
+                start_further(name, batch);
+                state = self.lock();
+                continue;
+            }
+            let woken = self.others.wait_timeout(state, wait);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// Runs a batch on a thread that ends with it.
+fn start_further(name: &str, batch: Batch) {
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    let started = thread.spawn(move || {
+        panics::round("a batch", || batch.execute());
+    });
+    if let Err(error) = started {
+        tracing::error!(%error, "cannot start a further batch thread");
+    }
+}
+
+impl State {
+    fn find(&self, graph: &Arc<BatchedGraph>, fetches: &[usize]) -> Option<usize> {
+        self.queues
+            .iter()
+            .position(|it| Arc::ptr_eq(&it.graph, graph) && it.fetches == fetches)
+    }
+
+    /// The queue for these outputs, a new one if there is none.
+    fn queue_index(&mut self, graph: &Arc<BatchedGraph>, fetches: &[usize]) -> Result<usize> {
+        if let Some(index) = self.find(graph, fetches) {
+            return Ok(index);
+        }
+        let of_graph = self
+            .queues
+            .iter()
+            .filter(|it| Arc::ptr_eq(&it.graph, graph));
+        if of_graph.count() >= MAX_QUEUES_PER_SIGNATURE {
+            return Err(ServingError::new(
+                Code::Unavailable,
+                format!(
+                    "requests for {MAX_QUEUES_PER_SIGNATURE} other sets of outputs are waiting"
+                ),
+            ));
+        }
+        let queue = Queue::new(Arc::clone(graph), fetches.to_vec());
+        self.queues.push_back(queue);
+        Ok(self.queues.len() - 1)
+    }
+
+    fn parts(&mut self) -> (&mut VecDeque<Queue>, &mut u64) {
+        (&mut self.queues, &mut self.last_number)
+    }
+
+    fn drop_if_empty(&mut self, index: usize) {
+        if self.queues[index].is_empty() {
+            self.queues.remove(index);
+        }
+    }
+
+    /// Takes the first ready batch, beginning with the queue whose turn it is.
+    fn take_ready(&mut self, now: Instant) -> Option<Batch> {
+        for index in 0..self.queues.len() {
+            let Some(batch) = take_batch(&mut self.queues[index], now) else {
+                continue;
+            };
+            // The queues before this one had their turn as well.
+            self.queues.rotate_left(index + 1);
+            self.drop_if_empty(self.queues.len() - 1);
+            return Some(batch);
+        }
+        None
+    }
+
+    /// Takes the first ready batch of a graph that has none under way.
+    fn take_of_idle_graph(&mut self, now: Instant) -> Option<Batch> {
+        (0..self.queues.len())
+            .filter(|&index| !self.queues[index].graph.is_busy())
+            .collect::<Vec<_>>()
+            .into_iter()
+            .find_map(|index| self.take_from(index, now))
+    }
+
+    /// Takes the first ready batch of one queue, out of turn.
+    fn take_from(&mut self, index: usize, now: Instant) -> Option<Batch> {
+        let batch = take_batch(&mut self.queues[index], now)?;
+        self.drop_if_empty(index);
+        Some(batch)
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        self.queues.iter().filter_map(Queue::next_due).min()
+    }
+}
+
+fn take_batch(queue: &mut Queue, now: Instant) -> Option<Batch> {
+    let waiting = queue.take_ready(now)?;
+    Some(Batch::begin(&queue.graph, &queue.fetches, waiting.tasks))
+}

@@ -1,0 +1,165 @@
+//! A request, or a part of one, on its way through a queue and a run.
+//!
+//! A [`Task`] goes into a queue and a batch; the caller keeps its [`Ticket`]. Dropping the ticket
+//! gives the task up.
+//!
+//! Not here: the order of tasks (`queue`), running them (`batch`).
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use super::scheduler::{Place, Shared};
+use base::error::{Code, Result, ServingError};
+use base::metrics::instrument::GaugeGuard;
+use base::tensor::Tensor;
+use runtime::{Executed, RunControl};
+
+/// Rows that run together, all in one batch.
+pub(super) struct Task {
+    /// In the order of the graph's inputs.
+    pub(super) feeds: Vec<Tensor>,
+    /// Dimension 0 of every feed that the request brought.
+    pub(super) rows: usize,
+    pub(super) enqueued: Instant,
+    pub(super) deadline: Instant,
+    answer: oneshot::Sender<Result<Executed>>,
+    /// Set when the task leaves its queue for a batch. Shared with the ticket alone.
+    run: RunSlot,
+    waiting: Option<GaugeGuard>,
+}
+
+/// Which run a task is in. Tells tasks apart as well, by its address.
+pub(super) type RunSlot = Arc<OnceLock<Arc<BatchRun>>>;
+
+/// What waits for a task's answer.
+pub(super) type Answer = oneshot::Receiver<Result<Executed>>;
+
+impl Task {
+    /// A task that is enqueued now; and what its ticket is made of.
+    pub(super) fn new(
+        feeds: Vec<Tensor>,
+        rows: usize,
+        (enqueued, deadline): (Instant, Instant),
+        waiting: GaugeGuard,
+    ) -> (Self, RunSlot, Answer) {
+        let (answer, receiver) = oneshot::channel();
+        let run = RunSlot::default();
+        let task = Self {
+            feeds,
+            rows,
+            enqueued,
+            deadline,
+            answer,
+            run: Arc::clone(&run),
+            waiting: Some(waiting),
+        };
+        (task, run, receiver)
+    }
+
+    pub(super) fn is(&self, run: &RunSlot) -> bool {
+        Arc::ptr_eq(&self.run, run)
+    }
+
+    /// Moves the task from its queue into `run`.
+    pub(super) fn begin(&mut self, run: &Arc<BatchRun>) {
+        self.waiting = None;
+        // A task begins once.
+        let _ = self.run.set(Arc::clone(run));
+    }
+
+    /// Whether nobody waits for the answer any more.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.answer.is_closed()
+    }
+
+    pub(super) fn answer(self, result: Result<Executed>) {
+        // The caller may be gone.
+        let _ = self.answer.send(result);
+    }
+}
+
+/// A run of a batch that its members may lose interest in.
+pub(super) struct BatchRun {
+    pub(super) control: RunControl,
+    /// Members whose callers still wait, and whose time is not over.
+    interested: AtomicUsize,
+}
+
+impl BatchRun {
+    pub(super) fn new(members: usize) -> Arc<Self> {
+        Arc::new(Self {
+            control: RunControl::default(),
+            interested: AtomicUsize::new(members),
+        })
+    }
+
+    /// One member gives up; with the last one the run stops. So a batch may run until the latest
+    /// of its members' deadlines.
+    fn leave(&self) {
+        if self.interested.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.control.terminate();
+        }
+    }
+}
+
+/// The caller's end of a task.
+pub(super) struct Ticket {
+    pub(super) shared: Arc<Shared>,
+    pub(super) place: Place,
+    pub(super) deadline: Instant,
+    pub(super) run: RunSlot,
+    pub(super) answer: Answer,
+    /// Whether there is nothing left to give up.
+    pub(super) has_left: bool,
+}
+
+impl Ticket {
+    /// Waits for the task's outputs.
+    ///
+    /// # Errors
+    ///
+    /// Those of the run; `RESOURCE_EXHAUSTED` where the deadline passes in the queue.
+    pub(super) async fn wait(mut self) -> Result<Executed> {
+        let deadline = self.deadline.into();
+        let answer = match tokio::time::timeout_at(deadline, &mut self.answer).await {
+            Ok(answer) => answer,
+            Err(_) if self.give_up() => return Err(expired_in_queue()),
+            // The members of a running batch share the latest deadline of all.
+            Err(_) => (&mut self.answer).await,
+        };
+        answer.unwrap_or_else(|_| Err(ServingError::internal("the run ended abnormally")))
+    }
+
+    /// Takes the task out of its queue; where it is in a batch already, its interest in the run.
+    /// Returns whether it was in the queue.
+    fn give_up(&mut self) -> bool {
+        if self.has_left {
+            return false;
+        }
+        self.has_left = true;
+        if self.run.get().is_none() && self.shared.remove(&self.place, &self.run) {
+            return true;
+        }
+        if let Some(run) = self.run.get() {
+            run.leave();
+        }
+        false
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}
+
+/// `batching_session.cc`.
+pub(super) fn expired_in_queue() -> ServingError {
+    ServingError::new(
+        Code::ResourceExhausted,
+        "Run() timeout exceeded while waiting in batching queue",
+    )
+}

@@ -1,0 +1,59 @@
+//! Which versions labels may stand for (`ServerCore::UpdateModelVersionLabelMap`).
+//!
+//! Not here: resolving a label (`serving::lifecycle::lookup`).
+
+use std::collections::BTreeMap;
+
+use super::lookup::Labels;
+use super::state_monitor::StateMonitor;
+use base::error::{Result, ServingError};
+use proto::tensorflow::serving::ModelConfig;
+
+/// No version is available before the first configuration is in force.
+const AT_START: &str = ". No version is when the server starts: start it with \
+                        --allow_version_labels_for_unavailable_models, or assign labels by a later \
+                        configuration";
+
+/// The labels that a configuration assigns.
+///
+/// A label may stand only for a version that is available now. With `allow_unavailable` that
+/// holds only for labels that stand for another version so far.
+///
+/// # Errors
+///
+/// `FAILED_PRECONDITION` for a version that is not available, in TensorFlow Serving's words. At a start,
+/// where none can be, it also names the flag.
+pub(crate) fn assign_labels(
+    models: &[ModelConfig],
+    current: &Labels,
+    states: &StateMonitor,
+    allow_unavailable: bool,
+    is_start: bool,
+) -> Result<Labels> {
+    let mut labels = Labels::new();
+    for model in models {
+        let current = current.get(&model.name);
+        let mut assigned = BTreeMap::new();
+        for (label, &version) in &model.version_labels {
+            let so_far = current.and_then(|it| it.get(label));
+            let is_moved = so_far.is_some_and(|&so_far| so_far != version);
+            let may_be_unavailable = allow_unavailable && !is_moved;
+            if !may_be_unavailable && !states.is_available(&model.name, version) {
+                let way_out = match is_start {
+                    true => AT_START,
+                    false => "",
+                };
+                return Err(ServingError::failed_precondition(format!(
+                    "Request to assign label to version {version} of model {}, which is not \
+                     currently available for inference{way_out}",
+                    model.name
+                )));
+            }
+            assigned.insert(label.clone(), version);
+        }
+        if !assigned.is_empty() {
+            labels.insert(model.name.clone(), assigned);
+        }
+    }
+    Ok(labels)
+}

@@ -1,0 +1,278 @@
+//! Owns all versions: loads what is aspired, unloads what is not, keeps models available
+//! (`core/aspired_versions_manager.cc`, `core/basic_manager.cc`).
+//!
+//! One thread decides, loads and destructions run on threads of their own. No lock is held while
+//! a loader or a destructor runs. Unlike the original, a request that holds an old version for
+//! long keeps only that version from going.
+//!
+//! Not here: which versions are aspired (`serving::lifecycle::source`), the order of actions
+//! (`serving::lifecycle::policy`).
+
+mod registry;
+mod threads;
+
+mod load;
+mod loads;
+mod unload;
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use tracing::error;
+
+use self::registry::{Phase, Registry};
+use self::threads::LoadThreads;
+use super::lookup::LookupTable;
+use super::policy::Action;
+use super::source::{AspiredVersion, AspiredVersionsSink};
+use super::state_monitor::StateMonitor;
+use super::{LifecycleOptions, Loader};
+use crate::servable::{ManagerState, ServableHandle};
+use base::id::ServableId;
+use base::panics;
+use storage::local::{Files, Storage};
+
+/// How often to look whether the last request let go of an unloaded version.
+const DRAIN_CHECK_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Loads and unloads versions on its own threads until it is stopped.
+pub(crate) struct Manager {
+    shared: Arc<Shared>,
+    /// Taken when the manager is stopped.
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the manager works with.
+pub(crate) struct Parts {
+    pub(crate) options: LifecycleOptions,
+    pub(crate) loader: Arc<dyn Loader>,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) table: Arc<LookupTable>,
+    pub(crate) monitor: Arc<StateMonitor>,
+}
+
+/// Starts a thread of this name, or says why there is none.
+type Spawn = fn(&'static str, Box<dyn FnOnce() + Send>) -> io::Result<()>;
+
+struct Shared {
+    parts: Parts,
+    spawn: Spawn,
+    /// Held while deciding; never while loading, destroying or touching files.
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    registry: Registry,
+    /// Loads in flight.
+    threads: LoadThreads,
+    /// What second loads replaced and requests still hold.
+    replaced: Vec<ServableHandle>,
+    /// Destructions in flight.
+    drops: usize,
+    /// When to try again to destroy something, where the system had no thread for it.
+    next_drop: Option<Instant>,
+    start_up: StartUp,
+    is_stopped: bool,
+}
+
+/// Whether the larger number of loads at a time is allowed.
+#[derive(Default, PartialEq, Eq)]
+enum StartUp {
+    /// Versions are still being found.
+    Finding,
+    /// Until nothing is left to load.
+    Loading,
+    #[default]
+    Over,
+}
+
+impl State {
+    /// Start-up is over once nothing loads and nothing is left to load. What waits to be tried
+    /// again does not count.
+    fn note_end_of_start_up(&mut self) {
+        let is_new = |phase: &Phase| matches!(phase, Phase::New);
+        if self.start_up == StartUp::Loading
+            && self.threads.slots() == 0
+            && !self.registry.versions().any(|(_, it)| is_new(&it.phase))
+        {
+            self.start_up = StartUp::Over;
+        }
+    }
+
+    fn is_draining(&self) -> bool {
+        let is_draining = |phase: &Phase| matches!(phase, Phase::Draining(_));
+        !self.replaced.is_empty()
+            || self
+                .registry
+                .versions()
+                .any(|(_, it)| is_draining(&it.phase))
+    }
+
+    /// When there may be something to do although nothing happens.
+    fn next_look(&self, now: Instant) -> Option<Instant> {
+        let drain = self.is_draining().then(|| now + DRAIN_CHECK_INTERVAL);
+        let drain = drain.max(self.next_drop.filter(|_| drain.is_some()));
+        let due = self.registry.next_due().filter(|due| *due > now);
+        let times = [drain, due, self.threads.next_deadline(now)];
+        times.into_iter().flatten().min()
+    }
+}
+
+impl Manager {
+    /// A manager at work. It can do nothing if the system gives it no thread, which it logs.
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self::with_threads(parts, |name, work| {
+            let thread = Builder::new().name(name.to_owned()).spawn(work);
+            thread.map(drop)
+        })
+    }
+
+    /// The same, which gets the threads for loads and unloads elsewhere.
+    fn with_threads(parts: Parts, spawn: Spawn) -> Self {
+        let shared = Arc::new(Shared {
+            parts,
+            spawn,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let for_thread = Arc::clone(&shared);
+        let thread = Builder::new()
+            .name("manager".to_owned())
+            .spawn(move || for_thread.run());
+        let thread = thread
+            .inspect_err(|error| error!(%error, "no thread for the manager of models"))
+            .ok();
+        Self {
+            shared,
+            thread: Mutex::new(thread),
+        }
+    }
+
+    /// Allows the larger number of loads at a time.
+    pub(crate) fn begin_start_up(&self) {
+        self.shared.lock().start_up = StartUp::Finding;
+    }
+
+    /// Allows it only until everything that is aspired by now is loaded.
+    pub(crate) fn end_start_up(&self) {
+        self.shared.lock().start_up = StartUp::Loading;
+        self.shared.changed.notify_all();
+    }
+
+    /// Stops deciding and gives up all loads. Their threads end in their own time, unheard.
+    pub(crate) fn stop(&self) {
+        {
+            let mut state = self.shared.lock();
+            state.is_stopped = true;
+            let given_up = state.registry.give_up_all();
+            self.shared.give_up(&mut state, given_up);
+        }
+        self.shared.changed.notify_all();
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            error!("the manager's thread panicked");
+        }
+    }
+}
+
+impl AspiredVersionsSink for Manager {
+    fn set_aspired_versions(&self, model: &Arc<str>, versions: Vec<AspiredVersion>) {
+        // At once, as far as that goes: a list that is empty for a moment must not be lost to the
+        // next one, or a model that is dropped and added again would not start anew.
+        let mut state = self.shared.lock();
+        if !state.registry.set_aspired(model, versions) {
+            return;
+        }
+        self.shared.apply_pending(&mut state);
+        drop(state);
+        self.shared.changed.notify_all();
+    }
+
+    fn loaded_files(&self, model: &str, version: i64, directory: &Path) -> Option<Arc<Files>> {
+        let state = self.shared.lock();
+        let managed = state.registry.models.get(model)?.get(&version)?;
+        let is_served = matches!(managed.phase, Phase::Ready(..)) && managed.directory == directory;
+        managed.loaded.clone().filter(|_| is_served)
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(self: &Arc<Self>) {
+        let mut state = self.lock();
+        while !state.is_stopped {
+            // After a step that panicked, the next change begins another.
+            while panics::round("the manager", || self.step(&mut state)) == Some(true) {}
+            let now = Instant::now();
+            state = match state.next_look(now) {
+                Some(time) => {
+                    let rest = time.saturating_duration_since(now);
+                    let waited = self.changed.wait_timeout(state, rest);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => {
+                    let waited = self.changed.wait(state);
+                    waited.unwrap_or_else(PoisonError::into_inner)
+                }
+            };
+        }
+    }
+
+    /// Does what can be done now; returns whether there may be more.
+    fn step(self: &Arc<Self>, state: &mut State) -> bool {
+        let now = Instant::now();
+        state.registry.flush();
+        self.give_up_overdue(state, now);
+        self.apply_pending(state);
+
+        let mut progress = self.drop_drained(state, now);
+        // Unloads come first: they make room.
+        for (model, action) in state.registry.next_actions(now) {
+            progress |= match action {
+                Action::Unload(version) => self.unload(state, ServableId::new(model, version)),
+                Action::Load(version) | Action::LoadAgain(version)
+                    if state.threads.slots() < self.load_limit(state) =>
+                {
+                    self.begin_load(state, ServableId::new(model, version), now)
+                }
+                Action::Load(_) | Action::LoadAgain(_) => false,
+            };
+        }
+        state.note_end_of_start_up();
+        progress
+    }
+
+    fn apply_pending(&self, state: &mut State) {
+        let applied = state.registry.apply_pending(Instant::now());
+        self.give_up(state, applied.given_up);
+        for id in applied.added {
+            self.parts.monitor.publish(&id, ManagerState::Start, None);
+        }
+    }
+
+    fn load_limit(&self, state: &State) -> usize {
+        let options = &self.parts.options;
+        let limit = match state.start_up {
+            StartUp::Finding | StartUp::Loading => options.num_initial_load_threads,
+            StartUp::Over => options.num_load_threads,
+        };
+        limit.max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests;

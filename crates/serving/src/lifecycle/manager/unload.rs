@@ -1,0 +1,142 @@
+//! The end of a version: out of the lookup table, drained, destroyed (`core/basic_manager.cc`).
+//!
+//! Not here: which version ends, and when (`serving::lifecycle::policy`).
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tracing::{error, info};
+
+use super::registry::Phase;
+use super::{Shared, State};
+use crate::servable::{ManagerState, ServableHandle};
+use base::allocator::release_freed;
+use base::id::ServableId;
+use base::panics;
+
+/// How long to wait where the system has no thread to destroy something on.
+const NO_THREAD_PAUSE: Duration = Duration::from_secs(1);
+
+/// Something that no request holds any more.
+enum Drained {
+    /// An unloaded version.
+    Version(ServableId),
+    /// What a second load of its version has replaced.
+    Replaced(ServableHandle),
+}
+
+impl Shared {
+    /// Hides a version from new requests.
+    pub(super) fn unload(&self, state: &mut State, id: ServableId) -> bool {
+        let Some(managed) = state.registry.get_mut(&id) else {
+            return false;
+        };
+        let Phase::Ready(handle, _) = &managed.phase else {
+            return false;
+        };
+        let handle = Arc::clone(handle);
+        info!("Quiescing servable version {id}");
+        self.parts
+            .monitor
+            .publish(&id, ManagerState::Unloading, None);
+        self.parts.table.remove(&id.name, id.version);
+        managed.phase = Phase::Draining(handle);
+        true
+    }
+
+    /// Begins to destroy what no request holds any more.
+    pub(super) fn drop_drained(self: &Arc<Self>, state: &mut State, now: Instant) -> bool {
+        if state.next_drop.is_some_and(|time| time > now) {
+            return false;
+        }
+        let room = self.parts.options.num_unload_threads.max(1) - state.drops;
+        // Nobody can get a new handle of these: the table is rid of them.
+        let is_drained = |handle: &ServableHandle| Arc::strong_count(handle) == 1;
+        let replaced = state.replaced.extract_if(.., |it| is_drained(it));
+        let mut drained: Vec<Drained> = replaced.take(room).map(Drained::Replaced).collect();
+        let versions = state.registry.versions().filter_map(|(id, managed)| {
+            let Phase::Draining(handle) = &managed.phase else {
+                return None;
+            };
+            is_drained(handle).then_some(Drained::Version(id))
+        });
+        drained.extend(versions.take(room - drained.len()));
+        let mut progress = false;
+        for it in drained {
+            progress |= self.begin_drop(state, it, now);
+        }
+        progress
+    }
+
+    /// Destroys something on a thread of its own. Where the system has none, it stays as it is for
+    /// now: it may take long, and nothing else may be held up meanwhile.
+    fn begin_drop(self: &Arc<Self>, state: &mut State, drained: Drained, now: Instant) -> bool {
+        let (id, handle, is_version) = match drained {
+            Drained::Replaced(handle) => (handle.id.clone(), handle, false),
+            Drained::Version(id) => match take_drained(state, &id) {
+                Some(handle) => (id, handle, true),
+                None => return false,
+            },
+        };
+        // From here the thread takes it, or this one takes it back.
+        let place = Arc::new(Mutex::new(Some(handle)));
+        let take = |place: &Mutex<Option<ServableHandle>>| {
+            place.lock().unwrap_or_else(PoisonError::into_inner).take()
+        };
+        let (shared, dropped, for_thread) = (Arc::clone(self), id.clone(), Arc::clone(&place));
+        let spawned = (self.spawn)(
+            "unload",
+            Box::new(move || shared.destroy(&dropped, take(&for_thread), is_version)),
+        );
+        if let Err(error) = spawned {
+            if state.next_drop.is_none() {
+                error!(%error, "no thread to unload {id}, it stays in memory until there is one");
+            }
+            state.next_drop = Some(now + NO_THREAD_PAUSE);
+            match (take(&place), state.registry.get_mut(&id)) {
+                (Some(handle), Some(managed)) if is_version => {
+                    managed.phase = Phase::Draining(handle);
+                }
+                (handle, _) => state.replaced.extend(handle),
+            }
+            return false;
+        }
+        if is_version {
+            info!("Done quiescing servable version {id}");
+        }
+        state.next_drop = None;
+        state.drops += 1;
+        true
+    }
+
+    fn destroy(&self, id: &ServableId, handle: Option<ServableHandle>, is_version: bool) {
+        if is_version {
+            info!("Unloading servable version {id}");
+        }
+        if let Err(panic) = panics::caught(|| drop(handle)) {
+            error!(panic, "destroying {id} panicked");
+        }
+        release_freed();
+        let mut state = self.lock();
+        state.drops -= 1;
+        if is_version {
+            state.registry.remove(id);
+            info!("Done unloading servable version {id}");
+            self.parts.monitor.publish(id, ManagerState::End, None);
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+}
+
+/// Takes the servable of a version that has drained, whose destruction begins.
+fn take_drained(state: &mut State, id: &ServableId) -> Option<ServableHandle> {
+    let managed = state.registry.get_mut(id)?;
+    match std::mem::replace(&mut managed.phase, Phase::Dropping) {
+        Phase::Draining(handle) => Some(handle),
+        other => {
+            managed.phase = other;
+            None
+        }
+    }
+}

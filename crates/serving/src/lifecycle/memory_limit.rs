@@ -1,0 +1,217 @@
+//! A loader that refuses what would take the process past its memory limit.
+//!
+//! What a load needs shows only once it is done, when the kernel may have ended the process
+//! already. So it is estimated from the files of the version, as TensorFlow Serving does
+//! (`bundle_factory_util.cc`, 1.2 times their bytes), and compared with what is resident at that
+//! moment and what the loads in flight may come to need. Those hold memory for a while only: as
+//! there, a load that does not fit beside them comes after them (`BasicManager::ReserveResources`).
+//! Not after one that was given up, which may never end: it keeps its memory until it does.
+//!
+//! Not here: loading (the wrapped loader), when to try again (`manager`), what requests take
+//! (`transport`).
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::signal::Signal;
+use super::source::file_bytes;
+use super::{Loader, NoRoom, Reservation};
+use crate::servable::Servable;
+use base::allocator::release_freed;
+use base::error::{Code, Result, ServingError};
+use base::id::ServableId;
+
+/// How many bytes a load may come to need for each byte of its files: the most that was measured,
+/// for the file as it is read, the weights and what kernels make of them (`docs/reliability.md`).
+const NEED_PER_FILE_BYTE: u64 = 3;
+
+const MIB: u64 = 1 << 20;
+
+/// Reserves for loads what fits into `--model_memory_limit_mb`.
+pub struct MemoryLimitLoader {
+    inner: Arc<dyn Loader>,
+    limit_bytes: u64,
+    /// What the process has resident; `None` where the system does not tell, which counts as 0.
+    resident_bytes: fn() -> Option<u64>,
+    in_flight: Arc<InFlight>,
+}
+
+/// The loads that were let through and have not ended. The lock guards the list alone.
+#[derive(Default)]
+struct InFlight(Mutex<Vec<Share>>);
+
+/// What one of them may come to need.
+struct Share {
+    need_bytes: u64,
+    given_up: Arc<Signal>,
+}
+
+impl InFlight {
+    fn lock(&self) -> MutexGuard<'_, Vec<Share>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl MemoryLimitLoader {
+    /// Wraps `inner`. `resident_bytes` says what the process has resident.
+    pub fn new(
+        inner: Arc<dyn Loader>,
+        limit_bytes: u64,
+        resident_bytes: fn() -> Option<u64>,
+    ) -> Self {
+        Self {
+            inner,
+            limit_bytes,
+            resident_bytes,
+            in_flight: Arc::default(),
+        }
+    }
+
+    fn refused(&self, id: &ServableId, need_bytes: u64, used_bytes: u64) -> ServingError {
+        let (need, used) = (need_bytes.div_ceil(MIB), used_bytes.div_ceil(MIB));
+        let limit = self.limit_bytes / MIB;
+        ServingError::new(
+            Code::ResourceExhausted,
+            format!(
+                "Insufficient resources to load servable {id}: it may need {need} MiB beside \
+                 {used} MiB in use (--model_memory_limit_mb={limit})"
+            ),
+        )
+    }
+}
+
+impl Loader for MemoryLimitLoader {
+    /// # Errors
+    ///
+    /// `RESOURCE_EXHAUSTED` (text of `BasicManager::ReserveResources`) for a load that does not fit
+    /// beside what is resident and what loads that were given up may need.
+    fn reserve(
+        &self,
+        id: &ServableId,
+        directory: &Path,
+        given_up: &Arc<Signal>,
+    ) -> Result<Reservation, NoRoom> {
+        let need_bytes = file_bytes(directory)?.saturating_mul(NEED_PER_FILE_BYTE);
+        release_freed();
+        let mut in_flight = self.in_flight.lock();
+        let resident = (self.resident_bytes)().unwrap_or(0);
+        let needs = in_flight.iter().map(|it| it.need_bytes);
+        let used = needs.fold(resident, u64::saturating_add);
+        if used.saturating_add(need_bytes) > self.limit_bytes {
+            // One of those that will end may make room.
+            if in_flight.iter().any(|it| !it.given_up.is_raised()) {
+                return Err(NoRoom::ForNow);
+            }
+            return Err(self.refused(id, need_bytes, used).into());
+        }
+        let given_up = Arc::clone(given_up);
+        in_flight.push(Share {
+            need_bytes,
+            given_up: Arc::clone(&given_up),
+        });
+        drop(in_flight);
+        let in_flight = Arc::clone(&self.in_flight);
+        Ok(Reservation::new(Place {
+            in_flight,
+            given_up,
+        }))
+    }
+
+    fn load(&self, id: &ServableId, directory: &Path) -> Result<Servable> {
+        self.inner.load(id, directory)
+    }
+}
+
+/// A load's place under the limit, which its end gives back, also by a panic.
+struct Place {
+    in_flight: Arc<InFlight>,
+    /// Tells it from others.
+    given_up: Arc<Signal>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let is_other = |it: &Share| !Arc::ptr_eq(&it.given_up, &self.given_up);
+        self.in_flight.lock().retain(is_other);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::lifecycle::fake::FakeLoader;
+
+    /// A loader under a limit of 10 MiB, of which 4 are resident, and a version of that many bytes.
+    fn limited(bytes: u64) -> (MemoryLimitLoader, TempDir) {
+        let directory = TempDir::new().unwrap();
+        let file = fs::File::create(directory.path().join("model.onnx")).unwrap();
+        file.set_len(bytes).unwrap();
+        let limited = MemoryLimitLoader::new(FakeLoader::new(), 10 * MIB, || Some(4 * MIB));
+        (limited, directory)
+    }
+
+    fn reserve(
+        loader: &MemoryLimitLoader,
+        directory: &TempDir,
+        given_up: &Arc<Signal>,
+    ) -> Result<Reservation, NoRoom> {
+        loader.reserve(&ServableId::new("m", 1), directory.path(), given_up)
+    }
+
+    #[track_caller]
+    fn check_refused(reserved: Result<Reservation, NoRoom>, text: &str) {
+        let Err(NoRoom::Refused(error)) = reserved else {
+            panic!("it was not refused");
+        };
+        assert_eq!(error.code(), Code::ResourceExhausted);
+        assert_eq!(error.to_string(), text);
+    }
+
+    #[test]
+    fn load_beyond_the_limit_is_refused() {
+        let (loader, directory) = limited(2 * MIB + 1);
+        // The first words are `basic_manager.cc`'s.
+        check_refused(
+            reserve(&loader, &directory, &Arc::default()),
+            "Insufficient resources to load servable {name: m version: 1}: it may need 7 MiB \
+             beside 4 MiB in use (--model_memory_limit_mb=10)",
+        );
+    }
+
+    #[test]
+    fn load_up_to_the_limit_passes_every_time() {
+        let (loader, directory) = limited(2 * MIB);
+        for _ in 0..3 {
+            assert!(reserve(&loader, &directory, &Arc::default()).is_ok());
+        }
+    }
+
+    #[test]
+    fn load_comes_after_the_one_in_flight() {
+        let (loader, directory) = limited(2 * MIB);
+        let first = reserve(&loader, &directory, &Arc::default());
+        let second = reserve(&loader, &directory, &Arc::default());
+        assert!(matches!(second, Err(NoRoom::ForNow)));
+        drop(first);
+        assert!(reserve(&loader, &directory, &Arc::default()).is_ok());
+    }
+
+    #[test]
+    fn load_given_up_keeps_its_memory_and_is_not_waited_for() {
+        let (loader, directory) = limited(2 * MIB);
+        let given_up = Arc::<Signal>::default();
+        let first = reserve(&loader, &directory, &given_up);
+        given_up.raise();
+        check_refused(
+            reserve(&loader, &directory, &Arc::default()),
+            "Insufficient resources to load servable {name: m version: 1}: it may need 6 MiB \
+             beside 10 MiB in use (--model_memory_limit_mb=10)",
+        );
+        drop(first);
+        assert!(reserve(&loader, &directory, &Arc::default()).is_ok());
+    }
+}

@@ -1,0 +1,79 @@
+//! Loads whole model directories on ONNX Runtime and compares with what the original answered.
+//!
+//! `tests/data/zoo` is part of the repository; further collections of the same layout are looked
+//! for beside it (`../shared`), and are not needed.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use prost::Message;
+use serde_json::Value;
+
+use crate::lifecycle::Loader;
+use crate::servable::{ExpansionBudget, Servable};
+use base::error::{Code, Result};
+use base::id::ServableId;
+use base::tensor::{DataType, Tensor};
+use mapper::signature::{RequestInputs, RequestTensor, SignatureDef};
+use mapper::version_dir::OnnxLoader;
+use proto::tensorflow::SavedModel;
+use runtime::Backend;
+use runtime::ort::testing::onnx_runtime;
+
+mod batches;
+mod comparisons;
+mod files;
+mod left_out;
+mod maps;
+mod net;
+mod old_opsets;
+mod optional;
+mod raw_parse;
+mod renaming;
+mod renaming_again;
+mod rewrites;
+mod sequences;
+mod session;
+mod words;
+mod zoo;
+
+fn backend() -> Arc<dyn Backend> {
+    onnx_runtime()
+}
+
+fn project() -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).to_owned()
+}
+
+fn load(directory: &Path) -> Result<Servable> {
+    let id = ServableId::new("model", 1);
+    OnnxLoader::new(backend()).load(&id, directory)
+}
+
+fn run(
+    servable: &Servable,
+    signature: &str,
+    inputs: RequestInputs,
+) -> Result<Vec<(String, Tensor)>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let budget = ExpansionBudget::unbounded();
+    runtime
+        .unwrap()
+        .block_on(servable.run(signature, inputs, &[], None, &budget))
+        .map(|(outputs, _)| outputs)
+}
+
+fn json(path: &Path) -> Value {
+    let text = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_slice(&text).unwrap()
+}
+
+fn decode(text: &Value) -> Bytes {
+    STANDARD.decode(text.as_str().unwrap()).unwrap().into()
+}

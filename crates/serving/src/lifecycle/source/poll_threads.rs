@@ -1,0 +1,424 @@
+//! The threads that look at base paths. One is enough while file systems answer; more come where
+//! looks hang, so that every model whose file system answers goes on being looked at.
+//!
+//! No lock is held over a call into a file system or over a log line. A thread that hangs is left
+//! alone: it is not waited for when the server stops.
+//!
+//! Not here: which model is next (`source::queue`), what a look is (`source::model_poll`).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use tracing::{error, info};
+
+use super::model_poll::{Found, Look, Rest};
+use super::queue::{Answer, Job, Question, Queue};
+use super::{AspiredVersionsSink, Serves, WatchedModel};
+use base::error::{Code, Result, ServingError};
+use base::panics;
+use storage::local::Storage;
+
+/// While all threads are busy for that long, others are added.
+const GRACE: Duration = Duration::from_millis(250);
+/// How often to see to looks that hang.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Most threads: as many base paths may hang before others are no longer looked at.
+const MAX_WORKERS: usize = 1024;
+/// A question is given up where no look has come to an end for that long.
+const NO_PROGRESS: Duration = Duration::from_secs(15);
+/// How long a stop waits for looks to end.
+const STOP_PATIENCE: Duration = Duration::from_millis(500);
+
+/// What the threads work with.
+pub(super) struct Parts {
+    pub(super) storage: Arc<dyn Storage>,
+    pub(super) sink: Arc<dyn AspiredVersionsSink>,
+    pub(super) serves: Box<Serves>,
+    pub(super) companion_wait: Duration,
+}
+
+/// Looks at models until it is stopped.
+pub(super) struct PollThreads {
+    shared: Arc<Shared>,
+    /// Sees to the others. Taken when it is stopped.
+    overseer: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    parts: Parts,
+    /// Held while the sink is told, and while the models change: what a look found out about an old
+    /// set of models must not arrive after the change to a new one.
+    publishing: Mutex<()>,
+    /// Held for a few instructions.
+    state: Mutex<State>,
+    /// There is work, or no more ever.
+    work: Condvar,
+    /// Something for the overseer.
+    news: Condvar,
+    /// A look has ended, or a thread.
+    ended: Condvar,
+}
+
+struct State {
+    queue: Queue,
+    /// Why models have no version, by name, as of the last look.
+    remarks: HashMap<Arc<str>, String>,
+    workers: usize,
+    /// Workers that wait for work.
+    idle: usize,
+    /// Whether the overseer knows that looks run.
+    is_overseen: bool,
+    is_stopped: bool,
+}
+
+impl PollThreads {
+    /// No thread runs before the first question.
+    pub(super) fn new(parts: Parts, queue: Queue) -> Self {
+        let shared = Shared {
+            parts,
+            publishing: Mutex::default(),
+            state: Mutex::new(State {
+                queue,
+                remarks: HashMap::new(),
+                workers: 0,
+                idle: 0,
+                is_overseen: false,
+                is_stopped: false,
+            }),
+            work: Condvar::new(),
+            news: Condvar::new(),
+            ended: Condvar::new(),
+        };
+        Self {
+            shared: Arc::new(shared),
+            overseer: Mutex::default(),
+        }
+    }
+
+    /// Changes the set of models, and tells the sink of those that are gone.
+    pub(super) fn replace(&self, models: Vec<Arc<WatchedModel>>, gone: &[Arc<str>]) {
+        let _publishing = lock(&self.shared.publishing);
+        {
+            let mut state = self.shared.lock();
+            state.remarks.clear();
+            state.queue.replace(models);
+        }
+        for name in gone {
+            self.shared
+                .parts
+                .sink
+                .set_aspired_versions(name, Vec::new());
+        }
+    }
+
+    /// Has every model looked at, and waits for what is found. A version seen for the first time is
+    /// looked at again after `gap`; one whose files keep changing is waited for up to `patience` where
+    /// it is the model's only one.
+    ///
+    /// # Errors
+    ///
+    /// `RESOURCE_EXHAUSTED` where there is no thread to look.
+    pub(super) fn ask(
+        &self,
+        gap: Duration,
+        patience: Duration,
+    ) -> Result<Vec<(Arc<WatchedModel>, Result<Answer>)>> {
+        self.ensure_overseer()?;
+        let questions = {
+            let mut state = self.shared.lock();
+            state.is_overseen = true;
+            state.queue.ask(Instant::now(), gap)
+        };
+        self.shared.work.notify_one();
+        self.shared.news.notify_one();
+        Ok(self.shared.await_answers(questions, patience))
+    }
+
+    /// The models whose base path does not answer.
+    pub(super) fn stalled(&self) -> Vec<Arc<str>> {
+        self.shared.lock().queue.stalled(Instant::now())
+    }
+
+    /// Why a model has no version, as far as the last look could tell.
+    pub(super) fn remark(&self, model: &str) -> Option<String> {
+        self.shared.lock().remarks.get(model).cloned()
+    }
+
+    /// Ends the threads, and questions that wait. Looks that hang are left alone.
+    pub(super) fn stop(&self) {
+        let begin = Instant::now();
+        if std::mem::replace(&mut self.shared.lock().is_stopped, true) {
+            return;
+        }
+        self.shared.work.notify_all();
+        self.shared.news.notify_all();
+        self.shared.ended.notify_all();
+        let overseer = lock(&self.overseer).take();
+        if let Some(overseer) = overseer
+            && overseer.join().is_err()
+        {
+            error!("the thread that sees to the search for versions panicked");
+        }
+        let mut state = self.shared.lock();
+        while state.workers > 0 && begin.elapsed() < STOP_PATIENCE {
+            state = wait(&self.shared.ended, state, STOP_PATIENCE);
+        }
+    }
+
+    fn ensure_overseer(&self) -> Result<()> {
+        let mut overseer = lock(&self.overseer);
+        if overseer.is_some() || self.shared.lock().is_stopped {
+            return Ok(());
+        }
+        let shared = Arc::clone(&self.shared);
+        let spawned = Builder::new()
+            .name("version-poller".to_owned())
+            .spawn(move || shared.oversee());
+        *overseer = Some(spawned.map_err(|error| {
+            ServingError::new(
+                Code::ResourceExhausted,
+                format!("no thread to look for versions: {error}"),
+            )
+        })?);
+        Ok(())
+    }
+}
+
+impl Drop for PollThreads {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    fn await_answers(
+        &self,
+        questions: Vec<Question>,
+        patience: Duration,
+    ) -> Vec<(Arc<WatchedModel>, Result<Answer>)> {
+        let begin = Instant::now();
+        let mut last_progress = begin;
+        let mut answers = Vec::with_capacity(questions.len());
+        let mut state = self.lock();
+        for question in questions {
+            let answer = loop {
+                let now = Instant::now();
+                if state.is_stopped {
+                    let text = "the server is shutting down";
+                    break Err(ServingError::new(Code::Cancelled, text));
+                }
+                match state.queue.answer(&question, now) {
+                    Some(Ok(answer))
+                        if answer.versions == 0
+                            && answer.rest == Rest::Version
+                            && begin.elapsed() < patience =>
+                    {
+                        last_progress = now;
+                    }
+                    Some(answer) => {
+                        last_progress = now;
+                        break answer;
+                    }
+                    None if last_progress.elapsed() >= NO_PROGRESS => {
+                        let text = "there was no thread to look for versions";
+                        break Err(ServingError::new(Code::ResourceExhausted, text));
+                    }
+                    None => {}
+                }
+                state = wait(&self.ended, state, GRACE);
+            };
+            answers.push((question.model, answer));
+        }
+        answers
+    }
+
+    /// Reports looks that hang, and adds threads where all are busy.
+    fn oversee(self: &Arc<Self>) {
+        let mut failed_before = false;
+        let mut state = self.lock();
+        while !state.is_stopped {
+            let now = Instant::now();
+            let reports = state.queue.take_reports(now);
+            if !reports.is_empty() {
+                drop(state);
+                for report in reports {
+                    error!("{report}; what it serves stays until it does");
+                }
+                state = self.lock();
+                continue;
+            }
+            let has_work = state.queue.next_due().is_some_and(|due| due <= now);
+            let is_stuck = state.queue.count_longer_than(GRACE, now) >= state.workers;
+            if has_work && state.idle == 0 && is_stuck && state.workers < MAX_WORKERS {
+                // Where a mount hangs that many models are on, one by one would take long.
+                let more = state.workers.clamp(1, MAX_WORKERS - state.workers);
+                state.workers += more;
+                drop(state);
+                let failures = (0..more)
+                    .filter(|_| !self.add_worker(failed_before))
+                    .count();
+                failed_before = failures > 0;
+                state = self.lock();
+                state.workers -= failures;
+                if failures > 0 {
+                    state = wait(&self.news, state, CHECK_INTERVAL);
+                }
+                continue;
+            }
+            let is_quiet = state.queue.running() == 0 && !has_work;
+            state = if is_quiet {
+                state.is_overseen = false;
+                let waited = self.news.wait(state);
+                waited.unwrap_or_else(PoisonError::into_inner)
+            } else if has_work || state.queue.has_unreported() {
+                wait(&self.news, state, GRACE)
+            } else {
+                wait(&self.news, state, CHECK_INTERVAL)
+            };
+        }
+    }
+
+    /// Starts a thread that was counted already; returns whether there was one.
+    fn add_worker(self: &Arc<Self>, failed_before: bool) -> bool {
+        let shared = Arc::clone(self);
+        let spawned = Builder::new()
+            .name("version-look".to_owned())
+            .spawn(move || shared.work());
+        if let Err(error) = &spawned
+            && !failed_before
+        {
+            error!(%error, "no thread to look for versions");
+        }
+        spawned.is_ok()
+    }
+
+    fn work(&self) {
+        let mut state = self.lock();
+        while !state.is_stopped {
+            let now = Instant::now();
+            if let Some(job) = state.queue.next(now) {
+                let is_overseen = std::mem::replace(&mut state.is_overseen, true);
+                drop(state);
+                if !is_overseen {
+                    self.news.notify_one();
+                }
+                self.look(&job);
+                state = self.lock();
+                continue;
+            }
+            // One that waits is enough.
+            if state.idle > 0 {
+                break;
+            }
+            state.idle += 1;
+            let time = state.queue.next_due().map(|due| due - now);
+            state = match time {
+                Some(time) => wait(&self.work, state, time),
+                None => {
+                    let waited = self.work.wait(state);
+                    waited.unwrap_or_else(PoisonError::into_inner)
+                }
+            };
+            state.idle -= 1;
+        }
+        state.workers -= 1;
+        drop(state);
+        self.ended.notify_all();
+    }
+
+    /// Looks at a model, and tells the sink.
+    fn look(&self, job: &Job) {
+        let sink = &self.parts.sink;
+        let found = panics::caught(|| {
+            lock(&job.poll).look(&Look {
+                model: &job.model,
+                storage: self.parts.storage.as_ref(),
+                serves: &self.parts.serves,
+                loaded: &|model, version, directory| sink.loaded_files(model, version, directory),
+                gap: job.gap,
+                companion_wait: self.parts.companion_wait,
+            })
+        });
+        let found = found.unwrap_or_else(|panic| {
+            error!(panic, "the search for versions panicked and goes on");
+            let text = format!("the search for versions panicked: {panic}");
+            Err(ServingError::internal(text))
+        });
+        let model = &job.model;
+        if let Err(error) = &found {
+            error!(
+                "FileSystemStoragePathSource encountered a filesystem access error: Could not find \
+                 base path {} for servable {} with error {}: {error}",
+                model.base_path.display(),
+                model.name,
+                error.code()
+            );
+        }
+        if panics::caught(|| self.publish(job, &found)).is_err() {
+            error!("the manager panicked on the versions of {}", model.name);
+        }
+        let remark = match &found {
+            Ok(Found::Unsure) => None,
+            Ok(Found::Aspired { .. }) => {
+                let poll = lock(&job.poll);
+                Some(poll.remark().map(str::to_owned))
+            }
+            Err(error) => Some(Some(format!("{}: {error}", error.code()))),
+        };
+        let mut state = self.lock();
+        if let Some(remark) = remark
+            && state.queue.is_current(job)
+        {
+            match remark {
+                Some(remark) => state.remarks.insert(Arc::clone(&model.name), remark),
+                None => state.remarks.remove(&model.name),
+            };
+        }
+        let was_reported = state.queue.finish(job, Instant::now(), found);
+        let has_idle = state.idle > 0;
+        drop(state);
+        if has_idle {
+            self.work.notify_one();
+        }
+        self.ended.notify_all();
+        if was_reported {
+            let path = model.base_path.display();
+            info!("the base path {path} of model {} answers again", model.name);
+        }
+    }
+
+    fn publish(&self, job: &Job, found: &Result<Found>) {
+        let Ok(Found::Aspired { versions, .. }) = found else {
+            return;
+        };
+        let _publishing = lock(&self.publishing);
+        let is_wanted = {
+            let state = self.lock();
+            // What was seen before it hung may be long over.
+            !state.is_stopped && state.queue.is_current(job) && !job.has_stalled(Instant::now())
+        };
+        if is_wanted {
+            let sink = &self.parts.sink;
+            sink.set_aspired_versions(&job.model.name, versions.clone());
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn wait<'a>(
+    condition: &Condvar,
+    state: MutexGuard<'a, State>,
+    time: Duration,
+) -> MutexGuard<'a, State> {
+    let waited = condition.wait_timeout(state, time);
+    waited.unwrap_or_else(PoisonError::into_inner).0
+}

@@ -1,0 +1,190 @@
+//! When the files of one version directory have settled: two looks at them agree.
+//!
+//! Looks are compared with each other only, and the time between them is that of the monotonic clock.
+//! The files' own times are never compared with this machine's clock: a file server has a clock of its
+//! own, and copies keep old dates.
+//!
+//! A look that agrees with the one before proves little where the looks follow each other closely,
+//! or where an NFS client remembers what it saw for some seconds. So looking goes on, and a version
+//! whose files change later gets another fingerprint once they have settled again.
+//!
+//! A version is handed over with the files it has settled with. Where it serves, those are compared with
+//! the ones it was loaded with, not with what was there in between: files that were deleted since
+//! change nothing.
+//!
+//! It is pure. Not here: looking (`source::files`), when to look again (`source::queue`), which files
+//! are missed (`source::companions`).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::contents::Signatures;
+use storage::files::{Files, Fingerprint};
+
+/// What is known of a version.
+pub(super) struct Version {
+    pub(super) directory: PathBuf,
+    /// The number of the model's look that saw it last.
+    pub(super) last_look: u64,
+    /// The first of the looks that agree so far.
+    last: Option<Look>,
+    /// How many times the files were seen in another state than before; the first look is one.
+    changes: u32,
+    settled: Option<Seen>,
+    /// The files that it was handed over with.
+    handed_over: Option<Seen>,
+    is_reported: bool,
+    /// Since when it waits for files that it lacks, and how many.
+    awaited: Option<(Instant, usize)>,
+    /// When it was missed first, where it is not there any more.
+    pub(super) missed_since: Option<Instant>,
+    /// The files that it was loaded with, where it serves or did.
+    pub(super) loaded: Option<Arc<Files>>,
+    /// The signatures of the map that it was handed over with.
+    pub(super) signatures: Option<Arc<Signatures>>,
+}
+
+/// `None` where the directory could not be read.
+type Seen = Option<Arc<Files>>;
+
+struct Look {
+    files: Seen,
+    at: Instant,
+}
+
+/// Where a version stands after a look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settling {
+    /// Seen for the first time: the second look is to come.
+    New,
+    /// The files changed between the looks, and have never settled so far.
+    Changing,
+    /// The files had settled and are changing now, or wait for others.
+    SettledBefore,
+    /// The last looks agree.
+    Settled,
+}
+
+impl Version {
+    pub(super) fn new(directory: PathBuf) -> Self {
+        Self {
+            directory,
+            last_look: 0,
+            last: None,
+            changes: 0,
+            settled: None,
+            handed_over: None,
+            is_reported: false,
+            awaited: None,
+            missed_since: None,
+            loaded: None,
+            signatures: None,
+        }
+    }
+
+    /// Takes note of a look; looks that agree count once they are `gap` apart.
+    pub(super) fn note(&mut self, files: Option<Files>, now: Instant, gap: Duration) -> Settling {
+        // What cannot be read for now has not changed.
+        if files.is_none() && self.settled_files().is_some() {
+            return Settling::SettledBefore;
+        }
+        let agrees = |last: &Look| last.files.as_deref() == files.as_ref();
+        if !self.last.as_ref().is_some_and(agrees) {
+            self.changes += 1;
+            // It is still being written.
+            if let Some((since, _)) = &mut self.awaited {
+                *since = now;
+            }
+            let files = files.map(Arc::new);
+            self.last = Some(Look { files, at: now });
+            return self.unsettled();
+        }
+        let Some(last) = &self.last else {
+            return self.unsettled();
+        };
+        if now.saturating_duration_since(last.at) < gap {
+            return self.unsettled();
+        }
+        if self.settled.as_ref() != Some(&last.files) {
+            self.settled = Some(last.files.clone());
+        }
+        Settling::Settled
+    }
+
+    /// Hands over the files it has settled with. `loaded` are those of the version as it serves, where
+    /// it does: who deletes some of them does not want it without them.
+    pub(super) fn hand_over(&mut self, loaded: Option<&Arc<Files>>) {
+        self.awaited = None;
+        let settled = self.settled.clone().unwrap_or_default();
+        let is_left = |loaded: &&Arc<Files>| {
+            let settled = settled.as_ref();
+            settled.is_some_and(|it| it.are_what_is_left_of(loaded))
+        };
+        self.handed_over = Some(match loaded.filter(is_left) {
+            Some(loaded) => Some(Arc::clone(loaded)),
+            None => settled,
+        });
+    }
+
+    /// Whether it was handed over at any time.
+    pub(super) fn is_handed_over(&self) -> bool {
+        self.handed_over.is_some()
+    }
+
+    /// Whether it was handed over with the files it has settled with.
+    pub(super) fn is_handed_over_as_settled(&self) -> bool {
+        self.handed_over.is_some() && self.handed_over == self.settled
+    }
+
+    /// The files that it was handed over with; `None` before, and where it could not be read.
+    pub(super) fn handed_over_files(&self) -> Option<&Arc<Files>> {
+        self.handed_over.as_ref()?.as_ref()
+    }
+
+    /// Whether it waits for files that it lacks: so many now. The time counts from the last one that
+    /// came, and from the last change of any other file.
+    pub(super) fn waits_for(&mut self, missing: usize, wait: Duration, now: Instant) -> bool {
+        let (since, before) = self.awaited.unwrap_or((now, missing));
+        let since = if missing < before { now } else { since };
+        self.awaited = Some((since, missing));
+        missing > 0 && now.saturating_duration_since(since) < wait
+    }
+
+    /// Whether it was waiting before.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.awaited.is_some()
+    }
+
+    /// The files it has settled with last; `None` before, and where it could not be read.
+    pub(super) fn settled_files(&self) -> Option<&Arc<Files>> {
+        self.settled.as_ref()?.as_ref()
+    }
+
+    /// Stands for the files it was handed over with.
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        self.handed_over_files()
+            .map_or(Fingerprint::UNREADABLE, |files| files.fingerprint())
+    }
+
+    /// Whether these are the files it has settled with.
+    pub(super) fn is_settled_with(&self, files: Option<&Files>) -> bool {
+        files.is_some() && self.settled_files().map(Arc::as_ref) == files
+    }
+
+    /// Whether this is called for the first time: the log says once that the files keep changing.
+    pub(super) fn is_first_report(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_reported, true)
+    }
+
+    fn unsettled(&self) -> Settling {
+        match self.changes {
+            _ if self.settled.is_some() => Settling::SettledBefore,
+            1 => Settling::New,
+            _ => Settling::Changing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

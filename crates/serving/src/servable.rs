@@ -1,0 +1,236 @@
+//! One loaded version of a model, and how a request gets hold of it.
+//!
+//! Not here: which versions are loaded and when (`lifecycle`), what a call means (`inference`).
+
+mod expansion;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use base::error::{Code, Result, ServingError};
+use base::id::{ModelSpec, ServableId};
+use base::tensor::Tensor;
+use mapper::signature::{
+    Contradiction, DEFAULT_SIGNATURE_NAME, RequestInputs, Signature, SignatureDef,
+};
+use mapper::version_dir::MappedSignature;
+use runtime::{DirectExecutor, Executor, RunTimes};
+
+pub use self::expansion::{Expansion, ExpansionBudget};
+
+/// One loaded version: its signatures and the graphs that compute them.
+pub struct Servable {
+    /// Model and version.
+    pub id: ServableId,
+    signatures: BTreeMap<String, Callable>,
+    /// Signatures that clients see in the metadata and cannot call, such as TensorFlow 2's
+    /// `__saved_model_init_op`.
+    metadata_only: BTreeMap<String, SignatureDef>,
+}
+
+/// A signature and what computes it.
+struct Callable {
+    signature: Signature,
+    executor: Arc<dyn Executor>,
+    /// For requests that send an input for which the graph has a default: the same signature in the terms
+    /// of another graph, which takes such inputs. These requests are never batched: what they send may
+    /// have no rows.
+    with_optional: Option<(Signature, Arc<dyn Executor>)>,
+}
+
+/// Keeps a servable alive for as long as a request needs it.
+pub type ServableHandle = Arc<Servable>;
+
+impl Servable {
+    /// A servable of these signatures, each with its graph.
+    pub fn new(
+        id: ServableId,
+        signatures: impl IntoIterator<Item = MappedSignature>,
+        metadata_only: BTreeMap<String, SignatureDef>,
+    ) -> Self {
+        let executor =
+            |graph| -> Arc<dyn Executor> { Arc::new(DirectExecutor::new(graph, &id.name)) };
+        let signatures = signatures
+            .into_iter()
+            .map(|it| {
+                let with_optional = it.with_optional;
+                let callable = Callable {
+                    executor: executor(it.graph),
+                    with_optional: with_optional.map(|(other, graph)| (other, executor(graph))),
+                    signature: it.signature,
+                };
+                (callable.signature.name.clone(), callable)
+            })
+            .collect();
+        Self {
+            id,
+            signatures,
+            metadata_only,
+        }
+    }
+
+    /// The same servable with other executors: `wrap` gets each signature and the executor it has.
+    #[must_use]
+    pub fn map_executors(
+        mut self,
+        wrap: impl Fn(&Signature, Arc<dyn Executor>) -> Arc<dyn Executor>,
+    ) -> Self {
+        for callable in self.signatures.values_mut() {
+            callable.executor = wrap(&callable.signature, Arc::clone(&callable.executor));
+        }
+        self
+    }
+
+    /// The signature that a request names; an empty name means `serving_default`.
+    ///
+    /// # Errors
+    ///
+    /// [`ServingError::SignatureNotFound`] with the name in effect.
+    pub fn signature(&self, name: &str) -> Result<&Signature> {
+        self.callable(name).map(|it| &it.signature)
+    }
+
+    fn callable(&self, name: &str) -> Result<&Callable> {
+        let name = if name.is_empty() {
+            DEFAULT_SIGNATURE_NAME
+        } else {
+            name
+        };
+        match self.signatures.get(name) {
+            Some(callable) => Ok(callable),
+            None => Err(ServingError::SignatureNotFound {
+                name: name.to_owned(),
+            }),
+        }
+    }
+
+    /// Every signature that can be called, by name.
+    pub fn signatures(&self) -> impl Iterator<Item = &Signature> {
+        self.signatures.values().map(|it| &it.signature)
+    }
+
+    /// What clients see as the model's metadata, by signature name.
+    pub fn definitions(&self) -> BTreeMap<String, SignatureDef> {
+        let callable = self
+            .signatures()
+            .map(|it| (it.name.clone(), it.definition.clone()));
+        self.metadata_only
+            .clone()
+            .into_iter()
+            .chain(callable)
+            .collect()
+    }
+
+    /// Runs one signature, off the async workers. Outputs are named and sorted by alias; the times
+    /// are those of the graph's run, `None` where it did not have to run.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Signature::bind`], [`Executor::check_inputs`], [`ExpansionBudget::hold`] and
+    /// [`Executor::execute`].
+    pub async fn run(
+        &self,
+        signature_name: &str,
+        inputs: RequestInputs,
+        output_filter: &[String],
+        deadline: Option<Instant>,
+        budget: &ExpansionBudget,
+    ) -> Result<(Vec<(String, Tensor)>, Option<RunTimes>)> {
+        let callable = self.callable(signature_name)?;
+        let (signature, executor) = match &callable.with_optional {
+            Some((signature, executor)) if signature.replaces_defaults(&inputs) => {
+                (signature, executor)
+            }
+            _ => (&callable.signature, &callable.executor),
+        };
+        let contradictions = signature.contradictions(&inputs);
+        let call = signature.name_call(inputs, output_filter)?;
+        executor.check_inputs(&mut call.input_shapes())?;
+        let mut call = call.bind()?;
+        let _expansion = budget.hold(call.expanded_bytes)?;
+        let (fetched, times) = if call.fetches.is_empty() {
+            (Vec::new(), None)
+        } else {
+            let feeds = std::mem::take(&mut call.feeds);
+            let run = executor.execute(feeds, call.fetches.clone(), deadline);
+            let executed = run
+                .await
+                .map_err(|error| explained(error, &contradictions))?;
+            (executed.outputs, Some(executed.times))
+        };
+        Ok((signature.unbind(call, fetched)?, times))
+    }
+}
+
+/// The error of a run, with the inputs that may be the reason: a kernel names a tensor deep in the graph.
+fn explained(error: ServingError, contradictions: &[Contradiction]) -> ServingError {
+    let ServingError::Kernel { mut reason } = error else {
+        return error;
+    };
+    for contradiction in contradictions {
+        reason.truncate(reason.trim_end().trim_end_matches('.').len());
+        reason.push_str(&format!(". {contradiction}"));
+    }
+    ServingError::Kernel { reason }
+}
+
+/// Where requests find servables, and clients ask for states. Implemented by `lifecycle`.
+pub trait ServableLookup: Send + Sync {
+    /// The servable that answers for `spec`. Takes no lock.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_ARGUMENT` for an empty name or an unknown label;
+    /// [`ServingError::ServableNotFound`] where no available version fits.
+    fn servable_handle(&self, spec: &ModelSpec) -> Result<ServableHandle>;
+
+    /// Every version of a model that was ever tracked in this process, in descending order.
+    fn states(&self, model: &str) -> Vec<ServableState>;
+
+    /// The names of all models that have [`states`](Self::states), sorted.
+    fn models(&self) -> Vec<Arc<str>>;
+}
+
+/// What the manager last did with a version, and how that went.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServableState {
+    /// Which version.
+    pub id: ServableId,
+    /// Where it stands.
+    pub state: ManagerState,
+    /// [`Code::Ok`], or why it ended.
+    pub code: Code,
+    /// Empty where `code` is OK.
+    pub message: String,
+}
+
+/// The states of a version, in this order only (`ServableState::ManagerState`,
+/// `core/servable_state.h`). The numbers are `ModelVersionStatus.State`'s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(i32)]
+pub enum ManagerState {
+    /// Tracked, nothing done yet.
+    Start = 10,
+    /// Being loaded, warmup and retries included.
+    Loading = 20,
+    /// Serving.
+    Available = 30,
+    /// No new requests; those under way finish.
+    Unloading = 40,
+    /// Unloaded, or never came up.
+    End = 50,
+}
+
+impl ManagerState {
+    /// The name in `get_model_status.proto`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Start => "START",
+            Self::Loading => "LOADING",
+            Self::Available => "AVAILABLE",
+            Self::Unloading => "UNLOADING",
+            Self::End => "END",
+        }
+    }
+}

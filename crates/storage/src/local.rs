@@ -1,0 +1,139 @@
+//! Where version directories live: the trait the source and the loads look through, and the
+//! local file system behind it.
+//!
+//! Not here: what is known of a version's files (`source::files`), which names are versions
+//! (`source::versions`), reading a model (`mapper::version_dir`).
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use super::version_directory::VersionDirectory;
+use base::error::{Code, Result, ServingError};
+
+pub use super::files::{Files, Fingerprint};
+
+/// Most names a base path may hold; a directory beyond is an error rather than a memory problem.
+const MAX_CHILDREN: usize = 1_000_000;
+
+/// A file system as the source sees it. Every call may block and may fail at any time.
+pub trait Storage: Send + Sync {
+    /// Names of the direct children of a directory, in any order. Names that are not Unicode may
+    /// be left out.
+    ///
+    /// # Errors
+    ///
+    /// `NOT_FOUND` where the directory does not exist, with `<path> not found`; what the file
+    /// system says otherwise.
+    fn children(&self, directory: &Path) -> Result<Vec<String>>;
+
+    /// Whether something of this name exists.
+    ///
+    /// # Errors
+    ///
+    /// What the file system says, where it cannot tell.
+    fn exists(&self, path: &Path) -> Result<bool>;
+
+    /// Names, sizes and times of the files under `path`, or of the file itself.
+    ///
+    /// # Errors
+    ///
+    /// `NOT_FOUND` where there is nothing; `RESOURCE_EXHAUSTED` where there is too much.
+    fn files(&self, path: &Path) -> Result<Files>;
+
+    /// The contents of a regular file in a version directory, if it has no more than `max_bytes` and can
+    /// be read.
+    fn small_file(&self, directory: &Path, name: &str, max_bytes: u64) -> Option<Bytes> {
+        let _ = (directory, name, max_bytes);
+        None
+    }
+}
+
+/// The file system of this machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LocalStorage;
+
+/// The directory on this machine that a configured base path means.
+///
+/// # Errors
+///
+/// `UNIMPLEMENTED`, naming the scheme, for anything but a plain path or a `file://` URI.
+pub fn local_path(base_path: &str) -> Result<PathBuf> {
+    match base_path.split_once("://") {
+        Some(("file", path)) if path.starts_with('/') => Ok(PathBuf::from(path)),
+        Some((scheme, _)) if is_scheme(scheme) => Err(ServingError::unimplemented(format!(
+            "File system scheme '{scheme}' not implemented (file: '{base_path}')"
+        ))),
+        _ => Ok(PathBuf::from(base_path)),
+    }
+}
+
+/// Whether a base path is absolute or has a URI scheme in front (`UriIsRelativePath`).
+pub fn is_absolute_or_uri(base_path: &str) -> bool {
+    base_path.starts_with('/')
+        || base_path
+            .split_once("://")
+            .is_some_and(|(scheme, _)| is_scheme(scheme))
+}
+
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
+}
+
+impl Storage for LocalStorage {
+    fn children(&self, directory: &Path) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(directory).map_err(|error| describe(directory, &error))? {
+            let entry = entry.map_err(|error| describe(directory, &error))?;
+            if let Ok(name) = entry.file_name().into_string() {
+                names.push(name);
+            }
+            if names.len() > MAX_CHILDREN {
+                return Err(ServingError::new(
+                    Code::ResourceExhausted,
+                    format!(
+                        "{} has more than {MAX_CHILDREN} entries",
+                        directory.display()
+                    ),
+                ));
+            }
+        }
+        Ok(names)
+    }
+
+    fn exists(&self, path: &Path) -> Result<bool> {
+        path.try_exists().map_err(|error| describe(path, &error))
+    }
+
+    fn files(&self, path: &Path) -> Result<Files> {
+        Files::read(path)
+    }
+
+    fn small_file(&self, directory: &Path, name: &str, max_bytes: u64) -> Option<Bytes> {
+        let directory = VersionDirectory::open(directory).ok()?;
+        directory.read_small(name, max_bytes).ok()?
+    }
+}
+
+pub(super) fn describe(path: &Path, error: &io::Error) -> ServingError {
+    let path = path.display();
+    match error.kind() {
+        io::ErrorKind::NotFound => ServingError::not_found(format!("{path} not found")),
+        io::ErrorKind::PermissionDenied => {
+            ServingError::new(Code::PermissionDenied, format!("{path}; {error}"))
+        }
+        io::ErrorKind::NotADirectory => ServingError::new(
+            Code::Unknown,
+            format!("{path}; {error}: a base path is the directory that holds version directories"),
+        ),
+        _ => ServingError::new(Code::Unknown, format!("{path}; {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,443 @@
+//! The files of a version directory, and which of them may be read. All of them are opened here.
+//!
+//! A model directory is not trusted: only regular files are read. Models, signatures, maps, batching
+//! parameters and recorded requests may be links to files inside the base path, as Kubernetes lays
+//! out mounted volumes (`..data`); external data, whose names the ONNX file chooses, never leaves
+//! the version directory.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Component, Path, PathBuf};
+
+use bytes::Bytes;
+
+use super::foreign::{Foreign, Sample, of_contents};
+use crate::confines;
+use crate::confines::Confines;
+use base::error::{Code, Result, ServingError};
+
+/// The largest protobuf message: no model and no `saved_model.pb` is larger.
+pub const MAX_MESSAGE_BYTES: u64 = i32::MAX as u64;
+
+/// A version directory.
+pub struct VersionDirectory {
+    /// As configured, for messages.
+    path: PathBuf,
+    /// With all links resolved.
+    root: PathBuf,
+    /// The base path, with all links resolved.
+    base: PathBuf,
+}
+
+impl VersionDirectory {
+    /// Opens `path`: `<base path>/<version>`, or the base path itself where a model lies right in
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// `NOT_FOUND` where it is not a directory, `PERMISSION_DENIED` where it may not be searched.
+    pub fn open(path: &Path) -> Result<Self> {
+        let failed = |error: std::io::Error| unreadable(path, &error);
+        let Confines { root, base } = Confines::of(path).map_err(failed)?;
+        if !root.is_dir() {
+            let text = format!("{} is not a directory", path.display());
+            return Err(ServingError::not_found(text));
+        }
+        // Without the right to search it, every file looks as if it were there and unreadable.
+        root.join(".").metadata().map_err(failed)?;
+        Ok(Self {
+            path: confines::shown(path),
+            root,
+            base,
+        })
+    }
+
+    /// The directory as configured.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The names of the `*.onnx` files, sorted.
+    ///
+    /// # Errors
+    ///
+    /// `NOT_FOUND` or `PERMISSION_DENIED` where the directory cannot be listed.
+    pub fn onnx_files(&self) -> Result<Vec<String>> {
+        let entries = std::fs::read_dir(&self.root)
+            .map_err(|error| self.unreadable(Path::new(""), &error))?;
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(|error| self.unreadable(Path::new(""), &error))?;
+            let name = entry.file_name();
+            // A file that other tools hide, such as macOS's `._model.onnx`, is no model.
+            if let Some(name) = name.to_str()
+                && name.ends_with(".onnx")
+                && !name.starts_with('.')
+            {
+                names.push(name.to_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Whether there is something of this name, even if it cannot be read.
+    pub fn has(&self, name: &str) -> bool {
+        let is_missing =
+            |kind: ErrorKind| matches!(kind, ErrorKind::NotFound | ErrorKind::NotADirectory);
+        let found = self.root.join(name).symlink_metadata();
+        !found.is_err_and(|error| is_missing(error.kind()))
+    }
+
+    /// Opens a file beside the model; returns its size, too. `None` where there is nothing of this
+    /// name.
+    ///
+    /// # Errors
+    ///
+    /// As `read`.
+    pub fn open_file(&self, name: &str) -> Result<Option<(File, u64)>> {
+        let open = || self.open_within(Path::new(name), &[&self.root, &self.base]);
+        self.has(name).then(open).transpose()
+    }
+
+    /// The contents of a file beside the model. `None` where there is nothing of this name.
+    ///
+    /// # Errors
+    ///
+    /// As `read`; `INVALID_ARGUMENT` for a file of more than `max_bytes`.
+    pub fn read_small(&self, name: &str, max_bytes: u64) -> Result<Option<Bytes>> {
+        let Some((file, size)) = self.open_file(name)? else {
+            return Ok(None);
+        };
+        self.bounded_contents(Path::new(name), file, size, max_bytes)
+            .map(Some)
+    }
+
+    /// The contents of a file beside the model.
+    ///
+    /// # Errors
+    ///
+    /// `NOT_FOUND` or `PERMISSION_DENIED` where it cannot be read, `INVALID_ARGUMENT` where it is not a regular file, leads
+    /// out of the base path, or has more than `max_bytes`.
+    pub fn read(&self, name: &str, max_bytes: u64) -> Result<Bytes> {
+        let name = Path::new(name);
+        let (file, size) = self.open_within(name, &[&self.root, &self.base])?;
+        self.bounded_contents(name, file, size, max_bytes)
+    }
+
+    /// The contents of a file with external data, which the ONNX file names.
+    ///
+    /// # Errors
+    ///
+    /// As `read`; the file has to be inside the version directory.
+    pub fn read_external_data(&self, name: &Path) -> Result<Bytes> {
+        let (file, size) = self.open_within(name, &[&self.root])?;
+        self.contents(name, file, size)
+    }
+
+    /// Opens the file behind a name, which must be in one of these folders; returns its size, too.
+    fn open_within(&self, name: &Path, allowed: &[&PathBuf]) -> Result<(File, u64)> {
+        let path = self.resolve(name, allowed)?;
+        self.open_resolved(name, &path, allowed)
+    }
+
+    /// The file behind a name.
+    fn resolve(&self, name: &Path, allowed: &[&PathBuf]) -> Result<PathBuf> {
+        let mut components = name.components();
+        let is_plain = |it| matches!(it, Component::Normal(_) | Component::CurDir);
+        let bytes = name.as_os_str().as_encoded_bytes();
+        if bytes.is_empty() || bytes.contains(&0) || !components.all(is_plain) {
+            let text = format!(
+                "'{}' is not a path inside the version directory {}",
+                name.display(),
+                self.path.display()
+            );
+            return Err(ServingError::invalid_argument(text));
+        }
+        let path = self.root.join(name);
+        let path = path
+            .canonicalize()
+            .map_err(|error| self.unreadable(name, &error))?;
+        self.check_within(name, &path, allowed)?;
+        // Asked before the file is opened: opening a device may do something.
+        let metadata = path
+            .metadata()
+            .map_err(|error| self.unreadable(name, &error))?;
+        if metadata.is_dir() {
+            return Err(self.refused(name, DIRECTORY));
+        }
+        if !metadata.is_file() {
+            return Err(self.refused(name, IRREGULAR));
+        }
+        Ok(path)
+    }
+
+    /// Opens a file whose path was looked at before. By now another one may be there.
+    fn open_resolved(&self, name: &Path, path: &Path, allowed: &[&PathBuf]) -> Result<(File, u64)> {
+        let mut options = OpenOptions::new();
+        // A pipe would be waited for until somebody writes into it, and a link may lead anywhere.
+        options
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_NOCTTY);
+        let file = options
+            .open(path)
+            .map_err(|error| self.unreadable(name, &error))?;
+        let metadata = file
+            .metadata()
+            .map_err(|error| self.unreadable(name, &error))?;
+        if !metadata.is_file() {
+            return Err(self.refused(name, IRREGULAR));
+        }
+        if let Some(opened) = path_of(&file) {
+            self.check_within(name, &opened, allowed)?;
+        }
+        Ok((file, metadata.len()))
+    }
+
+    fn check_within(&self, name: &Path, path: &Path, allowed: &[&PathBuf]) -> Result<()> {
+        match allowed.iter().any(|folder| path.starts_with(folder)) {
+            true => Ok(()),
+            false => Err(self.refused(name, "it leads out of the directory it may be in")),
+        }
+    }
+
+    fn bounded_contents(
+        &self,
+        name: &Path,
+        file: File,
+        size: u64,
+        max_bytes: u64,
+    ) -> Result<Bytes> {
+        if size > max_bytes {
+            let text = format!("it is larger than {max_bytes} bytes");
+            return Err(self.refused(name, &text));
+        }
+        let contents = self.contents(name, file, size)?;
+        // Models say more of what they are instead.
+        if max_bytes < MAX_MESSAGE_BYTES {
+            check_small_file(&self.path.join(name), &contents)?;
+        }
+        Ok(contents)
+    }
+
+    fn contents(&self, name: &Path, file: File, size: u64) -> Result<Bytes> {
+        let too_large = |_| {
+            let file = self.path.join(name);
+            let text = format!("{} does not fit into memory", file.display());
+            ServingError::new(Code::ResourceExhausted, text)
+        };
+        let mut contents = Vec::new();
+        let capacity = usize::try_from(size).unwrap_or(usize::MAX);
+        contents.try_reserve_exact(capacity).map_err(too_large)?;
+        // A file that grows while it is read is read up to where it ended.
+        file.take(size)
+            .read_to_end(&mut contents)
+            .map_err(|error| self.unreadable(name, &error))?;
+        Ok(contents.into())
+    }
+
+    fn refused(&self, name: &Path, reason: &str) -> ServingError {
+        let file = self.path.join(name);
+        ServingError::invalid_argument(format!("{}: {reason}", file.display()))
+    }
+
+    fn unreadable(&self, name: &Path, error: &std::io::Error) -> ServingError {
+        match name.as_os_str().is_empty() {
+            true => unreadable(&self.path, error),
+            false => unreadable(&self.path.join(name), error),
+        }
+    }
+}
+
+/// A file or directory that cannot be read, and who may not where it is a matter of rights.
+fn unreadable(path: &Path, error: &std::io::Error) -> ServingError {
+    let text = format!("cannot read {}: {error}", path.display());
+    match error.kind() {
+        ErrorKind::PermissionDenied => ServingError::new(
+            Code::PermissionDenied,
+            format!("{text}. Give the user that the server runs as the right to read it"),
+        ),
+        _ => ServingError::not_found(text),
+    }
+}
+
+const IRREGULAR: &str = "it is not a regular file";
+const DIRECTORY: &str =
+    "it is not a regular file but a directory. The file itself has to be at this place";
+
+/// Where an open file is, with all links resolved, as far as the system tells.
+#[cfg(target_os = "linux")]
+fn path_of(file: &File) -> Option<PathBuf> {
+    use std::os::fd::AsRawFd;
+
+    std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn path_of(_: &File) -> Option<PathBuf> {
+    None
+}
+
+/// Refuses a small file of a version, such as a map or labels, that is something else by accident.
+///
+/// # Errors
+///
+/// `INVALID_ARGUMENT`, naming what it is.
+fn check_small_file(origin: &Path, contents: &[u8]) -> Result<()> {
+    match of_contents(&Sample::of(contents)) {
+        Some(foreign) if foreign.stands_in() && foreign != Foreign::Empty => {
+            Err(ServingError::invalid_argument(format!(
+                "{} is not what its name says but {foreign}",
+                origin.display()
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// A file that was looked at is exchanged before it is opened.
+    #[track_caller]
+    fn check_exchanged(exchange: impl FnOnce(&Path, &Path), text: &str) {
+        let root = tempfile::tempdir().unwrap();
+        let (base, secret) = (root.path().join("m"), root.path().join("secret"));
+        fs::create_dir_all(base.join("1/assets.extra")).unwrap();
+        fs::create_dir(&secret).unwrap();
+        let file = base.join("1/assets.extra/file");
+        fs::write(&file, "public").unwrap();
+        fs::write(secret.join("file"), "secret").unwrap();
+        let directory = VersionDirectory::open(&base.join("1")).unwrap();
+        let allowed = [&directory.root, &directory.base];
+        let name = Path::new("assets.extra/file");
+        let path = directory.resolve(name, &allowed).unwrap();
+        assert!(directory.open_resolved(name, &path, &allowed).is_ok());
+
+        exchange(&file, &secret);
+
+        let opened = directory.open_resolved(name, &path, &allowed);
+        let error = opened.expect_err("it was opened");
+        assert!(error.to_string().contains(text), "{error}");
+    }
+
+    #[test]
+    fn pipe_in_place_of_a_file_is_not_waited_for() {
+        let exchange = |file: &Path, _: &Path| {
+            fs::remove_file(file).unwrap();
+            let made = std::process::Command::new("mkfifo").arg(file).status();
+            assert!(made.unwrap().success());
+        };
+        check_exchanged(exchange, "it is not a regular file");
+    }
+
+    #[test]
+    fn link_in_place_of_a_file_is_not_followed() {
+        let exchange = |file: &Path, secret: &Path| {
+            fs::remove_file(file).unwrap();
+            symlink(secret.join("file"), file).unwrap();
+        };
+        check_exchanged(exchange, "assets.extra/file");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn link_in_place_of_a_folder_is_found_out() {
+        let exchange = |file: &Path, secret: &Path| {
+            fs::remove_dir_all(file.parent().unwrap()).unwrap();
+            symlink(secret, file.parent().unwrap()).unwrap();
+        };
+        check_exchanged(exchange, "it leads out of the directory it may be in");
+    }
+
+    #[test]
+    fn file_that_may_not_be_read_is_a_matter_of_permissions() {
+        for (kind, code) in [
+            (ErrorKind::PermissionDenied, Code::PermissionDenied),
+            (ErrorKind::NotFound, Code::NotFound),
+            (ErrorKind::Other, Code::NotFound),
+        ] {
+            let error = unreadable(Path::new("/m/1/model.onnx"), &kind.into());
+            assert_eq!(error.code(), code);
+            let text = error.to_string();
+            assert!(text.starts_with("cannot read /m/1/model.onnx: "), "{text}");
+            let is_denied = code == Code::PermissionDenied;
+            assert_eq!(text.contains("the right to read it"), is_denied, "{text}");
+        }
+    }
+
+    #[test]
+    fn small_file_that_is_a_pointer_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |text: &str| fs::write(root.path().join("file"), text).unwrap();
+        let directory = VersionDirectory::open(root.path()).unwrap();
+        for (text, what) in [
+            (
+                "version https://git-lfs.github.com/spec/v1\noid",
+                "a Git LFS pointer",
+            ),
+            ("<!DOCTYPE html><html>", "an HTML page"),
+        ] {
+            write(text);
+            for error in [
+                directory.read("file", 1000).unwrap_err(),
+                directory.read_small("file", 1000).unwrap_err(),
+            ] {
+                let part = format!("file is not what its name says but {what}");
+                assert_eq!(error.code(), Code::InvalidArgument);
+                assert!(error.to_string().contains(&part), "{error}");
+            }
+        }
+        for text in ["", "cat\ndog\n", "max_batch_size { value: 8 }"] {
+            write(text);
+            assert_eq!(directory.read("file", 1000).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn file_beyond_its_bound_is_not_read() {
+        let root = tempfile::tempdir().unwrap();
+        let file = File::create(root.path().join("map")).unwrap();
+        file.set_len(1 << 40).unwrap();
+        let directory = VersionDirectory::open(root.path()).unwrap();
+        for error in [
+            directory.read("map", 10).unwrap_err(),
+            directory.read_small("map", 10).unwrap_err(),
+        ] {
+            assert!(
+                error.to_string().ends_with("it is larger than 10 bytes"),
+                "{error}"
+            );
+        }
+        file.set_len(10).unwrap();
+        assert_eq!(directory.read("map", 10).unwrap().len(), 10);
+    }
+
+    /// A model right in its base path, whose parent holds other people's files.
+    #[test]
+    fn flat_model_stays_in_its_base_path() {
+        for name in ["m", "42"] {
+            check_flat_model(name);
+        }
+    }
+
+    fn check_flat_model(name: &str) {
+        let root = tempfile::tempdir().unwrap();
+        let base = root.path().join(name);
+        fs::create_dir(&base).unwrap();
+        fs::write(root.path().join("secret"), "secret").unwrap();
+        symlink("../secret", base.join("link")).unwrap();
+        fs::write(base.join("file"), "public").unwrap();
+        symlink("file", base.join("alias")).unwrap();
+        let directory = VersionDirectory::open(&confines::flat(&base)).unwrap();
+        assert_eq!(directory.path().as_os_str(), base.as_os_str());
+        assert!(directory.open_file("link").is_err());
+        assert!(directory.open_file("alias").unwrap().is_some());
+        assert!(directory.open_file("missing").unwrap().is_none());
+    }
+}

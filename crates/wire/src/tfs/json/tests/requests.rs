@@ -1,0 +1,760 @@
+//! Spec section 4: E21 to E80.
+
+use super::{Inputs, X_FLOAT, decode, specs};
+use crate::tfs::json::{
+    Format, InputSpec, PredictBody, decode_predict, no_inputs, signature_not_found,
+};
+use base::error::{Code, ServingError};
+use base::tensor::{DataType, Element, Tensor};
+
+const XY_FLOAT: Inputs<'_> = &[("x", DataType::Float), ("y", DataType::Float)];
+
+const fn x(dtype: DataType) -> [(&'static str, DataType); 1] {
+    [("x", dtype)]
+}
+
+#[track_caller]
+fn check<T: Element>(dtype: DataType, body: &str, shape: &[usize], elements: Vec<T>) {
+    check_tensor(&decode(&x(dtype), body).unwrap(), "x", shape, elements);
+}
+
+#[track_caller]
+fn check_tensor<T: Element>(body: &PredictBody, alias: &str, shape: &[usize], elements: Vec<T>) {
+    let expected = Tensor::from_vec(shape, elements).unwrap();
+    let tensor = &body.inputs[alias];
+    assert_eq!(tensor.shape(), shape);
+    assert_eq!(*tensor, expected);
+}
+
+#[track_caller]
+fn check_strings(body: &PredictBody, alias: &str, shape: &[usize], expected: &[&str]) {
+    let tensor = &body.inputs[alias];
+    assert_eq!(tensor.shape(), shape);
+    let strings: Vec<&[u8]> = tensor.strings().unwrap().iter().map(|s| &s[..]).collect();
+    let expected: Vec<&[u8]> = expected.iter().map(|text| text.as_bytes()).collect();
+    assert_eq!(strings, expected);
+}
+
+#[track_caller]
+fn rejected(inputs: Inputs<'_>, body: &str) -> ServingError {
+    decode(inputs, body).unwrap_err()
+}
+
+/// An error of the whole request, or of an element of `instances`.
+#[track_caller]
+fn check_error(inputs: Inputs<'_>, body: &str, expected: &str) {
+    let error = rejected(inputs, body);
+    assert_eq!(error.to_string(), expected);
+    assert_eq!(error.code(), Code::InvalidArgument);
+}
+
+#[track_caller]
+fn check_element_error(inputs: Inputs<'_>, body: &str, place: &str, expected: &str) {
+    let expected =
+        format!("Failed to process element: {place} of 'instances' list. Error: {expected}");
+    check_error(inputs, body, &expected);
+}
+
+#[test]
+fn numbers_become_tensors_of_their_dtype() {
+    use DataType::*;
+
+    // E21, E24 to E29.
+    check(
+        Int32,
+        r#"{"instances": [[1,2],[3,4],[5,6]]}"#,
+        &[3, 2],
+        vec![1, 2, 3, 4, 5, 6],
+    );
+    check(
+        Float,
+        r#"{"instances": [1, 2.0, 3, 4, 5.003, 0.007, 0.0]}"#,
+        &[7],
+        vec![1f32, 2.0, 3.0, 4.0, 5.003, 0.007, 0.0],
+    );
+    check(
+        Double,
+        r#"{"instances": [1.0, 2, 3, 4, 0.662, 0, 0.0]}"#,
+        &[7],
+        vec![1f64, 2.0, 3.0, 4.0, 0.662, 0.0, 0.0],
+    );
+    for body in [
+        r#"{"instances": [1435774380]}"#,
+        r#"{"instances": [1435774380.0]}"#,
+    ] {
+        check(Float, body, &[1], vec![1435774336f32]);
+    }
+    let body = r#"{"instances": [1.79769e+308, -1.79769e+308, 2.22507e-308, -2.22507e-308]}"#;
+    check(
+        Float,
+        body,
+        &[4],
+        vec![f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0],
+    );
+    // Section 3: `-0` is the integer 0.
+    check(
+        Float,
+        r#"{"instances": [-0, -0.0, 0]}"#,
+        &[3],
+        vec![0f32, -0.0, 0.0],
+    );
+    // E41, E42: no range check below 32 bits.
+    check(Int8, r#"{"instances":[300,-200]}"#, &[2], vec![44i8, 56]);
+    check(UInt8, r#"{"instances":[-1,256]}"#, &[2], vec![255u8, 0]);
+    // E48.
+    check(
+        UInt64,
+        r#"{"instances":[18446744073709551615]}"#,
+        &[1],
+        vec![u64::MAX],
+    );
+    check(
+        Int64,
+        r#"{"instances":[-9223372036854775808]}"#,
+        &[1],
+        vec![i64::MIN],
+    );
+    check(
+        UInt32,
+        r#"{"instances":[4294967295,-0]}"#,
+        &[2],
+        vec![u32::MAX, 0],
+    );
+}
+
+#[test]
+fn signature_name_is_taken_from_anywhere() {
+    // E29.
+    let bodies = [
+        r#"{"signature_name":"predict_images","instances":[[1,2]]}"#,
+        r#"{"instances":[[1,2]],"signature_name":"predict_images"}"#,
+        r#"{"instances":[[1,2]],"signature_name":"predict_images","signature_name":"other"}"#,
+    ];
+    for body in bodies {
+        let decoded = decode_predict(body.as_bytes(), |name| match name {
+            "predict_images" => Ok(specs(&x(DataType::Int32))),
+            _ => Ok(specs(X_FLOAT)),
+        });
+        let decoded = decoded.unwrap();
+        assert_eq!(decoded.signature_name, "predict_images");
+        check_tensor(&decoded, "x", &[1, 2], vec![1i32, 2]);
+    }
+}
+
+#[test]
+fn strings_come_plain_or_in_base64() {
+    let string = &x(DataType::String);
+    // E30 to E33.
+    let body = r#"{"instances":[{"b64":"aGVsbG8="},{"b64":"d29ybGQ="}]}"#;
+    check_strings(
+        &decode(string, body).unwrap(),
+        "x",
+        &[2],
+        &["hello", "world"],
+    );
+    let body = r#"{"instances":[[{"b64":"aGVsbG8="}],[{"b64":"d29ybGQ="}]]}"#;
+    check_strings(
+        &decode(string, body).unwrap(),
+        "x",
+        &[2, 1],
+        &["hello", "world"],
+    );
+    let body = r#"{"instances":[{"x":[[{"b64":"aGVsbG8="}],[{"b64":"d29ybGQ="}]]}]}"#;
+    check_strings(
+        &decode(string, body).unwrap(),
+        "x",
+        &[1, 2, 1],
+        &["hello", "world"],
+    );
+    let body = r#"{"instances":[{"b64":"aGVsbG8="},"plain"]}"#;
+    check_strings(
+        &decode(string, body).unwrap(),
+        "x",
+        &[2],
+        &["hello", "plain"],
+    );
+    // Section 4.2: what Abseil takes.
+    let cases = [
+        ("aGVsbG8", "hello"),
+        ("aGVs bG8=", "hello"),
+        (r"aGVsbG8=\n", "hello"),
+        ("YQ", "a"),
+        ("YQ==", "a"),
+        ("YQ..", "a"),
+        ("", ""),
+        (r"YWI\u003d", "ab"),
+    ];
+    for (base64, expected) in cases {
+        let body = format!(r#"{{"inputs":{{"b64":"{base64}"}}}}"#);
+        check_strings(&decode(string, body).unwrap(), "x", &[], &[expected]);
+    }
+    for base64 in ["-_-_", "a", "YQ=", "YQ===", "YQ==YQ==", "===="] {
+        let body = format!(r#"{{"inputs":{{"b64":"{base64}"}}}}"#);
+        check_error(string, &body, "Unable to base64 decode");
+    }
+}
+
+#[test]
+fn objects_of_several_inputs_make_batches() {
+    // E34.
+    let inputs: Inputs<'_> = &[
+        ("dbl_tensor", DataType::Double),
+        ("float_tensor", DataType::Float),
+        ("int_tensor", DataType::Int32),
+        ("str_tensor", DataType::String),
+    ];
+    let body = r#"{"instances":[
+        {"int_tensor":[[1,2],[3,4],[5,6]],"str_tensor":["foo","bar"],
+         "float_tensor":[1.0,NaN],"dbl_tensor":[NaN]},
+        {"int_tensor":[[7,8],[9,0],[1,2]],"str_tensor":["baz","bat"],
+         "float_tensor":[2.0,Infinity],"dbl_tensor":[2.0]}]}"#;
+    let body = decode(inputs, body).unwrap();
+    let int = vec![1i32, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2];
+    check_tensor(&body, "int_tensor", &[2, 3, 2], int);
+    check_strings(&body, "str_tensor", &[2, 2], &["foo", "bar", "baz", "bat"]);
+    let float = vec![1.0f32, f32::NAN, 2.0, f32::INFINITY];
+    check_tensor(&body, "float_tensor", &[2, 2], float);
+    check_tensor(&body, "dbl_tensor", &[2, 1], vec![f64::NAN, 2.0]);
+}
+
+#[test]
+fn columnar_values_keep_their_nesting() {
+    use DataType::*;
+
+    // E35 to E40.
+    for body in [
+        r#"{"inputs":{"x":[[[1,2],[3,4],[5,6]]]}}"#,
+        r#"{"inputs":[[[1,2],[3,4],[5,6]]]}"#,
+    ] {
+        check(Int32, body, &[1, 3, 2], vec![1, 2, 3, 4, 5, 6]);
+        assert_eq!(decode(&x(Int32), body).unwrap().format, Format::Columnar);
+    }
+    let inputs: Inputs<'_> = &[
+        ("bin_tensor", String),
+        ("int_tensor", Int32),
+        ("str_tensor", String),
+    ];
+    let body = r#"{"inputs":{"int_tensor":[[[1,2],[3,4],[5,6]]],"str_tensor":["foo","bar"],"bin_tensor":{"b64":"aGVsbG8="}}}"#;
+    let body = decode(inputs, body).unwrap();
+    check_tensor(&body, "int_tensor", &[1, 3, 2], vec![1i32, 2, 3, 4, 5, 6]);
+    check_strings(&body, "str_tensor", &[2], &["foo", "bar"]);
+    check_strings(&body, "bin_tensor", &[], &["hello"]);
+    for body in [r#"{"inputs": 5}"#, r#"{"inputs":{"x":5}}"#] {
+        check(Float, body, &[], vec![5f32]);
+    }
+    check(
+        Float,
+        r#"{"inputs":{"x":[1,2],"zzz":"ignored"}}"#,
+        &[2],
+        vec![1f32, 2.0],
+    );
+    let none: Vec<f32> = Vec::new();
+    check(Float, r#"{"instances": [[]]}"#, &[1, 0], none.clone());
+    check(Float, r#"{"instances": [[],[]]}"#, &[2, 0], none.clone());
+    check(Float, r#"{"inputs": []}"#, &[0], none.clone());
+    check(Float, r#"{"inputs": [[],[]]}"#, &[2, 0], none);
+    // A type that JSON cannot carry may still be empty.
+    let half = decode(&x(Half), r#"{"inputs": [[]]}"#).unwrap();
+    assert_eq!(half.inputs["x"].shape(), [1, 0]);
+}
+
+#[test]
+fn values_of_other_types_are_named() {
+    use DataType::*;
+
+    // E43 to E53.
+    let cases = [
+        (
+            Float,
+            r#""x","y""#,
+            r#"INVALID_ARGUMENT: JSON Value: "x" Type: String is not of expected type: float"#,
+        ),
+        (
+            Int32,
+            "1.0",
+            "INVALID_ARGUMENT: JSON Value: 1.0 Type: Number is not of expected type: int32",
+        ),
+        (
+            Int32,
+            "1e2",
+            "INVALID_ARGUMENT: JSON Value: 100.0 Type: Number is not of expected type: int32",
+        ),
+        (
+            Int32,
+            "2147483648",
+            "INVALID_ARGUMENT: JSON Value: 2147483648 Type: Number is not of expected type: int32",
+        ),
+        (
+            Int64,
+            "9223372036854775808",
+            "INVALID_ARGUMENT: JSON Value: 9223372036854775808 Type: Number is not of expected type: int64",
+        ),
+        (
+            Bool,
+            "1",
+            "INVALID_ARGUMENT: JSON Value: 1 Type: Number is not of expected type: bool",
+        ),
+        (
+            Float,
+            "true",
+            "INVALID_ARGUMENT: JSON Value: true Type: True is not of expected type: float",
+        ),
+        (
+            Half,
+            "1.0",
+            "UNIMPLEMENTED: Conversion of JSON Value: 1.0 to type: half",
+        ),
+        (
+            String,
+            r#"{"b64":"!!!"}"#,
+            "INVALID_ARGUMENT: Unable to base64 decode",
+        ),
+        (
+            UInt32,
+            "-1",
+            "INVALID_ARGUMENT: JSON Value: -1 Type: Number is not of expected type: uint32",
+        ),
+        (
+            Float,
+            "null",
+            "INVALID_ARGUMENT: JSON Value: null Type: Null is not of expected type: float",
+        ),
+    ];
+    for (dtype, value, expected) in cases {
+        let body = format!(r#"{{"instances":[{value}]}}"#);
+        check_element_error(&x(dtype), &body, "0", expected);
+    }
+    // E52: not wrapped, so the code shows.
+    let error = rejected(&x(BFloat16), r#"{"inputs":[1.0]}"#);
+    assert_eq!(error.code(), Code::Unimplemented);
+    assert_eq!(
+        error.to_string(),
+        "Conversion of JSON Value: 1.0 to type: bfloat16"
+    );
+    // E54 to E57, E79.
+    check_element_error(
+        &x(String),
+        r#"{"instances":[{"b64":5}]}"#,
+        "0 key: b64",
+        "INVALID_ARGUMENT: JSON object: does not have named input: b64",
+    );
+    check_error(
+        &x(String),
+        r#"{"inputs":[[{"b64":"YQ==","z":1}]]}"#,
+        "JSON Value: {\n    \"b64\": \"YQ==\",\n    \"z\": 1\n} not formatted correctly for base64 data",
+    );
+    check_error(
+        X_FLOAT,
+        r#"{"inputs":{"b64":"YQ=="}}"#,
+        "JSON Value: {\n    \"b64\": \"YQ==\"\n} Type: Object is not of expected type: float",
+    );
+    check_element_error(
+        X_FLOAT,
+        r#"{"instances":[{"y":1.5}]}"#,
+        "0 key: y",
+        "INVALID_ARGUMENT: JSON object: does not have named input: y",
+    );
+    check_error(
+        X_FLOAT,
+        r#"{"inputs":null}"#,
+        "JSON Value: null Type: Null is not of expected type: float",
+    );
+}
+
+#[test]
+fn wrong_sets_of_inputs_are_named() {
+    // E58 to E62, E72, E73.
+    let cases: &[(Inputs<'_>, &str, &str)] = &[
+        (
+            X_FLOAT,
+            r#"{"instances":[{}]}"#,
+            "Failed to process element: 0 of 'instances' list. JSON object: {} keys must be equal to: x",
+        ),
+        (
+            XY_FLOAT,
+            r#"{"instances":[{"x":1.5}]}"#,
+            "Failed to process element: 0 of 'instances' list. JSON object: {\n    \"x\": 1.5\n} keys must be equal to: x,y",
+        ),
+        (
+            XY_FLOAT,
+            r#"{"instances":[1.5]}"#,
+            "instances is a plain list, but expecting list of objects as multiple input tensors required as per tensorinfo_map",
+        ),
+        (
+            XY_FLOAT,
+            r#"{"instances":[{"x":1,"y":2},[1,2]]}"#,
+            "Expecting object but got list at item 1 of input list",
+        ),
+        (
+            X_FLOAT,
+            r#"{"instances":[1,{"x":2}]}"#,
+            "Expecting value/list but got object at item 1 of input list",
+        ),
+        (
+            X_FLOAT,
+            r#"{"inputs":{}}"#,
+            "Missing named input: x in 'inputs' object.",
+        ),
+        (
+            XY_FLOAT,
+            r#"{"inputs":[1,2]}"#,
+            "inputs is a plain value/list, but expecting an object as multiple input tensors required as per tensorinfo_map",
+        ),
+    ];
+    for (inputs, body, expected) in cases {
+        check_error(inputs, body, expected);
+    }
+}
+
+#[test]
+fn uneven_nesting_is_named() {
+    // E63 to E69, E80.
+    let cases = [
+        ("[1,2],[3]", "1", "Expecting tensor size: 2 but got: 1"),
+        ("[1,2],[[3,4]]", "1", "Expecting shape [2] but got: [1,2]"),
+        ("1,[1]", "1", "Expecting shape [] but got: [1]"),
+        (
+            "[1,[2]]",
+            "0",
+            "Encountered list at unexpected level: 1 expected < 1",
+        ),
+        (
+            "[[1],2]",
+            "0",
+            "JSON Value: 2 found at incorrect level: 2 in the JSON DOM. Expected at level: 2",
+        ),
+        (
+            "[[1,2],[3]]",
+            "0",
+            "Encountered list at unexpected size: 1 at level: 1 expected size: 2",
+        ),
+        (
+            r#"{"x":[1,2]},{"x":[1]}"#,
+            "1 key: x",
+            "Expecting tensor size: 2 but got: 1",
+        ),
+        // A list's size comes before what is in it.
+        (
+            r#"[[1,2],["a",3,4]]"#,
+            "0",
+            "Encountered list at unexpected size: 3 at level: 1 expected size: 2",
+        ),
+        (
+            "[[[1],[2]],[[[3]]]]",
+            "0",
+            "Encountered list at unexpected size: 1 at level: 1 expected size: 2",
+        ),
+        (
+            "[[],[[]]]",
+            "0",
+            "Encountered list at unexpected size: 1 at level: 1 expected size: 0",
+        ),
+        (
+            "[[1],[]]",
+            "0",
+            "Encountered list at unexpected size: 0 at level: 1 expected size: 1",
+        ),
+    ];
+    for (elements, place, expected) in cases {
+        let body = format!(r#"{{"instances":[{elements}]}}"#);
+        check_element_error(
+            X_FLOAT,
+            &body,
+            place,
+            &format!("INVALID_ARGUMENT: {expected}"),
+        );
+    }
+    check_error(
+        X_FLOAT,
+        r#"{"inputs":[[1,2],[3]]}"#,
+        "Encountered list at unexpected size: 1 at level: 1 expected size: 2",
+    );
+}
+
+#[test]
+fn top_level_errors_show_the_document() {
+    // E70, E71, E74 to E77.
+    let list: Vec<String> = (1..=80).map(|number| number.to_string()).collect();
+    let shown: Vec<String> = (1..=62).map(|number| number.to_string()).collect();
+    let long = format!(r#"{{"instances":[{}],"inputs":[1]}}"#, list.join(","));
+    let long_error = format!(
+        "JSON Value: {{\n    \"instances\": [{} Not formatted correctly expecting only one of \
+         'inputs' or 'instances' keys to exist ",
+        shown.join(", ")
+    );
+    let cases = [
+        (
+            r#"{"instances":[]}"#,
+            "JSON Value: {\n    \"instances\": []\n} No values in 'instances' array",
+        ),
+        (
+            r#"{"instances":5}"#,
+            "JSON Value: {\n    \"instances\": 5\n} Expecting 'instances' to be an list/array",
+        ),
+        (
+            r#"{"instances":[1],"inputs":[1]}"#,
+            "JSON Value: {\n    \"instances\": [1],\n    \"inputs\": [1]\n} Not formatted correctly \
+             expecting only one of 'inputs' or 'instances' keys to exist ",
+        ),
+        ("{}", "Missing 'inputs' or 'instances' key"),
+        (r#"{"foo":1}"#, "Missing 'inputs' or 'instances' key"),
+        (
+            r#"{"signature_name":100}"#,
+            "JSON Value: {\n    \"signature_name\": 100\n} not formatted correctly. \
+             'signature_name' key must be a string value.",
+        ),
+        (&long, &long_error),
+    ];
+    for (body, expected) in cases {
+        check_error(X_FLOAT, body, expected);
+    }
+}
+
+#[test]
+fn repeated_keys_follow_the_original() {
+    // E78: the tensor keeps what fits.
+    check(
+        DataType::Float,
+        r#"{"instances":[{"x":1,"x":2}]}"#,
+        &[1],
+        vec![1f32],
+    );
+    // Section 3: of members that are looked up, the first counts.
+    check(
+        DataType::Float,
+        r#"{"instances":[1],"instances":[2,3]}"#,
+        &[1],
+        vec![1f32],
+    );
+    check(
+        DataType::Float,
+        r#"{"inputs":{"x":[1],"x":[2,3]}}"#,
+        &[1],
+        vec![1f32],
+    );
+}
+
+#[test]
+fn keys_may_be_escaped() {
+    check(
+        DataType::Float,
+        r#"{"inst\u0061nces":[{"\u0078":1},{"x":2}]}"#,
+        &[2],
+        vec![1f32, 2.0],
+    );
+    // Section 3: keys that are gone through end at a zero.
+    check(
+        DataType::Float,
+        r#"{"instances":[{"x\u0000y":1}]}"#,
+        &[1],
+        vec![1f32],
+    );
+}
+
+#[test]
+fn resolving_comes_between_syntax_and_tensors() {
+    let not_found = || signature_not_found("nope");
+    let resolve = |body: &str| decode_predict(body.as_bytes(), |_| Err(not_found())).unwrap_err();
+    // Section 2: order of evaluation.
+    let text = resolve(r#"{"signature_name":"nope","instances":[1"#).to_string();
+    assert!(text.starts_with("JSON Parse error"), "{text}");
+    let text = resolve(r#"{"signature_name":1,"instances":[1]}"#).to_string();
+    assert!(
+        text.ends_with("'signature_name' key must be a string value."),
+        "{text}"
+    );
+    let text = resolve(r#"{"signature_name":"nope"}"#).to_string();
+    assert_eq!(
+        text,
+        "Serving signature name: \"nope\" not found in signature def"
+    );
+    // Section 4.1.
+    let none = decode_predict(br#"{"instances":[{}]}"#, |_| Ok(Vec::new())).unwrap_err();
+    assert_eq!(
+        none.to_string(),
+        "Failed to get input map for signature: DEFAULT"
+    );
+    let named = no_inputs("noin").to_string();
+    assert_eq!(named, "Failed to get input map for signature: noin");
+}
+
+#[test]
+fn output_filter_is_a_list_of_strings() {
+    // An addition of this server.
+    let body = decode(X_FLOAT, r#"{"output_filter":["a","b"],"inputs":1}"#).unwrap();
+    assert_eq!(body.output_filter, ["a", "b"]);
+    for filter in ["5", r#""a""#, "[1]", "null"] {
+        let error = rejected(
+            X_FLOAT,
+            &format!(r#"{{"output_filter":{filter},"inputs":1}}"#),
+        );
+        let text = error.to_string();
+        assert!(
+            text.ends_with("'output_filter' key must be a list of strings."),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn numbers_are_rounded_correctly() {
+    // Digits of several lengths around ties, against the standard library.
+    let texts = [
+        "0.1",
+        "123456789012345678",
+        "0.30000001192092896",
+        "9007199254740993",
+        "16777217",
+        "1.000000059604644775390625",
+        "1.00000005960464477539062500001",
+        "3.4028235677973366e38",
+        "1.17549435e-38",
+        "7.0385307e-26",
+        "1e-45",
+        "4.9e-324",
+        "0.000000000000000000000001234",
+        "123456789.123456789123456789",
+        "1e22",
+        "1e23",
+        "8.41e21",
+        "-2.2250738585072011e-308",
+        "0.13436424411240122",
+        "18446744073709551616",
+        "-9223372036854775809",
+    ];
+    for text in texts {
+        let value: f64 = text.parse().unwrap();
+        let body = format!(r#"{{"instances":[{text}, {text} ]}}"#);
+        check(DataType::Double, &body, &[2], vec![value, value]);
+        check(
+            DataType::Float,
+            &body,
+            &[2],
+            vec![value as f32, value as f32],
+        );
+    }
+}
+
+#[test]
+fn a_tensor_has_up_to_254_dimensions() {
+    let nested = |levels: usize, inside: &str| {
+        format!("{}{inside}{}", "[".repeat(levels), "]".repeat(levels))
+    };
+    let ones = vec![1; 254];
+    let inputs = format!(r#"{{"inputs":{}}}"#, nested(254, "1"));
+    check(DataType::Float, &inputs, &ones, vec![1_f32]);
+    let instances = format!(r#"{{"instances":{}}}"#, nested(254, "1"));
+    check(DataType::Float, &instances, &ones, vec![1_f32]);
+    for body in [
+        format!(r#"{{"inputs":{}}}"#, nested(255, "1")),
+        format!(r#"{{"instances":{}}}"#, nested(255, "1")),
+        format!(r#"{{"instances":[{{"x":{}}}]}}"#, nested(254, "1")),
+    ] {
+        check_error(X_FLOAT, &body, "tensor parsing error: x");
+    }
+    // What is wrong deeper down is named nevertheless, with the sizes that were met first.
+    for (inside, expected) in [
+        (
+            "[1],[1,2]",
+            "Encountered list at unexpected size: 2 at level: 600 expected size: 1",
+        ),
+        (
+            "1,[1]",
+            "Encountered list at unexpected level: 600 expected < 600",
+        ),
+        (
+            "[1],1",
+            "JSON Value: 1 found at incorrect level: 601 in the JSON DOM. Expected at level: 601",
+        ),
+    ] {
+        let body = format!(r#"{{"inputs":{}}}"#, nested(600, inside));
+        check_error(X_FLOAT, &body, expected);
+    }
+    let long = format!("[{}1],[1]", "1,".repeat(299));
+    let body = format!(r#"{{"inputs":{}}}"#, nested(600, &long));
+    check_error(
+        X_FLOAT,
+        &body,
+        "Encountered list at unexpected size: 1 at level: 600 expected size: 300",
+    );
+}
+
+/// An input that a signature map gives the alias `features` and keeps `x` for.
+#[test]
+fn kept_aliases_are_read_as_the_new_one() {
+    let specs = |_: &str| {
+        let spec = |alias: &str, kept: &[&str]| InputSpec {
+            alias: alias.to_owned(),
+            dtype: DataType::Float,
+            is_optional: false,
+            kept: kept.iter().map(|&it| it.to_owned()).collect(),
+        };
+        Ok(vec![spec("features", &["x"]), spec("weight", &[])])
+    };
+    for body in [
+        r#"{"instances": [{"features": 1, "weight": 3}, {"x": 2, "weight": 4}]}"#,
+        r#"{"inputs": {"x": [1, 2], "weight": [3, 4]}}"#,
+        r#"{"inputs": {"features": [1, 2], "weight": [3, 4]}}"#,
+    ] {
+        let inputs = decode_predict(body.as_bytes(), specs).unwrap().inputs;
+        let tensor = |values: [f32; 2]| Tensor::from_vec(&[2], values.to_vec()).unwrap();
+        assert_eq!(inputs["features"], tensor([1.0, 2.0]), "{body}");
+        assert_eq!(inputs["weight"], tensor([3.0, 4.0]), "{body}");
+        assert_eq!(inputs.len(), 2, "{body}");
+    }
+    for body in [
+        r#"{"instances": [{"features": 1, "x": 1, "weight": 3}]}"#,
+        r#"{"instances": [{"x": 1, "features": 1, "weight": 3}]}"#,
+        r#"{"inputs": {"x": [1, 2], "features": [1, 2], "weight": [3, 4]}}"#,
+        r#"{"inputs": {"features": [1, 2], "x": [1, 2], "weight": [3, 4]}}"#,
+    ] {
+        let error = decode_predict(body.as_bytes(), specs).unwrap_err();
+        let text = "and another alias of it; send one of them";
+        assert!(error.to_string().contains(text), "{error}");
+    }
+}
+
+/// An input that need not be sent, with the alias `factor` of a signature map, which keeps `scale` for it.
+#[test]
+fn optional_input_is_read_under_a_kept_alias() {
+    let specs = |_: &str| {
+        let spec = |alias: &str, is_optional: bool, kept: &[&str]| InputSpec {
+            alias: alias.to_owned(),
+            dtype: DataType::Float,
+            is_optional,
+            kept: kept.iter().map(|&it| it.to_owned()).collect(),
+        };
+        Ok(vec![
+            spec("factor", true, &["scale"]),
+            spec("x", false, &[]),
+        ])
+    };
+    for (body, factor) in [
+        (r#"{"instances": [1, 2]}"#, None),
+        (r#"{"inputs": [1, 2]}"#, None),
+        (r#"{"instances": [{"x": 1}, {"x": 2}]}"#, None),
+        (r#"{"inputs": {"x": [1, 2]}}"#, None),
+        (r#"{"inputs": {"scale": [3, 4], "x": [1, 2]}}"#, Some(())),
+        (r#"{"inputs": {"factor": [3, 4], "x": [1, 2]}}"#, Some(())),
+        (
+            r#"{"instances": [{"x": 1, "factor": 3}, {"scale": 4, "x": 2}]}"#,
+            Some(()),
+        ),
+    ] {
+        let inputs = decode_predict(body.as_bytes(), specs).unwrap().inputs;
+        let tensor = |values: [f32; 2]| Tensor::from_vec(&[2], values.to_vec()).unwrap();
+        assert_eq!(inputs["x"], tensor([1.0, 2.0]), "{body}");
+        let factor = factor.map(|()| tensor([3.0, 4.0]));
+        assert_eq!(inputs.get("factor"), factor.as_ref(), "{body}");
+        assert!(!inputs.contains_key("scale"), "{body}");
+    }
+    for body in [
+        r#"{"instances": [{"x": 1, "scale": 3}, {"x": 2}]}"#,
+        r#"{"instances": [{"x": 1}, {"x": 2, "scale": 3}]}"#,
+        r#"{"instances": [{"x": 1, "scale": 3, "factor": 3}]}"#,
+        r#"{"inputs": {"x": [1], "scale": [3], "factor": [3]}}"#,
+    ] {
+        let error = decode_predict(body.as_bytes(), specs).unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument, "{body}");
+    }
+}
