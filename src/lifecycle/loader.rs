@@ -42,6 +42,7 @@ use crate::servable::{Computed, Servable};
 use crate::signature::{Signature, SignatureDef};
 
 pub(in crate::lifecycle) use self::absent::base_path_hint;
+pub use self::absent::not_records;
 pub use self::directory::VersionDirectory;
 pub use self::inspect::{CheckReport, Shown, check, show};
 

@@ -5,19 +5,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::absent::{no_onnx_file, stands_in};
+use super::Prepared;
+use super::absent::{no_onnx_file, not_a_saved_model};
 use super::bind::Tensors;
 use super::directory::{MAX_MESSAGE_BYTES, VersionDirectory};
 use super::plan::SAVED_MODEL_FILE;
-use super::{OnnxLoader, Prepared};
 use crate::error::{Result, ServingError};
 use crate::id::ServableId;
 use crate::lifecycle::Loader;
 use crate::proto::tensorflow::TensorInfo;
-use crate::runtime::Backend;
 use crate::servable::{ExpansionBudget, Servable};
 use crate::signature::{
     AliasChange, RequestInputs, RequestTensor, SavedModel, Side, Signature, SignatureDef,
@@ -115,7 +113,7 @@ fn sorted_tag_sets(directory: &VersionDirectory) -> Result<Option<Vec<Vec<String
     let origin = directory.path().join(SAVED_MODEL_FILE);
     let contents = directory.read(SAVED_MODEL_FILE, MAX_MESSAGE_BYTES)?;
     let mut found = SavedModel::tag_sets(&origin.display().to_string(), contents.clone())
-        .map_err(|error| stands_in(&origin, &contents, "a SavedModel", error))?;
+        .map_err(|error| not_a_saved_model(&origin, &contents, error))?;
     found.sort();
     Ok(Some(found.into_iter().map(sorted).collect()))
 }
@@ -170,8 +168,8 @@ fn check_default_tags(directory: &Path, tags: &[String]) -> Result<()> {
         return Ok(());
     }
     Err(ServingError::not_found(format!(
-        "{} has no tag set '{}': it has no {SAVED_MODEL_FILE}, which names tag sets. Leave --tag_set out \
-         to see the signatures of the ONNX model",
+        "{} has no tag set '{}': it has no {SAVED_MODEL_FILE}, which names tag sets. Leave --tag_set out: \
+         the signatures are those of the ONNX model",
         directory.path().display(),
         tags.join(",")
     )))
@@ -281,21 +279,23 @@ pub struct CheckReport {
     pub passed: bool,
 }
 
-/// Loads the version in `directory` as the server would and runs each signature once on zeros of
+/// Loads the version in `directory` by the server's `loader` and runs each signature once on zeros of
 /// the declared shape (1 for a dim of any size; no examples where it takes tf.Example). One with an input
-/// of unknown rank is not run: its shape would be a guess.
+/// of unknown rank is not run: its shape would be a guess. `warnings` says what else there is to know of
+/// what was loaded.
 pub fn check(
-    backend: Arc<dyn Backend>,
+    loader: &dyn Loader,
     directory: &Path,
     saved_model_tags: &[String],
+    warnings: &dyn Fn(&Servable) -> Vec<String>,
 ) -> CheckReport {
     let mut report = CheckReport {
         text: String::new(),
         passed: true,
     };
-    let loader = OnnxLoader::new(backend).with_saved_model_tags(saved_model_tags.to_vec());
     let start = Instant::now();
     let loaded = check_tags(directory, saved_model_tags)
+        .and_then(|()| check_default_tags(directory, saved_model_tags))
         .and_then(|()| loader.load(&ServableId::new("check", 1), directory));
     let servable = match loaded {
         Ok(servable) => servable,
@@ -313,6 +313,9 @@ pub fn check(
         millis(start.elapsed())
     );
     report.line(true, &loaded);
+    for warning in warnings(&servable) {
+        let _ = writeln!(report.text, "warn {warning}");
+    }
     for signature in servable.signatures() {
         for change in &signature.changes {
             let name = &signature.name;

@@ -17,6 +17,7 @@ use super::OnnxLoader;
 use crate::error::{Code, Result};
 use crate::id::ServableId;
 use crate::lifecycle::Loader;
+use crate::lifecycle::loader::{self, CheckReport};
 use crate::proto::tensorflow::SavedModel;
 use crate::runtime::Backend;
 use crate::runtime::ort::{OnnxRuntime, OnnxRuntimeOptions};
@@ -26,6 +27,7 @@ use crate::tensor::{DataType, Tensor};
 
 mod batches;
 mod comparisons;
+mod contradictions;
 mod files;
 mod inspect;
 mod left_out;
@@ -68,6 +70,12 @@ fn project() -> PathBuf {
 fn load(directory: &Path) -> Result<Servable> {
     let id = ServableId::new("model", 1);
     OnnxLoader::new(backend()).load(&id, directory)
+}
+
+/// What the command `check` says, without a warmup.
+fn check(backend: Arc<dyn Backend>, directory: &Path, tags: &[String]) -> CheckReport {
+    let loader = OnnxLoader::new(backend).with_saved_model_tags(tags.to_vec());
+    loader::check(&loader, directory, tags, &|_| Vec::new())
 }
 
 fn run(

@@ -2,7 +2,7 @@
 //! the same directories, with the lines `graph:` added.
 
 use super::*;
-use crate::lifecycle::loader::{Shown, check, show};
+use crate::lifecycle::loader::{Shown, show};
 use crate::proto::tensorflow::{MetaGraphDef, meta_graph_def::MetaInfoDef};
 
 fn shown(model: &str, what: Shown) -> String {

@@ -2,7 +2,7 @@
 
 use super::net::{FLOAT, INT64, Net, Version, answer, floats, floats_def};
 use super::*;
-use crate::lifecycle::loader::{Shown, check, show};
+use crate::lifecycle::loader::{Shown, show};
 
 /// y_pred = p - q, neg = q - p, over an original that calls them otherwise.
 fn version(map: &str) -> Version {
