@@ -79,20 +79,20 @@ test:
 	if [ -n "$$failed" ]; then echo "== failed:$$failed"; exit 1; fi
 
 lint:
-	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --workspace --no-deps
 	$(PYTHON) tools/check_dependencies.py
 
 # nextest does not run the examples in doc comments, plain `cargo test` does.
 test-rust: onnxruntime
 	@if $(CARGO) nextest --version > /dev/null 2>&1; then \
 		set -ex; \
-		$(CARGO) nextest run --locked --no-tests=pass --no-fail-fast; \
-		$(CARGO) test --locked --doc; \
+		$(CARGO) nextest run --locked --workspace --no-tests=pass --no-fail-fast; \
+		$(CARGO) test --locked --workspace --doc; \
 	else \
 		set -ex; \
-		$(CARGO) test --locked --no-fail-fast; \
+		$(CARGO) test --locked --workspace --no-fail-fast; \
 	fi
 
 # Not part of `make test`: tract alone takes minutes to compile. CI runs it. First the tests that name
@@ -102,14 +102,14 @@ TRACT_TESTS := ::tract _tract
 test-tract: onnxruntime
 	@if $(CARGO) nextest --version > /dev/null 2>&1; then \
 		set -ex; \
-		$(CARGO) nextest run --locked --features tract --no-fail-fast $(TRACT_TESTS); \
+		$(CARGO) nextest run --locked --workspace --features tract --no-fail-fast $(TRACT_TESTS); \
 	else \
 		set -ex; \
-		$(CARGO) test --locked --features tract --no-fail-fast --lib --test it -- $(TRACT_TESTS); \
+		$(CARGO) test --locked --workspace --features tract --no-fail-fast --lib --test it -- $(TRACT_TESTS); \
 	fi
-	$(CARGO) clippy --locked --no-default-features --features tract --all-targets -- -D warnings
-	$(CARGO) clippy --locked --features tract --all-targets -- -D warnings
-	$(CARGO) clippy --locked --no-default-features --features onnxruntime --all-targets -- -D warnings
+	$(CARGO) clippy --locked --workspace --no-default-features --features tract --all-targets -- -D warnings
+	$(CARGO) clippy --locked --workspace --features tract --all-targets -- -D warnings
+	$(CARGO) clippy --locked --workspace --no-default-features --features onnxruntime --all-targets -- -D warnings
 
 test-python: onnxruntime venv
 	$(CARGO) build --locked

@@ -14,14 +14,17 @@ mod secret;
 mod tests;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::server;
 use api::access::auth;
-use base::error::Result;
+use base::error::{Result, ServingError};
 use mapper::version_dir::{self, Shown};
 use runtime::{BackendChoice, BackendOptions};
-use serving::lifecycle::check;
+use serving::inference;
+use serving::lifecycle::{self, CheckReport};
+use serving::servable::Servable;
 
 /// How the commands are called.
 pub const USAGE: &str = "\
@@ -35,8 +38,8 @@ usage: onnx_model_server show --dir DIR [--all]
 
 show   prints the signatures of a version directory in the layout of `saved_model_cli show`, and
        for each alias the ONNX graph's tensor and what led to it
-check  loads a version directory as the server would and runs each signature once on zeros,
-       apart from those with an input of unknown rank
+check  loads a version directory as the server would, recorded warmup requests included, and runs
+       each signature once on zeros, apart from those with an input of unknown rank
 hash_password, hash_token  print what password_argon2 and token_sha256 of an --auth_config_file
        hold for the line on stdin
 health asks the server that was started with these flags on this machine, without flags the first
@@ -176,8 +179,8 @@ impl Command {
                     ..BackendOptions::default()
                 };
                 let (place, tags) = (directory.clone(), tags.clone());
-                let load = move || Ok(check(backend.open()?, &place, &tags));
-                let report = bounded::within(*timeout, directory, load)?;
+                let check = move || check(&backend, &place, &tags);
+                let report = bounded::within(*timeout, directory, check)?;
                 Ok(Report {
                     text: report.text,
                     passed: report.passed,
@@ -204,6 +207,40 @@ impl Command {
             }),
         }
     }
+}
+
+fn check(backend: &BackendOptions, directory: &Path, tags: &[String]) -> Result<CheckReport> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_time()
+        .build()
+        .map_err(|error| ServingError::internal(format!("cannot start a run: {error}")))?;
+    let loader = server::check_loader(backend, tags.to_vec(), runtime.handle().clone())?;
+    let warnings = |servable: &Servable| {
+        let batching = server::check_version_batching(directory).err();
+        let batching = batching.map(|error| {
+            format!(
+                "with --enable_batching and --enable_per_model_batching_parameters the version is \
+                 not served: {error}"
+            )
+        });
+        let signatures = servable.signatures().filter_map(|signature| {
+            let error = inference::refusal(&signature.definition)?.to_string();
+            Some(format!(
+                "signature_def['{}']: its method {} is refused in every request: {}",
+                signature.name,
+                signature.method_name,
+                error.lines().next().unwrap_or_default()
+            ))
+        });
+        batching.into_iter().chain(signatures).collect()
+    };
+    Ok(lifecycle::check(
+        loader.as_ref(),
+        directory,
+        tags,
+        &warnings,
+    ))
 }
 
 fn health_of(flags: Vec<OsString>) -> Command {
@@ -250,6 +287,8 @@ impl Arguments {
                 _ => return Err(format!("unknown argument: {name}")),
             };
             let value = value.or_else(|| arguments.next());
+            // A meta graph may have no tags; nothing else is empty.
+            let value = value.filter(|it| !it.is_empty() || name == "--tag_set");
             *slot = Some(value.ok_or_else(|| format!("{name} needs a value"))?);
         }
         Ok(parsed)
@@ -293,6 +332,9 @@ impl Arguments {
             return Err(
                 "show runs nothing: --backend and --onnxruntime_library are for check".to_owned(),
             );
+        }
+        if self.all && self.signature_def.is_some() {
+            return Err("--all shows every signature: leave it or --signature_def out".to_owned());
         }
         let shown = match self.signature_def {
             _ if self.all => Shown::All,

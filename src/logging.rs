@@ -180,19 +180,47 @@ fn panic_text(panic: &PanicHookInfo<'_>) -> String {
     }
 }
 
+/// The crates of this server. A directive for the first is one for each of them.
+const CRATES: [&str; 12] = [
+    "onnx_model_server",
+    "api",
+    "base",
+    "codec",
+    "mapper",
+    "net",
+    "onnx",
+    "proto",
+    "runtime",
+    "serving",
+    "storage",
+    "wire",
+];
+
+/// The directives, those for the server as a whole written out for each of its crates.
+fn for_each_crate(directives: &str) -> String {
+    let directives = directives.split(',').flat_map(|directive| {
+        let rest = directive.trim_start().strip_prefix(CRATES[0]);
+        match rest.filter(|rest| rest.is_empty() || rest.starts_with(['=', '['])) {
+            Some(rest) => CRATES.iter().map(|name| format!("{name}{rest}")).collect(),
+            None => vec![directive.to_owned()],
+        }
+    });
+    directives.collect::<Vec<_>>().join(",")
+}
+
 /// The filter, and what to complain about if `directives` cannot be read.
 fn filter(tf_level: Option<&str>, directives: Option<&str>) -> (EnvFilter, Option<String>) {
     // Patterns are matched as text: a regular expression could be made to run for ever.
     let builder = || EnvFilter::builder().with_regex(false);
     let complaint = match directives.filter(|directives| !directives.is_empty()) {
         None => None,
-        Some(directives) => match builder().parse(directives) {
+        Some(directives) => match builder().parse(for_each_crate(directives)) {
             Ok(filter) => return (filter, None),
             Err(error) => Some(format!("{FILTER_VARIABLE} is ignored: {error}")),
         },
     };
     (
-        builder().parse_lossy(default_directives(tf_level)),
+        builder().parse_lossy(for_each_crate(default_directives(tf_level))),
         complaint,
     )
 }

@@ -43,6 +43,7 @@ use serving::telemetry::Observer;
 
 use self::descriptors::Descriptors;
 use self::loader::loader;
+pub use self::loader::{check_loader, check_version_batching};
 pub use options::ServerOptions;
 use options::non_empty;
 use security::Security;

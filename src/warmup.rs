@@ -24,7 +24,7 @@ use serving::monitoring::Metrics;
 use serving::servable::{ServableHandle, ServableLookup, ServableState};
 
 /// Where a version keeps its recorded requests.
-const WARMUP_FILE: &str = "assets.extra/tf_serving_warmup_requests";
+pub const WARMUP_FILE: &str = "assets.extra/tf_serving_warmup_requests";
 
 /// What the flags say about warming up.
 #[derive(Clone, Copy, Debug)]

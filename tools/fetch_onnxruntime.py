@@ -7,7 +7,7 @@ version and machine hold the same library, whatever Python they are for, so the 
 pinned. Runs on Python's standard library and pip alone, does nothing when the right library is
 already there, and needs no network then.
 
-Not here: how the server finds the library (`src/runtime/ort/`).
+Not here: how the server finds the library (`crates/runtime/src/ort/`).
 """
 
 import argparse

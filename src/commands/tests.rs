@@ -77,6 +77,15 @@ fn wrong_arguments_are_named() {
     for (line, text) in [
         ("server show", "--dir is missing"),
         ("server show --dir", "--dir needs a value"),
+        ("server check --dir=", "--dir needs a value"),
+        (
+            "server show --dir m --signature_def=",
+            "--signature_def needs a value",
+        ),
+        (
+            "server show --dir m --all --signature_def x",
+            "--all shows every signature",
+        ),
         (
             "server check --dir m --model_load_timeout_seconds soon",
             "--model_load_timeout_seconds is a whole number of seconds: soon",

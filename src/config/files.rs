@@ -9,7 +9,7 @@ use net::tls::TlsConfig;
 use proto::onnx_model_server::AuthConfig;
 use proto::tensorflow::serving::{
     BatchingParameters, ModelConfig, ModelConfigList, ModelServerConfig, MonitoringConfig,
-    SslConfig, model_server_config,
+    PlatformConfigMap, SslConfig, model_server_config,
 };
 
 /// The platform that every existing configuration names.
@@ -55,15 +55,16 @@ pub fn read_model_server_config(path: &Path) -> Result<ModelServerConfig> {
     proto_text::read_file(path)
 }
 
-/// Checks that `--platform_config_file` can be read. What it says is not used: there is one platform.
+/// Checks that `--platform_config_file` is what its name says. What is in it is not used: there is one
+/// platform.
 ///
 /// # Errors
 ///
-/// As [`read_model_server_config`] for a file that cannot be read.
+/// As [`read_model_server_config`].
 pub fn check_platform_config(flags: &Flags) -> Result<()> {
     match flags.platform_config_file.as_str() {
         "" => Ok(()),
-        path => proto_text::read_bytes(Path::new(path)).map(drop),
+        path => proto_text::check_file::<PlatformConfigMap>(Path::new(path)),
     }
 }
 

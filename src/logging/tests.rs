@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -151,6 +152,36 @@ fn warnings_that_any_client_can_cause_are_not_logged() {
         assert!(text.ends_with("] E\n"), "{text}");
     }
     assert_eq!(logged(None, Some("warn"), events).lines().count(), 5);
+}
+
+/// Each folder of `crates/` is a crate whose events are the server's.
+#[test]
+fn every_crate_is_heard_as_the_server() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates");
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.push("onnx_model_server".to_owned());
+    names.sort();
+    let mut known = CRATES.map(str::to_owned);
+    known.sort();
+    assert_eq!(names, known);
+
+    let events = || {
+        tracing::debug!(target: "serving::lifecycle", "D");
+        tracing::debug!(target: "hyper::proto", "D");
+    };
+    assert_eq!(
+        logged(None, Some("onnx_model_server=debug"), events)
+            .lines()
+            .count(),
+        1
+    );
+    assert_eq!(
+        logged(None, Some("warn,net=debug"), events).lines().count(),
+        0
+    );
 }
 
 #[test]

@@ -9,10 +9,12 @@ use tokio::runtime::Handle;
 
 use super::ServerOptions;
 use crate::config;
-use crate::warmup::Warmup;
-use base::error::Result;
-use mapper::version_dir::{OnnxLoader, VersionDirectory};
-use serving::batching::{BatchScheduler, BatchingOptions};
+use crate::warmup::{WARMUP_FILE, Warmup, WarmupOptions};
+use base::error::{Code, Result};
+use mapper::version_dir::{OnnxLoader, VersionDirectory, not_records};
+use runtime::BackendOptions;
+use serving::batching::{BatchScheduler, BatchingOptions, QueueLimits};
+use serving::inference::InferenceOptions;
 use serving::lifecycle::{
     BatchingLoader, Loader, LowPriorityLoader, MeasuredBackend, MeasuringLoader, MemoryLimitLoader,
     RunMeasuringLoader, WarmingLoader,
@@ -32,15 +34,10 @@ pub(super) fn loader(options: &ServerOptions, metrics: &Arc<Metrics>) -> Result<
         let scheduler = Arc::new(BatchScheduler::try_new(&batching)?);
         let per_version = options.batching_per_version;
         let parameters = move |directory: &Path| match per_version {
-            true => {
-                let version = config::version_batching_options(directory, |name, max_bytes| {
-                    VersionDirectory::open(directory)?.read_small(name, max_bytes)
-                });
-                Ok(version?.map(|version| BatchingOptions {
-                    adaptive: batching.adaptive,
-                    ..version
-                }))
-            }
+            true => Ok(version_batching(directory)?.map(|version| BatchingOptions {
+                adaptive: batching.adaptive,
+                ..version
+            })),
             false => Ok(Some(batching.clone())),
         };
         let metrics = Arc::clone(metrics);
@@ -53,15 +50,61 @@ pub(super) fn loader(options: &ServerOptions, metrics: &Arc<Metrics>) -> Result<
         metrics,
         Handle::current(),
     );
-    let warm_up = move |servable: &_, directory: &Path| {
-        warmup.warm_up(servable, directory, |name| {
-            VersionDirectory::open(directory)?.open_file(name)
-        })
-    };
-    let mut loader: Arc<dyn Loader> = Arc::new(WarmingLoader::new(loader, warm_up));
+    let mut loader = warming(loader, warmup);
     if let Some(limit) = options.model_memory_limit {
         let limited = MemoryLimitLoader::new(loader, limit, resident_memory_bytes);
         loader = Arc::new(limited);
     }
     Ok(Arc::new(MeasuringLoader::new(loader, measured)))
+}
+
+/// What the command `check` loads a version by: as the server without flags does, and nothing is measured.
+/// No request is made up, since the command runs the signatures itself. `runtime` runs recorded requests.
+///
+/// # Errors
+///
+/// Those of opening the backend.
+pub fn check_loader(
+    backend: &BackendOptions,
+    saved_model_tags: Vec<String>,
+    runtime: Handle,
+) -> Result<Arc<dyn Loader>> {
+    let loader = OnnxLoader::new(backend.open()?).with_saved_model_tags(saved_model_tags);
+    let options = WarmupOptions {
+        synthesizes: false,
+        ..WarmupOptions::default()
+    };
+    let metrics = Arc::new(Metrics::default());
+    let warmup = Warmup::new(options, InferenceOptions::default(), metrics, runtime);
+    Ok(warming(Arc::new(loader), warmup))
+}
+
+/// Checks the parameters that a version has for its batches, if it has any.
+///
+/// # Errors
+///
+/// Those that end a load with `--enable_per_model_batching_parameters`.
+pub fn check_version_batching(directory: &Path) -> Result<()> {
+    match version_batching(directory)? {
+        Some(options) => QueueLimits::try_new(&options).map(drop),
+        None => Ok(()),
+    }
+}
+
+fn version_batching(directory: &Path) -> Result<Option<BatchingOptions>> {
+    config::version_batching_options(directory, |name, max_bytes| {
+        VersionDirectory::open(directory)?.read_small(name, max_bytes)
+    })
+}
+
+fn warming(loader: Arc<dyn Loader>, warmup: Warmup) -> Arc<dyn Loader> {
+    let warm_up = move |servable: &_, directory: &Path| {
+        let version = VersionDirectory::open(directory)?;
+        let warmed = warmup.warm_up(servable, directory, |name| version.open_file(name));
+        warmed.map_err(|error| match error.code() {
+            Code::DataLoss => not_records(&version, WARMUP_FILE, error),
+            _ => error,
+        })
+    };
+    Arc::new(WarmingLoader::new(loader, warm_up))
 }

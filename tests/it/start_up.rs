@@ -109,6 +109,32 @@ fn platform_file_that_cannot_be_read_is_a_failure() {
     }
 }
 
+/// As TensorFlow Serving, which parses the file before it loads a model.
+#[test]
+fn platform_file_has_to_parse() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("platforms");
+    let base_path = format!("--model_base_path={}", half_plus_two().display());
+    for garbage in [
+        "<html></html>",
+        "platform_configs { key: 1 }",
+        "platforms {}",
+    ] {
+        std::fs::write(&file, garbage).unwrap();
+        let output = Process::run(&[
+            &base_path,
+            &format!("--platform_config_file={}", file.display()),
+        ]);
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        let text = format!(
+            "Failed to start server. Error: INVALID_ARGUMENT: Invalid protobuf file: '{}'",
+            file.display()
+        );
+        assert_eq!(output.status.code(), Some(255), "{garbage}");
+        assert!(stdout.contains(&text), "{garbage}: {stdout}");
+    }
+}
+
 #[test]
 fn ports_open_in_the_originals_order() {
     let (grpc, rest) = (free_port(), free_port());

@@ -1,7 +1,7 @@
 """No request ends the server, whatever ranks, sizes and values its tensors have.
 
 Every operator that ONNX Runtime has a kernel for is asked with inputs that its author did not expect.
-The short form asks the kernels that are known to end a process (`src/onnx/kernel_limits.rs`), the long
+The short form asks the kernels that are known to end a process (`crates/onnx/src/kernel_limits.rs`), the long
 one all. A server that ends is started again, so that one run finds every kernel.
 
 Not here: what other requests are answered (`tests/it`).
@@ -25,7 +25,7 @@ from kernel_cases import DATA_TYPES, Case, f, i32, i64, of
 from model_server import BINARY, LIBRARY, PROJECT
 
 OK = grpc.StatusCode.OK
-LIST = (PROJECT / "src/onnx/kernel_limits.rs").read_text()
+LIST = (PROJECT / "crates/onnx/src/kernel_limits.rs").read_text()
 # Numbers of TensorFlow's DataType by NumPy's names.
 TENSORFLOW = {
     "float32": 1, "float64": 2, "int32": 3, "uint8": 4, "int16": 5, "int8": 6, "object": 7,

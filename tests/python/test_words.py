@@ -166,7 +166,7 @@ def test_readyz_keeps_file_names_from_strangers(incomplete, start_server, tmp_pa
         reached = poll(lambda: reach(server))
         assert "errors" not in reached and "pointer" in reached["missing_models"]
         server.rest_port = admin
-        assert "pointer" in readiness(server)[1]["errors"]
+        assert poll(lambda: "pointer" in readiness(server)[1].get("errors", {}))
     finally:
         server.stop()
 
@@ -207,3 +207,52 @@ def test_size_that_contradicts_the_declared_one_is_named(start_server, tmp_path)
     # A size that is not fixed is not blamed.
     status, body = server.predict_rest("m", '{"inputs": [1, 2, 3]}')
     assert status == 400 and "declares" not in json.loads(body)["error"]
+
+
+@pytest.mark.parametrize(
+    "content, what", [(POINTER, "a Git LFS pointer"), (b"<!DOCTYPE html><html></html>", "an HTML page")]
+)
+def test_check_refuses_the_warmup_that_the_server_refuses(tmp_path, content, what):
+    """The recorded requests are part of a load."""
+    warmup = "assets.extra/tf_serving_warmup_requests"
+    base = tmp_path / "m"
+    shutil.copytree(HALF_PLUS_TWO / "1", base / "1")
+    status, shown = run("check", f"--dir={base / '1'}")
+    assert status == 0 and "FAIL" not in shown, shown
+    (base / "1" / "assets.extra").mkdir()
+    (base / "1" / warmup).write_bytes(content)
+    status, shown = run("check", f"--dir={base / '1'}")
+    assert status == 1, shown
+    (failed,) = (line for line in shown.splitlines() if line.startswith("FAIL"))
+    said = failed.split("is not served: ")[1]
+    assert said.startswith("corrupted record at 0 (Is this even a TFRecord file?).")
+    assert f"{warmup} is {what}" in said
+    flags = ["--model_name=m", f"--model_base_path={base}", "--max_num_load_retries=0"]
+    _, log = run(*flags, f"--port={free_ports(1)[0]}")
+    assert said in log
+
+
+def test_check_warns_of_batching_parameters_that_are_none(tmp_path):
+    """They are read with two flags, which the command does not know of."""
+    shutil.copytree(HALF_PLUS_TWO / "1", tmp_path / "1")
+    (tmp_path / "1" / "batching_params.pbtxt").write_bytes(POINTER)
+    status, shown = run("check", f"--dir={tmp_path / '1'}")
+    assert status == 0, shown
+    (warning,) = (line for line in shown.splitlines() if line.startswith("warn"))
+    assert "--enable_per_model_batching_parameters" in warning and "Git LFS pointer" in warning
+
+
+def test_check_warns_of_a_method_that_every_request_is_refused(tmp_path):
+    shutil.copytree(HALF_PLUS_TWO / "1", tmp_path / "1")
+    file = tmp_path / "1" / "signature_map.pbtxt"
+    regress = 'signature { name: "serving_default" method_name: "tensorflow/serving/regress" '
+    regress += 'input { alias: "inputs" tensor: "x" } output { alias: "outputs" tensor: "y" '
+    file.write_text(regress + "} }")
+    status, shown = run("check", f"--dir={tmp_path / '1'}")
+    assert status == 0 and "warn" not in shown, shown
+    file.write_text(regress + "keep: true } }")
+    status, shown = run("check", f"--dir={tmp_path / '1'}")
+    assert status == 0, shown
+    (warning,) = (line for line in shown.splitlines() if line.startswith("warn"))
+    assert "signature_def['serving_default']" in warning
+    assert warning.endswith("Expected one output Tensor.")

@@ -119,6 +119,11 @@ impl ParsedExamples {
 }
 
 impl ExampleSpec {
+    /// The key of the dense feature with this index.
+    pub fn dense_key(&self, index: usize) -> Option<&str> {
+        self.columns.get(index).map(|column| column.key.as_str())
+    }
+
     /// A specification of these features.
     ///
     /// # Errors

@@ -61,6 +61,13 @@ impl ParseError {
     }
 }
 
+impl ParseError {
+    /// Whether an `Any` is of a type that no descriptor is compiled in for.
+    fn is_unknown_type(&self) -> bool {
+        self.reason.starts_with(parser::UNKNOWN_TYPE)
+    }
+}
+
 impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -132,6 +139,19 @@ pub fn read_file<M: Message + Name + Default>(path: &Path) -> Result<M> {
 /// As [`read_file`] for one that does not parse.
 pub fn parse_file<M: Message + Name + Default>(path: &Path, text: &[u8]) -> Result<M> {
     parse(text).map_err(|error| invalid_file(path, &error))
+}
+
+/// Checks that a file is the text of a message, for one that nothing is taken from. What an `Any` in it
+/// holds is known to the program that it was written for.
+///
+/// # Errors
+///
+/// As [`read_file`], but for an `Any` of a type that this server does not have.
+pub fn check_file<M: Message + Name + Default>(path: &Path) -> Result<()> {
+    match parse::<M>(&read_bytes(path)?) {
+        Err(error) if !error.is_unknown_type() => Err(invalid_file(path, &error)),
+        _ => Ok(()),
+    }
 }
 
 /// As [`read_file`], for a file whose text must not come into a log: what is wrong with it is told

@@ -32,8 +32,8 @@ use onnx::{ClassLabels, Edit, OnnxModel};
 use proto::onnx_model_server::Labels;
 use runtime::{Backend, Graph, WeightSharing};
 
-pub use self::absent::base_path_hint;
-pub use self::show::{Shown, check_tags, show};
+pub use self::absent::{base_path_hint, not_records};
+pub use self::show::{Shown, check_tag_set, show};
 pub use storage::version_directory::VersionDirectory;
 
 /// The meta graph that is served where nothing else is configured.

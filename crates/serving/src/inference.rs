@@ -27,7 +27,9 @@ use crate::telemetry::{Stage, note_stage};
 use base::error::{Result, ServingError};
 use base::id::{ModelSpec, ServableId, VersionChoice};
 use base::tensor::Tensor;
-use mapper::signature::{DEFAULT_SIGNATURE_NAME, SignatureDef};
+use mapper::signature::{
+    CLASSIFY_METHOD_NAME, DEFAULT_SIGNATURE_NAME, REGRESS_METHOD_NAME, SignatureDef,
+};
 
 pub use self::classify::{Class, ClassificationResponse, ClassificationResult};
 pub use self::examples::{Examples, ExamplesRequest};
@@ -49,6 +51,18 @@ pub struct InferenceOptions {
     /// How many bytes all requests together may take for tensors that their clients did not send whole;
     /// `None`: no bound.
     pub max_expanded_bytes: Option<u64>,
+}
+
+/// Why every call that a signature's `method_name` names is refused, whatever a client sends; `None` where it
+/// is not.
+pub fn refusal(definition: &SignatureDef) -> Option<ServingError> {
+    let options = InferenceOptions::default();
+    let outputs = match definition.method_name.as_str() {
+        CLASSIFY_METHOD_NAME => classify::classification_outputs(definition, &options),
+        REGRESS_METHOD_NAME => regress::regression_outputs(definition, &options),
+        _ => return None,
+    };
+    outputs.err()
 }
 
 /// The calls that clients can make, independent of transport.

@@ -153,10 +153,11 @@ impl Servable {
             (Vec::new(), None)
         } else {
             let feeds = std::mem::take(&mut call.feeds);
+            let of_graph = signature.graph_contradictions(&feeds, executor.graph().inputs());
             let run = executor.execute(feeds, call.fetches.clone(), deadline);
             let executed = run
                 .await
-                .map_err(|error| explained(error, &contradictions))?;
+                .map_err(|error| explained(error, contradictions, of_graph))?;
             (executed.outputs, Some(executed.times))
         };
         Ok((signature.unbind(call, fetched)?, times))
@@ -164,10 +165,18 @@ impl Servable {
 }
 
 /// The error of a run, with the inputs that may be the reason: a kernel names a tensor deep in the graph.
-fn explained(error: ServingError, contradictions: &[Contradiction]) -> ServingError {
+/// What the graph declares is said of those whose shapes the signature allows.
+fn explained(
+    error: ServingError,
+    mut contradictions: Vec<Contradiction>,
+    of_graph: Vec<Contradiction>,
+) -> ServingError {
     let ServingError::Kernel { mut reason } = error else {
         return error;
     };
+    let is_said = |it: &Contradiction| contradictions.iter().any(|said| said.is_of_input_of(it));
+    let more: Vec<Contradiction> = of_graph.into_iter().filter(|it| !is_said(it)).collect();
+    contradictions.extend(more);
     for contradiction in contradictions {
         reason.truncate(reason.trim_end().trim_end_matches('.').len());
         reason.push_str(&format!(". {contradiction}"));

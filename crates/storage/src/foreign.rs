@@ -13,7 +13,7 @@ mod tests;
 use std::fmt;
 
 pub use self::contents::{MAX_HEAD, MAX_TAIL, Sample, of_contents};
-pub use self::names::of_name;
+pub use self::names::{is_unfinished_onnx, of_name};
 
 /// A kind of file that this server cannot load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +28,11 @@ pub enum Foreign {
     Xml,
     Json,
     Text,
+    Unfinished,
     OnnxOtherName,
     OnnxText,
+    OnnxPrinted,
+    OnnxJson,
     OnnxWeights,
     OrtFormat,
     SavedModel,
@@ -59,6 +62,9 @@ pub enum Foreign {
     Caffe,
     Darknet,
     Ncnn,
+    Skops,
+    Mojo,
+    Dlc,
     Archive,
     Executable,
 }
@@ -76,9 +82,12 @@ impl Foreign {
     /// formats have in common, unless they contradict it.
     pub fn or_by_contents(self, contents: Self) -> Self {
         match (self, contents) {
+            // The part that is there may look like anything.
+            (Self::Unfinished, _) => self,
             (Self::CoreMl, Self::CutOff | Self::SavedModel)
             | (Self::Keras | Self::KerasWeights, Self::Hdf5)
-            | (Self::Torch, Self::Pickle) => self,
+            | (Self::Torch, Self::Pickle)
+            | (Self::Skops, Self::NumPy) => self,
             (_, Self::CutOff) => Self::OnnxOtherName,
             (Self::OnnxOtherName, contents) => contents,
             (_, Self::Archive) => self,
@@ -87,16 +96,12 @@ impl Foreign {
         }
     }
 
-    /// Whether a file that is called `saved_model.pb` may be what its name says.
-    pub fn may_be_saved_model(self) -> bool {
-        let is_text = matches!(self, Self::Text | Self::Json | Self::Xml);
-        !(self.stands_in() || is_text || matches!(self, Self::Zeros | Self::Archive))
-    }
-
     fn may_be_text(self) -> bool {
         matches!(
             self,
             Self::OnnxText
+                | Self::OnnxPrinted
+                | Self::OnnxJson
                 | Self::SavedModel
                 | Self::Checkpoint
                 | Self::XgBoost
@@ -119,7 +124,7 @@ impl Foreign {
     }
 
     /// What it is, as a noun.
-    fn what(self) -> &'static str {
+    pub fn what(self) -> &'static str {
         match self {
             Self::Empty => "an empty file",
             Self::Zeros => "a file of zeros",
@@ -130,8 +135,11 @@ impl Foreign {
             Self::Xml => "an XML file",
             Self::Json => "a JSON file",
             Self::Text => "a text file",
+            Self::Unfinished => "probably an unfinished download or copy",
             Self::OnnxOtherName => "an ONNX model whose name does not end in .onnx",
-            Self::OnnxText => "an ONNX model in text form",
+            Self::OnnxText => "an ONNX model in protobuf's text format",
+            Self::OnnxPrinted => "an ONNX model in ONNX's own text form (.onnxtxt)",
+            Self::OnnxJson => "an ONNX model in JSON",
             Self::OnnxWeights => "the weights of an ONNX model, without the model",
             Self::OrtFormat => "a model in ONNX Runtime's own format (.ort)",
             Self::SavedModel => "a TensorFlow SavedModel",
@@ -161,6 +169,9 @@ impl Foreign {
             Self::Caffe => "a Caffe model",
             Self::Darknet => "a Darknet model",
             Self::Ncnn => "an ncnn or MNN model",
+            Self::Skops => "a scikit-learn model (.skops)",
+            Self::Mojo => "an H2O MOJO",
+            Self::Dlc => "a Qualcomm DLC",
             Self::Archive => "a compressed file or an archive",
             Self::Executable => "a program or a shared library",
         }
@@ -186,9 +197,21 @@ impl Foreign {
                 "If it was downloaded, it may be an error message: look into it, and download the \
                  model again"
             }
+            Self::Unfinished => {
+                "Wait until it has ended, or download or copy the file again; renaming it makes no \
+                 whole file of it"
+            }
             Self::OnnxOtherName => "Rename it to model.onnx",
             Self::OnnxText => {
                 "Make a binary file of it in Python: onnx.save(onnx.load(FILE, format=\"textproto\"), \
+                 \"model.onnx\")"
+            }
+            Self::OnnxPrinted => {
+                "Make a binary file of it in Python: onnx.save(onnx.load(FILE, format=\"onnxtxt\"), \
+                 \"model.onnx\")"
+            }
+            Self::OnnxJson => {
+                "Make a binary file of it in Python: onnx.save(onnx.load(FILE, format=\"json\"), \
                  \"model.onnx\")"
             }
             Self::OnnxWeights => "Put the *.onnx file that belongs to it into the same directory",
@@ -253,8 +276,11 @@ impl Foreign {
             | Self::Mxnet
             | Self::Caffe
             | Self::Darknet
-            | Self::Ncnn => "Export the model that it was made from to ONNX",
-            Self::Archive => "Unpack it into the version directory",
+            | Self::Ncnn
+            | Self::Mojo
+            | Self::Dlc => "Export the model that it was made from to ONNX",
+            Self::Skops => "Convert it in Python by skl2onnx",
+            Self::Archive => "If an ONNX model is in it, unpack that into the version directory",
             Self::Executable => "Put the *.onnx file of the model into the version directory",
         }
     }

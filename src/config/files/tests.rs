@@ -126,3 +126,46 @@ fn session_config_file_must_parse() {
         (Code::InvalidArgument, text)
     );
 }
+
+/// The example of TensorFlow Serving's documentation: its configuration of a platform is a type that only
+/// TensorFlow Serving has.
+#[test]
+fn platform_config_has_to_be_one() {
+    let check = |text: &str| {
+        let file = file_of(text);
+        let path = file.path().to_str().unwrap().to_owned();
+        let flags = Flags {
+            platform_config_file: path.clone(),
+            ..Flags::default()
+        };
+        let result = check_platform_config(&flags);
+        result.map_err(|error| (error.code(), error.to_string().replace(&path, "FILE")))
+    };
+    let adapter = "type.googleapis.com/tensorflow.serving.SavedModelBundleSourceAdapterConfig";
+    for good in [
+        String::new(),
+        "platform_configs { key: 'tensorflow' value {} }".to_owned(),
+        format!(
+            "platform_configs {{ key: 'tensorflow' value {{ source_adapter_config {{ [{adapter}] {{ \
+             legacy_config {{ }} }} }} }} }}"
+        ),
+        format!(
+            "platform_configs {{ key: 'tensorflow' value {{ source_adapter_config {{ type_url: \
+             '{adapter}' }} }} }}"
+        ),
+    ] {
+        assert_eq!(check(&good), Ok(()), "{good}");
+    }
+    let invalid = (
+        Code::InvalidArgument,
+        "Invalid protobuf file: 'FILE'".to_owned(),
+    );
+    for wrong in [
+        "{}",
+        "<!DOCTYPE html>",
+        "model_config_list {}",
+        "platform_configs {",
+    ] {
+        assert_eq!(check(wrong), Err(invalid.clone()), "{wrong}");
+    }
+}

@@ -22,6 +22,8 @@ pub(super) const MAX_DEPTH: usize = 64;
 const MAX_QUOTED: usize = 100;
 
 const ANY: &str = "google.protobuf.Any";
+/// How the error of an `Any` of an unknown type begins.
+pub(super) const UNKNOWN_TYPE: &str = "Could not find type";
 const ANY_PREFIXES: [&str; 2] = ["type.googleapis.com/", "type.googleprod.com/"];
 const ANY_TYPE_URL: u32 = 1;
 const ANY_VALUE: u32 = 2;
@@ -230,7 +232,7 @@ impl<'a> Parser<'a> {
             .and_then(|name| descriptor.parent_pool().get_message_by_name(name))
             .ok_or_else(|| {
                 self.fault(format!(
-                    "Could not find type \"{}\" stored in {ANY}.",
+                    "{UNKNOWN_TYPE} \"{}\" stored in {ANY}.",
                     shortened(&name)
                 ))
             })?;

@@ -3,15 +3,26 @@
 //! They are not refused: as in TensorFlow the graph decides, and many take more than they declare. Where a
 //! kernel refuses one, its error is about a tensor deep in the graph, so this is added.
 
-use super::{RequestInputs, RequestTensor, Signature};
+use super::{FeatureTensor, Feed, RequestInputs, RequestTensor, Signature};
+use base::tensor::Tensor;
+use runtime::ValueInfo;
 
-/// An input and the shape that was declared for it.
+/// An input, or a feature of the examples in one, and the shape that was declared for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contradiction {
     alias: String,
+    /// The key of the feature, where the input takes examples.
+    feature: Option<String>,
     sent: Vec<usize>,
     /// -1: any size.
     declared: Vec<i64>,
+    declared_by: DeclaredBy,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DeclaredBy {
+    Signature,
+    Graph,
 }
 
 impl Signature {
@@ -28,34 +39,88 @@ impl Signature {
                 continue;
             };
             let sent = tensor.shape();
-            let mut sizes = shape.dim.iter().zip(sent);
-            let fits = sizes.all(|(dim, &sent)| {
-                usize::try_from(dim.size).map_or(true, |declared| declared == sent)
-            });
-            if sent.len() != shape.dim.len() || !fits {
+            let declared = || shape.dim.iter().map(|it| it.size);
+            if !fits(sent, declared()) {
                 found.push(Contradiction {
                     alias: alias.clone(),
+                    feature: None,
                     sent: sent.to_vec(),
-                    declared: shape.dim.iter().map(|it| it.size).collect(),
+                    declared: declared().collect(),
+                    declared_by: DeclaredBy::Signature,
                 });
             }
         }
         found
     }
+
+    /// The same of what the graph is fed with, by the shapes that the graph itself declares for its `inputs`:
+    /// a signature may say less, and says nothing of features.
+    pub fn graph_contradictions(
+        &self,
+        feeds: &[Tensor],
+        inputs: &[ValueInfo],
+    ) -> Vec<Contradiction> {
+        let mut found = Vec::new();
+        for ((feed, tensor), input) in self.feeds.iter().zip(feeds).zip(inputs) {
+            // Backends say the same of a scalar as of an unknown rank.
+            let declared = input.shape.as_ref().filter(|it| !it.is_empty());
+            let Some(declared) = declared.filter(|it| !fits(tensor.shape(), it.iter().copied()))
+            else {
+                continue;
+            };
+            let (index, feature) = match *feed {
+                Feed::Input(index) => (index, None),
+                Feed::Feature(example, FeatureTensor::Dense(dense)) => {
+                    let example = &self.examples[example];
+                    let key = example.spec.dense_key(dense).map(str::to_owned);
+                    (example.input, key)
+                }
+                // Sparse and ragged features have no shape of their own.
+                Feed::Feature(..) => continue,
+            };
+            found.push(Contradiction {
+                alias: self.inputs[index].alias.clone(),
+                feature,
+                sent: tensor.shape().to_vec(),
+                declared: declared.clone(),
+                declared_by: DeclaredBy::Graph,
+            });
+        }
+        found
+    }
+}
+
+/// Whether a shape has the declared rank, and the declared size in each dimension that has one.
+fn fits(sent: &[usize], declared: impl ExactSizeIterator<Item = i64>) -> bool {
+    sent.len() == declared.len()
+        && sent
+            .iter()
+            .zip(declared)
+            .all(|(&sent, declared)| usize::try_from(declared).map_or(true, |it| it == sent))
+}
+
+impl Contradiction {
+    /// Whether both are about the same input.
+    pub fn is_of_input_of(&self, other: &Self) -> bool {
+        self.alias == other.alias && self.feature == other.feature
+    }
 }
 
 impl std::fmt::Display for Contradiction {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            alias,
-            sent,
-            declared,
-        } = self;
+        match &self.feature {
+            Some(feature) => write!(f, "Feature '{feature}' of input '{}'", self.alias)?,
+            None => write!(f, "Input '{}'", self.alias)?,
+        }
+        let declared_by = match self.declared_by {
+            DeclaredBy::Signature => "model",
+            DeclaredBy::Graph => "graph",
+        };
         write!(
             f,
-            "Input '{alias}' has the shape {}, the model declares {}",
-            list(sent),
-            list(declared)
+            " has the shape {}, the {declared_by} declares {}",
+            list(&self.sent),
+            list(&self.declared)
         )
     }
 }

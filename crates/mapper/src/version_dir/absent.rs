@@ -8,7 +8,9 @@ use std::path::Path;
 
 use super::plan::SAVED_MODEL_FILE;
 use base::error::{Result, ServingError};
-use storage::foreign::{Foreign, MAX_HEAD, MAX_TAIL, Sample, of_contents, of_name};
+use storage::foreign::{
+    Foreign, MAX_HEAD, MAX_TAIL, Sample, is_unfinished_onnx, of_contents, of_name,
+};
 use storage::version_directory::VersionDirectory;
 
 /// Most entries of a directory that are looked at.
@@ -23,7 +25,9 @@ const SAVED_MODEL_FOLDERS: [&str; 3] = ["variables", "assets", "assets.extra"];
 /// `NOT_FOUND`: there is no `*.onnx` file in the directory.
 pub(super) fn no_onnx_file(directory: &VersionDirectory) -> ServingError {
     let path = directory.path().display();
-    let by_accident = sniffed(directory, SAVED_MODEL_FILE).filter(|it| !it.may_be_saved_model());
+    let by_accident = sniffed(directory, SAVED_MODEL_FILE)
+        .filter(|it| *it != Foreign::SavedModel)
+        .map(begins_as_onnx);
     if directory.has(SAVED_MODEL_FILE) && by_accident.is_none() {
         return ServingError::not_found(format!(
             "{path} holds a TensorFlow SavedModel and no ONNX file. Convert it where TensorFlow is \
@@ -116,21 +120,47 @@ pub(super) fn not_a_model(origin: &str, contents: &[u8], error: ServingError) ->
     }
 }
 
-/// The error for another file of a version, which was to be `wanted`: what it is, if it is something that
-/// stands in for files of any kind, else why it cannot be used.
-pub(super) fn stands_in(
+/// The error for a `saved_model.pb` beside an ONNX model: what it is, if it is something else, else why it
+/// cannot be used.
+pub(super) fn not_a_saved_model(
     origin: &Path,
     contents: &[u8],
-    wanted: &str,
     error: ServingError,
 ) -> ServingError {
-    match of_contents(&Sample::of(contents)) {
-        Some(foreign) if foreign.stands_in() => {
-            let text = format!("{} is not {wanted} but {foreign}", origin.display());
-            ServingError::new(error.code(), text)
-        }
-        _ => error,
+    let text = match of_contents(&Sample::of(contents)).map(begins_as_onnx) {
+        Some(foreign) if foreign.stands_in() => foreign.to_string(),
+        None | Some(Foreign::SavedModel) => return error,
+        Some(foreign) => format!(
+            "{}. Remove it, or put the {SAVED_MODEL_FILE} that the ONNX model was made from in its place",
+            foreign.what()
+        ),
+    };
+    let text = format!("{} is not a SavedModel but {text}", origin.display());
+    ServingError::new(error.code(), text)
+}
+
+/// A file that begins as ONNX does is one, whatever it is called.
+fn begins_as_onnx(foreign: Foreign) -> Foreign {
+    match foreign {
+        Foreign::CutOff => Foreign::OnnxOtherName,
+        foreign => foreign,
     }
+}
+
+/// The error of reading the records in a file of a version, and what the file is, if that can be told.
+pub fn not_records(directory: &VersionDirectory, name: &str, error: ServingError) -> ServingError {
+    let what = match sniffed(directory, name) {
+        Some(foreign) if foreign.stands_in() => foreign.to_string(),
+        Some(
+            foreign @ (Foreign::Zeros
+            | Foreign::Archive
+            | Foreign::Text
+            | Foreign::Json
+            | Foreign::Xml),
+        ) => foreign.what().to_owned(),
+        _ => return error,
+    };
+    ServingError::new(error.code(), format!("{error} {name} is {what}"))
 }
 
 /// Refuses a file of weights that is something else by accident. Weights have no form of their own, so only
@@ -202,12 +232,10 @@ fn foreign_file<'a>(
         };
         (name.as_str(), foreign)
     });
-    let named = named.min_by_key(|(_, foreign)| foreign.is_weights());
+    let named = named.min_by_key(|(name, foreign)| rank(name, *foreign));
     named.or_else(|| {
         names.iter().take(MAX_OPENED).find_map(|name| {
-            let foreign = match sniffed(directory, name)? {
-                // A file that begins as ONNX does is one, whatever it is called.
-                Foreign::CutOff => Foreign::OnnxOtherName,
+            let foreign = match begins_as_onnx(sniffed(directory, name)?) {
                 // Labels, maps and notes.
                 Foreign::Text | Foreign::Json | Foreign::Xml | Foreign::Empty => return None,
                 foreign => foreign,
@@ -215,6 +243,16 @@ fn foreign_file<'a>(
             Some((name.as_str(), foreign))
         })
     })
+}
+
+/// Which of several files tells most: the smallest.
+fn rank(name: &str, foreign: Foreign) -> u8 {
+    match foreign {
+        Foreign::Unfinished if is_unfinished_onnx(name) => 0,
+        Foreign::Unfinished => 2,
+        _ if foreign.is_weights() => 3,
+        _ => 1,
+    }
 }
 
 /// What the contents of a file say; `None` where it is not a regular file or says nothing.

@@ -3,6 +3,7 @@
 
 mod assemble;
 mod border;
+mod example_inputs;
 mod matching;
 mod optional;
 mod sequences;
@@ -227,10 +228,14 @@ impl<'a> Binder<'a> {
         let fed = self.fed();
         let needed = self.needed().into_iter();
         let unfed: Vec<String> = needed.filter(|name| !fed.contains(name.as_str())).collect();
+        let unfed = self.unfed_of_the_file(unfed);
         let unfed_left = |name: &String| unfed.contains(name);
         self.inputs.left.retain(unfed_left);
         if self.inputs.open.is_empty() && self.outputs.open.is_empty() && unfed.is_empty() {
             return Ok(());
+        }
+        if let Some(error) = self.unfed_examples(&unfed) {
+            return Err(error);
         }
         Err(does_not_fit(
             &self.declaration,

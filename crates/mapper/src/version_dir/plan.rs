@@ -70,7 +70,7 @@ impl Plan {
             let origin = directory.path().join(SAVED_MODEL_FILE);
             let contents = directory.read(SAVED_MODEL_FILE, MAX_MESSAGE_BYTES)?;
             let saved = SavedModel::parse(&origin.display().to_string(), contents.clone(), tags)
-                .map_err(|error| absent::stands_in(&origin, &contents, "a SavedModel", error))?;
+                .map_err(|error| absent::not_a_saved_model(&origin, &contents, error))?;
             plan.tags = Some(saved.tags);
             plan.metadata_only = saved.metadata_only;
             plan.parse_nodes = saved.parse_nodes;

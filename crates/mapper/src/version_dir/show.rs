@@ -10,7 +10,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::Prepared;
-use super::absent::{no_onnx_file, stands_in};
+use super::absent::{no_onnx_file, not_a_saved_model};
 use super::bind::Tensors;
 use super::plan::SAVED_MODEL_FILE;
 use crate::signature::{AliasChange, SavedModel, Side, SignatureDef, known_shape, tensor_name};
@@ -46,8 +46,7 @@ pub fn show(directory: &Path, saved_model_tags: &[String], shown: &Shown) -> Res
     if *shown == Shown::TagSets {
         return tag_sets(directory, saved_model_tags);
     }
-    check_tags(directory, saved_model_tags)?;
-    check_default_tags(directory, saved_model_tags)?;
+    check_tag_set(directory, saved_model_tags)?;
     let prepared = Prepared::read(directory, saved_model_tags, &BTreeSet::new())?;
     let signatures = described(&prepared);
     let mut text = String::new();
@@ -106,7 +105,7 @@ fn sorted_tag_sets(directory: &VersionDirectory) -> Result<Option<Vec<Vec<String
     let origin = directory.path().join(SAVED_MODEL_FILE);
     let contents = directory.read(SAVED_MODEL_FILE, MAX_MESSAGE_BYTES)?;
     let mut found = SavedModel::tag_sets(&origin.display().to_string(), contents.clone())
-        .map_err(|error| stands_in(&origin, &contents, "a SavedModel", error))?;
+        .map_err(|error| not_a_saved_model(&origin, &contents, error))?;
     found.sort();
     Ok(Some(found.into_iter().map(sorted).collect()))
 }
@@ -116,13 +115,23 @@ fn sorted(mut tags: Vec<String>) -> Vec<String> {
     tags
 }
 
+/// Whether the version in `directory` has this tag set.
+///
+/// # Errors
+///
+/// `NOT_FOUND`, naming those that it has; where `saved_model.pb` cannot be read.
+pub fn check_tag_set(directory: &Path, tags: &[String]) -> Result<()> {
+    check_tags(directory, tags)?;
+    check_default_tags(directory, tags)
+}
+
 /// Whether `saved_model.pb`, if there is one, has this tag set. A load says so in TensorFlow's words,
 /// which send people to another program; here the tag sets are named.
 ///
 /// # Errors
 ///
 /// `NOT_FOUND` with the tag sets that it has, or where there is no ONNX model.
-pub fn check_tags(directory: &Path, tags: &[String]) -> Result<()> {
+fn check_tags(directory: &Path, tags: &[String]) -> Result<()> {
     let directory = VersionDirectory::open(directory)?;
     if directory.onnx_files()?.is_empty() {
         return Err(no_onnx_file(&directory));
@@ -161,8 +170,8 @@ fn check_default_tags(directory: &Path, tags: &[String]) -> Result<()> {
         return Ok(());
     }
     Err(ServingError::not_found(format!(
-        "{} has no tag set '{}': it has no {SAVED_MODEL_FILE}, which names tag sets. Leave --tag_set out \
-         to see the signatures of the ONNX model",
+        "{} has no tag set '{}': it has no {SAVED_MODEL_FILE}, which names tag sets. Leave --tag_set out: \
+         the signatures are those of the ONNX model",
         directory.path().display(),
         tags.join(",")
     )))

@@ -4,7 +4,6 @@
 
 use std::fmt::Write;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Loader;
@@ -13,8 +12,7 @@ use base::error::{Result, ServingError};
 use base::id::ServableId;
 use base::tensor::{Tensor, element_count};
 use mapper::signature::{RequestInputs, RequestTensor, Signature, known_shape};
-use mapper::version_dir::{OnnxLoader, check_tags};
-use runtime::Backend;
+use mapper::version_dir::check_tag_set;
 
 /// The most elements that a check makes of a declared shape.
 const MAX_PROBE_ELEMENTS: usize = 1 << 28;
@@ -28,21 +26,22 @@ pub struct CheckReport {
     pub passed: bool,
 }
 
-/// Loads the version in `directory` as the server would and runs each signature once on zeros of
+/// Loads the version in `directory` by the server's `loader` and runs each signature once on zeros of
 /// the declared shape (1 for a dim of any size; no examples where it takes tf.Example). One with an input
-/// of unknown rank is not run: its shape would be a guess.
+/// of unknown rank is not run: its shape would be a guess. `warnings` says what else there is to know of
+/// what was loaded.
 pub fn check(
-    backend: Arc<dyn Backend>,
+    loader: &dyn Loader,
     directory: &Path,
     saved_model_tags: &[String],
+    warnings: &dyn Fn(&Servable) -> Vec<String>,
 ) -> CheckReport {
     let mut report = CheckReport {
         text: String::new(),
         passed: true,
     };
-    let loader = OnnxLoader::new(backend).with_saved_model_tags(saved_model_tags.to_vec());
     let start = Instant::now();
-    let loaded = check_tags(directory, saved_model_tags)
+    let loaded = check_tag_set(directory, saved_model_tags)
         .and_then(|()| loader.load(&ServableId::new("check", 1), directory));
     let servable = match loaded {
         Ok(servable) => servable,
@@ -60,6 +59,9 @@ pub fn check(
         millis(start.elapsed())
     );
     report.line(true, &loaded);
+    for warning in warnings(&servable) {
+        let _ = writeln!(report.text, "warn {warning}");
+    }
     for signature in servable.signatures() {
         for change in &signature.changes {
             let name = &signature.name;
@@ -148,27 +150,4 @@ fn run_once(servable: &Servable, signature: &Signature) -> Result<()> {
 
 fn millis(duration: Duration) -> String {
     format!("{:.1} ms", duration.as_secs_f64() * 1e3)
-}
-
-#[cfg(test)]
-#[cfg(feature = "onnxruntime")]
-mod tests {
-    use super::*;
-    use runtime::ort::testing::onnx_runtime;
-
-    #[test]
-    fn check_runs_every_signature() {
-        let serve = ["serve".to_owned()];
-        let zoo = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join("tests/data/zoo");
-        let report = check(onnx_runtime(), &zoo.join("half_plus_two/1"), &serve);
-        assert!(report.passed, "{}", report.text);
-        assert_eq!(report.text.lines().count(), 7, "{}", report.text);
-        let report = check(onnx_runtime(), &zoo.join("text_split/1"), &serve);
-        assert!(!report.passed);
-        assert!(
-            report.text.contains("StaticRegexReplace"),
-            "{}",
-            report.text
-        );
-    }
 }

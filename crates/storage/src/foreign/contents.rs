@@ -34,15 +34,6 @@ impl<'a> Sample<'a> {
 
 /// By the first bytes.
 const MAGIC: &[(&[u8], Foreign)] = &[
-    (
-        b"version https://git-lfs.github.com/",
-        Foreign::GitLfsPointer,
-    ),
-    (
-        b"version https://hawser.github.com/",
-        Foreign::GitLfsPointer,
-    ),
-    (b"/annex/objects/", Foreign::GitAnnexPointer),
     (b"\x89HDF\r\n\x1a\n", Foreign::Hdf5),
     (b"GGUF", Foreign::Gguf),
     (b"ggml", Foreign::Gguf),
@@ -109,6 +100,8 @@ fn of_zip(sample: &Sample<'_>) -> Foreign {
         ("archive_format", Foreign::TorchExport),
         ("data.pkl", Foreign::Torch),
         ("MAR-INF/", Foreign::Torch),
+        ("dlc.metadata", Foreign::Dlc),
+        ("model.ini", Foreign::Mojo),
         (".npy", Foreign::NumPy),
     ];
     let mut names = names.iter();
@@ -132,38 +125,144 @@ fn is_safetensors(sample: &Sample<'_>) -> bool {
 }
 
 fn of_text(sample: &Sample<'_>) -> Option<Foreign> {
-    let head = sample
-        .head
-        .strip_prefix(b"\xef\xbb\xbf")
-        .unwrap_or(sample.head);
-    let is_text_byte = |byte: &u8| matches!(byte, b'\t' | b'\n' | b'\r' | 0x20..=0x7e | 0x80..);
-    if !head.iter().all(is_text_byte) {
-        return None;
-    }
-    let text = String::from_utf8_lossy(head).to_ascii_lowercase();
+    let text = decoded(sample.head)?.to_ascii_lowercase();
     let text = text.trim_start();
     let has = |part: &str| text.contains(part);
+    if let Some(pointer) = of_pointer(text) {
+        return Some(pointer);
+    }
     Some(match text.as_bytes().first() {
-        None => Foreign::Text,
-        Some(b'<') if has("<!doctype html") || has("<html") || has("<head") => Foreign::Html,
-        Some(b'<') if has("<pmml") => Foreign::Pmml,
-        Some(b'<') if has("<net ") && has("<layers") => Foreign::OpenVino,
-        Some(b'<') if has("ir_version") => Foreign::OnnxText,
-        Some(b'<') => Foreign::Xml,
+        Some(b'<') => of_markup(text),
         Some(b'{') if has("\"learner\"") => Foreign::XgBoost,
         Some(b'{') if has("\"modeltopology\"") || has("\"weightsmanifest\"") => {
             Foreign::TensorFlowJs
+        }
+        Some(b'{') if sample.mentions("\"irVersion\"") || sample.mentions("\"ir_version\"") => {
+            Foreign::OnnxJson
         }
         Some(b'{' | b'[') => Foreign::Json,
         Some(_) if text.starts_with("ir_version") => Foreign::OnnxText,
         Some(_) if text.starts_with("tree\n") => Foreign::LightGbm,
         Some(_) if text.starts_with("saved_model_schema_version") => Foreign::SavedModel,
-        Some(_) if head.iter().all(u8::is_ascii) || std::str::from_utf8(head).is_ok() => {
-            Foreign::Text
-        }
-        Some(_) => return None,
+        None | Some(_) => Foreign::Text,
     })
 }
+
+/// The text of a file's beginning: UTF-8 or an older encoding, or UTF-16; `None` for what is not text.
+fn decoded(head: &[u8]) -> Option<String> {
+    let units = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
+        let (pairs, _) = bytes.as_chunks::<2>();
+        let units: Vec<u16> = pairs.iter().map(|&pair| unit(pair)).collect();
+        String::from_utf16_lossy(&units)
+    };
+    let text = match head {
+        [0xff, 0xfe, rest @ ..] => units(rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => units(rest, u16::from_be_bytes),
+        // Without a mark, what begins as markup does.
+        [b'<', 0, ..] => units(head, u16::from_le_bytes),
+        [0, b'<', ..] => units(head, u16::from_be_bytes),
+        [0xef, 0xbb, 0xbf, rest @ ..] => String::from_utf8_lossy(rest).into_owned(),
+        // A letter may be cut in two at the end.
+        _ => match std::str::from_utf8(head) {
+            Ok(text) => text.to_owned(),
+            Err(error) if error.error_len().is_none() => {
+                String::from_utf8_lossy(&head[..error.valid_up_to()]).into_owned()
+            }
+            // Another encoding: of a page, whose form tells it.
+            Err(_) if head.trim_ascii_start().starts_with(b"<") => {
+                String::from_utf8_lossy(head).into_owned()
+            }
+            Err(_) => return None,
+        },
+    };
+    let is_text = |c: char| matches!(c, '\t' | '\n' | '\r' | '\x0c') || !c.is_ascii_control();
+    text.chars().all(is_text).then_some(text)
+}
+
+/// What a clone holds in place of a file; lower case.
+fn of_pointer(text: &str) -> Option<Foreign> {
+    let is_version = |line: &str| {
+        let address = line.trim().strip_prefix("version http");
+        let hosts = ["://git-lfs.github.com/", "://hawser.github.com/"];
+        address.is_some_and(|it| {
+            hosts
+                .iter()
+                .any(|host| it.trim_start_matches('s').starts_with(host))
+        })
+    };
+    if text.lines().take(MAX_POINTER_LINES).any(is_version) {
+        return Some(Foreign::GitLfsPointer);
+    }
+    let line = text.trim_end();
+    let is_annex = line.starts_with("/annex/objects/") || line.contains(".git/annex/objects/");
+    (is_annex && line.lines().count() <= MAX_POINTER_LINES).then_some(Foreign::GitAnnexPointer)
+}
+
+/// Text that begins with `<`; lower case.
+fn of_markup(text: &str) -> Foreign {
+    let has = |part: &str| text.contains(part);
+    let named = |name: &str| {
+        let mut places = text.match_indices(name);
+        places.any(|(at, _)| {
+            let after = text.as_bytes().get(at + name.len());
+            !after.is_some_and(|it| it.is_ascii_alphanumeric() || matches!(it, b'_' | b'-' | b':'))
+        })
+    };
+    if is_onnx_header(text) {
+        return Foreign::OnnxPrinted;
+    }
+    if named("<pmml") {
+        return Foreign::Pmml;
+    }
+    if named("<net") && has("<layers") {
+        return Foreign::OpenVino;
+    }
+    let is_document = named("<!doctype html") || named("<html");
+    // Pages need not name themselves; XML may use the names of their elements.
+    let is_fragment = !text.starts_with("<?xml") && HTML_ELEMENTS.iter().any(|it| named(it));
+    match is_document || is_fragment {
+        true => Foreign::Html,
+        false => Foreign::Xml,
+    }
+}
+
+/// Whether this is the beginning of what `onnx.printer` writes: the model's fields between `<` and `>`.
+fn is_onnx_header(text: &str) -> bool {
+    let fields = [
+        "ir_version",
+        "opset_import",
+        "producer_",
+        "domain",
+        "model_version",
+    ];
+    let header = text.trim_start_matches('<').trim_start();
+    let (header, _) = header.split_once('>').unwrap_or((header, ""));
+    fields.iter().any(|field| header.starts_with(field)) && header.contains(':')
+}
+
+/// Elements that pages without a head of their own begin with.
+const HTML_ELEMENTS: &[&str] = &[
+    "<head",
+    "<body",
+    "<title",
+    "<script",
+    "<noscript",
+    "<meta",
+    "<style",
+    "<center",
+    "<div",
+    "<h1",
+    "<h2",
+    "<p",
+    "<pre",
+    "<table",
+    "<iframe",
+    "<form",
+    "<br",
+];
+
+/// Pointers are short.
+const MAX_POINTER_LINES: usize = 8;
 
 /// TensorFlow's messages, and the beginning of ONNX's own.
 fn of_protobuf(head: &[u8]) -> Option<Foreign> {

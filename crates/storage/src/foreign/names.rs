@@ -9,7 +9,10 @@ const ENDINGS: &[(&str, Foreign)] = &[
     (".onnx.data", Foreign::OnnxWeights),
     (".onnx_data", Foreign::OnnxWeights),
     (".onnx", Foreign::OnnxOtherName),
-    (".onnxtxt", Foreign::OnnxText),
+    (".onnxtxt", Foreign::OnnxPrinted),
+    (".onnxtext", Foreign::OnnxPrinted),
+    (".onnxjson", Foreign::OnnxJson),
+    (".textproto", Foreign::OnnxText),
     (".ort", Foreign::OrtFormat),
     (".keras", Foreign::Keras),
     (".h5", Foreign::Hdf5),
@@ -53,6 +56,9 @@ const ENDINGS: &[(&str, Foreign)] = &[
     (".weights", Foreign::Darknet),
     (".mnn", Foreign::Ncnn),
     (".param", Foreign::Ncnn),
+    (".skops", Foreign::Skops),
+    (".mojo", Foreign::Mojo),
+    (".dlc", Foreign::Dlc),
     (".zip", Foreign::Archive),
     (".gz", Foreign::Archive),
     (".tgz", Foreign::Archive),
@@ -66,6 +72,30 @@ const ENDINGS: &[(&str, Foreign)] = &[
     (".bin", Foreign::OpenVinoWeights),
 ];
 
+/// What programs put behind a file's name, or in place of it, until all of it is there.
+const UNFINISHED: &[&str] = &[
+    ".part",
+    ".partial",
+    ".filepart",
+    ".crdownload",
+    ".opdownload",
+    ".download",
+    ".downloading",
+    ".incomplete",
+    ".unfinished",
+    ".aria2",
+    ".tmp",
+    ".temp",
+];
+
+/// Whether a file of this name is an ONNX model that is not all there.
+pub fn is_unfinished_onnx(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let mut endings = UNFINISHED.iter();
+    let stem = endings.find_map(|ending| name.strip_suffix(ending));
+    stem.is_some_and(|stem| stem.ends_with(".onnx"))
+}
+
 /// What a file of this name probably is; `None` for a name that says nothing.
 pub fn of_name(name: &str) -> Option<Foreign> {
     // Parts of a SavedModel that say nothing alone.
@@ -73,6 +103,9 @@ pub fn of_name(name: &str) -> Option<Foreign> {
         return None;
     }
     let name = name.to_ascii_lowercase();
+    if UNFINISHED.iter().any(|ending| name.ends_with(ending)) {
+        return Some(Foreign::Unfinished);
+    }
     let is_hdf5 = name.ends_with(".h5") || name.ends_with(".hdf5");
     if is_hdf5 && name.contains("weights") {
         return Some(Foreign::KerasWeights);

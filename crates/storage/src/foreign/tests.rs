@@ -34,6 +34,41 @@ fn pointers_and_failed_downloads_are_named() {
     ] {
         check(page.as_bytes(), Foreign::Html);
     }
+    for page in [
+        "<script>location = 'x'</script>",
+        "\n<body>Sign in</body>",
+        "<meta http-equiv=\"refresh\" content=\"0\">",
+        "<h1>502 Bad Gateway</h1>",
+    ] {
+        check(page.as_bytes(), Foreign::Html);
+    }
+    for page in ["<!DOCTYPE html><html></html>", "<html>é</html>"] {
+        let units: Vec<u16> = page.encode_utf16().collect();
+        let little: Vec<u8> = units.iter().flat_map(|it| it.to_le_bytes()).collect();
+        let big: Vec<u8> = units.iter().flat_map(|it| it.to_be_bytes()).collect();
+        check(&little, Foreign::Html);
+        check(&big, Foreign::Html);
+        check(&[b"\xff\xfe", &*little].concat(), Foreign::Html);
+        check(&[b"\xfe\xff", &*big].concat(), Foreign::Html);
+    }
+    // As a Latin-1 page begins.
+    check(b"<html><title>Acc\xe8s refus\xe9</title>", Foreign::Html);
+    for pointer in [
+        format!("\u{feff}{lfs}"),
+        lfs.replace("https:", "http:"),
+        lfs.replace("git-lfs.", "hawser."),
+        format!("# a comment\n{lfs}"),
+        lfs.replace('\n', "\r\n"),
+    ] {
+        check(pointer.as_bytes(), Foreign::GitLfsPointer);
+        let units = pointer.encode_utf16().flat_map(u16::to_le_bytes);
+        let marked: Vec<u8> = [0xff, 0xfe].into_iter().chain(units).collect();
+        check(&marked, Foreign::GitLfsPointer);
+    }
+    check(
+        b"../.git/annex/objects/xx/yy/SHA256E-s5--abc.onnx\n",
+        Foreign::GitAnnexPointer,
+    );
     let denied = "<?xml version=\"1.0\"?>\n<Error><Code>AccessDenied</Code></Error>";
     check(denied.as_bytes(), Foreign::Xml);
     check(b"{\"error\": \"Repository not found\"}", Foreign::Json);
@@ -78,7 +113,27 @@ fn models_of_other_libraries_are_named() {
         b"{\"format\": \"graph-model\", \"modelTopology\": {}}",
         Foreign::TensorFlowJs,
     );
+    // A document of the Data Mining Group, whose element Header is not that of a page.
+    check(
+        b"<PMML version=\"4.4\"><Header copyright=\"x\"/><DataDictionary>",
+        Foreign::Pmml,
+    );
     check(b"ir_version: 8\nproducer_name: \"x\"", Foreign::OnnxText);
+    // onnx.printer.to_text and onnx.save(…, format="json") of onnx 1.16.
+    let printed = "<\n   ir_version: 8,\n   opset_import: [\"\" : 17]\n>\ng (float[N,3] x) => (float[N,3] y) {";
+    check(printed.as_bytes(), Foreign::OnnxPrinted);
+    check(
+        b"<ir_version: 8, opset_import: [\"\" : 17]>",
+        Foreign::OnnxPrinted,
+    );
+    check(
+        b"{\n  \"ir_version\": \"8\",\n  \"graph\": {",
+        Foreign::OnnxJson,
+    );
+    check(
+        b"{\n  \"irVersion\": \"8\",\n  \"graph\": {",
+        Foreign::OnnxJson,
+    );
     // A NodeDef: name "x", op "Placeholder".
     check(
         b"\x0a\x10\x0a\x01x\x12\x0bPlaceholder",
@@ -110,6 +165,8 @@ fn archives_are_named_by_what_they_hold() {
         Foreign::TorchExport,
     );
     check(&zip("arr_0.npy"), Foreign::NumPy);
+    check(&zip("model.ini domains/d000.txt"), Foreign::Mojo);
+    check(&zip("dlc.metadata model model.params"), Foreign::Dlc);
     check(&begins(b"\x1f\x8b\x08"), Foreign::Archive);
     check(&begins(b"\xfd7zXZ\0"), Foreign::Archive);
     check(&begins(b"\x28\xb5\x2f\xfd"), Foreign::Archive);
@@ -142,6 +199,15 @@ fn names_tell_formats() {
         ("saved_model.pbtxt", Foreign::SavedModel),
         ("frozen.pb", Foreign::FrozenGraph),
         ("clf.joblib", Foreign::Pickle),
+        ("m.onnxtxt", Foreign::OnnxPrinted),
+        ("m.skops", Foreign::Skops),
+        ("m.mojo", Foreign::Mojo),
+        ("m.dlc", Foreign::Dlc),
+        ("model.onnx.part", Foreign::Unfinished),
+        ("m.keras.PARTIAL", Foreign::Unfinished),
+        ("Unconfirmed 1.crdownload", Foreign::Unfinished),
+        ("x.download", Foreign::Unfinished),
+        ("model.onnx.tmp", Foreign::Unfinished),
     ] {
         assert_eq!(of_name(name), Some(expected), "{name}");
     }

@@ -14,6 +14,7 @@ use prost::Message;
 use serde_json::Value;
 
 use crate::lifecycle::Loader;
+use crate::lifecycle::{self, CheckReport};
 use crate::servable::{ExpansionBudget, Servable};
 use base::error::{Code, Result};
 use base::id::ServableId;
@@ -25,7 +26,9 @@ use runtime::Backend;
 use runtime::ort::testing::onnx_runtime;
 
 mod batches;
+mod checks;
 mod comparisons;
+mod contradictions;
 mod files;
 mod left_out;
 mod maps;
@@ -52,6 +55,12 @@ fn project() -> PathBuf {
 fn load(directory: &Path) -> Result<Servable> {
     let id = ServableId::new("model", 1);
     OnnxLoader::new(backend()).load(&id, directory)
+}
+
+/// What the command `check` says, without a warmup.
+fn check(backend: Arc<dyn Backend>, directory: &Path, tags: &[String]) -> CheckReport {
+    let loader = OnnxLoader::new(backend).with_saved_model_tags(tags.to_vec());
+    lifecycle::check(&loader, directory, tags, &|_| Vec::new())
 }
 
 fn run(

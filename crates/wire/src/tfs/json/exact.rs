@@ -86,8 +86,8 @@ fn columns(inputs: Cursor<'_>, specs: &[InputSpec]) -> Result<NamedTensors> {
         return tensors([(spec, None, column(inputs, spec)?)]);
     }
 
-    // Whether the value came under a kept alias, too.
-    let mut first_by_alias: BTreeMap<&[u8], (Cursor<'_>, bool)> = BTreeMap::new();
+    // The key that the value came under, too: a repeated key counts once, two aliases are refused.
+    let mut first_by_alias: BTreeMap<&[u8], (Cursor<'_>, Vec<u8>)> = BTreeMap::new();
     for (key, value) in inputs.members() {
         let known = specs.binary_search_by(|spec| spec.alias.as_bytes().cmp(&key));
         let kept = || specs.iter().position(|spec| spec.keeps(&key));
@@ -95,11 +95,9 @@ fn columns(inputs: Cursor<'_>, specs: &[InputSpec]) -> Result<NamedTensors> {
             continue;
         };
         match first_by_alias.entry(specs[index].alias.as_bytes()) {
-            Entry::Occupied(first) if known.is_err() || first.get().1 => {
-                return Err(two_aliases(&key));
-            }
+            Entry::Occupied(first) if first.get().1 != key => return Err(two_aliases(&key)),
             Entry::Occupied(_) => {}
-            Entry::Vacant(first) => drop(first.insert((value, known.is_err()))),
+            Entry::Vacant(first) => drop(first.insert((value, key))),
         }
     }
     let mut columns = Vec::with_capacity(specs.len());
@@ -197,13 +195,14 @@ fn object_row(index: usize, element: Cursor<'_>, batches: &mut [Batch<'_>]) -> R
         let found = batches.binary_search_by(|batch| batch.spec.alias.as_bytes().cmp(key));
         let kept = || batches.iter().position(|batch| batch.spec.keeps(key));
         let pushed = match found.ok().or_else(kept) {
-            Some(found) if !batches[found].spec.kept.is_empty() && batches[found].rows > index => {
+            Some(found) if batches[found].rows > index && !batches[found].came_as(key) => {
                 Err(two_aliases(key))
             }
             Some(found) => {
                 let batch = &mut batches[found];
                 batch.first_row.get_or_insert(index);
                 batch.rows = index + 1;
+                batch.kept = batch.spec.kept.iter().position(|it| it.as_bytes() == key);
                 batch.push(value)
             }
             None => Err(ServingError::invalid_argument(format!(
@@ -253,6 +252,8 @@ struct Batch<'s> {
     rows: usize,
     /// The index of the first that had it.
     first_row: Option<usize>,
+    /// Under which of its kept aliases the last one had it; `None` for its own alias.
+    kept: Option<usize>,
 }
 
 impl<'s> Batch<'s> {
@@ -263,7 +264,16 @@ impl<'s> Batch<'s> {
             first: None,
             rows: 0,
             first_row: None,
+            kept: None,
         }
+    }
+
+    /// Whether the last element that had this input had it under this key.
+    fn came_as(&self, key: &[u8]) -> bool {
+        let alias = self
+            .kept
+            .map_or(&self.spec.alias, |kept| &self.spec.kept[kept]);
+        alias.as_bytes() == key
     }
 
     /// Whether every one of `rows` elements had this input, or none where it is optional.

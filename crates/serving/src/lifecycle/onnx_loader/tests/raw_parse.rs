@@ -252,3 +252,28 @@ fn raw_v2_node_with_many_ragged_features_is_served() {
         assert_eq!(outputs[&format!("out_r{key}_splits")], expected);
     }
 }
+
+/// The tensors that a node returned are inputs only once it is cut out: the file has none of these names.
+#[test]
+fn dropped_examples_are_named_as_the_file_names_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let version = folder.path().join("1");
+    std::fs::create_dir(&version).unwrap();
+    let file = model("ParseExampleV2").encode_to_vec();
+    std::fs::write(version.join("model.onnx"), file).unwrap();
+    let map = r#"signature { name: "serving_default" input { alias: "serialized" drop: true } }"#;
+    std::fs::write(version.join("signature_map.pbtxt"), map).unwrap();
+    let text = load(&version).err().expect("it was loaded").to_string();
+    assert!(
+        text.contains("parses its input \"serialized\" as tf.Example"),
+        "{text}"
+    );
+    assert!(
+        text.contains("the signature map drops 'serialized'"),
+        "{text}"
+    );
+    assert!(
+        !text.contains("no tensor") && !text.contains("s0_values"),
+        "{text}"
+    );
+}

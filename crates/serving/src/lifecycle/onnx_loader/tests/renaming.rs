@@ -2,7 +2,6 @@
 
 use super::net::{FLOAT, INT64, Net, Version, answer, floats, floats_def};
 use super::*;
-use crate::lifecycle::check;
 use mapper::version_dir::{Shown, show};
 
 /// y_pred = p - q, neg = q - p, over an original that calls them otherwise.

@@ -3,9 +3,8 @@
 
 use std::fs;
 
-use super::net::{FLOAT, INT64, Net, Version as NetVersion, floats};
+use super::net::{FLOAT, Net, Version as NetVersion};
 use super::*;
-use crate::lifecycle::check;
 use mapper::version_dir::{Shown, show};
 use proto::onnx::{AttributeProto, StringStringEntryProto, TensorProto};
 
@@ -69,7 +68,7 @@ fn model_onnx_that_is_something_else_is_named() {
             "a PyTorch file",
             "torch.onnx.export",
         ),
-        (b"\x1f\x8b\x08\0\0\0", "a compressed file", "Unpack it"),
+        (b"\x1f\x8b\x08\0\0\0", "a compressed file", "unpack that"),
         (b"", "an empty file", "copy it again"),
         (b"404: Not Found", "a text file", "download the model again"),
     ] as [(&[u8], &str, &str); 10]
@@ -169,7 +168,7 @@ fn files_of_other_libraries_are_named() {
             "model.onnx.gz",
             b"\x1f\x8b\x08",
             "a compressed file",
-            "Unpack it",
+            "unpack that",
         ),
         ("download", HTML, "an HTML page", "download it again"),
         ("m.engine", b"ftrt\0\0", "a TensorRT engine", "to ONNX"),
@@ -231,6 +230,93 @@ fn other_files_that_are_pointers_are_named() {
     let text = words(version);
     let part = "model.onnx.data is not the model's weights but a Git LFS pointer";
     assert!(text.contains(part), "{text}");
+}
+
+/// Whatever has the name of a SavedModel is named by its contents, as under any other name.
+#[test]
+fn saved_model_that_is_something_else_is_named() {
+    let model = fs::read(project().join("models/half_plus_two/1/model.onnx")).unwrap();
+    for (contents, what, way_out) in [
+        (&*model, "an ONNX model", "Rename it to model.onnx"),
+        (
+            b"\x0a\x10\x0a\x01x\x12\x0bPlaceholder",
+            "a frozen TensorFlow graph",
+            "--graphdef",
+        ),
+        (b"\x20\0\0\0TFL3....", "a TensorFlow Lite model", "--tflite"),
+        (HDF5, "an HDF5 file", "`import_model.py keras FILE`"),
+        (KERAS, "a Keras model", "`import_model.py keras FILE`"),
+        (
+            b"PK\x03\x04 m/data.pkl",
+            "a PyTorch file",
+            "torch.onnx.export",
+        ),
+        (b"\x80\x04\x95\0\0", "a Python pickle", "skl2onnx"),
+    ] as [(&[u8], &str, &str); 7]
+    {
+        let begin = format!("no ONNX model (*.onnx) in DIR: saved_model.pb is {what}");
+        check_refusal(&[("saved_model.pb", contents)], &begin, way_out);
+        let files = [("model.onnx", &*model), ("saved_model.pb", contents)];
+        let begin = format!("DIR/saved_model.pb is not a SavedModel but {what}");
+        check_refusal(&files, &begin, "Remove it");
+    }
+}
+
+#[test]
+fn unfinished_downloads_are_not_to_be_renamed() {
+    let model = fs::read(project().join("models/half_plus_two/1/model.onnx")).unwrap();
+    for name in [
+        "model.onnx.part",
+        "model.onnx.tmp",
+        "model.partial",
+        "Unconfirmed 1.crdownload",
+        "model.onnx.download",
+    ] {
+        for contents in [&*model, &model[..30], b""] {
+            let text = refusal(&[(name, contents), ("model.onnx.data", b"\x01\x02")]);
+            let begin = format!(
+                "no ONNX model (*.onnx) in DIR: {name} is probably an unfinished download or copy. "
+            );
+            assert!(text.starts_with(&begin), "{text}");
+            assert!(!text.contains("Rename it"), "{text}");
+        }
+    }
+    // A file that is whole tells more.
+    let text = refusal(&[("a.tmp", b"\x01"), ("m.keras", KERAS)]);
+    assert!(text.contains("m.keras is a Keras model"), "{text}");
+}
+
+#[test]
+fn each_text_form_of_a_model_has_its_own_way() {
+    for (contents, format) in [
+        (
+            "<ir_version: 8, opset_import: [\"\" : 17]>\ng () => () {}",
+            "onnxtxt",
+        ),
+        ("ir_version: 8\ngraph {}", "textproto"),
+        ("{\"irVersion\": \"8\", \"graph\": {}}", "json"),
+    ] {
+        let way_out = format!("onnx.load(FILE, format=\"{format}\")");
+        let begin = "DIR/model.onnx is not an ONNX model but an ONNX model in ";
+        check_refusal(&[("model.onnx", contents.as_bytes())], begin, &way_out);
+    }
+}
+
+#[test]
+fn archives_by_other_libraries_are_not_to_be_unpacked() {
+    let zip = b"PK\x03\x04\x14\0\0\0\0\0schema.json";
+    for (name, what) in [
+        ("m.skops", "a scikit-learn model"),
+        ("m.mojo", "an H2O MOJO"),
+        ("m.dlc", "a Qualcomm DLC"),
+    ] {
+        let text = refusal(&[(name, zip)]);
+        let begin = format!("no ONNX model (*.onnx) in DIR: {name} is {what}");
+        assert!(
+            text.starts_with(&begin) && !text.contains("npack"),
+            "{text}"
+        );
+    }
 }
 
 #[test]
@@ -369,6 +455,13 @@ fn tag_set_without_a_saved_model_is_not_there() {
         assert!(text.contains("no tag set 'foo'"), "{text}");
         assert!(show(&directory, &["serve".to_owned()], &shown).is_ok());
     }
+    let report = check(backend(), &directory, &["foo".to_owned()]);
+    assert!(
+        !report.passed && report.text.contains("no tag set 'foo'"),
+        "{}",
+        report.text
+    );
+    assert!(check(backend(), &directory, &["serve".to_owned()]).passed);
 }
 
 /// One node, from a tensor to another of the same type.
@@ -485,32 +578,4 @@ fn model_of_a_newer_format_names_the_newest_that_is_known() {
         assert!(text.contains(part), "{text}");
         assert!(!text.contains("TensorFlow"), "{text}");
     }
-}
-
-/// x: float[-1, 4] is made [-1, 2, 2] by a Reshape that counts on its size.
-#[test]
-fn size_that_contradicts_the_declared_one_is_named() {
-    let mut net = Net::default()
-        .input("x", FLOAT, &[-1, 4])
-        .node("Reshape", &["x", "shape"], "y")
-        .output("y", FLOAT, &[-1, 2, 2]);
-    net.graph.initializer.push(TensorProto {
-        name: Some("shape".to_owned()),
-        data_type: Some(INT64),
-        dims: vec![3],
-        int64_data: vec![-1, 2, 2],
-        ..Default::default()
-    });
-    let version = net.version();
-    let servable = version.load();
-    let call = |shape: &[usize]| {
-        let values = vec![0.0; shape.iter().product()];
-        let x = RequestTensor::Valid(floats(shape, &values));
-        run(&servable, "", RequestInputs::from([("x".to_owned(), x)]))
-    };
-    assert!(call(&[2, 4]).is_ok());
-    let error = call(&[3, 5]).unwrap_err();
-    assert_eq!(error.code(), Code::InvalidArgument);
-    let expected = ". Input 'x' has the shape [3,5], the model declares [-1,4]";
-    assert!(error.to_string().ends_with(expected), "{error}");
 }

@@ -714,6 +714,47 @@ fn kept_aliases_are_read_as_the_new_one() {
     }
 }
 
+/// A key that occurs twice is not two aliases: it means what it means without kept ones.
+#[test]
+fn repeated_key_of_an_input_with_kept_aliases_is_one_alias() {
+    let specs = |kept: &[&str]| {
+        let kept: Vec<String> = kept.iter().map(|&it| it.to_owned()).collect();
+        move |_: &str| {
+            Ok(vec![InputSpec {
+                alias: "features".to_owned(),
+                dtype: DataType::Float,
+                is_optional: false,
+                kept: kept.clone(),
+            }])
+        }
+    };
+    for body in [
+        r#"{"inputs": {"features": [1], "features": [2]}}"#,
+        r#"{"instances": [{"features": 1, "features": 2}]}"#,
+        r#"{"instances": [{"features": [1], "features": [2, 3]}]}"#,
+    ] {
+        let decode = |body: &str, kept: &[&str]| {
+            let decoded = decode_predict(body.as_bytes(), specs(kept));
+            decoded
+                .map(|it| it.inputs)
+                .map_err(|error| error.to_string())
+        };
+        let without = decode(body, &[]);
+        assert_eq!(decode(body, &["x"]), without, "{body}");
+        let renamed = decode(&body.replace("features", "x"), &["x"]);
+        let renamed = renamed.map_err(|error| error.replace("key: x", "key: features"));
+        assert_eq!(renamed, without, "{body}");
+    }
+    let inputs = r#"{"inputs": {"features": [1], "features": [2]}}"#;
+    let inputs = decode_predict(inputs.as_bytes(), specs(&["x"]))
+        .unwrap()
+        .inputs;
+    assert_eq!(
+        inputs["features"],
+        Tensor::from_vec(&[1], vec![1.0f32]).unwrap()
+    );
+}
+
 /// An input that need not be sent, with the alias `factor` of a signature map, which keeps `scale` for it.
 #[test]
 fn optional_input_is_read_under_a_kept_alias() {
