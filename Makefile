@@ -57,8 +57,8 @@ BACKEND_FEATURES := --features $(BACKEND)
 endif
 
 serve: $(MODELS_CONFIG)
-	$(CARGO) build --release --locked $(BACKEND_FEATURES)
-	exec $(TARGET)/release/onnx_model_server --port=$(PORT) --rest_api_port=$(REST_PORT) \
+	$(CARGO) build --profile quick --locked $(BACKEND_FEATURES)
+	exec $(TARGET)/quick/onnx_model_server --port=$(PORT) --rest_api_port=$(REST_PORT) \
 		--model_config_file=$(MODELS_CONFIG) --backend=$(BACKEND) $(BACKEND_FLAGS) $(SERVE_FLAGS)
 
 # Base paths have to be absolute. Written every time, since the clone may have been moved.
