@@ -1,11 +1,12 @@
 //! The edits that a graph can go without, so that one which a backend does not take can be left out.
 //!
-//! Not here: making them (`rewrite`, `guard`), deciding which one to leave out (`lifecycle::loader`).
+//! Not here: making them (`rewrite`), checks in front of kernels, which are never left out (`guard`), deciding which one to leave out (`lifecycle::loader`).
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// An edit of a graph that can be left out. Those that protect the process come last.
+/// An edit of a graph that can be left out: those that protect a process only for a backend that does not
+/// need them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Edit {
     /// `Erfc` in terms of `Erf`.
@@ -25,17 +26,12 @@ pub enum Edit {
     UntypedDivisions,
     /// Safe divisions of integers.
     Divisions,
-    /// Checks in front of kernels.
-    KernelChecks,
 }
 
 impl Edit {
     /// Whether a request may end the process where this is left out.
     pub fn protects(self) -> bool {
-        matches!(
-            self,
-            Self::UntypedDivisions | Self::Divisions | Self::KernelChecks
-        )
+        matches!(self, Self::UntypedDivisions | Self::Divisions)
     }
 }
 
@@ -50,7 +46,6 @@ impl fmt::Display for Edit {
             Self::TypedDivisions => "safe integer divisions by type",
             Self::UntypedDivisions => "safe divisions of unknown types",
             Self::Divisions => "safe integer divisions",
-            Self::KernelChecks => "checks in front of kernels",
         })
     }
 }

@@ -26,6 +26,8 @@ const ML: &str = "ai.onnx.ml";
 pub(super) enum Check {
     /// Of this rank.
     Rank(usize),
+    /// Of this rank, which ONNX Runtime is not told: it would want to know that of other inputs as well.
+    RankUntold(usize),
     /// Of this rank or a higher one.
     MinRank(usize),
     /// Without a size of 0, but for that along this axis.
@@ -140,10 +142,16 @@ const LIMITS: &[Limit] = &[
     onnx("Einsum", 0, &[Check::Filled])
         .every(1)
         .where_(|node, _| node.input.len() > 1),
-    onnx("GRU", 0, &[Check::Rank(3), Check::FilledBut(2)]),
+    onnx("GRU", 0, &[Check::Rank(3), Check::Filled]),
     onnx("GridSample", 0, &[Check::MinRank(1)]),
     onnx("InstanceNormalization", 0, &[Check::FilledBut(0)]),
+    // The number of rounds and the condition.
+    onnx("Loop", 0, &[Check::Filled]),
+    onnx("Loop", 1, &[Check::Filled]),
     onnx("LSTM", 0, &[Check::Rank(3), Check::FilledBut(0)]),
+    // With a zero point for each column it divides by the inner size.
+    onnx("MatMulInteger", 1, &[Check::Filled])
+        .where_(|node, known| has_column_zeros(node, known, 3)),
     onnx("MaxPool", 0, &[Check::HoldsWindow]),
     onnx("MaxRoiPool", 0, &[Check::Rank(4), Check::FilledBut(0)]),
     onnx("MaxRoiPool", 1, &[Check::Rank(2)]),
@@ -191,21 +199,39 @@ const LIMITS: &[Limit] = &[
     onnx("Where", 1, &[Check::Hidden]).where_(|node, known| is_freely_dequantized(node, known, 1)),
     onnx("Where", 2, &[Check::Hidden]).where_(|node, known| is_freely_dequantized(node, known, 2)),
     limit(ML, "FeatureVectorizer", 0, &[Check::Filled]),
+    microsoft("BeamSearch", 1, &[Check::Filled]),
+    microsoft("BeamSearch", 2, &[Check::Filled]),
+    microsoft("BeamSearch", 3, &[Check::Filled]),
+    microsoft("BeamSearch", 4, &[Check::Filled]),
+    microsoft("BeamSearch", 5, &[Check::Filled]),
+    microsoft("BeamSearch", 6, &[Check::Filled]),
     microsoft("DecoderMaskedMultiHeadAttention", 7, &[Check::OneElement]),
     microsoft("DecoderMaskedMultiHeadAttention", 8, &[Check::OneElement]),
+    microsoft("DynamicQuantizeLSTM", 0, &[Check::Filled]),
+    microsoft("DynamicQuantizeLSTM", 8, &[Check::Filled]).every(1),
     microsoft("DynamicQuantizeMatMul", 1, &[Check::Filled]),
     microsoft("DynamicQuantizeMatMul", 2, &[Check::Filled]),
-    microsoft("EmbedLayerNormalization", 0, &[Check::Rank(2)]),
-    microsoft("EmbedLayerNormalization", 8, &[Check::Rank(2)]),
+    microsoft("EmbedLayerNormalization", 0, &[Check::RankUntold(2)]),
+    microsoft("EmbedLayerNormalization", 8, &[Check::RankUntold(2)]),
     microsoft("FusedConv", 1, &[Check::Filled]),
+    microsoft("GreedySearch", 1, &[Check::Filled]),
+    microsoft("GreedySearch", 2, &[Check::Filled]),
+    microsoft("GreedySearch", 3, &[Check::Filled]),
     microsoft("GridSample", 0, &[Check::MinRank(1)]),
     microsoft("GroupQueryAttention", 0, &[Check::FilledBut(1)]),
     microsoft("GroupQueryAttention", 9, &[Check::Rank(2)]),
     microsoft("Inverse", 0, &[Check::MinRank(2), Check::Square]),
+    microsoft("MatMulIntegerToFloat", 1, &[Check::Filled])
+        .where_(|node, known| has_column_zeros(node, known, 5)),
     microsoft("MatMulIntegerToFloat", 2, &[Check::Filled]),
     microsoft("MatMulIntegerToFloat", 3, &[Check::Filled]),
+    microsoft("MoE", 0, &[Check::Filled]).every(1),
+    microsoft("MultiHeadAttention", 0, &[Check::Filled]),
+    // Otherwise its sizes have to be those of the two others, which the kernel sees to.
+    microsoft("MultiHeadAttention", 1, &[Check::Filled]).where_(|node, _| node.input.len() < 3),
     microsoft("MultiHeadAttention", 2, &[Check::Filled]),
     microsoft("QAttention", 0, &[Check::Rank(3), Check::FilledBut(2)]),
+    microsoft("QEmbedLayerNormalization", 8, &[Check::Filled]).every(1),
     microsoft("QLinearAdd", 0, &[Check::Filled]),
     microsoft("QLinearAdd", 3, &[Check::Filled]),
     // With its channels last, which ONNX Runtime makes of others as well.
@@ -226,14 +252,33 @@ const LIMITS: &[Limit] = &[
     microsoft("QLinearWhere", 6, &[Check::OneElement]),
     microsoft("QLinearWhere", 7, &[Check::OneElement]),
     microsoft("QLinearWhere", 8, &[Check::OneElement]),
+    microsoft("QMoE", 0, &[Check::Filled]).every(1),
     microsoft("RotaryEmbedding", 0, &[Check::Filled]),
+    microsoft("Sampling", 1, &[Check::Filled]),
+    microsoft("Sampling", 2, &[Check::Filled]),
+    microsoft("Sampling", 3, &[Check::Filled]),
+    microsoft("Sampling", 8, &[Check::Filled]),
     microsoft("SkipLayerNormalization", 1, &[Check::Filled]),
     microsoft("SkipSimplifiedLayerNormalization", 1, &[Check::Filled]),
+    microsoft("WhisperBeamSearch", 1, &[Check::Filled]),
+    microsoft("WhisperBeamSearch", 2, &[Check::Filled]),
+    microsoft("WhisperBeamSearch", 3, &[Check::Filled]),
+    microsoft("WhisperBeamSearch", 4, &[Check::Filled]),
+    microsoft("WhisperBeamSearch", 5, &[Check::Filled]),
+    microsoft("WhisperBeamSearch", 6, &[Check::Filled]),
 ];
 
 /// Operators that end the process on what the model itself may hold, and that no check can save: they
 /// are refused at load.
 const REFUSED: &[(&str, &str)] = &[(MICROSOFT, "AttnLSTM")];
+
+/// Operators whose limits are about sizes alone, and of whose ranks nothing is known.
+const SIZES_ALONE: &[&str] = &[
+    "BeamSearch",
+    "GreedySearch",
+    "Sampling",
+    "WhisperBeamSearch",
+];
 
 /// The checks that a node needs in front of its kernel.
 pub(super) fn limits<'a>(
@@ -247,6 +292,12 @@ pub(super) fn limits<'a>(
     })
 }
 
+/// All checks, with the number of the input that they are for.
+#[cfg(test)]
+pub(super) fn all() -> impl Iterator<Item = (usize, &'static [Check])> {
+    LIMITS.iter().map(|it| (it.input, it.checks))
+}
+
 /// Whether a model with this node is not served.
 pub(super) fn is_refused(node: &NodeProto) -> bool {
     REFUSED.contains(&(node.domain(), node.op_type()))
@@ -257,8 +308,9 @@ pub(super) fn is_untried(node: &NodeProto) -> bool {
     let mut limits = LIMITS.iter();
     let is_limited =
         limits.any(|it| it.op_type == node.op_type() && same_domain(it.domain, node.domain()));
-    // Limits of `Scan` are about sizes alone.
-    (!is_limited || is_op(node, "Scan")) && !checks_ranks(node)
+    let is_about_sizes = is_op(node, "Scan")
+        || (node.domain() == MICROSOFT && SIZES_ALONE.contains(&node.op_type()));
+    (!is_limited || is_about_sizes) && !checks_ranks(node)
 }
 
 /// Whether an operator is known to refuse a wrong rank of any of its inputs with an error.
@@ -278,6 +330,12 @@ fn same_domain(one: &str, other: &str) -> bool {
 
 fn convolves_volumes(node: &NodeProto, known: &Scopes) -> bool {
     !matches!(known.input(node, 1).rank, Some(3 | 4))
+}
+
+/// Whether there may be a zero point for each column, at this input.
+fn has_column_zeros(node: &NodeProto, known: &Scopes, index: usize) -> bool {
+    let is_given = node.input.get(index).is_some_and(|it| !it.is_empty());
+    is_given && known.input(node, index).rank != Some(0)
 }
 
 fn counts_in_a_loop(node: &NodeProto, known: &Scopes) -> bool {

@@ -26,6 +26,7 @@ pub(super) struct Place<'a> {
 }
 
 /// Names that are taken anywhere in a model: in its graph, in graphs nested in it, in its functions.
+#[derive(Default)]
 pub(super) struct Names(HashSet<String>);
 
 impl Names {
