@@ -271,6 +271,9 @@ impl Prepared {
     /// The edits that were made and that this backend can do without.
     fn edits(&self, backend: &dyn Backend) -> BTreeSet<Edit> {
         let mut edits = self.edits.clone();
+        for bound in &self.signatures {
+            edits.extend(bound.model.edits());
+        }
         edits.retain(|it| !(it.protects() && backend.may_end_the_process()));
         edits
     }

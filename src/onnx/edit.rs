@@ -19,6 +19,9 @@ pub enum Edit {
     ConstantShapes,
     /// One operator for a product and a sum for each channel.
     BatchNorms,
+    /// Without the nodes that no output needs. The order in which a backend looks at the rest may change
+    /// with them.
+    UnneededNodes,
     /// Safe divisions of integers that use what is known of the type. Without it, they are those for
     /// all types.
     TypedDivisions,
@@ -43,6 +46,7 @@ impl fmt::Display for Edit {
             Self::Transposes => "transposes for reshapes",
             Self::ConstantShapes => "constants for computed shapes",
             Self::BatchNorms => "BatchNormalization for Mul and Add",
+            Self::UnneededNodes => "nodes that no output needs are dropped",
             Self::TypedDivisions => "safe integer divisions by type",
             Self::UntypedDivisions => "safe divisions of unknown types",
             Self::Divisions => "safe integer divisions",

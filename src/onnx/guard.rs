@@ -10,6 +10,7 @@
 #[cfg(all(test, feature = "onnxruntime"))]
 mod opsets;
 mod without_arithmetic;
+mod written;
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -139,10 +140,12 @@ fn guarded(original: &NodeProto, place: &mut Place<'_>, proofs: &Proofs, origin:
             *input = guard.current;
         }
     }
-    if nodes.is_empty() {
+    written::add_checked(&mut nodes, changed, place);
+    if nodes.len() == 1 {
         return Ok(None);
     }
-    if nodes.iter().any(|it| kernel_since(it) > place.opset) {
+    let mut checks = nodes.iter().filter(|it| it.op_type() != original.op_type());
+    if checks.any(|it| kernel_since(it) > place.opset) {
         return Err(ServingError::unimplemented(format!(
             "{origin}: the operator {} is not served in opset {}: some inputs make its kernel end the \
              process (found on ONNX Runtime {}), and no check can be put in front of it. Convert the \
@@ -152,7 +155,6 @@ fn guarded(original: &NodeProto, place: &mut Place<'_>, proofs: &Proofs, origin:
             kernel_limits::FOUND_ON
         )));
     }
-    nodes.push(changed);
     Ok(Some(nodes))
 }
 
@@ -273,6 +275,7 @@ impl Guard<'_, '_> {
                 }
             }
             Check::Hidden => self.filled(),
+            Check::FilledAtEnd => self.filled_at_end(),
             Check::NoZeros => self.no_zeros(),
             Check::Square => self.square(),
             Check::NearImage => self.near_image(),
@@ -396,6 +399,17 @@ impl Guard<'_, '_> {
         let what = "is not 0";
         let ones = self.add("Div", &[&value, &value], what);
         self.current = self.add("Mul", &[&value, &ones], what);
+    }
+
+    /// The last size is not 0.
+    fn filled_at_end(&mut self) {
+        let what = "has a last size other than 0";
+        let shape = self.shape();
+        let last = self.integers(&[-1], what);
+        let size = self.add("Gather", &[&shape, &last], what);
+        let one = self.add("Div", &[&size, &size], what);
+        let same = self.add("Mul", &[&shape, &one], what);
+        self.reshape_to(&same, what);
     }
 
     fn square(&mut self) {
@@ -606,6 +620,35 @@ mod tests {
         assert!(operators.iter().any(|it| it == "Reshape"), "{operators:?}");
     }
 
+    /// A check would bring them out of the blocks of channels that they are in.
+    #[test]
+    fn images_that_are_empty_together_are_joined_without_a_check() {
+        let joined = |axis: i64, stride: i64| {
+            let conv = |from: &str, to: &str, kernel: i64| NodeProto {
+                attribute: vec![
+                    ints_attribute("kernel_shape", &[kernel, kernel]),
+                    ints_attribute("pads", &[kernel / 2; 4]),
+                    ints_attribute("strides", &[stride, stride]),
+                ],
+                ..node("Conv", &[from, "k"], to)
+            };
+            let weights = Tensor::from_vec(&[1, 1, 1, 1], vec![1.0_f32]).unwrap();
+            let mut nodes = vec![
+                constant_node("k", &weights).unwrap(),
+                conv("x", "c", 1),
+                node("Relu", &["c"], "r"),
+                conv("r", "d", 3),
+                node("Concat", &["r", "d"], "y"),
+            ];
+            nodes[4].attribute.push(int_attribute("axis", axis));
+            let operators = guarded_operators(nodes).unwrap();
+            operators.iter().any(|it| it == "Size")
+        };
+        assert!(!joined(1, 1));
+        assert!(joined(0, 1), "a batch of none has another");
+        assert!(joined(1, 2), "of an image of no size it makes one of some");
+    }
+
     #[test]
     fn rank_follows_from_the_scales() {
         let operators = |nodes| guarded_operators(nodes).unwrap();
@@ -655,7 +698,8 @@ mod tests {
             ];
             nodes[0].output.push("own".to_owned());
             let operators = guarded_operators(nodes).unwrap();
-            operators.iter().any(|it| it == "Reshape")
+            // One is for the product itself.
+            operators.iter().filter(|it| *it == "Reshape").count() > 1
         };
         assert!(product("w"));
         assert!(!product("own"), "it always has one element");

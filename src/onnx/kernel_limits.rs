@@ -1,5 +1,5 @@
-//! Kernels of ONNX Runtime that end the process on ranks, sizes or values they do not expect, and the
-//! operators that refuse wrong ranks with an error.
+//! Kernels of ONNX Runtime that end the process on ranks, sizes or values they do not expect or leave what
+//! they return unwritten, and the operators that refuse wrong ranks with an error.
 //!
 //! Both lists were found by experiment, on the version in [`FOUND_ON`]: every operator with each of its
 //! inputs in other ranks, with sizes of 0, and with extreme values (`tests/python/test_kernels.py`, whose
@@ -36,6 +36,8 @@ pub(super) enum Check {
     Filled,
     /// Without a size of 0, but for that along the axis of the attribute `axis`.
     FilledButAxis,
+    /// With a last size other than 0.
+    FilledAtEnd,
     /// One number.
     OneElement,
     /// Integers other than 0.
@@ -129,6 +131,8 @@ const LIMITS: &[Limit] = &[
     // A size that comes out negative at load ends the process in the operators behind it.
     onnx("Conv", 0, &[Check::FitsWindow]).where_(has_sizes),
     onnx("ConvInteger", 0, &[Check::FitsWindow]).where_(has_sizes),
+    // Its products of integers do not write what is a sum of nothing; the same with those below.
+    onnx("ConvInteger", 1, &[Check::Filled]),
     onnx("LpPool", 0, &[Check::FitsWindow]).where_(has_sizes),
     onnx("QLinearConv", 0, &[Check::FitsWindow]).where_(has_sizes),
     // It never returns.
@@ -149,9 +153,12 @@ const LIMITS: &[Limit] = &[
     onnx("Loop", 0, &[Check::Filled]),
     onnx("Loop", 1, &[Check::Filled]),
     onnx("LSTM", 0, &[Check::Rank(3), Check::FilledBut(0)]),
-    // With a zero point for each column it divides by the inner size.
-    onnx("MatMulInteger", 1, &[Check::Filled])
-        .where_(|node, known| has_column_zeros(node, known, 3)),
+    onnx("Gemm", 0, &[Check::Filled])
+        .where_(|node, known| multiplies_integers(node, known, [0, 1])),
+    onnx("MatMul", 0, &[Check::FilledAtEnd])
+        .where_(|node, known| multiplies_integers(node, known, [0, 1])),
+    onnx("MatMulInteger", 0, &[Check::FilledAtEnd])
+        .where_(|node, known| sums_may_be_empty(node, known, [0, 1])),
     onnx("MaxPool", 0, &[Check::HoldsWindow]),
     onnx("MaxRoiPool", 0, &[Check::Rank(4), Check::FilledBut(0)]),
     onnx("MaxRoiPool", 1, &[Check::Rank(2)]),
@@ -160,6 +167,9 @@ const LIMITS: &[Limit] = &[
     // The scale of a product of integers: the two are made one kernel.
     onnx("Mul", 0, &[Check::Filled]).where_(|node, known| scales_product(node, known, 1)),
     onnx("Mul", 1, &[Check::Filled]).where_(|node, known| scales_product(node, known, 0)),
+    onnx("QLinearConv", 3, &[Check::Filled]),
+    onnx("QLinearMatMul", 0, &[Check::FilledAtEnd])
+        .where_(|node, known| sums_may_be_empty(node, known, [0, 3])),
     onnx("Multinomial", 0, &[Check::Rank(2)]),
     onnx("NonMaxSuppression", 2, &[Check::OneElement]),
     onnx("NonMaxSuppression", 3, &[Check::OneElement]),
@@ -221,8 +231,8 @@ const LIMITS: &[Limit] = &[
     microsoft("GroupQueryAttention", 0, &[Check::FilledBut(1)]),
     microsoft("GroupQueryAttention", 9, &[Check::Rank(2)]),
     microsoft("Inverse", 0, &[Check::MinRank(2), Check::Square]),
-    microsoft("MatMulIntegerToFloat", 1, &[Check::Filled])
-        .where_(|node, known| has_column_zeros(node, known, 5)),
+    microsoft("MatMulIntegerToFloat", 0, &[Check::FilledAtEnd])
+        .where_(|node, known| sums_may_be_empty(node, known, [0, 1])),
     microsoft("MatMulIntegerToFloat", 2, &[Check::Filled]),
     microsoft("MatMulIntegerToFloat", 3, &[Check::Filled]),
     microsoft("MoE", 0, &[Check::Filled]).every(1),
@@ -232,6 +242,7 @@ const LIMITS: &[Limit] = &[
     microsoft("MultiHeadAttention", 2, &[Check::Filled]),
     microsoft("QAttention", 0, &[Check::Rank(3), Check::FilledBut(2)]),
     microsoft("QEmbedLayerNormalization", 8, &[Check::Filled]).every(1),
+    microsoft("QGemm", 3, &[Check::Filled]),
     microsoft("QLinearAdd", 0, &[Check::Filled]),
     microsoft("QLinearAdd", 3, &[Check::Filled]),
     // With its channels last, which ONNX Runtime makes of others as well.
@@ -298,6 +309,33 @@ pub(super) fn all() -> impl Iterator<Item = (usize, &'static [Check])> {
     LIMITS.iter().map(|it| (it.input, it.checks))
 }
 
+/// What a node joins into one tensor.
+pub(super) struct Parts<'a> {
+    /// The tensors, or the one sequence of them.
+    pub(super) names: Vec<&'a str>,
+    pub(super) is_sequence: bool,
+    /// The place of the first among the inputs.
+    pub(super) first: usize,
+}
+
+/// What a node joins whose kernel may leave a part of its output unwritten; `None` where it is another.
+pub(super) fn parts(node: &NodeProto) -> Option<Parts<'_>> {
+    let (first, step) = match (node.domain(), node.op_type()) {
+        (domain, "Concat" | "ConcatFromSequence") if is_onnx_domain(domain) => (0, 1),
+        // Each with its scale and zero point, behind those of the output.
+        (MICROSOFT, "QLinearConcat") => (2, 3),
+        _ => return None,
+    };
+    let names = node.input.iter().skip(first).step_by(step);
+    let names: Vec<&str> = names.map(String::as_str).collect();
+    let is_whole = !names.is_empty() && names.iter().all(|name| !name.is_empty());
+    is_whole.then_some(Parts {
+        names,
+        is_sequence: node.op_type() == "ConcatFromSequence",
+        first,
+    })
+}
+
 /// Whether a model with this node is not served.
 pub(super) fn is_refused(node: &NodeProto) -> bool {
     REFUSED.contains(&(node.domain(), node.op_type()))
@@ -330,12 +368,6 @@ fn same_domain(one: &str, other: &str) -> bool {
 
 fn convolves_volumes(node: &NodeProto, known: &Scopes) -> bool {
     !matches!(known.input(node, 1).rank, Some(3 | 4))
-}
-
-/// Whether there may be a zero point for each column, at this input.
-fn has_column_zeros(node: &NodeProto, known: &Scopes, index: usize) -> bool {
-    let is_given = node.input.get(index).is_some_and(|it| !it.is_empty());
-    is_given && known.input(node, index).rank != Some(0)
 }
 
 fn counts_in_a_loop(node: &NodeProto, known: &Scopes) -> bool {
@@ -374,6 +406,18 @@ fn may_be_of_integers(node: &NodeProto, known: &Scopes) -> bool {
         Elem::Is(number) => number == OnnxType::Float as i32 || number == OnnxType::Float16 as i32,
     };
     known.quantizes && is_float(0) && is_float(1)
+}
+
+/// Whether a product may be one of integers instead, and its sums of nothing.
+fn multiplies_integers(node: &NodeProto, known: &Scopes, inputs: [usize; 2]) -> bool {
+    known.quantizes && sums_may_be_empty(node, known, inputs)
+}
+
+/// Whether a product of two matrices may have sums of nothing: one with elements has no such.
+fn sums_may_be_empty(node: &NodeProto, known: &Scopes, inputs: [usize; 2]) -> bool {
+    inputs
+        .iter()
+        .all(|index| !known.input(node, *index).is_filled)
 }
 
 fn has_sizes(node: &NodeProto, known: &Scopes) -> bool {

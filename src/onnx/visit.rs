@@ -141,7 +141,7 @@ fn add_node_names<'a>(nodes: &'a [NodeProto], names: &mut HashSet<&'a str>) {
 }
 
 /// The version of ONNX's own operators among those that a model or a function imports.
-fn opset_of(imports: &[OperatorSetIdProto]) -> i64 {
+pub(super) fn opset_of(imports: &[OperatorSetIdProto]) -> i64 {
     let onnx = imports.iter().filter(|it| is_onnx_domain(it.domain()));
     onnx.map(|it| it.version()).max().unwrap_or(1)
 }

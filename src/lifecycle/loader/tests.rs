@@ -41,6 +41,8 @@ mod renaming_again;
 mod rewrites;
 mod sequences;
 mod session;
+mod unwritten;
+mod valid_models;
 mod words;
 mod zoo;
 
