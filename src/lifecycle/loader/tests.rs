@@ -38,6 +38,7 @@ mod optional;
 mod raw_parse;
 mod renaming;
 mod renaming_again;
+mod renaming_claims;
 mod rewrites;
 mod sequences;
 mod session;
