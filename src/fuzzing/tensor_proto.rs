@@ -45,7 +45,7 @@ fn check_encodings(tensor: &Tensor) {
         let encoder = Encoder::new(tensor, form);
         let mut encoded = Vec::new();
         encoder.write(&mut encoded);
-        assert_eq!(encoded.len(), encoder.len(), "{form:?}");
+        assert_eq!(encoded.len(), encoder.encoded_len(), "{form:?}");
         let again = decoded(&encoded.into());
         assert_eq!(again.as_ref(), Some(tensor), "{form:?}");
     }

@@ -19,6 +19,7 @@ DATA_TYPES = {
 
 # The types that `Where` has kernels for.
 CHOSEN = ("float32", "float64", "int32", "int64", "uint8", "object")
+RETURN_SEQUENCE = """SequenceConstruct SequenceErase SequenceInsert SplitToSequence ZipMap""".split()
 # In the short form one of so many mutations of an input that has no check is asked.
 FEW = 5
 
@@ -57,7 +58,20 @@ class Case:
     def _given(self):
         return {f"x{index}": it for index, it in enumerate(self.inputs) if it is not None}
 
-    def model(self, is_ranked, is_computed=False):
+    def all_constant(self):
+        """The ONNX file with all inputs as weights, and an input that the operator does not read: ONNX
+        Runtime computes such a graph while it loads the file."""
+        case = copy.copy(self)
+        case.fixed = list(self._given())
+        model = onnx_models.messages()["onnx.ModelProto"].FromString(case.model(True))
+        for values, name in ((model.graph.input, "unread"), (model.graph.output, "same")):
+            tensor = values.add(name=name).type.tensor_type
+            tensor.elem_type = DATA_TYPES["float32"]
+            tensor.shape.dim.add(dim_param="n")
+        model.graph.node.add(op_type="Identity", input=["unread"], output=["same"])
+        return model.SerializeToString()
+
+    def model(self, is_ranked, is_computed=False, in_function=False):
         """The ONNX file. It returns the number of elements of each output, so that types and sizes of
         these do not matter. Where it `is_computed`, the operator has results of others as inputs: ONNX
         Runtime's own tensors, of which those without elements have no memory at all."""
@@ -89,16 +103,30 @@ class Case:
             graph.node.add(op_type=op, input=inputs, output=[output])
             names = [output if name in inputs else name for name in names]
             names = list(dict.fromkeys(names)) if op == "SequenceConstruct" else names
-        node = graph.node.add(op_type=self.op, domain=self.domain, input=names, output=results)
+        if in_function:
+            node = self._in_function(model, names, results)
+        else:
+            node = graph.node.add(op_type=self.op, domain=self.domain, input=names, output=results)
         for name, value in self.attributes.items():
             set_attribute(node.attribute.add(name=name.rstrip("_")), value)
-        is_sequence = self.op in ("SplitToSequence", "SequenceErase", "SequenceInsert", "ZipMap")
+        is_sequence = self.op in RETURN_SEQUENCE
         for result in results:
             size = "SequenceLength" if is_sequence else "Size"
             graph.node.add(op_type=size, input=[result], output=[f"{result}_size"])
             tensor = graph.output.add(name=f"{result}_size").type.tensor_type
             tensor.elem_type = DATA_TYPES["int64"]
         return model.SerializeToString()
+
+    def _in_function(self, model, names, results):
+        """Adds a call of a function of the model, and returns the operator's node in it."""
+        model.opset_import.add(domain="local", version=1)
+        function = model.functions.add(name="call", domain="local", output=results)
+        function.input.extend(name for name in names if name)
+        for domain, version in (("", self.opset), (ML, 3), (MICROSOFT, 1)):
+            function.opset_import.add(domain=domain, version=version)
+        call = model.graph.node.add(op_type="call", domain="local", output=results)
+        call.input.extend(function.input)
+        return function.node.add(op_type=self.op, domain=self.domain, input=names, output=results)
 
     def _compute(self, graph, names):
         """Adds a node for each of the inputs, and returns the names of what they return."""
@@ -123,6 +151,15 @@ class Case:
             for size in (0, 1, 2, 3):
                 shape = (size,) * rank
                 yield f"all {shape}", {name: resized(it, shape) for name, it in base.items()}
+        sizes = sorted({size for it in base.values() for size in it.shape})
+        for size in sizes:
+            for other in (0, 1, 17):
+                changed = {
+                    name: resized(it, tuple(other if its == size else its for its in it.shape))
+                    for name, it in base.items()
+                }
+                if other != size and all(it.size < 300_000 for it in changed.values()):
+                    yield f"every size of {size} -> {other}", changed
         for axis in (0, 1):
             for size in (0, 1, 2, 9):
                 yield f"all {size} along {axis}", {
@@ -183,6 +220,69 @@ def sums():
     for values, names in ((graph.input, ("state", "element")), (graph.output, ("sum", "same"))):
         for name in names:
             values.add(name=name).type.tensor_type.elem_type = DATA_TYPES["float32"]
+    return graph
+
+
+def doubles():
+    """A body of `Loop` that doubles its state, and returns what it was."""
+    graph = onnx_models.messages()["onnx.GraphProto"](name="doubles")
+    graph.node.add(op_type="Add", input=["state", "state"], output=["twice"])
+    graph.node.add(op_type="Identity", input=["state"], output=["before"])
+    graph.node.add(op_type="Identity", input=["goes_on"], output=["still"])
+    inputs = {"round": "int64", "goes_on": "bool", "state": "float32"}
+    outputs = {"still": "bool", "twice": "float32", "before": "float32"}
+    for values, types in ((graph.input, inputs), (graph.output, outputs)):
+        for name, dtype in types.items():
+            tensor = values.add(name=name).type.tensor_type
+            tensor.elem_type = DATA_TYPES[dtype]
+            if dtype != "float32":
+                tensor.shape.SetInParent()
+    return graph
+
+
+def branch(op):
+    """A branch of `If` that applies an operator to a number."""
+    graph = onnx_models.messages()["onnx.GraphProto"](name=op)
+    number = of(-2.0)
+    graph.initializer.add(name=f"{op}_of", data_type=1, raw_data=number.tobytes())
+    graph.node.add(op_type=op, input=[f"{op}_of"], output=[f"{op}_is"])
+    graph.output.add(name=f"{op}_is").type.tensor_type.elem_type = DATA_TYPES["float32"]
+    return graph
+
+
+def decoder():
+    """A GPT of one layer for the searches: the token follows from the one before, and its number is what
+    is kept of it."""
+    words = 5
+    graph = onnx_models.messages()["onnx.GraphProto"](name="decoder")
+    inputs = {
+        "input_ids": ("int32", "batch", "length"),
+        "position_ids": ("int32", "batch", "length"),
+        "attention_mask": ("int32", "batch", "all"),
+        "past_0": ("float32", 2, "batch", 1, "past", 1),
+    }
+    outputs = {
+        "logits": ("float32", "batch", "length", words),
+        "present_0": ("float32", 2, "batch", 1, "all", 1),
+    }
+    for values, declared in ((graph.input, inputs), (graph.output, outputs)):
+        for name, (dtype, *sizes) in declared.items():
+            tensor = values.add(name=name).type.tensor_type
+            tensor.elem_type = DATA_TYPES[dtype]
+            tensor.shape.SetInParent()
+            for size in sizes:
+                dim = {"dim_value": size} if isinstance(size, int) else {"dim_param": size}
+                tensor.shape.dim.add(**dim)
+    for name, array in (("table", f(words, words)), ("axes", i64(0, 2, 4))):
+        weight = graph.initializer.add(name=name, dims=array.shape, raw_data=array.tobytes())
+        weight.data_type = DATA_TYPES[array.dtype.name]
+    graph.node.add(op_type="Gather", input=["table", "input_ids"], output=["logits"])
+    cast = graph.node.add(op_type="Cast", input=["input_ids"], output=["numbers"])
+    set_attribute(cast.attribute.add(name="to"), DATA_TYPES["float32"])
+    graph.node.add(op_type="Unsqueeze", input=["numbers", "axes"], output=["one"])
+    for axis, joined, output in ((0, ["one", "one"], "both"), (3, ["past_0", "both"], "present_0")):
+        concat = graph.node.add(op_type="Concat", input=joined, output=[output])
+        set_attribute(concat.attribute.add(name="axis"), axis)
     return graph
 
 
@@ -456,6 +556,13 @@ def onnx_cases():
     yield Case("SequenceErase", [f(2, 3), f(3), of(1, np.int64)], before=pair)
     yield Case("SequenceInsert", [f(2, 3), f(3), f(1)], before=pair)
     yield Case("SplitToSequence", [f(4, 3), i64(1, 3)], axis=0)
+    yield Case("SequenceConstruct", [f(2, 3), f(3)])
+    yield Case("SequenceLength", [f(2, 3), f(3)], before=pair)
+    yield Case("SimplifiedLayerNormalization", [f(2, 3, 4), f(4)], axis=-1)
+    yield Case("Loop", [of(3, np.int64), of(True, np.bool_), f(2)], body=doubles(), returns=2)
+    yield Case("If", [of(True, np.bool_)], then_branch=branch("Neg"), else_branch=branch("Abs"))
+    columns = [u8(2, 2, 3), u8(2, 3, 4), of(1, np.uint8), u8(2, 1, 4)]
+    yield Case("MatMulInteger", columns)
 
 
 def ml_cases():
@@ -511,6 +618,7 @@ def microsoft_cases():
     yield Case("FusedConv", [f(1, 2, 5, 5), f(3, 2, 3, 3), f(3)], activation="Relu", **own)
     for more in ([], [i32(2, 3)], [mask], [None, None, f(2, 2, 3, 3)]):
         yield Case("Attention", [x, f(8, 24), f(24), *more], **heads)
+    yield Case("MultiHeadAttention", [x, x, f(2, 3, 12)], **heads)
     past = f(2, 2, 2, 2, 4)
     yield Case("Attention", [x, f(8, 24), f(24), ones(np.int32, 2, 5), past], returns=2, **heads)
     quantized = [u8(2, 3, 8), u8(8, 24), f(24), of(0.1), of(0.1)]
@@ -541,6 +649,13 @@ def microsoft_cases():
     yield Case("EmbedLayerNormalization", inputs, returns=2, fixed=(2, 3, 4, 5, 6), **own)
     inputs = [ids, None, f(10, 8), f(6, 8), None, f(8), f(8), None, ids]
     yield Case("EmbedLayerNormalization", inputs, returns=2, fixed=(2, 3, 5, 6), **own)
+    inputs = [ids, zeros, f(10, 8), f(6, 8), f(2, 8), f(8), f(8), ids]
+    yield Case("EmbedLayerNormalization", inputs, returns=2, **own)
+    inputs = [ids, None, f(10, 8), f(6, 8), None, f(8), f(8), ids, ids]
+    yield Case("EmbedLayerNormalization", inputs, returns=3, mask_index_type=1, **own)
+    scales = [of(0.1)] * 5 + [of(1, np.uint8)] * 5
+    inputs = [ids, zeros, u8(10, 8), u8(6, 8), u8(2, 8), u8(8), u8(8), ids, *scales]
+    yield Case("QEmbedLayerNormalization", inputs, returns=2, **own)
     yield Case("SkipLayerNormalization", [x, x, f(8), f(8), f(8)], **own)
     yield Case("SkipSimplifiedLayerNormalization", [x, x, f(8), f(8)], **own)
     yield Case("MatMulNBits", [f(2, 32), u8(16, 1, 16), f(16)], K=32, N=16, bits=4, block_size=32,
@@ -553,6 +668,8 @@ def microsoft_cases():
     inputs = [u8(2, 3), u8(3, 4), of(0.1), of(0.1), zero, zero, f(4)]
     yield Case("MatMulIntegerToFloat", inputs, **own)
     yield Case("DynamicQuantizeMatMul", [f(2, 3), u8(3, 4), of(0.1), zero, f(4)], **own)
+    inputs = [u8(2, 3), u8(3, 4), of(0.1), f(4), of(3, np.uint8), u8(4), f(4)]
+    yield Case("MatMulIntegerToFloat", inputs, **own)
     yield Case("QGemm", [u8(2, 3), *q, u8(3, 4), *q, i32(1, 2, 3, 4), *q], **own)
     for op in ("QLinearAdd", "QLinearMul"):
         yield Case(op, [u8(2, 3), *q, u8(2, 3), *q, *q], **own)
@@ -574,6 +691,25 @@ def microsoft_cases():
     yield Case("MaxpoolWithMask", inputs, kernel_shape=[3, 3], **own)
     inputs = [f(1, 2, 3, 3), f(2, 3, 3, 3), i64(0, 0, 0, 0), f(3)]
     yield Case("ConvTransposeWithDynamicPads", inputs, kernel_shape=[3, 3], **own)
+    yield Case("CausalConvWithState", [f(2, 4, 5), f(4, 1, 3), f(4), f(2, 4, 2)], returns=2, **own)
+    weights, scale = [u8(1, 3, 16), u8(1, 4, 16), f(1, 32)], [f(1), u8(1), f(1), u8(1)]
+    state = [f(1, 2, 4), f(1, 2, 4), f(1, 12)]
+    lstm = {"hidden_size": 4, "returns": 3, **own}
+    yield Case("DynamicQuantizeLSTM", [f(5, 2, 3), *weights, i32(5, 3), *state, *scale], **lstm)
+    inputs = [f(5, 2, 3), *weights, i32(5, 3), *state, *scale]
+    yield Case("DynamicQuantizeLSTM", inputs, fixed=(1, 2, 9, 11), **lstm)
+    inputs = [f(3, 8), f(3, 4), f(4, 16, 8), f(4, 16), f(4, 8, 16), f(4, 8)]
+    yield Case("MoE", inputs, k=2, activation_type="relu", **own)
+    weights = [u8(4, 32, 16), f(4, 32), f(4, 32), u8(4, 32, 16), f(4, 32), f(4, 32)]
+    mixture = {"k": 2, "expert_weight_bits": 4, **own}
+    yield Case("QMoE", [f(3, 32), f(3, 4), *weights], activation_type="relu", **mixture)
+    weights = [u8(4, 32, 16), f(4, 32, 1), f(4, 32), u8(4, 32, 16), f(4, 32, 1), f(4, 32)]
+    inputs = [f(3, 32), f(3, 4), *weights]
+    yield Case("QMoE", inputs, activation_type="gelu", block_size=32, **mixture)
+    yield Case("SampleOp", [f(3)], **own)
+    yield Case("UnfoldTensor", [f(3, 8)], size=2, step=2, dim=1, **own)
+    words = i32(1, 2, 3, 1, 2, 3, 0, 0, 1, 2, 3, 4).reshape(2, 6)
+    yield Case("WordConvEmbedding", [words, f(4, 1, 2, 3), f(4), f(10, 3)], **own)
     yield Case("CropAndResize", [f(1, 2, 8, 8), abs(f(2, 4)), i32(0, 0), i32(4, 4)], **own)
     yield Case("GridSample", [f(1, 1, 4, 4), f(1, 3, 3, 2)], **own)
     yield Case("GatherND", [f(3, 4), ones(np.int64, 2, 2)], **own)
@@ -591,6 +727,26 @@ def microsoft_cases():
                separators=[" "], **own)  # fmt: skip
 
 
+def search_cases():
+    """Of operators that search with a decoder, all numbers as inputs. They need ranks that are declared."""
+    ids, one, factor = i32(1, 2, 3, 1, 2, 3).reshape(2, 3), i32(1), np.float32([1])
+    own = {"decoder": decoder(), "eos_token_id": 4, "pad_token_id": 0, "domain": MICROSOFT}
+    beams = [ids, i32(6), one, i32(2), one, factor, factor]
+    yield Case("BeamSearch", beams, model_type=0, **own)
+    yield Case("GreedySearch", [ids, i32(6), one, factor], model_type=0, **own)
+    masks = [ones(np.int32, 5), ones(np.int32, 2, 5), ones(np.int32, 2, 3), ones(np.int32, 2, 5)]
+    inputs = [ids, i32(6), one, factor, *masks, i32(3)]
+    yield Case("Sampling", inputs, model_type=0, top_p=0.9, temperature=1.0, **own)
+
+
+def sparse_case():
+    """Of an operator that was not tried with other ranks than it expects."""
+    inputs = [f(1, 4, 32), f(1, 4, 16), f(1, 4, 16), f(1, 1, 32, 16), f(1, 1, 32, 16)]
+    inputs += [i32(0, 1, 3).reshape(1, 3), i32(0, 0, 1).reshape(1, 3), i32(4), i32(4)]
+    own = {"num_heads": 2, "kv_num_heads": 1, "sparse_block_size": 16, "domain": MICROSOFT}
+    return Case("SparseAttention", inputs, returns=3, **own)
+
+
 def all_cases():
-    """Every case, those of one operator together."""
+    """Every case whose operator takes inputs of any rank, those of one operator together."""
     return [*onnx_cases(), *ml_cases(), *microsoft_cases()]

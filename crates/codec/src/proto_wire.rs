@@ -34,6 +34,10 @@ impl<'a> Fields<'a> {
     }
 
     /// The next field's number and value; `None` at the end.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "`?` on each field reads better than an iterator of results"
+    )]
     pub fn next(&mut self) -> Result<Option<(u32, Value<'a>)>, Malformed> {
         loop {
             if self.rest.is_empty() {

@@ -10,6 +10,7 @@
 mod call;
 mod contradiction;
 mod declaration;
+mod default_value;
 mod definition_text;
 mod derive;
 mod description;
@@ -41,10 +42,11 @@ pub use self::declaration::{
     Declaration, Interface, Layer, Port, declare, feature_default, feature_shape, shape_proto,
     wanted,
 };
+pub use self::default_value::{arranged_shape, contradicts};
 pub use self::definition_text::definition_text;
 pub use self::derive::derive;
 pub use self::description::Description;
-pub use self::diagnosis::does_not_fit;
+pub use self::diagnosis::{does_not_fit, shape_text};
 pub use self::earlier_aliases::{Aliases, EarlierAliases};
 pub use self::example_input::{ExampleInput, FeatureTensor};
 pub use self::matching::{Matching, Rule, Wanted, is_convertible, known_shape, tensor_name};
@@ -126,6 +128,8 @@ pub struct Input {
     pub is_optional: bool,
     /// The graph has the default, and its own way to run without this input.
     pub graph_has_default: bool,
+    /// Dimension 0 counts the rows of the request, as far as the map says it.
+    pub has_rows: bool,
 }
 
 /// What a graph input is fed with.

@@ -106,6 +106,10 @@ impl OnnxLoader {
         };
         // An operator that wants to know its shapes may live with those that are declared.
         let (origin, producer) = (model.origin().to_owned(), model.producer().to_owned());
+        let checked = match self.backend.may_end_the_process() {
+            true => model.checked_operators(),
+            false => BTreeSet::new(),
+        };
         if let Ok(graph) = self.load_as_declared(model, sharing) {
             tracing::warn!(
                 model = origin,
@@ -119,6 +123,14 @@ impl OnnxLoader {
             text.truncate(text.trim_end_matches('.').len());
             text = format!("{text}. {advice}");
         }
+        let refused = refused_checks(&error, &checked);
+        if !refused.is_empty() {
+            text = format!(
+                "{text}. The server checks what {refused} reads, which ends the process on some inputs. \
+                 Give it constants that it takes, declare the shapes of its inputs in the file, or convert \
+                 the file to a later opset"
+            );
+        }
         Err(ServingError::new(error.code(), text))
     }
 }
@@ -131,11 +143,28 @@ impl OnnxLoader {
         sharing: Option<WeightSharing>,
     ) -> Result<Arc<dyn Graph>> {
         if self.backend.may_end_the_process() {
+            model.inputs_of_untried_operators()?;
             let inputs = model.inputs().into_iter().map(|it| it.name);
             model.guard_kernels(&inputs.collect())?;
         }
         self.backend.load(model.into_source(sharing)?)
     }
+}
+
+/// The operators whose checks a backend's error is about; of a check that it computed while it loaded, it
+/// does not say the name.
+fn refused_checks(error: &ServingError, checked: &BTreeSet<String>) -> String {
+    let text = error.to_string();
+    let is_named = |operator: &str| {
+        let mut checks = text.split("check that input ").skip(1);
+        checks.any(|it| it.split(' ').nth(2) == Some(operator))
+    };
+    let names = checked.iter().map(String::as_str);
+    let mut refused: Vec<&str> = names.clone().filter(|it| is_named(it)).collect();
+    if refused.is_empty() && text.contains("Integer division by zero") {
+        refused.extend(names);
+    }
+    refused.join(" or ")
 }
 
 impl OnnxLoader {
@@ -263,13 +292,13 @@ impl Prepared {
         })
     }
 
-    /// The edits that were made, or will be for this backend, and can be left out.
+    /// The edits that were made and that this backend can do without.
     fn edits(&self, backend: &dyn Backend) -> BTreeSet<Edit> {
         let mut edits = self.edits.clone();
-        let mut models = self.signatures.iter().map(|bound| &bound.model);
-        if backend.may_end_the_process() && models.any(OnnxModel::needs_checks) {
-            edits.insert(Edit::KernelChecks);
+        for bound in &self.signatures {
+            edits.extend(bound.model.edits());
         }
+        edits.retain(|it| !(it.protects() && backend.may_end_the_process()));
         edits
     }
 }

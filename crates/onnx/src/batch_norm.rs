@@ -127,12 +127,15 @@ impl OnnxModel {
         None
     }
 
-    /// The numbers of a constant that has one for each channel of an image.
+    /// The numbers of a constant that has one for each channel of an image. Others than finite ones do not
+    /// go through the operator's formula as through a product and a sum.
     fn per_channel(&self, name: &str, channels: usize) -> Option<Vec<f32>> {
         let constant = self.constant(name)?;
         let fits =
             matches!(constant.shape(), [1, count, 1, 1] | [count, 1, 1] if *count == channels);
-        fits.then(|| constant.as_slice::<f32>().map(<[f32]>::to_vec))?
+        let numbers = constant.as_slice::<f32>().filter(|_| fits)?;
+        let are_finite = numbers.iter().all(|number| number.is_finite());
+        are_finite.then(|| numbers.to_vec())
     }
 }
 

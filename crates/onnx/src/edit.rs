@@ -1,11 +1,13 @@
 //! The edits that a graph can go without, so that one which a backend does not take can be left out.
 //!
-//! Not here: making them (`rewrite`, `guard`), deciding which one to leave out (`mapper::version_dir`).
+//! Not here: making them (`rewrite`), checks in front of kernels, which are never left out (`guard`),
+//! deciding which edit to leave out (`mapper::version_dir`).
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// An edit of a graph that can be left out. Those that protect the process come last.
+/// An edit of a graph that can be left out: those that protect a process only for a backend that does not
+/// need them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Edit {
     /// `Erfc` in terms of `Erf`.
@@ -18,6 +20,9 @@ pub enum Edit {
     ConstantShapes,
     /// One operator for a product and a sum for each channel.
     BatchNorms,
+    /// Without the nodes that no output needs. The order in which a backend looks at the rest may change
+    /// with them.
+    UnneededNodes,
     /// Safe divisions of integers that use what is known of the type. Without it, they are those for
     /// all types.
     TypedDivisions,
@@ -25,17 +30,12 @@ pub enum Edit {
     UntypedDivisions,
     /// Safe divisions of integers.
     Divisions,
-    /// Checks in front of kernels.
-    KernelChecks,
 }
 
 impl Edit {
     /// Whether a request may end the process where this is left out.
     pub fn protects(self) -> bool {
-        matches!(
-            self,
-            Self::UntypedDivisions | Self::Divisions | Self::KernelChecks
-        )
+        matches!(self, Self::UntypedDivisions | Self::Divisions)
     }
 }
 
@@ -47,10 +47,10 @@ impl fmt::Display for Edit {
             Self::Transposes => "transposes for reshapes",
             Self::ConstantShapes => "constants for computed shapes",
             Self::BatchNorms => "BatchNormalization for Mul and Add",
+            Self::UnneededNodes => "nodes that no output needs are dropped",
             Self::TypedDivisions => "safe integer divisions by type",
             Self::UntypedDivisions => "safe divisions of unknown types",
             Self::Divisions => "safe integer divisions",
-            Self::KernelChecks => "checks in front of kernels",
         })
     }
 }

@@ -7,13 +7,15 @@
 //!
 //! Not here: which kernels need what (`kernel_limits`).
 
+#[cfg(all(test, feature = "onnxruntime"))]
+mod opsets;
 mod without_arithmetic;
+mod written;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::border::{int_attribute, ints_attribute};
 use super::constant::constant_node;
-use super::edit::Edit;
 use super::kernel_attributes;
 use super::kernel_limits::{self, Check};
 use super::known::Facts;
@@ -28,6 +30,22 @@ use proto::onnx::{AttributeProto, NodeProto, tensor_proto::DataType as OnnxType}
 const SHAPE_INPUT_SINCE: i64 = 5;
 /// The opset from which on `Constant` may be of integers.
 const INTEGER_CONSTANT_SINCE: i64 = 9;
+/// The opset from which on ONNX Runtime has kernels for what checks consist of; the rest is older.
+const KERNELS_SINCE: &[(&str, i64)] = &[
+    ("Abs", 6),
+    ("Add", 7),
+    ("Cast", 6),
+    ("Clip", 6),
+    ("Concat", 4),
+    ("Div", 7),
+    ("Equal", 7),
+    ("Greater", 7),
+    ("Mul", 7),
+    ("Sub", 7),
+    ("Sum", 6),
+];
+/// The opset from which on every check can be made.
+const CHECKED_SINCE: i64 = 7;
 /// How far outside an image a box may be: so many times its height and width together, and so many pixels.
 const NEAR_SIDES: f32 = 4.0;
 const NEAR_PIXELS: f32 = 64.0;
@@ -38,34 +56,34 @@ impl OnnxModel {
     ///
     /// # Errors
     ///
-    /// `UNIMPLEMENTED` for an operator or an attribute that no check can save.
+    /// `UNIMPLEMENTED` for an operator or an attribute that no check can save, and for a check that cannot
+    /// be made in the model's opset.
     pub fn guard_kernels(&mut self, ranked: &HashSet<String>) -> Result<()> {
-        if !self.edits.wants(Edit::KernelChecks) {
-            return Ok(());
-        }
+        self.guard(ranked, &mut |_| {})
+    }
+
+    /// The operators whose kernels get checks where no rank is known.
+    pub fn checked_operators(&self) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        let mut add = |node: &NodeProto| {
+            names.insert(node.op_type().to_owned());
+        };
+        // One that cannot be checked is not the question here.
+        let _ = self.clone().guard(&HashSet::new(), &mut add);
+        names
+    }
+
+    /// Puts checks in front of kernels, and tells `tell` which nodes got some.
+    fn guard(&mut self, ranked: &HashSet<String>, tell: &mut dyn FnMut(&NodeProto)) -> Result<()> {
         let origin = self.origin.clone();
         let proofs = Proofs::of(self.graph(), &self.proto.functions);
         self.replace_everywhere(ranked, &mut |node, place| {
-            guarded(node, place, &proofs, &origin)
+            let replaced = guarded(node, place, &proofs, &origin)?;
+            if replaced.is_some() {
+                tell(node);
+            }
+            Ok(replaced)
         })
-    }
-}
-
-impl OnnxModel {
-    /// Whether kernels would get checks.
-    pub fn needs_checks(&self) -> bool {
-        let mut checked = self.clone();
-        let is_checked = checked.guard_kernels(&HashSet::new()).is_ok();
-        is_checked && checked.node_count() != self.node_count()
-    }
-
-    fn node_count(&self) -> usize {
-        let mut count = 0;
-        let functions = self.proto.functions.iter().map(|it| &it.node);
-        for nodes in functions.chain([&self.graph().node]) {
-            walk::for_each_node(nodes, &mut |_| count += 1);
-        }
-        count
     }
 }
 
@@ -122,11 +140,28 @@ fn guarded(original: &NodeProto, place: &mut Place<'_>, proofs: &Proofs, origin:
             *input = guard.current;
         }
     }
-    if nodes.is_empty() {
+    written::add_checked(&mut nodes, changed, place);
+    if nodes.len() == 1 {
         return Ok(None);
     }
-    nodes.push(changed);
+    let mut checks = nodes.iter().filter(|it| it.op_type() != original.op_type());
+    if checks.any(|it| kernel_since(it) > place.opset) {
+        return Err(ServingError::unimplemented(format!(
+            "{origin}: the operator {} is not served in opset {}: some inputs make its kernel end the \
+             process (found on ONNX Runtime {}), and no check can be put in front of it. Convert the \
+             model to opset {CHECKED_SINCE} or later",
+            original.op_type(),
+            place.opset,
+            kernel_limits::FOUND_ON
+        )));
+    }
     Ok(Some(nodes))
+}
+
+fn kernel_since(node: &NodeProto) -> i64 {
+    let mut kernels = KERNELS_SINCE.iter();
+    let found = kernels.find(|it| it.0 == node.op_type());
+    found.map_or(1, |it| it.1)
 }
 
 fn refused_attribute(node: &NodeProto, attribute: &str, origin: &str) -> ServingError {
@@ -217,7 +252,14 @@ impl Guard<'_, '_> {
             }
             Check::Filled => {
                 if !self.facts.is_filled {
-                    self.filled();
+                    self.filled_of_rank();
+                    self.facts.is_filled = true;
+                }
+            }
+            Check::RankUntold(rank) => {
+                if self.facts.rank != Some(rank) {
+                    self.rank_untold(rank);
+                    self.facts.rank = Some(rank);
                 }
             }
             Check::OneElement => {
@@ -233,6 +275,7 @@ impl Guard<'_, '_> {
                 }
             }
             Check::Hidden => self.filled(),
+            Check::FilledAtEnd => self.filled_at_end(),
             Check::NoZeros => self.no_zeros(),
             Check::Square => self.square(),
             Check::NearImage => self.near_image(),
@@ -276,6 +319,21 @@ impl Guard<'_, '_> {
         }
     }
 
+    /// Where the rank is known, two signs do: each sees a 0 along all axes but its own.
+    fn filled_of_rank(&mut self) {
+        match self.facts.rank {
+            Some(0) => {}
+            Some(rank @ 2..) => {
+                for computed in [0, rank - 1] {
+                    let mut shape = vec![0; rank];
+                    shape[computed] = -1;
+                    self.reshape(&shape, "is not empty");
+                }
+            }
+            _ => self.filled(),
+        }
+    }
+
     /// A size divided by itself is 1; division by 0 is refused.
     fn filled(&mut self) {
         if self.has_no_arithmetic() {
@@ -294,6 +352,19 @@ impl Guard<'_, '_> {
         let size = self.add("Gather", &[&shape, &last], &what);
         let nothing = self.add("Sub", &[&size, &size], &what);
         let same = self.add("Add", &[&shape, &nothing], &what);
+        self.reshape_to(&same, &what);
+    }
+
+    /// The rank is not one that could be inferred before a run.
+    fn rank_untold(&mut self, rank: usize) {
+        let what = format!("has rank {rank}");
+        let shape = self.shape();
+        let found = self.add("Shape", &[&shape], &what);
+        let needed = self.integers(&[i64::try_from(rank).unwrap_or(i64::MAX)], &what);
+        let is_right = self.add("Equal", &[&found, &needed], &what);
+        let as_number = self.cast(&is_right, OnnxType::Int64, &what);
+        let one = self.add("Div", &[&as_number, &as_number], &what);
+        let same = self.add("Mul", &[&shape, &one], &what);
         self.reshape_to(&same, &what);
     }
 
@@ -328,6 +399,17 @@ impl Guard<'_, '_> {
         let what = "is not 0";
         let ones = self.add("Div", &[&value, &value], what);
         self.current = self.add("Mul", &[&value, &ones], what);
+    }
+
+    /// The last size is not 0.
+    fn filled_at_end(&mut self) {
+        let what = "has a last size other than 0";
+        let shape = self.shape();
+        let last = self.integers(&[-1], what);
+        let size = self.add("Gather", &[&shape, &last], what);
+        let one = self.add("Div", &[&size, &size], what);
+        let same = self.add("Mul", &[&shape, &one], what);
+        self.reshape_to(&same, what);
     }
 
     fn square(&mut self) {
@@ -538,6 +620,35 @@ mod tests {
         assert!(operators.iter().any(|it| it == "Reshape"), "{operators:?}");
     }
 
+    /// A check would bring them out of the blocks of channels that they are in.
+    #[test]
+    fn images_that_are_empty_together_are_joined_without_a_check() {
+        let joined = |axis: i64, stride: i64| {
+            let conv = |from: &str, to: &str, kernel: i64| NodeProto {
+                attribute: vec![
+                    ints_attribute("kernel_shape", &[kernel, kernel]),
+                    ints_attribute("pads", &[kernel / 2; 4]),
+                    ints_attribute("strides", &[stride, stride]),
+                ],
+                ..node("Conv", &[from, "k"], to)
+            };
+            let weights = Tensor::from_vec(&[1, 1, 1, 1], vec![1.0_f32]).unwrap();
+            let mut nodes = vec![
+                constant_node("k", &weights).unwrap(),
+                conv("x", "c", 1),
+                node("Relu", &["c"], "r"),
+                conv("r", "d", 3),
+                node("Concat", &["r", "d"], "y"),
+            ];
+            nodes[4].attribute.push(int_attribute("axis", axis));
+            let operators = guarded_operators(nodes).unwrap();
+            operators.iter().any(|it| it == "Size")
+        };
+        assert!(!joined(1, 1));
+        assert!(joined(0, 1), "a batch of none has another");
+        assert!(joined(1, 2), "of an image of no size it makes one of some");
+    }
+
     #[test]
     fn rank_follows_from_the_scales() {
         let operators = |nodes| guarded_operators(nodes).unwrap();
@@ -587,7 +698,8 @@ mod tests {
             ];
             nodes[0].output.push("own".to_owned());
             let operators = guarded_operators(nodes).unwrap();
-            operators.iter().any(|it| it == "Reshape")
+            // One is for the product itself.
+            operators.iter().filter(|it| *it == "Reshape").count() > 1
         };
         assert!(product("w"));
         assert!(!product("own"), "it always has one element");

@@ -1,5 +1,5 @@
-//! Kernels of ONNX Runtime that end the process on ranks, sizes or values they do not expect, and the
-//! operators that refuse wrong ranks with an error.
+//! Kernels of ONNX Runtime that end the process on ranks, sizes or values they do not expect or leave what
+//! they return unwritten, and the operators that refuse wrong ranks with an error.
 //!
 //! Both lists were found by experiment, on the version in [`FOUND_ON`]: every operator with each of its
 //! inputs in other ranks, with sizes of 0, and with extreme values (`tests/python/test_kernels.py`, whose
@@ -26,6 +26,8 @@ const ML: &str = "ai.onnx.ml";
 pub(super) enum Check {
     /// Of this rank.
     Rank(usize),
+    /// Of this rank, which ONNX Runtime is not told: it would want to know that of other inputs as well.
+    RankUntold(usize),
     /// Of this rank or a higher one.
     MinRank(usize),
     /// Without a size of 0, but for that along this axis.
@@ -34,6 +36,8 @@ pub(super) enum Check {
     Filled,
     /// Without a size of 0, but for that along the axis of the attribute `axis`.
     FilledButAxis,
+    /// With a last size other than 0.
+    FilledAtEnd,
     /// One number.
     OneElement,
     /// Integers other than 0.
@@ -127,6 +131,8 @@ const LIMITS: &[Limit] = &[
     // A size that comes out negative at load ends the process in the operators behind it.
     onnx("Conv", 0, &[Check::FitsWindow]).where_(has_sizes),
     onnx("ConvInteger", 0, &[Check::FitsWindow]).where_(has_sizes),
+    // Its products of integers do not write what is a sum of nothing; the same with those below.
+    onnx("ConvInteger", 1, &[Check::Filled]),
     onnx("LpPool", 0, &[Check::FitsWindow]).where_(has_sizes),
     onnx("QLinearConv", 0, &[Check::FitsWindow]).where_(has_sizes),
     // It never returns.
@@ -140,10 +146,19 @@ const LIMITS: &[Limit] = &[
     onnx("Einsum", 0, &[Check::Filled])
         .every(1)
         .where_(|node, _| node.input.len() > 1),
-    onnx("GRU", 0, &[Check::Rank(3), Check::FilledBut(2)]),
+    onnx("GRU", 0, &[Check::Rank(3), Check::Filled]),
     onnx("GridSample", 0, &[Check::MinRank(1)]),
     onnx("InstanceNormalization", 0, &[Check::FilledBut(0)]),
+    // The number of rounds and the condition.
+    onnx("Loop", 0, &[Check::Filled]),
+    onnx("Loop", 1, &[Check::Filled]),
     onnx("LSTM", 0, &[Check::Rank(3), Check::FilledBut(0)]),
+    onnx("Gemm", 0, &[Check::Filled])
+        .where_(|node, known| multiplies_integers(node, known, [0, 1])),
+    onnx("MatMul", 0, &[Check::FilledAtEnd])
+        .where_(|node, known| multiplies_integers(node, known, [0, 1])),
+    onnx("MatMulInteger", 0, &[Check::FilledAtEnd])
+        .where_(|node, known| sums_may_be_empty(node, known, [0, 1])),
     onnx("MaxPool", 0, &[Check::HoldsWindow]),
     onnx("MaxRoiPool", 0, &[Check::Rank(4), Check::FilledBut(0)]),
     onnx("MaxRoiPool", 1, &[Check::Rank(2)]),
@@ -152,6 +167,9 @@ const LIMITS: &[Limit] = &[
     // The scale of a product of integers: the two are made one kernel.
     onnx("Mul", 0, &[Check::Filled]).where_(|node, known| scales_product(node, known, 1)),
     onnx("Mul", 1, &[Check::Filled]).where_(|node, known| scales_product(node, known, 0)),
+    onnx("QLinearConv", 3, &[Check::Filled]),
+    onnx("QLinearMatMul", 0, &[Check::FilledAtEnd])
+        .where_(|node, known| sums_may_be_empty(node, known, [0, 3])),
     onnx("Multinomial", 0, &[Check::Rank(2)]),
     onnx("NonMaxSuppression", 2, &[Check::OneElement]),
     onnx("NonMaxSuppression", 3, &[Check::OneElement]),
@@ -191,21 +209,40 @@ const LIMITS: &[Limit] = &[
     onnx("Where", 1, &[Check::Hidden]).where_(|node, known| is_freely_dequantized(node, known, 1)),
     onnx("Where", 2, &[Check::Hidden]).where_(|node, known| is_freely_dequantized(node, known, 2)),
     limit(ML, "FeatureVectorizer", 0, &[Check::Filled]),
+    microsoft("BeamSearch", 1, &[Check::Filled]),
+    microsoft("BeamSearch", 2, &[Check::Filled]),
+    microsoft("BeamSearch", 3, &[Check::Filled]),
+    microsoft("BeamSearch", 4, &[Check::Filled]),
+    microsoft("BeamSearch", 5, &[Check::Filled]),
+    microsoft("BeamSearch", 6, &[Check::Filled]),
     microsoft("DecoderMaskedMultiHeadAttention", 7, &[Check::OneElement]),
     microsoft("DecoderMaskedMultiHeadAttention", 8, &[Check::OneElement]),
+    microsoft("DynamicQuantizeLSTM", 0, &[Check::Filled]),
+    microsoft("DynamicQuantizeLSTM", 8, &[Check::Filled]).every(1),
     microsoft("DynamicQuantizeMatMul", 1, &[Check::Filled]),
     microsoft("DynamicQuantizeMatMul", 2, &[Check::Filled]),
-    microsoft("EmbedLayerNormalization", 0, &[Check::Rank(2)]),
-    microsoft("EmbedLayerNormalization", 8, &[Check::Rank(2)]),
+    microsoft("EmbedLayerNormalization", 0, &[Check::RankUntold(2)]),
+    microsoft("EmbedLayerNormalization", 8, &[Check::RankUntold(2)]),
     microsoft("FusedConv", 1, &[Check::Filled]),
+    microsoft("GreedySearch", 1, &[Check::Filled]),
+    microsoft("GreedySearch", 2, &[Check::Filled]),
+    microsoft("GreedySearch", 3, &[Check::Filled]),
     microsoft("GridSample", 0, &[Check::MinRank(1)]),
     microsoft("GroupQueryAttention", 0, &[Check::FilledBut(1)]),
     microsoft("GroupQueryAttention", 9, &[Check::Rank(2)]),
     microsoft("Inverse", 0, &[Check::MinRank(2), Check::Square]),
+    microsoft("MatMulIntegerToFloat", 0, &[Check::FilledAtEnd])
+        .where_(|node, known| sums_may_be_empty(node, known, [0, 1])),
     microsoft("MatMulIntegerToFloat", 2, &[Check::Filled]),
     microsoft("MatMulIntegerToFloat", 3, &[Check::Filled]),
+    microsoft("MoE", 0, &[Check::Filled]).every(1),
+    microsoft("MultiHeadAttention", 0, &[Check::Filled]),
+    // Otherwise its sizes have to be those of the two others, which the kernel sees to.
+    microsoft("MultiHeadAttention", 1, &[Check::Filled]).where_(|node, _| node.input.len() < 3),
     microsoft("MultiHeadAttention", 2, &[Check::Filled]),
     microsoft("QAttention", 0, &[Check::Rank(3), Check::FilledBut(2)]),
+    microsoft("QEmbedLayerNormalization", 8, &[Check::Filled]).every(1),
+    microsoft("QGemm", 3, &[Check::Filled]),
     microsoft("QLinearAdd", 0, &[Check::Filled]),
     microsoft("QLinearAdd", 3, &[Check::Filled]),
     // With its channels last, which ONNX Runtime makes of others as well.
@@ -226,14 +263,33 @@ const LIMITS: &[Limit] = &[
     microsoft("QLinearWhere", 6, &[Check::OneElement]),
     microsoft("QLinearWhere", 7, &[Check::OneElement]),
     microsoft("QLinearWhere", 8, &[Check::OneElement]),
+    microsoft("QMoE", 0, &[Check::Filled]).every(1),
     microsoft("RotaryEmbedding", 0, &[Check::Filled]),
+    microsoft("Sampling", 1, &[Check::Filled]),
+    microsoft("Sampling", 2, &[Check::Filled]),
+    microsoft("Sampling", 3, &[Check::Filled]),
+    microsoft("Sampling", 8, &[Check::Filled]),
     microsoft("SkipLayerNormalization", 1, &[Check::Filled]),
     microsoft("SkipSimplifiedLayerNormalization", 1, &[Check::Filled]),
+    microsoft("WhisperBeamSearch", 1, &[Check::Filled]),
+    microsoft("WhisperBeamSearch", 2, &[Check::Filled]),
+    microsoft("WhisperBeamSearch", 3, &[Check::Filled]),
+    microsoft("WhisperBeamSearch", 4, &[Check::Filled]),
+    microsoft("WhisperBeamSearch", 5, &[Check::Filled]),
+    microsoft("WhisperBeamSearch", 6, &[Check::Filled]),
 ];
 
 /// Operators that end the process on what the model itself may hold, and that no check can save: they
 /// are refused at load.
 const REFUSED: &[(&str, &str)] = &[(MICROSOFT, "AttnLSTM")];
+
+/// Operators whose limits are about sizes alone, and of whose ranks nothing is known.
+const SIZES_ALONE: &[&str] = &[
+    "BeamSearch",
+    "GreedySearch",
+    "Sampling",
+    "WhisperBeamSearch",
+];
 
 /// The checks that a node needs in front of its kernel.
 pub(super) fn limits<'a>(
@@ -247,6 +303,39 @@ pub(super) fn limits<'a>(
     })
 }
 
+/// All checks, with the number of the input that they are for.
+#[cfg(test)]
+pub(super) fn all() -> impl Iterator<Item = (usize, &'static [Check])> {
+    LIMITS.iter().map(|it| (it.input, it.checks))
+}
+
+/// What a node joins into one tensor.
+pub(super) struct Parts<'a> {
+    /// The tensors, or the one sequence of them.
+    pub(super) names: Vec<&'a str>,
+    pub(super) is_sequence: bool,
+    /// The place of the first among the inputs.
+    pub(super) first: usize,
+}
+
+/// What a node joins whose kernel may leave a part of its output unwritten; `None` where it is another.
+pub(super) fn parts(node: &NodeProto) -> Option<Parts<'_>> {
+    let (first, step) = match (node.domain(), node.op_type()) {
+        (domain, "Concat" | "ConcatFromSequence") if is_onnx_domain(domain) => (0, 1),
+        // Each with its scale and zero point, behind those of the output.
+        (MICROSOFT, "QLinearConcat") => (2, 3),
+        _ => return None,
+    };
+    let names = node.input.iter().skip(first).step_by(step);
+    let names: Vec<&str> = names.map(String::as_str).collect();
+    let is_whole = !names.is_empty() && names.iter().all(|name| !name.is_empty());
+    is_whole.then_some(Parts {
+        names,
+        is_sequence: node.op_type() == "ConcatFromSequence",
+        first,
+    })
+}
+
 /// Whether a model with this node is not served.
 pub(super) fn is_refused(node: &NodeProto) -> bool {
     REFUSED.contains(&(node.domain(), node.op_type()))
@@ -257,8 +346,9 @@ pub(super) fn is_untried(node: &NodeProto) -> bool {
     let mut limits = LIMITS.iter();
     let is_limited =
         limits.any(|it| it.op_type == node.op_type() && same_domain(it.domain, node.domain()));
-    // Limits of `Scan` are about sizes alone.
-    (!is_limited || is_op(node, "Scan")) && !checks_ranks(node)
+    let is_about_sizes = is_op(node, "Scan")
+        || (node.domain() == MICROSOFT && SIZES_ALONE.contains(&node.op_type()));
+    (!is_limited || is_about_sizes) && !checks_ranks(node)
 }
 
 /// Whether an operator is known to refuse a wrong rank of any of its inputs with an error.
@@ -316,6 +406,18 @@ fn may_be_of_integers(node: &NodeProto, known: &Scopes) -> bool {
         Elem::Is(number) => number == OnnxType::Float as i32 || number == OnnxType::Float16 as i32,
     };
     known.quantizes && is_float(0) && is_float(1)
+}
+
+/// Whether a product may be one of integers instead, and its sums of nothing.
+fn multiplies_integers(node: &NodeProto, known: &Scopes, inputs: [usize; 2]) -> bool {
+    known.quantizes && sums_may_be_empty(node, known, inputs)
+}
+
+/// Whether a product of two matrices may have sums of nothing: one with elements has no such.
+fn sums_may_be_empty(node: &NodeProto, known: &Scopes, inputs: [usize; 2]) -> bool {
+    inputs
+        .iter()
+        .all(|index| !known.input(node, *index).is_filled)
 }
 
 fn has_sizes(node: &NodeProto, known: &Scopes) -> bool {

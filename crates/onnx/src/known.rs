@@ -12,6 +12,6 @@ mod scopes;
 #[cfg(test)]
 mod tests;
 
-pub(super) use self::facts::{Elem, Facts, INT32, Origin, STRING};
+pub(super) use self::facts::{Elem, Facts, INT32, INT64, Origin, STRING};
 pub(super) use self::functions::{FunctionKey, Functions, call_key, key_of};
 pub(super) use self::scopes::Scopes;

@@ -109,6 +109,7 @@ impl OnnxModel {
                 twice.name()
             )));
         }
+        weights::drop_repeated(graph);
         weights::make_raw(graph);
         let mut model = Self {
             origin,

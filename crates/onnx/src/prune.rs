@@ -2,14 +2,16 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::edit::Edit;
 use super::{OnnxModel, walk};
 use proto::onnx::GraphProto;
 
 impl OnnxModel {
     /// Makes `outputs` the graph's outputs, in this order, each once, and drops every node,
     /// initializer and input that they do not need. Names that the graph does not declare as
-    /// outputs are left out.
+    /// outputs are left out. Without the edit, nodes stay that need no further input.
     pub fn prune(&mut self, outputs: &[String]) {
+        let keeps_nodes = !self.edits.wants(Edit::UnneededNodes);
         let graph = self.graph_mut();
         let mut kept = Vec::with_capacity(outputs.len());
         for name in outputs {
@@ -19,7 +21,10 @@ impl OnnxModel {
             kept.extend(graph.output.iter().find(|it| it.name() == name).cloned());
         }
         graph.output = kept;
-        drop_unneeded(graph);
+        let count = graph.node.len();
+        drop_unneeded(graph, keeps_nodes);
+        let is_changed = graph.node.len() != count;
+        self.edits.note(Edit::UnneededNodes, is_changed);
     }
 }
 
@@ -28,8 +33,16 @@ fn name_of(value: &proto::onnx::ValueInfoProto) -> &str {
 }
 
 /// Drops what no output reaches. An input that has a value in the file becomes a plain constant.
-fn drop_unneeded(graph: &mut GraphProto) {
-    let needed = needed_names(graph);
+fn drop_unneeded(graph: &mut GraphProto, keeps_nodes: bool) {
+    let outputs = graph.output.iter().map(|output| output.name());
+    let mut needed = needed_names(graph, outputs.collect());
+    if keeps_nodes {
+        let beyond = names_beyond(graph, &needed);
+        let outputs = graph.node.iter().flat_map(|node| &node.output);
+        let within = outputs.filter(|name| !name.is_empty() && !beyond.contains(name.as_str()));
+        let outputs = graph.output.iter().map(|output| output.name());
+        needed = needed_names(graph, outputs.chain(within.map(String::as_str)).collect());
+    }
     graph
         .node
         .retain(|node| node.output.iter().any(|name| needed.contains(name)));
@@ -51,8 +64,32 @@ fn drop_unneeded(graph: &mut GraphProto) {
         .retain(|value| needed.contains(value.name()));
 }
 
-/// The names of all tensors that the outputs depend on, and of everything that their nodes return.
-fn needed_names(graph: &GraphProto) -> HashSet<String> {
+/// The names of all tensors that depend on inputs which are not in `needed`.
+fn names_beyond<'a>(graph: &'a GraphProto, needed: &HashSet<String>) -> HashSet<&'a str> {
+    let has_value = |name: &str| graph.initializer.iter().any(|it| it.name() == name);
+    let inputs = graph.input.iter().map(|it| it.name());
+    let mut beyond: HashSet<&str> = inputs
+        .filter(|name| !needed.contains(*name) && !has_value(name))
+        .collect();
+    // Nodes may be in any order.
+    loop {
+        let count = beyond.len();
+        for node in &graph.node {
+            let mut is_beyond = false;
+            walk::for_each_name_read(node, &mut |name| is_beyond |= beyond.contains(name));
+            if is_beyond {
+                let outputs = node.output.iter().filter(|name| !name.is_empty());
+                beyond.extend(outputs.map(String::as_str));
+            }
+        }
+        if beyond.len() == count {
+            return beyond;
+        }
+    }
+}
+
+/// The names of all tensors that `outputs` depend on.
+fn needed_names<'a>(graph: &'a GraphProto, outputs: Vec<&'a str>) -> HashSet<String> {
     let mut makers: HashMap<&str, usize> = HashMap::new();
     for (index, node) in graph.node.iter().enumerate() {
         for output in node.output.iter().filter(|name| !name.is_empty()) {
@@ -60,7 +97,7 @@ fn needed_names(graph: &GraphProto) -> HashSet<String> {
         }
     }
     let mut needed: HashSet<String> = HashSet::new();
-    let mut open: Vec<&str> = graph.output.iter().map(|output| output.name()).collect();
+    let mut open = outputs;
     while let Some(name) = open.pop() {
         if !needed.insert(name.to_owned()) {
             continue;

@@ -1,8 +1,8 @@
 //! Which declared ranks a request may change: those of inputs that reach operators only which refuse
 //! a wrong rank with an error.
 //!
-//! Whatever a node reads may change the rank of whatever it returns; graphs nested in it and functions
-//! that it calls are taken as a whole.
+//! Whatever a node reads may change the rank of whatever it returns, unless that is known from the graph;
+//! graphs nested in it and functions that it calls are taken as a whole.
 //!
 //! Not here: which operators these are (`kernel_limits`), dropping ranks (`relax`).
 
@@ -17,7 +17,7 @@ impl OnnxModel {
     /// The inputs whose declared rank has to be enforced, since an operator behind them is not known
     /// to check it.
     pub fn inputs_to_keep_ranked(&self) -> HashSet<String> {
-        self.inputs_that_reach(kernel_limits::checks_ranks)
+        self.inputs_that_reach(kernel_limits::checks_ranks, &HashSet::new())
     }
 
     /// Of the inputs that reach an operator of which it is not known what other ranks do to it: those
@@ -25,12 +25,20 @@ impl OnnxModel {
     ///
     /// # Errors
     ///
-    /// `UNIMPLEMENTED` where such an input has no declared rank.
+    /// `UNIMPLEMENTED` where such an input has no declared rank, and none follows from the graph for what
+    /// the operator reads.
     pub fn inputs_of_untried_operators(&self) -> Result<HashSet<String>> {
-        let reaching = self.inputs_that_reach(|node| !kernel_limits::is_untried(node));
-        let inputs = self.inputs().into_iter();
-        let mut open = inputs.filter(|it| it.shape.is_none() && reaching.contains(&it.name));
-        match open.next() {
+        let trusts = |node: &NodeProto| !kernel_limits::is_untried(node);
+        let reaching = self.inputs_that_reach(trusts, &HashSet::new());
+        if reaching.is_empty() {
+            return Ok(reaching);
+        }
+        let inputs = self.inputs();
+        let (ranked, open): (Vec<_>, Vec<_>) =
+            inputs.into_iter().partition(|it| it.shape.is_some());
+        let ranked = ranked.into_iter().map(|it| it.name).collect();
+        let changing = self.inputs_that_reach(trusts, &self.names_of_known_rank(&ranked)?);
+        match open.iter().find(|it| changing.contains(&it.name)) {
             None => Ok(reaching),
             Some(input) => Err(ServingError::unimplemented(format!(
                 "{}: the input '{}' has no rank and reaches an operator that was not tried with other \
@@ -41,6 +49,24 @@ impl OnnxModel {
                 self.untried_operators()
             ))),
         }
+    }
+
+    /// The names of tensors whose rank follows from the graph and the ranks of these inputs, wherever in
+    /// the model something has that name.
+    fn names_of_known_rank(&self, ranked: &HashSet<String>) -> Result<HashSet<String>> {
+        let (mut known, mut unknown) = (HashSet::new(), HashSet::new());
+        self.clone()
+            .replace_everywhere(ranked, &mut |node, place| {
+                for output in &node.output {
+                    match place.known.facts(output).rank {
+                        Some(_) => known.insert(output.clone()),
+                        None => unknown.insert(output.clone()),
+                    };
+                }
+                Ok(None)
+            })?;
+        known.retain(|name| !unknown.contains(name));
+        Ok(known)
     }
 
     /// The names of operators that are in no list of what they do.
@@ -58,8 +84,12 @@ impl OnnxModel {
         Vec::from_iter(names).join(", ")
     }
 
-    /// The inputs that reach a node for which `trusts` says no.
-    fn inputs_that_reach(&self, trusts: fn(&NodeProto) -> bool) -> HashSet<String> {
+    /// The inputs that reach a node for which `trusts` says no, but for ways through the `settled` tensors.
+    fn inputs_that_reach(
+        &self,
+        trusts: fn(&NodeProto) -> bool,
+        settled: &HashSet<String>,
+    ) -> HashSet<String> {
         let functions = self.proto.functions.iter();
         let functions: HashMap<FunctionKey, &FunctionProto> =
             functions.map(|it| (key_of(it), it)).collect();
@@ -77,7 +107,9 @@ impl OnnxModel {
                 let mut outputs = node.output.iter();
                 if !is_trusted || outputs.any(|name| reaches.contains(name.as_str())) {
                     walk::for_each_name_read(node, &mut |name| {
-                        reaches.insert(name);
+                        if !settled.contains(name) {
+                            reaches.insert(name);
+                        }
                     });
                 }
             }
@@ -127,8 +159,12 @@ mod tests {
     use prost::Message;
 
     use super::*;
+    use crate::constant::constant_node;
     use crate::node;
-    use proto::onnx::{GraphProto, ModelProto, ValueInfoProto};
+    use base::tensor::Tensor;
+    use proto::onnx::GraphProto;
+    use proto::onnx::ModelProto;
+    use proto::onnx::ValueInfoProto;
 
     /// A model with the inputs `x` and `n`, neither of which has a shape.
     fn model(nodes: Vec<NodeProto>, functions: Vec<FunctionProto>) -> OnnxModel {
@@ -182,6 +218,21 @@ mod tests {
             error.contains("'n'") && error.contains("BeamSearch"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_rank_that_follows_from_the_graph_is_known() {
+        let shape = Tensor::from_vec(&[2], vec![1_i64, -1]).unwrap();
+        let served = |between: Vec<NodeProto>| {
+            let mut untried = node("BeamSearch", &["m"], "y");
+            untried.domain = Some("com.microsoft".to_owned());
+            let nodes = between.into_iter().chain([untried]).collect();
+            model(nodes, vec![]).inputs_of_untried_operators().is_ok()
+        };
+        let constant = constant_node("s", &shape).unwrap();
+        assert!(served(vec![constant, node("Reshape", &["x", "s"], "m")]));
+        assert!(!served(vec![node("Reshape", &["x", "n"], "m")]));
+        assert!(!served(vec![node("Relu", &["x"], "m")]));
     }
 
     #[test]

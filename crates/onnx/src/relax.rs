@@ -98,18 +98,23 @@ fn relax_nested(nodes: &mut [NodeProto]) {
     for node in nodes {
         // ONNX Runtime wants to know the ranks of what the body of a Scan returns.
         let ranks_needed = is_op(node, "Scan");
-        // A Loop's counter and condition are scalars, and a run fails where that is not said.
-        let scalars = if is_op(node, "Loop") { 2 } else { 0 };
+        // A Loop's counter and condition are scalars, and a run fails where that is not said. What it
+        // collects of no round at all has the sizes that are declared for one.
+        let (scalars, kept_from) = match is_op(node, "Loop") {
+            true => (2, node.input.len().saturating_sub(1)),
+            false => (0, usize::MAX),
+        };
         for graph in walk::subgraphs_mut(node) {
-            relax_subgraph(graph, ranks_needed, scalars);
+            relax_subgraph(graph, ranks_needed, scalars, kept_from);
             relax_nested(&mut graph.node);
         }
     }
 }
 
-fn relax_subgraph(graph: &mut GraphProto, ranks_needed: bool, scalars: usize) {
+/// The first `scalars` inputs and the outputs from `kept_from` on keep their shapes.
+fn relax_subgraph(graph: &mut GraphProto, ranks_needed: bool, scalars: usize, kept_from: usize) {
     let inputs = graph.input.iter_mut().skip(scalars);
-    for value in inputs.chain(&mut graph.output) {
+    for value in inputs.chain(graph.output.iter_mut().take(kept_from)) {
         if ranks_needed {
             drop_sizes(value);
         } else {

@@ -48,7 +48,7 @@ impl OnnxModel {
                 Edit::Divisions => self.guard_integer_division()?,
                 Edit::ConstantShapes => self.settle_shapes(),
                 Edit::BatchNorms => self.join_batch_norms(),
-                Edit::TypedDivisions | Edit::UntypedDivisions | Edit::KernelChecks => false,
+                Edit::TypedDivisions | Edit::UntypedDivisions | Edit::UnneededNodes => false,
             };
             self.edits.note(edit, is_changed);
         }

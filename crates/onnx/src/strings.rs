@@ -1,7 +1,8 @@
 //! Comparing strings.
 //!
-//! ONNX compares strings from opset 19 on. Before, tf2onnx casts both sides to int32, which loads and
-//! then fails with every run. Here both sides get the numbers of their distinct strings.
+//! ONNX compares strings from opset 19 on, and nothing is changed there. Before, tf2onnx, which writes no
+//! later one, casts both sides to int32, which loads and then fails with every run. Here both sides get the
+//! numbers of their distinct strings.
 //!
 //! A comparison is one of strings where both sides are strings, or come from strings that were cast to
 //! int32. What is cast is followed by data flow (`follow`): through nested graphs and operators that only

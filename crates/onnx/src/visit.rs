@@ -26,6 +26,7 @@ pub(super) struct Place<'a> {
 }
 
 /// Names that are taken anywhere in a model: in its graph, in graphs nested in it, in its functions.
+#[derive(Default)]
 pub(super) struct Names(HashSet<String>);
 
 impl Names {
@@ -140,7 +141,7 @@ fn add_node_names<'a>(nodes: &'a [NodeProto], names: &mut HashSet<&'a str>) {
 }
 
 /// The version of ONNX's own operators among those that a model or a function imports.
-fn opset_of(imports: &[OperatorSetIdProto]) -> i64 {
+pub(super) fn opset_of(imports: &[OperatorSetIdProto]) -> i64 {
     let onnx = imports.iter().filter(|it| is_onnx_domain(it.domain()));
     onnx.map(|it| it.version()).max().unwrap_or(1)
 }

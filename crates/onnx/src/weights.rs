@@ -21,6 +21,8 @@ use runtime::{GraphSource, Weight, WeightSharing};
 const MAX_PROTOBUF_BYTES: usize = i32::MAX as usize;
 /// Smaller weights stay in the protobuf: shapes and the like, which optimisations look at.
 const MIN_WEIGHT_BYTES: usize = 16 << 10;
+/// Larger values than this ONNX Runtime keeps beside its graph.
+const MAX_BYTES_IN_GRAPH: usize = 127;
 /// Operators whose weights ONNX Runtime turns into a layout of its own, for each graph anew. There
 /// is nothing to share, and a shared original would only be one more copy.
 const TRANSFORM_WEIGHTS: &[&str] = &["Conv", "ConvTranspose"];
@@ -73,6 +75,45 @@ impl OnnxModel {
     }
 }
 
+/// Leaves of several values of one name, here and in nested graphs, the one that ONNX Runtime takes: the last.
+/// Of those that it keeps beside the graph it is the last but one.
+pub(super) fn drop_repeated(graph: &mut GraphProto) {
+    let mut places: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (index, tensor) in graph.initializer.iter().enumerate() {
+        places.entry(tensor.name()).or_default().push(index);
+    }
+    if places.len() < graph.initializer.len() {
+        let taken = places
+            .values()
+            .filter_map(|places| match places.as_slice() {
+                [.., other, last] if is_kept_beside(&graph.initializer[*last]) => Some(*other),
+                places => places.last().copied(),
+            });
+        let taken: HashSet<usize> = taken.collect();
+        let mut index = 0..;
+        graph
+            .initializer
+            .retain(|_| index.next().is_none_or(|index| taken.contains(&index)));
+    }
+    for nested in graph.node.iter_mut().flat_map(walk::subgraphs_mut) {
+        drop_repeated(nested);
+    }
+}
+
+/// Whether ONNX Runtime keeps the value beside the graph.
+fn is_kept_beside(tensor: &TensorProto) -> bool {
+    let bytes = element_bits(tensor.data_type()).and_then(|bits| byte_count(tensor, bits));
+    bytes.is_some_and(|bytes| bytes > MAX_BYTES_IN_GRAPH)
+}
+
+fn byte_count(tensor: &TensorProto, bits: usize) -> Option<usize> {
+    let mut count = 1usize;
+    for &dim in &tensor.dims {
+        count = count.checked_mul(usize::try_from(dim).ok()?)?;
+    }
+    Some(count.checked_mul(bits)?.div_ceil(8))
+}
+
 /// Gives large tensors whose elements are listed one by one their `raw_data`.
 pub(super) fn make_raw(graph: &mut GraphProto) {
     for tensor in &mut graph.initializer {
@@ -107,11 +148,7 @@ fn transformed_weights(graph: &GraphProto) -> HashSet<&str> {
 fn weight_data(tensor: &TensorProto) -> Option<&Bytes> {
     let data = tensor.raw_data.as_ref()?;
     let bits = element_bits(tensor.data_type())?;
-    let mut count = 1usize;
-    for &dim in &tensor.dims {
-        count = count.checked_mul(usize::try_from(dim).ok()?)?;
-    }
-    let bytes = count.checked_mul(bits)?.div_ceil(8);
+    let bytes = byte_count(tensor, bits)?;
     (data.len() >= MIN_WEIGHT_BYTES && data.len() == bytes).then_some(data)
 }
 

@@ -2,9 +2,14 @@
 
 use bytes::Bytes;
 
+use super::border::int_attribute;
 use super::interface::tensor_value;
+use super::visit::opset_of;
 use super::{OnnxModel, walk};
 use proto::onnx::{NodeProto, ValueInfoProto, tensor_proto::DataType as OnnxType, type_proto};
+
+/// The opset from which on `Flatten` can be told to keep the last axis.
+const LAST_AXIS_SINCE: i64 = 11;
 
 /// The classes whose scores are the columns of an output.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +26,7 @@ impl OnnxModel {
     pub fn drop_zip_maps(&mut self) -> Vec<ClassLabels> {
         let mut found = Vec::new();
         let mut names = self.names();
+        let opset = self.opset();
         let graph = self.graph_mut();
         for index in 0..graph.node.len() {
             let node = &graph.node[index];
@@ -33,12 +39,13 @@ impl OnnxModel {
             if !graph.output.iter().any(|it| it.name() == output) {
                 continue;
             }
-            let identity = super::node("Identity", &[scores], output);
+            let labels = labels(node);
+            let rows = rows(scores, output, opset);
             found.push(ClassLabels {
                 output: output.clone(),
-                labels: labels(node),
+                labels,
             });
-            let mut zip_map = std::mem::replace(&mut graph.node[index], identity);
+            let mut zip_map = std::mem::replace(&mut graph.node[index], rows);
             // What else reads the maps gets maps.
             let maps = names.take(&format!("{}/maps", zip_map.output[0]));
             if super::border::rename_read(&mut graph.node, &zip_map.output[0], &maps) {
@@ -60,18 +67,28 @@ impl OnnxModel {
     /// The same in functions, without their labels. Returns whether there was any.
     fn drop_zip_maps_of_functions(&mut self) -> bool {
         let mut found = false;
-        let functions = self.proto.functions.iter_mut();
-        for node in functions.flat_map(|it| &mut it.node) {
-            if !is_zip_map(node) {
-                continue;
-            }
-            if let (Some(scores), Some(output)) = (node.input.first(), node.output.first()) {
-                *node = super::node("Identity", &[scores], output);
+        for function in &mut self.proto.functions {
+            let opset = opset_of(&function.opset_import);
+            for node in function.node.iter_mut().filter(|it| is_zip_map(it)) {
+                let (Some(scores), Some(output)) = (node.input.first(), node.output.first()) else {
+                    continue;
+                };
+                *node = rows(scores, output, opset);
                 found = true;
             }
         }
         found
     }
+}
+
+/// The scores as [batch, classes]: they may be those of one row.
+fn rows(scores: &str, output: &str, opset: i64) -> NodeProto {
+    if opset < LAST_AXIS_SINCE {
+        return super::node("Identity", &[scores], output);
+    }
+    let mut flatten = super::node("Flatten", &[scores], output);
+    flatten.attribute.push(int_attribute("axis", -1));
+    flatten
 }
 
 fn is_zip_map(node: &NodeProto) -> bool {

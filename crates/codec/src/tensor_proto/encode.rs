@@ -54,7 +54,7 @@ impl<'a> Encoder<'a> {
     }
 
     /// The length of the whole message.
-    pub fn len(&self) -> usize {
+    pub fn encoded_len(&self) -> usize {
         self.len
     }
 

@@ -113,6 +113,58 @@ pub struct Port {
     pub is_stacked_first: bool,
 }
 
+impl Port {
+    /// Whether dimension 0 is the same on both sides. `shape` is that on the side where the transpose begins,
+    /// as far as it is known.
+    pub fn keeps_rows(&self, shape: Option<&[i64]>) -> bool {
+        if self.transpose.first().is_some_and(|&axis| axis != 0) {
+            return false;
+        }
+        match self.reshape.first() {
+            None | Some(0) => true,
+            Some(-1) => self.keeps_row_sizes(shape.unwrap_or_default()),
+            Some(_) => false,
+        }
+    }
+
+    /// Whether the reshape, which leaves dimension 0 open, leaves as much in each row as there was. True
+    /// where that is not known.
+    fn keeps_row_sizes(&self, shape: &[i64]) -> bool {
+        let shape: Vec<i64> = match self.transpose.is_empty() {
+            true => shape.to_vec(),
+            false => {
+                let size = |&axis: &i64| shape.get(usize::try_from(axis).ok()?).copied();
+                self.transpose
+                    .iter()
+                    .map(|it| size(it).unwrap_or(-1))
+                    .collect()
+            }
+        };
+        let made = self
+            .reshape
+            .iter()
+            .enumerate()
+            .map(|(axis, &size)| match size {
+                0 => shape.get(axis).copied().unwrap_or(-1),
+                size => size,
+            });
+        let made: Vec<i64> = made.collect();
+        let in_row = |sizes: &[i64]| {
+            let mut sizes = sizes.iter().skip(1);
+            sizes.try_fold(1_i64, |all, &size| {
+                (size >= 0).then(|| all.checked_mul(size))?
+            })
+        };
+        if shape.is_empty() {
+            return true;
+        }
+        match (in_row(&shape), in_row(&made)) {
+            (Some(before), Some(after)) => before == after,
+            _ => true,
+        }
+    }
+}
+
 /// Declares the signature `name`. `original` is what the model's own files say, if they do; each of
 /// `maps` lies over those before it.
 ///

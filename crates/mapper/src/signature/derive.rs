@@ -33,6 +33,7 @@ pub fn derive(name: &str, graph: &dyn Graph) -> Result<Signature> {
             default: None,
             is_optional: false,
             graph_has_default: false,
+            has_rows: true,
         });
     }
     inputs.sort_by(|a, b| a.alias.cmp(&b.alias));

@@ -4,10 +4,14 @@
 //! Not here: which alias takes which place (`renaming`).
 
 use super::declaration::{Port, shape_proto};
+use super::default_value::{Axes, restated};
 use super::overlay::client_shape;
 use super::renaming::Side;
+use base::error::Result;
 use base::tensor::DataType;
-use proto::tensorflow::{TensorInfo, TensorProto, tensor_info};
+use proto::tensorflow::TensorInfo;
+use proto::tensorflow::TensorProto;
+use proto::tensorflow::tensor_info;
 use runtime::ValueInfo;
 
 /// All that is known of an alias apart from its tensor.
@@ -19,6 +23,8 @@ pub struct Description {
     pub port: Port,
     /// What stands in where clients send nothing.
     pub default: Option<TensorProto>,
+    /// What was done to the axes of what clients send when that was said.
+    pub(super) default_axes: Axes,
 }
 
 /// Where an alias's description comes from.
@@ -75,9 +81,15 @@ impl Description {
         known.is_stacked_first |= port.is_stacked_first;
         if port.default.is_some() {
             new.default.clone_from(&port.default);
+            new.default_axes = axes(known);
             known.default.clone_from(&port.default);
             known.has_default = true;
         }
+        // Without one of its own a default has the dtype of the input that it was said for.
+        let said_now = port.default.is_some() && port.dtype != 0;
+        let dtype = if said_now { port.dtype } else { new.info.dtype };
+        let unnamed = new.default.iter_mut().filter(|it| it.dtype == 0);
+        unnamed.for_each(|it| it.dtype = dtype);
         if port.dtype != 0 {
             new.info.dtype = port.dtype;
             known.dtype = port.dtype;
@@ -96,9 +108,37 @@ impl Description {
     /// Whether two aliases of one input mean the same by the same tensor.
     pub(super) fn agrees_with(&self, other: &Self) -> bool {
         let defaults = (&self.default, &other.default);
-        self.info.dtype == other.info.dtype
-            && self.port.transpose == other.port.transpose
-            && self.port.reshape == other.port.reshape
+        self.is_sent_as(other)
             && (defaults.0.is_none() || defaults.1.is_none() || defaults.0 == defaults.1)
+    }
+
+    /// Whether clients send the same under two aliases of one input.
+    pub(super) fn is_sent_as(&self, other: &Self) -> bool {
+        self.info.dtype == other.info.dtype && axes(&self.port) == axes(&other.port)
+    }
+
+    /// Its default, as clients of input `alias` would send it now.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_ARGUMENT` where that cannot be said exactly.
+    pub(super) fn default_now(&self, alias: &str) -> Result<Option<TensorProto>> {
+        let Some(default) = &self.default else {
+            return Ok(None);
+        };
+        let (now, said) = (axes(&self.port), &self.default_axes);
+        // What no map speaks of is the model's.
+        let is_mapped = self.port.dtype != 0 || self.port.has_default || now != *said;
+        match DataType::from_number(self.info.dtype).filter(|_| is_mapped) {
+            Some(dtype) => restated(alias, default, dtype, said, &now).map(Some),
+            None => Ok(Some(default.clone())),
+        }
+    }
+}
+
+fn axes(port: &Port) -> Axes {
+    Axes {
+        transpose: port.transpose.clone(),
+        reshape: port.reshape.clone(),
     }
 }

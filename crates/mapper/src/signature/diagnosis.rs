@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use super::declaration::{Declaration, Interface};
-use super::matching::{Matching, Wanted, is_convertible, known_shape, tensor_name};
+use super::matching::{Matching, Wanted, is_convertible, known_shape, looks_like, tensor_name};
+use super::renaming::Side;
 use base::error::ServingError;
 use base::tensor::DataType;
 use runtime::ValueInfo;
@@ -25,19 +26,13 @@ pub fn does_not_fit(
         "signature '{}' does not fit the graph in {graph_file}:\n",
         declaration.name
     );
-    let wanted = declaration.wanted_inputs();
     let free = |name: &&String| !unfed.contains(name);
     let left = inputs.left.iter().filter(free).collect();
-    describe(&mut text, "input", &wanted, (inputs, left), &graph.inputs);
-    let wanted = declaration.wanted_outputs();
+    let side = Side::Input;
+    describe(&mut text, side, declaration, inputs, left, &graph.inputs);
     let left = outputs.left.iter().collect();
-    describe(
-        &mut text,
-        "output",
-        &wanted,
-        (outputs, left),
-        &graph.outputs,
-    );
+    let side = Side::Output;
+    describe(&mut text, side, declaration, outputs, left, &graph.outputs);
     for name in unfed {
         let _ = writeln!(
             text,
@@ -60,55 +55,154 @@ pub fn does_not_fit(
 
 fn describe(
     text: &mut String,
-    what: &str,
-    wanted: &[Wanted],
-    (matching, left): (&Matching, Vec<&String>),
+    side: Side,
+    declaration: &Declaration,
+    matching: &Matching,
+    left: Vec<&String>,
     values: &[ValueInfo],
 ) {
-    for it in wanted.iter().filter(|it| matching.open.contains(&it.alias)) {
+    let wanted = open(declaration, side, matching);
+    for it in &wanted {
         let free = fitting(it, matching, values);
+        let so_far = so_far_text(it, matching, values);
         let found = match free.as_slice() {
-            [] => taken_text(what, it, matching, values),
-            [only] => format!("{only} has its dtype and rank, but another shape"),
-            _ => format!("several tensors may be meant: {}", free.join(", ")),
+            [] if so_far.is_some() => None,
+            [] => Some(taken_text(side, it, declaration, matching, values)),
+            [only] => Some(only_text(it, only, &wanted)),
+            several => {
+                let names: Vec<String> = several.iter().map(|it| quoted(&it.name)).collect();
+                Some(format!(
+                    "several tensors may be meant: {}",
+                    names.join(", ")
+                ))
+            }
         };
-        let _ = writeln!(text, "  {what} {}: {found}", wanted_text(it));
+        let reasons: Vec<String> = found.into_iter().chain(so_far).collect();
+        let _ = writeln!(
+            text,
+            "  {side} {}: {}",
+            wanted_text(it),
+            reasons.join("; or ")
+        );
     }
     for name in left {
         let _ = writeln!(
             text,
-            "  graph {what} {} has no alias",
+            "  graph {side} {} has no alias",
             value_text(name, values)
         );
     }
 }
 
-/// Where no free tensor fits an alias: which tensors there are, and which alias each has.
-fn taken_text(what: &str, wanted: &Wanted, matching: &Matching, values: &[ValueInfo]) -> String {
-    if values.is_empty() {
-        return format!("the graph has no {what}s");
+/// The aliases of a side, sorted.
+fn all_wanted(declaration: &Declaration, side: Side) -> Vec<Wanted> {
+    match side {
+        Side::Input => declaration.wanted_inputs(),
+        Side::Output => declaration.wanted_outputs(),
     }
-    let described = |value: &&ValueInfo| {
-        let found = matching.found.iter();
-        let alias = found.filter(|(_, (tensor, _))| *tensor == value.name);
-        let alias = alias.map(|(alias, _)| quoted(alias)).next();
-        let alias = alias.map_or_else(String::new, |it| format!(" with the alias {it}"));
-        format!("{}{alias}", value_text(&value.name, values))
-    };
-    let fitting: Vec<&ValueInfo> = values.iter().filter(|it| fits(wanted, it)).collect();
-    let (text, listed) = match fitting.is_empty() {
-        true => ("none has its dtype and rank", values.iter().collect()),
-        false => ("each that has its dtype and rank is taken", fitting),
-    };
-    let listed: Vec<String> = listed.iter().map(described).collect();
-    format!("of the graph's {what}s {text}: {}", listed.join(", "))
 }
 
-/// The free tensors that an alias may mean, quoted.
-fn fitting(wanted: &Wanted, matching: &Matching, values: &[ValueInfo]) -> Vec<String> {
+/// Those of them that have no tensor.
+fn open(declaration: &Declaration, side: Side, matching: &Matching) -> Vec<Wanted> {
+    let mut wanted = all_wanted(declaration, side);
+    wanted.retain(|it| matching.open.contains(&it.alias));
+    wanted
+}
+
+/// Why an alias does not have the only free tensor that may be meant.
+fn only_text(wanted: &Wanted, only: &ValueInfo, open: &[Wanted]) -> String {
+    let name = quoted(&only.name);
+    let others = open.iter().filter(|it| !is_same(wanted, it));
+    let others: Vec<String> = others
+        .filter(|it| fits(it, only))
+        .map(|it| quoted(&it.alias))
+        .collect();
+    if !looks_like(wanted, only) {
+        let same_dtype = DataType::from_number(wanted.info.dtype) == only.dtype;
+        return match same_dtype {
+            true => format!("{name} has its dtype and rank, but another shape"),
+            false => format!("{name} has its rank, but another dtype"),
+        };
+    }
+    match others.is_empty() {
+        true => format!("{name} may be meant"),
+        false => format!(
+            "{name} may be meant, or is the tensor of {}",
+            others.join(", ")
+        ),
+    }
+}
+
+/// Whether two aliases are of one tensor.
+fn is_same(one: &Wanted, other: &Wanted) -> bool {
+    let name = tensor_name(&one.info);
+    one.alias == other.alias || (!name.is_empty() && name == tensor_name(&other.info))
+}
+
+/// The tensors whose alias so far this may be: a map gives them another.
+fn so_far_text(wanted: &Wanted, matching: &Matching, values: &[ValueInfo]) -> Option<String> {
+    let unexplained = values
+        .iter()
+        .filter(|it| matching.unexplained.contains(&it.name));
+    let named = unexplained.filter(|it| looks_like(wanted, it)).map(|it| {
+        let alias = alias_of(it, matching);
+        let alias = alias.map_or_else(String::new, |it| format!(", which the map calls {it}"));
+        format!("{}{alias}", quoted(&it.name))
+    });
+    let named: Vec<String> = named.collect();
+    (!named.is_empty()).then(|| format!("it was the alias of {}", named.join(", or of ")))
+}
+
+fn alias_of(value: &ValueInfo, matching: &Matching) -> Option<String> {
+    let mut found = matching.found.iter();
+    let found = found.find(|(_, (tensor, _))| *tensor == value.name);
+    found.map(|(alias, _)| quoted(alias))
+}
+
+/// Where no free tensor fits an alias: which tensors there are, and which alias each has.
+fn taken_text(
+    side: Side,
+    wanted: &Wanted,
+    declaration: &Declaration,
+    matching: &Matching,
+    values: &[ValueInfo],
+) -> String {
+    if values.is_empty() {
+        return format!("the graph has no {side}s");
+    }
+    let fed = declaration.layers.iter().flat_map(|it| &it.fed);
+    let fed: Vec<&String> = fed.collect();
+    let described = |value: &&ValueInfo| {
+        let text = value_text(&value.name, values);
+        match (alias_of(value, matching), side) {
+            (Some(alias), _) => format!("{text} with the alias {alias}"),
+            (None, _) if matching.left.contains(&value.name) => text,
+            (None, Side::Input) if fed.contains(&&value.name) => {
+                format!("{text}, which the map feeds")
+            }
+            (None, Side::Input) => format!("{text}, which is not needed"),
+            (None, Side::Output) => format!("{text}, which is left out"),
+        }
+    };
+    let fitting: Vec<&ValueInfo> = values.iter().filter(|it| fits(wanted, it)).collect();
+    let are_taken = fitting.iter().all(|it| alias_of(it, matching).is_some());
+    let (text, listed) = match fitting.is_empty() {
+        true => ("none has its dtype and rank", values.iter().collect()),
+        false if are_taken => ("each that has its dtype and rank is taken", fitting),
+        false => ("none that has its dtype and rank is left", fitting),
+    };
+    let listed: Vec<String> = listed.iter().map(described).collect();
+    format!("of the graph's {side}s {text}: {}", listed.join(", "))
+}
+
+/// The free tensors that an alias may mean.
+fn fitting<'a>(
+    wanted: &Wanted,
+    matching: &Matching,
+    values: &'a [ValueInfo],
+) -> Vec<&'a ValueInfo> {
     let free = values.iter().filter(|it| matching.left.contains(&it.name));
-    let fitting = free.filter(|it| fits(wanted, it));
-    fitting.map(|it| quoted(&it.name)).collect()
+    free.filter(|it| fits(wanted, it)).collect()
 }
 
 /// Whether a tensor's dtype and rank are right for an alias.
@@ -135,32 +229,34 @@ fn write_map(
     let _ = writeln!(text, "signature {{\n  name: {}", quoted(&declaration.name));
     let _ = writeln!(text, "  graph: {}", quoted(graph_file));
     let sides = [
-        ("input", declaration.wanted_inputs(), inputs, &graph.inputs),
-        (
-            "output",
-            declaration.wanted_outputs(),
-            outputs,
-            &graph.outputs,
-        ),
+        (Side::Input, inputs, &graph.inputs),
+        (Side::Output, outputs, &graph.outputs),
     ];
-    for (what, wanted, matching, values) in sides {
-        for it in &wanted {
+    for (side, matching, values) in sides {
+        let open = open(declaration, side, matching);
+        for it in &all_wanted(declaration, side) {
             let alias = quoted(&it.alias);
-            let slot = match matching.found.get(&it.alias) {
-                Some((tensor, _)) => format!("tensor: {} }}", quoted(tensor)),
+            let (said, more) = said_of(declaration, side, &it.alias);
+            let (tensor, mut notes) = match matching.found.get(&it.alias) {
+                Some((tensor, _)) => (quoted(tensor), Vec::new()),
                 None => {
-                    let free = fitting(it, matching, values);
-                    let all = || values.iter().map(|it| quoted(&it.name)).collect();
-                    let (choices, otherwise): (Vec<String>, _) = match free.is_empty() {
-                        true => (all(), "; or, to leave it out, drop: true for tensor"),
-                        false => (free, ""),
-                    };
-                    let choices = choices.join(", ");
-                    format!("tensor: \"{OPEN_SLOT}\" }}  # one of: {choices}{otherwise}")
+                    let note = choices(it, &open, matching, values);
+                    (quoted(OPEN_SLOT), vec![note])
                 }
             };
-            let _ = writeln!(text, "  {what} {{ alias: {alias} {slot}");
+            notes.extend(more);
+            let notes = match notes.is_empty() {
+                true => String::new(),
+                false => format!("  # {}", notes.join("; ")),
+            };
+            let _ = writeln!(
+                text,
+                "  {side} {{ alias: {alias} tensor: {tensor}{said} }}{notes}"
+            );
         }
+    }
+    if let Some(rest) = rest_of_map(declaration) {
+        let _ = writeln!(text, "  # and, as in the map so far: {rest}");
     }
     // While an input is open, what is not fed may be what it means.
     for name in unfed.iter().filter(|_| inputs.open.is_empty()) {
@@ -174,6 +270,87 @@ fn write_map(
         );
     }
     text.push_str("}\n");
+}
+
+/// Which tensors an open alias may be given.
+fn choices(wanted: &Wanted, open: &[Wanted], matching: &Matching, values: &[ValueInfo]) -> String {
+    let free = fitting(wanted, matching, values);
+    let wants = |it: &&Wanted| free.iter().any(|value| fits(it, value));
+    let others = open.iter().filter(|it| !is_same(wanted, it));
+    let is_short = others.filter(wants).count() >= free.len();
+    let (choices, otherwise) = match free.is_empty() {
+        true => (values.iter().collect(), true),
+        false => (free, is_short),
+    };
+    let choices: Vec<String> = choices.iter().map(|it| quoted(&it.name)).collect();
+    let otherwise = if otherwise {
+        "; or, to leave it out, drop: true for tensor"
+    } else {
+        ""
+    };
+    format!("one of: {}{otherwise}", choices.join(", "))
+}
+
+/// What the map so far says of an alias besides its tensor, and what of that is left to copy.
+fn said_of(declaration: &Declaration, side: Side, alias: &str) -> (String, Option<String>) {
+    let ports = match side {
+        Side::Input => &declaration.inputs,
+        Side::Output => &declaration.outputs,
+    };
+    let mut layers = declaration
+        .layers
+        .iter()
+        .filter_map(|it| it.ports(side).get(alias));
+    let mut said = String::new();
+    if layers.any(|it| it.keep) {
+        said.push_str(" keep: true");
+    }
+    let Some(port) = ports.get(alias) else {
+        return (said, None);
+    };
+    if let Some(dtype) = DataType::from_number(port.dtype) {
+        let _ = write!(said, " dtype: {}", dtype.proto_name());
+    }
+    if !port.transpose.is_empty() {
+        let _ = write!(said, " transpose: {:?}", port.transpose);
+    }
+    if !port.reshape.is_empty() {
+        let _ = write!(said, " reshape: {:?}", port.reshape);
+    }
+    if port.top_k != 0 {
+        let _ = write!(said, " top_k: {}", port.top_k);
+    }
+    let long = [
+        ("shape", port.shape.is_some()),
+        ("default", port.has_default),
+        ("labels", port.labels.is_some()),
+    ];
+    let long: Vec<&str> = long.iter().filter(|it| it.1).map(|it| it.0).collect();
+    let more = (!long.is_empty()).then(|| format!("with its {}", long.join(", ")));
+    (said, more)
+}
+
+/// What else the map says.
+fn rest_of_map(declaration: &Declaration) -> Option<String> {
+    let mut rest = Vec::new();
+    for layer in &declaration.layers {
+        for side in [Side::Input, Side::Output] {
+            let dropped = layer.ports(side).iter().filter(|(_, port)| port.drop);
+            rest.extend(
+                dropped
+                    .map(|(alias, _)| format!("{side} {{ alias: {} drop: true }}", quoted(alias))),
+            );
+        }
+    }
+    let constants = declaration.constants.iter();
+    rest.extend(constants.map(|(tensor, _)| format!("the constant for {}", quoted(tensor))));
+    rest.extend(
+        declaration
+            .example
+            .iter()
+            .map(|_| "example_input".to_owned()),
+    );
+    (!rest.is_empty()).then(|| rest.join(", "))
 }
 
 fn wanted_text(wanted: &Wanted) -> String {
@@ -199,7 +376,7 @@ fn value_text(name: &str, values: &[ValueInfo]) -> String {
 }
 
 /// `[?,28,28,1]`; empty for an unknown rank.
-fn shape_text(shape: Option<&[i64]>) -> String {
+pub fn shape_text(shape: Option<&[i64]>) -> String {
     let Some(shape) = shape else {
         return String::new();
     };

@@ -73,6 +73,8 @@ pub struct Matching {
     pub open: Vec<String>,
     /// Names of the tensors that no alias has.
     pub left: Vec<String>,
+    /// Names of the tensors that a map gave a new alias while it is not known which they have had so far.
+    pub unexplained: Vec<String>,
 }
 
 /// Matches aliases with the graph's inputs or with its outputs.
@@ -250,6 +252,7 @@ impl<'a> Matcher<'a> {
         Matching {
             open: open.collect(),
             left: left.collect(),
+            unexplained: Vec::new(),
             found: self.found,
         }
     }

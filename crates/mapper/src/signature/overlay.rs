@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use super::SignatureDef;
 use super::declaration::{Declaration, Interface, Layer, Port, fed_inputs, or_alias, shape_proto};
+use super::default_value::contradicts;
+use super::diagnosis::shape_text;
 use super::renaming::Side;
 use super::tensor_value::from_proto;
 use base::error::{Result, ServingError};
@@ -191,6 +193,14 @@ impl<'a> Overlay<'a> {
             dims.collect()
         });
         let value = from_proto(&value, known.dtype, shape.as_deref())?;
+        if contradicts(value.shape(), known.shape.as_deref().unwrap_or_default()) {
+            return Err(ServingError::invalid_argument(format!(
+                "the constant for '{}' has the shape {:?}, and the graph takes {}",
+                constant.tensor,
+                value.shape(),
+                shape_text(known.shape.as_deref())
+            )));
+        }
         let constants = &mut declaration.constants;
         constants.retain(|(tensor, _)| *tensor != constant.tensor);
         constants.push((constant.tensor.clone(), value));

@@ -2,9 +2,11 @@
 //!
 //! First every alias is matched as if there were no map. A map's alias then takes the place of those
 //! that its tensor has had so far, unless it keeps them; what is still open after that is matched with
-//! the tensors that are left.
+//! the tensors that are left (`rest`).
 //!
 //! Not here: what a map says (`overlay`), the rules of matching (`matching`).
+
+mod rest;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,9 +14,10 @@ use std::fmt;
 use super::SignatureDef;
 use super::declaration::{Declaration, Layer, Port};
 use super::description::{Description, Source};
-use super::matching::{Matching, Rule, Wanted, looks_like, match_aliases, match_rest, tensor_name};
-use base::error::{Result, ServingError};
-use proto::tensorflow::{TensorInfo, TensorProto};
+use super::matching::{Matching, Rule, Wanted, match_aliases};
+use base::error::Result;
+use base::error::ServingError;
+use proto::tensorflow::TensorInfo;
 use runtime::ValueInfo;
 
 /// One of a signature's two sides.
@@ -115,7 +118,7 @@ pub fn settle(it: &Unsettled<'_>, layers: &[Layer]) -> Result<Settled> {
         base: found.clone(),
         found,
         gone: BTreeSet::new(),
-        unexplained: Vec::new(),
+        unexplained: BTreeMap::new(),
         named: BTreeMap::new(),
         earlier: Vec::new(),
     };
@@ -123,13 +126,13 @@ pub fn settle(it: &Unsettled<'_>, layers: &[Layer]) -> Result<Settled> {
         state.lay(layer)?;
     }
     state.match_rest();
-    state.replace_rest();
     let kept = state.kept()?;
     let taken = state.taken();
     let left = it.candidates.iter().map(|it| it.name.clone());
     Ok(Settled {
         changes: state.changes(kept),
         matching: Matching {
+            unexplained: state.unexplained.into_keys().collect(),
             open: state.open.into_iter().map(|it| it.alias).collect(),
             left: left.filter(|name| !taken.contains(name)).collect(),
             found: state.found,
@@ -168,8 +171,8 @@ struct State<'a> {
     descriptions: BTreeMap<String, Description>,
     /// Tensors whose alias was dropped or that a map feeds otherwise.
     gone: BTreeSet<String>,
-    /// New aliases, each with its tensor, that took no alias's place.
-    unexplained: Vec<(String, String)>,
+    /// Tensors with a new alias that took no known alias's place, and whether the alias so far stays.
+    unexplained: BTreeMap<String, bool>,
     /// The number of the map that named an alias last, and whether in place of others.
     named: BTreeMap<String, (usize, bool)>,
     /// As [`Settled::earlier`].
@@ -210,11 +213,14 @@ impl State<'_> {
             let explained = before.values().any(|(tensor, _)| tensor == claim.tensor);
             match claim.alias {
                 None => drop(self.gone.insert(claim.tensor.to_owned())),
-                Some(alias) if !explained && !claim.keep => {
-                    let unexplained = (alias.to_owned(), claim.tensor.to_owned());
-                    self.unexplained.push(unexplained);
+                Some(_) if !explained => {
+                    let keep = self.unexplained.entry(claim.tensor.to_owned());
+                    *keep.or_insert(true) &= claim.keep;
                 }
-                Some(_) => {}
+                Some(_) => {
+                    let keep = self.unexplained.get_mut(claim.tensor);
+                    keep.into_iter().for_each(|keep| *keep &= claim.keep);
+                }
             }
         }
         for (alias, port) in ports.iter().filter(|(_, port)| !port.drop) {
@@ -434,84 +440,6 @@ impl State<'_> {
         new.map(|(alias, _)| alias.clone())
     }
 
-    /// Matches what is open with the tensors that are left.
-    fn match_rest(&mut self) {
-        if self.open.is_empty() {
-            return;
-        }
-        let it = self.it;
-        let free = self.free();
-        let rest = match_rest(it.signature, &self.open, &free, it.likely);
-        self.open.retain(|it| rest.open.contains(&it.alias));
-        self.found.extend(rest.found);
-    }
-
-    /// Aliases for which only tensors with new aliases are left were replaced by these.
-    fn replace_rest(&mut self) {
-        let free = self.free();
-        let claimed = self.it.candidates.iter();
-        let claimed: Vec<&ValueInfo> = claimed
-            .filter(|it| self.unexplained.iter().any(|(_, name)| *name == it.name))
-            .collect();
-        let fits = |it: &&Wanted| {
-            !free.iter().any(|value| looks_like(it, value))
-                && claimed.iter().any(|value| looks_like(it, value))
-        };
-        let replaced: Vec<Wanted> = self.open.iter().filter(fits).cloned().collect();
-        let tensors: BTreeSet<&str> = replaced.iter().map(original_of).collect();
-        if replaced.is_empty() || tensors.len() > self.unexplained.len() {
-            return;
-        }
-        let new = match self.unexplained.as_slice() {
-            [(alias, _)] => Some(alias.clone()),
-            _ => None,
-        };
-        for it in &replaced {
-            self.open.retain(|open| open.alias != it.alias);
-            if let Some(new) = &new {
-                self.inherit(&it.alias, new);
-            }
-            for alias in self.earlier.iter_mut().flat_map(BTreeMap::values_mut) {
-                if alias.as_ref() == Some(&it.alias) {
-                    alias.clone_from(&new);
-                }
-            }
-        }
-    }
-
-    /// Describes `new` as `old`, apart from what the map says.
-    fn inherit(&mut self, old: &str, new: &str) {
-        let Some(before) = self.descriptions.get(old).cloned() else {
-            return;
-        };
-        let tensor = self.found.get(new).and_then(|(name, _)| self.tensor(name));
-        let Some(said) = self.descriptions.get(new).map(|it| &it.port) else {
-            return;
-        };
-        let side = self.it.side;
-        let described = Description::new(
-            side,
-            said,
-            Source::Other(before),
-            tensor,
-            self.it.is_original,
-        );
-        self.descriptions.insert(new.to_owned(), described);
-    }
-
-    fn free(&self) -> Vec<ValueInfo> {
-        let taken = self.taken();
-        let free = self.it.candidates.iter();
-        free.filter(|it| !taken.contains(&it.name))
-            .cloned()
-            .collect()
-    }
-
-    fn taken(&self) -> BTreeSet<String> {
-        let found = self.found.values().map(|(tensor, _)| tensor);
-        found.chain(&self.gone).cloned().collect()
-    }
-
     /// The further aliases of tensors, each with the one that a map gives them. Of two aliases of one
     /// input clients send either, so both are described alike.
     fn kept(&mut self) -> Result<Vec<(String, String)>> {
@@ -550,23 +478,28 @@ impl State<'_> {
                          same dtype, transpose, reshape and default"
                     )));
                 }
+                if is_input && !self.are_sent_alike(alias, newest) {
+                    return Err(ServingError::invalid_argument(format!(
+                        "signature map: input '{newest}' keeps '{alias}', and clients would send another \
+                         dtype, transpose or reshape as '{newest}': both are one input of the graph, \
+                         '{tensor}', which takes one. Leave out keep: true, or give '{newest}' what \
+                         '{alias}' has"
+                    )));
+                }
                 kept.push(((*alias).clone(), (*newest).clone()));
             }
         }
         for (alias, newest) in kept.iter().filter(|_| is_input) {
-            let default = self.descriptions.get(alias).cloned().unwrap_or_default();
-            let Some(new) = self.descriptions.get_mut(newest) else {
+            let Some(known) = self.descriptions.get_mut(alias) else {
                 continue;
             };
-            if new.default.is_none() && default.default.is_some() {
-                new.default = default.default;
-                new.port.has_default = default.port.has_default;
-            }
-            let info = new.info.clone();
-            if let Some(known) = self.descriptions.get_mut(alias) {
-                known.info.dtype = info.dtype;
-                known.info.tensor_shape = info.tensor_shape;
-                known.default = None;
+            let default = known.default.take();
+            let (said_for, has_default) = (known.default_axes.clone(), known.port.has_default);
+            let new = self.descriptions.get_mut(newest);
+            if let Some(new) = new.filter(|it| it.default.is_none() && default.is_some()) {
+                new.default = default;
+                new.default_axes = said_for;
+                new.port.has_default = has_default;
             }
         }
         Ok(kept)
@@ -575,6 +508,13 @@ impl State<'_> {
     fn agree(&self, one: &str, other: &str) -> bool {
         match (self.descriptions.get(one), self.descriptions.get(other)) {
             (Some(one), Some(other)) => one.agrees_with(other),
+            _ => true,
+        }
+    }
+
+    fn are_sent_alike(&self, one: &str, other: &str) -> bool {
+        match (self.descriptions.get(one), self.descriptions.get(other)) {
+            (Some(one), Some(other)) => one.is_sent_as(other),
             _ => true,
         }
     }
@@ -620,17 +560,13 @@ fn takers<'a>(
         .filter(move |(_, port)| port.takes.as_deref() == Some(old))
 }
 
-/// What tells whether two aliases were of one tensor.
-fn original_of(wanted: &Wanted) -> &str {
-    match tensor_name(&wanted.info) {
-        "" => &wanted.alias,
-        name => name,
-    }
-}
-
 impl Declaration {
     /// Takes over what became of one side.
-    pub fn take(&mut self, side: Side, settled: &Settled) {
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_ARGUMENT` where a default cannot be said as a map wants the input.
+    pub fn take(&mut self, side: Side, settled: &Settled) -> Result<()> {
         let descriptions = settled.descriptions.iter();
         let infos = descriptions
             .clone()
@@ -655,14 +591,15 @@ impl Declaration {
                 let before = &self.before;
                 let defaults = &mut self.definition.defaults;
                 defaults.retain(|alias, _| !before.inputs.contains_key(alias));
-                let own = descriptions.filter_map(|(alias, it)| {
-                    let mut default: TensorProto = it.default.clone()?;
+                for (alias, it) in descriptions {
+                    let Some(mut default) = it.default_now(alias)? else {
+                        continue;
+                    };
                     if default.dtype == 0 {
                         default.dtype = it.info.dtype;
                     }
-                    Some((alias.clone(), default))
-                });
-                defaults.extend(own);
+                    defaults.insert(alias.clone(), default);
+                }
             }
             Side::Output => {
                 stages.for_each(|(stage, outputs)| stage.outputs.0.clone_from(outputs));
@@ -671,5 +608,6 @@ impl Declaration {
             }
         }
         self.changes.extend_from_slice(&settled.changes);
+        Ok(())
     }
 }

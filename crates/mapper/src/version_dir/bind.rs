@@ -229,8 +229,7 @@ impl<'a> Binder<'a> {
         let needed = self.needed().into_iter();
         let unfed: Vec<String> = needed.filter(|name| !fed.contains(name.as_str())).collect();
         let unfed = self.unfed_of_the_file(unfed);
-        let unfed_left = |name: &String| unfed.contains(name);
-        self.inputs.left.retain(unfed_left);
+        self.inputs.left.retain(|name| unfed.contains(name));
         if self.inputs.open.is_empty() && self.outputs.open.is_empty() && unfed.is_empty() {
             return Ok(());
         }
@@ -243,7 +242,12 @@ impl<'a> Binder<'a> {
             self.file.name,
             &self.inputs,
             &self.outputs,
-            &unfed,
+            // Which inputs are needed is known once the outputs are.
+            if self.outputs.open.is_empty() {
+                &unfed
+            } else {
+                &[]
+            },
         ))
     }
 

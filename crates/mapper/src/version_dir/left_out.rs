@@ -1,6 +1,7 @@
-//! Finds the edit because of which a backend refuses a file that it takes unedited, and leaves it out.
+//! Finds the edit because of which a backend refuses a file that it takes without, and leaves it out.
 //!
-//! Not here: the edits (`onnx`).
+//! Not here: the edits (`onnx`), those without which a request could end the process: they are made, or the
+//! file is not served.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -46,13 +47,9 @@ pub(super) fn load<T>(
 
 fn log(directory: &Path, edits: &BTreeSet<Edit>, error: &ServingError) {
     let names: Vec<String> = edits.iter().map(Edit::to_string).collect();
-    let warning = match edits.iter().any(|edit| edit.protects()) {
-        true => "; requests with the values that it protects from may end the process",
-        false => "",
-    };
     tracing::warn!(
         directory = %directory.display(),
-        "the backend refuses the model with this edit of its graph, which is left out: {}{warning}: {error}",
+        "the backend refuses the model with this edit of its graph, which is left out: {}: {error}",
         names.join(", "),
     );
 }

@@ -4,7 +4,7 @@ use crate::constant::to_tensor;
 use proto::onnx::{TensorProto, tensor_proto::DataType as OnnxType};
 
 pub(crate) const INT32: i32 = OnnxType::Int32 as i32;
-pub(super) const INT64: i32 = OnnxType::Int64 as i32;
+pub(crate) const INT64: i32 = OnnxType::Int64 as i32;
 pub(crate) const STRING: i32 = OnnxType::String as i32;
 
 /// What is known of one tensor.
@@ -25,6 +25,11 @@ pub(crate) struct Facts {
     pub(crate) is_filled: bool,
     /// It is the value of an initializer or of a `Constant`.
     pub(super) is_constant: bool,
+    /// The tensor of the main graph that it has elements with: it has some in the runs in which that has some,
+    /// and no others. By a hash of its name.
+    pub(crate) emptied_with: Option<u64>,
+    /// Its second size is not 0 in any run.
+    pub(crate) has_channels: bool,
     /// Its sizes may be known at load, whatever a request has.
     pub(crate) has_sizes: bool,
     /// What kernel the backend puts in the place of those around it.
@@ -73,6 +78,12 @@ impl Facts {
             len: same(self.len, other.len),
             is_never_minus_one: self.is_never_minus_one && other.is_never_minus_one,
             is_filled: self.is_filled && other.is_filled,
+            emptied_with: if self.emptied_with == other.emptied_with {
+                self.emptied_with
+            } else {
+                None
+            },
+            has_channels: self.has_channels && other.has_channels,
             is_constant: self.is_constant && other.is_constant,
             has_sizes: self.has_sizes || other.has_sizes,
             origin: if self.origin == other.origin {
@@ -98,7 +109,7 @@ impl Facts {
             is_filled: !tensor.dims.contains(&0),
             is_constant: true,
             has_sizes: true,
-            origin: Origin::Any,
+            ..Self::default()
         }
     }
 }

@@ -47,9 +47,14 @@ impl<'a> Functions<'a> {
     pub(super) fn call(&mut self, node: &NodeProto, inputs: Vec<Facts>) -> Option<Vec<Facts>> {
         let key = call_key(node);
         let function = *self.by_key.get(&key)?;
-        // A call with another number is not another call.
+        // A call with another number or with another tensor is not another call.
         let inputs = inputs.into_iter();
-        let inputs: Vec<Facts> = inputs.map(|it| Facts { single: None, ..it }).collect();
+        let alike = |it: Facts| Facts {
+            single: None,
+            emptied_with: None,
+            ..it
+        };
+        let inputs: Vec<Facts> = inputs.map(alike).collect();
         let known = self.called_with.get(&key);
         let common = match known {
             Some(known) => {

@@ -7,6 +7,7 @@ use crate::guard::Window;
 use crate::{is_onnx_domain, is_op, walk};
 use proto::onnx::{AttributeProto, NodeProto, tensor_proto::DataType as OnnxType};
 
+const BFLOAT16: i32 = OnnxType::Bfloat16 as i32;
 const BOOL: i32 = OnnxType::Bool as i32;
 const FLOAT: i32 = OnnxType::Float as i32;
 const UINT8: i32 = OnnxType::Uint8 as i32;
@@ -134,6 +135,28 @@ const JOIN_FILLED: &[&str] = &[
     "MatMulInteger",
     "PRelu",
 ];
+/// Operators whose first output has as many elements as their first input, in the same places.
+const KEEP_PLACES: &[&str] = &[
+    "Abs",
+    "BatchNormalization",
+    "Cast",
+    "Clip",
+    "Dropout",
+    "Elu",
+    "Erf",
+    "Exp",
+    "HardSigmoid",
+    "HardSwish",
+    "Identity",
+    "LeakyRelu",
+    "Neg",
+    "Relu",
+    "Selu",
+    "Sigmoid",
+    "Softplus",
+    "Sqrt",
+    "Tanh",
+];
 /// Operators whose window moves over an image; the first output has elements where the image and the
 /// weights have some, and the pads are as large as the window.
 const WINDOWS: &[&str] = &["AveragePool", "Conv", "ConvInteger", "LpPool", "MaxPool"];
@@ -184,6 +207,8 @@ impl Rule<'_> {
             single: self.single(),
             rank: self.rank(index),
             is_filled: self.is_filled(index),
+            emptied_with: self.emptied_with(index),
+            has_channels: index == 0 && self.has_channels(),
             has_sizes: self.has_sizes(),
             origin: self.origin(index),
             ..Facts::default()
@@ -221,8 +246,7 @@ impl Rule<'_> {
         if !is_known || index > 0 {
             return false;
         }
-        let is_given = |index: usize| self.node.input.get(index).is_some_and(|it| !it.is_empty());
-        let mut given = (0..self.node.input.len()).filter(|index| is_given(*index));
+        let mut given = (0..self.node.input.len()).filter(|index| self.is_given(*index));
         let mut all_filled = || !self.inputs.is_empty() && given.all(|it| self.input(it).is_filled);
         match op_type {
             _ if KEEP_FILLED.contains(&op_type) => self.input(0).is_filled,
@@ -230,6 +254,93 @@ impl Rule<'_> {
             _ if WINDOWS.contains(&op_type) => all_filled() && self.has_padded_window(),
             _ => false,
         }
+    }
+
+    /// What an output has elements with, where that is what the first input has them with.
+    fn emptied_with(&self, index: usize) -> Option<u64> {
+        let is_onnx = is_onnx_domain(self.node.domain());
+        let first = self
+            .input(0)
+            .emptied_with
+            .filter(|_| is_onnx && index == 0)?;
+        let op_type = self.node.op_type();
+        let keeps = match op_type {
+            "Add" | "Mul" | "Sub" | "Div" => self.takes_filled_constant(),
+            "AveragePool" | "MaxPool" | "Conv" => self.has_still_window(),
+            "Concat" => self.joins_channels(),
+            _ => KEEP_PLACES.contains(&op_type),
+        };
+        keeps.then_some(first)
+    }
+
+    /// Whether the second size of the first output is known not to be 0.
+    fn has_channels(&self) -> bool {
+        if !is_onnx_domain(self.node.domain()) {
+            return false;
+        }
+        match self.node.op_type() {
+            "Conv" => self.input(1).is_filled,
+            "Add" | "Mul" | "Sub" | "Div" => {
+                self.input(0).has_channels && self.takes_filled_constant()
+            }
+            "AveragePool" | "MaxPool" | "GlobalAveragePool" | "GlobalMaxPool" => {
+                self.input(0).has_channels
+            }
+            "Concat" => self.joins_channels(),
+            op_type => KEEP_PLACES.contains(&op_type) && self.input(0).has_channels,
+        }
+    }
+
+    /// Whether the second input is a constant with elements, of no more dimensions than the first.
+    fn takes_filled_constant(&self) -> bool {
+        let (first, second) = (self.input(0), self.input(1));
+        let is_within = first
+            .rank
+            .zip(second.rank)
+            .is_some_and(|(one, other)| other <= one);
+        second.is_constant && second.is_filled && is_within
+    }
+
+    /// Whether images are joined along their channels that have elements in the same runs. Where they have
+    /// none, what is joined has none either.
+    pub(super) fn joins_channels(&self) -> bool {
+        let axis = self.attribute("axis").and_then(value_of);
+        let first = self.input(0);
+        let mut inputs = self.inputs.iter();
+        axis.is_some_and(|it| it.i() == 1)
+            && first.has_channels
+            && first.emptied_with.is_some()
+            && inputs.all(|it| it.emptied_with == first.emptied_with)
+    }
+
+    /// Whether a window with weights moves by one, over an image with pads that make up for its size.
+    fn has_still_window(&self) -> bool {
+        let ints = |name: &str| match self.attribute(name) {
+            Some(attribute) => value_of(attribute).map(|it| it.ints.as_slice()),
+            None => Some(&[][..]),
+        };
+        let (Some(kernel), Some(pads)) = (ints("kernel_shape"), ints("pads")) else {
+            return false;
+        };
+        let (Some(strides), Some(dilations)) = (ints("strides"), ints("dilations")) else {
+            return false;
+        };
+        let has_weights = self.node.op_type() != "Conv" || self.input(1).is_filled;
+        let axes = kernel.len();
+        let at = |values: &[i64], index: usize, default| *values.get(index).unwrap_or(&default);
+        let mut still = (0..axes).map(|axis| {
+            let window = kernel[axis]
+                .saturating_sub(1)
+                .checked_mul(at(dilations, axis, 1));
+            window == at(pads, axis, 0).checked_add(at(pads, axis + axes, 0))
+        });
+        has_weights
+            && axes > 0
+            && self
+                .attribute("auto_pad")
+                .is_none_or(|it| it.s() == b"NOTSET")
+            && strides.iter().all(|it| *it == 1)
+            && still.all(|it| it)
     }
 
     /// Whether sizes may follow from the model alone: where a node does not keep those of what a
@@ -288,7 +399,7 @@ impl Rule<'_> {
             is_filled: len > 0,
             is_constant: true,
             has_sizes: true,
-            origin: Origin::Any,
+            ..Facts::default()
         };
         let scalar = |elem| Facts {
             rank: Some(0),
@@ -316,6 +427,10 @@ impl Rule<'_> {
                 .map_or_else(Facts::default, |it| Facts::of_type(it.data_type())),
             _ => Facts::default(),
         }
+    }
+
+    fn is_given(&self, index: usize) -> bool {
+        self.node.input.get(index).is_some_and(|it| !it.is_empty())
     }
 
     fn input(&self, index: usize) -> Facts {

@@ -4,6 +4,7 @@
 //! A function sees its own inputs only; what is known of them is what all its callers agree on.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::facts::{Elem, Facts, INT64};
 use super::functions::Functions;
@@ -22,6 +23,8 @@ pub(crate) struct Scopes {
     pub(crate) quantizes: bool,
     /// An input's value in the file is a default that a client may replace.
     has_defaults: bool,
+    /// The outermost scope is the main graph.
+    is_of_main: bool,
 }
 
 /// The names of one graph or function.
@@ -64,6 +67,7 @@ impl Scopes {
         self.scopes.push(Scope {
             facts: inputs.collect(),
         });
+        self.is_of_main = true;
         self.declare(graph, is_ranked);
         if self.has_defaults {
             self.forget_defaults(graph);
@@ -97,6 +101,7 @@ impl Scopes {
 
     /// Enters a function that is called with `inputs`.
     pub(crate) fn enter_function(&mut self, function: &FunctionProto, inputs: &[Facts]) {
+        self.is_of_main = false;
         self.scopes.push(Scope::default());
         for (name, facts) in function.input.iter().zip(inputs) {
             self.insert(name, *facts);
@@ -136,6 +141,28 @@ impl Scopes {
         if let Some(scope) = self.scopes.last_mut() {
             scope.facts.insert(name.to_owned(), facts);
         }
+    }
+
+    /// Whether a node joins images that have elements in the same runs.
+    pub(crate) fn joins_channels(&self, node: &NodeProto) -> bool {
+        let inputs = (0..node.input.len()).map(|index| self.input(node, index));
+        let inputs: Vec<Facts> = inputs.collect();
+        let rule = Rule {
+            node,
+            inputs: &inputs,
+            bodies: &[],
+        };
+        rule.joins_channels()
+    }
+
+    /// What a name of the main graph has elements with, if not with another.
+    fn own_emptied_with(&self, name: &str) -> Option<u64> {
+        let is_main = self.is_of_main && self.scopes.len() == 1;
+        is_main.then(|| {
+            let mut hasher = DefaultHasher::new();
+            name.hash(&mut hasher);
+            hasher.finish()
+        })
     }
 
     /// What is known of a name of the innermost scope.
@@ -231,6 +258,7 @@ impl Scopes {
                 // As declared, if it was.
                 facts.elem = self.own(output).unwrap_or_default().elem;
             }
+            facts.emptied_with = facts.emptied_with.or_else(|| self.own_emptied_with(output));
             self.insert(output, facts);
         }
     }

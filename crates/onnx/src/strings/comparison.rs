@@ -13,8 +13,6 @@ use proto::onnx::NodeProto;
 
 /// The opset from which on `Reshape` can keep a size of 0.
 const ALLOW_ZERO_SINCE: i64 = 14;
-/// The opset from which on `Equal` takes strings.
-const STRING_EQUAL_SINCE: i64 = 19;
 /// What tf2onnx writes for an empty string, as for the text itself.
 pub(super) const EMPTY: i32 = -1;
 
@@ -27,10 +25,6 @@ pub(super) struct Comparison<'a> {
 }
 
 impl Comparison<'_> {
-    pub(super) fn is_old(&self) -> bool {
-        self.opset < STRING_EQUAL_SINCE
-    }
-
     fn name(&mut self, part: &str) -> String {
         let wish = format!("{}/strings/{part}", self.output);
         self.names.take(&wish)
@@ -80,10 +74,6 @@ impl Comparison<'_> {
 
     /// `output = (a == b)`: numbers all strings of both sides, and compares the numbers.
     pub(super) fn finish(&mut self, a: &str, b: &str, output: &str) -> Option<()> {
-        if !self.is_old() {
-            self.nodes.push(node("Equal", &[a, b], output));
-            return Some(());
-        }
         let zero = self.vector(0, "zero")?;
         let all = self.vector(-1, "all")?;
         let end = self.vector(i64::MAX, "end")?;

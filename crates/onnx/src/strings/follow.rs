@@ -21,8 +21,9 @@ use proto::onnx::{
     GraphProto, NodeProto, TensorProto, ValueInfoProto, tensor_proto::DataType as OnnxType,
 };
 
-/// The opset from which on `Unique`, with which strings are numbered, exists.
-const UNIQUE_SINCE: i64 = 11;
+/// The opsets in which strings have to be numbered to be compared: with `Unique`, which exists from 11 on. From
+/// 19 on `Equal` takes strings, and a cast of them is one that the model wants.
+const NUMBERED: std::ops::Range<i64> = 11..19;
 /// Longer constants are not looked at.
 const MAX_NUMBERS: usize = 1 << 16;
 /// How often the body of a loop is looked at once more, because it does not pass strings on.
@@ -242,7 +243,7 @@ impl Visit<'_> {
 
     /// What a comparison is replaced by if it is one of strings.
     fn compared(&mut self, equal: &NodeProto) -> Option<Vec<NodeProto>> {
-        if !is_op(equal, "Equal") || self.opset < UNIQUE_SINCE {
+        if !is_op(equal, "Equal") || !NUMBERED.contains(&self.opset) {
             return None;
         }
         let ([a, b], [output]) = (equal.input.as_slice(), equal.output.as_slice()) else {
@@ -281,7 +282,7 @@ impl Visit<'_> {
                     is_sure: true,
                 }),
             ] => comparison.with_numbers(name, numbers),
-            [None, None] if comparison.is_old() => match elems {
+            [None, None] => match elems {
                 [Elem::Is(STRING), Elem::Is(STRING) | Elem::Unknown]
                 | [Elem::Unknown, Elem::Is(STRING)] => comparison.finish(a, b, output),
                 _ => None,

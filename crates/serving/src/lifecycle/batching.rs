@@ -93,19 +93,21 @@ where
 }
 
 /// Whether dimension 0 of all that the graph is fed with counts the request's rows. That of sparse
-/// and ragged features does not: requests with them run by themselves. So do those to a graph that takes
+/// and ragged features does not, nor that of inputs whose axis 0 a map moves: requests with them run by themselves. So do those to a graph that takes
 /// nothing but what it has defaults for.
 fn is_fed_by_rows(signature: &Signature) -> bool {
     let is_left_out = signature.inputs.iter().any(|it| it.graph_has_default);
     if signature.feeds.is_empty() && is_left_out {
         return false;
     }
-    signature.feeds.iter().all(|feed| {
-        matches!(
-            feed,
-            Feed::Input(_) | Feed::Feature(_, FeatureTensor::Dense(_))
-        )
-    })
+    let mut sent = signature.inputs.iter().filter(|it| !it.graph_has_default);
+    sent.all(|it| it.has_rows)
+        && signature.feeds.iter().all(|feed| {
+            matches!(
+                feed,
+                Feed::Input(_) | Feed::Feature(_, FeatureTensor::Dense(_))
+            )
+        })
 }
 
 /// Whether dimension 0 of all that clients get counts the request's rows, as far as can be said at load.
@@ -208,6 +210,23 @@ mod tests {
         let model = declared_four_in_a_row().encode_to_vec();
         std::fs::write(directory.path().join("model.onnx"), model).unwrap();
         assert!(is_batched(directory.path()));
+    }
+
+    #[test]
+    fn axis_0_that_a_map_moves_is_not_batched() {
+        for (entry, expected) in [
+            ("input { alias: 'x' transpose: [0, 1] }", true),
+            ("input { alias: 'x' transpose: [1, 0] }", false),
+            ("output { alias: 'y' transpose: [1, 0] }", false),
+            ("output { alias: 'y' reshape: [-1] }", false),
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            let model = declared_four_in_a_row().encode_to_vec();
+            std::fs::write(directory.path().join("model.onnx"), model).unwrap();
+            let map = format!("signature {{ {entry} }}");
+            std::fs::write(directory.path().join("signature_map.pbtxt"), map).unwrap();
+            assert_eq!(is_batched(directory.path()), expected, "{entry}");
+        }
     }
 
     #[test]

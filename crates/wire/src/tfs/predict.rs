@@ -276,7 +276,7 @@ impl<'a> ReplyEncoder<'a> {
             put_delimited(buf, 1, entry_len(output));
             put_delimited(buf, 1, output.0.len());
             buf.put_slice(output.0.as_bytes());
-            put_delimited(buf, 2, output.1.len());
+            put_delimited(buf, 2, output.1.encoded_len());
             output.1.write_head(buf);
             if let Some(values) = output.1.plain_values() {
                 put_values(buf, values);
@@ -289,7 +289,7 @@ impl<'a> ReplyEncoder<'a> {
 
 /// The length of an entry of the map `outputs`.
 fn entry_len((alias, tensor): &(&str, Encoder<'_>)) -> usize {
-    delimited_len(1, alias.len()) + delimited_len(2, tensor.len())
+    delimited_len(1, alias.len()) + delimited_len(2, tensor.encoded_len())
 }
 
 /// Where in a serialized `PredictRequest`, of which `head` is the beginning, the first values begin

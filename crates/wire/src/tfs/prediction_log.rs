@@ -121,12 +121,12 @@ fn predict_request(request: &PredictRequest, model: String) -> Vec<u8> {
             continue;
         };
         let tensor = Encoder::new(tensor, Form::TypedField);
-        let entry = delimited_len(1, alias.len()) + delimited_len(2, tensor.len());
+        let entry = delimited_len(1, alias.len()) + delimited_len(2, tensor.encoded_len());
         message.reserve(delimited_len(INPUTS, entry));
         put_delimited(&mut message, INPUTS, entry);
         put_delimited(&mut message, 1, alias.len());
         message.extend_from_slice(alias.as_bytes());
-        put_delimited(&mut message, 2, tensor.len());
+        put_delimited(&mut message, 2, tensor.encoded_len());
         tensor.write(&mut message);
     }
     message

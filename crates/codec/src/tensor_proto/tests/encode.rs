@@ -11,7 +11,7 @@ fn encoded(tensor: &Tensor, form: Form) -> Vec<u8> {
     let encoder = Encoder::new(tensor, form);
     let mut bytes = Vec::new();
     encoder.write(&mut bytes);
-    assert_eq!(bytes.len(), encoder.len(), "{tensor:?}");
+    assert_eq!(bytes.len(), encoder.encoded_len(), "{tensor:?}");
     bytes
 }
 

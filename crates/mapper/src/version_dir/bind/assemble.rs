@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::optional::show_defaults;
 use super::{Binder, BoundSignature, Tensors};
 use crate::signature::{
-    Classes, ExampleInput, Input, Output, OutputSource, Rule, Side, Signature, tensor_name,
+    Classes, ExampleInput, Input, Output, OutputSource, Rule, Side, Signature, known_shape,
+    tensor_name,
 };
 use base::error::{Result, ServingError};
 use base::tensor::DataType;
@@ -83,12 +84,14 @@ impl Binder<'_> {
                 })?;
                 let of_graph = self.optional.get(&it.alias).cloned();
                 let port = self.declaration.inputs.get(&it.alias);
+                let sent = known_shape(&it.info);
                 Ok(Input {
                     tensor_name: tensor_name(&it.info).to_owned(),
                     dtype,
                     is_optional: of_graph.is_some() || port.is_some_and(|it| it.has_default),
                     graph_has_default: of_graph.is_some(),
                     default: defaults.remove(&it.alias).or(of_graph),
+                    has_rows: port.is_none_or(|it| it.keeps_rows(sent.as_deref())),
                     alias: it.alias,
                 })
             })
@@ -142,15 +145,24 @@ impl Binder<'_> {
             outputs.push(Output {
                 alias: alias.clone(),
                 source,
-                has_rows: self
-                    .declaration
-                    .outputs
-                    .get(alias)
-                    .is_none_or(|it| !it.is_stacked_first),
+                has_rows: self.has_rows(alias),
                 classes: self.classes(alias)?.map(Arc::new),
             });
         }
         Ok(outputs)
+    }
+
+    fn has_rows(&self, alias: &str) -> bool {
+        let Some(port) = self.declaration.outputs.get(alias) else {
+            return true;
+        };
+        let found = self.outputs.found.get(alias);
+        let found = found.and_then(|(tensor, _)| {
+            let mut outputs = self.graph.outputs.iter();
+            outputs.find(|it| it.name == *tensor)
+        });
+        let made = found.and_then(|it| it.shape.as_deref());
+        !port.is_stacked_first && port.keeps_rows(made)
     }
 
     fn classes(&self, alias: &String) -> Result<Option<Classes>> {

@@ -1,8 +1,11 @@
 //! Makes a graph take and return what clients send and get: casts, transposes, reshapes.
 
 use super::Binder;
-use crate::signature::{Feed, Port, is_convertible};
-use base::error::{Result, ServingError};
+use crate::signature::{
+    Feed, Port, arranged_shape, contradicts, is_convertible, known_shape, shape_text,
+};
+use base::error::Result;
+use base::error::ServingError;
 use base::tensor::DataType;
 use onnx::Transform;
 use runtime::ValueInfo;
@@ -38,6 +41,8 @@ impl Binder<'_> {
             let port = self.declaration.outputs.get(&alias);
             let declared = self.graph.outputs.iter().find(|it| it.name == tensor);
             let graph_dtype = declared.and_then(|it| it.dtype);
+            check_axes(port, declared, None)
+                .map_err(|error| self.explain(&format!("output '{alias}'"), &error))?;
             let transform = self.transform(("output", &alias), port, info.dtype, graph_dtype)?;
             let known = ready.iter().find(|it| it.0 == transform && it.1 == tensor);
             let name = match known {
@@ -70,6 +75,10 @@ impl Binder<'_> {
             let port = self.declaration.inputs.get(&alias);
             let declared = self.graph.inputs.iter().find(|it| it.name == tensor);
             let graph_dtype = declared.and_then(|it| it.dtype);
+            let sent = known_shape(info);
+            check_axes(port, declared, sent.as_deref())
+                .and_then(|()| self.check_default(&alias, port, declared))
+                .map_err(|error| self.explain(&format!("input '{alias}'"), &error))?;
             let transform = self.transform(("input", &alias), port, info.dtype, graph_dtype)?;
             let default = self.default(&alias, &tensor, &transform)?;
             self.optional
@@ -105,6 +114,40 @@ impl Binder<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Refuses a map's default of a shape that the graph does not take.
+    fn check_default(
+        &self,
+        alias: &str,
+        port: Option<&Port>,
+        declared: Option<&ValueInfo>,
+    ) -> Result<()> {
+        let Some(port) = port.filter(|it| it.has_default) else {
+            return Ok(());
+        };
+        let Some(default) = self.declaration.defaults()?.remove(alias) else {
+            return Ok(());
+        };
+        let made = arranged_shape(default.shape(), &port.transpose, &port.reshape);
+        let declared = declared
+            .and_then(|it| it.shape.as_deref())
+            .unwrap_or_default();
+        match made {
+            Some(made) if contradicts(&made, declared) => {
+                Err(ServingError::invalid_argument(format!(
+                    "the map's default of the shape {:?} gets to the graph as {made:?}, and the graph \
+                     takes {}",
+                    default.shape(),
+                    shape_text(Some(declared))
+                )))
+            }
+            Some(_) => Ok(()),
+            None => Err(ServingError::invalid_argument(format!(
+                "the map's default has the shape {:?}, to which its transpose and reshape do not apply",
+                default.shape()
+            ))),
+        }
     }
 
     fn undescribed(&self, what: &str, alias: &str) -> ServingError {
@@ -145,5 +188,46 @@ impl Binder<'_> {
             transform.dtype = Some(client);
         }
         Ok(transform)
+    }
+}
+
+/// Refuses a map's transpose that is none of the axes that there are. `sent` is the shape that clients send,
+/// where it is an input.
+fn check_axes(
+    port: Option<&Port>,
+    declared: Option<&ValueInfo>,
+    sent: Option<&[i64]>,
+) -> Result<()> {
+    let Some(port) = port.filter(|it| !it.transpose.is_empty()) else {
+        return Ok(());
+    };
+    let transpose = &port.transpose;
+    let mut axes = transpose.clone();
+    axes.sort_unstable();
+    if !axes.iter().copied().eq((0..).take(transpose.len())) {
+        return Err(ServingError::invalid_argument(format!(
+            "the map's transpose {transpose:?} has to name each axis from 0 to {} once",
+            transpose.len() - 1
+        )));
+    }
+    // An unknown rank is written as no dimensions, too.
+    let of_graph = declared.and_then(|it| it.shape.as_deref());
+    let of_graph = of_graph.filter(|it| !it.is_empty());
+    let transposed = match (sent, port.reshape.is_empty()) {
+        (Some(sent), false) => Some(sent),
+        _ => of_graph,
+    };
+    let is_input_reshaped = !port.reshape.is_empty() && sent.is_some();
+    match transposed.map(<[i64]>::len) {
+        Some(rank) if rank != transpose.len() => Err(ServingError::invalid_argument(format!(
+            "the map's transpose {transpose:?} is for tensors of {} dimensions, and {} {rank}",
+            transpose.len(),
+            if is_input_reshaped {
+                "clients send"
+            } else {
+                "the graph's tensor has"
+            }
+        ))),
+        _ => Ok(()),
     }
 }

@@ -69,7 +69,9 @@ impl Binder<'_> {
         }
         let found = &mut self.outputs.found;
         found.retain(|_, (_, rule)| *rule != Rule::PassThrough);
-        self.declaration.take(Side::Output, &settled);
+        self.declaration
+            .take(Side::Output, &settled)
+            .map_err(|error| self.refused(&error))?;
         if self.declaration.is_original {
             // Whatever a map says of the graph, TensorFlow fetches none of these.
             for output in self.declaration.wanted_outputs() {
@@ -81,7 +83,11 @@ impl Binder<'_> {
             }
         }
         let fetched = self.outputs.found.values();
-        let fetched: Vec<String> = fetched.map(|(tensor, _)| tensor.clone()).collect();
+        let mut fetched: Vec<String> = fetched.map(|(tensor, _)| tensor.clone()).collect();
+        if !self.outputs.open.is_empty() {
+            // The load fails. What the open ones may need is not known, so nothing is said of it.
+            fetched.extend_from_slice(&self.outputs.left);
+        }
         self.model.prune(&fetched);
         Ok(())
     }
@@ -124,7 +130,9 @@ impl Binder<'_> {
         )
         .map_err(|error| self.refused(&error))?;
         self.inputs.clone_from(&settled.matching);
-        self.declaration.take(Side::Input, &settled);
+        self.declaration
+            .take(Side::Input, &settled)
+            .map_err(|error| self.refused(&error))?;
         for kept in settled.changes.iter().filter(|change| change.kept) {
             self.inputs.found.remove(&kept.old);
             self.inputs.open.retain(|alias| *alias != kept.old);

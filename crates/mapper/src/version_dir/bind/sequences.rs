@@ -28,7 +28,13 @@ pub(super) fn stack(
             let name = tensor(output).to_owned();
             let sequence = model.sequences().iter().find(|it| it.name == name);
             match (output.stack_axis, sequence) {
-                (Some(axis), _) => {
+                (Some(axis), sequence) => {
+                    check_stack_axis(model, sequence, axis).map_err(|error| {
+                        let (origin, name, alias) = (model.origin(), &planned.name, &output.alias);
+                        let text =
+                            format!("{origin}: signature '{name}': output '{alias}': {error}");
+                        ServingError::new(error.code(), text)
+                    })?;
                     output.tensor = match stacked.entry((name.clone(), axis)) {
                         Entry::Occupied(known) => known.get().clone(),
                         Entry::Vacant(new) => {
@@ -54,6 +60,29 @@ pub(super) fn stack(
         aliases.extend(outputs.map(|it| it.alias.clone()));
     }
     Ok(maps)
+}
+
+/// Refuses an axis that the stacked tensors do not have, where their rank is known.
+fn check_stack_axis(model: &OnnxModel, sequence: Option<&Sequence>, axis: i64) -> Result<()> {
+    let mut elements = sequence
+        .into_iter()
+        .flat_map(|it| it.elements.iter().flatten());
+    let outputs = model.outputs();
+    let rank = elements.find_map(|element| {
+        let output = outputs.iter().find(|it| it.name == *element);
+        let shape = output.and_then(|it| it.shape.as_ref());
+        // An unknown rank is written as no dimensions, too.
+        shape.map(Vec::len).filter(|&rank| rank > 0)
+    });
+    let rank = rank.and_then(|it| i64::try_from(it).ok());
+    match rank.filter(|rank| !(-(rank + 1)..=*rank).contains(&axis)) {
+        Some(rank) => Err(ServingError::invalid_argument(format!(
+            "stack_axis {axis} is none of the stacked tensors: each of the sequence has {rank} \
+             dimensions, so it may be 0 to {rank}, or -1 to -{} from the end",
+            rank + 1
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Adds to an error about a signature without outputs what is left out.

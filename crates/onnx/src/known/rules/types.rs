@@ -3,8 +3,11 @@
 //!
 //! Not here: what else is known of an output (`rules`).
 
-use super::{BOOL, FLOAT, Rule, UINT8, UINT32, value_of};
-use crate::known::facts::{Elem, INT32, INT64, STRING};
+use super::{BFLOAT16, BOOL, FLOAT, Rule, UINT8, UINT32, value_of};
+use crate::known::facts::Elem;
+use crate::known::facts::INT32;
+use crate::known::facts::INT64;
+use crate::known::facts::STRING;
 
 /// Operators whose first output has the element type of their first input.
 const KEEP_TYPE: &[&str] = &[
@@ -123,6 +126,7 @@ const KEEP_TYPE_OF_OTHERS: &[(&str, &[&str])] = &[
             "GatherND",
             "Gelu",
             "GemmFastGelu",
+            "GridSample",
             "GroupNorm",
             "Inverse",
             "Irfft",
@@ -154,8 +158,22 @@ const KEEP_TYPE_OF_OTHERS: &[(&str, &[&str])] = &[
             "UnfoldTensor",
         ],
     ),
+    (
+        "com.microsoft.nchwc",
+        &[
+            "AveragePool",
+            "Conv",
+            "GlobalAveragePool",
+            "GlobalMaxPool",
+            "MaxPool",
+            "ReorderInput",
+            "ReorderOutput",
+            "Upsample",
+        ],
+    ),
 ];
-/// Operators that ONNX Runtime adds, with the input that each of their outputs has the element type of.
+/// Operators that ONNX Runtime adds, with the input that each of their outputs has the element type of. Where
+/// that is left out, as what is kept of former tokens may be, it is the first.
 const TYPE_OF_INPUT: &[(&str, &[usize])] = &[
     ("AttnLSTM", &[0, 0, 0]),
     ("BeamSearch", &[1, 5, 5]),
@@ -237,6 +255,8 @@ impl Rule<'_> {
             ("Unique", _) => Elem::Is(INT64),
             ("DequantizeLinear", 0) => self.input(1).elem,
             ("DynamicTimeWarping" | "MatMulInteger16", 0) => Elem::Is(INT32),
+            ("GatherPacked", 0) => Elem::Is(BFLOAT16),
+            ("QuantizeLinear", 0) if !self.is_given(2) => Elem::Is(UINT8),
             ("MurmurHash3", 0) => match self.attribute("positive").map(value_of) {
                 Some(None) => Elem::Unknown,
                 Some(Some(positive)) if positive.i() == 0 => Elem::Is(INT32),
@@ -248,7 +268,8 @@ impl Rule<'_> {
             (op_type, _) if TYPE_OF_INPUT.iter().any(|(name, _)| *name == op_type) => {
                 let mut inputs = TYPE_OF_INPUT.iter().filter(|(name, _)| *name == op_type);
                 let input = inputs.next().and_then(|(_, inputs)| inputs.get(index));
-                input.map_or(Elem::Unknown, |&input| self.input(input).elem)
+                let given = |&input: &usize| if self.is_given(input) { input } else { 0 };
+                input.map_or(Elem::Unknown, |input| self.input(given(input)).elem)
             }
             _ => self.kept_elem("com.microsoft"),
         }

@@ -38,9 +38,12 @@ mod optional;
 mod raw_parse;
 mod renaming;
 mod renaming_again;
+mod renaming_claims;
 mod rewrites;
 mod sequences;
 mod session;
+mod unwritten;
+mod valid_models;
 mod words;
 mod zoo;
 

@@ -1,6 +1,6 @@
 //! Edits because of which a backend refuses a graph, and that are left out.
 
-use super::net::{INT32, Net, answer};
+use super::net::{FLOAT, INT32, Net, answer};
 use super::*;
 use base::error::ServingError;
 use onnx::OnnxModel;
@@ -66,14 +66,26 @@ fn edit_that_is_refused_is_left_out() {
     let (a, b) = (ints(&[i32::MIN, 7]), ints(&[-1, 2]));
     let outputs = answer(&servable, "", [("a", a), ("b", b)]);
     assert_eq!(outputs["q"], ints(&[i32::MIN, 3]));
+}
+
+#[test]
+fn edit_that_protects_the_process_is_never_left_out() {
     // All safe divisions have a choice.
-    let servable = load_without(&["Where"], quotient()).unwrap();
-    let outputs = answer(
-        &servable,
-        "",
-        [("a", ints(&[-9, 7])), ("b", ints(&[-1, 2]))],
-    );
-    assert_eq!(outputs["q"], ints(&[9, 3]));
+    let refused = load_without(&["Where"], quotient()).err();
+    let error = refused.expect("it is refused").to_string();
+    assert!(error.contains("no kernel for Where"), "{error}");
+    // Empty images end the process: a check stands in front.
+    let net = || {
+        Net::default()
+            .input("x", FLOAT, &[-1, 1, -1])
+            .initializer("w", &[1], &[1.0])
+            .node("InstanceNormalization", &["x", "w", "w"], "y")
+            .output("y", FLOAT, &[-1, 1, -1])
+    };
+    assert!(load_without(&[], net()).is_ok());
+    let refused = load_without(&["Reshape"], net()).err();
+    let error = refused.expect("it is refused").to_string();
+    assert!(error.contains("no kernel for Reshape"), "{error}");
 }
 
 #[test]

@@ -225,7 +225,7 @@ fn original_signature_need_not_know_of_a_default() {
 #[test]
 fn map_keeps_and_drops_aliases_of_inputs_with_defaults() {
     let map = "signature { \
-        input { alias: 'factor' tensor: 'scale' dtype: DT_DOUBLE keep: true } \
+        input { alias: 'factor' tensor: 'scale' keep: true } \
         input { alias: 'offset' drop: true } }";
     let servable = scaled().version().map(map).load();
     let definition = &servable.signature("").unwrap().definition;
@@ -233,10 +233,8 @@ fn map_keeps_and_drops_aliases_of_inputs_with_defaults() {
     assert!(definition.defaults.keys().eq(["factor", "scale"]));
     assert_eq!(y(&servable, [x()]), [12.0, 14.0]);
     for alias in ["factor", "scale"] {
-        let dtype = definition.inputs[alias].dtype;
-        assert_eq!(dtype, DataType::Double.number(), "{alias}");
-        assert_eq!(definition.defaults[alias].double_val, [2.0], "{alias}");
-        let factor = Tensor::from_vec(&[], vec![3.0_f64]).unwrap();
+        assert_eq!(definition.defaults[alias].float_val, [2.0], "{alias}");
+        let factor = floats(&[], &[3.0]);
         assert_eq!(y(&servable, [x(), (alias, factor)]), [13.0, 16.0]);
     }
     let offset = RequestTensor::Valid(floats(&[1], &[1.0]));

@@ -1,0 +1,156 @@
+//! What stands in for an input, said again in the dtype and the axes that a map gives the input.
+//!
+//! Not here: what a map does to dtype and axes (`description`), defaults of the graph's own file
+//! (`lifecycle::loader`).
+
+use super::tensor_value::{from_proto, to_proto};
+use base::error::Result;
+use base::error::ServingError;
+use base::tensor::DataType;
+use base::tensor::Tensor;
+use base::tensor::element_count;
+use onnx::Transform;
+use proto::tensorflow::TensorProto;
+
+/// What is done to the axes of what a client sends: a transpose, then a reshape.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Axes {
+    pub(super) transpose: Vec<i64>,
+    pub(super) reshape: Vec<i64>,
+}
+
+/// The default of input `alias`, said for `before`, as a client would send it that sends `dtype` and has
+/// `after` done to it: the graph gets the same.
+///
+/// # Errors
+///
+/// `INVALID_ARGUMENT` where it makes no tensor, or cannot be said exactly.
+pub(super) fn restated(
+    alias: &str,
+    default: &TensorProto,
+    dtype: DataType,
+    before: &Axes,
+    after: &Axes,
+) -> Result<TensorProto> {
+    let said = from_proto(default, Some(dtype), None).map_err(|error| {
+        let text = format!("the default of input '{alias}': {error}");
+        ServingError::invalid_argument(text)
+    })?;
+    if said.dtype() == dtype && before == after {
+        return Ok(default.clone());
+    }
+    let is_moved = before != after;
+    let transform = Transform {
+        transpose: if is_moved {
+            after.transpose.clone()
+        } else {
+            Vec::new()
+        },
+        reshape: if is_moved {
+            after.reshape.clone()
+        } else {
+            Vec::new()
+        },
+        dtype: (said.dtype() != dtype).then_some(dtype),
+    };
+    let graphs = if is_moved {
+        arranged(&said, before)
+    } else {
+        Some(said.clone())
+    };
+    let restated = graphs.and_then(|it| transform.undone(&it));
+    restated.map(|it| to_proto(&it)).ok_or_else(|| {
+        let why = match said.dtype() == dtype {
+            true => format!(
+                "has the shape {:?}, which cannot be said for the map's transpose {:?} and reshape {:?}; give \
+                 the input a default in the map",
+                said.shape(),
+                after.transpose,
+                after.reshape
+            ),
+            false => format!(
+                "is {}, and clients send {dtype}: it cannot be said exactly as that; give the input a default \
+                 of {dtype} in the map",
+                said.dtype()
+            ),
+        };
+        ServingError::invalid_argument(format!(
+            "signature map: the default of input '{alias}' {why}"
+        ))
+    })
+}
+
+/// What the graph gets of `tensor`.
+fn arranged(tensor: &Tensor, axes: &Axes) -> Option<Tensor> {
+    let transposed = match axes.transpose.is_empty() {
+        true => tensor.clone(),
+        false => {
+            let transpose = inverse(&axes.transpose)?;
+            let back = Transform {
+                transpose,
+                ..Transform::default()
+            };
+            back.undone(tensor)?
+        }
+    };
+    match axes.reshape.is_empty() {
+        true => Some(transposed),
+        false => transposed.reshaped(&reshaped(transposed.shape(), &axes.reshape)?),
+    }
+}
+
+/// The permutation that undoes another.
+fn inverse(permutation: &[i64]) -> Option<Vec<i64>> {
+    let places = 0..i64::try_from(permutation.len()).ok()?;
+    let place = |axis: i64| permutation.iter().position(|&it| it == axis);
+    places
+        .map(|axis| i64::try_from(place(axis)?).ok())
+        .collect()
+}
+
+/// The shape that ONNX Reshape makes of `shape`: 0 keeps a size, one -1 takes the rest.
+fn reshaped(shape: &[usize], sizes: &[i64]) -> Option<Vec<usize>> {
+    let kept = |(axis, &size): (usize, &i64)| match size {
+        0 => shape.get(axis).copied(),
+        -1 => Some(1),
+        size => usize::try_from(size).ok(),
+    };
+    let mut made: Vec<usize> = sizes.iter().enumerate().map(kept).collect::<Option<_>>()?;
+    if let Some(rest) = sizes.iter().position(|&size| size == -1) {
+        let others = element_count(&made)?;
+        *made.get_mut(rest)? = element_count(shape)?.checked_div(others)?;
+    }
+    Some(made)
+}
+
+/// The shape that the graph gets of a client's `shape`; `None` where it cannot be arranged so.
+pub fn arranged_shape(shape: &[usize], transpose: &[i64], reshape: &[i64]) -> Option<Vec<usize>> {
+    let transposed: Vec<usize> = match transpose.is_empty() {
+        true => shape.to_vec(),
+        false if transpose.len() != shape.len() => return None,
+        false => {
+            let size = |&axis: &i64| shape.get(usize::try_from(axis).ok()?).copied();
+            transpose.iter().map(size).collect::<Option<_>>()?
+        }
+    };
+    if reshape.is_empty() {
+        return Some(transposed);
+    }
+    let made = reshaped(&transposed, reshape)?;
+    (element_count(&made)? == element_count(&transposed)?).then_some(made)
+}
+
+/// Whether a value of this shape is none of what the graph declares. A scalar goes with all shapes, a first
+/// size of 1 is often that of the example a model was traced with, and an unknown rank is written as no
+/// dimensions, too.
+pub fn contradicts(shape: &[usize], declared: &[i64]) -> bool {
+    if shape.is_empty() || declared.is_empty() {
+        return false;
+    }
+    let mut sizes = shape.iter().zip(declared).enumerate();
+    let differs = |(axis, (&size, &declared)): (usize, (&usize, &i64))| {
+        let is_traced = axis == 0 && declared == 1;
+        !is_traced && usize::try_from(declared).is_ok_and(|declared| declared != size)
+    };
+    shape.len() != declared.len() || sizes.any(differs)
+}

@@ -1,0 +1,158 @@
+//! Checks behind kernels that join tensors and leave parts of what they return unwritten.
+//!
+//! ONNX Runtime's own does not compare the shapes of tensors without elements with those of others, but adds
+//! their sizes along the axis up: what it returns has more elements than were copied to it, and those are
+//! what another request left in memory. Nothing is unwritten where it has as many as the inputs together.
+//!
+//! Not here: which kernels these are (`kernel_limits`).
+
+use super::Guard;
+use crate::border::int_attribute;
+use crate::interface::shaped_tensor_value;
+use crate::kernel_limits;
+use crate::kernel_limits::Parts;
+use crate::known::Facts;
+use crate::known::INT64;
+use crate::known::Scopes;
+use crate::node;
+use crate::visit::Place;
+use proto::onnx::AttributeProto;
+use proto::onnx::GraphProto;
+use proto::onnx::NodeProto;
+use proto::onnx::TensorShapeProto;
+use proto::onnx::attribute_proto::AttributeType;
+use proto::onnx::tensor_proto::DataType;
+
+/// What the check says, as TensorFlow does where sizes differ.
+const WHAT: &str = "has the sizes of the others: ConcatOp : Dimensions of inputs should match";
+/// The version from which on `Reshape` can be to a size of 0.
+const ALLOW_ZERO_SINCE: i64 = 14;
+
+/// Adds a node, with checks where parts of what it returns may be unwritten.
+pub(super) fn add_checked(nodes: &mut Vec<NodeProto>, mut node: NodeProto, place: &mut Place<'_>) {
+    let original = node.clone();
+    let parts =
+        kernel_limits::parts(&original).filter(|parts| may_differ(&original, parts, place.known));
+    let (Some(parts), Some(output)) = (parts, original.output.first()) else {
+        nodes.push(node);
+        return;
+    };
+    let joined = place.names.take(&format!("{output}/joined"));
+    let mut guard = Guard {
+        node: &original,
+        input: parts.first,
+        facts: Facts::default(),
+        current: joined.clone(),
+        place,
+        nodes,
+    };
+    if guard.has_no_arithmetic() {
+        // Such models have no comparison for behind it.
+        for name in &mut node.input {
+            guard.current.clone_from(name);
+            guard.filled();
+            name.clone_from(&guard.current);
+        }
+        nodes.push(node);
+        return;
+    }
+    node.output[0] = joined;
+    guard.nodes.push(node);
+    let count = match parts.is_sequence {
+        true => guard.elements_of_sequence(parts.names[0]),
+        false => guard.elements(&parts.names),
+    };
+    guard.has_elements(&count);
+    if let Some(last) = nodes.last_mut() {
+        last.output[0].clone_from(output);
+    }
+}
+
+/// Whether inputs may be of other sizes where they have no elements.
+fn may_differ(node: &NodeProto, parts: &Parts<'_>, known: &Scopes) -> bool {
+    let facts = || parts.names.iter().map(|name| known.facts(name));
+    // A vector has no other size than that along the axis.
+    let are_vectors = || facts().all(|it| it.rank == Some(1));
+    let are_filled = || facts().all(|it| it.is_filled);
+    let is_one = !parts.is_sequence && parts.names.len() == 1;
+    !is_one && (parts.is_sequence || !(are_vectors() || are_filled() || known.joins_channels(node)))
+}
+
+impl Guard<'_, '_> {
+    /// How many elements tensors have together.
+    fn elements(&mut self, names: &[&str]) -> String {
+        let mut total: Option<String> = None;
+        for name in names {
+            let size = self.add("Size", &[name], WHAT);
+            total = Some(match total {
+                Some(total) => self.add("Add", &[&total, &size], WHAT),
+                None => size,
+            });
+        }
+        total.unwrap_or_default()
+    }
+
+    /// How many elements the tensors of a sequence have together.
+    fn elements_of_sequence(&mut self, sequence: &str) -> String {
+        let rounds = self.add("SequenceLength", &[sequence], WHAT);
+        let none = self.integers(&[0], WHAT);
+        let [round, go, go_on, before, element, size, after] =
+            ["round", "go", "go_on", "before", "element", "size", "after"]
+                .map(|part| self.place.names.take(&format!("{sequence}/checked/{part}")));
+        let scalar = || Some(TensorShapeProto::default());
+        let bool = DataType::Bool as i32;
+        let body = GraphProto {
+            name: Some("body".to_owned()),
+            input: vec![
+                shaped_tensor_value(&round, INT64, scalar()),
+                shaped_tensor_value(&go, bool, scalar()),
+                shaped_tensor_value(&before, INT64, None),
+            ],
+            node: vec![
+                node("SequenceAt", &[sequence, &round], &element),
+                node("Size", &[&element], &size),
+                node("Add", &[&before, &size], &after),
+                node("Identity", &[&go], &go_on),
+            ],
+            output: vec![
+                shaped_tensor_value(&go_on, bool, scalar()),
+                shaped_tensor_value(&after, INT64, None),
+            ],
+            ..GraphProto::default()
+        };
+        let total = self.add("Loop", &[&rounds, "", &none], WHAT);
+        if let Some(rounds) = self.nodes.last_mut() {
+            rounds.attribute.push(AttributeProto {
+                name: Some("body".to_owned()),
+                r#type: Some(AttributeType::Graph as i32),
+                g: Some(body),
+                ..AttributeProto::default()
+            });
+        }
+        total
+    }
+
+    /// The tensor has so many elements.
+    fn has_elements(&mut self, count: &str) {
+        let current = self.current.clone();
+        if self.place.opset >= ALLOW_ZERO_SINCE {
+            let flat = self.integers(&[-1], WHAT);
+            let flat = self.add("Reshape", &[count, &flat], WHAT);
+            let shape = self.shape();
+            for shape in [flat, shape] {
+                self.reshape_to(&shape, WHAT);
+                if let Some(reshape) = self.nodes.last_mut() {
+                    reshape.attribute.push(int_attribute("allowzero", 1));
+                }
+            }
+            return;
+        }
+        let size = self.add("Size", &[&current], WHAT);
+        let is_right = self.add("Equal", &[&size, count], WHAT);
+        let as_number = self.cast(&is_right, DataType::Int64, WHAT);
+        let one = self.add("Div", &[&as_number, &as_number], WHAT);
+        let shape = self.shape();
+        let same = self.add("Mul", &[&shape, &one], WHAT);
+        self.reshape_to(&same, WHAT);
+    }
+}
