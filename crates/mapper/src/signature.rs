@@ -99,6 +99,8 @@ pub struct Signature {
     pub examples: Vec<ExampleInput>,
     /// What each graph input is fed with, in the graph's order.
     pub feeds: Vec<Feed>,
+    /// The shapes that the file declares for the graph's inputs, in the same order; `None` for an unknown rank.
+    pub declared_shapes: Vec<Option<Vec<i64>>>,
     /// A tensor that several inputs feed, so that no request can be answered.
     pub fed_twice: Option<String>,
     /// Whether names of tensors are those of the model's `saved_model.pb`. Only then do two

@@ -153,7 +153,7 @@ impl Servable {
             (Vec::new(), None)
         } else {
             let feeds = std::mem::take(&mut call.feeds);
-            let of_graph = signature.graph_contradictions(&feeds, executor.graph().inputs());
+            let of_graph = signature.graph_contradictions(&feeds);
             let run = executor.execute(feeds, call.fetches.clone(), deadline);
             let executed = run
                 .await

@@ -5,7 +5,6 @@
 
 use super::{FeatureTensor, Feed, RequestInputs, RequestTensor, Signature};
 use base::tensor::Tensor;
-use runtime::ValueInfo;
 
 /// An input, or a feature of the examples in one, and the shape that was declared for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,17 +52,12 @@ impl Signature {
         found
     }
 
-    /// The same of what the graph is fed with, by the shapes that the graph itself declares for its `inputs`:
-    /// a signature may say less, and says nothing of features.
-    pub fn graph_contradictions(
-        &self,
-        feeds: &[Tensor],
-        inputs: &[ValueInfo],
-    ) -> Vec<Contradiction> {
+    /// The same of what the graph is fed with, by the shapes that the graph itself declares: a signature can say
+    /// less, and says nothing about features.
+    pub fn graph_contradictions(&self, feeds: &[Tensor]) -> Vec<Contradiction> {
         let mut found = Vec::new();
-        for ((feed, tensor), input) in self.feeds.iter().zip(feeds).zip(inputs) {
-            // Backends say the same of a scalar as of an unknown rank.
-            let declared = input.shape.as_ref().filter(|it| !it.is_empty());
+        for ((feed, tensor), declared) in self.feeds.iter().zip(feeds).zip(&self.declared_shapes) {
+            let declared = declared.as_ref();
             let Some(declared) = declared.filter(|it| !fits(tensor.shape(), it.iter().copied()))
             else {
                 continue;

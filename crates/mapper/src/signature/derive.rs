@@ -68,6 +68,7 @@ pub fn derive(name: &str, graph: &dyn Graph) -> Result<Signature> {
         outputs,
         examples: Vec::new(),
         feeds,
+        declared_shapes: graph.inputs().iter().map(|it| it.shape.clone()).collect(),
         fed_twice: None,
         is_original: false,
         definition,

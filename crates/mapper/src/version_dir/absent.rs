@@ -129,7 +129,16 @@ pub(super) fn not_a_saved_model(
 ) -> ServingError {
     let text = match of_contents(&Sample::of(contents)).map(begins_as_onnx) {
         Some(foreign) if foreign.stands_in() => foreign.to_string(),
-        None | Some(Foreign::SavedModel) => return error,
+        // TensorFlow Serving's text for a file that is broken says enough.
+        None
+        | Some(
+            Foreign::SavedModel
+            | Foreign::Zeros
+            | Foreign::Archive
+            | Foreign::Text
+            | Foreign::Json
+            | Foreign::Xml,
+        ) => return error,
         Some(foreign) => format!(
             "{}. Remove it, or put the {SAVED_MODEL_FILE} that the ONNX model was made from in its place",
             foreign.what()
@@ -149,18 +158,12 @@ fn begins_as_onnx(foreign: Foreign) -> Foreign {
 
 /// The error of reading the records in a file of a version, and what the file is, if that can be told.
 pub fn not_records(directory: &VersionDirectory, name: &str, error: ServingError) -> ServingError {
-    let what = match sniffed(directory, name) {
-        Some(foreign) if foreign.stands_in() => foreign.to_string(),
-        Some(
-            foreign @ (Foreign::Zeros
-            | Foreign::Archive
-            | Foreign::Text
-            | Foreign::Json
-            | Foreign::Xml),
-        ) => foreign.what().to_owned(),
-        _ => return error,
-    };
-    ServingError::new(error.code(), format!("{error} {name} is {what}"))
+    match sniffed(directory, name) {
+        Some(foreign) if foreign.stands_in() && foreign != Foreign::Empty => {
+            ServingError::new(error.code(), format!("{error} {name} is {foreign}"))
+        }
+        _ => error,
+    }
 }
 
 /// Refuses a file of weights that is something else by accident. Weights have no form of their own, so only

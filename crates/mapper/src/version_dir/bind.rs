@@ -139,7 +139,12 @@ impl BoundSignature {
             let text = format!("the loaded graph differs from the bound one in '{name}'");
             ServingError::internal(text)
         };
+        // The loaded graph's own shapes are those that it takes, which are open where requests decide.
+        let in_file = self.model.inputs();
         for input in graph.inputs() {
+            let declared = in_file.iter().find(|it| it.name == input.name);
+            let shape = declared.and_then(|it| it.shape.clone());
+            signature.declared_shapes.push(shape);
             let feed = self.feeds.get(&input.name);
             signature
                 .feeds

@@ -54,6 +54,7 @@ impl Binder<'_> {
                 outputs,
                 examples,
                 feeds: Vec::new(),
+                declared_shapes: Vec::new(),
                 fed_twice,
                 is_original,
                 definition,
