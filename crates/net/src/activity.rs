@@ -33,7 +33,7 @@ pub(super) const MIN_PROGRESS: usize = 16 << 10;
 const LARGE_PIECE: usize = 16 << 10;
 
 /// The stall timeout is divided into this many periods, in which pieces are counted. The counts of
-/// `COUNTED_PERIODS` periods are kept: a connection with an older piece has ended before.
+/// `COUNTED_PERIODS` periods are kept: a connection with an older piece has ended by then.
 const PERIODS: u32 = 4;
 const COUNTED_PERIODS: usize = 32;
 
@@ -101,9 +101,9 @@ const MOMENT: Duration = Duration::from_millis(100);
 /// Why a connection should end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Overdue {
-    /// No request was in flight for too long.
+    /// The connection was idle for too long.
     Idle,
-    /// An answer was not read for too long.
+    /// An answer was left unread for too long.
     Unread,
 }
 

@@ -1,8 +1,8 @@
 //! A socket that can be busy-polled for the next bytes instead of waiting for a wake-up.
 //!
 //! If a worker sleeps until a single client's request arrives, it has to be woken, and so does its
-//! processor: that takes tens of microseconds of a call of two hundred. A caller that expects bytes soon
-//! says until when, and the next read asks the kernel repeatedly until then, bypassing the runtime.
+//! processor: that takes tens of microseconds, of two hundred for the call. A caller that expects bytes
+//! soon says until when, and the next read asks the kernel repeatedly until then, bypassing the runtime.
 //!
 //! Not here: which clients are busy-polled (`promptness`), and by which task (`lone_stream`).
 

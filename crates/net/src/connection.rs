@@ -80,8 +80,8 @@ pub struct ConnectionOptions {
     /// A connection is closed if its client stalls for this time in its first bytes, its headers or reading
     /// an answer (`--stall_timeout_seconds`).
     pub stall_timeout: Duration,
-    /// A peer that was silent for the first time is pinged (`grpc.keepalive_time_ms`). If it does not
-    /// answer within the second, the connection is closed (`grpc.keepalive_timeout_ms`).
+    /// Pings a silent peer after the first duration (`grpc.keepalive_time_ms`), and closes the connection if
+    /// it does not answer within the second (`grpc.keepalive_timeout_ms`).
     pub keepalive: Option<(Duration, Duration)>,
     /// `None` for plain text.
     pub tls: Option<Tls>,

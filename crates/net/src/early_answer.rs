@@ -52,7 +52,7 @@ const AFTER_ANSWER: Bounds = Bounds {
 pub struct ReturnedBody<B> {
     /// `None` once it was handed back.
     body: Option<B>,
-    /// The time since when its reader has been waiting for the client.
+    /// When its reader began to wait for the client.
     waits_since: Option<Instant>,
     /// Whether reading it has failed.
     is_broken: bool,
@@ -64,7 +64,7 @@ pub struct ReturnedBody<B> {
 pub(super) struct Unread<B> {
     /// `None` if it cannot be read.
     body: Option<B>,
-    /// The time since when the client has been waited for.
+    /// When the wait for the client began.
     waits_since: Option<Instant>,
     /// Whether the client might be waiting for `100 Continue`.
     expects_continue: bool,

@@ -1,4 +1,4 @@
-//! The facts that a request's head tells before any of its body is read: its client, and the memory it
+//! The facts in a request's head, known before any of its body is read: its client, and the memory that it
 //! needs.
 //!
 //! Not here: limits (`limit`), the largest head that a connection accepts (`connection`).

@@ -142,7 +142,7 @@ impl<C: Future> Future for Driving<'_, C> {
                 return Poll::Pending;
             };
             this.streams.attention.look_until(until);
-            // The time limit for the rest of a request was set when its head came, so it does not count.
+            // Polling for the rest of a request does not count: its time limit was set when the head came.
             let is_next = usize::from(!activity.is_lone());
             (rounds, looks) = (0, looks + is_next);
         }
@@ -188,7 +188,7 @@ impl Wake for Bell {
     }
 }
 
-/// Drops the stream that the task polled along with the connection: the stream can refer to the executor.
+/// Drops the task's stream together with the connection: the stream can refer to the executor.
 impl Drop for Streams {
     fn drop(&mut self) {
         let lone = self.inner.lone().take();

@@ -180,8 +180,8 @@ impl Shared {
 }
 
 impl PortPlaces {
-    /// A place. If none is free, waits for that of a connection that can be closed; `None` if there is
-    /// none.
+    /// A place. If none is free, waits for that of a connection that can be closed. `None` if none can, or if
+    /// it takes too long.
     pub(super) async fn take(&self) -> Option<Place> {
         if let Some(place) = self.take_free() {
             return Some(place);

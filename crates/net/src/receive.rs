@@ -166,9 +166,9 @@ fn is_malformed(error: &(dyn StdError + 'static)) -> bool {
 /// Why decompression failed.
 #[derive(Debug)]
 pub enum Inflation {
-    /// The text is larger than the limit.
+    /// The output is larger than the limit.
     TooLarge,
-    /// The text is not in the format that it claims.
+    /// The input is not in the format that it claims.
     Malformed(io::Error),
     /// All requests together have become too large.
     Refused(ServingError),

@@ -2,7 +2,8 @@
 //! it as part of the path.
 //!
 //! The stream notes the request line while it is being read, and changes nothing. A line that is read
-//! early, together with the body of the previous request, is not noted: that request loses its fragment.
+//! early, together with the body of the previous request, is not noted: its own request loses the
+//! fragment.
 //!
 //! Not here: the meaning of the path (`rest::route`).
 

@@ -48,7 +48,7 @@ impl Shares {
         self.take_of(self.max, connection)
     }
 
-    /// Takes a place when one of the taken places is about to be free.
+    /// Takes a place even beyond the maximum, because a taken one is about to be free.
     pub(super) fn take_beyond(&self, connection: ConnectionNumber) -> Result<(), Full> {
         self.take_of(usize::MAX, connection)
     }

@@ -104,7 +104,7 @@ mod tests {
 
     const STALL: Duration = Duration::from_millis(20);
 
-    /// A stream that finishes handing over its answer when the sender is used.
+    /// A stream that is polled again when the sender is used, as after handing over its answer.
     fn stream(activity: &Activity) -> (oneshot::Sender<()>, JoinHandle<()>) {
         let (handed_over, told) = oneshot::channel();
         let stream = Box::pin(async move {
@@ -135,7 +135,7 @@ mod tests {
         for moves_on in [false, true] {
             let begun = activity.begin(&request);
             let (handed_over, stream) = stream(&activity);
-            // The server works on it, however long.
+            // The stream does not end while the server works on its answer.
             tokio::time::sleep(STALL * 5).await;
             assert!(!stream.is_finished());
             let mut data = piece(begun).await;

@@ -13,7 +13,7 @@ async fn a_connection_without_requests_is_idle() {
     let activity = Activity::new(UnderWay::default(), Duration::ZERO, SHORT);
     let request = activity.begin(&Request::new(()));
     assert_eq!(activity.waits_for_client(0), None);
-    // The server works on it, however long.
+    // The connection is not overdue while the server works on a request.
     let overdue = activity.overdue(Some(SHORT));
     assert!(tokio::time::timeout(SHORT * 20, overdue).await.is_err());
     drop(request);

@@ -1,8 +1,8 @@
 //! Safe types for reading, using and verifying certificates and private keys with the C library AWS-LC.
 //!
-//! AWS-LC descends from BoringSSL, which gRPC's C-core is built on, so it accepts the same ones as C-core.
-//! `aws-lc-rs` wraps its cryptography, but neither X.509 nor RSA keys of less than 2048 bits. All calls
-//! into C are in this file; `docs/unsafe.md` says why they are sound.
+//! AWS-LC descends from BoringSSL, which gRPC's C-core is built on, so it accepts the same certificates and
+//! keys as C-core. `aws-lc-rs` wraps its cryptography, but neither X.509 nor RSA keys of less than 2048
+//! bits. All calls into C are in this file; `docs/unsafe.md` says why they are sound.
 //!
 //! Not here: using a key in a handshake (`key`), the alert for a refusal (`verify`).
 

@@ -45,7 +45,7 @@ impl<const N: usize> From<[&str; N]> for PeerNames {
     }
 }
 
-/// Whether a certificate that can be read here is not valid today.
+/// Whether a certificate is expired or not valid yet; `false` if it cannot be read here.
 pub(super) fn is_out_of_force(certificate: &CertificateDer<'_>) -> bool {
     X509Certificate::from_der(certificate)
         .is_ok_and(|(_, certificate)| !certificate.validity().is_valid())

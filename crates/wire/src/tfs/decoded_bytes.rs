@@ -160,7 +160,7 @@ fn of_example((_, features): (u32, Value<'_>)) -> usize {
 /// The memory that any other message needs in addition to itself. Each field that could be a message is
 /// counted as one.
 pub fn of_message(message: &[u8]) -> usize {
-    /// Below this depth, our messages have single fields.
+    /// Beyond this depth, our messages have single fields.
     const MAX_DEPTH: usize = 5;
     fn of_fields(message: &[u8], depth: usize) -> usize {
         sum(message, &|(_, value)| match value {

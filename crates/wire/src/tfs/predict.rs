@@ -292,8 +292,8 @@ fn entry_len((alias, tensor): &(&str, Encoder<'_>)) -> usize {
     delimited_len(1, alias.len()) + delimited_len(2, tensor.len())
 }
 
-/// The offset in a serialized `PredictRequest`, of which `head` is the beginning, of the first values that
-/// extend beyond `head`. `None` if that cannot be determined.
+/// Finds the first values in a serialized `PredictRequest` that extend beyond its beginning, `head`. Returns
+/// their offset; `None` if it cannot be determined.
 pub fn first_values(head: &[u8]) -> Option<usize> {
     // The nested fields: of the request, of an entry of `inputs`, and of the tensor.
     let mut rest = head;

@@ -1,4 +1,4 @@
-//! Checks that bytes are well-formed messages of their type if nothing decodes them as a whole. gRPC
+//! Checks bytes that are never decoded as a whole: they have to be well-formed messages of their type. gRPC
 //! refuses a request with a malformed message anywhere inside, before a handler sees it.
 //!
 //! Not here: the meaning of the messages (`tensor_proto`, `codec::example`).

@@ -5,7 +5,7 @@
 //! client there that guesses for one user name, or for unknown names, does not take the turns of other
 //! users. A client that guesses for a user name from the same source as that user differs from the user
 //! only by its connection: connections that sent a wrong password come after those that did not. Among the
-//! others the order is first come, first served: they are checked as often as they come in any order, and
+//! others the order is first come, first served: any order checks them in proportion to their arrivals, and
 //! this one limits the wait.
 //!
 //! Pure. Not here: the checks and their threads (`password`).

@@ -1,7 +1,7 @@
 //! Passwords: hashed once for the file, and checked off the async workers.
 //!
-//! Argon2 needs tens of milliseconds and of megabytes, on purpose. So only a few checks run at a time, each
-//! on a thread of its own that reuses its memory, in a fair order (`login_queue`). A password that was
+//! Argon2 needs tens of milliseconds and tens of megabytes, on purpose. So only a few checks run at a time,
+//! each on a thread of its own that reuses its memory, in a fair order (`login_queue`). A password that was
 //! right once is recognised by a keyed hash (`rules::Identity`), and so are the most recent wrong ones with
 //! their users. A password that is already being checked is not checked a second time meanwhile.
 
@@ -39,8 +39,8 @@ const MAX_WRONG: usize = 4096;
 /// back immediately, and leave even less room.
 const AWAY_AFTER: Duration = Duration::from_secs(1);
 /// How long the answer to a wrong login is delayed for each other waiting check of the same user and
-/// source, and at most. So a client that guesses on many connections mostly waits for its answers instead
-/// of standing in the queue before the user.
+/// source, and the longest delay. So a client that guesses on many connections mostly waits for its
+/// answers, instead of standing in the queue before the user.
 const WRONG_AFTER_EACH: Duration = Duration::from_millis(200);
 const MAX_WRONG_AFTER: Duration = Duration::from_secs(10);
 /// How long a thread without a check to run keeps its memory.
@@ -276,7 +276,8 @@ impl Shared {
         Ok(outcome)
     }
 
-    /// Starts a thread that is already counted. If none could be started, the waiting checks are dropped.
+    /// Starts a thread that is already counted. If that fails and no other is running, the waiting checks are
+    /// dropped.
     fn start_thread(self: &Arc<Self>) {
         let shared = Arc::clone(self);
         let thread = thread::Builder::new().name("login".to_owned());

@@ -10,8 +10,8 @@ use proto::onnx_model_server::Identity as Message;
 /// SHA-256 of `a-token` by `printf a-token | sha256sum`.
 const TOKEN_SHA256: &str = "1f6076e3a47ba1ded08025ffe06e57af217c14f9407f33fba50f99b1c7019387";
 
-/// The output of the algorithm's reference program: `printf 'open sesame' | argon2 somesalt -id -t 2 -m 3
-/// -p 1 -e`.
+/// The output of the algorithm's reference program:
+/// `printf 'open sesame' | argon2 somesalt -id -t 2 -m 3 -p 1 -e`.
 const ALICES_HASH: &str =
     "$argon2id$v=19$m=8,t=2,p=1$c29tZXNhbHQ$aSVl9eeoe/wYHAXlSjrjRD19cyYm5LSprdKmdLZKNok";
 /// `printf 'alice:open sesame' | base64`, and so on.

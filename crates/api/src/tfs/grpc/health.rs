@@ -29,7 +29,7 @@ pub(super) fn server(
 
 struct HealthImpl {
     servables: Arc<dyn ServableLookup>,
-    /// Watches end with the server, which does not wait for them.
+    /// Turns true when the server stops, which ends the watches.
     stopped: watch::Receiver<bool>,
 }
 

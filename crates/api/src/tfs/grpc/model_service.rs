@@ -17,7 +17,7 @@ use serving::inference::InferenceService;
 use serving::monitoring::{Api, Metrics, Protocol};
 use wire::tfs::{model_spec, status};
 
-/// Puts a new model configuration into effect. Implemented by the server over `lifecycle`.
+/// Puts a new model configuration into effect. Implemented by the server, on top of `lifecycle`.
 pub trait ReloadConfig: Send + Sync {
     /// Replaces the configuration. Returns once every newly named model has a version that is available or
     /// has ended. Blocks for as long as loading takes. `in_force` is called once the next call need not

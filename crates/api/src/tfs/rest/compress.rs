@@ -20,7 +20,7 @@ pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
     for item in items {
         let (coding, parameters) = item.split_once(';').unwrap_or((item, ""));
         let coding = coding.trim();
-        // The name takes precedence over the star, in whichever order they come.
+        // The name takes precedence over the star, in any order.
         if coding.eq_ignore_ascii_case("gzip") || coding.eq_ignore_ascii_case("x-gzip") {
             return is_wanted(parameters);
         }
