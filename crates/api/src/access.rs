@@ -1,4 +1,4 @@
-//! In front of inference: who is calling, whether the caller may, how a request is counted.
+//! Access to inference: identifying callers, checking their permissions, and counting requests.
 
 pub mod admit;
 pub mod auth;

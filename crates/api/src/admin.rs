@@ -1,4 +1,4 @@
-//! The pages for operators: health, readiness, metrics, and the port of their own.
+//! The pages for operators: health, readiness and metrics, and their own port.
 
 pub mod health;
 pub mod pages;

@@ -1,13 +1,13 @@
-//! What connections are doing: requests under way and on their way, answers that nobody reads, silence.
+//! Tracks the activity of connections: requests in flight, bodies and answers in transfer, unread answers
+//! and idle time.
 //!
-//! A request is under way from its headers until the last byte of its answer is written. That is
-//! what a stopping server waits for, and what tells an idle connection from a busy one.
+//! A request is in flight from its headers until the last byte of its answer is written. A stopping server
+//! waits for requests in flight, and a connection without any is idle.
 //!
-//! Each answer has a clock of its own, so that a client that takes one does not keep others that it
-//! does not take. A client that takes less than `MIN_PROGRESS` in the time in which it has to take
-//! something takes nothing.
+//! Each answer has its own clock: reading one answer does not keep the others alive. A client that reads
+//! less than `MIN_PROGRESS` of an answer within the stall timeout counts as not reading it.
 //!
-//! Not here: what is done about it (`connection`).
+//! Not here: closing such connections (`connection`).
 
 use std::io::IoSlice;
 use std::pin::Pin;
@@ -25,20 +25,19 @@ use tokio::time::{Instant, sleep};
 use super::limit::Admitted;
 use super::promptness::Promptness;
 
-/// What a client has to take of an answer, or send of a body, in the time in which it would stall
-/// otherwise, unless less is left. With the default of 50 s that is 330 bytes a second, which any line
-/// carries.
+/// How much of an answer a client has to read, or of a body it has to send, within the stall timeout; less
+/// if less is left. With the default of 50 s that is 330 bytes a second, which any line carries.
 pub(super) const MIN_PROGRESS: usize = 16 << 10;
 
-/// Answers with pieces of this size on keep HTTP/2 streams until they are written.
+/// An HTTP/2 stream whose answer has pieces of at least this size is kept until they are written.
 const LARGE_PIECE: usize = 16 << 10;
 
-/// Parts of the time to stall in which pieces are counted, and how many of them are told apart: more
-/// than ever pass before a connection with an old piece ends.
+/// The stall timeout is divided into this many periods, in which pieces are counted. The counts of
+/// `COUNTED_PERIODS` periods are kept: a connection with an older piece has ended by then.
 const PERIODS: u32 = 4;
 const COUNTED_PERIODS: usize = 32;
 
-/// Counts the requests under way on all connections that share it.
+/// Counts the requests in flight on all connections that share it.
 #[derive(Clone, Debug, Default)]
 pub struct UnderWay(Arc<Counts>);
 
@@ -49,39 +48,40 @@ struct Counts {
 }
 
 impl UnderWay {
-    /// How many there are now.
+    /// The number of requests in flight.
     pub fn count(&self) -> usize {
         self.0.now.load(Ordering::Relaxed)
     }
 
-    /// How many ever began.
+    /// The number of requests that ever began.
     pub fn begun(&self) -> usize {
         self.0.begun.load(Ordering::Relaxed)
     }
 }
 
-/// One connection, as its driver sees it.
+/// The activity of one connection, as its driver sees it.
 pub(super) struct Activity {
     opened: Instant,
     stall: Duration,
-    /// Microseconds from `opened` to the last thing that happened to a request.
+    /// Microseconds from `opened` to the last event of a request.
     changed: AtomicU64,
-    /// As above, to the last time that something of an answer was written, or was there to be.
+    /// Microseconds from `opened` to the last time that a part of an answer was written or became ready.
     written: AtomicU64,
-    /// As above, to when the oldest of what is unwritten now may have been there.
+    /// Microseconds from `opened` to the earliest time at which the oldest unwritten piece can have been
+    /// ready.
     unwritten_since: AtomicU64,
     requests: AtomicUsize,
-    /// Requests whose client has more of them to send, as far as we have asked for it.
+    /// Requests that wait for more of their body.
     receiving: AtomicUsize,
-    /// Requests with pieces of answers that were handed over and are not written yet.
+    /// Requests with pieces of an answer that were handed over but are not written yet.
     answering: AtomicUsize,
-    /// Requests that go on until either side ends them.
+    /// Requests that last until either side ends them, such as watches.
     lasting: AtomicUsize,
-    /// The unwritten pieces, and how many of them made progress last in which period.
+    /// The unwritten pieces, and how many of them last made progress in which period.
     unwritten: AtomicUsize,
     by_period: [AtomicUsize; COUNTED_PERIODS],
     is_http2: AtomicBool,
-    /// The request that came last by HTTP/2, until its stream is worked on.
+    /// The latest HTTP/2 request, until its stream is polled.
     latest: Mutex<Option<Arc<Ongoing>>>,
     promptness: Promptness,
     everywhere: UnderWay,
@@ -95,21 +95,21 @@ pub(super) struct Unread {
     pub(super) answers: usize,
 }
 
-/// In this time a client that reads its answers has taken something of them.
+/// A client that reads its answers has read some of them within this time.
 const MOMENT: Duration = Duration::from_millis(100);
 
 /// Why a connection should end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Overdue {
-    /// No request was under way for too long.
+    /// The connection was idle for too long.
     Idle,
-    /// An answer was not taken for too long.
+    /// An answer was left unread for too long.
     Unread,
 }
 
 impl Activity {
-    /// A connection that was opened now, whose client is [expected](Self::expects_until) to go on for
-    /// as long as `busy_poll` after an answer and after the head of a request, and stalls if it takes
+    /// The activity of a connection that was opened now. Its next bytes are [expected](Self::expects_until)
+    /// for `busy_poll` after an answer and after the head of a request. Its client stalls if it reads
     /// nothing of an answer for `stall`.
     pub(super) fn new(everywhere: UnderWay, busy_poll: Duration, stall: Duration) -> Arc<Self> {
         Arc::new(Self {
@@ -131,17 +131,17 @@ impl Activity {
         })
     }
 
-    /// Whether a request came by HTTP/2.
+    /// Whether a request came over HTTP/2.
     pub(super) fn is_http2(&self) -> bool {
         self.is_http2.load(Ordering::Relaxed)
     }
 
-    /// Whether just one request is under way.
+    /// Whether exactly one request is in flight.
     pub(super) fn is_lone(&self) -> bool {
         self.requests.load(Ordering::Relaxed) == 1
     }
 
-    /// Notes a request, under way as long as the returned value lives.
+    /// Notes a request, which is in flight until the returned value is dropped.
     pub(super) fn begin<B>(self: &Arc<Self>, request: &Request<B>) -> UnderWayRequest {
         let others = self.requests.fetch_add(1, Ordering::Relaxed);
         self.everywhere.0.now.fetch_add(1, Ordering::Relaxed);
@@ -172,14 +172,14 @@ impl Activity {
         UnderWayRequest(ongoing)
     }
 
-    /// The request whose stream is to be worked on: the last that came by HTTP/2.
+    /// Takes the latest HTTP/2 request, whose stream is to be polled next.
     pub(super) fn take_latest(&self) -> Option<UnderWayRequest> {
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         latest.take().map(UnderWayRequest)
     }
 
-    /// Waits until the connection has been idle for `idle`, or its client stalls with its answers. A
-    /// request that is being worked on is neither.
+    /// Waits until the connection has been idle for `idle`, or its client stalls in reading its answers. A
+    /// request that the server is working on counts as neither.
     pub(super) async fn overdue(&self, idle: Option<Duration>) -> Overdue {
         let shortest = idle.map_or(self.stall, |idle| idle.min(self.stall));
         loop {
@@ -198,13 +198,13 @@ impl Activity {
                     None => shortest,
                 }
             };
-            // Not shorter than the clock's tick.
+            // Not shorter than the timer's tick.
             sleep(pause.max(Duration::from_millis(1))).await;
         }
     }
 
-    /// Whether the connection has to end for an answer that its client does not take: all it has are
-    /// such answers, or this one cannot be given up by itself (`stalled`).
+    /// Whether the connection has to end because its client does not read an answer: either all of its
+    /// requests wait for that, or the stream of this answer cannot be reset on its own (`stalled`).
     fn is_stuck(&self) -> bool {
         let requests = self.requests.load(Ordering::Relaxed);
         let answering = self.answering.load(Ordering::Relaxed);
@@ -214,7 +214,7 @@ impl Activity {
             return true;
         }
         let periods = match self.is_http2() {
-            // What can be given up by itself has been by then (`stalled`).
+            // By then `stalled` has reset all streams that it can reset.
             true => 3 * PERIODS,
             false => PERIODS,
         };
@@ -224,16 +224,16 @@ impl Activity {
         self.unwritten.load(Ordering::Relaxed) > recent.sum()
     }
 
-    /// How long the connection has waited for its client: for a request, the rest of one or for
-    /// taking an answer. `None` while the server works on something for it; `others` of its requests are
-    /// known to wait for something else.
+    /// How long the connection has waited for its client: to send a request or the rest of one, or to read
+    /// an answer. `None` while the server works on one of its requests. `others` is the number of its
+    /// requests that are known to wait for something else.
     pub(super) fn waits_for_client(&self, others: usize) -> Option<Duration> {
         let load = |count: &AtomicUsize| count.load(Ordering::Relaxed);
         let waiting = load(&self.receiving) + load(&self.answering) + load(&self.lasting) + others;
         (waiting >= load(&self.requests)).then(|| self.quiet_for())
     }
 
-    /// What the client does not read; `None` if there was none a moment ago.
+    /// The answers that the client does not read; `None` if there were none a moment ago.
     pub(super) fn unread(&self) -> Option<Unread> {
         if self.unwritten.load(Ordering::Relaxed) == 0 {
             return None;
@@ -248,8 +248,8 @@ impl Activity {
         })
     }
 
-    /// The requests that may turn out to wait for their client: not here wholly, or their answers not
-    /// written.
+    /// The number of requests that can turn out to wait for their client: the body is incomplete, or the
+    /// answer is not written.
     pub(super) fn in_transfer(&self) -> usize {
         self.receiving.load(Ordering::Relaxed) + self.answering.load(Ordering::Relaxed)
     }
@@ -285,8 +285,8 @@ impl Activity {
         Duration::from_micros(self.changed.load(Ordering::Relaxed))
     }
 
-    /// Until when the next request, or the rest of the one that is coming, may be here any moment;
-    /// `None` while any other is under way, and unless the client has been prompt.
+    /// The time until which the next request, or the rest of the current one, is likely to arrive. `None`
+    /// while any other request is in flight, or if the client does not send requests back to back.
     pub(super) fn expects_until(&self) -> Option<std::time::Instant> {
         let window = self.promptness.window()?;
         if self.everywhere.count() != self.receiving.load(Ordering::Relaxed) {
@@ -297,17 +297,17 @@ impl Activity {
     }
 }
 
-/// A request on its way.
+/// A request in flight.
 pub(super) struct UnderWayRequest(Arc<Ongoing>);
 
 struct Ongoing {
     activity: Arc<Activity>,
     is_http2: bool,
-    /// Of its answer, not written yet.
+    /// Pieces of its answer that are not written yet.
     pieces: AtomicUsize,
-    /// Bytes of its answer that were written; [`MIN_PROGRESS`] more whenever all there were are.
+    /// Written bytes of its answer, plus [`MIN_PROGRESS`] each time all of its pieces are written.
     taken: AtomicU64,
-    /// To be woken when no piece is left.
+    /// Woken when no piece is left.
     all_written: AtomicWaker,
     /// Held until the answer is written.
     admitted: OnceLock<Arc<Admitted>>,
@@ -315,7 +315,7 @@ struct Ongoing {
 }
 
 impl UnderWayRequest {
-    /// The body of the request.
+    /// Wraps the body of the request.
     pub(super) fn body<B>(&self, body: B) -> RequestBody<B> {
         RequestBody {
             body,
@@ -324,22 +324,22 @@ impl UnderWayRequest {
         }
     }
 
-    /// Notes that the rest of the body is waited for, until the returned value is dropped.
+    /// Notes that the request waits for the rest of its body, until the returned value is dropped.
     pub(super) fn awaits_rest(&self) -> AwaitsRest {
         let activity = Arc::clone(&self.0.activity);
         activity.receiving.fetch_add(1, Ordering::Relaxed);
         AwaitsRest(activity)
     }
 
-    /// The answer, which keeps the request under way until it is written. A place that the service
-    /// has put into its extensions is held as long.
+    /// Wraps the answer, which keeps the request in flight until it is written. If the service has put an
+    /// [`Admitted`] into the extensions, it is held until then, too.
     pub(super) fn answered<B>(self, mut response: Response<B>) -> Response<AnswerBody<B>> {
         if let Some(admitted) = response.extensions_mut().remove::<Arc<Admitted>>() {
             if admitted.lasts() {
                 self.0.lasts.store(true, Ordering::Relaxed);
                 self.0.activity.lasting.fetch_add(1, Ordering::Relaxed);
             }
-            // There was none before.
+            // It was not set before.
             let _ = self.0.admitted.set(admitted);
         }
         response.map(|body| AnswerBody {
@@ -350,13 +350,13 @@ impl UnderWayRequest {
         })
     }
 
-    /// Whether something of the answer waits for the client, and how much it has taken so far.
+    /// How many bytes of the answer the client has read so far; `None` if no piece waits for the client.
     pub(super) fn unread(&self) -> Option<u64> {
         let pieces = self.0.pieces.load(Ordering::Relaxed);
         (pieces > 0).then(|| self.0.taken.load(Ordering::Relaxed))
     }
 
-    /// In this time a client has to take something of the answer.
+    /// The time within which a client has to read a part of the answer.
     pub(super) fn stall_timeout(&self) -> Duration {
         self.0.activity.stall
     }
@@ -374,14 +374,14 @@ impl Drop for Ongoing {
     }
 }
 
-/// A request's body, whose activity knows when its client is waited for.
+/// A request's body. It notes in the connection's activity whether it waits for the client.
 pub struct RequestBody<B> {
     body: B,
     activity: Arc<Activity>,
     is_awaited: bool,
 }
 
-/// The rest of a request's body is waited for, so that its answer can go out.
+/// A request that waits for the rest of its body before its answer can be sent.
 pub(super) struct AwaitsRest(Arc<Activity>);
 
 impl Drop for AwaitsRest {
@@ -433,8 +433,8 @@ impl<B> Drop for RequestBody<B> {
 
 /// An answer's body.
 ///
-/// On HTTP/2 the end of one with large pieces is held back until they are written: hyper lets go of a
-/// stream once it has the end, and only what holds a stream can reset it.
+/// On HTTP/2 the end of a body with large pieces is held back until they are written: hyper drops a stream
+/// once it has the end, and only the holder of a stream can reset it.
 pub(super) struct AnswerBody<B> {
     body: B,
     request: Arc<Ongoing>,
@@ -501,11 +501,11 @@ impl<B: Body + Unpin> Body for AnswerBody<B> {
     }
 }
 
-/// A piece of an answer; whoever writes it advances it.
+/// A piece of an answer; its writer advances it.
 pub(super) struct AnswerData<D> {
     data: D,
     request: Arc<Ongoing>,
-    /// In which it made progress last, and bytes that were written since.
+    /// The period in which it last made progress, and the bytes written since.
     period: usize,
     written: usize,
 }

@@ -3,7 +3,7 @@
 /// Messages from this size on are decoded and encoded where blocking is allowed.
 const BLOCKING_BYTES: usize = 256 << 10;
 
-/// Runs `work` on so many bytes in place, telling the runtime first where it may take long.
+/// Runs `work` on this many bytes in place, and tells the runtime first if that can take long.
 pub fn off_worker<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
     if bytes < BLOCKING_BYTES {
         work()

@@ -1,10 +1,10 @@
-//! A socket whose reader can look for the next bytes for a while, instead of being woken for them.
+//! A socket that can be busy-polled for the next bytes instead of waiting for a wake-up.
 //!
-//! A worker that sleeps has to be woken for a lone client's request, on a processor that slept as
-//! well: tens of microseconds of a call that takes two hundred. Whoever expects bytes soon says until
-//! when, and the next read asks the kernel again and again until then, past the runtime.
+//! If a worker sleeps until a single client's request arrives, it has to be woken, and so does its
+//! processor: that takes tens of microseconds, of two hundred for the call. A caller that expects bytes
+//! soon says until when, and the next read asks the kernel repeatedly until then, bypassing the runtime.
 //!
-//! Not here: from whom bytes are expected (`promptness`), and who looks (`lone_stream`).
+//! Not here: which clients are busy-polled (`promptness`), and by which task (`lone_stream`).
 
 use std::io::{self, Read};
 use std::os::fd::AsFd;
@@ -16,25 +16,25 @@ use std::time::Instant;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The most that is read past the runtime at a time.
+/// The most bytes to read at a time while bypassing the runtime.
 const MAX_READ: usize = 16 << 10;
 
-/// Makes the reader of one socket look for bytes.
+/// Makes the next read of one socket busy-poll.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Attention(Arc<Mutex<Look>>);
 
-/// What the next read does where the runtime knows of no bytes.
+/// How the next read proceeds if the runtime knows of no bytes.
 #[derive(Clone, Copy, Debug, Default)]
 enum Look {
     #[default]
     Never,
-    /// There may be more of what was found.
+    /// The last poll filled its buffer, so there can be more.
     Once,
     Until(Instant),
 }
 
 impl Attention {
-    /// The next read looks for bytes until then.
+    /// The next read busy-polls until then.
     pub(super) fn look_until(&self, until: Instant) {
         self.set(Look::Until(until));
     }
@@ -68,7 +68,7 @@ impl<S> Attentive<S> {
 }
 
 impl<S: AsFd> Attentive<S> {
-    /// Reads past the runtime.
+    /// Reads from the kernel, bypassing the runtime.
     fn look(&self, buffer: &mut ReadBuf<'_>, until: Option<Instant>) -> Poll<io::Result<()>> {
         let socket = SockRef::from(&self.socket);
         let len = buffer.remaining().min(MAX_READ);
@@ -100,7 +100,7 @@ impl<S: AsyncRead + AsFd + Unpin> AsyncRead for Attentive<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // Also has the reader woken for what comes after the look.
+        // This also registers the waker, for bytes that arrive after the busy-polling.
         let read = Pin::new(&mut self.socket).poll_read(context, buffer);
         match self.attention.take() {
             _ if read.is_ready() => read,
@@ -152,8 +152,8 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    /// A client, and the server's end of its connection. The runtime hears of nothing, as tests do
-    /// not wait for it.
+    /// A client, and the server's end of its connection. The tests never wait for the runtime, so that it
+    /// does not learn of any bytes.
     fn connection() -> (TcpStream, Attentive<tokio::net::TcpStream>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -163,7 +163,7 @@ mod tests {
         (client, Attentive::new(server))
     }
 
-    /// What a read of up to four bytes finds; `None` if it waits.
+    /// The result of a read of up to four bytes; `None` if it waits.
     fn read(server: &mut Attentive<tokio::net::TcpStream>) -> Option<Vec<u8>> {
         let mut bytes = [0; 4];
         let mut buffer = ReadBuf::new(&mut bytes);

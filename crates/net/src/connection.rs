@@ -1,6 +1,6 @@
 //! Drives HTTP on one connection, from its first byte to its end.
 //!
-//! Not here: accepting connections and their handshakes (`serve`, `tls`), what is served (`grpc`, `rest`).
+//! Not here: accepting connections and their handshakes (`serve`, `tls`), the services (`grpc`, `rest`).
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
@@ -34,62 +34,63 @@ use base::metrics::instrument::Counter;
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 
-/// The size of a request's headers where no flag says otherwise. What has come of them is held for each
-/// connection, and counted once they are whole.
+/// The default limit on the size of a request's headers. Incomplete headers are held for each connection,
+/// and counted once they are complete.
 const HEADERS: u32 = 64 << 10;
 
-/// The largest HTTP/2 frame where no channel argument says otherwise, as in C-core: so much may be held of
-/// one that does not come to its end. Larger ones make large messages no faster.
+/// The default limit on the size of an HTTP/2 frame, as in C-core: an incomplete frame can hold this much
+/// memory. Larger frames make large messages no faster.
 const FRAME: u32 = 16 << 10;
 
-/// Streams that a client may open and reset, or that may fail, without an answer in between;
-/// beyond, the connection ends. Clients that give up calls stay far below.
+/// How many streams of a client can be reset or fail without an answer in between; beyond that the
+/// connection ends. Clients that cancel calls stay far below.
 const MAX_RESET_STREAMS: usize = 1024;
 
 /// libevent's socket timeout.
 const TIMEOUT: Duration = Duration::from_secs(50);
 
-/// How long a connection that is to end stays without a request: one that is on its way is
+/// How long a connection that is about to end waits for a request. A request that arrives in this time is
 /// answered.
 pub(super) const FAREWELL: Duration = Duration::from_secs(1);
 
-/// How long a connection that makes room has to say so.
+/// How long a connection that makes room has for announcing its end.
 const LAST_WORDS: Duration = Duration::from_millis(20);
 
-/// How connections are kept.
+/// The options of a port's connections.
 #[derive(Clone, Debug)]
 pub struct ConnectionOptions {
-    /// What the port speaks.
+    /// The protocols of the port.
     pub protocols: Protocols,
-    /// Connections at a time (`--max_connections`). Beyond, one that waits for its client makes room.
+    /// The largest number of connections (`--max_connections`). Beyond that, one that waits for its client
+    /// makes room.
     pub max_connections: usize,
-    /// Where a connection has its place: shared with other ports.
+    /// The places for connections, which can be shared with other ports.
     pub places: Places,
-    /// Calls at a time on one HTTP/2 connection (`grpc.max_concurrent_streams`).
+    /// The largest number of concurrent calls on one HTTP/2 connection (`grpc.max_concurrent_streams`).
     pub max_concurrent_streams: u32,
     /// The largest HTTP/2 frame to receive (`grpc.http2.max_frame_size`).
     pub max_frame_bytes: u32,
-    /// The size of a request's headers (`--max_header_bytes`).
+    /// The largest size of a request's headers (`--max_header_bytes`).
     pub max_header_bytes: u32,
-    /// A connection is asked to end after this time (`grpc.max_connection_age_ms`).
+    /// A connection is asked to end at this age (`grpc.max_connection_age_ms`).
     pub max_age: Option<Duration>,
     /// A connection ends after this time without a request (`--idle_timeout_seconds`,
     /// `grpc.max_connection_idle_ms`).
     pub idle_timeout: Option<Duration>,
-    /// A client that stalls in its first bytes, its headers or an answer is given up after this
-    /// time (`--stall_timeout_seconds`).
+    /// A connection is closed if its client stalls for this time in its first bytes, its headers or reading
+    /// an answer (`--stall_timeout_seconds`).
     pub stall_timeout: Duration,
-    /// Pings a quiet peer after this time (`grpc.keepalive_time_ms`), and gives it up if there is
-    /// no answer within the other (`grpc.keepalive_timeout_ms`).
+    /// Pings a silent peer after the first duration (`grpc.keepalive_time_ms`), and closes the connection if
+    /// it does not answer within the second (`grpc.keepalive_timeout_ms`).
     pub keepalive: Option<(Duration, Duration)>,
     /// `None` for plain text.
     pub tls: Option<Tls>,
-    /// How long after an answer a worker looks for the next request of a prompt, lone client before
-    /// it sleeps (`--busy_poll_micros`); 0 for not at all.
+    /// How long a worker busy-polls for the next request of a single client that sends requests back to
+    /// back (`--busy_poll_micros`); 0 disables it.
     pub busy_poll: Duration,
-    /// Counts the requests under way.
+    /// Counts the requests in flight.
     pub under_way: UnderWay,
-    /// Counts the connections that found no place.
+    /// Counts the connections that were refused because all places were taken.
     pub refused: Arc<Counter>,
 }
 
@@ -104,7 +105,7 @@ impl ConnectionOptions {
             max_frame_bytes: FRAME,
             max_header_bytes: HEADERS,
             max_age: None,
-            // As in the original: gRPC keeps idle connections.
+            // As in TensorFlow Serving: gRPC keeps idle connections.
             idle_timeout: (protocols == Protocols::Http1And2).then_some(TIMEOUT),
             stall_timeout: TIMEOUT,
             keepalive: None,
@@ -116,7 +117,7 @@ impl ConnectionOptions {
     }
 }
 
-/// What a port speaks.
+/// The protocols of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocols {
     /// gRPC: HTTP/2 with prior knowledge.
@@ -125,7 +126,7 @@ pub enum Protocols {
     Http1And2,
 }
 
-/// A request as services get it.
+/// A request as services receive it.
 pub type Question = Request<RequestBody<ReturnedBody<Incoming>>>;
 
 /// Drives the connections of one port.
@@ -139,8 +140,8 @@ impl Driver {
         Self { options, stop }
     }
 
-    /// Drives one connection to its end; asks it to end once the server stops, its time is over or
-    /// nothing happens on it.
+    /// Drives one connection to its end. Asks it to end once the server stops, its maximum age is reached
+    /// or it has been idle for too long.
     pub(super) async fn drive<T, S, B>(
         &self,
         stream: T,
@@ -191,8 +192,8 @@ impl Driver {
             tracing::debug!("an answer was not read: the connection is closed");
             return;
         }
-        // HTTP/2 says that it ends and answers what is on its way. On HTTP/1 the next answer says
-        // so, and whoever asks soon gets one.
+        // HTTP/2 announces the end and answers the requests in flight. On HTTP/1 the next answer announces
+        // it, so clients get a little time to send one more request.
         let is_http2 = self.options.protocols == Protocols::Http2 || activity.is_http2();
         if why == Ending::Stop && !is_http2 {
             tokio::select! {
@@ -202,7 +203,7 @@ impl Driver {
         }
         connection.as_mut().graceful_shutdown();
         if why == Ending::ForAnother {
-            // Whoever comes for its place waits.
+            // The new connection waits for this one's place.
             let said = streams.drive(connection.as_mut());
             if let Ok(ended) = tokio::time::timeout(LAST_WORDS, said).await {
                 log_end(ended);
@@ -231,7 +232,7 @@ impl Driver {
         let idle = self.options.idle_timeout;
         let overdue = async {
             let why = activity.overdue(idle).await;
-            // A connection that is being closed has bounds of its own.
+            // A connection that is being closed has its own time limits.
             match lingering.has_begun() {
                 true => std::future::pending().await,
                 false => why,
@@ -260,8 +261,8 @@ fn log_end(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
     }
 }
 
-/// A service whose requests are noted in the connection's activity, that is told whom the client's
-/// certificate names, and whose early answers reach the client.
+/// Wraps a service: notes its requests in the connection's activity, gives it the names in the client's
+/// certificate, and makes early answers reach the client.
 struct Tracked<S> {
     service: S,
     peer: Peer,
@@ -303,7 +304,7 @@ where
                     farewell: FAREWELL,
                 };
                 if is_http1 {
-                    // The handler has let go of what it has read, and no more is held.
+                    // The handler has dropped the body that it read, and no more of it is held.
                     drop(response.extensions_mut().remove::<Arc<Admitted>>());
                     let _awaits_rest = under_way.awaits_rest();
                     let discard = unread.discard_before_answer(stall, stopped);
@@ -323,7 +324,7 @@ where
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(CONNECTION, close);
             }
-            // Otherwise hyper adds `keep-alive` for a client of HTTP/1.0 that asked for it.
+            // Otherwise hyper adds `keep-alive` for an HTTP/1.0 client that asked for it.
             if version == Version::HTTP_10 && response.headers().contains_key(CONNECTION) {
                 *response.version_mut() = version;
             }
@@ -352,7 +353,7 @@ fn builder(options: &ConnectionOptions, streams: StreamExecutor) -> Builder<Stre
             .keep_alive_interval(interval)
             .keep_alive_timeout(timeout);
     }
-    // hyper's header timeout runs while a connection is idle, too.
+    // hyper's header timeout also runs while a connection is idle.
     let header_timeout = options.stall_timeout;
     let header_timeout = header_timeout.max(options.idle_timeout.unwrap_or_default());
     let mut http1 = builder.http1();

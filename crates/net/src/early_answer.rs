@@ -1,15 +1,15 @@
-//! Answers that are ready before the body of their request was read.
+//! Answers that are ready before the body of their request is read.
 //!
-//! If a server closes a connection while its client still sends, the kernel sends a reset, which
-//! destroys the answer. So the rest of a body is read and discarded first, within bounds, and the
-//! connection stays open. Beyond the bounds the answer says `Connection: close`, and `linger` goes on
-//! reading after it. Reading also makes hyper send `100 Continue` to a client that waits for it.
+//! If a server closes a connection while its client is still sending, the kernel sends a reset, which
+//! destroys the answer. So the rest of the body is read and discarded first, up to a limit, and the
+//! connection stays open. Beyond the limit the answer says `Connection: close`, and `linger` keeps reading
+//! after it. Reading also makes hyper send `100 Continue` to a client that waits for it.
 //!
-//! On HTTP/2 an answer ends nothing but its stream, so it does not wait. The rest of the body is read
-//! and discarded after it, as some clients never look at their answer if the stream is reset before
-//! they have sent everything. Once nothing comes for a while, h2 resets the stream with NO_ERROR.
+//! On HTTP/2 an answer ends only its own stream, so it is sent without delay. The rest of the body is read
+//! and discarded afterwards, because some clients never look at their answer if the stream is reset before
+//! they have sent everything. Once nothing has arrived for a while, h2 resets the stream with NO_ERROR.
 //!
-//! Not here: requests that hyper refuses by itself, such as one with too large headers (`linger`).
+//! Not here: requests that hyper itself refuses, such as those with too large headers (`linger`).
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,23 +25,23 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-/// What is discarded of one body.
+/// Limits on discarding one body.
 #[derive(Clone, Copy)]
 struct Bounds {
     bytes: u64,
     time: Duration,
-    /// How long the client may pause.
+    /// The longest pause of the client.
     silence: Duration,
 }
 
-/// On HTTP/1: how long the answer waits.
+/// On HTTP/1, where the answer waits meanwhile.
 const BEFORE_ANSWER: Bounds = Bounds {
     bytes: 64 << 20,
     time: Duration::from_secs(10),
     silence: Duration::from_secs(10),
 };
 
-/// On HTTP/2. Bytes for the largest body that a server may be asked to take.
+/// On HTTP/2. The number of bytes covers the largest body that a server can be configured to accept.
 const AFTER_ANSWER: Bounds = Bounds {
     bytes: 4 << 30,
     time: Duration::from_secs(300),
@@ -52,11 +52,11 @@ const AFTER_ANSWER: Bounds = Bounds {
 pub struct ReturnedBody<B> {
     /// `None` once it was handed back.
     body: Option<B>,
-    /// Since when its reader has been waiting for the client.
+    /// When its reader began to wait for the client.
     waits_since: Option<Instant>,
     /// Whether reading it has failed.
     is_broken: bool,
-    /// `None` where it need not be handed back.
+    /// `None` if it need not be handed back.
     back: Option<oneshot::Sender<Unread<B>>>,
 }
 
@@ -64,20 +64,20 @@ pub struct ReturnedBody<B> {
 pub(super) struct Unread<B> {
     /// `None` if it cannot be read.
     body: Option<B>,
-    /// Since when the client has been waited for.
+    /// When the wait for the client began.
     waits_since: Option<Instant>,
-    /// Whether the client may wait for `100 Continue`.
+    /// Whether the client might be waiting for `100 Continue`.
     expects_continue: bool,
 }
 
-/// Where a body is handed back.
+/// Receives a body that is handed back.
 pub(super) struct Return<B> {
     handed_back: oneshot::Receiver<Unread<B>>,
     expects_continue: bool,
     is_http2: bool,
 }
 
-/// The request for its handler, and where its body is handed back; `None` for one without a body.
+/// The request for its handler, and the receiver of its body; `None` for a request without a body.
 pub(super) fn returned<B: Body>(
     request: Request<B>,
 ) -> (Request<ReturnedBody<B>>, Option<Return<B>>) {
@@ -102,7 +102,8 @@ pub(super) fn returned<B: Body>(
 }
 
 impl<B: Body> Return<B> {
-    /// What the handler, which has answered, did not read; `None` if it has read all.
+    /// The rest of the body, which the handler has not read by the time of its answer; `None` if it has
+    /// read all.
     pub(super) fn unread(mut self) -> Option<Unread<B>> {
         match self.handed_back.try_recv() {
             Ok(unread) => {
@@ -113,7 +114,7 @@ impl<B: Body> Return<B> {
                 })
             }
             Err(oneshot::error::TryRecvError::Closed) => None,
-            // A call whose handler reads on while its answer is sent.
+            // The handler of this call reads on while its answer is sent.
             Err(oneshot::error::TryRecvError::Empty) if self.is_http2 => None,
             Err(oneshot::error::TryRecvError::Empty) => Some(Unread {
                 body: None,
@@ -124,11 +125,11 @@ impl<B: Body> Return<B> {
     }
 }
 
-/// Ends some time after the server has been asked to stop.
+/// Completes some time after the server was asked to stop.
 #[derive(Clone)]
 pub(super) struct Stopped {
     pub(super) stop: watch::Receiver<bool>,
-    /// The time after it.
+    /// The time between the two.
     pub(super) farewell: Duration,
 }
 
@@ -143,8 +144,8 @@ impl Stopped {
 impl<B: Body + Unpin> Unread<B> {
     /// Reads the body to its end and discards it, before its answer on HTTP/1.
     ///
-    /// Returns whether the end was reached: without an error, within the bounds and before the server
-    /// stops. A client that stalls for `stall` is not waited for.
+    /// Returns whether the end was reached without an error, within the limits and before the server stops.
+    /// Does not wait for a client that stalls for `stall`.
     pub(super) async fn discard_before_answer(self, stall: Duration, stopped: Stopped) -> bool {
         let Some(body) = self.body else {
             return false;
@@ -154,8 +155,8 @@ impl<B: Body + Unpin> Unread<B> {
             if !self.expects_continue {
                 return false;
             }
-            // Some clients wait for `100 Continue` even if they get another answer. It is sent with
-            // the first read.
+            // Some clients wait for `100 Continue` even if they get another answer. The first read sends
+            // it.
             bounds.bytes = 0;
         }
         bounds.silence = bounds.silence.min(stall);
@@ -164,7 +165,7 @@ impl<B: Body + Unpin> Unread<B> {
         read_to_end(body, bounds, stopped).await
     }
 
-    /// Reads what still comes of the body and discards it, once its answer is on its way on HTTP/2.
+    /// Reads the rest of the body and discards it, while its answer is sent on HTTP/2.
     pub(super) async fn discard_after_answer(self, stopped: Stopped) {
         if let Some(body) = self.body {
             read_to_end(body, AFTER_ANSWER, stopped).await;
@@ -172,7 +173,7 @@ impl<B: Body + Unpin> Unread<B> {
     }
 }
 
-/// Returns whether the end was reached. Holds no more of the body than one piece at a time.
+/// Returns whether the end was reached. Holds only one piece of the body at a time.
 async fn read_to_end<B: Body + Unpin>(mut body: B, bounds: Bounds, stopped: Stopped) -> bool {
     let mut bytes_left = bounds.bytes;
     let read = async {
@@ -196,7 +197,7 @@ async fn read_to_end<B: Body + Unpin>(mut body: B, bounds: Bounds, stopped: Stop
     }
 }
 
-/// The bodies that are discarded after their answers on one connection, which ends it.
+/// The bodies that are being discarded after their answers on one connection. Dropping this ends them.
 #[derive(Clone, Default)]
 pub(super) struct Discards(Arc<Mutex<JoinSet<()>>>);
 
@@ -255,7 +256,7 @@ impl<B> Drop for ReturnedBody<B> {
             waits_since: self.waits_since,
             expects_continue: false,
         };
-        // The connection may be gone.
+        // The connection might be gone.
         let _ = back.send(unread);
     }
 }
@@ -275,13 +276,13 @@ mod tests {
 
     type Piece = Result<Frame<Bytes>, Infallible>;
 
-    /// A body of so many MiB without a length.
+    /// A body of this many MiB, without a length.
     fn mebibytes(count: usize) -> impl Stream<Item = Piece> + Unpin {
         let piece = Bytes::from(vec![0; 1 << 20]);
         stream::iter((0..count).map(move |_| Ok(Frame::data(piece.clone()))))
     }
 
-    /// What is left of a request's body by a handler that reads so many pieces of it.
+    /// The rest of a request's body after a handler has read this many pieces of it.
     async fn unread<S>(stream: S, pieces: usize) -> Option<Unread<StreamBody<S>>>
     where
         S: Stream<Item = Piece> + Unpin,

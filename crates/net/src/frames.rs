@@ -1,10 +1,10 @@
-//! Where the frames of an HTTP/2 connection begin and end, as far as that tells that one is missing.
+//! Follows where the frames of an HTTP/2 connection begin and end, to detect an incomplete one.
 //!
-//! Not here: what is in them (h2), giving up who does not send the rest (`prompt`).
+//! Not here: the contents of frames (h2), closing connections with incomplete frames (`prompt`).
 
-/// What a client begins with.
+/// The first bytes that an HTTP/2 client sends.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// The length of the payload, and what else comes before it.
+/// A frame's header: the length of the payload, and the other fields before it.
 const HEADER_BYTES: usize = 9;
 
 /// Follows the bytes of one connection.
@@ -15,7 +15,7 @@ pub(super) struct Frames {
     is_http2: bool,
     header: [u8; HEADER_BYTES],
     of_header: usize,
-    /// What is missing of a payload.
+    /// The number of payload bytes that are missing.
     missing: usize,
 }
 
@@ -30,7 +30,7 @@ impl Frames {
         }
     }
 
-    /// Takes note of what has come.
+    /// Follows the bytes that have arrived.
     pub(super) fn follow(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() && self.is_http2 {
             let taken = if self.begun < PREFACE.len() {
@@ -58,7 +58,7 @@ impl Frames {
         }
     }
 
-    /// Whether a frame has begun and is not whole.
+    /// Whether a frame has begun but is incomplete.
     pub(super) fn is_one_begun(&self) -> bool {
         self.is_http2 && (self.of_header > 0 || self.missing > 0)
     }

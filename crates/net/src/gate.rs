@@ -1,6 +1,6 @@
-//! Lets calls wait for their turn.
+//! Makes calls wait for their turn.
 //!
-//! Not here: refusing what is too much for the server (`limit`).
+//! Not here: refusing requests beyond the server's limits (`limit`).
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,13 +9,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use base::error::{Result, ServingError};
 
-/// Lets a number of calls in at a time, or any number. Those beyond wait, first come, first
-/// served, until their deadline.
+/// Admits a limited or unlimited number of calls at a time. Further calls wait, first come, first served,
+/// until their deadline.
 #[derive(Clone, Debug)]
 pub struct Gate(Option<Arc<Semaphore>>);
 
 impl Gate {
-    /// A gate for so many calls; `None` for any number.
+    /// A gate that admits this many calls; `None` means unlimited.
     pub fn new(max_calls: Option<usize>) -> Self {
         Self(max_calls.map(|max| Arc::new(Semaphore::new(max.clamp(1, Semaphore::MAX_PERMITS)))))
     }
@@ -24,7 +24,7 @@ impl Gate {
     ///
     /// # Errors
     ///
-    /// `DEADLINE_EXCEEDED` where the deadline comes first.
+    /// `DEADLINE_EXCEEDED` if the deadline passes first.
     pub async fn enter(&self, deadline: Option<Instant>) -> Result<Option<OwnedSemaphorePermit>> {
         let Some(semaphore) = &self.0 else {
             return Ok(None);

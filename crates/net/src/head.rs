@@ -1,21 +1,22 @@
-//! What a request's head tells of it before anything of its body is read: whose it is, and how much memory
-//! it takes.
+//! The facts in a request's head, known before any of its body is read: its client, and the memory that it
+//! needs.
 //!
-//! Not here: bounds (`limit`), the largest head that a connection takes (`connection`).
+//! Not here: limits (`limit`), the largest head that a connection accepts (`connection`).
 
 use http::{HeaderMap, Request};
 
 use super::peer::{ConnectionNumber, Peer, Source};
 
-/// What the table of headers takes for each, as HTTP/2 counts it (RFC 9113, section 6.5.2).
+/// The memory that each header needs in addition to its text, as HTTP/2 counts it (RFC 9113, section
+/// 6.5.2).
 const BYTES_OF_EACH: usize = 32;
 
-/// A request, as its head has it.
+/// The facts from a request's head.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Head {
     pub(super) source: Source,
     pub(super) connection: ConnectionNumber,
-    /// Its headers and its path, which are held as long as the request.
+    /// The size of its headers and its path, which are held as long as the request.
     pub(super) bytes: usize,
 }
 
@@ -35,7 +36,7 @@ impl Head {
     }
 }
 
-/// What these headers take.
+/// The memory that these headers need.
 pub fn headers_bytes(headers: &HeaderMap) -> usize {
     let headers = headers.iter();
     let bytes = headers.map(|(name, value)| name.as_str().len() + value.len() + BYTES_OF_EACH);

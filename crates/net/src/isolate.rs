@@ -11,12 +11,12 @@ use base::panics;
 ///
 /// # Errors
 ///
-/// `INTERNAL` where it panicked; what the panic said goes to the log only.
+/// `INTERNAL` if it panicked; the panic's message is only logged.
 //
-// No `async fn`: its future would have room for `work` twice.
+// Not an `async fn`, because its future would reserve space for `work` twice.
 pub fn isolated<T>(work: impl Future<Output = T>) -> impl Future<Output = Result<T>> {
-    // Nothing that a panic may leave half-done is used again: `work` is dropped, and what it shares
-    // with other requests is behind locks that expect poisoning.
+    // Nothing that a panic can leave half-done is used again: `work` is dropped, and its state that is
+    // shared with other requests is behind locks that expect poisoning.
     AssertUnwindSafe(work).catch_unwind().map_err(|panic| {
         tracing::error!(
             panic = panics::text(&*panic),

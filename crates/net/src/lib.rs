@@ -1,6 +1,6 @@
 //! Sockets: accepting, HTTP/1 and HTTP/2, TLS, timeouts and limits. Knows no protocol above HTTP.
 //!
-//! Not here: which paths there are and what they do (`api`), who may call them (`api::access`).
+//! Not here: the paths and their handlers (`api`), access control (`api::access`).
 
 pub mod activity;
 pub mod blocking;

@@ -1,13 +1,14 @@
-//! Bounds on the requests that are worked on: how many, and how large together.
+//! Limits on the requests in flight: how many, and how many bytes together.
 //!
-//! [`Admission`] refuses what is too much for the server.
+//! [`Admission`] refuses requests beyond the server's limits.
 //!
-//! A request that waits for its client keeps no other out: at a bound, the one that `waiting` ranks
-//! first makes room and is refused, or a connection goes whose client does not read (`places`). What is
-//! being worked on never does. While there is room, only what has waited for a moment is ranked, so
-//! that the usual request, which is here at the first or second look, takes no lock for it.
+//! A request that waits for its client never keeps another out. At a limit, the request that `waiting`
+//! ranks first makes room and is refused, or a connection whose client does not read is closed (`places`).
+//! A request that the server is working on never makes room. While there is room, a request enters the
+//! ranking only after it has waited for a moment, so that the usual request, which is complete at the first
+//! or second poll, takes no lock.
 //!
-//! Not here: calls that wait for their turn (`gate`), bounds on connections (`serve`, `connection`) and on
+//! Not here: calls that wait for their turn (`gate`), limits on connections (`serve`, `connection`) and on
 //! one request (`receive`).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -25,36 +26,38 @@ use super::turns::Turns;
 use super::waiting::Waiting;
 use base::error::{Result, ServingError};
 
-/// What each request may hold without being counted: small ones pass however much large ones take.
-/// One that waits for its client has no such right.
+/// Each request can hold this much without being counted, so that small requests pass however much memory
+/// large ones hold. A request that waits for its client has no such allowance.
 const UNCOUNTED_BYTES: u64 = 64 << 10;
 
-/// What a request takes beside its headers and body, as measured with very many that wait.
+/// The memory that a request needs in addition to its headers and body, as measured with very many that
+/// wait.
 const REQUEST_BYTES: u64 = 8 << 10;
 
-/// What is let in beside the requests at a time, altogether and of one connection. A probe is answered
-/// within a millisecond, so that many are answers that clients do not read.
+/// The limits on calls that do not count as requests: in total, and per connection. A probe is answered
+/// within a millisecond, so a number near the limit means that clients do not read the answers.
 const MAX_PROBES: (usize, usize) = (65_536, 256);
 /// A client watches a server's health once.
 const MAX_LASTING: (usize, usize) = (8192, 64);
-/// Tools for people use reflection. Each stream may hold some messages.
+/// Reflection is used by interactive tools. Each stream can hold several messages.
 const MAX_REFLECTIONS: (usize, usize) = (1024, 16);
 
-/// A request that held so much was a large one: the allocator may keep its memory.
+/// A request that held at least this much was a large one: the allocator might keep its memory.
 const LARGE_BYTES: u64 = 4 << 20;
 
-/// How long a connection that makes room takes to go.
+/// How long a connection that makes room takes to close.
 const GOING: Duration = Duration::from_millis(100);
-/// A request that has waited for its client for less than this may be on its way.
+/// A request that has waited for its client for less than this could still be arriving.
 const YOUNG: Duration = Duration::from_millis(40);
-/// A request for which there is no room looks for it for so long and so often: until it is told that others
-/// wait for their clients, also where some more come in before it.
+/// A request that finds no room tries again for this long, at intervals of `LOOK_PAUSE`. That is long
+/// enough to learn that others wait for their clients, even if some more get in before it.
 const PATIENCE: Duration = Duration::from_millis(500);
 const LOOK_PAUSE: Duration = Duration::from_millis(5);
-/// Requests that look for room hold one in so many of the bytes that all requests may, at most.
+/// Requests that look for room together hold at most one part in this many of the bytes that all requests
+/// can hold.
 const LOOKING_SHARE: u64 = 8;
 
-/// What all requests of a server may take together.
+/// The limits that all requests of a server share.
 #[derive(Clone, Debug)]
 pub struct Admission(Arc<Budget>);
 
@@ -64,16 +67,16 @@ struct Budget {
     max_bytes: u64,
     requests: AtomicUsize,
     bytes: AtomicU64,
-    /// Bytes of those that have made room and are not gone yet.
+    /// Bytes of requests that have made room but have not ended yet.
     going_bytes: AtomicU64,
-    /// Bytes of those that look for room.
+    /// Bytes of requests that look for room.
     looking_bytes: AtomicU64,
-    /// Large requests that ended, ever.
+    /// The number of large requests that ever ended.
     large: AtomicUsize,
     beside: [Shares; KINDS_BESIDE],
-    /// By kind; the last is that of the requests.
+    /// By kind; the last element is for ordinary requests.
     waiting: [Mutex<Waiting<Arc<Admitted>>>; KINDS_BESIDE + 1],
-    /// The connections, one of which may go for its unread answers.
+    /// The connections; one can be closed for its unread answers.
     places: Mutex<Vec<Places>>,
     leaving: Mutex<Leaving>,
     turns: Turns,
@@ -82,10 +85,11 @@ struct Budget {
 /// Connections that make room.
 #[derive(Debug)]
 struct Leaving {
-    /// So many more may come in for what leaves, until then.
+    /// This many more requests can be admitted in place of the connections that are closing, before
+    /// `until`.
     room: usize,
     until: Instant,
-    /// No connection is looked for before; until then it is as it was.
+    /// No connection is looked for before this time; until then `otherwise` is the result.
     look_from: Instant,
     otherwise: Room,
 }
@@ -94,52 +98,52 @@ struct Leaving {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Room {
     Made,
-    /// Not yet: there are requests that may turn out to wait for their client.
+    /// Not yet: some requests can turn out to wait for their client.
     Soon,
     Never,
 }
 
 const KINDS_BESIDE: usize = 3;
 
-/// What is let in beside the requests: a busy server answers it all the same, so that it has bounds
-/// of its own, of which one connection takes a small part.
+/// Calls that do not count as requests. A busy server still answers them, so they have limits of their own,
+/// and one connection can use only a small part of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Beside {
-    /// A probe or a page: it takes a moment.
+    /// A probe or a page: it is answered within a moment.
     Probe,
-    /// A call that goes on until the client or the server ends it.
+    /// A call that lasts until the client or the server ends it.
     Lasting,
     /// A stream of server reflection.
     Reflection,
 }
 
-/// A request that was let in; it counts until this is dropped, once its answer is sent.
+/// A request that was admitted. It counts until this is dropped, when its answer is sent.
 #[derive(Debug)]
 pub struct Admitted {
     budget: Arc<Budget>,
     peer: (Source, ConnectionNumber),
-    /// `None` for one that counts as a request.
+    /// `None` if it counts as a request.
     beside: Option<Beside>,
     began: Instant,
     bytes: AtomicU64,
-    /// The first so many of these are not counted.
+    /// This many of its bytes are not counted.
     uncounted: AtomicU64,
-    /// Whether it has made room for another, which has its place.
+    /// Whether it has made room for another request, which has its place now.
     has_made_room: AtomicBool,
-    /// What it counted for when it did.
+    /// The bytes that it counted for at that time.
     going: AtomicU64,
-    /// Hears of it.
+    /// Notified when it has to make room.
     told: Notify,
 }
 
-/// A request that waits for its client, as long as this lives.
+/// A request that waits for its client, until this is dropped.
 #[derive(Debug)]
 pub struct Waits {
     admitted: Arc<Admitted>,
     number: u64,
 }
 
-/// A request that looks for room, as long as this lives.
+/// A request that looks for room, until this is dropped.
 struct LooksForRoom<'a> {
     budget: &'a Budget,
     bytes: u64,
@@ -153,8 +157,8 @@ impl Drop for LooksForRoom<'_> {
 }
 
 impl Admission {
-    /// Lets so many requests in at a time (`--max_concurrent_requests`), with so many bytes
-    /// together (`--max_bytes_in_flight`).
+    /// Admits this many requests at a time (`--max_concurrent_requests`), which together hold up to this
+    /// many bytes (`--max_bytes_in_flight`).
     pub fn new(max_requests: usize, max_bytes: u64) -> Self {
         let now = Instant::now();
         Self(Arc::new(Budget {
@@ -179,16 +183,16 @@ impl Admission {
         }))
     }
 
-    /// Has connections in these places make room for requests, too.
+    /// Lets connections in these places make room for requests, too.
     pub fn make_room_in(&self, places: Places) {
         lock(&self.0.places).push(places);
     }
 
-    /// Lets a request in, or something beside the requests. Its head counts as held.
+    /// Admits a request, or a call of a `kind` that does not count as one. Its head counts as held.
     ///
     /// # Errors
     ///
-    /// [`ServingError::Overloaded`] beyond the bound of its kind, where none makes room.
+    /// [`ServingError::Overloaded`] if the limit of its kind is reached and none makes room.
     pub async fn enter(&self, kind: Option<Beside>, head: &Head) -> Result<Admitted> {
         if self.0.take_free(kind, head) {
             return self.let_in(kind, head);
@@ -207,7 +211,7 @@ impl Admission {
         entered.unwrap_or_else(|_| Err(self.0.is_full(kind)))
     }
 
-    /// As above; `None` where room may be made in a moment.
+    /// Tries once to admit a request; `None` if room might be made in a moment.
     fn try_enter(&self, kind: Option<Beside>, head: &Head) -> Result<Option<Admitted>> {
         let room = match kind {
             None => self.0.take(),
@@ -220,14 +224,14 @@ impl Admission {
         }
     }
 
-    /// Lets a request in that has its place.
+    /// Admits a request that has its place.
     fn let_in(&self, kind: Option<Beside>, head: &Head) -> Result<Admitted> {
         let admitted = Admitted::new(&self.0, kind, head);
         admitted.grow(head.bytes)?;
         Ok(admitted)
     }
 
-    /// As [`enter`](Self::enter), without waiting for room.
+    /// Like [`enter`](Self::enter), without waiting for room.
     #[cfg(any(test, feature = "testing"))]
     pub fn enter_now(&self, kind: Option<Beside>) -> Result<Admitted> {
         self.enter_from(kind, &Head::default())
@@ -239,7 +243,7 @@ impl Admission {
             .ok_or_else(|| self.0.is_full(kind))
     }
 
-    /// How many large requests have ended, ever, and whether none is under way.
+    /// The number of large requests that ever ended, and whether all memory of requests is released.
     pub fn large_requests(&self) -> (usize, bool) {
         let ended = self.0.large.load(Ordering::Relaxed);
         (ended, self.0.bytes.load(Ordering::Relaxed) == 0)
@@ -251,7 +255,7 @@ impl Budget {
         lock(&self.waiting[kind.map_or(KINDS_BESIDE, |it| it as usize)])
     }
 
-    /// Why one more is not let in.
+    /// The error for a request that is not admitted.
     fn is_full(&self, kind: Option<Beside>) -> ServingError {
         let reason = match kind {
             None => format!(
@@ -281,7 +285,7 @@ impl Budget {
         }
     }
 
-    /// Takes a place that is free, if there is one.
+    /// Takes a free place, if there is one.
     fn take_free(&self, kind: Option<Beside>, head: &Head) -> bool {
         if let Some(kind) = kind {
             return self.beside[kind as usize].take(head.connection).is_ok();
@@ -293,7 +297,7 @@ impl Budget {
         is_free
     }
 
-    /// Takes a request's place, one that is free or that another makes free.
+    /// Takes a request's place: a free one, or one that another request gives up.
     fn take(&self) -> Room {
         if self.requests.fetch_add(1, Ordering::Relaxed) < self.max_requests {
             return Room::Made;
@@ -305,7 +309,7 @@ impl Budget {
         room
     }
 
-    /// As above, beside the requests.
+    /// Takes a place for a call that does not count as a request.
     fn take_beside(&self, kind: Beside, head: &Head) -> Room {
         let (shares, connection) = (&self.beside[kind as usize], head.connection);
         let taken = match shares.take(connection) {
@@ -326,11 +330,12 @@ impl Budget {
         taken.map_or(Room::Never, |()| Room::Made)
     }
 
-    /// Has one that waits for its client make room for another of its kind, or a connection go for it.
+    /// Makes a request that waits for its client give its place to another of its kind, or closes a
+    /// connection.
     fn make_room(&self, kind: Option<Beside>) -> Room {
-        // One that keeps no more than the new one, and that came just now, is no better a choice than a
-        // connection whose client does not read, as long as there may be one.
-        // Taken out under the lock, and told without.
+        // If the first in the ranking holds no more than the new request and has just arrived, a connection
+        // whose client does not read is the better choice, as long as there might be one. The request is
+        // taken out under the lock, and notified without it.
         let take = |in_any_case: bool| {
             let mut waiting = self.waiting(kind);
             let is_taken = waiting.first().is_some_and(|(weight, first)| {
@@ -354,8 +359,9 @@ impl Budget {
         }
     }
 
-    /// Has those that wait for their clients make room until all keep within the bound; those that keep
-    /// less from others than so much do not. Returns whether they do.
+    /// Makes requests that wait for their clients give up their places until the bytes are within the
+    /// limit; those that weigh less than a request with `kept_by_other` bytes stay. Returns whether the
+    /// limit is met.
     fn make_room_for_bytes(&self, kept_by_other: u64) -> bool {
         use Beside::{Lasting, Probe, Reflection};
         let fits = || {
@@ -374,7 +380,7 @@ impl Budget {
         fits() || self.make_room_by_connection() == Room::Made
     }
 
-    /// Has a connection go whose client does not read what it asked for.
+    /// Closes a connection whose client does not read its answers.
     fn make_room_by_connection(&self) -> Room {
         let mut leaving = lock(&self.leaving);
         let now = Instant::now();
@@ -412,7 +418,7 @@ impl Budget {
     }
 }
 
-/// How much of what all may have a request keeps from others.
+/// The weight of a request in the ranking of those that wait.
 fn weight(bytes: u64) -> u64 {
     1 + bytes / UNCOUNTED_BYTES
 }
@@ -440,7 +446,7 @@ impl Admitted {
     ///
     /// # Errors
     ///
-    /// [`ServingError::Overloaded`] beyond the bound of all requests, where none makes room.
+    /// [`ServingError::Overloaded`] if the limit on all requests is reached and none makes room.
     pub fn grow(&self, bytes: usize) -> Result<()> {
         let bytes = bytes as u64;
         let held = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
@@ -463,20 +469,20 @@ impl Admitted {
         Ok(())
     }
 
-    /// Notes that an answer of so many bytes is all that this request holds from now on, if that is
-    /// more than it held.
+    /// Notes that from now on this request holds only an answer of this many bytes, if that is more than it
+    /// held.
     ///
     /// # Errors
     ///
-    /// As [`grow`](Self::grow): the answer has to be dropped.
+    /// Those of [`grow`](Self::grow): the answer has to be dropped.
     pub fn hold_answer(&self, bytes: usize) -> Result<()> {
         let held = self.bytes.load(Ordering::Relaxed);
         let more = (bytes as u64).saturating_sub(held);
         self.grow(usize::try_from(more).unwrap_or(usize::MAX))
     }
 
-    /// Notes that it waits for its client, and may have to [make room](Waits::makes_room) for another,
-    /// until the returned value is dropped. All that it holds counts from now on.
+    /// Notes that the request waits for its client, and can be asked to [make room](Waits::makes_room) for
+    /// another, until the returned value is dropped. From now on all of its bytes count.
     pub fn waits(self: &Arc<Self>) -> Waits {
         let budget = &self.budget;
         let uncounted = self.uncounted.swap(0, Ordering::Relaxed);
@@ -490,7 +496,7 @@ impl Admitted {
         let mut waiting = budget.waiting(self.beside);
         let number = waiting.add(self.peer, weight(held), Arc::clone(self));
         drop(waiting);
-        // May be this one itself.
+        // This can make this request itself give up its place.
         budget.make_room_for_bytes(0);
         Waits {
             admitted: Arc::clone(self),
@@ -498,7 +504,7 @@ impl Admitted {
         }
     }
 
-    /// Whether room may be needed any moment.
+    /// Whether room might be needed at any moment.
     pub(super) fn is_one_of_many(&self) -> bool {
         let (budget, count) = (&self.budget, || {
             self.budget.requests.load(Ordering::Relaxed)
@@ -506,12 +512,12 @@ impl Admitted {
         self.beside.is_some() || count() >= budget.max_requests / 2
     }
 
-    /// Whether it goes on until either side ends it.
+    /// Whether it lasts until either side ends it.
     pub fn lasts(&self) -> bool {
         matches!(self.beside, Some(Beside::Lasting | Beside::Reflection))
     }
 
-    /// Gives its place to another; what it holds is about to be free.
+    /// Gives its place to another request; its memory is about to be freed.
     fn make_room(&self) {
         if self.has_made_room.swap(true, Ordering::Relaxed) {
             return;
@@ -549,7 +555,7 @@ impl Drop for Admitted {
 }
 
 impl Waits {
-    /// Returns once it has to make room for another: why it is refused.
+    /// Completes once the request has to make room for another. Returns the error to refuse it with.
     pub async fn makes_room(&self) -> ServingError {
         self.admitted.told.notified().await;
         ServingError::Overloaded {

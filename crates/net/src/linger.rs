@@ -1,10 +1,10 @@
-//! Closes connections without destroying what was answered last.
+//! Closes connections without destroying the last answer.
 //!
-//! A client that still sends when its connection is closed gets a reset, and loses an answer that it
-//! has not read yet. So closing takes two steps: the client is told that nothing follows (FIN), and what
-//! it still sends is read and discarded until it closes its side.
+//! If a connection is closed while its client is still sending, the client gets a reset and loses an answer
+//! that it has not read yet. So closing takes two steps: a FIN announces the end, and then the client's
+//! remaining bytes are read and discarded until it closes its side.
 //!
-//! Not here: what of a body is read before the answer (`early_answer`).
+//! Not here: the part of a body that is read before the answer (`early_answer`).
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// What a client may do until it closes its side.
+/// Limits on the client until it closes its side.
 #[derive(Clone, Copy)]
 struct Bounds {
     time: Duration,
@@ -25,25 +25,25 @@ struct Bounds {
     bytes: u64,
 }
 
-/// After an answer to a request whose body is still coming: time for a slow client, and bytes for the
-/// largest body that a server may be asked to take.
+/// After an answer to a request whose body is still arriving. This gives a slow client enough time, and the
+/// number of bytes covers the largest body that a server can be configured to accept.
 const REST_OF_BODY: Bounds = Bounds {
     time: Duration::from_secs(300),
     silence: Duration::from_secs(10),
     bytes: 4 << 30,
 };
 
-/// After anything else: what may have been sent before the client heard of the end.
+/// In all other cases: covers bytes that were sent before the client noticed the end.
 const FAREWELL: Bounds = Bounds {
     time: Duration::from_secs(10),
     silence: Duration::from_secs(5),
     bytes: 16 << 20,
 };
 
-/// Bytes that are discarded at a time. They lie on the stack.
+/// The number of bytes to discard at a time; the buffer is on the stack.
 const CHUNK: usize = 16 << 10;
 
-/// The end of one connection, as its driver knows it.
+/// The state of closing one connection, shared with its driver.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lingering(Arc<Flags>);
 
@@ -54,22 +54,22 @@ struct Flags {
 }
 
 impl Lingering {
-    /// The last answer goes to a client that still sends its request.
+    /// The client of the last answer is still sending its request.
     pub(super) fn expect_body(&self) {
         self.0.body_is_coming.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the connection is closed on our side and waits for the client's.
+    /// Whether our side of the connection is closed, and the client's is not yet.
     pub(super) fn has_begun(&self) -> bool {
         self.0.has_begun.load(Ordering::Relaxed)
     }
 }
 
-/// A stream whose [`poll_shutdown`](AsyncWrite::poll_shutdown) waits for the other side to close.
+/// A stream whose [`poll_shutdown`](AsyncWrite::poll_shutdown) waits until the other side closes.
 pub(super) struct Linger<S> {
     stream: S,
     stall: Duration,
-    /// Whether the other side has closed, or has failed.
+    /// Whether the other side has closed or failed.
     is_ended: bool,
     lingering: Lingering,
     discarding: Option<Discarding>,
@@ -79,12 +79,12 @@ struct Discarding {
     until: Instant,
     max_silence: Duration,
     bytes_left: u64,
-    /// Ends at the next of the bounds on time.
+    /// Fires at the earlier of the two time limits.
     timer: Pin<Box<Sleep>>,
 }
 
 impl<S> Linger<S> {
-    /// Does not wait longer than `stall` for a client that is silent.
+    /// Waits no longer than `stall` for a silent client.
     pub(super) fn new(stream: S, stall: Duration) -> Self {
         Self {
             stream,
@@ -101,7 +101,7 @@ impl<S> Linger<S> {
 }
 
 impl<S: AsyncRead + Unpin> Linger<S> {
-    /// Reads and discards until the other side closes, or a bound is reached.
+    /// Reads and discards until the other side closes, or a limit is reached.
     fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let Self {
             lingering, stall, ..
@@ -217,7 +217,7 @@ mod tests {
         let mut read = Vec::new();
         client.read_to_end(&mut read).await.unwrap();
         assert!(lingering.has_begun());
-        // More than fits between the two sides.
+        // More than the buffer between the two sides holds.
         client.write_all(&[0; 100_000]).await.unwrap();
         assert!(!closing.is_finished());
         drop(client);

@@ -1,16 +1,17 @@
-//! Where the streams of an HTTP/2 connection are worked on.
+//! Decides which task polls the streams of an HTTP/2 connection.
 //!
-//! For a small request, a task for its stream, waking it for the message and waking the connection's
-//! task for the answer cost about as much as the rest. So the connection's own task works on a stream
-//! that was alone when it came, as long as it is quick: one that waits for long, as for a large
-//! message, becomes a task, which any worker may take. So do streams that come beside others.
+//! For a small request, spawning a task for its stream, waking it for the message and waking the
+//! connection's task for the answer cost about as much as all other work. So the connection's own task
+//! polls a stream if no other was open when it came, and if it is quick. A stream that takes longer, for
+//! example for a large message, becomes a task of its own, which any worker can run. So does a stream that
+//! comes while others are open.
 //!
-//! The stream and the connection wake each other all the time. If they woke the task that polls them,
-//! tokio would take it for one that gives way to others, and wake a worker to take it over. So they
-//! have a waker of their own, which only notes what happens while they are polled.
+//! The stream and the connection wake each other all the time. If they woke the task that polls them, tokio
+//! would conclude that the task is yielding to others, and wake another worker to steal it. So they have a
+//! waker of their own, which only records wake-ups while they are being polled.
 //!
-//! For a client that is prompt and alone, the task looks for the next request, and for the rest of one
-//! that is coming, before it sleeps (`busy_poll`).
+//! If a single client sends requests back to back, the task busy-polls for the next request, or for the
+//! rest of the current one, before it sleeps (`busy_poll`).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -25,25 +26,25 @@ use super::activity::Activity;
 use super::busy_poll::Attention;
 use super::stalled::UntilStalled;
 
-/// Polls after which a stream becomes a task. One may find the headers, one the message, and one the
-/// answer.
+/// The number of polls after which a stream becomes a task: one can find the headers, one the message, and
+/// one the answer.
 const MAX_POLLS: usize = 4;
 
-/// Rounds after which the connection's task lets others have their turn.
+/// The number of rounds after which the connection's task yields to others.
 const MAX_ROUNDS: usize = 16;
 
-/// Requests that the connection's task looks for before it sleeps, so that the runtime hears of other
-/// sockets and of timers.
+/// The number of requests that the connection's task busy-polls for in a row. Then it yields, so that the
+/// runtime can handle other sockets and timers.
 const MAX_LOOKS: usize = 4;
 
-/// The streams of one connection, for the task that drives it.
+/// The streams of one connection, as used by the task that drives it.
 pub(super) struct Streams {
     inner: Arc<Inner>,
     bell: Arc<Bell>,
     attention: Attention,
 }
 
-/// Runs the streams of one connection, for hyper.
+/// Runs the streams of one connection for hyper.
 #[derive(Clone)]
 pub(super) struct StreamExecutor(Arc<Inner>);
 
@@ -61,7 +62,7 @@ struct Lone {
 }
 
 impl Streams {
-    /// Those of the connection with this activity, whose socket has this attention.
+    /// The streams of the connection with this activity and this socket.
     pub(super) fn new(activity: Arc<Activity>, attention: Attention) -> Self {
         let inner = Inner {
             activity,
@@ -78,7 +79,7 @@ impl Streams {
         StreamExecutor(Arc::clone(&self.inner))
     }
 
-    /// Drives the connection to its end, and the stream that its task works on.
+    /// Drives the connection to its end, together with the stream that its task polls.
     pub(super) fn drive<'a, C: Future>(&'a self, connection: Pin<&'a mut C>) -> Driving<'a, C> {
         Driving {
             streams: self,
@@ -87,7 +88,7 @@ impl Streams {
         }
     }
 
-    /// Returns whether a stream came to its end.
+    /// Returns whether a stream ended.
     fn poll_lone(&self, context: &mut Context<'_>) -> bool {
         let Some(mut lone) = self.inner.lone().take() else {
             return false;
@@ -107,7 +108,7 @@ impl Streams {
     }
 }
 
-/// A connection and its lone stream.
+/// A connection and the stream that its task polls.
 pub(super) struct Driving<'a, C> {
     streams: &'a Streams,
     /// Rings the streams' bell.
@@ -131,7 +132,7 @@ impl<C: Future> Future for Driving<'_, C> {
                 return Poll::Ready(ended);
             }
             let is_answered = this.streams.poll_lone(&mut inner);
-            // What an answer leaves with the connection is to be written.
+            // The stream can have left parts of an answer for the connection to write.
             if bell.unmute() || is_answered {
                 continue;
             }
@@ -141,7 +142,7 @@ impl<C: Future> Future for Driving<'_, C> {
                 return Poll::Pending;
             };
             this.streams.attention.look_until(until);
-            // The rest of a request is looked for until a time that was set when it came.
+            // Polling for the rest of a request does not count: its time limit was set when the head came.
             let is_next = usize::from(!activity.is_lone());
             (rounds, looks) = (0, looks + is_next);
         }
@@ -150,7 +151,7 @@ impl<C: Future> Future for Driving<'_, C> {
     }
 }
 
-/// Wakes the connection's task, but while it polls what rings.
+/// Wakes the connection's task. While that task is polling, the bell only records that it rang.
 #[derive(Default)]
 struct Bell {
     task: AtomicWaker,
@@ -167,7 +168,7 @@ impl Bell {
         self.state.store(MUTE, Ordering::SeqCst);
     }
 
-    /// Returns whether it rang meanwhile.
+    /// Returns whether it rang while it was mute.
     fn unmute(&self) -> bool {
         self.state.swap(LOUD, Ordering::SeqCst) == RANG
     }
@@ -187,7 +188,7 @@ impl Wake for Bell {
     }
 }
 
-/// With the connection ends the stream that its task worked on, which may refer to the executor.
+/// Drops the task's stream together with the connection: the stream can refer to the executor.
 impl Drop for Streams {
     fn drop(&mut self) {
         let lone = self.inner.lone().take();
@@ -206,7 +207,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, stream: F) {
-        // hyper hands a stream over right after its request was noted.
+        // hyper passes a stream on right after its request was noted.
         let request = self.0.activity.take_latest();
         let stream: Stream = UntilStalled::new(Box::pin(stream), request);
         let mut lone = self.0.lone();
@@ -236,7 +237,7 @@ mod tests {
 
     const NEVER: Duration = Duration::from_secs(3600);
 
-    /// A connection with so many requests under way.
+    /// A connection with this many requests in flight.
     fn connection(requests: usize) -> (Streams, Vec<UnderWayRequest>) {
         let activity = Activity::new(UnderWay::default(), Duration::ZERO, NEVER);
         let requests = (0..requests).map(|_| activity.begin(&Request::new(())));
@@ -281,7 +282,7 @@ mod tests {
         assert_eq!(polls, 2);
     }
 
-    /// Counts how often it wakes.
+    /// Counts its wake-ups.
     #[derive(Default)]
     struct Counting(AtomicUsize);
 
@@ -302,7 +303,7 @@ mod tests {
         let mut connection = pin!(poll_fn(|context| {
             polls += 1;
             inner = Some(context.waker().clone());
-            // As h2 does when a stream has something to send.
+            // As h2 does when a stream has data to send.
             if polls < 3 {
                 context.waker().wake_by_ref();
             }

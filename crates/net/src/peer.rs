@@ -1,6 +1,6 @@
-//! Who is at the other end of a connection: the names in a certificate, and where it comes from.
+//! The other end of a connection: the names in its certificate, and its address.
 //!
-//! Not here: certificates (`tls`), who may call what (`auth`).
+//! Not here: certificates (`tls`), access rules (`auth`).
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -8,22 +8,23 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::tls::PeerNames;
 
-/// Where requests come from, as far as one source is to leave room for others. Cheap to copy.
+/// The origin of requests, for sharing limited room between sources. Cheap to copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Source {
-    /// Nothing is known of it.
+    /// The origin is unknown.
     #[default]
     Unknown,
     /// An IPv4 address.
     V4([u8; 4]),
-    /// The first 64 bits of an IPv6 address: networks give these, and one host has all that follow.
+    /// The first 64 bits of an IPv6 address: networks assign such a prefix, and one host can use all
+    /// addresses in it.
     V6([u8; 8]),
-    /// A Unix socket. Who may open it is up to the file system.
+    /// A Unix socket. The file system decides who can open it.
     Unix,
 }
 
 impl Source {
-    /// The source that a host belongs to.
+    /// The source that this address belongs to.
     pub(super) fn from_ip(address: IpAddr) -> Self {
         let of_network = |address: Ipv6Addr| {
             let [a, b, c, d, e, f, g, h, ..] = address.octets();
@@ -36,7 +37,7 @@ impl Source {
     }
 }
 
-/// Tells connections apart.
+/// Identifies a connection.
 pub type ConnectionNumber = u64;
 
 /// The other end of a connection. Each of its requests carries it.
@@ -48,13 +49,13 @@ struct Inner {
     names: PeerNames,
     source: Source,
     connection: ConnectionNumber,
-    /// Logins that wait for their check.
+    /// The number of logins that wait to be checked.
     logins: AtomicUsize,
-    /// Whether the last login was wrong.
+    /// Whether the last login failed.
     has_been_wrong: AtomicBool,
 }
 
-/// A login that waits for its check, as long as this lives.
+/// A login that waits to be checked, until this is dropped.
 pub struct WaitingLogin<'a>(&'a Peer);
 
 impl Drop for WaitingLogin<'_> {
@@ -64,7 +65,7 @@ impl Drop for WaitingLogin<'_> {
 }
 
 impl Peer {
-    /// A client with these names in its certificate, from there, on a new connection.
+    /// The client of a new connection, with these names in its certificate and this source.
     pub fn new(names: PeerNames, source: Source) -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);
         Self(Arc::new(Inner {
@@ -75,38 +76,38 @@ impl Peer {
         }))
     }
 
-    /// Whom the client's certificate names.
+    /// The names in the client's certificate.
     pub fn names(&self) -> &PeerNames {
         &self.0.names
     }
 
-    /// Where it comes from.
+    /// The source of the connection.
     pub fn source(&self) -> Source {
         self.0.source
     }
 
-    /// Notes a login that is to be checked.
+    /// Notes a login that waits to be checked.
     pub fn login_waits(&self) -> WaitingLogin<'_> {
         self.0.logins.fetch_add(1, Ordering::Relaxed);
         WaitingLogin(self)
     }
 
-    /// The logins that are to be checked.
+    /// The number of logins that wait to be checked.
     pub(super) fn waiting_logins(&self) -> usize {
         self.0.logins.load(Ordering::Relaxed)
     }
 
-    /// Notes how a login ended.
+    /// Notes the result of a login.
     pub fn note_login(&self, is_right: bool) {
         self.0.has_been_wrong.store(!is_right, Ordering::Relaxed);
     }
 
-    /// Whether the last login on the connection was wrong.
+    /// Whether the last login on the connection failed.
     pub fn has_been_wrong(&self) -> bool {
         self.0.has_been_wrong.load(Ordering::Relaxed)
     }
 
-    /// The connection.
+    /// The connection's number.
     pub fn connection(&self) -> ConnectionNumber {
         self.0.connection
     }
@@ -125,7 +126,7 @@ mod tests {
         assert_eq!(source("2001:db8:1:2::1"), source("2001:db8:1:2:ffff::7"));
         assert_ne!(source("2001:db8:1:2::1"), source("2001:db8:1:3::1"));
         assert_ne!(source("192.0.2.1"), source("192.0.2.2"));
-        // What a socket for both protocols says of an IPv4 client.
+        // The form in which a dual-stack socket reports an IPv4 client.
         assert_eq!(source("::ffff:192.0.2.1"), source("192.0.2.1"));
     }
 }

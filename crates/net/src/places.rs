@@ -1,15 +1,16 @@
-//! The places for connections: how many there may be, on one port and on all together, and which one
-//! makes room for a new one.
+//! Places for connections: how many each port and all ports together can have, and which connection makes
+//! room for a new one.
 //!
-//! Connections take descriptors, of which a process has a number. Ports share the places, and each has
-//! some that the others cannot take. Where a port has no place left, the connection goes that has
-//! waited for its client the longest: for a request, the rest of one, or for taking an answer. Only
-//! where the server works on something for all of them, the new one is refused.
+//! Connections need file descriptors, of which a process has a limited number. Ports share the places, and
+//! each has some that the others cannot use. If a port has no place left, it closes the connection that has
+//! waited for its client the longest: to send a request or the rest of one, or to read an answer. A new
+//! connection is refused only if the server is working on a request of every other.
 //!
-//! New connections that wait for a place do so in their order, a few at a time, and as many go for them
-//! together, with some more for those that follow: who comes back immediately keeps no other waiting.
+//! New connections wait for a place in the order of their arrival, a few at a time. As many old ones are
+//! closed together, and some more for those that follow, so that a client that reconnects immediately
+//! delays no other.
 //!
-//! Not here: how many descriptors there are (`server`), what a connection does (`connection`).
+//! Not here: the number of descriptors (`server`), the work on a connection (`connection`).
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -23,18 +24,18 @@ use tokio::time::{Instant, timeout};
 use super::activity::{Activity, Unread};
 use super::peer::{Peer, Source};
 
-/// A connection may wait for its client for so long in any case: a new one sends its request soon.
+/// A connection can always wait for its client for this long: a new one is about to send its request.
 const MIN_WAIT: Duration = Duration::from_millis(100);
-/// How long a new connection waits for the place of one that goes.
+/// How long a new connection waits for the place of one that is closing.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// A port has one in so many of all places to itself.
+/// Each port has one part in this many of all places to itself.
 const SHARE_OF_PORT: usize = 8;
-/// New connections of a port that wait for a place at a time, one for so many of all places. Each has its
-/// descriptor already.
+/// The number of new connections of a port that wait for a place at a time is the number of all places
+/// divided by this. Each of them has its descriptor already.
 const PLACES_OF_WAITING: usize = 16;
 const MAX_WAITING: usize = 64;
 
-/// The places of the ports that share them. By default there are any number.
+/// The places, shared by ports. Unlimited by default.
 #[derive(Clone, Debug)]
 pub struct Places(Arc<Shared>);
 
@@ -42,7 +43,7 @@ pub struct Places(Arc<Shared>);
 struct Shared {
     max: usize,
     state: Mutex<State>,
-    /// A place has become free.
+    /// Notified when a place becomes free.
     freed: Notify,
 }
 
@@ -50,7 +51,7 @@ struct Shared {
 struct State {
     /// By port.
     ports: Vec<PortState>,
-    /// By number; none twice.
+    /// By number, which is unique.
     holders: HashMap<u64, Arc<Holder>>,
     last_number: u64,
 }
@@ -59,9 +60,9 @@ struct State {
 struct PortState {
     /// Connections that have a place.
     taken: usize,
-    /// Those of them that have been asked to go.
+    /// Connections among them that have been asked to close.
     going: usize,
-    /// New ones that wait for a place.
+    /// New connections that wait for a place.
     wanted: usize,
 }
 
@@ -71,46 +72,46 @@ pub(super) struct PortPlaces {
     shared: Arc<Shared>,
     port: usize,
     max: usize,
-    /// New connections wait for a place one after the other.
+    /// New connections look for a place one after the other.
     turn: Arc<TurnLock<()>>,
 }
 
 /// A new connection that waits for a place.
 struct Wanted<'a>(&'a PortPlaces);
 
-/// How a port makes room.
+/// The result of making room on a port.
 enum Room {
-    /// Connections have been asked to go.
+    /// Connections have been asked to close.
     Going,
-    /// The one to go has not waited for long enough yet.
+    /// No connection has waited long enough yet.
     After(Duration),
-    /// All are worked for.
+    /// The server is working on a request of every connection.
     None,
 }
 
-/// A connection's place, free again when this is dropped.
+/// A connection's place, which is free again when this is dropped.
 pub(super) struct Place {
     shared: Arc<Shared>,
     holder: Arc<Holder>,
     number: u64,
 }
 
-/// What a connection takes along that goes for its unread answers.
+/// The result of closing a connection for its unread answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Going {
-    /// So many of them.
+    /// It had this many of them.
     Answers(usize),
-    /// None goes. So many requests may turn out to wait for their client.
+    /// None was closed. This many requests can turn out to wait for their client.
     None { young: usize },
 }
 
-/// Who has a place, as far as others see it.
+/// The connection that has a place, as far as others see it.
 struct Holder {
     port: usize,
     opened: Instant,
-    /// What it does and whose it is; unset while it has not begun to speak HTTP.
+    /// Its activity and its client; unset until it speaks HTTP.
     activity: OnceLock<(Arc<Activity>, Peer)>,
-    /// Turns true for the one that has to go.
+    /// True once it has to close.
     has_to_go: watch::Sender<bool>,
 }
 
@@ -121,7 +122,7 @@ impl Default for Places {
 }
 
 impl Places {
-    /// So many places, for all ports that are opened with them.
+    /// This many places, for all ports that are opened with them.
     pub fn new(max: usize) -> Self {
         Self(Arc::new(Shared {
             max: max.max(1),
@@ -130,7 +131,7 @@ impl Places {
         }))
     }
 
-    /// Those of one more port, which may have `max` connections at most.
+    /// The places of one more port, which can have at most `max` connections.
     pub(super) fn of_port(&self, max: usize) -> PortPlaces {
         let mut state = self.0.lock();
         state.ports.push(PortState::default());
@@ -144,7 +145,7 @@ impl Places {
 }
 
 impl Places {
-    /// Has the connection go that has the most unread answers, of the source with the most.
+    /// Closes the connection with the most unread answers, of the source with the most.
     pub(super) fn have_unread_go(&self) -> Going {
         let mut state = self.0.lock();
         let unread = || {
@@ -179,7 +180,8 @@ impl Shared {
 }
 
 impl PortPlaces {
-    /// A place, if there is one or a connection that has to go for it: then this waits for it.
+    /// A place. If none is free, waits for that of a connection that can be closed. `None` if none can, or if
+    /// it takes too long.
     pub(super) async fn take(&self) -> Option<Place> {
         if let Some(place) = self.take_free() {
             return Some(place);
@@ -201,20 +203,20 @@ impl PortPlaces {
             }
             match self.make_room() {
                 Room::Going => freed.await,
-                // Another may go by itself.
+                // Another connection might end by itself.
                 Room::After(rest) => drop(timeout(rest, freed).await),
                 Room::None => return None,
             }
         }
     }
 
-    /// How many may wait for a place at a time.
+    /// The number of connections that can wait for a place at a time.
     pub(super) fn max_waiting(&self) -> usize {
         let max = self.max.min(self.shared.max);
         (max / PLACES_OF_WAITING).clamp(1, MAX_WAITING)
     }
 
-    /// A place that is free, and not for one that waits.
+    /// A free place that no waiting connection needs.
     pub(super) fn take_free(&self) -> Option<Place> {
         self.take_now(false)
     }
@@ -224,7 +226,7 @@ impl PortPlaces {
         let own = (self.shared.max / SHARE_OF_PORT).max(1);
         let others = state.ports.iter().enumerate();
         let others = others.filter(|&(port, _)| port != self.port);
-        // Those that others have, and those that are theirs.
+        // For each other port, the places that it uses or reserves.
         let kept = others.fold(0usize, |sum, (_, port)| {
             sum.saturating_add(port.taken.max(own))
         });
@@ -253,8 +255,8 @@ impl PortPlaces {
         })
     }
 
-    /// Asks those connections of this port to go that have waited for their clients the longest: one for
-    /// each new one that waits, and some ahead, so that they need not be looked for each time.
+    /// Asks the connections of this port that have waited for their clients the longest to close: one for
+    /// each new connection that waits, and some in advance to avoid a search each time.
     fn make_room(&self) -> Room {
         let mut state = self.shared.lock();
         let PortState { going, wanted, .. } = state.ports[self.port];
@@ -314,13 +316,13 @@ impl Holder {
 }
 
 impl Holder {
-    /// Returns its port, where it is to be counted.
+    /// Returns its port, on which the caller has to count it.
     fn ask_to_go(&self) -> usize {
         self.has_to_go.send_replace(true);
         self.port
     }
 
-    /// Whose unread answers it has.
+    /// Its unread answers, and their source.
     fn unread(&self) -> Option<(Source, Unread)> {
         let (activity, peer) = self.activity.get()?;
         Some((peer.source(), activity.unread()?))
@@ -328,13 +330,13 @@ impl Holder {
 }
 
 impl Place {
-    /// From now on these tell whether the connection waits for its client.
+    /// Sets the activity that tells whether the connection waits for its client.
     pub(super) fn set_activity(&self, activity: Arc<Activity>, peer: Peer) {
-        // A connection has one.
+        // It is set once.
         let _ = self.holder.activity.set((activity, peer));
     }
 
-    /// Waits until the connection has to make room for another.
+    /// Completes once the connection has to make room for another.
     pub(super) async fn has_to_go(&self) {
         let mut has_to_go = self.holder.has_to_go.subscribe();
         // An error would mean that the holder is gone.
@@ -347,7 +349,7 @@ impl Drop for Place {
         let mut state = self.shared.lock();
         let port = &mut state.ports[self.holder.port];
         port.taken -= 1;
-        // Asked under this lock.
+        // It was set under this lock.
         port.going -= usize::from(*self.holder.has_to_go.borrow());
         let holder = state.holders.remove(&self.number);
         drop(state);
@@ -410,7 +412,7 @@ mod tests {
         let gone = tokio::spawn(async move { last.has_to_go().await });
         let other = port.take().await.unwrap();
         gone.await.unwrap();
-        // All that are left have work under way.
+        // All remaining connections have a request in flight.
         let busy = [&place, &other].map(|place| {
             let activity = Activity::new(UnderWay::default(), Duration::ZERO, NEVER);
             let request = activity.begin(&Request::new(()));

@@ -1,8 +1,8 @@
-//! Gives up connections whose client does not begin to speak, or does not send the rest of an HTTP/2
-//! frame, which is held in memory until it is whole.
+//! Closes connections whose client does not begin to speak, or does not complete an HTTP/2 frame, which is
+//! held in memory until then.
 //!
-//! hyper has its own timeout for a request's headers, but it begins only once the first bytes have
-//! told HTTP/1 from HTTP/2.
+//! hyper has its own timeout for a request's headers, but that starts only once the first bytes have
+//! distinguished HTTP/1 from HTTP/2.
 
 use std::io;
 use std::pin::Pin;
@@ -15,24 +15,24 @@ use tokio::time::{Instant, Sleep, sleep};
 use super::activity::MIN_PROGRESS;
 use super::frames::Frames;
 
-/// The length of HTTP/2's preface; an HTTP/1 request has about as much.
+/// The length of HTTP/2's preface; an HTTP/1 request is about as long.
 const FIRST_BYTES: usize = 24;
 
-/// A stream that fails unless its first bytes come in time, and then what is missing of frames.
+/// A stream that fails unless its first bytes arrive in time, and then the rest of each frame.
 pub(super) struct Prompt<S> {
     stream: S,
     timeout: Duration,
     missing: usize,
     frames: Frames,
-    /// By when something has to come.
+    /// The time by which more bytes have to arrive.
     deadline: Pin<Box<Sleep>>,
     is_set: bool,
-    /// What has come since it was set.
+    /// Bytes that have arrived since the deadline was set.
     received: usize,
 }
 
 impl<S> Prompt<S> {
-    /// Waits for the first bytes for as long as this. Has to be called within a runtime.
+    /// Waits this long for the first bytes. Must be called within a runtime.
     pub(super) fn new(stream: S, timeout: Duration) -> Self {
         Self {
             stream,

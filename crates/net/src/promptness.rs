@@ -1,15 +1,15 @@
-//! Whether a client asks again as soon as it is answered, and nobody else asks meanwhile.
+//! Detects a client that sends requests back to back while no other client sends any.
 //!
-//! Not here: what is done for such a client (`lone_stream`, `busy_poll`).
+//! Not here: busy-polling such a client (`lone_stream`, `busy_poll`).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// Prompt requests in a row that make a client prompt: enough for others to be noticed, who ask now
-/// and then.
+/// The number of prompt requests in a row that make a client prompt: enough to notice other clients that
+/// send requests now and then.
 const ENOUGH: usize = 64;
 
-/// What the last requests of one connection tell.
+/// The promptness of the last requests of one connection.
 pub(super) struct Promptness {
     window: Duration,
     in_a_row: AtomicUsize,
@@ -18,7 +18,7 @@ pub(super) struct Promptness {
 }
 
 impl Promptness {
-    /// A request is prompt if it comes within `window` of the answer before.
+    /// A request is prompt if it comes within `window` of the previous answer.
     pub(super) fn new(window: Duration) -> Self {
         Self {
             window,
@@ -27,8 +27,8 @@ impl Promptness {
         }
     }
 
-    /// Notes a request, the only one of its connection, that came so long after the last answer.
-    /// Requests have consecutive numbers, whatever connection they come on.
+    /// Notes a request, the only one of its connection, that came this long after the last answer. Requests
+    /// are numbered consecutively across all connections.
     pub(super) fn note(&self, number: usize, pause: Duration) {
         let is_next = self.last.swap(number, Ordering::Relaxed).wrapping_add(1) == number;
         if is_next && pause <= self.window {
@@ -43,8 +43,7 @@ impl Promptness {
         self.in_a_row.store(0, Ordering::Relaxed);
     }
 
-    /// How long after an answer the next request is worth looking for; `None` if it may well take
-    /// longer.
+    /// How long after an answer to busy-poll for the next request; `None` if it will probably take longer.
     pub(super) fn window(&self) -> Option<Duration> {
         let is_prompt = self.in_a_row.load(Ordering::Relaxed) >= ENOUGH;
         (is_prompt && !self.window.is_zero()).then_some(self.window)
@@ -57,7 +56,7 @@ mod tests {
 
     const WINDOW: Duration = Duration::from_micros(300);
 
-    /// After as many prompt requests as are needed, numbered from 1.
+    /// After the required number of prompt requests, numbered from 1.
     fn prompt() -> Promptness {
         let promptness = Promptness::new(WINDOW);
         for number in 1..=ENOUGH {

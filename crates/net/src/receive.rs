@@ -1,6 +1,6 @@
-//! Receives what a client sends as the body of a request: bounded, counted, given up if it stalls.
+//! Receives the body of a request: limited in size, counted, and given up if the client stalls.
 //!
-//! Both ports come here. Not here: what the body is (`rest::body`, `grpc::message`).
+//! Both ports use this. Not here: the meaning of the body (`rest::body`, `grpc::message`).
 
 use std::error::Error as StdError;
 use std::io::{self, Read};
@@ -21,42 +21,42 @@ use base::error::{Code, Result, ServingError};
 /// libevent's socket timeout.
 const STALL_TIMEOUT: Duration = Duration::from_secs(50);
 
-/// A client that has not sent its body for so long is waited for, where there is room: bodies that come
-/// right behind their heads need no place among those that wait.
+/// While there is room, a request enters the ranking of those that wait only if its body has not arrived
+/// after this time: most bodies follow their heads immediately, and never enter it.
 const MOMENT: Duration = Duration::from_millis(10);
 
-/// The original's bound on a gRPC message (`SetMaxMessageSize`).
+/// TensorFlow Serving's limit on a gRPC message (`SetMaxMessageSize`).
 const MAX_BYTES: usize = i32::MAX as usize;
 
-/// What one request may take.
+/// Limits on receiving one request.
 #[derive(Clone, Debug)]
 pub struct ReceiveOptions {
-    /// `--max_request_bytes`, as it comes over the wire.
+    /// `--max_request_bytes`, as received, before decompression.
     pub max_bytes: usize,
     /// `--max_decompressed_bytes`.
     pub max_decompressed_bytes: usize,
-    /// `--stall_timeout_seconds`: given up if less than 16 KiB of the body, or than what is left, comes
-    /// in so long.
+    /// `--stall_timeout_seconds`: the request is given up unless 16 KiB of the body, or the rest of it,
+    /// arrive within this time.
     pub stall_timeout: Duration,
 }
 
-/// How a body comes: when its client has to have sent [`MIN_PROGRESS`] more.
+/// The progress of a body: the time by which its client has to have sent [`MIN_PROGRESS`] more.
 #[derive(Debug, Default)]
 pub struct Pace {
     /// `None` before the first piece is waited for.
     deadline: Option<Instant>,
-    /// What has come since that was set.
+    /// Bytes that have arrived since the deadline was set.
     bytes: usize,
-    /// Set once that takes longer than a [`MOMENT`].
+    /// Set once the client takes longer than a [`MOMENT`].
     waits: Option<Waits>,
 }
 
 impl Pace {
-    /// Awaits what comes next, as long as the client may take for it; `None` for one that stalls.
+    /// Awaits `next` for as long as the client is allowed to take; `None` if it stalls.
     ///
     /// # Errors
     ///
-    /// [`ServingError::Overloaded`] for a request that has to make room for another.
+    /// [`ServingError::Overloaded`] if the request has to make room for another.
     async fn wait<F: Future + Unpin>(
         &mut self,
         mut next: F,
@@ -96,7 +96,7 @@ impl Pace {
 }
 
 impl ReceiveOptions {
-    /// The defaults, with this bound on decompressed requests.
+    /// The defaults, with this limit on decompressed requests.
     pub fn new(max_decompressed_bytes: usize) -> Self {
         Self {
             max_bytes: MAX_BYTES,
@@ -109,9 +109,9 @@ impl ReceiveOptions {
     ///
     /// # Errors
     ///
-    /// `DEADLINE_EXCEEDED` for a client that stalls, `CANCELLED` for one that leaves,
-    /// `INVALID_ARGUMENT` for a body that HTTP does not allow, [`ServingError::Overloaded`] where it
-    /// makes room for others, those of [`Admitted::grow`].
+    /// `DEADLINE_EXCEEDED` if the client stalls, `CANCELLED` if it disconnects, `INVALID_ARGUMENT` if HTTP
+    /// does not allow the body, [`ServingError::Overloaded`] if the request makes room for others, and
+    /// those of [`Admitted::grow`].
     pub async fn next<B>(
         &self,
         body: &mut B,
@@ -151,8 +151,8 @@ impl ReceiveOptions {
     }
 }
 
-/// Whether a body ended since its bytes are wrong, not since no more came. hyper's errors say so by
-/// the kind of an IO error behind them.
+/// Whether the body was malformed rather than cut off. hyper's errors tell by the kind of the IO error that
+/// caused them.
 fn is_malformed(error: &(dyn StdError + 'static)) -> bool {
     let mut chain = iter::successors(Some(error), |&error| error.source());
     chain.any(|error| {
@@ -163,19 +163,19 @@ fn is_malformed(error: &(dyn StdError + 'static)) -> bool {
     })
 }
 
-/// Why something did not decompress.
+/// Why decompression failed.
 #[derive(Debug)]
 pub enum Inflation {
-    /// It is larger than its bound.
+    /// The output is larger than the limit.
     TooLarge,
-    /// It is not what it claims to be.
+    /// The input is not in the format that it claims.
     Malformed(io::Error),
     /// All requests together have become too large.
     Refused(ServingError),
 }
 
-/// Reads a decompressing reader to its end. Memory grows with what comes out, never on a header's
-/// word, and is counted as held.
+/// Reads a decompressing reader to its end. Memory grows with the output, never by a size in a header, and
+/// is counted as held.
 pub fn inflate(
     mut reader: impl Read,
     max_bytes: usize,
@@ -209,7 +209,7 @@ mod tests {
     use super::*;
     use crate::limit::Admission;
 
-    /// A byte now and then, or as much as has to come.
+    /// The client sends a byte now and then, or just as much as it has to.
     #[tokio::test]
     async fn a_body_that_trickles_is_given_up() {
         let stall = Duration::from_millis(200);

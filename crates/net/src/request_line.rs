@@ -1,11 +1,11 @@
-//! The fragment of an HTTP/1 request's target, which the HTTP stack drops and TensorFlow Serving takes
-//! for a part of the path.
+//! Keeps the fragment of an HTTP/1 request's target. The HTTP stack drops it, but TensorFlow Serving treats
+//! it as part of the path.
 //!
-//! The stream notes the request line while it is read and changes nothing. A line that comes in
-//! front of its time, behind the body of the request before it, is not noted: that request has no
+//! The stream notes the request line while it is being read, and changes nothing. A line that is read
+//! early, together with the body of the previous request, is not noted: its own request loses the
 //! fragment.
 //!
-//! Not here: what the path means (`rest::route`).
+//! Not here: the meaning of the path (`rest::route`).
 
 use std::io;
 use std::pin::Pin;
@@ -16,19 +16,19 @@ use std::task::{Context, Poll, ready};
 use http::{Extensions, Request, Uri};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The longest line that is noted. The HTTP stack refuses longer targets.
+/// The longest line to note. The HTTP stack refuses longer targets.
 const MAX_LINE_BYTES: usize = 64 << 10;
 
-/// A target with its fragment, kept with its request.
+/// A target with its fragment, kept in its request's extensions.
 #[derive(Clone, Debug)]
 struct Target(String);
 
-/// The path with its query, undecoded, as the original matches it.
+/// The path with its query, undecoded, as TensorFlow Serving matches it.
 pub fn full_path(uri: &Uri) -> &str {
     uri.path_and_query().map_or("", |path| path.as_str())
 }
 
-/// The path that a request names, with query and fragment, undecoded.
+/// The path of a request with query and fragment, undecoded.
 pub fn full_target<'a>(uri: &'a Uri, extensions: &'a Extensions) -> &'a str {
     let target = extensions.get::<Target>();
     target.map_or_else(|| full_path(uri), |target| target.0.as_str())
@@ -46,9 +46,9 @@ struct Shared {
 
 #[derive(Default)]
 struct Line {
-    /// What has come of it.
+    /// The bytes of the line so far.
     part: Vec<u8>,
-    /// A line that has a `#`.
+    /// A complete line that contains a `#`.
     whole: Option<Vec<u8>>,
 }
 
@@ -62,12 +62,12 @@ impl Default for RequestLines {
 }
 
 impl RequestLines {
-    /// The request before has been read to its end.
+    /// The previous request has been read to its end.
     pub(super) fn expect(&self) {
         self.0.is_awaited.store(true, Ordering::Relaxed);
     }
 
-    /// Gives a request whose line was noted its target.
+    /// Attaches the noted target to its request.
     pub(super) fn attach<B>(&self, request: &mut Request<B>) {
         self.0.is_awaited.store(false, Ordering::Relaxed);
         let noted = {
@@ -78,7 +78,7 @@ impl RequestLines {
         let Some(target) = noted.and_then(|line| target_of(&line)) else {
             return;
         };
-        // Another request's line otherwise.
+        // Otherwise the line is another request's.
         let path = target.split('#').next();
         if path == Some(full_path(request.uri())) {
             request.extensions_mut().insert(Target(target));
@@ -92,7 +92,7 @@ impl RequestLines {
         let mut line = self.lock();
         let mut read = read;
         if line.part.is_empty() {
-            // Empty lines in front of a request are passed over.
+            // Empty lines before a request are skipped.
             let start = read.iter().position(|byte| !b"\r\n".contains(byte));
             read = &read[start.unwrap_or(read.len())..];
         }
@@ -126,7 +126,7 @@ pub(super) struct NotedLines<S> {
 }
 
 impl<S> NotedLines<S> {
-    /// Wraps a connection of which nothing was read yet.
+    /// Wraps a connection that nothing has been read from yet.
     pub(super) fn new(stream: S, lines: RequestLines) -> Self {
         Self { stream, lines }
     }
@@ -179,7 +179,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for NotedLines<S> {
 mod tests {
     use super::*;
 
-    /// The target of a request to `uri` whose bytes came in these pieces.
+    /// The target of a request to `uri` whose bytes arrive in these pieces.
     fn target(pieces: &[&[u8]], uri: &'static str) -> String {
         let lines = RequestLines::default();
         pieces.iter().for_each(|piece| lines.note(piece));

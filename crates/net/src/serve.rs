@@ -1,7 +1,7 @@
-//! Accepts connections until it is told to stop, and waits for their end.
+//! Accepts connections until the server stops, and waits for their end.
 //!
-//! Not here: what happens on a connection (`connection`), what is served (`grpc`, `rest`), and when
-//! to stop (`server`).
+//! Not here: the work on a connection (`connection`), the services (`grpc`, `rest`), and when to stop
+//! (`server`).
 
 use std::convert::Infallible;
 use std::io;
@@ -28,14 +28,14 @@ use super::tls::{PeerNames, Tls};
 use super::unix_authority::UnixAuthority;
 use base::metrics::instrument::Counter;
 
-/// How long the accept loop rests after an error that is not one connection's, such as too many
-/// open files.
+/// How long the accept loop pauses after an error that does not concern a single connection, such as too
+/// many open files.
 const ACCEPT_ERROR_PAUSE: Duration = Duration::from_millis(50);
 
-/// Connections that the kernel may hold for us, unaccepted.
+/// The number of connections that the kernel can hold for us before we accept them.
 const BACKLOG: i32 = 1024;
 
-/// A socket that listens.
+/// A listening socket.
 pub enum Listener {
     /// TCP.
     Tcp(TcpListener),
@@ -44,11 +44,11 @@ pub enum Listener {
 }
 
 impl Listener {
-    /// Listens on a TCP address; port 0 picks one. Has to be called within a runtime.
+    /// Listens on a TCP address; port 0 picks one. Must be called within a runtime.
     ///
     /// # Errors
     ///
-    /// As the operating system says.
+    /// The error from the operating system.
     pub fn tcp(address: SocketAddr) -> io::Result<Self> {
         let socket = Socket::new(
             Domain::for_address(address),
@@ -56,7 +56,7 @@ impl Listener {
             Some(Protocol::TCP),
         )?;
         if address.is_ipv6() {
-            // Dual stack, as the original's HTTP server.
+            // Dual stack, as TensorFlow Serving's HTTP server.
             socket.set_only_v6(false)?;
         }
         socket.set_reuse_address(true)?;
@@ -66,11 +66,11 @@ impl Listener {
         Ok(Self::Tcp(TcpListener::from_std(socket.into())?))
     }
 
-    /// Listens on a Unix socket; a stale file in its place is removed.
+    /// Listens on a Unix socket; a stale socket file at the path is removed.
     ///
     /// # Errors
     ///
-    /// As the operating system says.
+    /// The error from the operating system.
     pub fn unix(path: &Path) -> io::Result<Self> {
         use std::os::unix::fs::FileTypeExt;
         if std::fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket()) {
@@ -88,7 +88,7 @@ impl Listener {
     }
 }
 
-/// Serves connections until `stop` turns true, then waits for those under way.
+/// Serves connections until `stop` turns true, then waits for those that are open.
 pub async fn serve<S, B>(
     listener: Listener,
     options: ConnectionOptions,
@@ -102,8 +102,9 @@ pub async fn serve<S, B>(
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let doorman = Arc::new(Doorman::new(&options));
-    // Connections hear of the stop once the port is closed: clients that are sent away and come
-    // back at once must find it so, or they would be accepted by the kernel and by nobody else.
+    // Connections are notified of the stop only after the port is closed. Clients that are sent away and
+    // reconnect immediately must find it closed, or the kernel would accept them and no one would serve
+    // them.
     let (close, closed) = watch::channel(false);
     let handshake = Handshake {
         tls: options.tls.clone(),
@@ -119,7 +120,7 @@ pub async fn serve<S, B>(
         service,
         open,
     };
-    // Said once, not twenty times a second.
+    // Logged once, not twenty times a second.
     let mut is_failing = false;
     loop {
         let stream: io::Result<Accepted> = tokio::select! {
@@ -133,15 +134,15 @@ pub async fn serve<S, B>(
                     tokio::spawn(reception.clone().receive(stream, place));
                     continue;
                 }
-                // Those beyond the ones that wait stay with the kernel.
+                // Further connections stay with the kernel.
                 let waits = tokio::select! {
                     waits = doorman.waits() => waits,
                     _ = stop.wait_for(|stop| *stop) => break,
                 };
                 let (doorman, reception) = (Arc::clone(&doorman), reception.clone());
                 tokio::spawn(async move {
-                    // Without a place the stream is dropped, which closes it: better for a client, and
-                    // for a load balancer before it, than to wait for one that may never be free.
+                    // Without a place the stream is dropped, which closes it. For a client or a load
+                    // balancer that is better than waiting for a place that might never be free.
                     let place = doorman.place().await;
                     drop(waits);
                     if let Some(place) = place {
@@ -159,7 +160,7 @@ pub async fn serve<S, B>(
             }
         }
     }
-    // Those that the kernel has taken already may have sent a request.
+    // Connections that the kernel has accepted already might have sent a request.
     loop {
         match accept_waiting(&listener) {
             Ok(stream) => match doorman.free_place() {
@@ -180,7 +181,7 @@ pub async fn serve<S, B>(
     all_closed.recv().await;
 }
 
-/// What becomes of a connection that has a place.
+/// Receives the connections that have a place.
 #[derive(Clone)]
 struct Reception<S> {
     handshake: Arc<Handshake>,
@@ -214,7 +215,7 @@ impl<S> Reception<S> {
     }
 }
 
-/// What comes before HTTP on the connections of one port.
+/// The handshake that precedes HTTP on the connections of one port.
 struct Handshake {
     tls: Option<Tls>,
     protocols: Protocols,
@@ -223,8 +224,8 @@ struct Handshake {
 }
 
 impl Handshake {
-    /// The stream to speak HTTP on, and whom the client's certificate names; `None` if the TLS
-    /// handshake fails, or is not made soon after the port was closed.
+    /// The stream for HTTP, and the names in the client's certificate. `None` if the TLS handshake fails,
+    /// or does not complete soon after the port was closed.
     async fn make(
         &self,
         stream: Box<dyn Stream>,
@@ -243,7 +244,7 @@ impl Handshake {
                     accepted = tls.accept(stream, self.protocols, address) => accepted,
                     () = given_up => return None,
                 };
-                // The log has the error.
+                // The error has been logged.
                 let (stream, peer) = accepted.ok()?;
                 (Box::new(stream), peer)
             }
@@ -255,8 +256,8 @@ impl Handshake {
     }
 }
 
-/// A place for a connection that was accepted, or none. Counts each connection that gets none; says in
-/// the log when places run out, not for each connection.
+/// Finds places for accepted connections. Counts each connection that gets none, but logs only when places
+/// run out, not for each connection.
 struct Doorman {
     places: PortPlaces,
     /// Connections that wait for a place.
@@ -278,20 +279,21 @@ impl Doorman {
         }
     }
 
-    /// A place that is free.
+    /// A free place.
     fn free_place(&self) -> Option<Place> {
         let place = self.places.take_free()?;
         self.are_full.store(false, Ordering::Relaxed);
         Some(place)
     }
 
-    /// Waits until one more connection may wait for a place, as long as the returned permit lives.
+    /// Waits until one more connection can wait for a place. It counts until the returned permit is
+    /// dropped.
     async fn waits(&self) -> Option<OwnedSemaphorePermit> {
         // It is never closed.
         Arc::clone(&self.waiting).acquire_owned().await.ok()
     }
 
-    /// A place, once there is one.
+    /// A place, once one is free.
     async fn place(&self) -> Option<Place> {
         match self.places.take().await {
             Some(place) => {
@@ -305,7 +307,7 @@ impl Doorman {
         }
     }
 
-    /// Notes a connection that gets none.
+    /// Notes a connection that gets no place.
     fn refuse(&self) {
         self.refused.add(1);
         if !self.are_full.swap(true, Ordering::Relaxed) {
@@ -321,7 +323,7 @@ impl Doorman {
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// An accepted socket, what makes its reader look for bytes, and the client's address.
+/// An accepted socket, the handle that makes its reader busy-poll, and the client's address.
 type Accepted = (Box<dyn Stream>, Attention, Option<SocketAddr>);
 
 fn attentive(socket: impl Stream + AsFd + 'static) -> Accepted {
@@ -343,7 +345,7 @@ async fn accept(listener: &Listener) -> io::Result<Accepted> {
     })
 }
 
-/// A connection that waits to be accepted. Asks the kernel, whatever the runtime has heard of it.
+/// A connection that waits to be accepted. Asks the kernel, even if the runtime knows of none.
 fn accept_waiting(listener: &Listener) -> io::Result<Accepted> {
     let socket = match listener {
         Listener::Tcp(listener) => SockRef::from(listener).accept()?.0,

@@ -1,4 +1,4 @@
-//! A number of places, of which one connection takes no more than its share.
+//! A number of places, of which one connection can take no more than its share.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,17 +20,17 @@ struct Taken {
     by_connection: BTreeMap<ConnectionNumber, usize>,
 }
 
-/// Why there is no place.
+/// Why no place is free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
-    /// The connection has its share.
+    /// The connection has used up its share.
     OfOne,
-    /// All are taken.
+    /// All places are taken.
     All,
 }
 
 impl Shares {
-    /// `max` shares in all, `max_of_one` for one connection.
+    /// `max` places in all, at most `max_of_one` for one connection.
     pub const fn new(max: usize, max_of_one: usize) -> Self {
         let taken = Taken {
             all: 0,
@@ -48,7 +48,7 @@ impl Shares {
         self.take_of(self.max, connection)
     }
 
-    /// As above, where some of the places that are taken are about to be free.
+    /// Takes a place even beyond the maximum, because a taken one is about to be free.
     pub(super) fn take_beyond(&self, connection: ConnectionNumber) -> Result<(), Full> {
         self.take_of(usize::MAX, connection)
     }
@@ -66,7 +66,7 @@ impl Shares {
         Ok(())
     }
 
-    /// Gives back a share of `connection`.
+    /// Gives back a place of `connection`.
     pub fn give_back(&self, connection: ConnectionNumber) {
         let mut taken = self.lock();
         taken.all = taken.all.saturating_sub(1);

@@ -1,8 +1,8 @@
-//! Gives up HTTP/2 streams whose answer is not read, and leaves the others of the connection alone.
+//! Resets HTTP/2 streams whose answer is not read, and leaves the others of the connection alone.
 //!
 //! Dropping a stream's future resets the stream.
 //!
-//! Not here: connections all of whose answers stall, and clocks (`activity`).
+//! Not here: connections on which all answers stall, and the bookkeeping (`activity`).
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -14,21 +14,22 @@ use super::activity::{MIN_PROGRESS, UnderWayRequest};
 /// A stream, until its answer stalls.
 pub(super) struct UntilStalled<F> {
     stream: F,
-    /// `None` for what belongs to no request.
+    /// `None` if the stream belongs to no request.
     request: Option<UnderWayRequest>,
     clock: Option<Clock>,
 }
 
-/// Runs while something of the answer is unread.
+/// Runs while a part of the answer is unread.
 struct Clock {
     timer: Pin<Box<Sleep>>,
-    /// What had been taken when it was set.
+    /// Bytes that had been read when it was set.
     taken: u64,
-    /// How often in a row it rang for too little that was taken.
+    /// How often in a row the timer fired while too little was read.
     idle: u32,
 }
 
-/// So often the clock rings, half the time to stall apart, before an answer is given up.
+/// The answer is given up once the timer has fired this often without progress, at intervals of half the
+/// stall timeout.
 const MAX_IDLE: u32 = 3;
 
 impl<F> UntilStalled<F> {
@@ -103,7 +104,7 @@ mod tests {
 
     const STALL: Duration = Duration::from_millis(20);
 
-    /// A stream whose answer is handed over when it is told.
+    /// A stream that is polled again when the sender is used, as after handing over its answer.
     fn stream(activity: &Activity) -> (oneshot::Sender<()>, JoinHandle<()>) {
         let (handed_over, told) = oneshot::channel();
         let stream = Box::pin(async move {
@@ -134,7 +135,7 @@ mod tests {
         for moves_on in [false, true] {
             let begun = activity.begin(&request);
             let (handed_over, stream) = stream(&activity);
-            // Worked on, however long.
+            // The stream does not end while the server works on its answer.
             tokio::time::sleep(STALL * 5).await;
             assert!(!stream.is_finished());
             let mut data = piece(begun).await;

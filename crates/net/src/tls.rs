@@ -1,10 +1,10 @@
-//! TLS on a port: the handshake, and the keys and certificates that it is made with, which may be
-//! exchanged while connections are open.
+//! TLS on a port: the handshake, and its keys and certificates, which can be replaced while connections are
+//! open.
 //!
-//! rustls speaks the protocol, AWS-LC does its arithmetic. What clients of gRPC's C-core connect with
-//! works here as well, so certificates are read and judged as there (`libcrypto`).
+//! rustls implements the protocol, AWS-LC the cryptography. Certificates that work with gRPC's C-core have
+//! to work here as well, so they are read and verified in the same way (`libcrypto`).
 //!
-//! Not here: reading and watching the file (`config`, `server`), who the client is then
+//! Not here: reading and watching the file (`config`, `server`), mapping clients to identities
 //! (`api::access::auth`).
 
 mod failures;
@@ -38,7 +38,7 @@ use base::error::{Result, ServingError};
 
 pub use self::peer::PeerNames;
 
-/// A client has this long for its part of the handshake.
+/// The time limit of a handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Keys and certificates, as PEM texts.
@@ -46,23 +46,23 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct TlsConfig {
     /// The server's private key.
     pub server_key: String,
-    /// The server's certificate, and those that lead from it to an authority.
+    /// The server's certificate, and the intermediate ones up to an authority.
     pub server_cert: String,
-    /// The authorities that clients' certificates have to lead to; empty: those that the system trusts.
+    /// The authorities that have to have issued clients' certificates; empty for those that the system
+    /// trusts.
     pub custom_ca: String,
     /// Whether clients need a certificate.
     pub client_verify: bool,
 }
 
-/// Says nothing about keys.
+/// Prints no keys.
 impl fmt::Debug for TlsConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsConfig").finish_non_exhaustive()
     }
 }
 
-/// What handshakes are made with from now on; shared by the ports. Connections keep what they
-/// began with.
+/// The settings for new handshakes, shared by the ports. Open connections keep theirs.
 #[derive(Clone)]
 pub struct Tls(Arc<Shared>);
 
@@ -71,19 +71,19 @@ struct Shared {
     failures: Failures,
 }
 
-/// One configuration for each kind of port: they differ in what ALPN offers.
+/// One configuration for each kind of port: they offer different protocols in ALPN.
 struct Handshakes {
     http2: Arc<ServerConfig>,
     http1_and_2: Arc<ServerConfig>,
 }
 
 impl Tls {
-    /// TLS by these keys and certificates.
+    /// TLS with these keys and certificates.
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` for texts that are not PEM, a key that does not fit the certificate, and
-    /// where client certificates are asked for and there is no authority to verify them.
+    /// `INVALID_ARGUMENT` for texts that are not PEM, for a key that does not match the certificate, and if
+    /// client certificates are required without any authority to verify them.
     pub fn try_new(config: &TlsConfig) -> Result<Self> {
         let handshakes = Handshakes::try_new(config)?;
         Ok(Self(Arc::new(Shared {
@@ -92,7 +92,7 @@ impl Tls {
         })))
     }
 
-    /// Makes later handshakes with these instead.
+    /// Uses these keys and certificates for later handshakes.
     ///
     /// # Errors
     ///
@@ -103,12 +103,12 @@ impl Tls {
         Ok(())
     }
 
-    /// Makes the handshake on a new connection, and says whom the client's certificate names.
+    /// Performs the handshake on a new connection. Returns the names in the client's certificate, too.
     ///
     /// # Errors
     ///
-    /// For a client that is too slow, does not speak TLS, or has no certificate that it needs. It
-    /// was told by an alert, and the log says why.
+    /// If the client is too slow, does not speak TLS, or lacks a required certificate. In these cases it
+    /// receives an alert, and the log says why.
     pub(super) async fn accept<S>(
         &self,
         stream: S,
@@ -157,7 +157,7 @@ impl Tls {
     }
 }
 
-/// Says nothing about keys.
+/// Prints no keys.
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls").finish_non_exhaustive()
@@ -196,8 +196,8 @@ fn server_config(config: &TlsConfig) -> Result<ServerConfig> {
     Ok(builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified))))
 }
 
-/// Clients have to have a certificate that leads to `custom_ca`, or to an authority that the
-/// system trusts where that is empty.
+/// Requires clients to have a certificate issued by an authority in `custom_ca` or, if that is empty, by
+/// one that the system trusts.
 fn client_verifier(custom_ca: &str) -> Result<ClientVerifier> {
     let authorities = if custom_ca.is_empty() {
         let found = rustls_native_certs::load_native_certs().certs;
@@ -216,8 +216,8 @@ fn client_verifier(custom_ca: &str) -> Result<ClientVerifier> {
     })
 }
 
-/// All certificates of a PEM text; at least one. As with gRPC, it ends where one cannot be read; unlike
-/// there, the log says so.
+/// All certificates of a PEM text; at least one. As in gRPC, reading ends at the first that cannot be read;
+/// unlike in gRPC, that is logged.
 fn certificates(field: &str, pem: &str) -> Result<Vec<Certificate>> {
     let certificates = Certificate::all_from_pem(pem.as_bytes());
     if certificates.is_empty() {

@@ -1,7 +1,7 @@
-//! Lets the requests of one connection look for room one after the other, so that a connection with very
+//! Makes the requests of one connection look for room one after the other, so that a connection with very
 //! many of them finds no more of it than one with a single request.
 //!
-//! Not here: what room there is (`limit`).
+//! Not here: finding room (`limit`).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use tokio::sync::Mutex as TurnLock;
 
 use super::peer::ConnectionNumber;
 
-/// Whose turn it is, by connection. Connections without a request that looks for room are not kept.
+/// The turns, by connection. Connections without a request that looks for room are not kept.
 #[derive(Debug, Default)]
 pub(super) struct Turns(Mutex<HashMap<ConnectionNumber, Arc<TurnLock<()>>>>);
 
@@ -37,7 +37,7 @@ impl Turns {
 }
 
 impl Turn<'_> {
-    /// Runs this once those of the connection that came before are done.
+    /// Runs `look` once the earlier ones of the connection are done.
     pub(super) async fn run<F: Future>(&self, look: F) -> F::Output {
         let _turn = self.lock.lock().await;
         look.await
@@ -47,7 +47,7 @@ impl Turn<'_> {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let mut turns = self.turns.lock();
-        // The map's and this one.
+        // The references of the map and of this turn.
         if Arc::strong_count(&self.lock) == 2 {
             turns.remove(&self.connection);
         }

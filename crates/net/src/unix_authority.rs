@@ -1,12 +1,12 @@
-//! Makes calls over a Unix socket acceptable whose `:authority` is the socket's path.
+//! Accepts calls over a Unix socket whose `:authority` is the socket's path.
 //!
-//! gRPC's C library, and with it its clients in C++, Python and Ruby, names the path there with
-//! percent escapes (`tmp%2Fgrpc.sock`). The HTTP/2 stack takes a `%` in an authority for an error
-//! and resets the call. This stream turns each such `%` into `-` while it is read: nobody looks at
-//! the authority, and as the length stays the same, so does HPACK's dynamic table on both sides.
+//! gRPC's C library, and its clients in C++, Python and Ruby, percent-encode the path there
+//! (`tmp%2Fgrpc.sock`). The HTTP/2 stack treats a `%` in an authority as an error and resets the call. This
+//! stream replaces each such `%` by `-` while it is being read. The authority is not used for anything, and
+//! because the length stays the same, so does HPACK's dynamic table on both sides.
 //!
-//! Not here: HPACK as such. Only literals without Huffman coding are looked at, which is what that
-//! library writes; everything else passes as it is, to be judged by the HTTP/2 stack.
+//! Not here: full HPACK. Only literals without Huffman coding are inspected, because that library writes
+//! only those; all else passes unchanged to the HTTP/2 stack.
 
 use std::io;
 use std::pin::Pin;
@@ -14,14 +14,14 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A connection whose incoming header blocks are mended.
+/// A connection whose incoming header blocks are corrected.
 pub(super) struct UnixAuthority<S> {
     stream: S,
     scanner: Scanner,
 }
 
 impl<S> UnixAuthority<S> {
-    /// Wraps a connection of which nothing was read yet.
+    /// Wraps a connection that nothing has been read from yet.
     pub(super) fn new(stream: S) -> Self {
         Self {
             stream,
@@ -90,11 +90,11 @@ struct Scanner {
     block: HeaderBlock,
 }
 
-/// What comes next on the connection.
+/// The part of the connection that comes next.
 enum Part {
-    /// This many bytes of no interest.
+    /// This many bytes that do not matter.
     Skip(usize),
-    /// A frame's header, of which this many bytes are there.
+    /// A frame's header, of which this many bytes have arrived.
     FrameHeader(usize),
     /// The padding's length, in a frame with this many bytes after it.
     PadLength { rest: usize },
@@ -181,8 +181,8 @@ impl Scanner {
         }
     }
 
-    /// `len` bytes of a frame are to come, `padding` of them at the end. Lengths that contradict
-    /// each other are for the HTTP/2 stack to refuse.
+    /// A frame has `len` bytes left, of which the last `padding` are padding. If lengths contradict each
+    /// other, the HTTP/2 stack refuses them.
     fn start_block(&mut self, len: usize, padding: usize) {
         let [_, _, _, kind, flags, ..] = self.header;
         let skip = if kind == HEADERS && flags & PRIORITY != 0 {
@@ -206,7 +206,7 @@ fn skip_or_frame(len: usize) -> Part {
 }
 
 const AUTHORITY: &[u8] = b":authority";
-/// Its index in HPACK's static table.
+/// The index of `:authority` in HPACK's static table.
 const AUTHORITY_INDEX: u8 = 1;
 
 /// Follows the fields of one header block, byte by byte (RFC 7541, section 6).
@@ -214,7 +214,7 @@ const AUTHORITY_INDEX: u8 = 1;
 struct HeaderBlock {
     expected: Expected,
     text: Text,
-    /// Whether the name is `:authority`, as far as it was read.
+    /// Whether the name is `:authority`, as far as it has been read.
     is_authority: bool,
 }
 
@@ -223,7 +223,7 @@ enum Expected {
     /// The first byte of a field.
     #[default]
     Field,
-    /// The rest of an integer that did not fit the first byte; then a text, or the next field.
+    /// The rest of an integer that did not fit into the first byte; then a text, or the next field.
     Integer { then_text: bool },
     /// The first byte of a text's length.
     Length,
@@ -250,7 +250,7 @@ impl HeaderBlock {
                 }
             }
             Expected::Length => {
-                // Nothing is known of a text in Huffman code but its length.
+                // Of a Huffman-coded text only the length is known.
                 if *byte & 0x80 != 0 {
                     self.is_authority = false;
                 }
@@ -353,7 +353,7 @@ mod tests {
         frame
     }
 
-    /// What comes out of a connection, whatever the sizes of the pieces.
+    /// The output of a connection does not depend on the sizes of the pieces.
     #[track_caller]
     fn check(frames: &[Vec<u8>], expected: &[Vec<u8>]) {
         let sent = [PREFACE, &frames.concat()].concat();

@@ -1,7 +1,7 @@
-//! What waits for its client, and which of it makes room for others: the one that has waited longest, on
-//! the connection that keeps the most from others, of the source that does.
+//! Ranks the requests that wait for their clients, and picks the one that makes room for others: the one
+//! that has waited longest, on the heaviest connection of the heaviest source.
 //!
-//! Pure. Not here: what waits and what becomes of it (`limit`).
+//! Pure. Not here: which requests wait, and making room (`limit`).
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -9,7 +9,7 @@ use std::hash::Hash;
 
 use super::peer::{ConnectionNumber, Source};
 
-/// All that waits, by source and by connection. The numbers of those who wait ascend.
+/// All waiting items, by source and by connection. They are numbered in the order in which they came.
 #[derive(Debug)]
 pub(super) struct Waiting<T> {
     last_number: u64,
@@ -18,17 +18,17 @@ pub(super) struct Waiting<T> {
 
 type OfSource<T> = Ranked<ConnectionNumber, OfConnection<T>>;
 
-/// Things that weigh something, the heaviest of which can be found. None is empty.
+/// Values that have a weight, of which the heaviest can be found. None is empty.
 #[derive(Debug)]
 struct Ranked<K, V> {
     by_key: HashMap<K, V>,
     ranks: BTreeSet<(Rank, K)>,
     weight: u64,
-    /// The numbers of all that wait here.
+    /// The numbers of all items in it.
     numbers: BTreeSet<u64>,
 }
 
-/// What weighs the same is ranked by who has waited the longest.
+/// The weight, then the age: of equal weights, the one that has waited longest ranks first.
 type Rank = (u64, Reverse<u64>);
 
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl<T> Default for Waiting<T> {
     }
 }
 
-/// What has a rank among its like; `None` for what is empty.
+/// A rank among values of the same type; `None` for an empty value.
 trait HasRank {
     fn rank(&self) -> Option<Rank>;
 }
@@ -85,7 +85,7 @@ impl<T> HasRank for OfConnection<T> {
 }
 
 impl<K: Copy + Ord + Hash, V: HasRank + Default> Ranked<K, V> {
-    /// Changes what this key has, and what is known of it.
+    /// Changes the value of this key, and updates its rank.
     fn change<R>(&mut self, key: K, change: impl FnOnce(&mut V) -> R) -> R {
         let value = self.by_key.entry(key).or_default();
         let before = value.rank();
@@ -110,7 +110,7 @@ impl<K: Copy + Ord + Hash, V: HasRank + Default> Ranked<K, V> {
 }
 
 impl<T> Waiting<T> {
-    /// Adds one; returns its number.
+    /// Adds an item; returns its number.
     pub(super) fn add(
         &mut self,
         (source, connection): (Source, ConnectionNumber),
@@ -130,7 +130,7 @@ impl<T> Waiting<T> {
         number
     }
 
-    /// Takes the one with this number out, if it is still there.
+    /// Takes out the item with this number, if it is still there.
     pub(super) fn remove(
         &mut self,
         (source, connection): (Source, ConnectionNumber),
@@ -151,7 +151,7 @@ impl<T> Waiting<T> {
         })
     }
 
-    /// The one that makes room first, and how much its connection keeps from others.
+    /// The item that makes room first, and the weight of its connection.
     pub(super) fn first(&self) -> Option<(u64, &T)> {
         let of_source = self.sources.by_key.get(&self.sources.heaviest()?)?;
         let of_connection = of_source.by_key.get(&of_source.heaviest()?)?;
@@ -159,7 +159,7 @@ impl<T> Waiting<T> {
         Some((of_connection.weight, first))
     }
 
-    /// Takes out the one that makes room for another, whose connection keeps so much from others.
+    /// Takes out the first item, unless its connection weighs less than `kept_by_other`.
     pub(super) fn take(&mut self, kept_by_other: u64) -> Option<T> {
         let source = self.sources.heaviest()?;
         let of_source = self.sources.by_key.get(&source)?;
@@ -171,7 +171,7 @@ impl<T> Waiting<T> {
         self.take_of((source, connection))
     }
 
-    /// Takes out the one of this connection that has waited longest.
+    /// Takes out the item of this connection that has waited longest.
     pub(super) fn take_of(
         &mut self,
         (source, connection): (Source, ConnectionNumber),

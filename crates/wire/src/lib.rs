@@ -1,6 +1,6 @@
-//! Wire formats: bytes to typed requests, typed responses to bytes. Pure functions.
+//! Wire formats: converts bytes to typed requests, and typed responses to bytes. Pure functions.
 //!
-//! One module for each protocol. Not here: sockets and status numbers (`api`), what a request means
+//! One module for each protocol. Not here: sockets and status codes (`api`), the semantics of requests
 //! (`serving::inference`), formats below any protocol (`codec`).
 
 pub mod tfs;

@@ -1,6 +1,6 @@
-//! Wire formats: bytes to typed requests, typed responses to bytes. Pure functions.
+//! Wire formats: converts bytes to typed requests, and typed responses to bytes. Pure functions.
 //!
-//! Not here: sockets and status numbers (`transport`), what a request means (`inference`).
+//! Not here: sockets and status codes (`transport`), the semantics of requests (`inference`).
 
 pub mod classification;
 pub mod decoded_bytes;

@@ -1,6 +1,6 @@
-//! Who may ask the HTTP ports for anything: the check before a request is looked at.
+//! Access control of the HTTP ports, applied before a request is handled.
 //!
-//! Not here: the rules (`auth`), what a caller may do with a model (`rest`), gRPC (`grpc`).
+//! Not here: the rules (`auth`), permissions for models (`rest`), gRPC (`grpc`).
 
 use bytes::Bytes;
 use http::header::{HeaderValue, WWW_AUTHENTICATE};
@@ -13,17 +13,17 @@ use crate::tfs::rest::refusal;
 use net::peer::Peer;
 use serving::monitoring::{Api, Protocol};
 
-/// What a client can do about a 401 (RFC 9110, section 11.6.1).
+/// The authentication schemes that a 401 response offers (RFC 9110, section 11.6.1).
 const CHALLENGES: [&str; 2] = [
     "Bearer realm=\"onnx_model_server\"",
     "Basic realm=\"onnx_model_server\", charset=\"UTF-8\"",
 ];
 
-/// Finds out who asks, before the body is read. What is open is for anybody.
+/// Identifies the caller before the body is read. Open pages need no credentials.
 ///
 /// # Errors
 ///
-/// The response to refuse with.
+/// The response that refuses the request.
 pub async fn admit<B>(
     auth: &Auth,
     pages: &Pages,

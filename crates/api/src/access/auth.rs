@@ -1,10 +1,10 @@
-//! Who calls, and what they may do: the one place for both, whatever the transport.
+//! Authentication and authorization, for all transports.
 //!
-//! A transport asks `Auth::authenticate` with a request's headers, before its body is read, for
-//! the `Caller`, and the caller whether it may. A caller keeps the rules that it was admitted by.
+//! A transport calls `Auth::authenticate` with a request's headers, before its body is read, and then asks
+//! the returned `Caller` for permission. A caller keeps the rules that it was authenticated by.
 //!
-//! Not here: reading and watching the file (`config`, `server`), verifying certificates
-//! (`net::tls`), statuses of refusals (each transport's).
+//! Not here: reading and watching the file (`config`, `server`), verifying certificates (`net::tls`),
+//! statuses of refusals (each transport's).
 
 mod credential;
 mod login_queue;
@@ -30,7 +30,7 @@ use serving::telemetry::note_identity;
 pub use self::password::hash_password;
 pub use self::rules::hash_token;
 
-/// The rules in force. The default is none: everybody may do everything.
+/// The rules in force. By default there are none, and everyone is allowed to do everything.
 #[derive(Clone, Default)]
 pub struct Auth(Option<Arc<Enforced>>);
 
@@ -44,8 +44,8 @@ impl Auth {
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` for rules that name nobody, somebody twice, or no credential, and for
-    /// hashes that are none.
+    /// `INVALID_ARGUMENT` for rules with no identity, with two of the same name or with one that lacks a
+    /// credential, and for malformed hashes.
     pub fn try_new(config: &AuthConfig) -> Result<Self> {
         Ok(Self(Some(Arc::new(Enforced {
             rules: ArcSwap::from_pointee(Rules::try_new(config)?),
@@ -53,8 +53,8 @@ impl Auth {
         }))))
     }
 
-    /// Decides later requests by these rules instead. A password that was right stays known where its
-    /// identity keeps it, so that a change does not have everybody wait for a check.
+    /// Applies these rules to later requests. If an identity keeps its password hash, a password that was
+    /// verified before need not be checked again, so that a change does not make everyone wait for a check.
     ///
     /// # Errors
     ///
@@ -73,20 +73,20 @@ impl Auth {
         self.0.is_some()
     }
 
-    /// Whether the metrics pages are for callers only.
+    /// Whether the metrics pages require authentication.
     pub(super) fn guards_metrics(&self) -> bool {
         self.0
             .as_ref()
             .is_some_and(|enforced| enforced.rules.load().metrics_need_identity)
     }
 
-    /// Finds out who calls: by the `Authorization` header where there is one, else by the
-    /// connection's certificate. The header is taken out, so that nothing later can tell it.
+    /// Identifies the caller by the `Authorization` header or, without one, by the connection's
+    /// certificate. The header is removed, so that no later code can leak it.
     ///
     /// # Errors
     ///
-    /// `UNAUTHENTICATED` for no or wrong credentials; `RESOURCE_EXHAUSTED` where too many
-    /// passwords are to be checked.
+    /// `UNAUTHENTICATED` for missing or wrong credentials; `RESOURCE_EXHAUSTED` if too many passwords wait
+    /// to be checked.
     pub async fn authenticate(&self, headers: &mut HeaderMap, peer: &Peer) -> Result<Caller> {
         let Some(enforced) = &self.0 else {
             return Ok(Caller::Anybody);
@@ -116,7 +116,7 @@ impl Auth {
     }
 }
 
-/// Says nothing about credentials.
+/// Prints no credentials.
 impl fmt::Debug for Auth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Auth").field(&self.is_enforced()).finish()
@@ -127,17 +127,17 @@ fn unauthenticated(reason: &str) -> ServingError {
     ServingError::new(Code::Unauthenticated, reason)
 }
 
-/// Who calls.
+/// The identity of a caller.
 #[derive(Clone, Debug)]
 pub enum Caller {
-    /// There are no rules.
+    /// Any caller, because no rules are in force.
     Anybody,
-    /// Somebody whom the rules name.
+    /// An identity from the rules.
     Known(Arc<Identity>),
 }
 
 impl Caller {
-    /// Whether the caller may call this for this model, which need not exist.
+    /// Checks whether the caller is allowed to use this API for this model, which need not exist.
     ///
     /// # Errors
     ///
@@ -150,8 +150,8 @@ impl Caller {
         )
     }
 
-    /// Whether there is any model that the caller may call this for: all that can be told before
-    /// the model's name is known.
+    /// Checks whether the caller is allowed to use this API for any model at all. More cannot be checked
+    /// before the model's name is known.
     ///
     /// # Errors
     ///
@@ -176,7 +176,7 @@ impl Caller {
             Api::Metadata => (&identity.metadata, "read the metadata of"),
             Api::Status => (&identity.status, "read the status of"),
             Api::Reload => (&identity.admin, "configure"),
-            // About no model: whoever is known may.
+            // Not about a model: every known identity is allowed.
             Api::Other => return Ok(()),
         };
         if is_allowed(models) {
@@ -187,7 +187,7 @@ impl Caller {
     }
 }
 
-/// Enough of a client's name for a model to recognise it by.
+/// Enough of the requested name for the client to recognise it.
 fn shortened(model: &str) -> &str {
     const MAX_CHARS: usize = 100;
     match model.char_indices().nth(MAX_CHARS) {

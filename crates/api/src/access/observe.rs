@@ -1,4 +1,4 @@
-//! Counts requests, once each, when the answer is ready, and notes the same for the access log and
+//! Counts each request once, when the answer is ready, and notes the same facts for the access log and
 //! traces.
 //!
 //! Not here: the metrics themselves (`monitoring`), and the latency of runs (`inference`).
@@ -12,18 +12,18 @@ use serving::monitoring::{Api, Metrics, Protocol, RequestLabels};
 use serving::servable::Servable;
 use serving::telemetry::{Outcome, note_outcome};
 
-/// Which servable and signature a request was answered by.
+/// The servable and signature that answered a request.
 pub struct AnsweredBy<'a> {
-    /// The version that answers.
+    /// The version that answered.
     pub servable: &'a ServableId,
-    /// `None` where the call is not about one.
+    /// `None` if the call is not about a signature.
     pub signature: Option<&'a str>,
 }
 
 /// A request that is being answered.
 ///
-/// One that is dropped before its end was given up by its client, or its handler panicked: it is
-/// counted as `CANCELLED` or `INTERNAL`.
+/// If it is dropped before its end, the client cancelled it or the handler panicked: it is counted as
+/// `CANCELLED` or `INTERNAL`.
 pub struct Observation {
     metrics: Arc<Metrics>,
     protocol: Protocol,
@@ -36,7 +36,7 @@ pub struct Observation {
 }
 
 impl Observation {
-    /// Begins now; `model` is the name as the client sent it.
+    /// Starts the clock; `model` is the name that the client sent.
     pub fn start(
         metrics: &Arc<Metrics>,
         protocol: Protocol,
@@ -55,15 +55,15 @@ impl Observation {
         }
     }
 
-    /// Notes the version that the request got to, and its signature if the version has it: a
-    /// failure is counted with them, too.
+    /// Notes the version that the request was resolved to, and its signature if the version has it, so that
+    /// failures are counted with them, too.
     pub fn reached(&mut self, servable: &Servable, signature_name: Option<&str>) {
         let signature = signature_name.and_then(|name| servable.signature(name).ok());
         self.version = Some(servable.id.version);
         self.signature = signature.map(|it| it.name.clone());
     }
 
-    /// Counts nothing: from here on the request is its handler's, which observes it by itself.
+    /// Counts nothing: the request's handler counts it.
     pub fn leave_to_handler(mut self) {
         self.is_counted = true;
     }
@@ -77,7 +77,7 @@ impl Observation {
         self.end_with_code(code, answered_by);
     }
 
-    /// As [`end`](Self::end), where only the code is known.
+    /// Like [`end`](Self::end), if only the code is known.
     pub fn end_with_code(mut self, code: Code, answered_by: Option<AnsweredBy<'_>>) {
         self.count(code, answered_by);
     }

@@ -1,7 +1,7 @@
-//! A service around a service: keeps a record of each request for the access log and traces, and
-//! gives request ids back to clients.
+//! A service wrapper: records each request for the access log and traces, and returns request ids to
+//! clients.
 //!
-//! Not here: what becomes of a record (`telemetry`), counting requests (`observe`).
+//! Not here: processing the records (`telemetry`), counting requests (`observe`).
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -18,10 +18,10 @@ use serving::monitoring::Port;
 use serving::telemetry::{Observer, RequestHead, RequestId, RequestRecord, TraceParent};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// The most that the standard asks to hand on.
+/// The length up to which the standard requires a trace state to be propagated.
 const MAX_TRACE_STATE_BYTES: usize = 512;
 
-/// A service whose requests are observed.
+/// A service with recorded requests.
 #[derive(Clone)]
 pub struct Observed<S> {
     inner: S,
@@ -96,11 +96,11 @@ fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
     values.next().is_none().then_some(value.as_bytes())
 }
 
-/// A request that is not finished. Being dropped finishes it.
+/// An unfinished request. Dropping it finishes it.
 struct Ongoing {
     record: Arc<RequestRecord>,
     observer: Arc<Observer>,
-    /// Whether all of the answer went out.
+    /// Whether all of the answer was sent.
     is_answered: bool,
 }
 
@@ -113,7 +113,7 @@ impl Drop for Ongoing {
     }
 }
 
-/// The answer of [`Observed`] in the making.
+/// The future of an answer of [`Observed`].
 pub struct ObservedFuture<F> {
     /// `None` once it is dropped.
     inner: Option<F>,
@@ -151,7 +151,7 @@ where
     }
 }
 
-/// A handler that is given up still says what it was about.
+/// A cancelled handler still adds its facts to the record while it is dropped.
 impl<F> Drop for ObservedFuture<F> {
     fn drop(&mut self) {
         if let Some(ongoing) = &self.ongoing {
@@ -160,7 +160,7 @@ impl<F> Drop for ObservedFuture<F> {
     }
 }
 
-/// A gRPC call's code stands in the headers of an answer without a message, else in the trailers.
+/// A gRPC call's code is in the headers of an answer without a message, otherwise in the trailers.
 fn note_grpc_status(record: &RequestRecord, headers: &HeaderMap) {
     let status = headers.get("grpc-status").and_then(|it| it.to_str().ok());
     if let Some(code) = status
@@ -171,7 +171,7 @@ fn note_grpc_status(record: &RequestRecord, headers: &HeaderMap) {
     }
 }
 
-/// A request's body whose bytes are counted.
+/// A request's body that counts its bytes.
 pub struct CountedBody<B> {
     inner: B,
     record: Option<Arc<RequestRecord>>,
@@ -201,7 +201,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for CountedBody<B> {
     }
 }
 
-/// An answer's body, with whose end the request is finished.
+/// An answer's body; the request is finished when it ends.
 pub struct ObservedBody<B> {
     inner: B,
     ongoing: Option<Ongoing>,
@@ -231,7 +231,7 @@ impl<B: Body + Unpin> Body for ObservedBody<B> {
             Some(Err(_)) => {}
             None => ongoing.is_answered = true,
         }
-        // Who knows that nothing follows does not ask again.
+        // A caller that knows this does not poll again.
         ongoing.is_answered |= this.inner.is_end_stream();
         Poll::Ready(frame)
     }

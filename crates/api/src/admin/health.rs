@@ -1,6 +1,6 @@
-//! Whether the server is alive and ready, as `/healthz` and `/readyz` tell probes.
+//! Liveness and readiness of the server, as `/healthz` and `/readyz` report them to probes.
 //!
-//! Not here: gRPC's health service (`grpc::health`), where the pages are served (`pages`).
+//! Not here: gRPC's health service (`grpc::health`), serving the pages (`pages`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,10 +12,10 @@ use tokio::sync::watch;
 
 use super::pages::response;
 
-/// More of an error is not shown.
+/// The length to which an error is cut.
 const MAX_ERROR_CHARS: usize = 2000;
 
-/// What `/readyz` asks.
+/// The state that `/readyz` reports.
 #[derive(Clone)]
 pub struct Readiness(Arc<Inner>);
 
@@ -26,17 +26,17 @@ struct Inner {
     models: Box<dyn Fn() -> ModelsReport + Send + Sync>,
 }
 
-/// What is to be said of the configured models.
+/// The state of the configured models.
 #[derive(Clone, Debug, Default)]
 pub struct ModelsReport {
-    /// Those without an available version, and what is wrong, if anything is known to be.
+    /// Models without an available version, with the error if one is known.
     pub missing: Vec<(String, Option<String>)>,
-    /// Those whose base path does not answer; they are not ready or unready for it.
+    /// Models whose base path does not respond; this does not affect readiness.
     pub stalled: Vec<String>,
 }
 
 impl Readiness {
-    /// A server that starts now and drains from when `stopped` turns true; `models` tells of its
+    /// A server that is starting, and drains once `stopped` turns true. `models` reports the state of its
     /// models, and must not block.
     pub fn new(
         stopped: watch::Receiver<bool>,
@@ -49,12 +49,12 @@ impl Readiness {
         }))
     }
 
-    /// To be called once the ports are open.
+    /// Must be called once the ports are open.
     pub fn set_serving(&self) {
         self.0.serves.store(true, Ordering::Release);
     }
 
-    /// `/readyz`. Why models are missing is only for readers who are allowed to see file names.
+    /// `/readyz`. Errors of missing models are only for readers who are allowed to see file names.
     pub(super) fn page(&self, shows_errors: bool) -> Response<Bytes> {
         let ModelsReport { missing, stalled } = (self.0.models)();
         let errors: Map<String, Value> = missing
@@ -86,7 +86,7 @@ impl Readiness {
     }
 }
 
-/// Probes keep what they are told.
+/// Shortens an error, because monitoring systems store the answers to their probes.
 fn shortened(mut error: String) -> Value {
     if let Some((end, _)) = error.char_indices().nth(MAX_ERROR_CHARS) {
         error.truncate(end);
@@ -95,7 +95,7 @@ fn shortened(mut error: String) -> Value {
     error.into()
 }
 
-/// `/healthz`: whoever answers is alive.
+/// `/healthz`: a server that answers is alive.
 pub(super) fn alive() -> Response<Bytes> {
     response(StatusCode::OK, "text/plain", Bytes::from_static(b"ok\n"))
 }

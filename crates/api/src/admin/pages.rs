@@ -1,7 +1,7 @@
 //! The pages about the server itself, which the REST port and the admin port share.
 //!
-//! None of them is at a path of TensorFlow Serving's API, whose paths all begin with `/v1/`; the
-//! configured metrics page comes first, wherever it is.
+//! None of them has a path of TensorFlow Serving's API, whose paths all begin with `/v1/`. The configured
+//! metrics page takes precedence at any path.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,26 +17,26 @@ use serving::monitoring::{Metrics, PAGE_CONTENT_TYPE, TENSORFLOW_PAGE_CONTENT_TY
 
 const ALIVE_PATH: &str = "/healthz";
 const READY_PATH: &str = "/readyz";
-/// Where Prometheus looks by default.
+/// Prometheus' default path.
 const METRICS_PATH: &str = "/metrics";
 
-/// What the pages are about.
+/// The data and settings of the pages.
 #[derive(Clone)]
 pub struct Pages {
-    /// `/metrics` and the configured page show these.
+    /// Shown on `/metrics` and the configured page.
     pub metrics: Arc<Metrics>,
-    /// `/readyz` shows this.
+    /// Shown on `/readyz`.
     pub readiness: Readiness,
-    /// Whether `/readyz` says why models are missing. Texts name files of the server.
+    /// Whether `/readyz` shows the errors of missing models. They contain names of files on the server.
     pub shows_errors: bool,
-    /// Where `--monitoring_config_file` puts TensorFlow Serving's metrics page.
+    /// The path of TensorFlow Serving's metrics page, from `--monitoring_config_file`.
     pub monitoring_path: Option<String>,
-    /// What readers share.
+    /// Copies of the metrics pages that are being sent.
     pub copies: Copies,
 }
 
-/// The copies of the metrics pages that readers have not read yet. Where there are many, a new reader
-/// gets one that is a moment old.
+/// The copies of the metrics pages that readers have not read yet. If there are many, a new reader gets a
+/// slightly older copy.
 #[derive(Clone, Debug, Default)]
 pub struct Copies(Arc<[PageCopies; 2]>);
 
@@ -46,19 +46,19 @@ struct PageCopies {
     last: Mutex<Option<(Instant, Bytes)>>,
 }
 
-/// Copies of one page that readers may hold before they share.
+/// The number of copies of one page that readers can hold before they share.
 const MAX_FRESH: usize = 16;
-/// The age of a copy that is shared.
+/// The maximum age of a shared copy.
 const MAX_AGE: Duration = Duration::from_secs(1);
 
 impl PageCopies {
-    /// The page as it is now, or as it was a moment ago.
+    /// The current page, or a slightly older copy.
     fn page(&self, render: impl FnOnce() -> String) -> Bytes {
         let has_few = || self.held.load(Ordering::Relaxed) <= MAX_FRESH;
         if has_few() {
             return self.copy(render());
         }
-        // Rendered under the lock, so that those who come meanwhile share it.
+        // Rendered under the lock, so that readers who arrive meanwhile share it.
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match &*last {
             Some((rendered, page)) if rendered.elapsed() < MAX_AGE => page.clone(),
@@ -79,7 +79,7 @@ impl PageCopies {
     }
 }
 
-/// Counts itself for as long as somebody holds it.
+/// A copy that is counted for as long as it is held.
 struct PageCopy {
     page: String,
     held: Arc<AtomicUsize>,
@@ -98,8 +98,8 @@ impl Drop for PageCopy {
 }
 
 impl Pages {
-    /// TensorFlow Serving's metrics page, if it is configured and at this path. It answers any
-    /// method; a query is an error of its own (`prometheus_exporter.cc`).
+    /// TensorFlow Serving's metrics page, if it is configured and at this path. It answers all methods; a
+    /// query is an error (`prometheus_exporter.cc`).
     pub fn monitoring(&self, uri: &Uri) -> Option<Response<Bytes>> {
         let (path, full) = (uri.path(), full_path(uri));
         if self.monitoring_path.as_deref() != Some(path) {
@@ -113,23 +113,23 @@ impl Pages {
         Some(response(StatusCode::OK, TENSORFLOW_PAGE_CONTENT_TYPE, page))
     }
 
-    /// Whether there is a metrics page at this path.
+    /// Whether this is the path of a metrics page.
     pub fn is_metrics(&self, path: &str) -> bool {
         path == METRICS_PATH || self.monitoring_path.as_deref() == Some(path)
     }
 
-    /// Whether probes look at this path.
+    /// Whether this is the path of a health page.
     pub fn is_health(&self, path: &str) -> bool {
         path == ALIVE_PATH || path == READY_PATH
     }
 
-    /// Whether there is a page that answers this.
+    /// Whether a page answers this method and path.
     pub fn is_at(&self, method: &Method, path: &str) -> bool {
         let is_own = [ALIVE_PATH, READY_PATH, METRICS_PATH].contains(&path) && is_read(method);
         is_own || self.monitoring_path.as_deref() == Some(path)
     }
 
-    /// The page of our own at this path.
+    /// Our own page at this path.
     pub fn own(&self, method: &Method, path: &str) -> Option<Response<Bytes>> {
         if !is_read(method) {
             return None;
@@ -146,7 +146,7 @@ impl Pages {
     }
 }
 
-/// The methods that pages of our own answer.
+/// Whether our own pages answer this method.
 pub fn is_read(method: &Method) -> bool {
     method == Method::GET || method == Method::HEAD
 }
@@ -160,7 +160,7 @@ pub fn response(status: StatusCode, content_type: &'static str, body: Bytes) -> 
     response
 }
 
-/// The page that answers what there is no page for.
+/// The HTML page of an error such as 404.
 pub fn html_page(status: StatusCode) -> Response<Bytes> {
     let reason = status.canonical_reason().unwrap_or_default();
     let page = format!(
@@ -174,7 +174,7 @@ pub fn html_page(status: StatusCode) -> Response<Bytes> {
     response
 }
 
-/// The answer to `HEAD`: the headers as they are, `Content-Length` included.
+/// Turns a response into the answer to `HEAD`: the headers stay, including `Content-Length`.
 pub fn drop_body(response: &mut Response<Bytes>) {
     let body = std::mem::take(response.body_mut());
     let length = HeaderValue::from(body.len());
@@ -199,7 +199,7 @@ mod tests {
             assert_eq!(page(), "page");
         }
         let held: Vec<_> = (0..1000).map(|_| page()).collect();
-        // One more is the first that is shared.
+        // The first shared copy counts as one more.
         assert!(copies.held.load(Ordering::Relaxed) <= MAX_FRESH + 2);
         drop(held);
         page();

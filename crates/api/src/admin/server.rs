@@ -1,6 +1,6 @@
-//! The admin port: health, metrics and the list of models, apart from what clients use.
+//! The admin port: health, metrics and the list of models, separate from the clients' ports.
 //!
-//! It opens before any model loads and closes last, so that probes see both. Not here: the pages
+//! It opens before any model loads and closes last, so that probes can watch both. Not here: the pages
 //! themselves (`pages`).
 
 use std::convert::Infallible;
@@ -31,7 +31,7 @@ pub struct AdminService {
 }
 
 impl AdminService {
-    /// A port with these pages and the states of these models.
+    /// A port with these pages and the states of the models of `inference`.
     pub fn new(
         pages: Pages,
         inference: InferenceService,
@@ -113,7 +113,7 @@ mod tests {
     use serving::monitoring::Metrics;
     use serving::servable::{ServableHandle, ServableLookup, ServableState};
 
-    /// Whatever it is asked panics.
+    /// Panics at every call.
     struct Fragile;
 
     impl ServableLookup for Fragile {

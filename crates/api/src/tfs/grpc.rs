@@ -1,6 +1,6 @@
 //! The gRPC port: TensorFlow Serving's services over tonic.
 //!
-//! A handler is decode, call, encode. Not here: message formats (`wire`), meaning (`inference`),
+//! A handler decodes, calls and encodes. Not here: message formats (`wire`), semantics (`inference`),
 //! sockets (`net::serve`).
 
 mod authorized;
@@ -57,10 +57,10 @@ use wire::tfs::predict::first_values;
 
 pub use self::model_service::ReloadConfig;
 
-/// The size of a message to the services beside TensorFlow Serving's. It holds a name.
+/// The largest message to services other than TensorFlow Serving's. It contains a name.
 const MAX_SMALL_BYTES: usize = 16 << 10;
 
-/// What the flags say about the gRPC port.
+/// The gRPC port's flags.
 #[derive(Clone, Debug)]
 pub struct GrpcOptions {
     /// `--enable_serialization_as_tensor_content`.
@@ -69,11 +69,11 @@ pub struct GrpcOptions {
     pub health_service: bool,
     /// `--enable_profiler`.
     pub profiler_service: bool,
-    /// `--grpc_max_threads`, where it is given: calls that are worked on at the same time.
+    /// `--grpc_max_threads`, if it is given: the largest number of calls that run at the same time.
     pub max_calls: Option<usize>,
-    /// What a message may take.
+    /// Limits on messages.
     pub receive: ReceiveOptions,
-    /// Who may call.
+    /// Access control.
     pub auth: Auth,
 }
 
@@ -91,7 +91,7 @@ pub fn service(
     macro_rules! configured {
         ($server:expr) => {
             $server
-                // `message` has bounded them.
+                // `message` has limited them.
                 .max_decoding_message_size(usize::MAX)
                 .max_encoding_message_size(usize::MAX)
         };
@@ -141,7 +141,7 @@ pub fn service(
     }))
 }
 
-/// Lists what is declared and describes its messages, by both versions of the protocol.
+/// Describes the declared services and their messages, in both versions of the reflection protocol.
 fn add_reflection(routes: &mut RoutesBuilder, declared: &mut Declared) {
     let builder = || {
         let mut builder = tonic_reflection::server::Builder::configure()
@@ -171,7 +171,7 @@ pub struct GrpcService(Arc<Services>);
 struct Services {
     /// `Predict` itself.
     predict: Arc<PredictionServiceImpl>,
-    /// Beside the router, whose ways are long for a small request.
+    /// Bypasses the router, which is too slow for small requests.
     prediction: PredictionServiceServer<Authorized<PredictionServiceImpl>>,
     /// All others.
     routes: Routes,
@@ -183,12 +183,12 @@ struct Services {
     receive_small: ReceiveOptions,
 }
 
-/// What a call is, as far as its path tells.
+/// The kind of a call, as far as its path tells.
 #[derive(Clone, Copy)]
 enum Call {
-    /// Of the inference and model services.
+    /// A call of the inference and model services.
     Request(Api),
-    /// Of another service: one small message.
+    /// A call of another service, with one small message.
     Small(Option<Beside>),
     SmallStream,
 }
@@ -207,12 +207,12 @@ impl Services {
             Some(Call::Request(api)) => self.answer_request(request, api).await,
             Some(Call::Small(beside)) => self.answer_small(request, beside).await,
             Some(Call::SmallStream) => self.answer_stream(request).await,
-            // As TensorFlow Serving does with methods and services that it does not have.
+            // As TensorFlow Serving answers unknown methods and services.
             None => Status::unimplemented("").into_http(),
         }
     }
 
-    /// Who may call a path, and what it is; `None` for what there is not.
+    /// The access rule of a path and the kind of its calls; `None` if the path does not exist.
     fn look_up(&self, path: &str) -> (Access, Option<Call>) {
         let Some((service, method)) = self.declared.find(path) else {
             return (Access::Known, None);
@@ -238,7 +238,7 @@ impl Services {
     {
         let head = Head::of(&request);
         let (parts, body) = request.into_parts();
-        // Dropped if the client leaves before its message is here, which counts the call.
+        // Dropped if the client leaves before its message has arrived, which counts the call.
         let observation = Observation::start(&self.metrics, Protocol::Grpc, api, "");
         let received = async {
             let admitted = Arc::new(self.admission.enter(None, &head).await?);
@@ -270,7 +270,7 @@ impl Services {
                     Api::Status | Api::Reload => call(self.routes.clone(), framed(parts)).await,
                     _ => call(self.prediction.clone(), framed(parts)).await,
                 };
-                // Until it is written, the answer takes as much as the request did.
+                // Until the answer is written, it counts for as much memory as the request.
                 held(response, admitted)
             }
             Err(error) => {
@@ -280,7 +280,7 @@ impl Services {
         }
     }
 
-    /// Answers a call of one of the other services: a request, or something beside the requests.
+    /// Answers a call of another service; `beside` is its kind if it does not count as a request.
     async fn answer_small<B>(
         &self,
         request: Request<B>,
@@ -344,7 +344,7 @@ fn held(
     response
 }
 
-/// As above, for a call that lasts: it waits for its client all the time.
+/// The same for a call that lasts: it waits for its client all the time.
 fn lasting(
     response: http::Response<tonic::body::Body>,
     admitted: Arc<Admitted>,
@@ -355,7 +355,7 @@ fn lasting(
     held(response, admitted)
 }
 
-/// The status of a message that was not received.
+/// The status of a message that could not be received.
 fn refusal(error: &ServingError) -> Status {
     let mut status = to_status(error);
     if error.code() == Code::Unimplemented {
@@ -371,7 +371,7 @@ async fn call<S, B>(mut service: S, request: Request<B>) -> http::Response<tonic
 where
     S: Service<Request<B>, Response = http::Response<tonic::body::Body>, Error = Infallible>,
 {
-    // These are always ready; waiting for it keeps tower's contract.
+    // These are always ready; the wait only keeps tower's contract.
     let Ok(()) = poll_fn(|cx| service.poll_ready(cx)).await;
     let Ok(response) = service.call(request).await;
     response
@@ -388,7 +388,7 @@ where
 
     fn call(&self, request: Request<B>) -> Self::Future {
         let services = Arc::clone(&self.0);
-        // One broken call must not take the connection and the calls beside it along.
+        // A panic in one call must not end the connection and its other calls.
         Box::pin(async move {
             let answered = isolated(services.answer(request)).await;
             Ok(answered.unwrap_or_else(|error| to_status(&error).into_http()))
@@ -396,8 +396,7 @@ where
     }
 }
 
-/// What a call of the inference and model services asks for, as it is counted; `None` for the
-/// other services.
+/// The API of a call of the inference and model services, for metrics; `None` for the other services.
 fn api_of(path: &str) -> Option<Api> {
     let (service, method) = path.strip_prefix("/tensorflow.serving.")?.split_once('/')?;
     let api = match (service, method) {
@@ -413,8 +412,8 @@ fn api_of(path: &str) -> Option<Api> {
     Some(api)
 }
 
-/// When the caller loses interest, from the header `grpc-timeout`; `None` where it is absent or
-/// malformed, which gRPC ignores.
+/// The caller's deadline, from the header `grpc-timeout`; `None` if it is absent or malformed, which gRPC
+/// ignores.
 fn deadline(headers: &HeaderMap) -> Option<Instant> {
     let timeout = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = timeout.split_at_checked(timeout.len().checked_sub(1)?)?;

@@ -1,6 +1,6 @@
 //! The REST port: TensorFlow Serving's HTTP API over hyper.
 //!
-//! Not here: JSON (`wire::tfs::json`), meaning (`inference`), sockets (`net::serve`).
+//! Not here: JSON (`wire::tfs::json`), semantics (`inference`), sockets (`net::serve`).
 
 mod body;
 mod compress;
@@ -46,29 +46,29 @@ use wire::tfs::{decoded_bytes, json};
 pub use self::handlers::model_list;
 pub use self::route::{Route, is_api_path, route};
 
-/// The original's bound on a gunzipped body.
+/// TensorFlow Serving's limit on a gunzipped body.
 const MAX_DECOMPRESSED_BYTES: usize = 100 << 20;
 
-/// What the flags say about the REST port.
+/// The REST port's flags.
 #[derive(Clone, Debug)]
 pub struct RestOptions {
-    /// `--rest_api_timeout_in_ms`: bounds a run; `None` for no bound.
+    /// `--rest_api_timeout_in_ms`: limits a run; `None` for no limit.
     pub timeout: Option<Duration>,
     /// `--rest_api_enable_cors_support`.
     pub cors: bool,
-    /// `--rest_api_num_threads`, where it is given: requests that are worked on at the same time.
+    /// `--rest_api_num_threads`, if it is given: the largest number of requests that run at the same time.
     pub max_calls: Option<usize>,
     /// `--enable_serialization_as_tensor_content`, for Predict with protobuf bodies.
     pub serialize_as_tensor_content: bool,
     /// `--enable_model_listing`: whether `GET /v1/models` lists the models.
     pub model_listing: bool,
-    /// Answers of this size are gzipped for clients that take it; `None` for none.
+    /// Answers of at least this size are gzipped for clients that accept gzip; `None` disables it.
     pub compression_min_bytes: Option<usize>,
-    /// What a request's body may take.
+    /// Limits on a request's body.
     pub receive: ReceiveOptions,
-    /// `--rest_api_max_json_depth`: how deep a body may nest; `None` for any depth.
+    /// `--rest_api_max_json_depth`: the maximum nesting depth of a body; `None` for unlimited.
     pub max_json_depth: Option<usize>,
-    /// Who may call.
+    /// Access control.
     pub auth: Auth,
 }
 
@@ -104,7 +104,7 @@ struct Inner {
 }
 
 impl RestService {
-    /// The API over these calls, and the pages beside it.
+    /// The API for this inference service, together with the pages.
     pub fn new(
         inference: InferenceService,
         pages: Pages,
@@ -142,7 +142,7 @@ where
     }
 }
 
-/// The response that says why not.
+/// The error response.
 pub fn refusal(error: &ServingError) -> Response<Bytes> {
     Answer::error(error).into_response()
 }
@@ -159,7 +159,7 @@ impl Answer {
 }
 
 impl Inner {
-    /// Answers a request, in the form that the client asked for.
+    /// Answers a request, gzipped if the client accepts that.
     async fn respond<B>(&self, request: Request<B>) -> Response<Bytes>
     where
         B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
@@ -179,7 +179,7 @@ impl Inner {
         response
     }
 
-    /// Methods first, then the pages, then the API, in the order of `evhttp_server.cc`.
+    /// Checks the method, then the pages, then the API, in the order of `evhttp_server.cc`.
     async fn dispatch<B>(&self, mut request: Request<B>) -> Response<Bytes>
     where
         B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
@@ -227,15 +227,15 @@ impl Inner {
         response
     }
 
-    /// Finds out who asks.
+    /// Identifies the caller.
     ///
     /// # Errors
     ///
-    /// The response to refuse with.
+    /// The response that refuses the request.
     async fn admit<B>(&self, request: &mut Request<B>) -> Result<Caller, Response<Bytes>> {
         let is_api = is_api_path(full_target(request.uri(), request.extensions()));
         let is_metrics = self.pages.is_metrics(request.uri().path());
-        // A browser asks so before it sends credentials.
+        // Browsers send this before they send credentials.
         if self.options.cors && request.method() == Method::OPTIONS && is_api && !is_metrics {
             return Ok(Caller::Anybody);
         }
@@ -248,7 +248,7 @@ impl Inner {
         admitted
     }
 
-    /// Answers what is below `/v1/`, and counts it.
+    /// Answers requests below `/v1/`, and counts them.
     async fn answer<B>(&self, request: Request<B>, caller: &Caller) -> Response<Bytes>
     where
         B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
@@ -295,7 +295,7 @@ impl Inner {
         observation.end_with_code(answer.code, answered_by);
         let mut response = answer.into_response();
         if let Some(admitted) = admitted {
-            // Until it is written, the answer takes as much as the request did.
+            // Until the answer is written, it counts for as much memory as the request.
             response.extensions_mut().insert(admitted);
         }
         response
@@ -334,8 +334,8 @@ impl Inner {
         Ok(answer.await)
     }
 
-    /// `OPTIONS`: fine for an `Origin` with `http://` or `https://` in it; the body is empty
-    /// either way.
+    /// `OPTIONS`: succeeds for an `Origin` that contains `http://` or `https://`; the body is empty in
+    /// either case.
     fn preflight<B>(&self, request: &Request<B>) -> Response<Bytes> {
         let observation = Observation::start(&self.pages.metrics, Protocol::Rest, Api::Other, "");
         let origin = request.headers().get(ORIGIN);
@@ -352,7 +352,7 @@ impl Inner {
     }
 }
 
-/// The methods that libevent was told of; others are "Not Implemented".
+/// The methods that TensorFlow Serving enables in libevent; others are "Not Implemented".
 fn is_known_method(method: &Method) -> bool {
     [
         Method::GET,
@@ -366,7 +366,7 @@ fn is_known_method(method: &Method) -> bool {
     .contains(method)
 }
 
-/// Whether libevent refuses the request's `Expect`: it looks at it before it reads a body
+/// Whether libevent refuses the request's `Expect`, which it checks before it reads a body
 /// (`evhttp_get_body`).
 fn expects_the_unknown<B: Body>(request: &Request<B>) -> bool {
     let has_body = [Method::POST, Method::PUT, Method::PATCH].contains(request.method())

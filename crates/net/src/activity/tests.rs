@@ -13,7 +13,7 @@ async fn a_connection_without_requests_is_idle() {
     let activity = Activity::new(UnderWay::default(), Duration::ZERO, SHORT);
     let request = activity.begin(&Request::new(()));
     assert_eq!(activity.waits_for_client(0), None);
-    // Worked on, however long.
+    // The connection is not overdue while the server works on a request.
     let overdue = activity.overdue(Some(SHORT));
     assert!(tokio::time::timeout(SHORT * 20, overdue).await.is_err());
     drop(request);
@@ -30,7 +30,7 @@ async fn an_answer_counts_until_it_is_written() {
     let request = activity.begin(&Request::new(()));
     let answer = Response::new(Full::new(Bytes::from_static(b"answer")));
     let mut body = request.answered(answer).into_body();
-    // It is not the client that is waited for as long as there is nothing to read.
+    // While there is nothing to read, the connection does not wait for the client.
     assert_eq!(activity.waits_for_client(0), None);
     let frame = body.frame().await.unwrap().unwrap();
     let Ok(mut data) = frame.into_data() else {
@@ -51,7 +51,7 @@ fn http2_request() -> Request<()> {
     request
 }
 
-/// Answers with one piece of this size, and hands it over.
+/// Answers with one piece of this size, and hands the piece over.
 async fn handed_over(
     request: UnderWayRequest,
     bytes: usize,
@@ -100,7 +100,7 @@ async fn the_end_of_a_large_answer_follows_what_is_written() {
     assert!(body.frame().now_or_never().is_none());
     drop(data);
     assert!(body.frame().now_or_never().unwrap().is_none());
-    // Small ones, and those on HTTP/1, have nothing to wait for.
+    // Small answers and those on HTTP/1 do not wait.
     for (request, bytes) in [(http2_request(), 1), (Request::new(()), LARGE_PIECE)] {
         let (body, _data) = handed_over(activity.begin(&request), bytes).await;
         assert!(body.is_end_stream());
@@ -121,7 +121,7 @@ fn a_prompt_client_is_expected_to_go_on() {
     assert!(is_expected());
     let request = begin();
     assert!(!is_expected());
-    // Comes at the second look for it, and is not all.
+    // The first piece comes at the second poll, and more follows.
     let mut polls = 0;
     let mut body = request.body(StreamBody::new(stream::poll_fn(|_| {
         polls += 1;

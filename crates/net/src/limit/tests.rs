@@ -22,7 +22,7 @@ fn who_waits_for_its_client_makes_room_for_requests() {
         let admitted = admission.enter_from(None, &from(source, connection));
         admitted.map(Arc::new)
     };
-    // Worked on, and one that waits elsewhere.
+    // The server works on one request; the other, from another source, waits for its client.
     let (_working, other) = (enter(1, 1).unwrap(), enter(2, 2).unwrap());
     let stalled = [enter(1, 1).unwrap(), enter(1, 1).unwrap()];
     assert!(enter(3, 3).is_err());
@@ -61,7 +61,7 @@ fn all_that_a_waiting_request_holds_counts() {
         .collect();
     let stay = stalled.iter().map(|(_, waits)| !makes_room(waits));
     assert_eq!(stay.filter(|&it| it).count(), 10);
-    // A large one makes room for smaller ones only.
+    // A large request makes room only for smaller ones.
     let large = admission.enter_from(None, &from(2, 2)).unwrap();
     assert!(large.grow(2 * bound as usize).is_err());
     drop(large);
@@ -144,7 +144,7 @@ fn bytes_beyond_the_bound_are_refused() {
     second.grow(40).unwrap();
     let error = first.grow(1).unwrap_err();
     assert_eq!(error.code(), Code::ResourceExhausted);
-    // What the first one held, the refused byte included, is free again.
+    // All bytes of the first request, including the refused one, are free again.
     drop(first);
     second.grow(60).unwrap();
     assert!(second.grow(1).is_err());

@@ -1,6 +1,6 @@
-//! Failed handshakes in the log: why a client could not connect, without a line for each attempt.
+//! Logs failed handshakes: why clients could not connect, without a line for each attempt.
 //!
-//! Not here: what clients are told, which is an alert of TLS (rustls sends it).
+//! Not here: notifying the client, for which rustls sends a TLS alert.
 
 use std::collections::HashMap;
 use std::io;
@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 
 use rustls::{AlertDescription, CertificateError, Error};
 
-/// A reason is logged once in this time, with the number of failures that were not.
+/// Each reason is logged at most once in this time, with the number of failures that were not logged.
 const PAUSE: Duration = Duration::from_secs(10);
-/// Reasons that are counted by themselves; later ones share a count.
+/// The number of reasons that are counted separately; later ones share a count.
 const MAX_REASONS: usize = 64;
 const OTHER_REASONS: &str = "other reasons";
 
-/// Limits the lines about failed handshakes.
+/// Limits the log lines about failed handshakes.
 #[derive(Default)]
 pub(super) struct Failures {
-    /// By reason. Held for the time of a look-up; nothing is logged meanwhile.
+    /// By reason. Locked only for a look-up; nothing is logged under the lock.
     logged: Mutex<HashMap<String, Logged>>,
 }
 
@@ -34,7 +34,7 @@ impl Failures {
         let peer = peer.map_or_else(|| "a Unix socket".to_owned(), |peer| peer.to_string());
         let reason = reason_of(error);
         if !has_begun && is_end(error) {
-            // Probes of ports do so.
+            // Port probes do this.
             tracing::debug!(peer, "connection closed before a TLS handshake");
             return;
         }
@@ -49,7 +49,8 @@ impl Failures {
         }
     }
 
-    /// How many failures were not logged since the last line, if it is time for another.
+    /// The number of failures that were not logged since the last line; `None` if it is too early for
+    /// another.
     fn count(&self, reason: &str, now: Instant) -> Option<u64> {
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         let is_known = logged.contains_key(reason) || logged.len() < MAX_REASONS;
@@ -80,7 +81,7 @@ fn is_end(error: &io::Error) -> bool {
     matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
-/// What an operator can act on.
+/// The reason, in words that an operator can act on.
 fn reason_of(error: &io::Error) -> String {
     let source = error.get_ref().and_then(|it| it.downcast_ref::<Error>());
     match source {

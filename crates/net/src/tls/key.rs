@@ -1,9 +1,9 @@
 //! The server's private key and its certificate, as rustls asks for them.
 //!
-//! Any certificate will do, as with gRPC: what is in it is for clients to judge. rustls' own loader reads
-//! it and refuses, among others, version 1.
+//! Any certificate is accepted, as in gRPC: clients judge its contents. rustls' own loader parses
+//! certificates and refuses some, for example those of version 1.
 //!
-//! Not here: the arithmetic (`libcrypto`).
+//! Not here: the cryptography (`libcrypto`).
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::libcrypto::{Certificate, Key, KeyKind};
 use super::scheme;
 use base::error::{Result, ServingError};
 
-/// In the order in which they are chosen, of those that a client knows and the key can.
+/// In the order of preference; the first that both the client and the key support is used.
 const SCHEMES: &[SignatureScheme] = &[
     SignatureScheme::ED25519,
     SignatureScheme::ECDSA_NISTP256_SHA256,
@@ -34,8 +34,8 @@ const SCHEMES: &[SignatureScheme] = &[
 ///
 /// # Errors
 ///
-/// `INVALID_ARGUMENT` for a text without a private key that can be used, and for the key of another
-/// certificate. The error quotes nothing of the key.
+/// `INVALID_ARGUMENT` if the text has no usable private key, or the key belongs to another certificate. The
+/// error quotes nothing of the key.
 pub(super) fn certified_key(chain: &[Certificate], pem: &str) -> Result<CertifiedKey> {
     let key = Key::from_pem(pem.as_bytes()).ok_or_else(|| not_a_key(pem))?;
     let kind = key.kind();
@@ -109,7 +109,7 @@ impl Signer for Signature {
     }
 }
 
-/// Says nothing about the key.
+/// Prints nothing of the key.
 impl fmt::Debug for ServerKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerKey").finish_non_exhaustive()

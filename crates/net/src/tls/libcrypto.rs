@@ -1,10 +1,10 @@
-//! Certificates and private keys as the C library AWS-LC reads, uses and judges them, as safe types.
+//! Safe types for reading, using and verifying certificates and private keys with the C library AWS-LC.
 //!
-//! AWS-LC descends from BoringSSL, which gRPC's C-core is built on, so that what C-core takes is taken
-//! here. `aws-lc-rs` wraps its cryptography, but not X.509, and no RSA key of less than 2048 bits. All calls
-//! into C are in this file; `docs/unsafe.md` says what they rest on.
+//! AWS-LC descends from BoringSSL, which gRPC's C-core is built on, so it accepts the same certificates and
+//! keys as C-core. `aws-lc-rs` wraps its cryptography, but neither X.509 nor RSA keys of less than 2048
+//! bits. All calls into C are in this file; `docs/unsafe.md` says why they are sound.
 //!
-//! Not here: what a handshake does with a key (`key`), which alert a refusal becomes (`verify`).
+//! Not here: using a key in a handshake (`key`), the alert for a refusal (`verify`).
 
 use std::ffi::{CStr, c_int, c_void};
 use std::fmt;
@@ -18,7 +18,7 @@ pub(super) struct Certificate(NonNull<c::X509>);
 /// A public key, perhaps with its private one.
 pub(super) struct Key(NonNull<c::EVP_PKEY>);
 
-/// What a key can sign for.
+/// The kinds of keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KeyKind {
     /// With a modulus of this many bytes.
@@ -26,13 +26,13 @@ pub(super) enum KeyKind {
     P256,
     P384,
     P521,
-    /// Another curve than those of TLS.
+    /// A curve that TLS does not use.
     OtherCurve,
     Ed25519,
     Other,
 }
 
-/// How something is signed. Ed25519 brings its own hash, and takes none.
+/// The form of a signature. Ed25519 has a hash of its own, and takes none.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SignatureForm {
     pub(super) hash: Option<Hash>,
@@ -48,16 +48,16 @@ pub(super) enum Hash {
     Sha512,
 }
 
-/// The certificates that a client's has to lead to.
+/// The trusted certificates that a client's certificate has to lead to.
 pub(super) struct Roots(NonNull<c::X509_STORE>);
 
-/// Why a client's certificate is refused: one of `X509_V_ERR_…`.
+/// Why a client's certificate was refused: one of `X509_V_ERR_…`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Refusal(pub(super) c_int);
 
-// SAFETY: None of the three is bound to a thread. Nothing changes them once they are shared: the methods that take
-// `&self` call functions which the library documents as free of changes, or which lock what they
-// change (caches of parsed extensions, RSA blinding, the lookups of a store).
+// SAFETY: None of the three is bound to a thread. Nothing changes them once they are shared: the methods
+// that take `&self` call functions which the library documents as free of changes, or which lock the parts
+// that they change (caches of parsed extensions, RSA blinding, the lookups of a store).
 unsafe impl Send for Certificate {}
 // SAFETY: As above.
 unsafe impl Sync for Certificate {}
@@ -71,18 +71,18 @@ unsafe impl Send for Roots {}
 unsafe impl Sync for Roots {}
 
 impl Certificate {
-    /// Reads a certificate and nothing behind it.
+    /// Reads a certificate; fails if any bytes follow it.
     pub(super) fn from_der(der: &[u8]) -> Option<Self> {
         let mut at = der.as_ptr();
         let length = der.len().try_into().ok()?;
-        // SAFETY: `at` and `length` are those of `der`; the library copies what it keeps.
+        // SAFETY: `at` and `length` are those of `der`; the library copies the parts that it keeps.
         let certificate = unsafe { c::d2i_X509(null_mut(), &mut at, length) };
         let certificate = owned(certificate).map(Self)?;
         (at == der.as_ptr_range().end).then_some(certificate)
     }
 
-    /// All certificates of a PEM text, up to the first that cannot be read. What is between them, and
-    /// other kinds of PEM text, is passed over.
+    /// All certificates of a PEM text, up to the first that cannot be read. Text between them and PEM
+    /// blocks of other kinds are skipped.
     pub(super) fn all_from_pem(pem: &[u8]) -> Vec<Self> {
         let Some(text) = Text::new(pem) else {
             return Vec::new();
@@ -108,9 +108,9 @@ impl Certificate {
         to_der(|out| unsafe { c::i2d_X509_NAME(c::X509_get_subject_name(self.0.as_ptr()), out) })
     }
 
-    /// The key in it, if the library knows its kind.
+    /// The certificate's key, if the library knows its kind.
     pub(super) fn public_key(&self) -> Option<Key> {
-        // SAFETY: The certificate is alive; the key is ours, by reference count.
+        // SAFETY: The certificate is alive; we own a reference to the key.
         owned(unsafe { c::X509_get_pubkey(self.0.as_ptr()) }).map(Key)
     }
 
@@ -122,7 +122,7 @@ impl Certificate {
         fits == 1
     }
 
-    /// Whether its key may be used for signatures: the certificate says so, or nothing about it.
+    /// Whether the certificate's key can be used for signatures: `keyUsage` allows it or is absent.
     pub(super) fn may_sign(&self) -> bool {
         // SAFETY: The certificate is alive.
         let usage = unsafe { c::X509_get_key_usage(self.0.as_ptr()) };
@@ -132,13 +132,13 @@ impl Certificate {
 
 impl Drop for Certificate {
     fn drop(&mut self) {
-        // SAFETY: It was ours, and is not used again.
+        // SAFETY: We owned it, and it is not used again.
         unsafe { c::X509_free(self.0.as_ptr()) }
     }
 }
 
 impl Key {
-    /// The first private key of a PEM text (PKCS #8, PKCS #1 or SEC 1); none for an encrypted one.
+    /// The first private key of a PEM text (PKCS #8, PKCS #1 or SEC 1); `None` for an encrypted one.
     pub(super) fn from_pem(pem: &[u8]) -> Option<Self> {
         let text = Text::new(pem)?;
         // SAFETY: The text is alive, and the password is a C string.
@@ -159,7 +159,7 @@ impl Key {
             }
             c::EVP_PKEY_ED25519 => KeyKind::Ed25519,
             c::EVP_PKEY_EC => {
-                // SAFETY: It is an elliptic curve's, so it has such a key with a group; both belong to it.
+                // SAFETY: An elliptic-curve key has an `EC_KEY` with a group; both belong to it.
                 let curve = unsafe {
                     let group = c::EC_KEY_get0_group(c::EVP_PKEY_get0_EC_KEY(key));
                     c::EC_GROUP_get_curve_name(group)
@@ -180,8 +180,8 @@ impl Key {
         let context = DigestContext::new()?;
         let (data, length) = (message.as_ptr(), message.len());
         // SAFETY: Everything passed is alive, and the lengths are those of the slices. The first call of
-        // `EVP_DigestSign` writes no more than the length that is needed at most, the second no more than
-        // the buffer holds.
+        // `EVP_DigestSign` only returns the maximum length, the second writes no more than the buffer
+        // holds.
         let signature = unsafe {
             let mut parameters = null_mut();
             let (context, key) = (context.0.as_ptr(), self.0.as_ptr());
@@ -207,7 +207,7 @@ impl Key {
         signature
     }
 
-    /// Whether a message was signed by this key's private one.
+    /// Whether the message was signed with the private key that belongs to this public key.
     pub(super) fn has_signed(&self, form: SignatureForm, message: &[u8], signature: &[u8]) -> bool {
         let Some(context) = DigestContext::new() else {
             return false;
@@ -233,7 +233,7 @@ impl Key {
 
 impl Drop for Key {
     fn drop(&mut self) {
-        // SAFETY: It was ours, and is not used again.
+        // SAFETY: We owned it, and it is not used again.
         unsafe { c::EVP_PKEY_free(self.0.as_ptr()) }
     }
 }
@@ -252,7 +252,7 @@ impl SignatureForm {
         }
     }
 
-    /// Whether the padding could be set, which is by PKCS #1 unless told otherwise.
+    /// Sets the padding, which is PKCS #1 by default. Returns whether that succeeded.
     ///
     /// # Safety
     ///
@@ -269,8 +269,8 @@ impl SignatureForm {
 }
 
 impl Roots {
-    /// With the settings of C-core: every certificate in here is trusted as it is
-    /// (`X509_V_FLAG_PARTIAL_CHAIN`), and all else is judged as a TLS client's.
+    /// A store with the settings of C-core: every certificate in it is trusted by itself
+    /// (`X509_V_FLAG_PARTIAL_CHAIN`), and all others are verified as a TLS client's.
     pub(super) fn new() -> Option<Self> {
         // SAFETY: Takes nothing.
         let roots = owned(unsafe { c::X509_STORE_new() }).map(Self)?;
@@ -278,7 +278,7 @@ impl Roots {
             roots.0.as_ptr(),
             c::X509_V_FLAG_PARTIAL_CHAIN | c::X509_V_FLAG_TRUSTED_FIRST,
         );
-        // SAFETY: The store is alive, and so is the function for as long as the process.
+        // SAFETY: The store is alive; the function lives as long as the process.
         let is_set = unsafe {
             c::X509_STORE_set_verify_cb(store, Some(overlook));
             c::X509_STORE_set_flags(store, flags.unsigned_abs().into()) == 1
@@ -288,7 +288,7 @@ impl Roots {
         is_set.then_some(roots)
     }
 
-    /// Trusts a certificate from now on; says whether that was possible.
+    /// Trusts a certificate from now on; returns whether that succeeded.
     pub(super) fn add(&mut self, certificate: &Certificate) -> bool {
         // SAFETY: Both are alive; the store takes a reference of its own.
         let is_added =
@@ -297,11 +297,11 @@ impl Roots {
         is_added
     }
 
-    /// Judges a client's certificate, with the others that the client sent along.
+    /// Verifies a client's certificate, with the others that the client sent.
     ///
     /// # Errors
     ///
-    /// Where it does not lead to one of these, or not in a way that holds today.
+    /// If it does not lead to a trusted certificate, or is not valid today.
     pub(super) fn verify(
         &self,
         certificate: &Certificate,
@@ -314,8 +314,8 @@ impl Roots {
         let context = context.as_ptr();
         let (store, certificate, others) =
             (self.0.as_ptr(), certificate.0.as_ptr(), chain.0.as_ptr());
-        // SAFETY: What the context points to (store, certificates and the list of the others) lives until the
-        // end of this function, and the context is freed before.
+        // SAFETY: The store, the certificates and the list, which the context points to, live until the end
+        // of this function, and the context is freed before that.
         let (is_good, error) = unsafe {
             let is_good = c::X509_STORE_CTX_init(context, store, certificate, others.cast()) == 1
                 && c::X509_verify_cert(context) == 1;
@@ -330,12 +330,12 @@ impl Roots {
 
 impl Drop for Roots {
     fn drop(&mut self) {
-        // SAFETY: It was ours, and is not used again.
+        // SAFETY: We owned it, and it is not used again.
         unsafe { c::X509_STORE_free(self.0.as_ptr()) }
     }
 }
 
-/// As the library says it in English.
+/// The library's English text.
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // SAFETY: Returns a static C string for any number.
@@ -344,15 +344,15 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// What the verification asks of every complaint: whether to go on in spite of it.
+/// Called by the verification with every complaint; decides whether to ignore it.
 ///
-/// AWS-LC judges more than BoringSSL does today:
-/// - the trusted certificate that a chain ends in. In BoringSSL it is trusted as it is: an issuer that is
-///   not marked as one (version 1), a leaf without the right purpose. These complaints come only once the
+/// AWS-LC checks more than BoringSSL does today:
+/// - the trusted certificate at the end of a chain. BoringSSL trusts it as it is, even an issuer that is
+///   not marked as one (version 1) or a leaf without the right purpose. These complaints come only once the
 ///   chain has been found to end in the store, so its last certificate is a trusted one.
 /// - `nsCertType`, Netscape's predecessor of `extendedKeyUsage`.
 ///
-/// All other complaints stand, those about dates among them.
+/// All other complaints stand, including those about dates.
 unsafe extern "C" fn overlook(is_good: c_int, context: *mut c::X509_STORE_CTX) -> c_int {
     if is_good == 1 {
         return 1;
@@ -378,12 +378,12 @@ unsafe extern "C" fn overlook(is_good: c_int, context: *mut c::X509_STORE_CTX) -
     c_int::from(is_overlooked)
 }
 
-/// Whether `extendedKeyUsage` says so, or is not there. `keyUsage` is looked at apart: an issuer's by the
-/// library, a client's by `may_sign`.
+/// Whether `extendedKeyUsage` allows TLS clients or is absent. `keyUsage` is checked elsewhere: for an
+/// issuer by the library, for a client by `may_sign`.
 ///
 /// # Safety
 ///
-/// The context has to be at work on a certificate.
+/// The context has to be verifying a certificate.
 unsafe fn is_for_clients(context: *mut c::X509_STORE_CTX) -> bool {
     // SAFETY: By the contract of this function.
     let usage =
@@ -391,10 +391,10 @@ unsafe fn is_for_clients(context: *mut c::X509_STORE_CTX) -> bool {
     usage & c::XKU_SSL_CLIENT.unsigned_abs() != 0
 }
 
-/// As C-core passes: an encrypted key is not asked for on the terminal, but refused.
+/// As in C-core: an encrypted key is refused, instead of asking for a password on the terminal.
 const NO_PASSWORD: *mut c_void = c"".as_ptr().cast_mut().cast();
 
-/// A text that the library reads from, front to back.
+/// A text that the library reads from front to back.
 struct Text<'a> {
     bio: NonNull<c::BIO>,
     _text: &'a [u8],
@@ -411,9 +411,9 @@ impl<'a> Text<'a> {
 
 impl Drop for Text<'_> {
     fn drop(&mut self) {
-        // SAFETY: It was ours, and is not used again.
+        // SAFETY: We owned it, and it is not used again.
         unsafe { c::BIO_free(self.bio.as_ptr()) };
-        // The end of a text is an error as well.
+        // Reaching the end of a text also counts as an error.
         forget_errors();
     }
 }
@@ -431,7 +431,7 @@ impl<'a> Chain<'a> {
         let chain = Self(chain, std::marker::PhantomData);
         certificates
             .iter()
-            // SAFETY: The list is alive; it stores the pointer, and frees nothing that it points to.
+            // SAFETY: The list is alive; it stores the pointer, and never frees the certificate.
             .all(|it| unsafe { c::OPENSSL_sk_push(chain.0.as_ptr(), it.0.as_ptr().cast()) } > 0)
             .then_some(chain)
     }
@@ -439,7 +439,7 @@ impl<'a> Chain<'a> {
 
 impl Drop for Chain<'_> {
     fn drop(&mut self) {
-        // SAFETY: It was ours, and is not used again; the certificates are not freed with it.
+        // SAFETY: We owned it, and it is not used again; the certificates are not freed with it.
         unsafe { c::OPENSSL_sk_free(self.0.as_ptr()) }
     }
 }
@@ -455,12 +455,12 @@ impl DigestContext {
 
 impl Drop for DigestContext {
     fn drop(&mut self) {
-        // SAFETY: It was ours, and is not used again.
+        // SAFETY: We owned it, and it is not used again.
         unsafe { c::EVP_MD_CTX_free(self.0.as_ptr()) }
     }
 }
 
-/// What a function of the library made for its caller; null is its way to say that it could not.
+/// Wraps a pointer that the library passes to its caller; null means that the function failed.
 fn owned<T>(made: *mut T) -> Option<NonNull<T>> {
     let made = NonNull::new(made);
     if made.is_none() {
@@ -471,11 +471,11 @@ fn owned<T>(made: *mut T) -> Option<NonNull<T>> {
 
 /// Empties the list of errors that the library keeps for each thread.
 fn forget_errors() {
-    // SAFETY: Takes nothing, and touches this thread's list alone.
+    // SAFETY: Takes nothing, and touches only this thread's list.
     unsafe { c::ERR_clear_error() }
 }
 
-/// What an `i2d` function writes: asked without a place it says the length, then it fills the place.
+/// The output of an `i2d` function: called with null it returns the length, then it fills the buffer.
 fn to_der(write: impl Fn(*mut *mut u8) -> c_int) -> Vec<u8> {
     let length = usize::try_from(write(null_mut())).unwrap_or(0);
     let mut der = vec![0; length];

@@ -1,7 +1,6 @@
-//! Whom a client's certificate names.
+//! The names in a client's certificate.
 //!
-//! Not here: whether the certificate can be believed, which was verified before
-//! (`verify`).
+//! Not here: verifying the certificate, which has been done before (`verify`).
 
 use std::sync::Arc;
 
@@ -10,8 +9,8 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
-/// The common names and alternative names (DNS, URI, e-mail) of the certificate that a connection
-/// was opened with; none where there was no certificate. Cheap to clone: each request carries it.
+/// The common names and alternative names (DNS, URI, e-mail) in the certificate of a connection's client;
+/// none without a certificate. Cheap to clone: each request carries it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerNames(Arc<[String]>);
 
@@ -46,7 +45,7 @@ impl<const N: usize> From<[&str; N]> for PeerNames {
     }
 }
 
-/// Whether a certificate is not valid today, as far as it can be read here.
+/// Whether a certificate is expired or not valid yet; `false` if it cannot be read here.
 pub(super) fn is_out_of_force(certificate: &CertificateDer<'_>) -> bool {
     X509Certificate::from_der(certificate)
         .is_ok_and(|(_, certificate)| !certificate.validity().is_valid())

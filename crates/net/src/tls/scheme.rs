@@ -1,10 +1,10 @@
-//! The signature schemes of TLS: what each is made of, and which keys can make it.
+//! The signature schemes of TLS: the form of each, and the keys that support it.
 
 use rustls::SignatureScheme;
 
 use super::libcrypto::{Hash, KeyKind, SignatureForm};
 
-/// What a scheme is made of; `None` if it is not spoken here.
+/// The form of a scheme; `None` if it is not supported.
 pub(super) fn form_of(scheme: SignatureScheme) -> Option<SignatureForm> {
     use SignatureScheme as S;
     let (hash, pss) = match scheme {
@@ -21,8 +21,8 @@ pub(super) fn form_of(scheme: SignatureScheme) -> Option<SignatureForm> {
     Some(SignatureForm { hash, pss })
 }
 
-/// Whether a key of this kind makes signatures of this scheme, by the rules of TLS 1.3: a scheme of an
-/// elliptic curve is for that curve alone.
+/// Whether a key of this kind can sign with this scheme by the rules of TLS 1.3: an elliptic-curve scheme
+/// works only with its own curve.
 pub(super) fn suits_key(scheme: SignatureScheme, kind: KeyKind) -> bool {
     use SignatureScheme as S;
     match kind {
@@ -35,7 +35,7 @@ pub(super) fn suits_key(scheme: SignatureScheme, kind: KeyKind) -> bool {
     }
 }
 
-/// The same by the rules of TLS 1.2: a scheme names a hash, and any of these curves goes with it.
+/// The same by the rules of TLS 1.2: a scheme only names a hash, and works with any of these curves.
 pub(super) fn suits_key_in_tls12(scheme: SignatureScheme, kind: KeyKind) -> bool {
     use SignatureScheme as S;
     match kind {
@@ -61,9 +61,9 @@ fn is_rsa(scheme: SignatureScheme) -> bool {
     )
 }
 
-/// In bytes. PSS needs room for the hash, a salt of the same length and two bytes more (RFC 8017,
-/// section 9.1.1): with SHA-512 a key of 1024 bits is too short. PKCS #1 needs it for the hash, at most
-/// 19 bytes that name it, and 11 of padding (section 9.2).
+/// In bytes. PSS needs space for the hash, a salt of the same length and two bytes more (RFC 8017, section
+/// 9.1.1): with SHA-512 a key of 1024 bits is too short. PKCS #1 needs space for the hash, at most 19 bytes
+/// that name it, and 11 of padding (section 9.2).
 fn shortest_modulus(scheme: SignatureScheme) -> usize {
     let Some(form) = form_of(scheme) else {
         return usize::MAX;

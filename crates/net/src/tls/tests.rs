@@ -99,7 +99,7 @@ fn client(authority: &Authority, certificate: Option<&Signed>, alpn: &[&str]) ->
 
 type Accepted = (TlsStream<DuplexStream>, PeerNames);
 
-/// Both sides of a handshake. With TLS 1.3 a client hears of its refusal only when it reads.
+/// Both sides of a handshake. With TLS 1.3 a client learns of its refusal only when it reads.
 async fn handshake(
     tls: &Tls,
     protocols: Protocols,

@@ -1,6 +1,6 @@
-//! Which certificates of clients are believed: those that gRPC's C-core believes.
+//! Verifies certificates of clients, and accepts those that gRPC's C-core accepts.
 //!
-//! Not here: how a chain is built and judged (`libcrypto`), whom a certificate names (`peer`).
+//! Not here: building and verifying a chain (`libcrypto`), the names in a certificate (`peer`).
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use rustls::{
 use super::libcrypto::{Certificate, KeyKind, Refusal, Roots};
 use super::scheme;
 
-/// Those that BoringSSL takes by default, in its order, and two more that rustls takes.
+/// BoringSSL's default schemes, in its order, and two more that rustls supports.
 const SCHEMES: &[SignatureScheme] = &[
     SignatureScheme::ECDSA_NISTP256_SHA256,
     SignatureScheme::RSA_PSS_SHA256,
@@ -31,15 +31,15 @@ const SCHEMES: &[SignatureScheme] = &[
     SignatureScheme::RSA_PKCS1_SHA1,
 ];
 
-/// Believes clients that have the key of a certificate which leads to one of the roots.
+/// Accepts clients that have the key of a certificate which leads to one of the roots.
 pub(super) struct ClientVerifier {
     roots: Roots,
-    /// Clients are told whom they should be signed by.
+    /// The names of the acceptable authorities, which clients receive.
     subjects: Vec<DistinguishedName>,
 }
 
 impl ClientVerifier {
-    /// `None` if there is no root that can be used.
+    /// `None` if no root is usable.
     pub(super) fn new(certificates: &[Certificate]) -> Option<Self> {
         let mut roots = Roots::new()?;
         let added: Vec<_> = certificates.iter().filter(|it| roots.add(it)).collect();
@@ -110,7 +110,7 @@ fn read(certificate: &CertificateDer<'_>) -> Result<Certificate, Error> {
     Certificate::from_der(certificate).ok_or_else(|| CertificateError::BadEncoding.into())
 }
 
-/// By the alert that the client is to get.
+/// Selects the alert for the client.
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         use CertificateError as E;

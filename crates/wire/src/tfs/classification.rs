@@ -8,11 +8,11 @@ use base::id::ModelSpec;
 use proto::tensorflow::serving as pb;
 use serving::inference::{Class, ClassificationResponse, ClassificationResult, ExamplesRequest};
 
-/// Which model is asked, and what.
+/// The model spec, and the request to its model.
 ///
 /// # Errors
 ///
-/// `INVALID_ARGUMENT` where there is no model spec.
+/// `INVALID_ARGUMENT` if the request has no model spec.
 pub fn from_proto(
     request: pb::ClassificationRequest,
     deadline: Option<Instant>,
@@ -26,7 +26,7 @@ pub fn from_proto(
     Ok((spec, request))
 }
 
-/// The answer as a message.
+/// The response as a message.
 pub fn to_proto(response: ClassificationResponse) -> pb::ClassificationResponse {
     let ClassificationResponse {
         servable,
@@ -39,8 +39,8 @@ pub fn to_proto(response: ClassificationResponse) -> pb::ClassificationResponse 
     }
 }
 
-/// The classes of every example as a message. A label is text in protobuf: bytes that are not
-/// UTF-8 are replaced, where the original sends a message that clients cannot read.
+/// The classes of every example as a message. In protobuf a label is text, so bytes that are not UTF-8 are
+/// replaced, where TensorFlow Serving sends a message that clients cannot read.
 pub(super) fn result_to_proto(result: &ClassificationResult) -> pb::ClassificationResult {
     let class = |class: Class<'_>| pb::Class {
         label: String::from_utf8_lossy(class.label).into_owned(),

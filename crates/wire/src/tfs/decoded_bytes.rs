@@ -1,55 +1,58 @@
-//! How much memory it takes to decode a request, before it is decoded: a few bytes of a body may stand for a
-//! string, an example or a key, each of which takes very much more, and a shape for any number of values.
+//! Estimates how much memory decoding a request needs, before it is decoded. A few bytes of a body can
+//! encode a string, an example or a key, each of which needs very much more, or a shape with any number of
+//! values.
 //!
-//! What each costs was measured: peak memory for bodies of 16 MB that hold nothing else, the answer included.
+//! The costs were measured: peak memory, including the answer, for bodies of 16 MB that contain nothing
+//! else.
 //!
-//! Not here: bounds (`net::limit`), decoding (the other modules).
+//! Not here: limits (`net::limit`), decoding (the other modules).
 
 use codec::proto_wire::{Fields, Value};
 use codec::tensor_proto;
 use codec::tensor_proto::STRING_BYTES;
 
-/// Requests up to this size take little, whatever they hold, unless a shape says otherwise.
+/// Requests up to this size need little memory, unless a shape demands more.
 const SMALL: usize = 1 << 10;
 
 /// An entry of a map: its key, and a tensor or a feature.
 const ENTRY: usize = 144;
-/// A message that stays as it is until it is looked at, or a name.
+/// A message that is not decoded until it is used, or a name.
 const MESSAGE: usize = 64;
 
-/// An object of JSON that is an example.
+/// A JSON object that is an example.
 const JSON_EXAMPLE: usize = 75;
-/// One that is a row of a tensor.
+/// A JSON object that is a row of a tensor.
 const JSON_ROW: usize = 8;
-/// A number in JSON, with its place in the answer.
+/// A number in JSON, with its element in the answer.
 const JSON_NUMBER: usize = 12;
 /// A byte of JSON that is not ASCII: error messages show it as an escape.
 const JSON_NOT_ASCII: usize = 8;
 
-/// What a JSON body of `:predict` takes beyond itself.
+/// The memory that a JSON body of `:predict` needs in addition to itself.
 pub fn of_json_predict(body: &[u8]) -> usize {
     let counts = JsonCounts::of(body);
-    // A key is there once, however many objects have it.
+    // A key is stored once, however many objects have it.
     let values = counts.quotes.saturating_sub(2 * counts.keys);
     counts.others() + values * (STRING_BYTES / 2) + counts.objects * JSON_ROW
 }
 
-/// What a JSON body of `:classify` or `:regress` takes beyond itself. Its strings become parts of a message.
+/// The memory that a JSON body of `:classify` or `:regress` needs in addition to itself. Its strings become
+/// parts of a message.
 pub fn of_json_examples(body: &[u8]) -> usize {
     let counts = JsonCounts::of(body);
     counts.others() + counts.objects * JSON_EXAMPLE + counts.members * ENTRY
 }
 
-/// How often some bytes are in a body.
+/// The numbers of certain bytes in a body.
 #[derive(Default)]
 struct JsonCounts {
     objects: usize,
     quotes: usize,
-    /// Colons: there is one in each member of an object.
+    /// Colons: each member of an object has one.
     members: usize,
-    /// Those that follow a quote. In a string it would be an escaped one, which is a quote as well.
+    /// Colons that follow a quote. In a string the quote would be escaped, which counts as a quote as well.
     keys: usize,
-    /// Commas: there is one between two elements.
+    /// Commas, which separate elements.
     elements: usize,
     not_ascii: usize,
 }
@@ -60,7 +63,7 @@ impl JsonCounts {
         if body.len() <= SMALL {
             return counts;
         }
-        /// Counts of up to so many fit in a byte, so that the compiler counts many at a time.
+        /// Counts of up to this many bytes fit into a byte, so the compiler can vectorise the counting.
         const PIECE: usize = 240;
         for (index, piece) in body.chunks(PIECE).enumerate() {
             let mut of_piece = [0u8; 6];
@@ -93,7 +96,7 @@ impl JsonCounts {
     }
 }
 
-/// What a serialized `PredictRequest` takes beyond itself.
+/// The memory that a serialized `PredictRequest` needs in addition to itself.
 pub fn of_predict(message: &[u8]) -> usize {
     const INPUTS: u32 = 2;
     let of_field = |(number, value): (u32, Value<'_>)| match (number, value) {
@@ -111,13 +114,14 @@ fn of_input((number, value): (u32, Value<'_>)) -> usize {
     }
 }
 
-/// What a serialized `ClassificationRequest`, `RegressionRequest` or `MultiInferenceRequest` takes beyond itself.
+/// The memory that a serialized `ClassificationRequest`, `RegressionRequest` or `MultiInferenceRequest`
+/// needs in addition to itself.
 pub fn of_examples(message: &[u8]) -> usize {
     const INPUT: u32 = 2;
     if message.len() <= SMALL {
         return 0;
     }
-    // An example and a context are both messages of their own.
+    // Each example is a message of its own, and so is the context.
     let of_list = |(_, example): (u32, Value<'_>)| match example {
         Value::Delimited(example) => MESSAGE + sum(example, &of_example),
         _ => 0,
@@ -139,7 +143,7 @@ fn of_example((_, features): (u32, Value<'_>)) -> usize {
         Value::Delimited(_) => STRING_BYTES,
         _ => 0,
     };
-    // Integers of a byte each.
+    // Integers of one byte each.
     let of_feature = |(number, list): (u32, Value<'_>)| match (number, list) {
         (STRINGS, list) => delimited(list, &of_list),
         (FLOATS, _) => 0,
@@ -153,9 +157,10 @@ fn of_example((_, features): (u32, Value<'_>)) -> usize {
     delimited(features, &|(_, entry)| delimited(entry, &of_entry))
 }
 
-/// What any other message takes beyond itself: what may be a message in it is taken for one.
+/// The memory that any other message needs in addition to itself. Each field that could be a message is
+/// counted as one.
 pub fn of_message(message: &[u8]) -> usize {
-    /// Deeper than that, our messages have single fields.
+    /// Beyond this depth, our messages have single fields.
     const MAX_DEPTH: usize = 5;
     fn of_fields(message: &[u8], depth: usize) -> usize {
         sum(message, &|(_, value)| match value {
@@ -171,7 +176,7 @@ pub fn of_message(message: &[u8]) -> usize {
 
 type OfField<'a> = &'a dyn Fn((u32, Value<'_>)) -> usize;
 
-/// Of all fields; of a message that breaks off, those that have been decoded by then.
+/// The sum over all fields; for a truncated message, over those that can be decoded.
 fn sum(message: &[u8], of_field: OfField<'_>) -> usize {
     let mut total = 0usize;
     let mut fields = Fields::new(message);
@@ -206,7 +211,7 @@ mod tests {
         field
     }
 
-    /// Of each kind of content its factor as measured: peak memory over the size of the body.
+    /// The measured factor for each kind of content: peak memory over the size of the body.
     #[test]
     fn what_grows_in_json_counts_as_what_it_takes() {
         let check = |of: fn(&[u8]) -> usize, unit: &str, factor: usize| {
@@ -220,7 +225,7 @@ mod tests {
             ("1,", 5),
             ("{\"x\":1.0,\"y\":2.0},", 1),
             ("{\"b64\":\"\"},", 12),
-            // Colons and escaped quotes in a string are no keys.
+            // Colons and escaped quotes in a string are not keys.
             ("\"\\\":\",", 12),
             ("0.12345678901234567,", 0),
             ("[", 0),
@@ -251,9 +256,9 @@ mod tests {
         // Integers of one byte each.
         assert_eq!(counted(9, &field(10, &filled(&[1]))), 800_000);
         assert_eq!(counted(7, &filled(&[0x42, 0])), LEN * STRING_BYTES);
-        // An image stays where it is, whatever it looks like.
+        // An image is not copied, even if its bytes look like something else.
         assert_eq!(counted(4, &field(4, &filled(&[0x0a, 0]))), 0);
-        // Not decoded at all.
+        // This is not decoded at all.
         let endless = field(2, &field(2, &[0x08, 255, 255, 255, 255, 255, 255, 127]));
         let tensor = [&[0x08, 1], &endless[..]].concat();
         assert_eq!(of_predict(&request(&tensor)), ENTRY);

@@ -1,6 +1,6 @@
-//! `tensorflow.serving.Input`: examples, kept as the bytes they came in.
+//! `tensorflow.serving.Input`: examples, kept in their serialized form.
 //!
-//! Not here: what is in an example (`codec::example`).
+//! Not here: the content of an example (`codec::example`).
 
 use bytes::Bytes;
 
@@ -13,7 +13,7 @@ use proto::tensorflow::serving::internal::{
 };
 use serving::inference::Examples;
 
-/// The examples of a request; none where it has no input.
+/// The examples of a request; none if it has no input.
 pub fn from_proto(input: Option<SerializedInput>) -> Examples {
     match input.and_then(|input| input.kind) {
         None => Examples::default(),
@@ -28,11 +28,11 @@ pub fn from_proto(input: Option<SerializedInput>) -> Examples {
     }
 }
 
-/// Checks that all examples are messages.
+/// Checks that all examples are well-formed messages.
 ///
 /// # Errors
 ///
-/// `INTERNAL`, as gRPC has it for a request that it cannot parse.
+/// `INTERNAL`, as in gRPC for a request that it cannot parse.
 pub fn check(input: &Option<SerializedInput>) -> Result<()> {
     let check = |example: &Bytes| well_formed::check(example, &well_formed::EXAMPLE, None);
     serialized(input).try_for_each(check).map_err(|Malformed| {
@@ -40,7 +40,7 @@ pub fn check(input: &Option<SerializedInput>) -> Result<()> {
     })
 }
 
-/// How long all examples are together.
+/// The length of all examples together.
 pub fn bytes(input: &Option<SerializedInput>) -> usize {
     serialized(input).map(Bytes::len).sum()
 }

@@ -1,13 +1,13 @@
-//! The JSON of the REST API: requests into tensors and examples, results into text.
+//! The JSON of the REST API: converts requests to tensors and examples, and results to text.
 //!
-//! Counterpart of `util/json_tensor.cc`: grammar, typing of numbers, error texts and the layout of
-//! answers are the original's to the byte. A predict body is read in one pass from its bytes into
-//! the tensors' buffers (`fast`); whatever that pass does not like, good or bad, goes to `exact`,
-//! which first checks the whole body as the original's parser would and then finds the very error
-//! that the original reports.
+//! Counterpart of `util/json_tensor.cc`: grammar, typing of numbers, error texts and the layout of answers
+//! are those of TensorFlow Serving to the byte. A predict body is read in one pass from its bytes into the
+//! tensors' buffers (`fast`). A body that this pass does not accept, valid or not, goes to `exact`, which
+//! first checks the whole body as TensorFlow Serving's parser would, and then finds the same error that
+//! TensorFlow Serving reports.
 //!
-//! Nothing here recurses over a body, builds a tree of it, or needs more memory than a small
-//! multiple of it. Not here: URLs, HTTP status codes, signatures (`transport`, `inference`).
+//! Nothing here recurses over a body, builds a tree of it, or needs more memory than a small multiple of
+//! it. Not here: URLs, HTTP status codes, signatures (`transport`, `inference`).
 
 mod column;
 mod document;

@@ -8,20 +8,20 @@ use base::id::ModelSpec;
 use proto::tensorflow::serving as pb;
 use serving::inference::{ModelMetadata, SIGNATURE_DEF_FIELD};
 
-/// What the metadata is, for readers of an `Any`.
+/// The type of the metadata inside its `Any`.
 const TYPE_URL: &str = "type.googleapis.com/tensorflow.serving.SignatureDefMap";
 
-/// Which model is asked, and for which fields.
+/// The model spec, and the requested fields.
 ///
 /// # Errors
 ///
-/// `INVALID_ARGUMENT` where there is no model spec.
+/// `INVALID_ARGUMENT` if the request has no model spec.
 pub fn from_proto(request: pb::GetModelMetadataRequest) -> Result<(ModelSpec, Vec<String>)> {
     let (spec, _) = model_spec::from_proto(request.model_spec)?;
     Ok((spec, request.metadata_field))
 }
 
-/// The answer as a message; its model spec names no signature.
+/// The response as a message; its model spec names no signature.
 pub fn to_proto(metadata: ModelMetadata) -> pb::GetModelMetadataResponse {
     let signature_defs = pb::SignatureDefMap {
         signature_def: metadata.signature_defs,

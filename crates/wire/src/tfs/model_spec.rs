@@ -1,28 +1,28 @@
-//! `tensorflow.serving.ModelSpec`: which model, version and signature a message names.
+//! `tensorflow.serving.ModelSpec`: the model, version and signature that a message names.
 //!
-//! Not here: finding the servable it names, and refusing empty names (`servable`).
+//! Not here: finding the servable, and refusing empty names (`servable`).
 
 use base::error::{Result, ServingError};
 use base::id::{ModelSpec, ServableId, VersionChoice};
 use proto::tensorflow::serving as pb;
 
-/// Splits the message into what names the model and what names the signature; the latter is empty
-/// where the client left it out.
+/// Splits the message into the model's spec and the signature's name; the name is empty if the client left
+/// it out.
 ///
 /// # Errors
 ///
-/// `INVALID_ARGUMENT` with the text of `server_core.cc` and the RPCs where the message is absent.
+/// `INVALID_ARGUMENT` if the message is absent, with the text of `server_core.cc` and the RPCs.
 pub fn from_proto(spec: Option<pb::ModelSpec>) -> Result<(ModelSpec, String)> {
     spec.map(split)
         .ok_or_else(|| ServingError::invalid_argument("Missing ModelSpec"))
 }
 
-/// As [`from_proto`] for calls that take an absent message for an empty one (`MultiInference`).
+/// Like [`from_proto`] for calls that treat an absent message as an empty one (`MultiInference`).
 pub fn from_proto_or_default(spec: Option<pb::ModelSpec>) -> (ModelSpec, String) {
     split(spec.unwrap_or_default())
 }
 
-/// The message that says who answered. The version is always set, a label never; an empty
+/// The message that names the servable which answered. The version is always set, a label never; an empty
 /// `signature_name` leaves the field out, as in metadata.
 pub fn to_proto(servable: &ServableId, signature_name: impl Into<String>) -> pb::ModelSpec {
     pb::ModelSpec {
@@ -33,8 +33,8 @@ pub fn to_proto(servable: &ServableId, signature_name: impl Into<String>) -> pb:
 }
 
 fn split(spec: pb::ModelSpec) -> (ModelSpec, String) {
-    // A version wrapper without a value is version 0 and an empty label is a label: only the
-    // absent oneof means the latest version.
+    // A version wrapper without a value means version 0, and an empty label is a label: only the absent
+    // oneof means the latest version.
     let version = spec.version_choice.map(|choice| match choice {
         pb::model_spec::VersionChoice::Version(version) => VersionChoice::Version(version),
         pb::model_spec::VersionChoice::VersionLabel(label) => VersionChoice::Label(label),
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
     use base::error::Code;
 
-    /// Decodes wire bytes, so that the generated message's own defaults take part.
+    /// Decodes wire bytes, to include the defaults of the generated message.
     fn decode(bytes: &[u8]) -> (ModelSpec, String) {
         from_proto(Some(pb::ModelSpec::decode(bytes).unwrap())).unwrap()
     }

@@ -10,8 +10,8 @@ use serving::inference::{
     InferenceOutcome, InferenceTask, MultiInferenceRequest, MultiInferenceResponse,
 };
 
-/// Which model is asked, and what. The model is the first task's; without a task or without its
-/// model spec it has no name, which resolving reports.
+/// The model spec, and the request to its model. The model is that of the first task; without a task or its
+/// model spec the name is empty, which is reported on resolving it.
 pub fn from_proto(
     request: pb::MultiInferenceRequest,
     deadline: Option<Instant>,
@@ -34,7 +34,7 @@ pub fn from_proto(
     (spec, request)
 }
 
-/// The answer as a message.
+/// The response as a message.
 pub fn to_proto(response: MultiInferenceResponse) -> pb::MultiInferenceResponse {
     let MultiInferenceResponse { servable, results } = response;
     let results = results
@@ -90,7 +90,7 @@ mod tests {
         assert_eq!(tasks, [regress, classify].map(of_model));
     }
 
-    /// Recorded exchange grpc/104_mi_no_tasks: an empty name is what resolving refuses.
+    /// Recorded exchange grpc/104_mi_no_tasks: resolving refuses the empty name.
     #[test]
     fn request_without_tasks_names_no_model() {
         let (spec, _) = from_proto(pb::MultiInferenceRequest::default(), None);

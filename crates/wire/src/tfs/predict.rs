@@ -1,4 +1,4 @@
-//! `PredictRequest` and `PredictResponse`, straight between the socket's bytes and tensors.
+//! `PredictRequest` and `PredictResponse`, converted directly between the socket's bytes and tensors.
 
 use std::collections::VecDeque;
 
@@ -18,14 +18,14 @@ use mapper::signature::{RequestInputs, RequestTensor};
 use proto::tensorflow::serving as pb;
 use serving::inference::PredictResponse;
 
-/// A `PredictRequest` off the wire.
+/// A `PredictRequest` from the wire.
 #[derive(Debug, Default)]
 pub struct PredictCall {
-    /// `None` where the message has no `model_spec`.
+    /// `None` if the message has no `model_spec`.
     spec: Option<(ModelSpec, String)>,
-    /// By alias; of entries with the same alias the last counts.
+    /// By alias; of several entries with the same alias the last counts.
     pub inputs: RequestInputs,
-    /// Aliases of the wanted outputs.
+    /// Aliases of the requested outputs.
     pub output_filter: Vec<String>,
 }
 
@@ -34,19 +34,19 @@ impl PredictCall {
     ///
     /// # Errors
     ///
-    /// `INTERNAL`, as gRPC has it, for bytes that are no such message. A tensor that does not
-    /// decode is kept as [`RequestTensor::Malformed`]: other errors come first.
+    /// `INTERNAL`, as in gRPC, for bytes that are not such a message. A tensor that does not decode is kept
+    /// as [`RequestTensor::Malformed`], because other errors take precedence.
     pub fn decode(message: &Bytes) -> Result<Self> {
         decode(message).map_err(|Malformed| {
             ServingError::internal("failed to decode the request: not a PredictRequest")
         })
     }
 
-    /// Which model is asked, and the name of the signature (may be empty).
+    /// The model spec, and the name of the signature, which can be empty.
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` where there is no model spec.
+    /// `INVALID_ARGUMENT` if the request has no model spec.
     pub fn spec(&self) -> Result<(&ModelSpec, &str)> {
         match &self.spec {
             Some((spec, signature_name)) => Ok((spec, signature_name)),
@@ -94,12 +94,12 @@ fn decode(message: &Bytes) -> Result<PredictCall, Malformed> {
     Ok(call)
 }
 
-/// Reads a message that only has to be one.
+/// Checks that a message is well-formed.
 fn read<M: Message + Default>(message: &[u8]) -> Result<(), Malformed> {
     M::decode(message).map(drop).map_err(|_| Malformed)
 }
 
-/// Merges a `ModelSpec` into what is known of it.
+/// Merges a `ModelSpec` into the previous one.
 fn read_spec(
     message: &[u8],
     (spec, signature_name): &mut (ModelSpec, String),
@@ -120,7 +120,7 @@ fn read_spec(
     Ok(())
 }
 
-/// `google.protobuf.Int64Value`: absent means 0.
+/// `google.protobuf.Int64Value`: an absent value means 0.
 fn read_int64_value(message: &[u8]) -> Result<i64, Malformed> {
     let mut result = 0;
     let mut fields = Fields::new(message);
@@ -155,35 +155,35 @@ fn read_input(
             None => (RequestTensor::Malformed, None),
         },
     };
-    // A tensor that is not a message makes the whole request undecodable.
+    // A malformed tensor makes the whole request undecodable.
     well_formed::check(&tensor, &well_formed::TENSOR, read)?;
     Ok((alias, decoded))
 }
 
-/// A `PredictResponse` about to go on the wire.
+/// A `PredictResponse` that is about to be sent.
 #[derive(Debug)]
 pub struct PredictReply {
-    /// What was computed.
+    /// The result of the inference.
     pub response: PredictResponse,
-    /// `--enable_serialization_as_tensor_content`: values go to `tensor_content` instead of the
+    /// `--enable_serialization_as_tensor_content`: values are written to `tensor_content` instead of the
     /// typed fields.
     pub as_tensor_content: bool,
 }
 
-/// Values from this size on are not copied into the message.
+/// Values of at least this size are not copied into the message.
 const SHARED_BYTES: usize = 32 << 10;
 
 impl PredictReply {
-    /// Writes the serialized `PredictResponse`, each value copied once. `reserve` is called with
-    /// the length before the first byte.
+    /// Writes the serialized `PredictResponse`, copying each value once. `reserve` is called with the
+    /// length before the first byte.
     pub fn encode<B: BufMut>(&self, buf: &mut B, reserve: impl FnOnce(&mut B, usize)) {
         let encoder = ReplyEncoder::new(self);
         reserve(buf, encoder.len);
         encoder.write(buf, |buf, values| buf.put_slice(values));
     }
 
-    /// The serialized `PredictResponse` in pieces; large values are pieces of their own, which share
-    /// the tensors' memory. The first piece begins with the `prefix` of the length, if there is one.
+    /// The serialized `PredictResponse` in pieces; large values are separate pieces, which share the
+    /// tensors' memory. The first piece begins with the `prefix` for the length, if there is one.
     pub fn encode_in_pieces<const N: usize>(
         &self,
         prefix: impl FnOnce(usize) -> Option<[u8; N]>,
@@ -219,7 +219,7 @@ impl PredictReply {
             + delimited_len(3, self.response.signature_name.len())
     }
 
-    /// `ModelSpec` with name, resolved version and the signature in effect.
+    /// Writes a `ModelSpec` with the name, the resolved version and the signature in effect.
     fn write_spec(&self, buf: &mut impl BufMut) {
         let servable = &self.response.servable;
         put_delimited(buf, 1, servable.name.len());
@@ -237,12 +237,12 @@ fn is_shared(values: &&Bytes) -> bool {
     values.len() >= SHARED_BYTES
 }
 
-/// A reply about to be written: sizes are known before a byte is.
+/// A reply with all sizes computed before the first byte is written.
 struct ReplyEncoder<'a> {
     reply: &'a PredictReply,
     outputs: Vec<(&'a str, Encoder<'a>)>,
     spec_len: usize,
-    /// Of the whole message.
+    /// The length of the whole message.
     len: usize,
 }
 
@@ -270,7 +270,7 @@ impl<'a> ReplyEncoder<'a> {
         }
     }
 
-    /// Writes the message; `put_values` what a tensor holds, where it goes as it is.
+    /// Writes the message; `put_values` writes the values of tensors that need no conversion.
     fn write<B: BufMut>(&self, buf: &mut B, mut put_values: impl FnMut(&mut B, &'a Bytes)) {
         for output in &self.outputs {
             put_delimited(buf, 1, entry_len(output));
@@ -292,10 +292,10 @@ fn entry_len((alias, tensor): &(&str, Encoder<'_>)) -> usize {
     delimited_len(1, alias.len()) + delimited_len(2, tensor.encoded_len())
 }
 
-/// Where in a serialized `PredictRequest`, of which `head` is the beginning, the first values begin
-/// that reach beyond it. `None` where that does not show.
+/// Finds the first values in a serialized `PredictRequest` that extend beyond its beginning, `head`. Returns
+/// their offset; `None` if it cannot be determined.
 pub fn first_values(head: &[u8]) -> Option<usize> {
-    // Fields of the request, of an entry of `inputs`, of the tensor.
+    // The nested fields: of the request, of an entry of `inputs`, and of the tensor.
     let mut rest = head;
     for _ in 0..3 {
         rest = reaching_beyond(rest)?;
@@ -303,7 +303,7 @@ pub fn first_values(head: &[u8]) -> Option<usize> {
     Some(head.len() - rest.len())
 }
 
-/// What is there of the field that is not there wholly.
+/// The available part of the first incomplete field.
 fn reaching_beyond(mut message: &[u8]) -> Option<&[u8]> {
     loop {
         let mut rest = message;
@@ -392,7 +392,7 @@ mod tests {
         for head in values..values + 1000 {
             assert_eq!(first_values(&message[..head]), Some(values), "{head}");
         }
-        // No more than the model spec is there, or everything.
+        // Either no more than the model spec is available, or everything.
         for head in (0..=5).chain([message.len()]) {
             assert_eq!(first_values(&message[..head]), None, "{head}");
         }

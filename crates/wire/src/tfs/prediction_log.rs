@@ -1,7 +1,7 @@
-//! `PredictionLog`: a request and its answer, as request logs and warmup files hold them.
+//! `PredictionLog`: a request and its answer, as stored in request logs and warmup files.
 //!
-//! The request says what the client sent but for the version, so that it can be replayed against
-//! any; which version answered stands in the metadata and in the response.
+//! The request is stored as the client sent it, but without the version, so that it can be replayed against
+//! any version. The version that answered is in the metadata and in the response.
 
 use prost::Message;
 
@@ -17,7 +17,7 @@ use serving::inference::{ExamplesRequest, LoggedCall, MultiInferenceRequest, Pre
 /// The field of `PredictionLog` that holds a `PredictLog`.
 const PREDICT_LOG: u32 = 6;
 
-/// The call as a serialized message; `metadata` gets the model spec of the servable that answered.
+/// The call as a serialized message; the model spec of the servable that answered is added to `metadata`.
 pub fn encode(call: LoggedCall, metadata: pb::LogMetadata) -> Vec<u8> {
     let model = call.servable().name.to_string();
     let log_metadata = pb::LogMetadata {
@@ -91,7 +91,7 @@ fn multi_inference_request(request: MultiInferenceRequest) -> pb::MultiInference
     }
 }
 
-/// `log` with a `PredictLog` behind. Tensors are written once, without messages in between.
+/// `log` followed by a `PredictLog`. Tensors are written once, without intermediate messages.
 fn with_predict(log: pb::PredictionLog, request: &[u8], reply: &PredictReply) -> Vec<u8> {
     let mut response = Vec::new();
     reply.encode(&mut response, Vec::reserve);
@@ -116,7 +116,7 @@ fn predict_request(request: &PredictRequest, model: String) -> Vec<u8> {
     };
     let mut message = without_inputs.encode_to_vec();
     for (alias, input) in &request.inputs {
-        // A call with one of the others does not succeed.
+        // Calls with other tensors do not succeed.
         let RequestTensor::Valid(tensor) = input else {
             continue;
         };
@@ -174,7 +174,7 @@ mod tests {
         }
     }
 
-    // The message that prost reads is what prediction_log.proto says, field by field.
+    // prost reads the message with the fields of prediction_log.proto.
     #[test]
     fn predict_log_has_request_and_response() {
         let x = Tensor::from_vec(&[2], vec![1.0f32, 2.0]).unwrap();

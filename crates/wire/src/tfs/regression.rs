@@ -8,11 +8,11 @@ use base::id::ModelSpec;
 use proto::tensorflow::serving as pb;
 use serving::inference::{ExamplesRequest, RegressionResponse};
 
-/// Which model is asked, and what.
+/// The model spec, and the request to its model.
 ///
 /// # Errors
 ///
-/// `INVALID_ARGUMENT` where there is no model spec.
+/// `INVALID_ARGUMENT` if the request has no model spec.
 pub fn from_proto(
     request: pb::RegressionRequest,
     deadline: Option<Instant>,
@@ -26,7 +26,7 @@ pub fn from_proto(
     Ok((spec, request))
 }
 
-/// The answer as a message.
+/// The response as a message.
 pub fn to_proto(response: RegressionResponse) -> pb::RegressionResponse {
     let RegressionResponse {
         servable,

@@ -30,7 +30,7 @@ mod tests {
     use base::id::ServableId;
     use serving::servable::ManagerState;
 
-    /// grpc.md section 8: a status is present where it is OK, and has a text only where it is not.
+    /// grpc.md section 8: a status is present even if it is OK, but has a text only if it is not.
     #[test]
     fn states_keep_their_order_and_errors() {
         let state = |version, state, code, message: &str| ServableState {

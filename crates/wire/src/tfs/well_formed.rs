@@ -1,17 +1,17 @@
-//! Whether bytes that nothing decodes as a whole are messages of their type. gRPC refuses a request
-//! with a malformed message anywhere inside, before a handler sees it.
+//! Checks bytes that are never decoded as a whole: they have to be well-formed messages of their type. gRPC
+//! refuses a request with a malformed message anywhere inside, before a handler sees it.
 //!
-//! Not here: what the messages mean (`tensor_proto`, `codec::example`).
+//! Not here: the meaning of the messages (`tensor_proto`, `codec::example`).
 
 use codec::proto_wire::{Fields, Malformed, Value, read_varint};
 
 /// The default of `CodedInputStream::SetRecursionLimit` in C++.
 const MAX_DEPTH: usize = 100;
 
-/// What a field holds where it is delimited.
+/// The content of a field with a length.
 #[derive(Clone, Copy)]
 enum Kind {
-    /// An unknown field, one of another wire type, or bytes: anything.
+    /// Unchecked: an unknown field, one of another wire type, or bytes.
     Any,
     Text,
     /// Packed numbers of 4 bytes.
@@ -70,8 +70,8 @@ static FEATURES: Schema = Schema(&[Any, Message(&FEATURE_ENTRY)]);
 /// `tensorflow.Example`.
 pub(crate) static EXAMPLE: Schema = Schema(&[Any, Message(&FEATURES)]);
 
-/// Checks that `message` is of this type. The packed numbers of the field `checked` are passed over,
-/// because they have been read.
+/// Checks that `message` is well-formed. The packed numbers of the field `checked` are skipped, because
+/// they have been read already.
 pub(crate) fn check(
     message: &[u8],
     schema: &Schema,
@@ -129,13 +129,13 @@ mod tests {
     use super::*;
     use proto::tensorflow::{Example, TensorProto};
 
-    /// A field with a length in front.
+    /// A length-delimited field.
     fn delimited(number: u8, content: &[u8]) -> Vec<u8> {
         let head = [number << 3 | 2, u8::try_from(content.len()).unwrap()];
         [&head, content].concat()
     }
 
-    // The generated code reads every field, and refuses what C++ refuses.
+    // The generated code reads every field, and refuses the same messages as C++.
     #[test]
     fn tensors_are_checked_as_generated_code_does() {
         for number in 1..=18 {
@@ -149,7 +149,7 @@ mod tests {
             ] {
                 let message = delimited(number, content);
                 let expected = TensorProto::decode(&message[..]).is_ok();
-                // A number where a length is expected is an unknown field to C++.
+                // C++ treats a number in place of a length-delimited value as an unknown field.
                 let is_number = matches!(number, 1 | 3);
                 let checked = check(&message, &TENSOR, None).is_ok();
                 assert_eq!(checked, expected || is_number, "{number} {content:?}");

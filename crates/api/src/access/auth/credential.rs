@@ -8,7 +8,7 @@ use http::header::AUTHORIZATION;
 use super::unauthenticated;
 use base::error::Result;
 
-/// What a client says about itself. Not `Debug`: it is secret.
+/// The credential that a client sends. Not `Debug`, because it is secret.
 pub(super) enum Credential {
     /// RFC 6750.
     Bearer(Vec<u8>),
@@ -17,7 +17,7 @@ pub(super) enum Credential {
 }
 
 impl Credential {
-    /// Takes the credential out of the headers; `None` where there is none.
+    /// Takes the credential out of the headers; `None` if there is none.
     ///
     /// # Errors
     ///
@@ -96,7 +96,7 @@ mod tests {
         }
     }
 
-    // Of RFC 6750, section 2.1.
+    // The example of RFC 6750, section 2.1.
     #[test]
     fn bearer_tokens_are_taken_as_they_are() {
         let Ok(Some(Credential::Bearer(token))) = take(&["Bearer mF_9.B5f-4.1JqM"]) else {

@@ -1,12 +1,12 @@
-//! The order in which passwords are checked: sources take turns, so do the users of one source, and the
+//! The order in which passwords are checked: sources take turns, and so do the users of one source and the
 //! connections of one user.
 //!
-//! A source that guesses fills its own queue and leaves the others theirs. Behind one proxy all
-//! clients are one source; there who guesses at one name, or at names that there are not, leaves other
-//! users their turns. Who guesses at one name from its user's own source can only be told from the user
-//! by the connection: one that had a wrong password comes after those that had none. Of the others, first
-//! come is first served: whichever order there is, they are checked as often as they come, and this one has
-//! a bound.
+//! A source that guesses passwords fills only its own queue. All clients behind one proxy are one source; a
+//! client there that guesses for one user name, or for unknown names, does not take the turns of other
+//! users. A client that guesses for a user name from the same source as that user differs from the user
+//! only by its connection: connections that sent a wrong password come after those that did not. Among the
+//! others the order is first come, first served: any order checks them in proportion to their arrivals, and
+//! this one limits the wait.
 //!
 //! Pure. Not here: the checks and their threads (`password`).
 
@@ -15,36 +15,37 @@ use std::sync::Arc;
 
 use net::peer::{ConnectionNumber, Source};
 
-/// Checks that wait: of one user on one connection, of one user of one source, of one source, of all.
+/// The numbers of checks that can wait: of one user on one connection, of one user of one source, of one
+/// source, and in total.
 const MAX_OF_CONNECTION: usize = 16;
 const MAX_OF_USER: usize = 256;
 const MAX_OF_SOURCE: usize = 512;
 const MAX_WAITING: usize = 2048;
 
-/// Whose password it is said to be; `None` for everybody whom the rules do not name.
+/// The user whose password is to be checked; `None` for all names that the rules do not contain.
 pub(super) type User = Option<Arc<str>>;
 
-/// Whose turn it is.
+/// The place of a check in the order.
 #[derive(Clone, Debug)]
 pub(super) struct Turn {
     pub(super) source: Source,
     pub(super) user: User,
     pub(super) connection: ConnectionNumber,
-    /// Whether the connection had a wrong password.
+    /// Whether the connection has sent a wrong password.
     pub(super) has_been_wrong: bool,
 }
 
 /// Checks that wait for their turn.
 pub(super) struct LoginQueue<C> {
-    /// The next one's turn comes first. None is empty.
+    /// The next source first. None is empty.
     sources: VecDeque<(Source, OfSource<C>)>,
 }
 
-/// By user, as above.
+/// By user, the next one first.
 struct OfSource<C>(VecDeque<(User, OfUser<C>)>);
 
 struct OfUser<C> {
-    /// Those that had no wrong password, and those that had.
+    /// Connections that sent no wrong password, and those that did.
     classes: [OfConnections<C>; 2],
 }
 
@@ -77,7 +78,7 @@ impl<C> OfSource<C> {
         self.0.iter().map(|(_, it)| it.len()).sum()
     }
 
-    /// Takes the last check of the user with the most; that user has more than `more_than`.
+    /// Takes the last check of the user with the most checks, if it has more than `more_than`.
     fn displace(&mut self, more_than: usize) -> Option<C> {
         let (_, most) = self.0.iter_mut().max_by_key(|(_, it)| it.len())?;
         if most.len() <= more_than {
@@ -110,8 +111,8 @@ impl<C> OfUser<C> {
         own.map(|(_, checks)| checks.len()).sum()
     }
 
-    /// Takes the last check of the connection with the most, of those that had a wrong password if there
-    /// are any.
+    /// Takes the last check of the connection with the most checks, among those that sent a wrong password
+    /// if there are any.
     fn displace(&mut self) -> Option<C> {
         let [others, wrong] = &mut self.classes;
         let class = if wrong.is_empty() { others } else { wrong };
@@ -140,7 +141,7 @@ impl<C> OfUser<C> {
     }
 }
 
-/// What has this key, added if it is not there.
+/// The index of the entry with this key, which is added if it is missing.
 fn entry<K: Clone + PartialEq, V: Default>(all: &mut VecDeque<(K, V)>, key: &K) -> usize {
     all.iter().position(|(it, _)| it == key).unwrap_or_else(|| {
         all.push_back((key.clone(), V::default()));
@@ -149,12 +150,12 @@ fn entry<K: Clone + PartialEq, V: Default>(all: &mut VecDeque<(K, V)>, key: &K) 
 }
 
 impl<C> LoginQueue<C> {
-    /// Puts a check at the end of its connection's queue. Where there is no place left, one who has more
-    /// places than this one gives one up, whose check is handed back.
+    /// Puts a check at the end of its connection's queue. At a limit, it displaces a check of a source or
+    /// user that has more; the displaced check is returned.
     ///
     /// # Errors
     ///
-    /// The check itself, where no place is left for it.
+    /// The check itself, if it finds no room.
     pub(super) fn push(&mut self, turn: &Turn, check: C) -> Result<Option<C>, C> {
         let pushed = self.make_room(turn);
         let pushed = pushed.map(|displaced| {
@@ -172,7 +173,8 @@ impl<C> LoginQueue<C> {
         }
     }
 
-    /// Makes room for one more; returns what was displaced for it, and `None` where there is no room.
+    /// Makes room for one more check. Returns the one that was displaced, if any, and `None` if it finds no
+    /// room.
     fn make_room(&mut self, turn: &Turn) -> Option<Option<C>> {
         let all: usize = self.sources.iter().map(|(_, it)| it.len()).sum();
         let mut of_source = self.sources.iter_mut().find(|it| it.0 == turn.source);
@@ -205,7 +207,7 @@ impl<C> LoginQueue<C> {
         longest.displace(0).map(Some)
     }
 
-    /// How many wait of this one's user of its source.
+    /// The number of waiting checks of this user of this source.
     pub(super) fn len_of_user(&self, source: Source, user: &User) -> usize {
         let of_source = self.sources.iter().find(|it| it.0 == source);
         let of_user = of_source.and_then(|(_, it)| it.0.iter().find(|it| it.0 == *user));
@@ -276,7 +278,7 @@ mod tests {
         for connection in 0..300 {
             let _ = queue.push(&wrong(turn(1, Some("alice"), connection)), "guess");
         }
-        // All that one user may have of one source are guesses.
+        // All waiting checks of this user of this source are guesses.
         let alice = turn(1, Some("alice"), 1000);
         assert_eq!(queue.push(&alice, "alice"), Ok(Some("guess")));
         let late = wrong(turn(1, Some("alice"), 2000));
@@ -299,7 +301,7 @@ mod tests {
             }
         }
         assert_eq!(waiting, MAX_OF_SOURCE);
-        // The same proxy, and then the same name elsewhere.
+        // First another user behind the same proxy, then the same user elsewhere.
         let pushed = queue.push(&turn(1, Some("alice"), 5), "alice");
         assert_eq!(pushed, Ok(Some("guess")));
         assert_eq!(queue.push(&turn(2, Some("alice"), 6), "alice"), Ok(None));

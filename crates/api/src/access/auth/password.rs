@@ -1,9 +1,9 @@
 //! Passwords: hashed once for the file, and checked off the async workers.
 //!
-//! Argon2 takes tens of milliseconds and of megabytes, on purpose. So few checks run at a time, each on
-//! a thread of its own that uses its memory again, in an order that is fair (`login_queue`). A password
-//! that was right once is known again by a keyed hash (`rules::Identity`), and so are the last wrong ones,
-//! with their users; one that is being checked is not checked a second time meanwhile.
+//! Argon2 needs tens of milliseconds and tens of megabytes, on purpose. So only a few checks run at a time,
+//! each on a thread of its own that reuses its memory, in a fair order (`login_queue`). A password that was
+//! right once is recognised by a keyed hash (`rules::Identity`), and so are the most recent wrong ones with
+//! their users. A password that is already being checked is not checked a second time meanwhile.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::num::NonZero;
@@ -25,38 +25,38 @@ use base::panics;
 use net::peer::{ConnectionNumber, Peer, Source};
 use net::shares::Shares;
 
-/// Checks that run at a time, where there are processors for them: each has its memory.
+/// The largest number of checks that run at a time, given enough processors: each needs its own memory.
 const MAX_RUNNING: usize = 2;
-/// Callers that wait, altogether and on one connection; beyond, they are sent away. Each holds the
+/// The numbers of callers that can wait, in total and on one connection; more are refused. Each holds the
 /// headers of its request.
 const MAX_CALLERS: usize = 4096;
 const MAX_CALLERS_OF_ONE: usize = 256;
-/// Headers that waiting callers hold together.
+/// The size of the headers that all waiting callers together can hold.
 const MAX_CALLERS_BYTES: usize = 32 << 20;
-/// Wrong logins that are known again.
+/// The number of wrong logins that are remembered.
 const MAX_WRONG: usize = 4096;
-/// How much later a caller is sent away for whom there is no room. Those who guess would be back
-/// immediately, and leave even less.
+/// How long a caller waits before it is refused for lack of room. Clients that guess would otherwise be
+/// back immediately, and leave even less room.
 const AWAY_AFTER: Duration = Duration::from_secs(1);
-/// How much later a wrong login is answered for each other one of the same user and source that waits,
-/// and at most: who guesses on many connections has most of them wait for their answers and not before
-/// the user.
+/// How long the answer to a wrong login is delayed for each other waiting check of the same user and
+/// source, and the longest delay. So a client that guesses on many connections mostly waits for its
+/// answers, instead of standing in the queue before the user.
 const WRONG_AFTER_EACH: Duration = Duration::from_millis(200);
 const MAX_WRONG_AFTER: Duration = Duration::from_secs(10);
-/// A thread without a check to run keeps its memory for so long.
+/// How long a thread without a check to run keeps its memory.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
-/// By how much the priority of checks is lower than that of requests.
+/// How much lower the priority of checks is than that of requests.
 const NICENESS: i32 = 5;
 
-/// The longest password. Those that wait are held in memory.
+/// The longest password. Waiting ones are held in memory.
 const MAX_PASSWORD_BYTES: usize = 4096;
 
-/// What a hash in the file may cost at most, in KiB, passes and lanes: each check pays it.
+/// The limits on the cost of a hash in the file, in KiB, passes and lanes: each check pays it.
 const MAX_MEMORY_KIB: u32 = 256 << 10;
 const MAX_PASSES: u32 = 32;
 const MAX_LANES: u32 = 16;
 
-/// The checks that run and wait.
+/// The running and waiting checks.
 pub(super) struct PasswordChecks {
     shared: Arc<Shared>,
     callers: Shares,
@@ -66,21 +66,21 @@ pub(super) struct PasswordChecks {
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    /// A check has come.
+    /// Notified when a check arrives.
     work: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     queue: LoginQueue<Arc<Check>>,
-    /// Those that run or wait.
+    /// Checks that run or wait.
     checks: HashMap<Key, Arc<Check>>,
     wrong: Wrong,
     threads: usize,
     idle: usize,
 }
 
-/// The last logins that were wrong.
+/// The most recent wrong logins.
 #[derive(Default)]
 struct Wrong {
     known: HashSet<PasswordTag>,
@@ -101,14 +101,14 @@ impl Wrong {
     }
 }
 
-/// Of which user, and the keyed hash of the password.
+/// The user, and the keyed hash of the password.
 type Key = (User, PasswordTag);
 
 struct Check {
     key: Key,
-    /// The keyed hash of what the user is called, its password and the hash that this is compared with.
+    /// The keyed hash of the user name, the password and the hash that the password is compared with.
     login: PasswordTag,
-    /// Whose hash it is compared with; the user's own if there is one.
+    /// The identity with that hash: the user's own, or any with a password if the user is unknown.
     costs_as: Arc<Identity>,
     password: Vec<u8>,
     outcome: watch::Sender<Outcome>,
@@ -122,7 +122,7 @@ enum Outcome {
     Panicked,
 }
 
-/// A caller that waits, with so many bytes of headers.
+/// A waiting caller on this connection, with this many bytes of headers.
 struct Caller<'a>(&'a PasswordChecks, ConnectionNumber, usize);
 
 impl Drop for Caller<'_> {
@@ -141,13 +141,14 @@ impl PasswordChecks {
         }
     }
 
-    /// The identity of this user name, if the password is its. The caller holds so many bytes meanwhile.
+    /// The identity with this user name, if the password is right. The caller holds `bytes` bytes
+    /// meanwhile.
     ///
-    /// A wrong user name costs what a wrong password does, so that the two cannot be told apart.
+    /// An unknown user name costs as much as a wrong password, so that clients cannot distinguish the two.
     ///
     /// # Errors
     ///
-    /// `RESOURCE_EXHAUSTED` if too many of this client, its source or altogether wait.
+    /// `RESOURCE_EXHAUSTED` if too many checks of this client, of its source or in total are waiting.
     pub(super) async fn check<'a>(
         &self,
         rules: &'a Arc<Rules>,
@@ -185,7 +186,7 @@ impl PasswordChecks {
             },
         );
         let outcome = match submitted {
-            // Its sender goes where the check had to make room for another.
+            // The sender is dropped if the check has to make room for another.
             Ok(mut outcome) => {
                 let known = outcome.wait_for(|it| *it != Outcome::Unknown).await;
                 known.map(|it| *it).ok()
@@ -211,7 +212,7 @@ impl PasswordChecks {
         }
     }
 
-    /// Lets a caller wait.
+    /// Counts a caller as waiting.
     fn enter(&self, connection: ConnectionNumber, bytes: usize) -> Result<Caller<'_>> {
         self.callers.take(connection).map_err(|_| exhausted())?;
         let before = self.callers_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -243,7 +244,7 @@ impl Shared {
         self.lock().wrong.known.contains(login)
     }
 
-    /// Has the password checked, unless the same is being checked already.
+    /// Submits the password for checking, unless the same check is already submitted.
     fn submit(self: &Arc<Self>, peer: &Peer, check: Check) -> Result<watch::Receiver<Outcome>> {
         let mut state = self.lock();
         if let Some(same) = state.checks.get(&check.key) {
@@ -275,7 +276,8 @@ impl Shared {
         Ok(outcome)
     }
 
-    /// Starts a thread, which is counted already. Without any, nothing waits.
+    /// Starts a thread that is already counted. If that fails and no other is running, the waiting checks are
+    /// dropped.
     fn start_thread(self: &Arc<Self>) {
         let shared = Arc::clone(self);
         let thread = thread::Builder::new().name("login".to_owned());
@@ -313,12 +315,12 @@ impl Shared {
         allocator::release_freed();
     }
 
-    /// Waits for a check; `None` where the thread has to end.
+    /// Waits for a check; `None` if the thread has to end.
     fn next(&self) -> Option<Arc<Check>> {
         let mut state = self.lock();
         loop {
             while let Some(check) = state.queue.pop() {
-                // Whoever asks for the same from now on finds it in the table.
+                // From now on, callers with the same password find the check in the table.
                 if check.outcome.receiver_count() > 0 {
                     return Some(check);
                 }
@@ -353,7 +355,7 @@ impl Check {
     }
 }
 
-/// Lowers the priority of this thread, where threads have one of their own.
+/// Lowers the priority of this thread, on systems with thread priorities.
 fn lower_priority() {
     #[cfg(target_os = "linux")]
     // SAFETY: nice takes a number and touches no memory.
@@ -365,8 +367,8 @@ fn lower_priority() {
     let _ = NICENESS;
 }
 
-/// Whether a password has this hash in PHC form; `None` for what is no such hash. `memory` is left as
-/// large as it was needed.
+/// Whether a password has this hash in PHC form; `None` if the hash is malformed. `memory` keeps the size
+/// that was needed.
 fn is_password(phc: &str, password: &[u8], memory: &mut Vec<Block>) -> Option<bool> {
     let hash = PasswordHash::new(phc).ok()?;
     let algorithm = Algorithm::try_from(hash.algorithm).ok()?;
@@ -382,11 +384,11 @@ fn is_password(phc: &str, password: &[u8], memory: &mut Vec<Block>) -> Option<bo
     Argon2::new(algorithm, version.unwrap_or_default(), params)
         .hash_password_into_with_memory(password, salt, &mut computed, &mut memory[..])
         .ok()?;
-    // Compared in a time that tells nothing.
+    // Compared in constant time.
     Some(Output::new(&computed).ok()? == expected)
 }
 
-/// Whether a text is an Argon2 hash in PHC form, of bearable cost.
+/// Whether a text is an Argon2 hash in PHC form, of acceptable cost.
 pub(super) fn is_argon2(phc: &str) -> bool {
     let Ok(hash) = PasswordHash::new(phc) else {
         return false;
@@ -398,12 +400,12 @@ pub(super) fn is_argon2(phc: &str) -> bool {
     is_algorithm && is_bearable && hash.salt.is_some() && hash.hash.is_some()
 }
 
-/// The Argon2 hash of a password in PHC form, with a salt of its own and the costs that the
-/// algorithm's authors recommend.
+/// The Argon2 hash of a password in PHC form, with a random salt and the cost that the algorithm's authors
+/// recommend.
 ///
 /// # Errors
 ///
-/// `INVALID_ARGUMENT` for a password that is too long, `INTERNAL` where the hash cannot be made.
+/// `INVALID_ARGUMENT` for a password that is too long, `INTERNAL` if hashing fails.
 pub fn hash_password(password: &[u8]) -> Result<String> {
     if password.len() > MAX_PASSWORD_BYTES {
         let text = format!("a password has at most {MAX_PASSWORD_BYTES} bytes");

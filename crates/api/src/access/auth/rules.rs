@@ -21,22 +21,22 @@ pub(super) type PasswordTag = [u8; digest::SHA256_OUTPUT_LEN];
 /// All models.
 const ALL: &str = "*";
 
-/// Who is who, and what everybody may do. Never changes.
+/// The identities and their permissions. Immutable.
 pub(super) struct Rules {
     tokens: Vec<([u8; TOKEN_HASH_LEN], Arc<Identity>)>,
     by_user: HashMap<String, Arc<Identity>>,
     by_certificate: HashMap<String, Arc<Identity>>,
-    /// Made when the process starts, so the hashes of passwords are of no use elsewhere.
+    /// Created when the process starts, so the keyed hashes of passwords are useless elsewhere.
     password_key: hmac::Key,
     pub(super) metrics_need_identity: bool,
 }
 
-/// Somebody who may call.
+/// A caller that the rules name.
 pub struct Identity {
     pub(crate) name: String,
-    /// In PHC form, empty for none.
+    /// In PHC form; empty if there is none.
     pub(super) password_argon2: String,
-    /// The keyed hash of the password that was right; unset until one was.
+    /// The keyed hash of the right password; unset until it was first sent.
     right_password: OnceLock<PasswordTag>,
     pub(super) predict: Models,
     pub(super) metadata: Models,
@@ -53,10 +53,10 @@ pub(super) enum Models {
 impl Rules {
     /// # Errors
     ///
-    /// As [`Auth::try_new`](super::Auth::try_new).
+    /// Those of [`Auth::try_new`](super::Auth::try_new).
     pub(super) fn try_new(config: &AuthConfig) -> Result<Self> {
         if config.identity.is_empty() {
-            // Nobody could call then. A file cut short looks like this.
+            // No client could call then. A truncated file looks like this.
             return Err(ServingError::invalid_argument("there is no identity"));
         }
         let password_key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())
@@ -118,7 +118,7 @@ impl Rules {
         Ok(())
     }
 
-    /// Compares with every token, in a time that tells nothing about them.
+    /// Compares with every token, in a time that reveals nothing about them.
     pub(super) fn by_token(&self, token: &[u8]) -> Option<&Arc<Identity>> {
         let hash = digest::digest(&digest::SHA256, token);
         let mut found = None;
@@ -130,12 +130,12 @@ impl Rules {
         found
     }
 
-    /// The identity of the first name that is one's.
+    /// The identity of the first of these names that has one.
     pub(super) fn by_certificate(&self, names: &PeerNames) -> Option<&Arc<Identity>> {
         names.iter().find_map(|name| self.by_certificate.get(name))
     }
 
-    /// An identity that has a password.
+    /// The identity with this name, if it has a password.
     pub(super) fn by_user(&self, name: &str) -> Option<&Arc<Identity>> {
         self.by_user.get(name)
     }
@@ -144,7 +144,8 @@ impl Rules {
         self.by_user.values().next()
     }
 
-    /// Knows the passwords that were right under `earlier` rules, where an identity has the same one.
+    /// Takes over the passwords that were right under the `earlier` rules, for identities with an unchanged
+    /// hash.
     pub(super) fn know_passwords_of(&mut self, earlier: &Self) {
         self.password_key = earlier.password_key.clone();
         for (name, identity) in &self.by_user {
@@ -156,7 +157,7 @@ impl Rules {
         }
     }
 
-    /// The keyed hash of a login, which is another one once the user has another password.
+    /// The keyed hash of a login, which changes when the user gets another password.
     pub(super) fn login_tag(&self, phc: &str, user: &str, password: &[u8]) -> PasswordTag {
         let mut context = hmac::Context::with_key(&self.password_key);
         for part in [phc.as_bytes(), user.as_bytes(), password] {
@@ -178,15 +179,15 @@ impl Rules {
 }
 
 impl Identity {
-    /// Whether the password with this hash was right before.
+    /// Whether the password with this keyed hash was right before.
     pub(super) fn has_password(&self, tag: &PasswordTag) -> bool {
         let known = self.right_password.get();
         known.is_some_and(|known| known.ct_eq(tag).into())
     }
 
-    /// Knows from now on that the password with this hash is right.
+    /// Remembers that the password with this keyed hash is right.
     pub(super) fn remember_password(&self, tag: PasswordTag) {
-        // Another check of the same password may have been quicker.
+        // Another check of the same password might have been quicker.
         let _ = self.right_password.set(tag);
     }
 
@@ -212,7 +213,7 @@ impl Identity {
     }
 }
 
-/// The name only: the rest is secret.
+/// Prints only the name: the rest is secret.
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Identity").field(&self.name).finish()
@@ -257,7 +258,7 @@ fn token_hash(hex: &str) -> Option<[u8; TOKEN_HASH_LEN]> {
     Some(hash)
 }
 
-/// What `token_sha256` holds for a token.
+/// The `token_sha256` of a token.
 pub fn hash_token(token: &[u8]) -> String {
     let hash = digest::digest(&digest::SHA256, token);
     hash.as_ref()

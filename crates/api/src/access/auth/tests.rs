@@ -1,4 +1,4 @@
-//! Who is admitted, and to what.
+//! Authentication and authorization.
 
 use http::header::AUTHORIZATION;
 
@@ -10,7 +10,8 @@ use proto::onnx_model_server::Identity as Message;
 /// SHA-256 of `a-token` by `printf a-token | sha256sum`.
 const TOKEN_SHA256: &str = "1f6076e3a47ba1ded08025ffe06e57af217c14f9407f33fba50f99b1c7019387";
 
-/// By the algorithm's reference program: `printf 'open sesame' | argon2 somesalt -id -t 2 -m 3 -p 1 -e`.
+/// The output of the algorithm's reference program:
+/// `printf 'open sesame' | argon2 somesalt -id -t 2 -m 3 -p 1 -e`.
 const ALICES_HASH: &str =
     "$argon2id$v=19$m=8,t=2,p=1$c29tZXNhbHQ$aSVl9eeoe/wYHAXlSjrjRD19cyYm5LSprdKmdLZKNok";
 /// `printf 'alice:open sesame' | base64`, and so on.
@@ -89,17 +90,17 @@ async fn every_credential_finds_its_identity() {
         ("Bearer a-token", nobody(), Some("robot")),
         ("Bearer b-token", nobody(), None),
         ("Bearer ", nobody(), None),
-        // The hash is no token.
+        // The hash itself is not a token.
         (&format!("Bearer {TOKEN_SHA256}"), nobody(), None),
         (ALICE, nobody(), Some("alice")),
-        // Again, by what was remembered.
+        // This time the password is remembered.
         (ALICE, nobody(), Some("alice")),
         (ALICE_WRONG, nobody(), None),
         (MALLORY, nobody(), None),
         ("", nobody(), None),
         ("", mesh(), Some("mesh")),
         ("", PeerNames::from(["mesh.example.org"]), None),
-        // A header goes before a certificate, a wrong one, too.
+        // A header takes precedence over a certificate, even if it is wrong.
         ("Bearer a-token", mesh(), Some("robot")),
         ("Bearer b-token", mesh(), None),
     ];
@@ -182,7 +183,7 @@ async fn right_passwords_stay_known_where_they_are_kept() {
     new.identity.remove(0);
     auth.replace(&new).unwrap();
     assert!(is_known(&auth));
-    // Another hash, of the same password or another one.
+    // Another hash, even of the same password.
     let alice = new.identity.iter_mut().find(|it| it.name == "alice");
     alice.unwrap().password_argon2 = ALICES_HASH.replace("t=2", "t=3");
     auth.replace(&new).unwrap();
@@ -256,7 +257,7 @@ fn rules_that_make_no_sense_are_refused() {
         };
         let error = Auth::try_new(&config).map(|_| ()).unwrap_err();
         assert_eq!(error.to_string(), expected);
-        // The secret, or what was taken for it, is not told.
+        // The error does not reveal the secret, or text in its place.
         assert!(!error.to_string().contains("sesame"));
     }
 }

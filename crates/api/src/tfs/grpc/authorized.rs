@@ -1,7 +1,7 @@
-//! Who may call which method for which model: checks in front of the services.
+//! Access control of methods and models, in front of the services.
 //!
-//! A call is checked twice. [`Guard::admit`] knows its headers and method only, and runs before the
-//! message is read; [`Authorized`] knows the models that the message names.
+//! A call is checked twice. [`Guard::admit`] knows only its headers and method, and runs before the message
+//! is read; [`Authorized`] knows the models that the message names.
 //!
 //! Not here: the rules (`api::access::auth`).
 
@@ -25,7 +25,7 @@ use proto::tensorflow::serving::prediction_service_server::PredictionService;
 use serving::inference::InferenceService;
 use serving::monitoring::{Api, Metrics, Protocol};
 
-/// What the checks need. Refusals are counted here: no service sees them.
+/// The data for the checks. Refusals are counted here, because no service sees them.
 #[derive(Clone)]
 pub(super) struct Guard {
     auth: Auth,
@@ -48,7 +48,7 @@ impl Guard {
         }
     }
 
-    /// Puts the check of models in front of a service.
+    /// Wraps a service with the check of models.
     pub(super) fn authorize<S>(&self, service: Arc<S>) -> Authorized<S> {
         Authorized {
             service,
@@ -56,11 +56,12 @@ impl Guard {
         }
     }
 
-    /// Finds out who calls, and notes it in the request. Reads nothing of the message.
+    /// Identifies the caller, and notes it in the request. Does not read the message.
     ///
     /// # Errors
     ///
-    /// `UNAUTHENTICATED`; `PERMISSION_DENIED` for callers who may not use the method for any model.
+    /// `UNAUTHENTICATED`; `PERMISSION_DENIED` for callers who are not allowed to use the method for any
+    /// model.
     pub(super) async fn admit<B>(
         &self,
         request: &mut HttpRequest<B>,
@@ -79,7 +80,7 @@ impl Guard {
         Ok(())
     }
 
-    /// Checks what a message asks for.
+    /// Checks the models that a message names.
     pub(super) fn check<'a>(
         &self,
         extensions: &Extensions,
@@ -102,7 +103,7 @@ impl Guard {
     }
 }
 
-/// The model that a message names; the empty name where it has none.
+/// The model that a message names; empty if it names none.
 fn name(spec: Option<&pb::ModelSpec>) -> &str {
     spec.map_or("", |spec| spec.name.as_str())
 }
@@ -163,7 +164,7 @@ impl<S: ModelService> ModelService for Authorized<S> {
         self.service.get_model_status(request).await
     }
 
-    /// The new list takes the place of the old one: both lists' models are touched.
+    /// The new list replaces the old one, so the caller needs permission for the models of both.
     async fn handle_reload_config_request(
         &self,
         request: Request<pb::ReloadConfigRequest>,

@@ -1,19 +1,19 @@
-//! `--grpc_channel_arguments`: gRPC's names for what the HTTP/2 stack here can do as well.
+//! `--grpc_channel_arguments`: gRPC's names for settings that the HTTP/2 stack here has as well.
 
 use std::time::Duration;
 
 use base::error::{Result, ServingError};
 use net::connection::ConnectionOptions;
 
-/// gRPC's own default for the answer to a keepalive ping.
+/// gRPC's own default timeout for the answer to a keepalive ping.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Applies a comma-separated list of `key=value` to `options`. Keys that mean nothing here are
-/// logged and left out, as gRPC does.
+/// Applies a comma-separated list of `key=value` to `options`. Unsupported keys are logged and ignored, as
+/// in gRPC.
 ///
 /// # Errors
 ///
-/// `INVALID_ARGUMENT` for an item without `=` and for a number that is none or out of range.
+/// `INVALID_ARGUMENT` for an item without `=`, and for a number that is malformed or out of range.
 pub fn apply(list: &str, options: &mut ConnectionOptions) -> Result<()> {
     let mut keepalive_time = None;
     let mut keepalive_timeout = KEEPALIVE_TIMEOUT;
@@ -55,7 +55,7 @@ fn number(key: &str, value: &str, min: u32, max: u32) -> Result<u32> {
 }
 
 fn millis(key: &str, value: &str) -> Result<Duration> {
-    // Above that gRPC means "never".
+    // gRPC treats larger values as "never".
     number(key, value, 1, i32::MAX as u32).map(|millis| Duration::from_millis(millis.into()))
 }
 

@@ -1,4 +1,4 @@
-//! `grpc.health.v1.Health`: the original's service names, and the real state of every model.
+//! `grpc.health.v1.Health`: TensorFlow Serving's service names, and the real state of every model.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use super::status::to_status;
 use net::isolate::isolated;
 use serving::servable::{ManagerState, ServableLookup};
 
-/// How soon a watcher hears of a change.
+/// The longest delay before a watcher learns of a change.
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The service over these servables.
+/// The service for these servables.
 pub(super) fn server(
     servables: Arc<dyn ServableLookup>,
     stopped: watch::Receiver<bool>,
@@ -29,13 +29,13 @@ pub(super) fn server(
 
 struct HealthImpl {
     servables: Arc<dyn ServableLookup>,
-    /// Watches end with the server: nobody waits for them.
+    /// Turns true when the server stops, which ends the watches.
     stopped: watch::Receiver<bool>,
 }
 
-/// The status of a service name: empty, `ModelService` and `PredictionService` as in the original;
-/// `<model>` serves while it has an available version, `<model>/<version>` while that is available.
-/// `None` where there is no such model.
+/// The status of a service name. Empty, `ModelService` and `PredictionService` are as in TensorFlow
+/// Serving; `<model>` serves while it has an available version, `<model>/<version>` while that is
+/// available. `None` if the model does not exist.
 fn status(servables: &dyn ServableLookup, service: &str) -> Option<ServingStatus> {
     if matches!(service, "" | "ModelService" | "PredictionService") {
         return Some(ServingStatus::Serving);
@@ -66,8 +66,8 @@ fn response(status: ServingStatus) -> HealthCheckResponse {
     }
 }
 
-/// Sends the status of a service whenever it changes. Ends when the watcher goes away, for then the
-/// channel closes, or the server stops.
+/// Sends the status of a service whenever it changes. Ends when the watcher leaves, which closes the
+/// channel, or when the server stops.
 async fn report_changes(
     servables: &dyn ServableLookup,
     service: &str,
@@ -118,7 +118,7 @@ impl Health for HealthImpl {
         tokio::spawn(async move {
             let watched = report_changes(servables.as_ref(), &service, &mut stopped, &sender);
             if let Err(error) = isolated(watched).await {
-                // Nobody hears of it who went away.
+                // Fails if the watcher has left.
                 let _ = sender.send(Err(to_status(&error))).await;
             }
         });

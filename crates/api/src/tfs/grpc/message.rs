@@ -1,10 +1,10 @@
-//! Receives the message of a unary call, wholly and uncompressed, before anything reads it.
+//! Receives the complete message of a unary call, uncompressed, before it is read.
 //!
-//! tonic would reserve memory for what a message's prefix announces, and decompress on the workers
-//! that serve sockets. Here memory grows with what arrives, compressed messages are inflated
-//! elsewhere and within a bound, and a client that stalls is given up.
+//! tonic would reserve memory for the length in a message's prefix, and decompress on the workers that
+//! serve sockets. Here memory grows with the bytes that arrive, compressed messages are inflated elsewhere
+//! and within a limit, and a client that stalls is given up.
 //!
-//! Not here: what is in the message (`wire`).
+//! Not here: the content of the message (`wire`).
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
@@ -22,22 +22,22 @@ use base::panics;
 use net::limit::Admitted;
 use net::receive::{Inflation, Pace, ReceiveOptions, inflate};
 
-/// gRPC's prefix: whether the message is compressed, and its length.
+/// gRPC's prefix: a flag for compression, and the message's length.
 pub(super) const PREFIX_BYTES: usize = 5;
 
-/// What a message that comes in parts gets at first; four times as much whenever it is full.
+/// The first allocation for a message that comes in parts; each further one is `GROWTH` times as large.
 const FIRST_BYTES: usize = 1 << 20;
 const GROWTH: usize = 4;
-/// What every allocation is a multiple of, and enough for every dtype.
+/// The alignment that every allocation has, which is enough for every dtype.
 const ALIGNMENT: usize = 16;
 
-/// Finds, in the first part of a message, where something begins that is to be aligned.
+/// Finds, in the first part of a message, the start of the data that is to be aligned.
 pub(super) type FindAligned = fn(&[u8]) -> Option<usize>;
 
-/// The encodings that are understood, as the header `grpc-accept-encoding` has them.
+/// The supported encodings, as in the header `grpc-accept-encoding`.
 pub(super) const ACCEPTED_ENCODINGS: &str = "identity,gzip,deflate,zstd";
 
-/// The prefix of an uncompressed message; `None` for one of 4 GiB.
+/// The prefix of an uncompressed message; `None` from 4 GiB on.
 pub(super) fn prefix(len: usize) -> Option<[u8; PREFIX_BYTES]> {
     let [a, b, c, d] = u32::try_from(len).ok()?.to_be_bytes();
     Some([0, a, b, c, d])
@@ -80,13 +80,13 @@ impl Body for Framed {
     }
 }
 
-/// Receives the body of a unary call: its first message, others are ignored. What begins where
-/// `aligned` finds something in the first part of the message is put at a multiple of 16 bytes.
+/// Receives the body of a unary call: its first message; others are ignored. The data at the offset that
+/// `aligned` finds in the first part of the message is placed at a multiple of 16 bytes.
 ///
 /// # Errors
 ///
 /// `RESOURCE_EXHAUSTED` for a message that is or becomes too large, `UNIMPLEMENTED` for an unknown
-/// compression, `INTERNAL` for one that is missing, cut off or does not decompress, those of
+/// compression, `INTERNAL` for one that is missing, cut off or does not decompress, and those of
 /// [`ReceiveOptions::next`].
 pub(super) async fn receive<B>(
     headers: &HeaderMap,
@@ -116,7 +116,7 @@ where
     }
 }
 
-/// A body as far as it is here.
+/// The part of a body that has arrived.
 #[derive(Default)]
 struct Incoming {
     prefix: [u8; PREFIX_BYTES],
@@ -131,7 +131,7 @@ enum Partial {
     Nothing,
     /// All of it came in one part.
     Whole(Bytes),
-    /// It begins behind some bytes of padding.
+    /// The message comes after some bytes of padding.
     Parts { bytes: Vec<u8>, padding: usize },
 }
 
@@ -147,7 +147,7 @@ impl Incoming {
         let announced = self.announced().unwrap_or(0);
         let size = announced.max(self.received.saturating_sub(PREFIX_BYTES));
         if size > max_bytes {
-            // The words of gRPC's core.
+            // The text of gRPC's core.
             let text = format!("SERVER: Received message larger than max ({size} vs. {max_bytes})");
             return Err(ServingError::new(Code::ResourceExhausted, text));
         }
@@ -170,14 +170,14 @@ impl Incoming {
         Ok(())
     }
 
-    /// The length of the message, once the prefix is here.
+    /// The length of the message, once the prefix has arrived.
     fn announced(&self) -> Option<usize> {
         let [_, length @ ..] = self.prefix;
         let length = usize::try_from(u32::from_be_bytes(length)).ok();
         length.filter(|_| self.received >= PREFIX_BYTES)
     }
 
-    /// Whether the message is compressed, and the message.
+    /// Returns whether the message is compressed, and the message.
     fn finish(self) -> Result<(bool, Bytes)> {
         if self.received == 0 {
             return Err(ServingError::internal("Missing request message."));
@@ -200,7 +200,7 @@ impl Incoming {
     }
 }
 
-/// Adds a part to what will be `total` bytes in the end.
+/// Appends a part of a message that will have `total` bytes.
 fn append(bytes: &mut Vec<u8>, part: &[u8], total: usize) -> Result<()> {
     let needed = bytes.len() + part.len();
     if needed > bytes.capacity() {
@@ -220,7 +220,7 @@ enum Encoding {
     Zstd,
 }
 
-/// What compressed messages are compressed with.
+/// The compression of messages, if they are compressed.
 fn encoding(headers: &HeaderMap) -> Result<Option<Encoding>> {
     let Some(header) = headers.get("grpc-encoding") else {
         return Ok(None);

@@ -1,9 +1,9 @@
-//! Receives the messages of a stream: each bounded, few at a time, given up if one stalls.
+//! Receives the messages of a stream: each limited in size, few at a time, given up if one stalls.
 //!
-//! A task reads what comes, so that nothing piles up in HTTP/2's windows where the service is slow or
-//! its answers are not read.
+//! A task reads them, so that nothing piles up in HTTP/2's windows if the service is slow or its answers
+//! are not read.
 //!
-//! Not here: the one message of a unary call (`message`).
+//! Not here: the single message of a unary call (`message`).
 
 use std::error::Error as StdError;
 use std::pin::Pin;
@@ -23,7 +23,7 @@ use super::message::PREFIX_BYTES;
 use super::refusal;
 use net::limit::{Admitted, Waits};
 
-/// Messages that may wait for the service.
+/// The number of messages that can wait for the service.
 const MAX_WAITING: usize = 4;
 
 /// The messages of a stream as a body, for tonic to read.
@@ -32,13 +32,14 @@ pub(super) struct Messages {
     failure: Failure,
 }
 
-/// Why the messages ended early, for whoever answers: a service may take it for their end.
+/// Why the messages ended early. The answers need it, because the service can mistake that for the normal
+/// end.
 #[derive(Clone, Default)]
 pub(super) struct Failure(Arc<OnceLock<Status>>);
 
 impl Messages {
-    /// Receives messages of up to `max_bytes` each. One that does not come within `stall` ends the
-    /// stream with an error; a client that begins none for as long has finished.
+    /// Receives messages of up to `max_bytes` each. One that does not arrive within `stall` ends the stream
+    /// with an error; a client that begins none for as long has finished.
     pub(super) fn receive<B>(
         body: B,
         max_bytes: usize,
@@ -56,7 +57,7 @@ impl Messages {
                 () = sender.closed() => Ok(()),
             };
             if let Err(status) = ended {
-                // The last place is kept for this.
+                // The last slot is reserved for this.
                 let _ = sender.try_send(Err(status));
             }
         });
@@ -82,7 +83,7 @@ where
 {
     let mut begun = BytesMut::new();
     loop {
-        // A message has to be whole by then, however it trickles.
+        // The message has to be complete by then, however slowly it arrives.
         let deadline = Instant::now() + stall;
         let message = loop {
             if let Some(len) = message_len(&begun, max_bytes)?
@@ -112,14 +113,14 @@ where
     }
 }
 
-/// The length of the first message with its prefix, once the prefix is here.
+/// The length of the first message including its prefix, once the prefix has arrived.
 fn message_len(begun: &[u8], max_bytes: usize) -> Result<Option<usize>, Status> {
     let Some(&[_, length @ ..]) = begun.first_chunk::<PREFIX_BYTES>() else {
         return Ok(None);
     };
     let len = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
     if len > max_bytes {
-        // The words of gRPC's core.
+        // The text of gRPC's core.
         let text = format!("SERVER: Received message larger than max ({len} vs. {max_bytes})");
         return Err(Status::resource_exhausted(text));
     }
@@ -136,15 +137,15 @@ impl Body for Messages {
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let received = ready!(self.received.poll_recv(context));
         if let Some(Err(status)) = &received {
-            // The first is the only one.
+            // Only the first is kept.
             let _ = self.failure.0.set(status.clone());
         }
         Poll::Ready(received.map(|message| message.map(Frame::data)))
     }
 }
 
-/// The answers of a call that lasts. Where its messages ended early, or where it has to make room for
-/// another, they end with the status that says so.
+/// The answers of a call that lasts. If its messages ended early, or it has to make room for another, they
+/// end with the corresponding status.
 pub(super) struct Answers {
     body: tonic::body::Body,
     failure: Failure,
@@ -211,7 +212,8 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(20);
     const NEVER: Duration = Duration::from_secs(3600);
 
-    /// What a service reads of these parts, after which the client is silent or has finished.
+    /// The messages that a service reads from these parts, after which the client is silent or has
+    /// finished.
     async fn read(
         parts: &[&'static [u8]],
         finishes: bool,
@@ -259,7 +261,7 @@ mod tests {
         ] {
             assert_eq!(read(parts, finishes, SHORT).await, [Err(code)], "{parts:?}");
         }
-        // All here before the service reads the first.
+        // All arrive before the service reads the first.
         let many = [&b"\0\0\0\0\x01a"[..]; 100];
         let read = read(&many, true, NEVER).await;
         assert_eq!(read.last(), Some(&Err(Code::ResourceExhausted)));

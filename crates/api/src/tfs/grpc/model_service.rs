@@ -17,11 +17,11 @@ use serving::inference::InferenceService;
 use serving::monitoring::{Api, Metrics, Protocol};
 use wire::tfs::{model_spec, status};
 
-/// Puts a new model configuration into effect. Implemented by the assembly over `lifecycle`.
+/// Puts a new model configuration into effect. Implemented by the server, on top of `lifecycle`.
 pub trait ReloadConfig: Send + Sync {
-    /// Replaces the configuration and returns once every newly named model has a version that is
-    /// available or has ended. May block for as long as loading takes. `in_force` is called once
-    /// the next call need not wait for this one.
+    /// Replaces the configuration. Returns once every newly named model has a version that is available or
+    /// has ended. Blocks for as long as loading takes. `in_force` is called once the next call need not
+    /// wait for this one.
     ///
     /// # Errors
     ///
@@ -38,7 +38,7 @@ pub(super) struct ModelServiceImpl {
     inference: InferenceService,
     metrics: Arc<Metrics>,
     reloader: Arc<dyn ReloadConfig>,
-    /// Reloads wait for each other here, where waiting costs no thread.
+    /// Reloads wait for each other here, where waiting needs no thread.
     gate: Gate,
 }
 
@@ -93,8 +93,8 @@ impl ModelServiceImpl {
         let permit = self.gate.enter(deadline).await?;
         let before = values(&self.metrics);
         let reloader = Arc::clone(&self.reloader);
-        // A reload goes on when its caller goes away. The next one may remove the models that this
-        // one waits for.
+        // A reload continues if its caller leaves. The next one can remove the models that this one waits
+        // for.
         let in_force = Box::new(move || drop(permit));
         let reload = tokio::task::spawn_blocking(move || reloader.reload(config, in_force));
         reload
@@ -145,7 +145,7 @@ impl pb::model_service_server::ModelService for ModelServiceImpl {
     }
 }
 
-/// Counts the call, and turns its outcome into what gRPC sends.
+/// Counts the call, and converts its outcome to a gRPC response.
 fn finish<T>(observation: Observation, outcome: Result<T>) -> Result<Response<T>, Status> {
     let code = outcome.as_ref().err().map_or(Code::Ok, ServingError::code);
     observation.end_with_code(code, None);

@@ -1,7 +1,7 @@
-//! `PredictionService.Predict` without tonic: straight between the socket's bytes and tensors, large
-//! values in either direction where they are.
+//! `PredictionService.Predict` without tonic: converts directly between the socket's bytes and tensors, and
+//! does not copy large values in either direction.
 //!
-//! Not here: how the message is received (`message`), what it means (`prediction_service`).
+//! Not here: receiving the message (`message`), running the call (`prediction_service`).
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -88,7 +88,7 @@ fn encode(reply: &PredictReply, inference: &InferenceService) -> Result<VecDeque
     pieces.ok_or_else(|| Status::resource_exhausted("an answer of 4 GiB"))
 }
 
-/// The body of an answer that succeeded: the message, then the status.
+/// The body of a successful answer: the message, then the status.
 struct Answer {
     pieces: VecDeque<Bytes>,
     is_complete: bool,

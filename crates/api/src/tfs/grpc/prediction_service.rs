@@ -1,4 +1,4 @@
-//! `tensorflow.serving.PredictionService`: the handlers; `predict` decodes and encodes for the first.
+//! `tensorflow.serving.PredictionService`: the handlers; `predict` decodes and encodes for `Predict`.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -50,7 +50,7 @@ impl PredictionServiceImpl {
         &self.inference
     }
 
-    /// `Predict`, which was decoded from the first instant to the second.
+    /// `Predict`. `decoding` is the start and the end of decoding the call.
     pub(super) async fn predict(
         &self,
         call: PredictCall,
@@ -140,7 +140,7 @@ impl PredictionServiceImpl {
         self.inference.model_metadata(&spec, &fields)
     }
 
-    /// Counts the call, and turns its outcome into what gRPC sends.
+    /// Counts the call, and converts its outcome to a gRPC response.
     fn finish<T, R>(
         &self,
         observation: Observation,
@@ -160,8 +160,7 @@ impl PredictionServiceImpl {
     }
 }
 
-/// A request with an example that is not a message does not reach a handler in gRPC, and is not
-/// counted.
+/// In gRPC, a request with a malformed example does not reach a handler, and is not counted.
 fn check_examples(input: &Option<SerializedInput>) -> Result<(), Status> {
     let bytes = examples::bytes(input);
     off_worker(bytes, || examples::check(input)).map_err(|error| to_status(&error))

@@ -1,4 +1,4 @@
-//! `tensorflow.ProfilerService`: there is no TensorFlow to profile.
+//! `tensorflow.ProfilerService`, which has no TensorFlow to profile here.
 
 use tonic::{Request, Response, Status};
 

@@ -1,10 +1,10 @@
-//! The services of the port: who may call each, and what its calls may send.
+//! The services of the port: access to each, and the messages that its calls can send.
 //!
-//! Every path is looked up here before anything of its body is read. What is not declared is refused.
+//! Every path is looked up here before any of its body is read. Calls of undeclared services are refused.
 //!
-//! Not here: which of them flags turn on (`grpc`), what methods do with models (`authorized`).
+//! Not here: the flags that enable services (`grpc`), permissions for models (`authorized`).
 
-/// A service that may be on the port.
+/// A service that the port can have.
 pub(super) struct Service {
     /// With its package.
     pub(super) name: &'static str,
@@ -12,16 +12,16 @@ pub(super) struct Service {
     pub(super) takes: Takes,
 }
 
-/// Who may call a service.
+/// The callers that are allowed to use a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
-    /// Load balancers have no credentials.
+    /// Everyone: load balancers have no credentials.
     Anybody,
-    /// Who is known, where there are rules.
+    /// Authenticated callers, if there are rules.
     Known,
 }
 
-/// What comes with a call.
+/// The messages that come with a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Takes {
     /// One message, as large as the flags allow; the call counts as a request.
@@ -30,7 +30,7 @@ pub(super) enum Takes {
     SmallRequest,
     /// One small message; the call is a probe or lasts.
     Probe,
-    /// Small messages, one after the other.
+    /// Several small messages.
     SmallStream,
 }
 
@@ -76,7 +76,7 @@ impl Declared {
         self.0.push(service);
     }
 
-    /// The service and the method that a path names, where the service is on the port.
+    /// The service and the method that a path names, if the port has the service.
     pub(super) fn find<'a>(&self, path: &'a str) -> Option<(&'static Service, &'a str)> {
         let (service, method) = path.strip_prefix('/')?.split_once('/')?;
         let found = self.0.iter().find(|it| it.name == service)?;

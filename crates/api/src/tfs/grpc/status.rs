@@ -5,10 +5,10 @@ use tonic::metadata::MetadataValue;
 
 use base::error::{Code, ServingError};
 
-/// Longer messages are cut: they travel as a header.
+/// Longer messages are cut, because they are sent in a header.
 const MAX_MESSAGE_BYTES: usize = 1024;
 
-/// The status of an error; its code 1:1, its text cut after 1024 bytes.
+/// The status of an error: the same code, the text cut after 1024 bytes.
 pub(super) fn to_status(error: &ServingError) -> Status {
     let code = match error.code() {
         Code::Ok => tonic::Code::Ok,
@@ -31,7 +31,7 @@ pub(super) fn to_status(error: &ServingError) -> Status {
     };
     let mut status = Status::new(code, truncated(error.to_string()));
     if matches!(error, ServingError::Overloaded { .. }) {
-        // Clients with a retry policy wait for so long.
+        // Clients with a retry policy wait for this long.
         let millis = MetadataValue::from_static("1000");
         status
             .metadata_mut()

@@ -1,4 +1,4 @@
-//! Whole calls, from path and message to status; models are played.
+//! Complete calls, from path and message to status, with fake models.
 
 use http::Response;
 use http_body_util::{BodyExt, Full};
@@ -10,7 +10,7 @@ use base::id::ModelSpec;
 use proto::tensorflow::serving::ModelServerConfig;
 use serving::servable::{ServableHandle, ServableState};
 
-/// Asking for a model panics, as does a reload.
+/// Panics at every look-up of a model, and at every reload.
 struct Fragile;
 
 impl ServableLookup for Fragile {
@@ -57,7 +57,7 @@ fn fragile(admission: Admission) -> (GrpcService, Arc<Metrics>) {
     (service, metrics)
 }
 
-/// The status of a call with this message: of headers alone, or of trailers.
+/// The status of a call with this message, from the headers or from the trailers.
 async fn status(service: &GrpcService, path: &str, message: &[u8]) -> (String, Response<()>) {
     let length = u32::try_from(message.len()).unwrap().to_be_bytes();
     let body = Full::new(Bytes::from([&[0], &length[..], message].concat()));
@@ -101,7 +101,7 @@ async fn too_much_at_a_time_is_refused_for_a_moment() {
     assert_eq!(code, RESOURCE_EXHAUSTED);
     assert_eq!(response.headers()["grpc-retry-pushback-ms"], "1000");
     assert!(metrics.page().contains("code=\"RESOURCE_EXHAUSTED\""));
-    // Probes get through.
+    // Probes are still answered.
     let (code, _) = status(&service, "/grpc.health.v1.Health/Check", b"").await;
     assert_eq!(code, "0");
 }

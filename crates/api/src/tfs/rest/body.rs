@@ -1,4 +1,4 @@
-//! Reads request bodies: whole, bounded, gunzipped.
+//! Reads complete request bodies, within limits, and gunzips them.
 
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -14,15 +14,15 @@ use base::panics;
 use net::limit::Admitted;
 use net::receive::{Inflation, Pace, ReceiveOptions, inflate};
 
-/// Memory that is reserved on a client's word alone.
+/// The most memory that is reserved based only on `Content-Length`.
 const MAX_RESERVED_BYTES: usize = 16 << 20;
 
-/// The body of a request. One that claims to be gzip and is not, or is too large, is empty, as in
-/// the original.
+/// The body of a request. As in TensorFlow Serving, it is empty if it claims to be gzip but is not, or is
+/// too large.
 ///
 /// # Errors
 ///
-/// `RESOURCE_EXHAUSTED` beyond the bound, those of [`ReceiveOptions::next`].
+/// `RESOURCE_EXHAUSTED` beyond the limit, and those of [`ReceiveOptions::next`].
 pub(super) async fn read<B>(
     headers: &HeaderMap,
     body: B,
@@ -73,7 +73,7 @@ where
         if first.len().max(rest.len()) + data.len() > max_bytes {
             return Err(too_large(max_bytes));
         }
-        // One frame is the common case, and needs no copy.
+        // A single frame is the common case, and needs no copy.
         if first.is_empty() && rest.is_empty() {
             first = data;
             continue;
@@ -114,7 +114,7 @@ mod tests {
     use crate::tfs::rest::RestOptions;
     use net::limit::Admission;
 
-    /// As the server does by default.
+    /// With the server's default options.
     async fn read<B>(headers: &HeaderMap, body: B) -> Result<Bytes>
     where
         B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
@@ -130,7 +130,7 @@ mod tests {
         super::read(headers, body, options, &admitted).await
     }
 
-    /// A client that sends these frames and then, perhaps, nothing more for ever.
+    /// A client that sends these frames and then, if it `stalls`, nothing more.
     struct Frames {
         frames: Vec<&'static [u8]>,
         stalls: bool,
@@ -201,7 +201,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_too_large_is_refused_by_its_length() {
         let mut headers = HeaderMap::new();
-        // As large as a gRPC message may be is fine; docs/rest.md.
+        // The maximum size is that of a gRPC message; docs/rest.md.
         headers.insert(CONTENT_LENGTH, (1_u64 << 31).into());
         let body = Frames {
             frames: Vec::new(),
@@ -232,7 +232,7 @@ mod tests {
         }
     }
 
-    // rest.md, section 1.4: any coding with `gzip` in its name, and empty where it is not gzip.
+    // rest.md, section 1.4: any coding with `gzip` in its name; a body that is not gzip becomes empty.
     #[tokio::test]
     async fn gzipped_bodies_are_gunzipped() {
         for coding in ["gzip", "x-gzip", "my_gzip"] {

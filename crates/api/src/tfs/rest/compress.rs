@@ -1,4 +1,4 @@
-//! Gzips answers, where a flag asks for it and the client takes it. The original never does.
+//! Gzips answers, if a flag enables it and the client accepts it. TensorFlow Serving never does.
 
 use std::io::Write;
 
@@ -10,7 +10,7 @@ use http::{HeaderMap, Response};
 
 use super::off_worker;
 
-/// Whether `Accept-Encoding` takes gzip: by name or by `*`, and not with `q=0`.
+/// Whether `Accept-Encoding` accepts gzip: by name or by `*`, and not with `q=0`.
 pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
     let mut by_star = false;
     let values = headers.get_all(ACCEPT_ENCODING).into_iter();
@@ -20,7 +20,7 @@ pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
     for item in items {
         let (coding, parameters) = item.split_once(';').unwrap_or((item, ""));
         let coding = coding.trim();
-        // The name goes before the star, wherever either stands.
+        // The name takes precedence over the star, in any order.
         if coding.eq_ignore_ascii_case("gzip") || coding.eq_ignore_ascii_case("x-gzip") {
             return is_wanted(parameters);
         }
@@ -31,7 +31,7 @@ pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
     by_star
 }
 
-/// Whether the weight, if there is one, is a number above zero.
+/// Whether the weight, if present, is a number above zero.
 fn is_wanted(parameters: &str) -> bool {
     let weight = parameters.split(';').find_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;
@@ -40,9 +40,9 @@ fn is_wanted(parameters: &str) -> bool {
     weight.is_none_or(|weight| weight.parse().is_ok_and(|weight: f32| weight > 0.0))
 }
 
-/// Gzips the answer if it has `min_bytes`, the client takes it, and it gets smaller.
+/// Gzips the answer if it has at least `min_bytes`, the client accepts it, and it gets smaller.
 pub(super) fn apply(response: &mut Response<Bytes>, min_bytes: usize, accepts_gzip: bool) {
-    // Caches have to know even where this answer goes out as it is.
+    // Caches need this even if this answer is sent uncompressed.
     let vary = HeaderValue::from_static("Accept-Encoding");
     response.headers_mut().insert(VARY, vary);
     let size = response.body().len();
@@ -60,7 +60,7 @@ pub(super) fn apply(response: &mut Response<Bytes>, min_bytes: usize, accepts_gz
     }
 }
 
-/// Speed goes before size: digits shrink to less than half at any level.
+/// Prefers speed to size: digits shrink to less than half at any level.
 fn gzip(body: &[u8]) -> Option<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 2), Compression::fast());
     encoder.write_all(body).ok()?;

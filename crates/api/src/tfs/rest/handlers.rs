@@ -1,4 +1,4 @@
-//! One function per kind of request: decode, call, encode.
+//! One function for each kind of request: decode, call, encode.
 
 use std::time::Instant;
 
@@ -18,14 +18,14 @@ use wire::tfs::{examples, json};
 
 const JSON: &str = "application/json";
 
-/// What goes back: a code, which becomes the HTTP status, and a document.
+/// An answer: a code, which becomes the HTTP status, and a document.
 pub(super) struct Answer {
     pub(super) code: Code,
     pub(super) content_type: &'static str,
     pub(super) body: Bytes,
-    /// Which servable answered, by which signature.
+    /// The servable that answered, and its signature.
     pub(super) answered_by: Option<(ServableId, Option<String>)>,
-    /// The server was too busy: the client is told to come back.
+    /// The server was too busy: the client is asked to retry.
     pub(super) may_pass_later: bool,
 }
 
@@ -47,7 +47,7 @@ impl Answer {
         }
     }
 
-    /// A document that no servable had to be asked for.
+    /// A document about states, which needs no servable.
     fn states(body: impl Into<Bytes>) -> Self {
         Self {
             code: Code::Ok,
@@ -59,7 +59,7 @@ impl Answer {
     }
 }
 
-/// What a request asks for, as it is counted.
+/// The API of a request, for metrics.
 pub(super) fn api_of(route: &Route) -> Api {
     match route {
         Route::Predict(_) => Api::Predict,
@@ -71,20 +71,20 @@ pub(super) fn api_of(route: &Route) -> Api {
     }
 }
 
-/// Whether the caller may ask for it.
+/// Checks whether the caller is allowed to make this request.
 ///
 /// # Errors
 ///
 /// `PERMISSION_DENIED`.
 pub(super) fn check_allowed(route: &Route, caller: &Caller) -> Result<()> {
     match route {
-        // The list has those models that the caller may see.
+        // The list contains only the models that the caller is allowed to see.
         Route::Models => caller.may_any(Api::Status),
         route => caller.may(api_of(route), route.model()),
     }
 }
 
-/// What a request says beside its route and its body, and who sent it.
+/// The headers of a request, and its sender.
 #[derive(Clone, Copy)]
 pub(super) struct Call<'a> {
     pub(super) headers: &'a HeaderMap,
@@ -166,7 +166,7 @@ async fn regress(
     ))
 }
 
-/// Examples are read before the model is looked up, as in the original.
+/// Examples are read before the model is looked up, as in TensorFlow Serving.
 fn examples_request(
     inference: &InferenceService,
     deadline: Option<Instant>,

@@ -1,14 +1,14 @@
-//! The description of the REST API, for people and their tools.
+//! The OpenAPI description of the REST API.
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
 
 use crate::admin::pages::response;
 
-/// Where it is found; nothing of the original's is there.
+/// The path of the description, which TensorFlow Serving does not use.
 pub(super) const PATH: &str = "/openapi.json";
 
-/// An OpenAPI 3.1 document. What it says holds for every model, so it needs no server to be made.
+/// An OpenAPI 3.1 document. It applies to every model, so it is the same for every server.
 const DOCUMENT: &str = include_str!("openapi.json");
 
 /// Answers with the document.
@@ -45,7 +45,7 @@ mod tests {
                 }
             }
         }
-        // Three verbs, the status and the metadata, each by model, version and label; the list.
+        // Three verbs, the status and the metadata, each by model, version and label; and the list.
         assert_eq!(count, 16);
     }
 }

@@ -1,4 +1,4 @@
-//! `:predict` with a JSON body, as the original has it.
+//! `:predict` with a JSON body, as in TensorFlow Serving.
 
 use std::cell::OnceCell;
 use std::time::Instant;
@@ -15,7 +15,7 @@ use serving::monitoring::Direction;
 use serving::servable::ServableHandle;
 use wire::tfs::json;
 
-/// Decodes while it looks up the model: the dtypes of a body's numbers are the signature's.
+/// Looks up the model while it decodes: the signature determines the dtypes of the numbers in the body.
 pub(super) async fn predict(
     inference: &InferenceService,
     deadline: Option<Instant>,
@@ -23,7 +23,7 @@ pub(super) async fn predict(
     body: Bytes,
     observation: &mut Observation,
 ) -> Result<Answer> {
-    // The reader may ask more than once; all answers come from one servable.
+    // The reader can ask more than once; all answers come from one servable.
     let resolved: OnceCell<ServableHandle> = OnceCell::new();
     let started = Instant::now();
     let decoded = off_worker(body.len(), || {
@@ -80,7 +80,7 @@ pub(super) async fn predict(
     ))
 }
 
-/// What the JSON reader has to know of a signature.
+/// The facts about a signature that the JSON reader needs.
 fn json_inputs(servable: &ServableHandle, signature_name: &str) -> Result<Vec<json::InputSpec>> {
     let signature = servable
         .signature(signature_name)

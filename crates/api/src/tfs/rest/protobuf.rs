@@ -1,4 +1,4 @@
-//! `:predict` with a serialized `PredictRequest` as body. An addition to the original's API.
+//! `:predict` with a serialized `PredictRequest` as body. An addition to TensorFlow Serving's API.
 
 use std::time::Instant;
 
@@ -46,7 +46,7 @@ pub(super) async fn predict(
     drop(body);
     let (spec, signature_name) = match call.spec() {
         Ok((message, signature_name)) => (merged(url, message)?, signature_name.to_owned()),
-        // The URL says it all.
+        // The URL names everything.
         Err(_) => (url.clone(), String::new()),
     };
     let servable = inference.resolve(&spec)?;
@@ -67,7 +67,7 @@ pub(super) async fn predict(
     Ok(answer)
 }
 
-/// What the URL and the message name together.
+/// Merges the model specs of the URL and the message.
 fn merged(url: &ModelSpec, message: &ModelSpec) -> Result<ModelSpec> {
     if !message.name.is_empty() && message.name != url.name {
         return Err(ServingError::invalid_argument(format!(

@@ -1,12 +1,12 @@
 //! The URL grammar of the REST API (`http_rest_api_util.cc`, `http_rest_api_handler.cc`).
 //!
-//! The original matches two regular expressions, case-insensitively, on the undecoded path with
-//! its query; what follows here are those expressions as code.
+//! TensorFlow Serving matches two regular expressions, case-insensitively, on the undecoded path with its
+//! query; the code here implements those expressions.
 
 use base::error::{Result, ServingError};
 use base::id::{ModelSpec, VersionChoice};
 
-/// What a URL asks for.
+/// The kind of a request, from its URL.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Route {
     /// `:predict` of a model.
@@ -19,7 +19,7 @@ pub enum Route {
     Metadata(ModelSpec),
     /// States of a model's versions.
     Status(ModelSpec),
-    /// `GET /v1/models`: states of all models. An error in the original.
+    /// `GET /v1/models`: states of all models. An error in TensorFlow Serving.
     Models,
 }
 
@@ -46,8 +46,8 @@ pub fn is_api_path(path: &str) -> bool {
 ///
 /// # Errors
 ///
-/// `INVALID_ARGUMENT`; the text is the original's, but for a version beyond int64, where the
-/// original answers without a body.
+/// `INVALID_ARGUMENT` with TensorFlow Serving's text, except for a version beyond int64, where TensorFlow
+/// Serving answers without a body.
 pub fn route(method: &str, path: &str) -> Result<Route> {
     let matched = match method {
         "POST" => match_post(path),
@@ -64,8 +64,8 @@ pub fn route(method: &str, path: &str) -> Result<Route> {
         (None, None) => None,
     };
     let spec = ModelSpec { name, version };
-    // What the expression matched in any case is compared with care for it: the verb of a POST
-    // has to be right, a GET falls back to the status.
+    // The expressions ignore case, but the verbs are compared exactly: the verb of a POST has to be right,
+    // a GET falls back to the status.
     match (method, matched.verb) {
         ("POST", Some("predict")) => Ok(Route::Predict(spec)),
         ("POST", Some("classify")) => Ok(Route::Classify(spec)),
@@ -78,7 +78,7 @@ pub fn route(method: &str, path: &str) -> Result<Route> {
     }
 }
 
-/// The original's answer to [`Route::Models`], too.
+/// Also TensorFlow Serving's answer to [`Route::Models`].
 pub(super) fn missing_name() -> ServingError {
     ServingError::invalid_argument("Missing model name in request.")
 }
@@ -88,13 +88,13 @@ fn malformed(method: &str, path: &str) -> ServingError {
 }
 
 fn version(digits: &str) -> Result<i64> {
-    // The words of the original's log.
+    // The text that TensorFlow Serving logs.
     digits.parse().map_err(|_| {
         ServingError::invalid_argument(format!("Failed to convert version: {digits} to numeric."))
     })
 }
 
-/// The groups of either expression.
+/// The groups of both expressions.
 #[derive(Default)]
 struct Matched<'a> {
     name: Option<&'a str>,
@@ -124,7 +124,7 @@ fn match_post(path: &str) -> Option<Matched<'_>> {
 /// `/v1/models(?:/([^/:]+))?(?:(?:/versions/(\d+))|(?:/labels/([^/:]+)))?(?:\/(metadata))?`
 fn match_get(path: &str) -> Option<Matched<'_>> {
     let rest = strip_prefix_ignore_case(path, "/v1/models")?;
-    // The name is taken if anything that follows can still match, else it is left out.
+    // The name is matched if the rest can still match after it, otherwise it is left out.
     let with_name = rest
         .strip_prefix('/')
         .and_then(take_segment)
@@ -179,8 +179,8 @@ fn strip_prefix_ignore_case<'a>(text: &'a str, prefix: &str) -> Option<&'a str> 
     head.eq_ignore_ascii_case(prefix).then_some(tail)
 }
 
-/// Percent-decoding as libcurl does it: `%XX` only, anything else stays. What is not UTF-8 then
-/// names no model of ours.
+/// Percent-decoding as in libcurl: only `%XX` is decoded, the rest stays. A result that is not UTF-8 is the
+/// name of no model.
 fn unescape(text: &str) -> String {
     if !text.contains('%') {
         return text.to_owned();
@@ -320,7 +320,7 @@ mod tests {
         }
     }
 
-    // The recorded answer is 400 without a body; the text is what the original logs.
+    // The recorded answer is 400 without a body; the text is the one that TensorFlow Serving logs.
     #[test]
     fn a_version_beyond_int64_is_told() {
         let path = "/v1/models/m/versions/18446744073709551615:predict";

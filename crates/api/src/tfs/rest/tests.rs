@@ -1,4 +1,4 @@
-//! Whole requests, from method and path to status, headers and body; models are played.
+//! Complete requests, from method and path to status, headers and body, with fake models.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use serving::inference::InferenceService;
 use serving::monitoring::Metrics;
 use serving::servable::{ManagerState, ServableHandle, ServableLookup, ServableState};
 
-/// Model `m` has an available version 1; asking for it panics.
+/// Model `m` has an available version 1; its look-up panics.
 struct Fragile;
 
 impl ServableLookup for Fragile {
@@ -60,7 +60,7 @@ fn service(options: RestOptions) -> (RestService, Arc<Metrics>) {
 
 async fn send(service: &RestService, request: Request<Full<Bytes>>) -> Response<Bytes> {
     let (mut parts, body) = service.call(request).await.unwrap().into_parts();
-    // As for an answer that is written.
+    // As if the answer were written.
     parts.extensions.clear();
     Response::from_parts(parts, body.collect().await.unwrap().to_bytes())
 }
@@ -109,11 +109,11 @@ async fn too_much_at_a_time_is_refused_for_a_moment() {
         let request = Request::post("/v1/models/m:predict");
         request.body(Full::new(Bytes::from(body))).unwrap()
     };
-    // More bytes than all requests may have together.
+    // More bytes than all requests together are allowed to hold.
     let response = send(&service, request(vec![b' '; 100_000])).await;
     assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(response.headers()[RETRY_AFTER], "1");
-    // The one place is taken as long as an answer is not written.
+    // The only place is taken until the answer is written.
     let under_way = service.call(request(b"{".to_vec())).await.unwrap();
     let response = send(&service, request(b"{".to_vec())).await;
     assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
@@ -141,7 +141,7 @@ async fn depth_is_bounded_on_demand() {
     assert_ne!(status(None, body).await, StatusCode::TOO_MANY_REQUESTS);
 }
 
-// rest.md, section 2: the original's answer.
+// rest.md, section 2: the answer of TensorFlow Serving.
 #[tokio::test]
 async fn models_are_not_listed_by_default() {
     let response = call(RestOptions::default(), "GET", "/v1/models").await;

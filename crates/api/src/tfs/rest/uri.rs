@@ -1,16 +1,16 @@
-//! Which targets of requests are URIs. TensorFlow Serving parses them by RFC 3986 (`evhttp_uri_parse`) and
-//! answers others with an HTML page, before it looks for a handler.
+//! Checks whether the target of a request is a URI. TensorFlow Serving parses targets by RFC 3986
+//! (`evhttp_uri_parse`) and answers invalid ones with an HTML page, before it looks for a handler.
 //!
-//! Not here: what a path means (`route`).
+//! Not here: the meaning of a path (`route`).
 
-/// Whether path, query and fragment hold only what RFC 3986 allows.
+/// Whether path, query and fragment contain only characters that RFC 3986 allows.
 pub(super) fn is_conforming(target: &str) -> bool {
     let (rest, fragment) = target.split_once('#').unwrap_or((target, ""));
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
     holds_only(path, b"/") && holds_only(query, b"/?") && holds_only(fragment, b"/?")
 }
 
-/// Whether there is nothing but characters of a path segment, escapes and `more`.
+/// Whether a part contains only the characters of a path segment, escapes and those in `more`.
 fn holds_only(part: &str, more: &[u8]) -> bool {
     let mut bytes = part.bytes();
     while let Some(byte) = bytes.next() {

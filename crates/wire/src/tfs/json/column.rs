@@ -1,7 +1,7 @@
 //! The growing elements of one input: typed, without a shape.
 //!
-//! Both paths fill these. The fast path monomorphises over [`Scan`]; the exact path pushes leaf by
-//! leaf with [`Column::push`] and gets the original's errors.
+//! Both paths fill these. The fast path monomorphises over [`Scan`]; the exact path pushes leaf by leaf
+//! with [`Column::push`] and gets TensorFlow Serving's errors.
 
 use bytes::Bytes;
 
@@ -15,7 +15,7 @@ use codec::json::number::Number;
 use codec::json::string;
 use codec::json::syntax::byte_at;
 
-/// `TensorShape` of TensorFlow holds no more.
+/// The maximum rank of TensorFlow's `TensorShape`.
 pub(super) const MAX_DIMENSIONS: usize = 254;
 
 /// The elements of one input in the order they were sent.
@@ -31,7 +31,7 @@ pub(super) enum Column {
     UInt64(Vec<u64>),
     Bool(Booleans),
     String(Strings),
-    /// A type that JSON cannot carry; a tensor of it is empty.
+    /// A type that JSON cannot represent; a tensor of it is empty.
     Unsupported(DataType),
 }
 
@@ -57,8 +57,8 @@ impl Column {
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` for a value of another type, `UNIMPLEMENTED` where the dtype takes none
-    /// (texts of `AddValueToTensor`, `json_tensor.cc`).
+    /// `INVALID_ARGUMENT` for a value of another type, `UNIMPLEMENTED` if the dtype accepts none (texts of
+    /// `AddValueToTensor`, `json_tensor.cc`).
     pub(super) fn push(&mut self, cursor: Cursor<'_>) -> Result<()> {
         let pushed = match self {
             Self::Float(all) => push_with(all, cursor, |number| Some(number.as_f64() as f32)),
@@ -100,18 +100,18 @@ impl Column {
         }
     }
 
-    /// The tensor over the first elements that `shape` has room for. (An object of `instances` may
-    /// give one key twice; TensorFlow then drops what is too much at the end.)
+    /// The tensor of the first elements, as many as fit into `shape`. (An object of `instances` can contain
+    /// a key twice; TensorFlow then drops the excess at the end.)
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` where TensorFlow could not make a tensor of that rank or dtype.
+    /// `INVALID_ARGUMENT` if TensorFlow could not make a tensor of that rank or dtype.
     pub(super) fn into_tensor(
         self,
         alias: &str,
         shape: impl IntoIterator<Item = usize>,
     ) -> Result<Tensor> {
-        // One more tells a shape that is too long.
+        // One more dimension reveals a shape that is too long.
         let shape: Vec<usize> = shape.into_iter().take(MAX_DIMENSIONS + 1).collect();
         let shape = &shape[..];
         let count = element_count(shape).filter(|_| shape.len() <= MAX_DIMENSIONS);
@@ -142,7 +142,7 @@ fn numbers<T: Element>(mut all: Vec<T>, shape: &[usize], count: usize) -> Option
     Tensor::from_vec(shape, all)
 }
 
-/// Cuts to `count` elements and gives back memory that was reserved by a too high guess.
+/// Cuts to `count` elements and releases memory if too much was reserved.
 fn trim<T>(all: &mut Vec<T>, count: usize) {
     all.truncate(count);
     if all.capacity() - all.len() > all.len() / 8 {
@@ -162,7 +162,7 @@ fn push_with<T>(
     Some(())
 }
 
-/// The types of at most 32 bits take whatever an `int32` takes, and then wrap.
+/// Types of at most 32 bits accept any `int32` value, and then wrap.
 fn narrow(number: Number) -> Option<i32> {
     wide(number)
 }
@@ -179,7 +179,7 @@ fn type_error(cursor: Cursor<'_>, dtype: DataType) -> ServingError {
     ))
 }
 
-/// Booleans, a byte each.
+/// Booleans, one byte each.
 #[derive(Default)]
 pub(super) struct Booleans(Vec<u8>);
 
@@ -194,7 +194,7 @@ impl Booleans {
     }
 }
 
-/// Byte strings, one behind the other in a single buffer.
+/// Byte strings, stored consecutively in a single buffer.
 #[derive(Default)]
 pub(super) struct Strings {
     bytes: Vec<u8>,
@@ -286,9 +286,9 @@ fn scan_u32(text: &[u8], pos: usize) -> Option<(u32, usize)> {
     Some((u32::try_from(value).ok()?, end))
 }
 
-/// Makes room by what the text so far needed: `pos` of its `len` bytes gave the elements there
-/// are. A body of even density is held in little more than its tensor from the start; pages that
-/// were reserved and not used never become memory, and [`trim`] returns them.
+/// Reserves memory at the rate so far: the first `pos` of `len` bytes contained the present elements. If
+/// the density of a body is even, it needs little more memory than its tensor from the start. Reserved
+/// pages that are not used never become resident, and [`trim`] returns them.
 #[cold]
 #[inline(never)]
 fn reserve<T>(all: &mut Vec<T>, len: usize, pos: usize) {
@@ -296,9 +296,9 @@ fn reserve<T>(all: &mut Vec<T>, len: usize, pos: usize) {
     let left = len.saturating_sub(pos);
     let at_this_rate = (have as u128 * left as u128 / pos.max(1) as u128) as usize;
     let wanted = at_this_rate + at_this_rate / 32 + have / 8 + 16;
-    // An element and its comma are two bytes at least.
+    // An element and its comma have at least two bytes.
     let most = left / 2 + 1;
-    // A dense beginning is no reason to reserve for a large body at once.
+    // A dense beginning does not justify reserving for all of a large body in one step.
     let step = have * 7 + 1024;
     all.reserve_exact(wanted.min(most).min(step));
 }
@@ -342,8 +342,8 @@ impl Strings {
     }
 }
 
-/// Finds the text of the base64 object at `pos` in unchecked text: where it starts and ends, and
-/// where the object ends. `None` also where the text has escapes.
+/// Finds the text of the base64 object at `pos` in unchecked text: where it starts and ends, and where the
+/// object ends. `None` also if the text has escapes.
 pub(super) fn base64_object(text: &[u8], pos: usize) -> Option<(usize, usize, usize)> {
     use codec::json::syntax::skip_whitespace;
 

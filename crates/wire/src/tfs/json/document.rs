@@ -5,7 +5,7 @@ use codec::json::cursor::{Cursor, Kind};
 use codec::json::debug_text::debug_text;
 use codec::json::syntax;
 
-/// A body that is right JSON with an object on top.
+/// A body that is valid JSON with an object at the top level.
 pub(super) struct Document<'a> {
     root: Cursor<'a>,
 }
@@ -15,7 +15,7 @@ impl<'a> Document<'a> {
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` with the parser's text and offset, or with the value that is no object.
+    /// `INVALID_ARGUMENT` with the parser's text and offset, or with the value that is not an object.
     pub(super) fn parse(body: &'a [u8]) -> Result<Self> {
         if body.is_empty() {
             return Err(ServingError::invalid_argument(
@@ -34,7 +34,7 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// The values of the first members of these names.
+    /// The values of the first members with these names.
     pub(super) fn members<const N: usize>(&self, names: [&str; N]) -> [Option<Cursor<'a>>; N] {
         let mut found = [None; N];
         for (key, value) in self.root.members() {
@@ -46,8 +46,8 @@ impl<'a> Document<'a> {
         found
     }
 
-    /// The signature's name, empty if there is none (`FillSignature`). Bytes that are not UTF-8
-    /// become U+FFFD: no signature has such a name.
+    /// The signature's name, empty if absent (`FillSignature`). Bytes that are not UTF-8 become U+FFFD: no
+    /// signature has such a name.
     ///
     /// # Errors
     ///
@@ -70,13 +70,13 @@ impl<'a> Document<'a> {
     }
 }
 
-/// Names and messages are text.
+/// Converts bytes to text for names and messages.
 pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A key as the original reads it where it goes through all keys: as a C string, which ends at a
-/// zero.
+/// A key as TensorFlow Serving reads it when it iterates over keys: as a C string, which ends at a zero
+/// byte.
 pub(super) fn c_string(key: &[u8]) -> &[u8] {
     key.split(|&byte| byte == 0).next().unwrap_or_default()
 }

@@ -10,17 +10,17 @@ use codec::json::float_text::{write_f32, write_f64, write_integer};
 use codec::json::string;
 use codec::json::writer::{Lists, close_object, new_line, open_object, write_key, write_list};
 
-/// An output whose name ends so holds bytes rather than text, if it holds strings.
+/// If the name of a string output ends with this, it holds bytes rather than text.
 const BYTES_SUFFIX: &str = "_bytes";
 
 /// Encodes the outputs of a predict call, sorted by alias, in the layout of the request.
 ///
-/// Row format: `T[n, …]`, all of the same `n`, give `n` elements of `predictions`; columnar format
-/// takes any shapes. The only output stands without its name.
+/// Row format: outputs `T[n, …]`, all with the same `n`, give `n` elements of `predictions`. Columnar
+/// format accepts any shapes. A single output is written without its name.
 ///
 /// # Errors
 ///
-/// `INVALID_ARGUMENT` for no outputs at all, a dtype that JSON cannot carry, and in row format for
+/// `INVALID_ARGUMENT` without any outputs, for a dtype that JSON cannot represent, and in row format for
 /// scalars and differing first dimensions.
 pub fn encode_predict(outputs: &[(String, Tensor)], format: Format) -> Result<Vec<u8>> {
     if outputs.is_empty() {
@@ -117,7 +117,7 @@ fn write_columns(outputs: &[Output<'_>], out: &mut Vec<u8>) {
     close_object(0, out);
 }
 
-/// One output, its elements seen as what they are printed as.
+/// One output, with its elements in the type that they are printed as.
 struct Output<'a> {
     alias: &'a str,
     shape: &'a [usize],
@@ -134,11 +134,11 @@ enum Elements<'a> {
     UInt32(&'a [u32]),
     Int64(&'a [i64]),
     UInt64(&'a [u64]),
-    /// A byte each.
+    /// One byte each.
     Bool(&'a [u8]),
     Text(&'a [Bytes]),
     Base64(&'a [Bytes]),
-    /// Of a dtype that is not printed, and none there.
+    /// No elements, of a dtype that cannot be printed.
     None,
 }
 
@@ -157,7 +157,7 @@ impl<'a> Output<'a> {
         })
     }
 
-    /// A guess at the size of the text, rather too large.
+    /// An estimate of the size of the text, more likely too large than too small.
     fn expected_size(&self, format: Format) -> usize {
         let element = match self.elements {
             Elements::Float(_) => 13,
@@ -173,7 +173,7 @@ impl<'a> Output<'a> {
         count.saturating_mul(element + separator)
     }
 
-    /// Writes row `row` of `rows` on one line, inside `depth` levels.
+    /// Writes row `row` of `rows` on one line, at nesting level `depth`.
     fn write_row(&self, row: usize, rows: usize, depth: usize, out: &mut Vec<u8>) {
         let layout = Layout {
             lists: Lists::SingleLine,
@@ -183,7 +183,7 @@ impl<'a> Output<'a> {
         self.elements.write(row, rows, shape, layout, out);
     }
 
-    /// Writes all, one element a line, inside `depth` levels.
+    /// Writes all elements, one per line, at nesting level `depth`.
     fn write(&self, depth: usize, out: &mut Vec<u8>) {
         let layout = Layout {
             lists: Lists::Lines,
@@ -194,7 +194,7 @@ impl<'a> Output<'a> {
 }
 
 impl<'a> Elements<'a> {
-    /// `None` for elements that cannot be printed.
+    /// `None` if the elements cannot be printed.
     fn of(alias: &str, tensor: &'a Tensor) -> Option<Self> {
         let elements = match tensor.dtype() {
             DataType::Float => Self::Float(tensor.as_slice()?),
@@ -215,7 +215,7 @@ impl<'a> Elements<'a> {
         Some(elements)
     }
 
-    /// Writes part `part` of `parts` equal ones, which has shape `shape`.
+    /// Writes part `part` of `parts` equal ones; the part has shape `shape`.
     fn write(&self, part: usize, parts: usize, shape: &[usize], layout: Layout, out: &mut Vec<u8>) {
         macro_rules! write_part {
             ($all:expr, $write:expr) => {{
@@ -266,8 +266,8 @@ impl Layout {
     }
 }
 
-/// Writes lists of lists as `shape` says. Recurses once a dimension of a tensor that a model made,
-/// of which TensorFlow's protocol has at most 254.
+/// Writes nested lists of this shape. Recurses once per dimension of a tensor that a model produced;
+/// TensorFlow's protocol allows at most 254.
 fn write_nested<T>(
     elements: &[T],
     shape: &[usize],

@@ -1,5 +1,5 @@
-//! Predict bodies read step by step as the original reads them: the reference, and the source of
-//! every error (`FillPredictRequestFromJson`, `json_tensor.cc`).
+//! Reads predict bodies step by step as TensorFlow Serving does: the reference, and the source of every
+//! error (`FillPredictRequestFromJson`, `json_tensor.cc`).
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -86,7 +86,7 @@ fn columns(inputs: Cursor<'_>, specs: &[InputSpec]) -> Result<NamedTensors> {
         return tensors([(spec, None, column(inputs, spec)?)]);
     }
 
-    // The key that the value came under, too: a repeated key counts once, two aliases are refused.
+    // The value and its key: a repeated key counts once, but two aliases are refused.
     let mut first_by_alias: BTreeMap<&[u8], (Cursor<'_>, Vec<u8>)> = BTreeMap::new();
     for (key, value) in inputs.members() {
         let known = specs.binary_search_by(|spec| spec.alias.as_bytes().cmp(&key));
@@ -117,7 +117,7 @@ fn columns(inputs: Cursor<'_>, specs: &[InputSpec]) -> Result<NamedTensors> {
     tensors(columns)
 }
 
-/// The index of the input that a value without a name is for: the only one that has to be sent.
+/// The index of the input that an unnamed value belongs to: the only required one.
 fn only(specs: &[InputSpec]) -> Option<usize> {
     let mut needed = (0..specs.len()).filter(|&index| !specs[index].is_optional);
     match (specs.len(), needed.next(), needed.next()) {
@@ -133,8 +133,8 @@ fn column(value: Cursor<'_>, spec: &InputSpec) -> Result<(Sizes, Column)> {
     Ok((shape, column))
 }
 
-/// Makes the tensors last, as the original does: their errors come after all others. The first
-/// dimension is the number of rows, where there are rows.
+/// Makes the tensors at the end, as TensorFlow Serving does: their errors come after all others. If there
+/// are rows, their number is the first dimension.
 fn tensors<'s>(
     columns: impl IntoIterator<Item = (&'s InputSpec, Option<usize>, (Sizes, Column))>,
 ) -> Result<NamedTensors> {
@@ -171,7 +171,7 @@ fn rows(instances: Cursor<'_>, first: Cursor<'_>, specs: &[InputSpec]) -> Result
                     "Expecting value/list but got object at item {index} of input list"
                 )));
             }
-            // With several inputs the original takes an arbitrary one; the first will do.
+            // With several inputs TensorFlow Serving picks an arbitrary one; this picks the first.
             (false, false) => batches[only.unwrap_or_default()]
                 .push(element)
                 .map_err(|error| row_error(index, "", &error))?,
@@ -184,7 +184,7 @@ fn rows(instances: Cursor<'_>, first: Cursor<'_>, specs: &[InputSpec]) -> Result
     tensors(filled)
 }
 
-/// An object that is not a base64 value.
+/// Whether a value is an object but not a base64 value.
 fn is_named(value: Cursor<'_>) -> bool {
     value.kind() == Kind::Object && value.base64_text().is_none()
 }
@@ -234,7 +234,7 @@ fn two_aliases(key: &[u8]) -> ServingError {
     ))
 }
 
-/// Whatever went wrong in an element is an invalid argument.
+/// Every error in an element becomes an invalid argument.
 fn row_error(index: usize, key: &str, error: &ServingError) -> ServingError {
     ServingError::invalid_argument(format!(
         "Failed to process element: {index}{key} of 'instances' list. Error: {}: {error}",
@@ -246,13 +246,13 @@ fn row_error(index: usize, key: &str, error: &ServingError) -> ServingError {
 struct Batch<'s> {
     spec: &'s InputSpec,
     column: Column,
-    /// Shape and number of leaves of the first row, which all others must have.
+    /// Shape and number of leaves of the first row; all others must have the same.
     first: Option<(Sizes, usize)>,
-    /// In object mode, one more than the index of the last element that had this input.
+    /// In object mode, one more than the index of the last element that contained this input.
     rows: usize,
-    /// The index of the first that had it.
+    /// The index of the first element that contained it.
     first_row: Option<usize>,
-    /// Under which of its kept aliases the last one had it; `None` for its own alias.
+    /// The index of the kept alias that the last element used; `None` for the alias itself.
     kept: Option<usize>,
 }
 
@@ -268,7 +268,7 @@ impl<'s> Batch<'s> {
         }
     }
 
-    /// Whether the last element that had this input had it under this key.
+    /// Whether the last element that contained this input used this key.
     fn came_as(&self, key: &[u8]) -> bool {
         let alias = self
             .kept
@@ -276,7 +276,7 @@ impl<'s> Batch<'s> {
         alias.as_bytes() == key
     }
 
-    /// Whether every one of `rows` elements had this input, or none where it is optional.
+    /// Whether all of the `rows` elements contained this input, or none did and it is optional.
     fn is_complete(&self, rows: usize) -> bool {
         match self.first_row {
             None => self.spec.is_optional,

@@ -1,8 +1,8 @@
-//! `:classify` and `:regress` bodies into serialized `tensorflow.Example` messages
+//! Converts `:classify` and `:regress` bodies to serialized `tensorflow.Example` messages
 //! (`FillClassifyRegressRequestFromJson`, `json_tensor.cc`).
 //!
-//! Each example is written straight as protobuf, its features in order of appearance; nobody needs
-//! the message in between.
+//! Each example is written directly as protobuf, its features in order of appearance, without creating the
+//! message first.
 
 use std::collections::HashMap;
 
@@ -23,7 +23,7 @@ use proto::tensorflow::serving::internal::{
 /// A decoded `:classify` or `:regress` body.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExamplesBody {
-    /// As sent; empty where the client named none.
+    /// As sent; empty if the client sent none.
     pub signature_name: String,
     /// With a context if the body has one.
     pub input: SerializedInput,
@@ -33,8 +33,8 @@ pub struct ExamplesBody {
 ///
 /// # Errors
 ///
-/// `INVALID_ARGUMENT` for text that is not JSON, a top level that is no object, a `signature_name`
-/// that is no string, missing examples, and features that mix types or have one that there is not.
+/// `INVALID_ARGUMENT` for text that is not JSON, a top level that is not an object, a `signature_name` that
+/// is not a string, missing examples, and features that mix types or have an unsupported one.
 pub fn decode_examples(body: &[u8]) -> Result<ExamplesBody> {
     let document = Document::parse(body)?;
     let [name, context, examples] = document.members(["signature_name", "context", "examples"]);
@@ -76,7 +76,7 @@ fn example(object: Cursor<'_>) -> Result<Bytes> {
     for (key, value) in object.members() {
         let name = c_string(&key).to_vec();
         let bytes = feature(value, &name)?;
-        // Of several features with one name the last counts.
+        // If several features have the same name, the last one counts.
         if let Some(&index) = index_by_name.get(&name) {
             features[index].1 = bytes;
         } else {
@@ -99,7 +99,7 @@ fn example(object: Cursor<'_>) -> Result<Bytes> {
     Ok(Bytes::from(example))
 }
 
-/// One value, or a list of them, as a serialized `tensorflow.Feature`.
+/// A single value, or a list of values, as a serialized `tensorflow.Feature`.
 fn feature(value: Cursor<'_>, name: &[u8]) -> Result<Vec<u8>> {
     let mut values = Values::None;
     if value.kind() == Kind::Array {
@@ -112,8 +112,8 @@ fn feature(value: Cursor<'_>, name: &[u8]) -> Result<Vec<u8>> {
     Ok(values.into_feature())
 }
 
-/// The values of a feature, as far as possible in their serialized form. The first one decides on
-/// the type.
+/// The values of a feature, as far as possible in their serialized form. The first value determines the
+/// type.
 enum Values {
     None,
     /// A whole `BytesList`.
@@ -197,7 +197,7 @@ impl Values {
         }
     }
 
-    /// The error for a value of another type than those before it.
+    /// The error for a value of a different type than those before it.
     fn mixed(&self, name: &[u8]) -> ServingError {
         let expected = match self {
             Self::None => "UNKNOWN",
@@ -212,7 +212,7 @@ impl Values {
     }
 
     fn into_feature(self) -> Vec<u8> {
-        // `Feature.kind`, then `value` of the list.
+        // The field number in `Feature.kind`, then `value` of the list.
         let (field, list) = match self {
             Self::None => return Vec::new(),
             Self::Bytes(list) => (1, list),

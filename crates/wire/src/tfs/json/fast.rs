@@ -1,8 +1,8 @@
 //! Predict bodies read in one pass, from bytes straight into the tensors' buffers.
 //!
-//! This path answers only for bodies that are right in every way; at anything else, from a syntax
-//! error to a repeated key, it gives up by returning `None`, and `exact` decides. Both agree on
-//! every body that this path accepts.
+//! This path accepts only bodies that are valid in every respect. Otherwise, from a syntax error to a
+//! repeated key, it gives up by returning `None`, and `exact` decides. Both agree on every body that this
+//! path accepts.
 
 use super::column::{Column, base64_object};
 use super::nesting::Nesting;
@@ -19,7 +19,7 @@ pub(super) fn decode(
 ) -> Option<PredictBody> {
     match TopLevel::read(body, String::new(), resolve)? {
         Outcome::Decoded(decoded) => Some(decoded),
-        // The tensors came before the name and were read under the wrong signature.
+        // The tensors came before the name and were read with the wrong signature.
         Outcome::OtherSignature(name) => match TopLevel::read(body, name, resolve)? {
             Outcome::Decoded(decoded) => Some(decoded),
             Outcome::OtherSignature(_) => None,
@@ -32,9 +32,9 @@ enum Outcome {
     OtherSignature(String),
 }
 
-/// The members of the top level as they come.
+/// The members of the top level that have been read.
 struct TopLevel {
-    /// The name to resolve: as read, or as assumed until it is read.
+    /// The name to resolve: the one that was read, or an assumed one until then.
     signature_name: String,
     named: bool,
     tensors: Option<(Format, NamedTensors)>,
@@ -96,7 +96,7 @@ impl TopLevel {
         }))
     }
 
-    /// Takes the name in; returns it if tensors were already read under another.
+    /// Stores the name; returns it if tensors were already read with another one.
     fn name(&mut self, name: String) -> Option<Option<String>> {
         if self.named {
             return None;
@@ -110,10 +110,10 @@ impl TopLevel {
     }
 }
 
-/// The inputs of the signature while they are read.
+/// The inputs of the signature while they are being read.
 struct Inputs {
     needed: Vec<Input>,
-    /// The aliases of inputs that need not be sent. A body that has one is read by `exact`.
+    /// The aliases of optional inputs. A body that contains one is read by `exact`.
     optional: Vec<String>,
 }
 
@@ -121,7 +121,7 @@ struct Input {
     alias: String,
     column: Column,
     nesting: Nesting,
-    /// In an object of `instances` or `inputs`: the number of the last one that had this input.
+    /// In an object of `instances` or `inputs`: the number of the last object that contained this input.
     object: usize,
 }
 
@@ -132,7 +132,8 @@ impl Inputs {
     ) -> Option<Self> {
         let mut specs = resolve(name).ok()?;
         specs.sort_by(|a, b| a.alias.cmp(&b.alias));
-        // An input of that name could be taken for a base64 value, and one name is searched for here.
+        // An input named `b64` could be mistaken for a base64 value, and this path knows only one name per
+        // input.
         let is_plain = |spec: &InputSpec| spec.alias != "b64" && spec.kept.is_empty();
         let ambiguous = !specs.iter().all(is_plain);
         if specs.is_empty() || ambiguous {
@@ -167,7 +168,7 @@ impl Inputs {
             let count = self.object_rows(reader)?;
             return self.tensors(Some(count));
         }
-        // A list of equal values is one value with one more dimension.
+        // A list of uniform values is read as one value with one more dimension.
         reader.pos = list;
         self.only()?.read(reader)?;
         self.tensors(None)
@@ -190,7 +191,7 @@ impl Inputs {
         }
     }
 
-    /// Reads the objects of `instances` and returns how many there were.
+    /// Reads the objects of `instances` and returns their number.
     fn object_rows(&mut self, reader: &mut Reader<'_>) -> Option<usize> {
         let mut order = Vec::with_capacity(self.needed.len());
         let mut count = 0;
@@ -203,8 +204,8 @@ impl Inputs {
         }
     }
 
-    /// Reads object number `number`, which must have every input once. `order` is the order of
-    /// inputs in the object before, which this one very likely has too.
+    /// Reads object number `number`, which must contain every input once. `order` is the order of inputs in
+    /// the previous object, which is very likely the same in this one.
     fn object(
         &mut self,
         reader: &mut Reader<'_>,
@@ -258,7 +259,7 @@ impl Inputs {
             .ok()
     }
 
-    /// The tensors; `rows` is the first dimension where the values were rows of it.
+    /// The tensors; `rows` is the first dimension if the values were rows.
     fn tensors(&mut self, rows: Option<usize>) -> Option<NamedTensors> {
         let inputs = std::mem::take(&mut self.needed).into_iter();
         let tensors = inputs.map(|input| {

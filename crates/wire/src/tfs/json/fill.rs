@@ -1,8 +1,8 @@
-//! One tensor's value, element by element, with the original's errors about nesting
+//! Reads one tensor's value, element by element, with TensorFlow Serving's errors about nesting
 //! (`GetDenseTensorShape` and `FillTensorProto`, `json_tensor.cc`).
 //!
-//! The text was checked before. Both walks are linear and keep their own stacks, of a
-//! byte or so a level: a body of two bytes a level may be of any depth and gets its error.
+//! The text has been checked before. Both walks are linear and keep their own stacks of about a byte per
+//! level, so that a body with two bytes per level can have any depth and gets its error.
 
 use super::column::Column;
 use super::sizes::Sizes;
@@ -10,12 +10,12 @@ use base::error::{Result, ServingError};
 use codec::json::cursor::{Cursor, Kind};
 use codec::json::debug_text::debug_text;
 
-/// Appends all leaves of the value at `cursor` to `column`; returns the value's shape and how many
-/// leaves there were.
+/// Appends all leaves of the value at `cursor` to `column`; returns the value's shape and its number of
+/// leaves.
 ///
 /// # Errors
 ///
-/// The first in the original's order: a list's size before its elements, depth first.
+/// The first in TensorFlow Serving's order: a list's size before its elements, depth first.
 pub(super) fn fill(cursor: Cursor<'_>, column: &mut Column) -> Result<(Sizes, usize)> {
     let shape = dense_shape(cursor);
     let mut walk = Walk {
@@ -41,7 +41,7 @@ pub(super) fn fill(cursor: Cursor<'_>, column: &mut Column) -> Result<(Sizes, us
     }
 }
 
-/// The sizes of the lists that are met by following the first elements.
+/// The sizes of the lists on the path through the first elements.
 fn dense_shape(cursor: Cursor<'_>) -> Sizes {
     let mut cursor = cursor;
     let mut shape = Sizes::default();
@@ -58,8 +58,8 @@ fn dense_shape(cursor: Cursor<'_>) -> Sizes {
     count_outwards(cursor, shape, 0)
 }
 
-/// Counts the remaining elements of the open lists, innermost first; the innermost `closed` are
-/// closed already.
+/// Counts the remaining elements of the open lists, innermost first; the innermost `closed` lists are
+/// already closed.
 fn count_outwards(cursor: Cursor<'_>, mut shape: Sizes, closed: usize) -> Sizes {
     let mut cursor = cursor;
     let open = shape.len() - closed;
@@ -75,17 +75,17 @@ fn count_outwards(cursor: Cursor<'_>, mut shape: Sizes, closed: usize) -> Sizes 
     shape
 }
 
-/// A walk through a value whose shape was taken from its first elements.
+/// A walk through a value whose shape was determined by its first elements.
 struct Walk<'a, 's> {
-    /// At a value, or behind one.
+    /// At a value, or after one.
     cursor: Cursor<'a>,
     shape: &'s Sizes,
-    /// For every open list, how many of its elements are done.
+    /// For every open list, the number of its elements that are done.
     seen: Sizes,
 }
 
 impl Walk<'_, '_> {
-    /// Enters the list here; `false` if it was empty and is done.
+    /// Enters the list at the cursor; `false` if it was empty and is done.
     fn open(&mut self) -> Result<bool> {
         let (level, rank) = (self.seen.len(), self.shape.len());
         if level >= rank {
@@ -120,7 +120,7 @@ impl Walk<'_, '_> {
         column.push(self.cursor)
     }
 
-    /// Goes from behind one value to the next, closing lists; `false` at the end of all.
+    /// Moves from the end of one value to the next, closing lists; `false` at the end of all.
     fn next_value(&mut self) -> Result<bool> {
         while self.seen.count_one() {
             if let Some(next) = self.cursor.after_comma() {
@@ -138,13 +138,13 @@ impl Walk<'_, '_> {
         Ok(false)
     }
 
-    /// The error to report if `error` is about the value here: one about the size of a list
-    /// around it comes first.
+    /// The error to report if `error` is about the value at the cursor: an error about the size of a list
+    /// around it takes precedence.
     fn first_error(&self, error: ServingError) -> ServingError {
         self.outer_error(error, self.cursor.behind())
     }
 
-    /// As [`first_error`](Self::first_error), from behind the value.
+    /// Like [`first_error`](Self::first_error), from the end of the value.
     fn outer_error(&self, error: ServingError, behind: Cursor<'_>) -> ServingError {
         let mut cursor = behind;
         let mut first = error;

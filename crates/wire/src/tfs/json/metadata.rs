@@ -1,4 +1,4 @@
-//! The model metadata document (`http_rest_api_util.cc`): two printed messages glued into one.
+//! The model metadata document (`http_rest_api_util.cc`): two printed messages joined into one.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -16,7 +16,7 @@ use proto::tensorflow::serving::{ModelSpec, SignatureDefMap};
 static DESCRIPTORS: LazyLock<Option<DescriptorPool>> =
     LazyLock::new(|| DescriptorPool::decode(SERVED_DESCRIPTORS).ok());
 
-/// Encodes the metadata of one version of a model: its name, its number, its signatures by name.
+/// Encodes the metadata of one version of a model: its name, its number, and its signatures by name.
 ///
 /// # Errors
 ///

@@ -1,20 +1,20 @@
-//! Nested lists of unchecked text into a flat column and a shape, in one pass.
+//! Reads nested lists of unchecked text into a flat column and a shape, in one pass.
 //!
-//! The fast path's counterpart of `fill`: the same shapes, no errors. Of what nests deeper than a
-//! tensor can, nothing is kept.
+//! The fast path's counterpart of `fill`: the same shapes, no errors. A value that nests deeper than a
+//! tensor can is rejected.
 
 use super::column::{MAX_DIMENSIONS, Scan};
 use super::reader::Reader;
 use codec::json::syntax::byte_at;
 
-/// The shape of an input's values, learned from the first elements and required from then on.
+/// The shape of an input's values: the first elements determine it, and all others must match.
 #[derive(Default)]
 pub(super) struct Nesting {
-    /// Sizes by level. Those of lists that are still open for the first time are not known yet.
+    /// Sizes by level. The size of a list that is still open for the first time is unknown.
     pub(super) sizes: Vec<usize>,
-    /// How many levels there are, once the first leaf or empty list was met.
+    /// The number of levels, known from the first leaf or empty list on.
     rank: Option<usize>,
-    /// For every open list, how many of its elements are done. Kept for its memory.
+    /// For every open list, the number of its elements that are done. Kept to reuse its memory.
     open: Vec<usize>,
 }
 
@@ -65,8 +65,8 @@ impl Nesting {
         Some(())
     }
 
-    /// Closes lists, from before the closing bracket of the innermost, until one goes on; `false`
-    /// at the end of the value.
+    /// Closes lists, starting before the closing bracket of the innermost, until one has another element;
+    /// `false` at the end of the value.
     fn ascend(&mut self, reader: &mut Reader<'_>) -> Option<bool> {
         loop {
             // Before the bracket of the list that ends here.

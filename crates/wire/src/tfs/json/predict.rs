@@ -1,4 +1,4 @@
-//! What a `:predict` body says, and the two ways to read it.
+//! The content of a `:predict` body, and the two ways to read it.
 
 use super::{exact, fast};
 use base::error::{Result, ServingError};
@@ -7,9 +7,9 @@ use base::tensor::{DataType, NamedTensors};
 /// The two layouts of a predict request; the answer has the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// `instances` answered by `predictions`: one element a row.
+    /// `instances`, answered by `predictions`: one element per row.
     Row,
-    /// `inputs` answered by `outputs`: whole tensors.
+    /// `inputs`, answered by `outputs`: whole tensors.
     Columnar,
 }
 
@@ -20,9 +20,9 @@ pub struct InputSpec {
     pub alias: String,
     /// The type of its elements.
     pub dtype: DataType,
-    /// A client need not send it.
+    /// Clients can omit it.
     pub is_optional: bool,
-    /// Further names for it; whichever the client uses, the tensor gets the alias.
+    /// Further names for it. Under whichever of them the client sends it, the tensor gets the alias.
     pub kept: Vec<String>,
 }
 
@@ -36,29 +36,29 @@ impl InputSpec {
 /// A decoded `:predict` body.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PredictBody {
-    /// As sent; empty where the client named none.
+    /// As sent; empty if the client sent none.
     pub signature_name: String,
-    /// Which of `instances` and `inputs` was there.
+    /// Whether the body has `instances` or `inputs`.
     pub format: Format,
     /// By alias.
     pub inputs: NamedTensors,
-    /// The outputs wanted; empty for all. An addition to the original's protocol.
+    /// The requested outputs; empty for all. An addition to TensorFlow Serving's protocol.
     pub output_filter: Vec<String>,
 }
 
 /// Decodes the body of a `:predict` request.
 ///
-/// `resolve` is given the signature's name (empty where the body has none) and returns all inputs
-/// of that signature, sorted by alias. It runs once the name is known and may run more than once;
-/// it has to answer the same way each time. Row format: `x: T[n, …]` from `n` instances; columnar
-/// format: `x: T[…]` as nested.
+/// `resolve` receives the signature's name (empty if the body has none) and returns all inputs of that
+/// signature, sorted by alias. It is called once the name is known, possibly more than once, and has to
+/// return the same each time. Row format: `x: T[n, …]` from `n` instances; columnar format: `x: T[…]` as
+/// nested.
 ///
 /// # Errors
 ///
-/// In the original's order: `INVALID_ARGUMENT` for text that is not JSON, a top level that is no
-/// object, or a `signature_name` that is no string; then whatever `resolve` returns, untouched;
-/// then `INVALID_ARGUMENT` (`UNIMPLEMENTED` for a dtype that JSON cannot carry in columnar format)
-/// for tensors that do not fit.
+/// In TensorFlow Serving's order: `INVALID_ARGUMENT` for text that is not JSON, a top level that is not an
+/// object, or a `signature_name` that is not a string; then the error that `resolve` returns, unchanged;
+/// then `INVALID_ARGUMENT` (`UNIMPLEMENTED` for a dtype that JSON cannot represent in columnar format) for
+/// tensors that do not match.
 pub fn decode_predict(
     body: &[u8],
     mut resolve: impl FnMut(&str) -> Result<Vec<InputSpec>>,
@@ -69,7 +69,7 @@ pub fn decode_predict(
     }
 }
 
-/// What each reader alone says; the fast one may have no opinion. For tests: both have to agree.
+/// The result of each reader; `None` if the fast one gives up. For tests: both have to agree.
 #[cfg(any(test, fuzzing, feature = "testing"))]
 pub fn decode_by_both_readers(
     body: &[u8],
@@ -81,15 +81,15 @@ pub fn decode_by_both_readers(
     )
 }
 
-/// The error for `resolve` to return where the model has no such signature; REST has its own text
-/// and code for it.
+/// The error for `resolve` to return if the model has no such signature; REST has its own text and code for
+/// it.
 pub fn signature_not_found(signature_name: &str) -> ServingError {
     ServingError::invalid_argument(format!(
         "Serving signature name: \"{signature_name}\" not found in signature def"
     ))
 }
 
-/// The error for a signature without inputs. [`decode_predict`] returns it by itself.
+/// The error for a signature without inputs. [`decode_predict`] itself returns it.
 pub fn no_inputs(signature_name: &str) -> ServingError {
     let name = match signature_name {
         "" => "DEFAULT",

@@ -1,8 +1,8 @@
-//! Messages as protobuf's own JSON printer writes them (one space a level, field names as in the
-//! `.proto` file, fields without presence always printed).
+//! Prints messages like protobuf's own JSON printer (one space per level, field names as in the `.proto`
+//! file, fields without presence always printed).
 //!
-//! Generic over descriptors, for the documents that the original hands to that printer. Of the
-//! types with a JSON form of their own only the wrappers (`google.protobuf.Int64Value`) occur.
+//! Works on descriptors, for the documents that TensorFlow Serving passes to that printer. Of the types
+//! with a JSON form of their own only the wrappers (`google.protobuf.Int64Value`) occur.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use prost_reflect::{
 
 use codec::json::base64;
 
-/// Where list elements and fields stand.
+/// The indentation of list elements and fields.
 #[derive(Clone, Copy)]
 pub(super) struct Layout {
     depth: usize,
@@ -41,7 +41,7 @@ impl Layout {
         out.resize(out.len() + self.depth, b' ');
     }
 
-    /// Writes `open`, the items a line each, and `close`.
+    /// Writes `open`, the items one per line, and `close`.
     fn write_all<T>(
         self,
         brackets: [u8; 2],
@@ -64,7 +64,7 @@ impl Layout {
     }
 }
 
-/// Appends a message, inside `layout`. Recurses as deep as the message, which its decoder bounds.
+/// Appends a message, inside `layout`. Recurses as deep as the message, which its decoder limits.
 pub(super) fn write_message(message: &DynamicMessage, layout: Layout, out: &mut Vec<u8>) {
     let descriptor = message.descriptor();
     if let Some(wrapped) = wrapped_field(&descriptor) {
@@ -80,7 +80,7 @@ pub(super) fn write_message(message: &DynamicMessage, layout: Layout, out: &mut 
     });
 }
 
-/// The only field of one of the messages that stand for a scalar that may be absent.
+/// The only field of a wrapper message, which represents an optional scalar.
 fn wrapped_field(descriptor: &MessageDescriptor) -> Option<FieldDescriptor> {
     let name = descriptor.full_name().strip_prefix("google.protobuf.")?;
     let wrapper = name.ends_with("Value") && name != "ListValue" && name != "Value";
@@ -113,7 +113,7 @@ fn write_value(value: &Value, kind: &Kind, layout: Layout, out: &mut Vec<u8>) {
     }
 }
 
-/// Entries sorted by key; the original's are in no order.
+/// The entries are sorted by key; TensorFlow Serving's are in no order.
 fn write_map(map: &HashMap<MapKey, Value>, kind: &Kind, layout: Layout, out: &mut Vec<u8>) {
     let Kind::Message(entry) = kind else { return };
     let value_kind = entry.map_entry_value_field().kind();
@@ -160,8 +160,8 @@ fn text(text: impl AsRef<str>, out: &mut Vec<u8>) {
     out.extend_from_slice(text.as_ref().as_bytes());
 }
 
-/// Appends a string with its quotes, escaped as protobuf's printer does: also what could be
-/// mistaken for markup, and characters that are not seen.
+/// Appends a string with its quotes, escaped as by protobuf's printer, which also escapes characters that
+/// could be mistaken for markup and invisible ones.
 pub(super) fn write_string(string: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     for char in string.chars() {
@@ -188,7 +188,7 @@ fn is_escaped(char: char) -> bool {
     matches!(
         char,
         '\0'..='\u{1f}' | '<' | '>' | '\u{7f}'..='\u{9f}'
-            // Soft hyphen; Arabic, Syriac and Khmer marks that are not seen.
+            // Soft hyphen; invisible Arabic, Syriac and Khmer marks.
             | '\u{ad}' | '\u{600}'..='\u{603}' | '\u{6dd}' | '\u{70f}' | '\u{17b4}' | '\u{17b5}'
             // Zero widths, separators, directions, shapes, byte order mark, annotations.
             | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2064}'

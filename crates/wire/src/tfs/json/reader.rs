@@ -1,4 +1,4 @@
-//! Small steps through unchecked text for the fast path; `None` at anything unexpected.
+//! Small steps through unchecked text for the fast path; `None` for anything unexpected.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use codec::json::string;
 use codec::json::syntax;
 use codec::json::syntax::{byte_at, skip_whitespace};
 
-/// A place in unchecked text.
+/// A position in unchecked text.
 pub(super) struct Reader<'a> {
     pub(super) text: &'a [u8],
     pub(super) pos: usize,
@@ -43,7 +43,7 @@ impl<'a> Reader<'a> {
         Some(byte == b',')
     }
 
-    /// A key, and its colon. One with a zero in it is left to the exact path.
+    /// A key, and its colon. A key with a zero byte is left to the exact path.
     #[inline(always)]
     pub(super) fn key(&mut self) -> Option<Cow<'a, [u8]>> {
         self.expect(b'"')?;
@@ -95,7 +95,7 @@ impl<'a> Reader<'a> {
         Some(())
     }
 
-    /// Reads leaves up to the closing bracket of their list and returns how many there were.
+    /// Reads leaves up to the closing bracket of their list and returns their number.
     #[inline(always)]
     pub(super) fn leaves(&mut self, leaves: &mut impl Scan) -> Option<usize> {
         let mut count = 0;

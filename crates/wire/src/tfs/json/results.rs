@@ -9,7 +9,7 @@ use codec::json::writer::{Lists, close_object, new_line, open_object, write_list
 ///
 /// # Errors
 ///
-/// `INVALID_ARGUMENT` if there are no examples at all.
+/// `INVALID_ARGUMENT` without any examples.
 pub fn encode_classifications<'a, E, C>(examples: E) -> Result<Vec<u8>>
 where
     E: IntoIterator<Item = C>,
@@ -43,7 +43,7 @@ where
             "Cannot convert empty ClassificationResults to JSON",
         ));
     }
-    // Only the outermost list ends as if it had one element a line.
+    // Only the outermost list ends as if it had one element per line.
     new_line(1, &mut out);
     out.push(b']');
     close_object(0, &mut out);
@@ -54,7 +54,7 @@ where
 ///
 /// # Errors
 ///
-/// `INVALID_ARGUMENT` if there are none.
+/// `INVALID_ARGUMENT` without any values.
 pub fn encode_regressions(values: &[f32]) -> Result<Vec<u8>> {
     if values.is_empty() {
         return Err(ServingError::invalid_argument(
@@ -70,8 +70,8 @@ pub fn encode_regressions(values: &[f32]) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// The longest message of an error answer, in bytes before escaping. A message quotes what the client
-/// sent, such as names of inputs, which may be as long as the request.
+/// The longest message of an error answer, in bytes before escaping. A message quotes text from the client,
+/// such as names of inputs, which can be as long as the request.
 const MAX_MESSAGE_BYTES: usize = 128 << 10;
 
 /// The body of an error answer. A message longer than 128 KiB is cut.

@@ -1,33 +1,33 @@
-//! Counts by level of nested lists, in a byte for most levels.
+//! Counts for each level of nested lists, stored in one byte for most levels.
 //!
-//! A body decides how deep lists nest, and each level takes two of its bytes. So what is kept of a
-//! level must not take much more, however deep it is: a count that a byte cannot hold is kept
-//! elsewhere, and has as many elements in the body to pay for it.
+//! A body decides how deep lists nest, and each level costs only two of its bytes. So a level must not need
+//! much more memory, however deep it is: a count that does not fit into a byte is stored separately, and
+//! the body has to contain as many elements.
 //!
-//! Not here: which levels there are (`fill`).
+//! Not here: determining the levels (`fill`).
 
 use std::collections::BTreeMap;
 
 use base::tensor::dims_text;
 
-/// The counts of the levels from the outermost on.
+/// The counts of the levels, from the outermost on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sizes {
     small: Vec<u8>,
-    /// By level, where the byte is [`LARGE`].
+    /// By level, for bytes that are [`LARGE`].
     large: BTreeMap<usize, usize>,
 }
 
-/// Stands for a count that is kept in `large`.
+/// Marks a count that is stored in `large`.
 const LARGE: u8 = u8::MAX;
 
 impl Sizes {
-    /// How many levels there are.
+    /// The number of levels.
     pub(super) fn len(&self) -> usize {
         self.small.len()
     }
 
-    /// The count of a level; 0 where there is no such level.
+    /// The count of a level; 0 if the level does not exist.
     pub(super) fn get(&self, level: usize) -> usize {
         match self.small.get(level) {
             Some(&LARGE) => self.large.get(&level).copied().unwrap_or_default(),
@@ -36,7 +36,7 @@ impl Sizes {
         }
     }
 
-    /// Changes the count of a level that there is.
+    /// Changes the count of an existing level.
     pub(super) fn set(&mut self, level: usize, count: usize) {
         let Some(small) = self.small.get_mut(level) else {
             return;
@@ -51,12 +51,12 @@ impl Sizes {
         }
     }
 
-    /// Adds a level, of count 0.
+    /// Adds a level with count 0.
     pub(super) fn push(&mut self) {
         self.small.push(0);
     }
 
-    /// Takes the last level off and returns its count.
+    /// Removes the last level and returns its count.
     pub(super) fn pop(&mut self) -> Option<usize> {
         let level = self.len().checked_sub(1)?;
         let count = self.get(level);
@@ -66,7 +66,7 @@ impl Sizes {
         Some(count)
     }
 
-    /// Adds one to the last level's count; `false` where there is no level.
+    /// Adds one to the last level's count; `false` if it has no level.
     pub(super) fn count_one(&mut self) -> bool {
         let Some(level) = self.len().checked_sub(1) else {
             return false;
@@ -80,7 +80,7 @@ impl Sizes {
         (0..self.len()).map(|level| self.get(level))
     }
 
-    /// As a message shows a shape.
+    /// The form in which messages show a shape.
     pub(super) fn text(&self) -> String {
         dims_text(self.iter())
     }

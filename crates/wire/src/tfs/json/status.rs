@@ -11,11 +11,11 @@ use base::error::Code;
 pub struct VersionStatus {
     /// The version number.
     pub version: i64,
-    /// The name of its state in `ModelVersionStatus.State`: `AVAILABLE`.
+    /// The name of its state in `ModelVersionStatus.State`, for example `AVAILABLE`.
     pub state: &'static str,
-    /// `OK`, or why the version could not be loaded.
+    /// `OK`, or the code of the error that prevented loading.
     pub error_code: Code,
-    /// What the loader said.
+    /// The loader's message.
     pub error_message: String,
 }
 
@@ -24,11 +24,11 @@ pub struct VersionStatus {
 pub struct ModelStatus {
     /// The model's name.
     pub name: Arc<str>,
-    /// Its versions, in the order to be written.
+    /// Its versions, in the order of writing.
     pub versions: Vec<VersionStatus>,
 }
 
-/// Encodes the status of a model's versions, in the order given: the original's is descending.
+/// Encodes the status of a model's versions, in the given order: TensorFlow Serving's is descending.
 pub fn encode_model_status(versions: &[VersionStatus]) -> Vec<u8> {
     let mut out = b"{\n \"model_version_status\": ".to_vec();
     write_versions(versions, 1, &mut out);
@@ -36,7 +36,7 @@ pub fn encode_model_status(versions: &[VersionStatus]) -> Vec<u8> {
     out
 }
 
-/// Encodes the list of models: `{"models": [{"name": …, "versions": […]}]}`. The original has none.
+/// Encodes the list of models: `{"models": [{"name": …, "versions": […]}]}`. TensorFlow Serving has none.
 pub fn encode_model_list(models: &[ModelStatus]) -> Vec<u8> {
     let mut out = b"{\n \"models\": [".to_vec();
     for (index, model) in models.iter().enumerate() {
@@ -54,7 +54,7 @@ pub fn encode_model_list(models: &[ModelStatus]) -> Vec<u8> {
     out
 }
 
-/// Writes a list whose closing bracket stands behind `depth` spaces.
+/// Writes a list whose closing bracket is indented by `depth` spaces.
 fn write_versions(versions: &[VersionStatus], depth: usize, out: &mut Vec<u8>) {
     out.push(b'[');
     for (index, version) in versions.iter().enumerate() {
@@ -89,7 +89,7 @@ fn write_version(status: &VersionStatus, depth: usize, out: &mut Vec<u8>) {
 mod tests {
     use super::*;
 
-    // The form of one model's status (rest.md, section 7.1), two levels further in.
+    // The form of one model's status (rest.md, section 7.1), indented by two more levels.
     #[test]
     fn a_list_of_models_has_the_form_of_a_status() {
         let models = [

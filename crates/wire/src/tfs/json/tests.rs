@@ -1,4 +1,4 @@
-//! The codec against the specification's examples and against recorded exchanges.
+//! Tests the codec with the specification's examples and with recorded exchanges.
 
 mod agreement;
 mod answers;
@@ -31,7 +31,7 @@ fn decode(inputs: Inputs<'_>, body: impl AsRef<[u8]>) -> Result<PredictBody> {
     decode_predict(body.as_ref(), |_| Ok(specs(inputs)))
 }
 
-/// Both readers alone; the first may have no opinion.
+/// Decodes with each reader alone; `None` if the fast one gives up.
 fn decode_both(
     inputs: Inputs<'_>,
     body: &[u8],

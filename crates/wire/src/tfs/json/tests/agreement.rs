@@ -33,7 +33,7 @@ fn element(tensor: &Tensor, index: usize, salt: u8) -> String {
     match tensor.dtype() {
         DataType::Bool => (tensor.bytes().unwrap()[index] != 0).to_string(),
         DataType::Double => float(at(tensor, index), salt),
-        // A double holds every float, so its text leads back to it.
+        // A double represents every float, so parsing its text gives the float back.
         DataType::Float => float(at::<f32>(tensor, index).into(), salt),
         DataType::Int16 => at::<i16>(tensor, index).to_string(),
         DataType::Int32 => at::<i32>(tensor, index).to_string(),
@@ -71,7 +71,7 @@ fn string(bytes: &Bytes, salt: u8) -> String {
     format!(r#"{{"b64" : "{}"}}"#, String::from_utf8(out).unwrap())
 }
 
-/// Elements `from` to `to` of a tensor in lists of shape `shape`.
+/// Elements of a tensor, beginning with number `from`, in lists of shape `shape`.
 fn nested(tensor: &Tensor, from: usize, shape: &[usize], salt: u8, out: &mut String) {
     let Some((&count, rest)) = shape.split_first() else {
         out.push_str(&element(tensor, from, salt.wrapping_add(from as u8)));
@@ -122,7 +122,7 @@ fn tensor(dtype: DataType, shape: Vec<usize>) -> BoxedStrategy<Tensor> {
     }
 }
 
-/// JSON has one NaN.
+/// JSON has only one NaN.
 fn canonical_f64(bits: u64) -> f64 {
     let value = f64::from_bits(bits);
     if value.is_nan() { f64::NAN } else { value }
@@ -136,7 +136,7 @@ fn canonical_f32(bits: u32) -> f32 {
 fn any_tensor() -> impl Strategy<Value = (&'static str, Tensor)> {
     let shape = vec(prop_oneof![4 => 1..5usize, 1 => 0..2usize], 1..4);
     (select(INPUTS), shape).prop_flat_map(|((alias, dtype), mut shape)| {
-        // Nothing is inside an empty list.
+        // An empty list contains no further lists.
         if let Some(empty) = shape.iter().position(|&size| size == 0) {
             shape.truncate(empty + 1);
         }
@@ -184,7 +184,7 @@ fn input_of(alias: &str) -> Vec<(&'static str, DataType)> {
     inputs.filter(|input| input.0 == alias).collect()
 }
 
-/// The reader that is fast has no opinion or the other's.
+/// The fast reader gives up, or agrees with the exact one.
 #[track_caller]
 fn check_agreement(inputs: Inputs<'_>, body: &[u8]) {
     let (fast, exact) = decode_both(inputs, body);

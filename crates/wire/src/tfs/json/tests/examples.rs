@@ -68,7 +68,7 @@ fn objects_become_examples() {
 
 #[test]
 fn context_goes_with_the_examples() {
-    // E82, its NaN replaced as it equals nothing.
+    // E82 without its NaN, which equals nothing.
     let (signature, context, examples) = decoded(
         r#"{"signature_name":"custom_signture","context":{"query":"pizza","location":["sfo"]},"examples":[{"names":["foo","bar"],"ratings":[8.0,9.0,Infinity],"age":20},{"names":["baz",{"b64":"aGVsbG8="}],"ratings":6.0,"intboolmix":[1,true,false]},{"names":"bar","ratings":-Infinity}]}"#,
     );

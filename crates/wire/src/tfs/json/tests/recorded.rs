@@ -1,4 +1,4 @@
-//! Plays recorded predict exchanges through the codec, with the models done by hand.
+//! Replays recorded predict exchanges through the codec, with the models computed by hand.
 
 use super::exchanges::{EXCHANGES, Exchange};
 use super::text;
@@ -8,14 +8,14 @@ use crate::tfs::json::{
 use base::error::{Code, Result};
 use base::tensor::{DataType, NamedTensors, Tensor};
 
-/// The models of the recordings, as far as they matter here.
+/// The models of the recordings, as far as these tests need them.
 #[derive(Clone, Copy)]
 pub(super) enum Model {
     /// `y = x / 2 + 2`, on floats.
     HalfPlusTwo,
     /// `y = x`, on elements of this type.
     Identity(DataType),
-    /// Inputs `a` and `b`, both float; only its errors were recorded here.
+    /// Inputs `a` and `b`, both float; only its errors were recorded.
     Pair,
 }
 

@@ -40,7 +40,7 @@ fn rejected(inputs: Inputs<'_>, body: &str) -> ServingError {
     decode(inputs, body).unwrap_err()
 }
 
-/// An error of the whole request, or of an element of `instances`.
+/// Checks an error of the whole request, or of an element of `instances`.
 #[track_caller]
 fn check_error(inputs: Inputs<'_>, body: &str, expected: &str) {
     let error = rejected(inputs, body);
@@ -173,7 +173,7 @@ fn strings_come_plain_or_in_base64() {
         &[2],
         &["hello", "plain"],
     );
-    // Section 4.2: what Abseil takes.
+    // Section 4.2: the forms that Abseil accepts.
     let cases = [
         ("aGVsbG8", "hello"),
         ("aGVs bG8=", "hello"),
@@ -253,7 +253,7 @@ fn columnar_values_keep_their_nesting() {
     check(Float, r#"{"instances": [[],[]]}"#, &[2, 0], none.clone());
     check(Float, r#"{"inputs": []}"#, &[0], none.clone());
     check(Float, r#"{"inputs": [[],[]]}"#, &[2, 0], none);
-    // A type that JSON cannot carry may still be empty.
+    // A type that JSON cannot represent can still be empty.
     let half = decode(&x(Half), r#"{"inputs": [[]]}"#).unwrap();
     assert_eq!(half.inputs["x"].shape(), [1, 0]);
 }
@@ -433,7 +433,7 @@ fn uneven_nesting_is_named() {
             "1 key: x",
             "Expecting tensor size: 2 but got: 1",
         ),
-        // A list's size comes before what is in it.
+        // A list's size is checked before its elements.
         (
             r#"[[1,2],["a",3,4]]"#,
             "0",
@@ -512,14 +512,14 @@ fn top_level_errors_show_the_document() {
 
 #[test]
 fn repeated_keys_follow_the_original() {
-    // E78: the tensor keeps what fits.
+    // E78: the tensor keeps the elements that fit.
     check(
         DataType::Float,
         r#"{"instances":[{"x":1,"x":2}]}"#,
         &[1],
         vec![1f32],
     );
-    // Section 3: of members that are looked up, the first counts.
+    // Section 3: of members that are looked up by name, the first counts.
     check(
         DataType::Float,
         r#"{"instances":[1],"instances":[2,3]}"#,
@@ -542,7 +542,7 @@ fn keys_may_be_escaped() {
         &[2],
         vec![1f32, 2.0],
     );
-    // Section 3: keys that are gone through end at a zero.
+    // Section 3: keys that are iterated over end at a zero byte.
     check(
         DataType::Float,
         r#"{"instances":[{"x\u0000y":1}]}"#,
@@ -598,7 +598,7 @@ fn output_filter_is_a_list_of_strings() {
 
 #[test]
 fn numbers_are_rounded_correctly() {
-    // Digits of several lengths around ties, against the standard library.
+    // Numbers of several lengths around ties, compared with the standard library.
     let texts = [
         "0.1",
         "123456789012345678",
@@ -652,7 +652,7 @@ fn a_tensor_has_up_to_254_dimensions() {
     ] {
         check_error(X_FLOAT, &body, "tensor parsing error: x");
     }
-    // What is wrong deeper down is named nevertheless, with the sizes that were met first.
+    // Errors at deeper levels are still reported, with the sizes that were seen first.
     for (inside, expected) in [
         (
             "[1],[1,2]",
@@ -679,7 +679,7 @@ fn a_tensor_has_up_to_254_dimensions() {
     );
 }
 
-/// An input that a signature map gives the alias `features` and keeps `x` for.
+/// A signature map gives this input the alias `features` and keeps `x` for it.
 #[test]
 fn kept_aliases_are_read_as_the_new_one() {
     let specs = |_: &str| {
@@ -714,7 +714,7 @@ fn kept_aliases_are_read_as_the_new_one() {
     }
 }
 
-/// A key that occurs twice is not two aliases: it means what it means without kept ones.
+/// A key that occurs twice does not count as two aliases: its meaning is the same as without kept ones.
 #[test]
 fn repeated_key_of_an_input_with_kept_aliases_is_one_alias() {
     let specs = |kept: &[&str]| {
@@ -755,7 +755,7 @@ fn repeated_key_of_an_input_with_kept_aliases_is_one_alias() {
     );
 }
 
-/// An input that need not be sent, with the alias `factor` of a signature map, which keeps `scale` for it.
+/// An optional input to which a signature map gives the alias `factor`, and for which it keeps `scale`.
 #[test]
 fn optional_input_is_read_under_a_kept_alias() {
     let specs = |_: &str| {

@@ -1,4 +1,4 @@
-//! Spec section 3: E1 to E20, and RapidJSON 1.1.0's rules that it states in words.
+//! Spec section 3: E1 to E20, and RapidJSON 1.1.0's rules that it describes in words.
 
 use crate::tfs::json::tests::{X_FLOAT, decode};
 
@@ -137,8 +137,8 @@ fn state_decides_what_is_missing_at_the_end() {
 
 #[test]
 fn largest_numbers_are_told_from_too_big_ones() {
-    // RapidJSON 1.1.0, `ParseNumber` in `reader.h`: the exponent may be 308, more by each digit
-    // of the fraction; an integer may grow to 309 digits.
+    // RapidJSON 1.1.0, `ParseNumber` in `reader.h`: the exponent can be up to 308, plus one for each digit
+    // of the fraction; an integer can have up to 309 digits.
     let digits = |count: usize| "1".repeat(count);
     let fine = [
         "1e308".to_owned(),
@@ -175,7 +175,7 @@ fn byte_order_mark_and_trailing_text_do_not_matter() {
 
 #[test]
 fn half_a_million_levels_do_no_harm() {
-    // E22, E23, and the same where a tensor or an error's text is wanted.
+    // E22, E23, and the same for bodies that need a tensor or an error's text.
     let open = "[".repeat(500_000);
     let nested = format!("{open}{}", "]".repeat(500_000));
     let ignored = format!(r#"{{"instances":[1],"nested":{nested}}}"#);
