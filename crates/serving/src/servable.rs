@@ -164,8 +164,8 @@ impl Servable {
     }
 }
 
-/// Adds the inputs that could have caused it to the error of a run, because a kernel names a tensor deep in
-/// the graph. Contradictions to the graph's declared shapes are added for inputs that the signature allows.
+/// Adds to the error of a run the inputs that could have caused it, because a kernel names a tensor deep in
+/// the graph. If the signature allows an input, it is compared with the graph's declared shape.
 fn explained(
     error: ServingError,
     mut contradictions: Vec<Contradiction>,
