@@ -39,7 +39,7 @@ impl ExpansionBudget {
 /// TensorFlow's own limit (`TensorShape::MaxDimensions`).
 const MAX_RANK: usize = 254;
 
-/// Decodes a serialized `TensorProto`. `tensor_content` and strings stay slices of `message` where
+/// Decodes a serialized `TensorProto`. `tensor_content` and strings stay slices of `message` if
 /// alignment allows.
 ///
 /// If there are fewer values than elements, the last value is repeated; without values all elements

@@ -1,7 +1,7 @@
 //! Reads the model configuration periodically and applies it
 //! (`PollFilesystemAndReloadConfig`, `model_servers/server.cc`).
 //!
-//! Not here: the place of the configuration, which the caller's closure knows.
+//! Not here: the source of the configuration, which the caller's closure reads.
 
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};

@@ -9,7 +9,7 @@ use super::state_monitor::StateMonitor;
 use base::error::{Result, ServingError};
 use proto::tensorflow::serving::ModelConfig;
 
-/// No version is available before the first configuration is in force.
+/// No version is available before the first configuration is applied.
 const AT_START: &str = ". No version is when the server starts: start it with \
                         --allow_version_labels_for_unavailable_models, or assign labels by a later \
                         configuration";

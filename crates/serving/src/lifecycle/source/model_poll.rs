@@ -38,7 +38,7 @@ const REPEATED: Duration = Duration::from_secs(60);
 /// progress.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
-/// The knowledge about a model from earlier looks.
+/// The results of earlier looks at a model.
 #[derive(Default)]
 pub(super) struct ModelPoll {
     /// The versions of the last look, and those that still serve.

@@ -118,7 +118,7 @@ impl Queue {
         }
     }
 
-    /// Watches these models instead of all others. Models that stay keep their knowledge of earlier looks.
+    /// Watches these models instead of all others. Models that stay keep the results of earlier looks.
     pub(super) fn replace(&mut self, models: Vec<Arc<WatchedModel>>) {
         let old = std::mem::take(&mut self.models);
         let old: HashMap<(Arc<str>, PathBuf), Arc<Mutex<ModelPoll>>> = old

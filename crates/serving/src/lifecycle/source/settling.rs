@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use super::contents::Signatures;
 use storage::files::{Files, Fingerprint};
 
-/// The knowledge about a version.
+/// The results of the looks at a version.
 pub(super) struct Version {
     pub(super) directory: PathBuf,
     /// The number of the model's last look that saw it.

@@ -34,7 +34,7 @@ fn wait_ends_with_the_first_outcome() {
     let monitor = StateMonitor::default();
     let expectation = monitor.expect(["m".into(), "n".into()]);
     monitor.publish(&id("m", 1), ManagerState::Available, None);
-    // The waits are already decided.
+    // This model is already decided.
     let error = ServingError::internal("no");
     monitor.publish(&id("m", 2), ManagerState::End, Some(&error));
     monitor.publish(&id("n", 1), ManagerState::Available, None);
