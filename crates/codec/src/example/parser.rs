@@ -13,7 +13,8 @@ use super::reader::visit_features;
 use super::{ExampleSpec, ParsedExamples};
 use base::error::{Result, ServingError};
 
-/// TensorFlow quotes the whole example. This is enough for a reader, and gRPC cuts longer texts anyway.
+/// TensorFlow quotes the whole example. This part is enough for a reader, and over gRPC error texts are cut
+/// at this length anyway.
 const MAX_QUOTED_BYTES: usize = 1024;
 
 pub(super) fn parse(

@@ -28,7 +28,7 @@ struct Writer {
 }
 
 impl Writer {
-    /// Writes one value inside `depth` open lists and objects, after `separator`. `None` means stop:
+    /// Writes `separator` and one value inside `depth` open lists and objects. `None` means stop:
     /// the limit is reached, or something cannot be written.
     ///
     /// Recurses at most `LIMIT` times, because every level has written a bracket.

@@ -1,7 +1,7 @@
 //! Doubles as RapidJSON 1.1.0 prints them in messages: the Grisu2 method of Florian Loitsch.
 //!
-//! The text reads back as the same double but is not always the shortest or nearest, and tests
-//! compare messages byte by byte: 18446744073709551616 is `18446744073709553000.0`. The method is
+//! The text reads back as the same double but is not always the shortest or nearest, and messages
+//! have to match byte by byte: 18446744073709551616 is `18446744073709553000.0`. The method is
 //! therefore followed exactly, including the point where that library gives up rounding.
 //!
 //! Not here: numbers in responses (`float_text`).
