@@ -1,9 +1,9 @@
 //! Parses serialized `tensorflow.Example` messages into tensors.
 //!
-//! TensorFlow models carry this step inside: a `ParseExample` or `ParseExampleV2` node that turns
-//! a vector of serialized examples into one tensor per feature. No ONNX runtime has such a node,
-//! so it is done here, in front of the graph, with that operation's checks, order and texts
-//! (`example_proto_fast_parsing.cc`).
+//! TensorFlow models contain this step: a `ParseExample` or `ParseExampleV2` node turns a vector of
+//! serialized examples into one tensor per feature. ONNX Runtime has no such node, so this module
+//! parses the examples before the graph runs, with the same checks, order and error texts as that
+//! operation (`example_proto_fast_parsing.cc`).
 //!
 //! Not here: which signature needs which features (the signature map), feeding the parsed tensors
 //! to a graph (`signature`), JSON examples (`wire`).
@@ -27,16 +27,16 @@ use self::errors::Form;
 use base::error::{Result, ServingError};
 use base::tensor::{DataType, Tensor};
 
-/// The features to read out of every example. Checked, and ready to parse any number of requests.
+/// The features to read from every example. Checked once, then used to parse any number of requests.
 #[derive(Clone, Debug)]
 pub struct ExampleSpec {
     /// Dense, then sparse, then ragged features.
     columns: Vec<Column>,
-    /// Into `columns`, by key. Invariant: no two columns have the same key.
+    /// Index into `columns`, by key. Invariant: no two columns have the same key.
     index_by_key: HashMap<Vec<u8>, usize>,
 }
 
-/// A feature with as many values in each example as its shape says, or a multiple of that.
+/// A feature whose number of values per example is given by its shape, or is a multiple of that.
 #[derive(Clone, Debug)]
 pub struct DenseFeature {
     /// The feature's name in the examples.
@@ -46,8 +46,8 @@ pub struct DenseFeature {
     /// The shape of one example's values. `None` as the first dimension means any length: shorter
     /// examples of a request are padded to the longest.
     pub shape: Vec<Option<usize>>,
-    /// Stands in where an example lacks the feature; one padding value where the first dimension
-    /// is `None`. `None` or empty: required, or padded with zeros or empty strings.
+    /// Used if an example lacks the feature; a single padding value if the first dimension is `None`.
+    /// `None` or empty: the feature is required, or padded with zeros or empty strings.
     pub default: Option<Tensor>,
 }
 
@@ -71,7 +71,7 @@ pub struct RaggedFeature {
     pub splits_dtype: DataType,
 }
 
-/// What a request's examples hold, for `n` examples.
+/// The features of a request with `n` examples.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParsedExamples {
     /// In the order of the dense features: `[n, shape...]` each.
@@ -98,12 +98,12 @@ pub struct SparseTensor {
 pub struct RaggedTensor {
     /// `[m]`.
     pub values: Tensor,
-    /// `[n + 1]`: where the values of each example begin, and the end.
+    /// `[n + 1]`: where the values of each example begin, and where the last ones end.
     pub row_splits: Tensor,
 }
 
 impl ParsedExamples {
-    /// The bytes of all tensors. Strings are parts of the request, so each counts as a reference.
+    /// The bytes of all tensors. Strings share the request's memory, so each counts as a reference.
     pub fn bytes(&self) -> usize {
         let bytes = |tensor: &Tensor| match tensor.bytes() {
             Some(bytes) => bytes.len(),
@@ -171,18 +171,18 @@ impl ExampleSpec {
         })
     }
 
-    /// Parses one serialized example per element. An element may be several serializations one
-    /// after another, which count as one merged message: this is how a context is added.
+    /// Parses one serialized example per element. An element can be several concatenated
+    /// serializations, which count as one merged message: this is how a context is added.
     ///
-    /// Of a feature that occurs more than once the last counts; features that are not specified
-    /// are passed over; a feature of no kind counts as missing. String values share the memory of
+    /// If a feature occurs more than once, the last one counts. Features that are not specified are
+    /// skipped, and a feature without a kind counts as missing. String values share the memory of
     /// `serialized`.
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` with the original's texts for bytes that are no example, values of
+    /// `INVALID_ARGUMENT` with TensorFlow's texts for bytes that are not an example, values of
     /// another type, a wrong number of values, and a missing feature without default;
-    /// `RESOURCE_EXHAUSTED` where defaults or padding would take too much memory.
+    /// `RESOURCE_EXHAUSTED` if defaults or padding would need too much memory.
     pub fn parse(&self, serialized: &[Bytes]) -> Result<ParsedExamples> {
         parser::parse(self, serialized, Form::Vector)
     }

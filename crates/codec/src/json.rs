@@ -1,4 +1,4 @@
-//! JSON's lexical side: tokens, numbers, strings, and writing them.
+//! The lexical side of JSON: tokens, numbers, strings, and writing them.
 //!
 //! Not here: the documents of TensorFlow Serving's REST API (`wire::tfs::json`).
 

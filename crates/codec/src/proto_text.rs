@@ -1,13 +1,13 @@
 //! Reads protobuf's text format, the form of every configuration file of TensorFlow Serving.
 //!
-//! This module owns the language and its error lines, which follow protobuf's C++ parser word for
-//! word (the one TensorFlow Serving reads its files with): people grep logs for them. It turns a
-//! text into a generated message, or into a dynamic one where no code is generated.
-//! `prost_reflect` supplies descriptors and dynamic messages; its own text parser is not used,
-//! since it does not say where an error is, recurses without bound and refuses a file with one
-//! Latin-1 letter in a comment.
+//! This module owns the language and its error lines. They follow the C++ parser with which
+//! TensorFlow Serving reads its files, word for word, because people grep logs for them. It turns a
+//! text into a generated message, or into a dynamic one if no code is generated.
+//! `prost_reflect` supplies descriptors and dynamic messages. Its own text parser is not used: it
+//! does not say where an error is, recurses without bound and refuses a file with one Latin-1 letter
+//! in a comment.
 //!
-//! Not here: which files are read and what they mean (`config`, `signature`).
+//! Not here: which files are read and their meaning (`config`, `signature`).
 
 mod lexer;
 mod parser;
@@ -28,7 +28,7 @@ use proto;
 use self::lexer::Fault;
 use self::parser::Parser;
 
-/// The largest text file that is read. A list of 100,000 models takes about 16 MiB.
+/// The size of the largest text file that is read. A list of 100,000 models has about 16 MiB.
 const MAX_FILE_BYTES: u64 = 64 << 20;
 
 static SERVED: LazyLock<DescriptorPool> = LazyLock::new(|| pool(proto::SERVED_DESCRIPTORS));
@@ -38,13 +38,13 @@ fn pool(descriptors: &'static [u8]) -> DescriptorPool {
     DescriptorPool::decode(descriptors).expect("build.rs wrote these descriptors")
 }
 
-/// Why a text is not a message of its type. Displays as protobuf's own log line.
+/// Why a text is not a message of its type. Displayed as protobuf's own log line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParseError {
     message_type: String,
-    /// From 1.
+    /// Counted from 1.
     line: usize,
-    /// From 1, in bytes; a tab goes on to the next multiple of 8.
+    /// Counted from 1, in bytes; a tab advances to the next multiple of 8.
     column: usize,
     reason: String,
 }
@@ -62,7 +62,7 @@ impl ParseError {
 }
 
 impl ParseError {
-    /// Whether an `Any` is of a type that no descriptor is compiled in for.
+    /// Whether the text has an `Any` of a type without a compiled-in descriptor.
     fn is_unknown_type(&self) -> bool {
         self.reason.starts_with(parser::UNKNOWN_TYPE)
     }
@@ -80,11 +80,11 @@ impl fmt::Display for ParseError {
 
 impl std::error::Error for ParseError {}
 
-/// Parses `text` into a message that code is generated for.
+/// Parses `text` into a message that has generated code.
 ///
 /// # Errors
 ///
-/// The first thing wrong with it, unknown fields included. Messages nested deeper than
+/// The first error in the text, unknown fields included. Messages nested deeper than
 /// [`parser::MAX_DEPTH`] and strings that are not UTF-8 are errors.
 pub fn parse<M: Message + Name + Default>(text: &[u8]) -> Result<M, ParseError> {
     let name = M::full_name();
@@ -95,7 +95,7 @@ pub fn parse<M: Message + Name + Default>(text: &[u8]) -> Result<M, ParseError> 
     })
 }
 
-/// Parses `text` into a message of type `name` that only descriptors are compiled in for.
+/// Parses `text` into a message of type `name` that has only a compiled-in descriptor.
 ///
 /// # Errors
 ///
@@ -125,28 +125,28 @@ fn parse_dynamic(
 ///
 /// # Errors
 ///
-/// As [`read_bytes`] for a file that cannot be read; `INVALID_ARGUMENT` `Invalid protobuf file:
-/// '<path>'` for one that does not parse, after logging protobuf's line (`ParseProtoTextFile`,
+/// As [`read_bytes`] for a file that cannot be read. `INVALID_ARGUMENT` `Invalid protobuf file:
+/// '<path>'` for a file that does not parse, after logging protobuf's line (`ParseProtoTextFile`,
 /// `util/proto_util.h`).
 pub fn read_file<M: Message + Name + Default>(path: &Path) -> Result<M> {
     parse_file(path, &read_bytes(path)?)
 }
 
-/// Parses what was read from a text file.
+/// Parses the contents of a text file.
 ///
 /// # Errors
 ///
-/// As [`read_file`] for one that does not parse.
+/// As [`read_file`] for a file that does not parse.
 pub fn parse_file<M: Message + Name + Default>(path: &Path, text: &[u8]) -> Result<M> {
     parse(text).map_err(|error| invalid_file(path, &error))
 }
 
-/// Checks that a file is the text of a message, for one that nothing is taken from. What an `Any` in it
-/// holds is known to the program that it was written for.
+/// Checks that a file is the text of a message, if none of its contents are used. Only the program that
+/// the file was written for knows the types of its `Any` messages.
 ///
 /// # Errors
 ///
-/// As [`read_file`], but for an `Any` of a type that this server does not have.
+/// As [`read_file`], except for an `Any` of a type that this server does not have.
 pub fn check_file<M: Message + Name + Default>(path: &Path) -> Result<()> {
     match parse::<M>(&read_bytes(path)?) {
         Err(error) if !error.is_unknown_type() => Err(invalid_file(path, &error)),
@@ -154,8 +154,8 @@ pub fn check_file<M: Message + Name + Default>(path: &Path) -> Result<()> {
     }
 }
 
-/// As [`read_file`], for a file whose text must not come into a log: what is wrong with it is told
-/// by line and column alone.
+/// As [`read_file`], for a file whose text must not appear in a log: an error gives only its line
+/// and column.
 ///
 /// # Errors
 ///
@@ -168,7 +168,7 @@ pub fn read_secret_file<M: Message + Name + Default>(path: &Path) -> Result<M> {
     })
 }
 
-/// As [`read_file`], for a type that only descriptors are compiled in for.
+/// As [`read_file`], for a type that has only a compiled-in descriptor.
 ///
 /// # Errors
 ///

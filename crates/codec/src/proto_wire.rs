@@ -1,7 +1,7 @@
-//! Reading and writing the protobuf wire format by hand, where generated messages would cost
-//! copies or lose bytes.
+//! Reads and writes the protobuf wire format by hand, where generated messages would cost copies
+//! or lose bytes.
 //!
-//! Only the format is here; which field means what is known to the callers.
+//! This module knows only the format; the callers know the meaning of the fields.
 
 use bytes::BufMut;
 
@@ -22,7 +22,7 @@ pub enum Value<'a> {
     Delimited(&'a [u8]),
 }
 
-/// Walks the fields of a message in the order of the wire. Groups are skipped.
+/// Walks the fields of a message in wire order. Groups are skipped.
 pub struct Fields<'a> {
     rest: &'a [u8],
 }
@@ -59,7 +59,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// What comes behind the fields that were returned.
+    /// The bytes after the fields that were returned.
     pub fn rest(&self) -> &'a [u8] {
         self.rest
     }
@@ -131,7 +131,7 @@ pub fn read_string(bytes: &[u8]) -> Result<String, Malformed> {
         .map_err(|_| Malformed)
 }
 
-/// Bytes that `value` takes as a varint.
+/// The number of bytes of `value` as a varint.
 pub fn varint_len(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
@@ -145,7 +145,7 @@ pub fn put_varint(buf: &mut impl BufMut, mut value: u64) {
     buf.put_u8(value as u8);
 }
 
-/// Bytes that a length-delimited field of `len` bytes takes, for field numbers below 2048.
+/// The number of bytes of a length-delimited field of `len` bytes, for field numbers below 2048.
 pub fn delimited_len(number: u32, len: usize) -> usize {
     varint_len(u64::from(number) << 3) + varint_len(len as u64) + len
 }

@@ -1,4 +1,4 @@
-//! `tensorflow.TensorProto` from and to tensors, straight between wire bytes and buffers.
+//! Converts `tensorflow.TensorProto` from and to tensors, directly between wire bytes and buffers.
 //!
 //! The rules are those of TensorFlow's `Tensor::FromProto` and `AsProtoField` (`framework/tensor.cc`).
 
@@ -32,7 +32,7 @@ mod field {
     pub(super) const UINT64_VAL: u32 = 17;
 }
 
-/// How the values of a dtype stand in its typed field.
+/// The form of a dtype's values in its typed field.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Typed {
     /// Little-endian elements (or halves of complex ones) of this many bytes.
@@ -43,7 +43,7 @@ enum Typed {
     Strings,
 }
 
-/// The typed field of a dtype and its form; `None` where no tensor of it can be sent.
+/// The typed field of a dtype and its form; `None` if tensors of that dtype cannot be sent.
 fn typed_field(dtype: DataType) -> Option<(u32, Typed)> {
     use DataType::*;
     Some(match dtype {

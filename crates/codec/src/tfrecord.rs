@@ -1,7 +1,7 @@
-//! Reads and writes TFRecord files: length, masked CRC-32C of the length, data, masked CRC-32C of the data,
-//! again and again (TensorFlow's `lib/io/record_reader.cc`).
+//! Reads and writes TFRecord files. Each record has a length, the masked CRC-32C of the length, data, and
+//! the masked CRC-32C of the data (TensorFlow's `lib/io/record_reader.cc`).
 //!
-//! Not here: what the records mean (`warmup`, `request_log`).
+//! Not here: the meaning of the records (`warmup`, `request_log`).
 
 use std::io::{ErrorKind, Read};
 
@@ -18,7 +18,7 @@ pub struct RecordReader<R> {
 }
 
 impl<R: Read> RecordReader<R> {
-    /// A reader of `input`, which holds `total_bytes`: no record can be larger.
+    /// A reader of `input`, which holds `total_bytes`. A record cannot be larger.
     pub fn new(input: R, total_bytes: u64) -> Self {
         Self {
             input,
@@ -32,7 +32,7 @@ impl<R: Read> RecordReader<R> {
     ///
     /// # Errors
     ///
-    /// `DATA_LOSS` for what is not a record, with the texts of TensorFlow's reader.
+    /// `DATA_LOSS` for bytes that are not a record, with the texts of TensorFlow's reader.
     pub fn next_record(&mut self) -> Result<Option<Vec<u8>>> {
         let offset = self.offset;
         if self.total_bytes.saturating_sub(offset) < HEADER_BYTES {
@@ -60,7 +60,7 @@ impl<R: Read> RecordReader<R> {
         Ok(Some(data))
     }
 
-    /// `record` is where the record begins, for errors.
+    /// `record` is the offset of the record, for errors.
     fn read_array<const N: usize>(&mut self, record: u64) -> Result<[u8; N]> {
         let mut bytes = [0; N];
         self.input
@@ -70,7 +70,7 @@ impl<R: Read> RecordReader<R> {
         Ok(bytes)
     }
 
-    /// Grows with what is there, rather than with what the file says.
+    /// The vector grows with the bytes that were read, not with the length that the file gives.
     fn read_vec(&mut self, record: u64, length: u64) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let mut part = self.input.by_ref().take(length);
@@ -92,7 +92,7 @@ fn unreadable(record: u64, error: &std::io::Error) -> ServingError {
     }
 }
 
-/// `offset` is that of the length or of the data, whichever has the wrong checksum.
+/// `offset` is that of the length or of the data, depending on which checksum is wrong.
 fn corrupted(offset: u64) -> ServingError {
     let hint = match offset {
         0 => " (Is this even a TFRecord file?)",
@@ -104,13 +104,13 @@ fn corrupted(offset: u64) -> ServingError {
     )
 }
 
-/// The quote is TensorFlow's.
+/// The quote character is as in TensorFlow's text.
 fn truncated(record: u64) -> ServingError {
     let text = format!("truncated record at {record}' failed with Read less bytes than requested");
     ServingError::new(Code::DataLoss, text)
 }
 
-/// CRC-32C, turned and shifted so that the checksum of data with checksums in it is a good one.
+/// CRC-32C, rotated and shifted so that checksums within the data do not weaken the checksum.
 fn masked_crc32c(data: &[u8]) -> u32 {
     crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
 }
@@ -145,7 +145,7 @@ const fn crc_table() -> [u32; 256] {
     table
 }
 
-/// Appends one record to what goes into a file.
+/// Appends one record to the contents of a file.
 pub fn append_record(file: &mut Vec<u8>, data: &[u8]) {
     let length = (data.len() as u64).to_le_bytes();
     file.extend(length);

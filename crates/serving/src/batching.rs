@@ -1,11 +1,11 @@
-//! Turns many small requests into few large runs, under TensorFlow Serving's batching parameters.
+//! Merges many small requests into few large runs, under TensorFlow Serving's batching parameters.
 //!
-//! A [`BatchingExecutor`] stands around the executor of one signature and puts requests into
-//! queues; the threads of the one [`BatchScheduler`] take batches from the queues of all models,
-//! merge their inputs, run the graph once and give each request its rows of the outputs.
-//! `docs/batching.md` tells the rules to users.
+//! A [`BatchingExecutor`] wraps the executor of one signature and puts requests into queues. The
+//! threads of the one [`BatchScheduler`] take batches from the queues of all models, merge their
+//! inputs, run the graph once and give each request its rows of the outputs.
+//! `docs/batching.md` explains the rules to users.
 //!
-//! Not here: what requests mean (`inference`), where parameters are read (`config`), which
+//! Not here: the meaning of requests (`inference`), where parameters are read (`config`), which
 //! servables are batched (`lifecycle`).
 
 mod executor;

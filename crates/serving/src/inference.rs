@@ -1,8 +1,8 @@
-//! What the calls mean. Both transports come here, so that a rule lives once.
+//! The rules of the calls. Both transports use this module, so each rule exists once.
 //!
 //! A call is two steps over one servable handle: [`InferenceService::resolve`], then one of the
-//! methods below. REST needs the signature between the two to decode numbers; a version switch
-//! can never fall in between.
+//! methods below. REST needs the signature between the two to decode numbers; because both steps
+//! use the same handle, a version switch cannot happen between them.
 //!
 //! Not here: wire formats (`wire`), sockets and status numbers (`transport`).
 
@@ -42,19 +42,19 @@ pub use self::predict::{PredictRequest, PredictResponse};
 pub use self::regress::RegressionResponse;
 pub use mapper::signature::{RequestInputs, RequestTensor};
 
-/// What the flags say about the calls.
+/// The flags that concern the calls.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct InferenceOptions {
     /// `--enable_signature_method_name_check`: a signature answers only the call that its
     /// `method_name` names.
     pub check_method_name: bool,
-    /// How many bytes all requests together may take for tensors that their clients did not send whole;
-    /// `None`: no bound.
+    /// The total limit in bytes, over all requests, for tensors that clients did not send in full.
+    /// `None`: no limit.
     pub max_expanded_bytes: Option<u64>,
 }
 
-/// Why every call that a signature's `method_name` names is refused, whatever a client sends; `None` where it
-/// is not.
+/// The error with which every call that a signature's `method_name` names is refused, independent of the
+/// client's request. `None` if such calls are not refused.
 pub fn refusal(definition: &SignatureDef) -> Option<ServingError> {
     let options = InferenceOptions::default();
     let outputs = match definition.method_name.as_str() {
@@ -72,13 +72,13 @@ pub struct InferenceService {
     metrics: Arc<Metrics>,
     protocol: Protocol,
     options: InferenceOptions,
-    /// That of all protocols.
+    /// Shared by all protocols.
     expansion: Arc<ExpansionBudget>,
     logger: Option<Arc<dyn RequestLogger>>,
 }
 
 impl InferenceService {
-    /// A service over these servables.
+    /// A service that uses these servables.
     pub fn new(servables: Arc<dyn ServableLookup>, metrics: Arc<Metrics>) -> Self {
         Self {
             servables,
@@ -90,12 +90,12 @@ impl InferenceService {
         }
     }
 
-    /// The same for calls that come in by this protocol, as they are counted.
+    /// The same service for calls that come in by this protocol. Metrics use it as a label.
     pub fn for_protocol(self, protocol: Protocol) -> Self {
         Self { protocol, ..self }
     }
 
-    /// The same with other options than the defaults.
+    /// The same service with options other than the defaults.
     pub fn with_options(self, options: InferenceOptions) -> Self {
         let expansion = options.max_expanded_bytes.map(ExpansionBudget::new);
         Self {
@@ -105,7 +105,7 @@ impl InferenceService {
         }
     }
 
-    /// The same with a log of requests.
+    /// The same service with a request log.
     pub fn with_logger(self, logger: Arc<dyn RequestLogger>) -> Self {
         Self {
             logger: Some(logger),
@@ -154,7 +154,7 @@ impl InferenceService {
         Ok(outputs)
     }
 
-    /// Measures how long a transport took to decode a request or to encode its answer.
+    /// Records how long a transport took to decode a request or to encode its response.
     pub fn record_codec(
         &self,
         servable: &ServableId,
@@ -172,12 +172,12 @@ impl InferenceService {
         note_stage(stage, from, to);
     }
 
-    /// The states of all versions, or of the one that `spec` names by number, in descending order.
-    /// A label is ignored, as in the original (`get_model_status_impl.cc`).
+    /// The states of all versions, or of the version that `spec` gives by number, in descending order.
+    /// A label is ignored, as in TensorFlow Serving (`get_model_status_impl.cc`).
     ///
     /// # Errors
     ///
-    /// `NOT_FOUND` where there is none.
+    /// `NOT_FOUND` if no such version exists.
     pub fn model_status(&self, spec: &ModelSpec) -> Result<Vec<ServableState>> {
         let model = &spec.name;
         let mut states = self.servables.states(model);
@@ -209,8 +209,8 @@ impl InferenceService {
     }
 }
 
-/// The name in effect and the definition of the signature that a request names, whether it can be
-/// run or is metadata only. The name alone where the model has no such signature.
+/// The effective name and the definition of the signature that a request names, whether it can be
+/// run or is metadata only. Only the name if the model has no such signature.
 fn definition<'a>(
     servable: &'a Servable,
     signature_name: &str,
@@ -230,7 +230,7 @@ fn definition<'a>(
     }
 }
 
-/// `Classify` and `Regress` for a signature that the model does not have.
+/// The error of `Classify` and `Regress` for a signature that the model does not have.
 fn no_signature(name: &str) -> ServingError {
     ServingError::invalid_argument(format!("No signature was found with the name: {name}"))
 }

@@ -1,4 +1,4 @@
-//! Loaded models and what requests do with them: versions come and go, requests are answered, batched, counted.
+//! Loaded models and their use: the lifecycle of versions; answering, batching and counting requests.
 //!
 //! Knows no protocol: the message formats are in `wire`, sockets in `net`, handlers in `api`.
 

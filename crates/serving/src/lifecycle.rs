@@ -1,10 +1,10 @@
-//! From directories to servables: which versions there are, which are wanted, how one is loaded.
+//! From directories to servables: which versions exist, which are wanted, how one is loaded.
 //!
-//! A *source* watches base paths and says which versions are aspired; the *manager* decides the
-//! order of loads and unloads; a [`Loader`] makes a servable out of a version directory.
-//! [`ServerCore`] puts them together and applies configurations.
+//! A *source* watches base paths and reports which versions are aspired; the *manager* decides the
+//! order of loads and unloads; a [`Loader`] makes a servable from a version directory.
+//! [`ServerCore`] combines them and applies configurations.
 //!
-//! Not here: what a request does with a servable (`servable`, `inference`), reading configuration
+//! Not here: the use of a servable by a request (`servable`, `inference`), reading configuration
 //! files and flags (`config`).
 
 mod base_path_allowlist;
@@ -57,15 +57,15 @@ pub use self::options::{LifecycleOptions, PollWait};
 pub use self::server_core::{Reload, ServerCore};
 pub use self::warming::WarmingLoader;
 
-/// Makes servables out of version directories.
+/// Makes servables from version directories.
 pub trait Loader: Send + Sync {
-    /// Sets aside what a load takes beside its time. Called before [`load`](Self::load), on the same
-    /// thread; what it returns is dropped after it. `given_up` is raised when the load is not waited
-    /// for any more: others must not wait for what it holds. Waits for no other load.
+    /// Reserves the resources of a load. Called before [`load`](Self::load), on the same thread; the
+    /// result is dropped after the load. `given_up` is raised when no one waits for the load any more:
+    /// other loads must then not wait for its reservation. Does not wait for other loads.
     ///
     /// # Errors
     ///
-    /// [`NoRoom`], where the load must not begin now.
+    /// [`NoRoom`] if the load must not begin now.
     fn reserve(
         &self,
         _id: &ServableId,
@@ -75,18 +75,18 @@ pub trait Loader: Send + Sync {
         Ok(Reservation::default())
     }
 
-    /// Loads the version in `directory`, completely: once it returns, nothing is read from there.
-    /// Called on a loading thread; may take minutes. A failed load leaves nothing behind and may
+    /// Loads the version in `directory` completely: after it returns, nothing is read from there.
+    /// Called on a loading thread, and can take minutes. A failed load leaves nothing behind and can
     /// be tried again.
     ///
     /// # Errors
     ///
-    /// `NOT_FOUND` where there is no model, `INVALID_ARGUMENT` where there is a broken one; the
-    /// text names the file.
+    /// `NOT_FOUND` if the model is missing, `INVALID_ARGUMENT` if it is broken; the text names the
+    /// file.
     fn load(&self, id: &ServableId, directory: &Path) -> Result<Servable>;
 }
 
-/// What a load holds until it ends, which its drop gives back.
+/// The resources that a load holds until it ends. Dropping it releases them.
 #[derive(Default)]
 pub struct Reservation {
     _held: Option<Box<dyn Any + Send>>,
@@ -101,9 +101,9 @@ impl Reservation {
 
 /// Why a load must not begin.
 pub enum NoRoom {
-    /// It would fit without other loads that will end.
+    /// The load does not fit now, but might fit after other loads have ended.
     ForNow,
-    /// It would not fit, whichever other load ends.
+    /// The load failed, or does not fit and no other load is expected to free memory.
     Refused(ServingError),
 }
 

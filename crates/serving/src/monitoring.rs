@@ -1,8 +1,8 @@
-//! What the server counts and measures, and the two pages that show it.
+//! The server's metrics, and the two pages that show them.
 //!
-//! One [`Metrics`] lives as long as the server. It feeds TensorFlow Serving's page, whose every
-//! byte rule is given ([`Metrics::tensorflow_page`]), and a page of our own for `/metrics`
-//! ([`Metrics::page`]). Both hold only what they have to: labels that clients choose are bounded.
+//! One [`Metrics`] lives as long as the server. It feeds TensorFlow Serving's page, whose format is
+//! prescribed to the byte ([`Metrics::tensorflow_page`]), and a page of our own for `/metrics`
+//! ([`Metrics::page`]). The size of both is bounded, because labels that clients choose are bounded.
 //!
 //! Recording is lock-free once a combination of labels exists, and safe from any thread.
 //!
@@ -28,7 +28,7 @@ use base::metrics::text;
 
 pub use self::process::resident_memory_bytes;
 
-/// The `Content-Type` of [`Metrics::tensorflow_page`], as the original sends it.
+/// The `Content-Type` of [`Metrics::tensorflow_page`], as TensorFlow Serving sends it.
 pub const TENSORFLOW_PAGE_CONTENT_TYPE: &str = "text/plain";
 
 /// The `Content-Type` of [`Metrics::page`].
@@ -51,11 +51,11 @@ impl Metrics {
         }
     }
 
-    /// Counts an answered request and, where it belongs, its latency.
+    /// Counts an answered request and, if it is one whose latency is measured, its latency.
     ///
-    /// For every gRPC call of the inference and model services and every REST request below
-    /// `/v1/`, once, when the answer is ready; while the servable's handle is held, if there is
-    /// one. `status` is the canonical code's name. What TensorFlow Serving does not count is left
+    /// Call it once for every gRPC call of the inference and model services and for every REST request
+    /// below `/v1/`, when the response is ready and, if there is a servable, while its handle is held.
+    /// `status` is the canonical code's name. Requests that TensorFlow Serving does not count are left
     /// out of its page here.
     pub fn record_request(
         &self,
@@ -75,7 +75,7 @@ impl Metrics {
         self.server.record_request(request, status, elapsed);
     }
 
-    /// Counts a request as in flight until the answer is dropped.
+    /// Counts a request as in flight until the returned guard is dropped.
     #[must_use = "the request is in flight as long as this is held"]
     pub fn start_request(
         &self,
@@ -86,7 +86,7 @@ impl Metrics {
         self.server.start_request(servable, signature, protocol)
     }
 
-    /// Measures how long decoding a request or encoding its answer took.
+    /// Records how long decoding a request or encoding its response took.
     pub fn record_codec(
         &self,
         servable: &ServableId,
@@ -99,31 +99,31 @@ impl Metrics {
             .record_codec(servable, signature, protocol, direction, elapsed);
     }
 
-    /// Measures a request's successful run as its caller saw it, waiting in queues included
-    /// (TensorFlow Serving's `runtime_latency`).
+    /// Records the duration of a request's successful run as its caller saw it, including the time in
+    /// queues (TensorFlow Serving's `runtime_latency`).
     pub fn record_runtime_latency(&self, model: &str, api: Api, elapsed: Duration) {
         let is_known = |name: &str| self.server.has_model(name);
         self.tensorflow
             .record_runtime_latency(model, api, elapsed, is_known);
     }
 
-    /// Counts a run of a graph that is asked for, before it is known what comes of it.
+    /// Counts a run of a graph that is about to start, whether it succeeds or fails.
     pub fn record_run_start(&self) {
         self.tensorflow.session().record_run_start();
     }
 
-    /// Measures one successful run of the graph alone.
+    /// Records the duration of one successful run of the graph alone.
     pub fn record_run(&self, servable: &ServableId, signature: &str, elapsed: Duration) {
         self.tensorflow.session().record_run(elapsed);
         self.server.record_run(servable, signature, elapsed);
     }
 
-    /// Measures how long the backend took to make a graph ready.
+    /// Records how long the backend took to build a graph.
     pub fn record_build(&self, elapsed: Duration) {
         self.tensorflow.session().record_build(elapsed);
     }
 
-    /// Measures an attempt to load a version's files, without its warmup (TensorFlow's
+    /// Records an attempt to load a version's files, without its warmup (TensorFlow's
     /// `LoadSavedModel`).
     pub fn record_files_load(&self, version_path: &str, succeeded: bool, elapsed: Duration) {
         self.tensorflow
@@ -131,19 +131,19 @@ impl Metrics {
             .record_load(version_path, succeeded, elapsed);
     }
 
-    /// Counts a request as waiting for its run until the answer is dropped.
+    /// Counts a request as waiting for its run until the returned guard is dropped.
     #[must_use = "the request waits as long as this is held"]
     pub fn enqueue(&self, servable: &ServableId, signature: &str) -> GaugeGuard {
         self.server.enqueue(servable, signature)
     }
 
-    /// Measures how long a request waited for its run to begin, batched or not.
+    /// Records how long a request waited for its run to begin, batched or not.
     pub fn record_queue(&self, servable: &ServableId, signature: &str, waited: Duration) {
         self.server.record_queue(servable, signature, waited);
     }
 
-    /// Measures how long a task of a batch waited for the batch to start. Only for batching, and
-    /// besides [`record_queue`](Self::record_queue).
+    /// Records how long a task of a batch waited for the batch to start. Only for batching, and in
+    /// addition to [`record_queue`](Self::record_queue).
     pub fn record_queuing_latency(&self, waited: Duration) {
         self.tensorflow.record_queuing_latency(waited);
     }
@@ -180,18 +180,17 @@ impl Metrics {
         self.server.record_request_log(model, outcome);
     }
 
-    /// What counts the connections of a port that are closed at once. The port is on the page from
-    /// then on.
+    /// The counter of connections that a port rejected. From then on the port is on the page.
     pub fn refused_connections(&self, port: Port) -> Arc<Counter> {
         self.server.refused_connections(port)
     }
 
-    /// Shows what `dropped` returns as the number of the log's dropped lines. To be called once.
+    /// Shows the result of `dropped` as the number of dropped log lines. To be called once.
     pub fn count_dropped_log_lines(&self, dropped: fn() -> u64) {
         self.server.count_dropped_log_lines(dropped);
     }
 
-    /// Counts a warmup whose file was read to its end or failed reading. `status` is `OK` or
+    /// Counts a warmup whose file was read to its end or could not be read. `status` is `OK` or
     /// `CODE: message`.
     pub fn record_warmup(
         &self,
@@ -209,9 +208,9 @@ impl Metrics {
         self.server.record_load(servable, status, elapsed);
     }
 
-    /// Notes the state that a version has reached. For every change of state, in order.
+    /// Records the state that a version has reached. Call it for every change of state, in order.
     ///
-    /// A model with a version before its end is known: its name is never counted as "(other)".
+    /// A model is known while a version of it is before its end: its name is never counted as "(other)".
     /// At [`ModelState::End`] the version leaves the page.
     pub fn set_model_state(&self, servable: &ServableId, state: ModelState) {
         self.server.set_model_state(servable, state);
@@ -249,23 +248,23 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// What a request was about.
+/// The labels of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestLabels<'a> {
-    /// How it came in.
+    /// The protocol it came in by.
     pub protocol: Protocol,
-    /// What it asked for.
+    /// The call it asked for.
     pub api: Api,
-    /// The model's name as the client sent it; empty if the request could not be read so far.
+    /// The model's name as the client sent it; empty if the request could not be read that far.
     pub model: &'a str,
-    /// The version that answers; `None` if the request did not get to one.
+    /// The version that answers; `None` if the request did not reach one.
     pub version: Option<i64>,
-    /// The signature in effect; `None` if there is none, or the servable does not have it (so
+    /// The signature that was used; `None` if there is none, or if the servable does not have it (so
     /// that clients cannot invent label values).
     pub signature: Option<&'a str>,
 }
 
-/// How a request came in.
+/// The protocol of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// gRPC.
@@ -306,7 +305,7 @@ impl Port {
     }
 }
 
-/// What a request asked for.
+/// The call that a request asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Api {
     /// `Predict`, `:predict`.
@@ -323,7 +322,7 @@ pub enum Api {
     Status,
     /// `HandleReloadConfigRequest`.
     Reload,
-    /// A request that cannot be told: `OPTIONS`, a malformed path.
+    /// A request whose call is unknown: `OPTIONS`, a malformed path.
     Other,
 }
 
@@ -343,7 +342,7 @@ impl Api {
     }
 }
 
-/// Which half of the wire format's work.
+/// The direction of a conversion of the wire format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// From bytes to tensors.
@@ -352,10 +351,10 @@ pub enum Direction {
     Encode,
 }
 
-/// What became of a request that was to be logged.
+/// The result of logging a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogOutcome {
-    /// It stands in a file.
+    /// It was written to a file.
     Written,
     /// The buffer was full.
     Dropped,
@@ -391,7 +390,7 @@ pub enum ModelState {
     Loading,
     /// Answering requests.
     Available,
-    /// On its way out.
+    /// Being unloaded.
     Unloading,
     /// Unloaded, or failed.
     End,

@@ -1,6 +1,6 @@
-//! One loaded version of a model, and how a request gets hold of it.
+//! One loaded version of a model, and how a request finds it.
 //!
-//! Not here: which versions are loaded and when (`lifecycle`), what a call means (`inference`).
+//! Not here: which versions are loaded and when (`lifecycle`), the meaning of a call (`inference`).
 
 mod expansion;
 
@@ -24,18 +24,18 @@ pub struct Servable {
     /// Model and version.
     pub id: ServableId,
     signatures: BTreeMap<String, Callable>,
-    /// Signatures that clients see in the metadata and cannot call, such as TensorFlow 2's
+    /// Signatures that clients see in the metadata but cannot call, such as TensorFlow 2's
     /// `__saved_model_init_op`.
     metadata_only: BTreeMap<String, SignatureDef>,
 }
 
-/// A signature and what computes it.
+/// A signature and its executor.
 struct Callable {
     signature: Signature,
     executor: Arc<dyn Executor>,
     /// For requests that send an input for which the graph has a default: the same signature in the terms
-    /// of another graph, which takes such inputs. These requests are never batched: what they send may
-    /// have no rows.
+    /// of another graph, which takes such inputs. These requests are never batched, because those inputs
+    /// can be without rows.
     with_optional: Option<(Signature, Arc<dyn Executor>)>,
 }
 
@@ -43,7 +43,7 @@ struct Callable {
 pub type ServableHandle = Arc<Servable>;
 
 impl Servable {
-    /// A servable of these signatures, each with its graph.
+    /// A servable with these signatures, each with its graph.
     pub fn new(
         id: ServableId,
         signatures: impl IntoIterator<Item = MappedSignature>,
@@ -70,7 +70,7 @@ impl Servable {
         }
     }
 
-    /// The same servable with other executors: `wrap` gets each signature and the executor it has.
+    /// The same servable with other executors: `wrap` gets each signature and its current executor.
     #[must_use]
     pub fn map_executors(
         mut self,
@@ -86,7 +86,7 @@ impl Servable {
     ///
     /// # Errors
     ///
-    /// [`ServingError::SignatureNotFound`] with the name in effect.
+    /// [`ServingError::SignatureNotFound`] with the effective name.
     pub fn signature(&self, name: &str) -> Result<&Signature> {
         self.callable(name).map(|it| &it.signature)
     }
@@ -110,7 +110,7 @@ impl Servable {
         self.signatures.values().map(|it| &it.signature)
     }
 
-    /// What clients see as the model's metadata, by signature name.
+    /// The signatures that clients see as the model's metadata, by name.
     pub fn definitions(&self) -> BTreeMap<String, SignatureDef> {
         let callable = self
             .signatures()
@@ -122,8 +122,8 @@ impl Servable {
             .collect()
     }
 
-    /// Runs one signature, off the async workers. Outputs are named and sorted by alias; the times
-    /// are those of the graph's run, `None` where it did not have to run.
+    /// Runs one signature, outside of the async workers. Outputs are named and sorted by alias. The
+    /// times are those of the graph's run, or `None` if no run was needed.
     ///
     /// # Errors
     ///
@@ -164,8 +164,8 @@ impl Servable {
     }
 }
 
-/// The error of a run, with the inputs that may be the reason: a kernel names a tensor deep in the graph.
-/// What the graph declares is said of those whose shapes the signature allows.
+/// Adds to the error of a run the inputs that could have caused it, because a kernel names a tensor deep in
+/// the graph. If the signature allows an input, it is compared with the graph's declared shape.
 fn explained(
     error: ServingError,
     mut contradictions: Vec<Contradiction>,
@@ -184,33 +184,33 @@ fn explained(
     ServingError::Kernel { reason }
 }
 
-/// Where requests find servables, and clients ask for states. Implemented by `lifecycle`.
+/// Finds servables for requests, and states for clients. Implemented by `lifecycle`.
 pub trait ServableLookup: Send + Sync {
     /// The servable that answers for `spec`. Takes no lock.
     ///
     /// # Errors
     ///
     /// `INVALID_ARGUMENT` for an empty name or an unknown label;
-    /// [`ServingError::ServableNotFound`] where no available version fits.
+    /// [`ServingError::ServableNotFound`] if no available version fits.
     fn servable_handle(&self, spec: &ModelSpec) -> Result<ServableHandle>;
 
-    /// Every version of a model that was ever tracked in this process, in descending order.
+    /// Every version of a model that this process has ever tracked, in descending order.
     fn states(&self, model: &str) -> Vec<ServableState>;
 
     /// The names of all models that have [`states`](Self::states), sorted.
     fn models(&self) -> Vec<Arc<str>>;
 }
 
-/// What the manager last did with a version, and how that went.
+/// The last state that the manager gave a version, and its status.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServableState {
-    /// Which version.
+    /// The version.
     pub id: ServableId,
-    /// Where it stands.
+    /// Its state.
     pub state: ManagerState,
     /// [`Code::Ok`], or why it ended.
     pub code: Code,
-    /// Empty where `code` is OK.
+    /// Empty if `code` is OK.
     pub message: String,
 }
 
@@ -219,15 +219,15 @@ pub struct ServableState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(i32)]
 pub enum ManagerState {
-    /// Tracked, nothing done yet.
+    /// Tracked, but not loading yet.
     Start = 10,
     /// Being loaded, warmup and retries included.
     Loading = 20,
     /// Serving.
     Available = 30,
-    /// No new requests; those under way finish.
+    /// Accepts no new requests; those in flight finish.
     Unloading = 40,
-    /// Unloaded, or never came up.
+    /// Unloaded, or failed to load.
     End = 50,
 }
 

@@ -1,12 +1,13 @@
-//! What is known about one request while it is answered, and where that goes when it is: a line of
-//! the access log, a trace for an OpenTelemetry collector.
+//! Collects facts about each request while it is answered. When it ends they become a line of the
+//! access log and a trace for an OpenTelemetry collector.
 //!
 //! A transport makes a [`RequestRecord`] for each request and polls its handlers within
-//! [`RequestRecord::scope`]; whoever learns something adds it by the functions `note_…`, which do
-//! nothing outside of a scope. So what is switched off costs one look at a thread-local variable.
+//! [`RequestRecord::scope`]. Any code that learns a fact records it with the functions `note_…`,
+//! which do nothing outside of a scope. If all is switched off, each costs one look at a
+//! thread-local variable.
 //!
 //! Not here: HTTP headers and bodies (`api::access::observed`), metrics (`monitoring`), the process's
-//! log (`logging`), copies of requests and answers (`request_log`).
+//! log (`logging`), copies of requests and responses (`request_log`).
 
 mod access_log;
 mod ids;
@@ -26,12 +27,12 @@ pub use self::record::{
     Outcome, RequestHead, RequestRecord, Stage, note_identity, note_outcome, note_stage,
 };
 
-/// What the flags say about the access log and traces.
+/// The flags for the access log and traces.
 #[derive(Clone, Debug, Default)]
 pub struct ObserverOptions {
     /// Which requests are logged.
     pub access_log: AccessLog,
-    /// Where traces go; `None` for nowhere.
+    /// Where traces are sent; `None` if they are off.
     pub otlp: Option<OtlpOptions>,
 }
 
@@ -40,12 +41,12 @@ pub struct ObserverOptions {
 pub struct OtlpOptions {
     /// `--otlp_endpoint`, for example `http://localhost:4317`.
     pub endpoint: String,
-    /// `--otlp_sampling_rate`, from 0 to 1: the share of requests that are traced, where the client
-    /// has not decided.
+    /// `--otlp_sampling_rate`, from 0 to 1: the share of requests to trace if the client has not
+    /// decided.
     pub sampling_rate: f64,
 }
 
-/// Where finished [`RequestRecord`]s go. One per server.
+/// Receives finished [`RequestRecord`]s. One per server.
 #[derive(Debug, Default)]
 pub struct Observer {
     access_log: AccessLog,
@@ -54,12 +55,12 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// An observer that does what the options say. Has to be called within a runtime.
+    /// An observer with these options. Has to be called within a runtime.
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` for an endpoint that is no `http://` URL; `UNIMPLEMENTED` for any where
-    /// traces were left out of the build.
+    /// `INVALID_ARGUMENT` for an endpoint that is not an `http://` URL; `UNIMPLEMENTED` for any
+    /// endpoint if this build does not support traces.
     #[cfg(feature = "otlp")]
     pub fn try_new(options: &ObserverOptions) -> Result<Self> {
         Ok(Self {
@@ -68,11 +69,11 @@ impl Observer {
         })
     }
 
-    /// An observer that does what the options say.
+    /// An observer with these options.
     ///
     /// # Errors
     ///
-    /// `UNIMPLEMENTED` for traces, which were left out of this build.
+    /// `UNIMPLEMENTED` for traces, which this build does not support.
     #[cfg(not(feature = "otlp"))]
     pub fn try_new(options: &ObserverOptions) -> Result<Self> {
         if options.otlp.is_some() {
@@ -85,7 +86,7 @@ impl Observer {
         })
     }
 
-    /// As this one, without traces: for requests that are about the server itself.
+    /// The same observer without traces, for requests about the server itself.
     #[must_use]
     pub fn without_traces(&self) -> Self {
         Self {
@@ -95,7 +96,7 @@ impl Observer {
         }
     }
 
-    /// Whether anybody wants to know about requests.
+    /// Whether requests have to be recorded.
     pub fn is_on(&self) -> bool {
         self.access_log.is_on() || self.traces()
     }
@@ -110,7 +111,7 @@ impl Observer {
         false
     }
 
-    /// Takes the record of a request that ends now.
+    /// Receives the record of a request that has just ended.
     pub fn finish(&self, record: &RequestRecord) {
         let finished = record.finish();
         #[cfg(feature = "otlp")]
@@ -123,7 +124,7 @@ impl Observer {
         self.access_log.write(record, &finished, trace_id);
     }
 
-    /// Sends the traces that are still here. May block for some seconds.
+    /// Sends the remaining traces. Can block for some seconds.
     pub fn shutdown(&self) {
         #[cfg(feature = "otlp")]
         if let Some(tracer) = &self.tracer {

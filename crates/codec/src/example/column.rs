@@ -8,12 +8,12 @@ use super::{DenseFeature, RaggedTensor, SparseTensor};
 use base::error::{Code, Result, ServingError};
 use base::tensor::{DataType, Tensor, element_count};
 
-/// Defaults and padding cost the client next to nothing: a tensor may take this much memory, or
-/// [`EXPANSION`] times the request where that is more.
+/// A few bytes of a request can ask for many defaults and much padding. A tensor is therefore limited
+/// to this much memory, or to [`EXPANSION`] times the request if that is more.
 const MAX_PADDED_BYTES: usize = 64 << 20;
 const EXPANSION: usize = 16;
 
-/// A feature as specified, checked.
+/// A checked feature of the specification.
 #[derive(Clone, Debug)]
 pub(super) struct Column {
     pub(super) key: String,
@@ -22,10 +22,10 @@ pub(super) struct Column {
     pub(super) layout: Layout,
 }
 
-/// What becomes of a feature's values.
+/// The form into which a feature's values are parsed.
 #[derive(Clone, Debug)]
 pub(super) enum Layout {
-    /// Dense, always `elements` values; the default as many, or `None` where it is required.
+    /// Dense, always `elements` values. The default has as many, and is `None` if required.
     Fixed {
         shape: Vec<usize>,
         elements: usize,
@@ -39,7 +39,7 @@ pub(super) enum Layout {
     },
     /// A sparse matrix.
     Sparse,
-    /// Values and row splits of `int64`, or `int32` where not `wide`.
+    /// Values and row splits, of `int64` if `wide`, else of `int32`.
     Ragged { wide: bool },
 }
 
@@ -124,17 +124,17 @@ impl Column {
 }
 
 impl Values {
-    /// None yet, of a dtype that examples can hold.
+    /// No values yet, of a dtype that examples can hold.
     pub(super) fn empty(dtype: DataType) -> Self {
         match dtype {
             DataType::Float => Self::Float(Vec::new()),
             DataType::Int64 => Self::Int64(Vec::new()),
-            // The three kinds are all that a column can have.
+            // A column has one of the three dtypes only.
             _ => Self::Strings(Vec::new()),
         }
     }
 
-    /// One zero or empty string.
+    /// One zero, or one empty string.
     fn zero(dtype: DataType) -> Self {
         match dtype {
             DataType::Float => Self::Float(vec![0.0]),
@@ -162,7 +162,7 @@ impl Values {
         match self {
             Self::Float(values) => values.reserve(count.min(request_bytes / size_of::<f32>())),
             Self::Int64(values) => values.reserve(count.min(request_bytes)),
-            // A tag and a length at least.
+            // Each string needs at least a tag and a length.
             Self::Strings(values) => values.reserve(count.min(request_bytes / 2)),
         }
     }
@@ -178,7 +178,7 @@ impl Values {
         }
     }
 
-    /// Fails where `shape` would be too large for a tensor of this kind.
+    /// Fails if `shape` would be too large for a tensor of this dtype.
     pub(super) fn check_size(dtype: DataType, shape: &[usize], request_bytes: usize) -> Result<()> {
         let max_bytes = MAX_PADDED_BYTES.max(request_bytes.saturating_mul(EXPANSION));
         let size = dtype.size().unwrap_or(size_of::<Bytes>());
@@ -203,7 +203,7 @@ impl Values {
         .ok_or_else(|| ServingError::internal("a parsed feature has another size than its shape"))
     }
 
-    /// Rows of `width` values out of rows that end at `ends`, filled up with `padding`.
+    /// Extends the rows that end at `ends` to `width` values each, with values of `padding`.
     pub(super) fn padded(self, ends: &[usize], width: usize, padding: Self) -> Self {
         match (self, padding) {
             (Self::Float(values), Self::Float(padding)) => {
@@ -233,7 +233,7 @@ fn pad<T: Clone + Default>(values: &[T], ends: &[usize], width: usize, padding: 
     padded
 }
 
-/// The sparse matrix of rows that end at `ends`.
+/// Builds the sparse matrix of the rows that end at `ends`.
 pub(super) fn sparse_tensor(values: Values, ends: &[usize]) -> Result<SparseTensor> {
     let count = values.len();
     let mut indices = Vec::with_capacity(2 * count);
@@ -252,7 +252,7 @@ pub(super) fn sparse_tensor(values: Values, ends: &[usize]) -> Result<SparseTens
     })
 }
 
-/// Values and row splits of rows that end at `ends`.
+/// Builds values and row splits from the rows that end at `ends`.
 pub(super) fn ragged_tensor(values: Values, ends: &[usize], wide: bool) -> Result<RaggedTensor> {
     let count = values.len();
     let splits = std::iter::once(&0).chain(ends);

@@ -1,5 +1,5 @@
-//! What is wrong with an example, in TensorFlow's words. It has two parsers with words of their own:
-//! one for a vector of examples (`FastParseExample`), one for a single example as a scalar
+//! Errors about an example, in TensorFlow's words. TensorFlow has two parsers with different texts:
+//! one for a vector of examples (`FastParseExample`), one for a single example sent as a scalar
 //! (`FastParseSingleExample`).
 
 use super::column::{Column, Layout};
@@ -63,7 +63,7 @@ impl Form {
         )
     }
 
-    /// Another number of values than a shape without free dimensions has.
+    /// The number of values differs from that of a shape without free dimensions.
     pub(super) fn wrong_count(self, column: &Column, index: usize, count: usize) -> ServingError {
         let kind = kind(column);
         let detail = match self {

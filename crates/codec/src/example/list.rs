@@ -1,6 +1,6 @@
-//! Reads one feature: its kind, and its values straight into the column that collects them.
+//! Reads one feature: its kind, and its values directly into the column that collects them.
 //!
-//! Not here: which kind and how many values are right (`parser`).
+//! Not here: checking the kind and the number of values (`parser`).
 
 use bytes::Bytes;
 
@@ -8,12 +8,12 @@ use super::column::Values;
 use super::reader::{Reader, tag};
 use base::tensor::DataType;
 
-/// The feature is not one of the three lists, or its bytes do not make one.
+/// The feature is not one of the three lists, or its bytes are not a valid one.
 #[derive(Debug, PartialEq)]
 pub(super) struct Malformed;
 
 /// The dtype of a serialized `Feature`, and its list with the length in front; `None` for a
-/// feature without a kind. Only the first field counts, as in the original.
+/// feature without a kind. Only the first field counts, as in TensorFlow.
 pub(super) fn kind(feature: &[u8]) -> Result<Option<(DataType, Reader<'_>)>, Malformed> {
     let Some((&first, list)) = feature.split_first() else {
         return Ok(None);
@@ -27,10 +27,10 @@ pub(super) fn kind(feature: &[u8]) -> Result<Option<(DataType, Reader<'_>)>, Mal
     Ok(Some((dtype, Reader::new(list))))
 }
 
-/// Appends the values of `list`, which has the element type of `values`, but no more than `room`.
-/// Returns how many there are. `source` is the buffer that `list` lies in.
+/// Appends the values of `list`, which has the element type of `values`, but at most `room` of them.
+/// Returns how many values the list has. `source` is the buffer that contains `list`.
 ///
-/// Too many strings are malformed rather than counted, as in the original.
+/// As in TensorFlow, too many strings are malformed rather than counted.
 pub(super) fn append(
     mut list: Reader<'_>,
     source: &Bytes,
@@ -46,7 +46,7 @@ pub(super) fn append(
     .ok_or(Malformed)
 }
 
-/// Packed or not is decided by the first tag; what follows a packed run is passed over.
+/// The first tag decides whether the list is packed; anything after a packed run is skipped.
 fn append_floats(mut list: Reader<'_>, room: usize, values: &mut Vec<f32>) -> Option<usize> {
     if list.is_empty() {
         return Some(0);

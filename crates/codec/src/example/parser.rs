@@ -1,8 +1,8 @@
-//! One request's examples, one after another, into the columns of a specification.
+//! Parses the examples of one request, one after another, into the columns of a specification.
 //!
 //! The order of checks is that of `FastParseSerializedExample`
 //! (`example_proto_fast_parsing.cc`): first the whole example's structure, then its features from
-//! the last to the first, then what is missing.
+//! the last to the first, then the missing features.
 
 use bytes::Bytes;
 
@@ -13,7 +13,8 @@ use super::reader::visit_features;
 use super::{ExampleSpec, ParsedExamples};
 use base::error::{Result, ServingError};
 
-/// The original quotes the whole example; nobody can use more of it, and gRPC cuts texts here.
+/// TensorFlow quotes the whole example. This part is enough for a reader, and over gRPC error texts are cut
+/// at this length anyway.
 const MAX_QUOTED_BYTES: usize = 1024;
 
 pub(super) fn parse(
@@ -38,7 +39,7 @@ pub(super) fn parse(
         })
         .ok_or_else(|| not_an_example(example))?;
 
-        // Of equal keys the last counts.
+        // If keys are equal, the last one counts.
         for &(column, feature) in entries.iter().rev() {
             collected[column].add(index, example, feature)?;
         }
@@ -58,13 +59,13 @@ pub(super) fn parse(
     Ok(parsed)
 }
 
-/// What the examples have for one column so far.
+/// The values that the examples had for one column so far.
 struct Collected<'a> {
     column: &'a Column,
     values: Values,
-    /// Where the values of each example end. Empty where every example has the same number.
+    /// Where the values of each example end. Empty if every example has the same number.
     ends: Vec<usize>,
-    /// The example that had a value last, counted from 1.
+    /// The last example that had a value, counted from 1.
     last_example: usize,
     /// The length of all examples together.
     request_bytes: usize,
@@ -93,7 +94,7 @@ impl<'a> Collected<'a> {
         })
     }
 
-    /// Adds a feature of example `index`, unless a later one of the same key was added before.
+    /// Adds a feature of example `index`, unless a later one with the same key was added before.
     fn add(&mut self, index: usize, example: &Bytes, feature: &[u8]) -> Result<()> {
         let kind = list::kind(feature)
             .map_err(|Malformed| ServingError::invalid_argument("Unsupported datatype."))?;
@@ -101,7 +102,7 @@ impl<'a> Collected<'a> {
             self.column.layout,
             Layout::Fixed { .. } | Layout::Padded { .. }
         );
-        // A feature of no kind is missing if dense or in a scalar, and empty otherwise.
+        // A feature without a kind is missing if it is dense or in a scalar, and empty otherwise.
         let may_be_missing = is_dense || self.form == Form::Scalar;
         if (kind.is_none() && may_be_missing) || self.last_example == index + 1 {
             return Ok(());
@@ -136,7 +137,7 @@ impl<'a> Collected<'a> {
         }
     }
 
-    /// Fills in what example `index` lacks.
+    /// Adds the default to the column if example `index` lacks the feature.
     fn finish_example(&mut self, index: usize) -> Result<()> {
         let Layout::Fixed { default, .. } = &self.column.layout else {
             self.ends.push(self.values.len());
@@ -152,7 +153,7 @@ impl<'a> Collected<'a> {
         Ok(())
     }
 
-    /// Makes tensors of what was collected from all `examples`.
+    /// Makes tensors of the values collected from all `examples`.
     fn finish(self, examples: usize, parsed: &mut ParsedExamples) -> Result<()> {
         match &self.column.layout {
             Layout::Fixed { shape, .. } => {

@@ -1,7 +1,7 @@
-//! Reads the protobuf wire format the way the original's parser does, without a message tree.
+//! Reads the protobuf wire format as TensorFlow's parser does, without a message tree.
 //!
-//! A length that reaches past its surroundings is cut to them and not refused, as in
-//! `CodedInputStream::PushLimit`; only what is then missing is an error. Nothing here can panic.
+//! As in `CodedInputStream::PushLimit`, a length that reaches beyond the surrounding message is cut
+//! to it rather than refused; only bytes that are then missing are an error. Nothing here can panic.
 //!
 //! Not here: the lists of values inside a feature (`list`); reading messages without these
 //! leniencies (`proto_wire`).
@@ -22,11 +22,11 @@ pub(super) mod tag {
     pub(in super::super) const FIXED32_1: u8 = (1 << 3) | 5;
 }
 
-/// What is still to be read of a piece of a message.
+/// The unread rest of a part of a message.
 #[derive(Clone, Copy)]
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
-    /// Whether its length reached past its surroundings.
+    /// Whether its length reached beyond the surrounding message.
     is_cut: bool,
 }
 
@@ -46,7 +46,7 @@ impl<'a> Reader<'a> {
         self.rest.first().copied()
     }
 
-    /// Passes over `tag` if it is what comes next.
+    /// Skips `tag` if it comes next, and returns whether it did.
     pub(super) fn expect_tag(&mut self, tag: u8) -> bool {
         match self.rest.split_first() {
             Some((&first, rest)) if first == tag => {
@@ -75,7 +75,7 @@ impl<'a> Reader<'a> {
         self.take(length)
     }
 
-    /// A length and that many bytes, or all there are if that is less.
+    /// A length and that many bytes, or all remaining bytes if there are fewer.
     pub(super) fn section(&mut self) -> Option<Reader<'a>> {
         let length = self.length()?;
         let is_cut = length > self.rest.len();
@@ -83,12 +83,12 @@ impl<'a> Reader<'a> {
         Some(Reader { rest, is_cut })
     }
 
-    /// The original reads lengths and tags as 32 bits of a longer varint.
+    /// As TensorFlow does for lengths and tags, keeps the low 32 bits of a longer varint.
     fn length(&mut self) -> Option<usize> {
         self.varint().map(|length| length as u32 as usize)
     }
 
-    /// Passes over a field that is not of interest, tag included; groups are not supported.
+    /// Skips a field that is not needed, tag included; groups are not supported.
     fn skip_field(&mut self) -> Option<()> {
         match self.varint()? & 7 {
             0 => self.varint().map(drop),
@@ -100,9 +100,9 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Calls `visit` with key and serialized `Feature` of every entry of the feature map, in order.
+/// Calls `visit` with the key and the serialized `Feature` of every map entry, in order.
 ///
-/// Returns `None` where `serialized` is not one or more `Example` messages.
+/// Returns `None` if `serialized` is not one or more `Example` messages.
 pub(super) fn visit_features<'a>(
     serialized: &'a [u8],
     mut visit: impl FnMut(&'a [u8], &'a [u8]),
@@ -127,9 +127,9 @@ pub(super) fn visit_features<'a>(
 
 /// Key and value of a map entry, in either order.
 ///
-/// An absent key or value is an empty one: some encoders leave them out. The original refuses
-/// such bytes only inside a string tensor; an RPC's examples it writes anew before it reads them.
-/// An entry that was cut off is no such case.
+/// An absent key or value counts as empty, because some encoders leave empty ones out. TensorFlow
+/// refuses such bytes only inside a string tensor: it serializes an RPC's examples again before it
+/// reads them. An entry that was cut off is an error.
 fn map_entry(mut entry: Reader<'_>) -> Option<(&[u8], &[u8])> {
     let (mut key, mut value): (&[u8], &[u8]) = (&[], &[]);
     for _ in 0..2 {

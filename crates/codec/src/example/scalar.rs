@@ -1,9 +1,9 @@
-//! A single example that was sent as a scalar: what is parsed from it has no batch dimension.
+//! A single example that was sent as a scalar: its tensors have no batch dimension.
 
 use super::{ParsedExamples, RaggedTensor, SparseTensor};
 use base::tensor::Tensor;
 
-/// The features of the only example, from those of a batch of one. `None` where it is another batch.
+/// The features of the only example in a batch of one. `None` if the batch has another size.
 pub(super) fn without_batch(parsed: ParsedExamples) -> Option<ParsedExamples> {
     let dense = parsed.dense.iter();
     let dense = dense.map(|tensor| tensor.reshaped(tensor.shape().get(1..)?));

@@ -1,4 +1,4 @@
-//! Against what TensorFlow's own operation makes of the same bytes
+//! Compares with the results that TensorFlow's own operation gave for the same bytes
 //! (`tests/data/examples/make_cases.py`).
 
 use base64::Engine;
@@ -53,7 +53,7 @@ fn string_values_share_the_request_memory() {
 
 #[test]
 fn map_entry_without_value_is_missing() {
-    // Some encoders leave empty map values out; protobuf reads them as empty ones.
+    // Some encoders leave out empty map values; protobuf reads them as empty.
     let error = strings(&[]).parse(&[Bytes::from_static(b"\x0a\x05\x0a\x03\x0a\x01x")]);
     assert_eq!(
         error.unwrap_err().to_string(),
@@ -71,7 +71,7 @@ fn malformed_example_is_quoted_in_part() {
 
 #[test]
 fn padding_beyond_all_requests_is_refused() {
-    // One example of 50 values, and ever so many empty ones.
+    // One example of 50 values, and two million empty ones.
     let value = delimited(1, &b"\x0a\x00".repeat(50));
     let entry = [delimited(1, b"x"), delimited(2, &value)].concat();
     let mut examples = vec![Bytes::new(); 1 << 21];

@@ -1,12 +1,12 @@
-//! Base64 as Abseil reads it: `+` and `/` only, white space ignored, padding optional but right
-//! where there is any, `.` for `=` allowed.
+//! Base64 as Abseil reads it: only `+` and `/`, white space ignored, `.` allowed for `=`. Padding is
+//! optional but must be right if present.
 
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 
-/// Reads the usual form at full speed; what it refuses may still be right.
+/// Reads the usual form at full speed. Text that it refuses can still be valid.
 const USUAL: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new()
@@ -14,11 +14,11 @@ const USUAL: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// Appends the decoded bytes of `text` to `out`; `None` where it is not base64, with `out` as it
-/// was.
+/// Appends the decoded bytes of `text` to `out`. If `text` is not base64, returns `None` and leaves
+/// `out` unchanged.
 pub fn decode(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let start = out.len();
-    // `Indifferent` also takes `YQ=`, so anything padded must be whole groups of four.
+    // `Indifferent` also takes `YQ=`, so padded text must consist of whole groups of four.
     if text.last() != Some(&b'=') || text.len().is_multiple_of(4) {
         if USUAL.decode_vec(text, out).is_ok() {
             return Some(());
@@ -87,7 +87,7 @@ fn sextet(byte: u8) -> Option<u32> {
 pub fn encode(bytes: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     out.resize(start + bytes.len().div_ceil(3) * 4, 0);
-    // The room is exactly what the padded form needs, the only thing that could be wrong.
+    // The slice has exactly the size of the padded form; a wrong size is the only possible error.
     let written = STANDARD.encode_slice(bytes, &mut out[start..]);
     debug_assert_eq!(written.ok(), Some(out.len() - start));
 }

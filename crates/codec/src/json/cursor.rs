@@ -1,13 +1,13 @@
-//! Walks over JSON text that [`syntax`](super::syntax) found right: kinds, members, elements.
+//! Walks over JSON text that [`syntax`](super::syntax) has checked: kinds, members, elements.
 //!
-//! The text is the document: no tree is built, a value is known by where it starts. On text that
-//! was not checked the walk would give nonsense, but ends and does not panic.
+//! The text is the document: no tree is built, and the start of a value identifies it. On text that
+//! was not checked the results are meaningless, but the walk ends and does not panic.
 
 use super::number::Number;
 use super::string;
 use super::syntax::{byte_at, skip_whitespace};
 
-/// What kind of value starts somewhere.
+/// The kind of value that starts at a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// `null`.
@@ -27,7 +27,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The name in messages.
+    /// The name used in messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::Null => "Null",
@@ -41,7 +41,7 @@ impl Kind {
     }
 }
 
-/// A place in a checked text.
+/// A position in a checked text.
 #[derive(Clone, Copy)]
 pub struct Cursor<'a> {
     text: &'a [u8],
@@ -49,7 +49,7 @@ pub struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    /// At the value at or behind `pos`.
+    /// At the value that starts at `pos`, or after white space there.
     pub fn new(text: &'a [u8], pos: usize) -> Self {
         let pos = skip_whitespace(text, pos);
         Self { text, pos }
@@ -71,7 +71,7 @@ impl<'a> Cursor<'a> {
     /// The bytes of the string here.
     pub fn string(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        // An error cannot be: the text was checked.
+        // Reading cannot fail: the text was checked.
         let _ = string::read(self.text, self.pos, &mut bytes);
         bytes
     }
@@ -109,17 +109,17 @@ impl<'a> Cursor<'a> {
         Some(value.string())
     }
 
-    /// Behind the value here.
+    /// After the value here.
     pub fn behind(self) -> Self {
         Self::new(self.text, self.end())
     }
 
-    /// Behind the bracket here: inside the list it opens, or after the one it closes.
+    /// After the bracket here: inside the list it opens, or after the one it closes.
     pub fn step(self) -> Self {
         Self::new(self.text, self.pos + 1)
     }
 
-    /// The value behind the comma here, if there is one.
+    /// The value after the comma here, if there is one.
     pub fn after_comma(self) -> Option<Self> {
         (byte_at(self.text, self.pos) == b',').then(|| self.step())
     }
@@ -176,7 +176,7 @@ impl<'a> Cursor<'a> {
 /// Steps from one child of a list or an object to the next.
 struct Children<'a> {
     text: &'a [u8],
-    /// Of the opening bracket until the first step.
+    /// Position of the opening bracket, until the first step.
     pos: usize,
     last: Option<Cursor<'a>>,
 }

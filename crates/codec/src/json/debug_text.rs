@@ -1,23 +1,23 @@
-//! The form of JSON values inside messages: RapidJSON's pretty writer with lists on one line,
-//! cut softly at 256 bytes, within a string at 64 KiB.
+//! The form of JSON values inside messages: RapidJSON's pretty writer with lists on one line, with
+//! a soft limit of 256 bytes, and of 64 KiB within a string.
 
 use super::cursor::{Cursor, Kind};
 use super::number::Number;
 use super::{grisu, string};
 
-/// From here on no further token is begun. One that was begun is written in full, unless it is a
-/// string longer than [`MAX_STRING_BYTES`].
+/// After this many bytes no further token is begun. A token that was begun is written in full,
+/// unless it is a string longer than [`MAX_STRING_BYTES`].
 const LIMIT: usize = 256;
 
-/// Of a string so much is written. TensorFlow Serving writes all of it, whatever its length.
+/// A longer string is cut to this many bytes. TensorFlow Serving writes strings of any length.
 const MAX_STRING_BYTES: usize = 64 << 10;
 
 /// The text of the value at `cursor`.
 ///
-/// A message is text, so bytes that are not UTF-8 become U+FFFD (the original passes them on).
+/// A message is text, so bytes that are not UTF-8 become U+FFFD (TensorFlow Serving passes them on).
 pub fn debug_text(cursor: Cursor<'_>) -> String {
     let mut writer = Writer { out: Vec::new() };
-    // Whether the whole value fitted makes no difference.
+    // It makes no difference whether the whole value fitted.
     let _ = writer.value(cursor, "", 0);
     String::from_utf8(writer.out)
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
@@ -28,10 +28,10 @@ struct Writer {
 }
 
 impl Writer {
-    /// Writes one value inside `depth` open lists and objects, `separator` before it. `None` means
-    /// stop: the limit is reached, or something cannot be written.
+    /// Writes `separator` and one value inside `depth` open lists and objects. `None` means stop:
+    /// the limit is reached, or something cannot be written.
     ///
-    /// Recurses at most `LIMIT` times: every level has written a bracket.
+    /// Recurses at most `LIMIT` times, because every level has written a bracket.
     fn value(&mut self, cursor: Cursor<'_>, separator: &str, depth: usize) -> Option<()> {
         self.begin(separator)?;
         match cursor.kind() {
@@ -79,7 +79,7 @@ impl Writer {
         string::write(shown, &mut self.out);
     }
 
-    /// Not a number and infinities have no text: writing ends there.
+    /// NaN and infinities have no text: writing ends there.
     fn number(&mut self, number: Number) -> Option<()> {
         match number {
             Number::Negative(value) => self.text(&value.to_string()),
@@ -90,7 +90,7 @@ impl Writer {
         Some(())
     }
 
-    /// Begins a token with its separator, if there is room for one more.
+    /// Begins a token with its separator, if the limit is not reached.
     fn begin(&mut self, separator: &str) -> Option<()> {
         if self.out.len() >= LIMIT {
             return None;

@@ -1,7 +1,7 @@
 //! Floats in decimal: rounded to a number of digits, exactly as C's `printf` rounds.
 //!
-//! Integer arithmetic where 128 bits hold what is needed, which is wherever people's numbers are;
-//! else the standard library. Not here: what the digits look like on paper (`float_text`).
+//! Uses integer arithmetic if 128 bits suffice, as they do for all common numbers, else the standard
+//! library. Not here: the notation of the digits (`float_text`).
 
 use std::cmp::Ordering;
 
@@ -13,7 +13,7 @@ pub(super) struct Decimal {
 }
 
 impl Decimal {
-    /// A positive, finite value in this many digits, by the standard library.
+    /// A positive, finite value in this many digits, from the standard library.
     pub(super) fn from_std(value: f64, digits: usize) -> Self {
         let text = format!("{value:.*e}", digits - 1);
         let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
@@ -25,12 +25,12 @@ impl Decimal {
         }
     }
 
-    /// The nearest double, of a significand below 2^53.
+    /// The nearest double, for a significand below 2^53.
     #[inline]
     pub(super) fn nearest_f64(self) -> f64 {
         let significand = self.significand as f64;
         match self.power {
-            // Exact operands, so one rounding.
+            // Both operands are exact, so there is one rounding.
             0..=22 => significand * THRESHOLDS[(self.power - THRESHOLDS_FROM) as usize],
             -22..0 => significand / THRESHOLDS[(-self.power - THRESHOLDS_FROM) as usize],
             _ => self.text().parse().unwrap_or(f64::NAN),
@@ -42,17 +42,17 @@ impl Decimal {
     }
 }
 
-/// A positive value cut to a number of digits, and what was cut off.
+/// A positive value cut to a number of digits, and the part that was cut off.
 #[derive(Clone, Copy)]
 pub(super) struct Cut {
     integer: u64,
     rest: Rest,
-    /// The value is `integer × 10^power`, and the rest.
+    /// The value is `integer × 10^power`, plus the rest.
     power: i32,
 }
 
-/// What was cut off, in units of 2^-64 of the last digit; never zero, nor half, unless it is that
-/// exactly.
+/// The part that was cut off, in units of 2^-64 of the last digit. It is zero or one half only if
+/// that is exact.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rest(u64);
 
@@ -78,8 +78,8 @@ impl Rest {
 }
 
 impl Cut {
-    /// Cuts a normal value, whose lowest `ZEROS` bits are zero, to `DIGITS` digits. `None` where
-    /// 128 bits do not suffice.
+    /// Cuts a normal value, whose lowest `ZEROS` bits are zero, to `DIGITS` digits. `None` if 128
+    /// bits do not suffice.
     #[inline]
     pub(super) fn new<const DIGITS: u32, const ZEROS: u32>(value: f64) -> Option<Self> {
         let smallest = const { 10u64.pow(DIGITS - 1) };
@@ -91,7 +91,7 @@ impl Cut {
         let significand = (bits & ((1 << 52) - 1) | 1 << 52) >> ZEROS;
         let binary = biased - 1075 + ZEROS as i32;
         let mut power = decimal_exponent(value) - (DIGITS as i32 - 1);
-        // The estimate may be wrong by one next to a power of ten, or beyond the table.
+        // The estimate can be off by one next to a power of ten, or beyond the table.
         for _ in 0..3 {
             let (integer, rest) = if power <= 0 {
                 multiplied(significand, binary, power.unsigned_abs() as usize)?
@@ -113,7 +113,7 @@ impl Cut {
         None
     }
 
-    /// The value to all digits, rounded half to even.
+    /// The value in all digits, rounded half to even.
     #[inline]
     pub(super) fn rounded<const DIGITS: u32>(self) -> Decimal {
         let tie = u64::from(self.rest == Rest::HALF);
@@ -121,7 +121,7 @@ impl Cut {
         carried::<DIGITS>(self.integer + up, self.power)
     }
 
-    /// The value to `FEWER` of its `DIGITS` digits, rounded half to even from the exact value.
+    /// The value in `FEWER` of its `DIGITS` digits, rounded half to even from the exact value.
     #[inline]
     pub(super) fn rounded_to<const DIGITS: u32, const FEWER: u32>(self) -> Decimal {
         let unit = const { 10u64.pow(DIGITS - FEWER) };
@@ -135,7 +135,7 @@ impl Cut {
     }
 }
 
-/// Rounding up may have made one digit too many.
+/// Corrects a significand that rounding up has made one digit too long.
 #[inline]
 fn carried<const DIGITS: u32>(significand: u64, power: i32) -> Decimal {
     if significand == const { 10u64.pow(DIGITS) } {
@@ -187,8 +187,8 @@ fn divided(significand: u64, binary: i32, power: usize) -> Option<(u64, Rest)> {
     Some((integer, Rest::of_division(value % ten, ten)))
 }
 
-/// The exponent of the first digit: exact but next to powers of ten, or one too small beyond the
-/// table.
+/// The exponent of the first digit. Exact, except next to powers of ten, or one too small beyond
+/// the table.
 #[inline]
 fn decimal_exponent(value: f64) -> i32 {
     let binary = (value.to_bits() >> 52) as i32 - 1023;
@@ -210,7 +210,7 @@ static POWERS: [u128; 39] = {
     powers
 };
 
-/// The power of ten that is the first of [`THRESHOLDS`].
+/// The exponent of the first power of ten in [`THRESHOLDS`].
 const THRESHOLDS_FROM: i32 = -30;
 
 /// The doubles nearest to powers of ten; exact from 1 to 10^22.

@@ -1,8 +1,8 @@
-//! How deep a JSON text nests, for those who want a bound. The readers need none: nothing
-//! recurses, and a level takes them less than the two bytes it has in the body.
+//! Measures how deep a JSON text nests, for callers that want a limit. The readers need none: they
+//! do not recurse, and a level needs less memory than its two bytes in the body.
 
-/// Whether lists and objects nest deeper than `max`. Looks at brackets outside strings only: what
-/// is no JSON is left to the readers.
+/// Whether lists and objects nest deeper than `max`. Looks only at brackets outside strings, and
+/// leaves text that is not JSON to the readers.
 pub fn is_deeper_than(text: &[u8], max: usize) -> bool {
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     for byte in text {

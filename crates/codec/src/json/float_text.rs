@@ -1,8 +1,8 @@
-//! The text of numbers in answers.
+//! The text of numbers in responses.
 //!
-//! Floats get six digits as C's `%g` where these read back as the same value, else `%.9g` for float
-//! and `%.17g` for double (`WriteDecimal`, `json_tensor.cc`). Not here: the doubles in messages
-//! (`grisu`).
+//! A float is written with six digits as by C's `%g` if these read back as the same value, else with
+//! `%.9g` for float and `%.17g` for double (`WriteDecimal`, `json_tensor.cc`). Not here: the doubles
+//! in messages (`grisu`).
 
 use super::decimal::{Cut, Decimal};
 
@@ -18,21 +18,21 @@ pub fn write_f64(value: f64, out: &mut Vec<u8>) {
     write::<Double>(value, out);
 }
 
-/// What differs between the two types. A value is handled as a double; a float is one, exactly.
+/// The differences between the two types. Values are handled as doubles, which hold any float exactly.
 trait Precision {
-    /// A value and its six digits that are further apart, in units of the last of all digits, are
-    /// certainly not the same: half the distance of two neighbours, and some rounding.
+    /// If a value and its six digits differ by more than this, in units of the last of all digits,
+    /// they are certainly different: half the distance of two neighbours, plus some rounding.
     const APART: u64;
-    /// One of the last of six digits, in units of the last of all digits.
+    /// One in the last of six digits, in units of the last of all digits.
     const UNIT: u64;
-    /// Digits that tell any two values apart.
+    /// The number of digits that distinguishes any two values.
     const DIGITS: usize;
 
     /// The value in exact arithmetic, if that is possible.
     fn cut(value: f64) -> Option<Cut>;
-    /// To all digits.
+    /// Rounds to all digits.
     fn long(cut: Cut) -> Decimal;
-    /// To six digits.
+    /// Rounds to six digits.
     fn short(cut: Cut) -> Decimal;
     /// Whether `decimal` reads back as `value`.
     fn reads_back(decimal: Decimal, value: f64) -> bool;
@@ -41,7 +41,7 @@ trait Precision {
 struct Float;
 
 impl Precision for Float {
-    // 10^9 / 2^24, and one.
+    // 10^9 / 2^24, plus one.
     const APART: u64 = 61;
     const UNIT: u64 = 1_000;
     const DIGITS: usize = 9;
@@ -66,7 +66,7 @@ impl Precision for Float {
         const BELOW_FLOAT: u64 = (1 << 29) - 1;
         const TIE: u64 = 1 << 28;
         let nearest = decimal.nearest_f64();
-        // Rounding twice goes wrong only where the first rounding makes a tie of what is none.
+        // Rounding twice goes wrong only if the first rounding produces a tie that was not one.
         let normal = value >= f64::from(f32::MIN_POSITIVE);
         if normal && nearest.to_bits() & BELOW_FLOAT != TIE {
             return f64::from(nearest as f32) == value;
@@ -79,7 +79,7 @@ impl Precision for Float {
 struct Double;
 
 impl Precision for Double {
-    // 10^17 / 2^53, and one.
+    // 10^17 / 2^53, plus one.
     const APART: u64 = 13;
     const UNIT: u64 = 100_000_000_000;
     const DIGITS: usize = 17;
@@ -141,7 +141,7 @@ fn write_non_finite(value: f64, out: &mut Vec<u8>) {
     });
 }
 
-/// For values so large or small that there is no exact arithmetic for them.
+/// Writes values that are too large or too small for exact arithmetic.
 #[cold]
 fn write_extreme<P: Precision>(value: f64, negative: bool, out: &mut Vec<u8>) {
     let short = Decimal::from_std(value, 6);
@@ -153,15 +153,15 @@ fn write_extreme<P: Precision>(value: f64, negative: bool, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends what `%.{precision}g` gives for a decimal of `precision` digits, and `.0` to what would
+/// Appends a decimal of `precision` digits as `%.{precision}g` would write it, plus `.0` if it would
 /// look like an integer.
 ///
-/// The digits stay in registers until they are written where they belong; what is written too much
-/// is overwritten or cut off.
+/// The digits stay in registers until they are written to their place; surplus digits are
+/// overwritten or cut off.
 #[inline(always)]
 fn write_decimal(negative: bool, decimal: Decimal, precision: usize, out: &mut Vec<u8>) {
     let Decimal { significand, power } = decimal;
-    // Of the first digit.
+    // Exponent of the first digit.
     let exponent = power + precision as i32 - 1;
     // Sixteen digits, the first one in the lowest byte, and a seventeenth.
     let (digits, last) = match precision {
@@ -191,7 +191,7 @@ fn write_decimal(negative: bool, decimal: Decimal, precision: usize, out: &mut V
         out.extend_from_slice(&b"-"[..usize::from(negative)]);
         return write_scientific(&text[..count], exponent, out);
     }
-    // Behind the sign, if there is one.
+    // After the sign, if there is one.
     let start = out.len() + usize::from(negative);
     out.extend_from_slice(b"-0.00000000000000000000000000000000000000");
     let text = &mut out[start..start + 38];
@@ -209,11 +209,11 @@ fn write_decimal(negative: bool, decimal: Decimal, precision: usize, out: &mut V
             put(text, point + 1, fraction);
         }
         text[17] = last;
-        // What an integer has behind its point.
+        // An integer has a zero after its point.
         if count <= point {
             text[point + 1] = b'0';
         }
-        // The seventeenth digit, where it stands before the point.
+        // The seventeenth digit, if it is before the point.
         if point == 17 {
             text[16] = last;
         }
@@ -247,11 +247,11 @@ fn write_scientific(digits: &[u8], exponent: i32, out: &mut Vec<u8>) {
 }
 
 /// The digits of a number below 10^8 as text, the first one in the lowest byte: halves, then
-/// pairs, then digits, each step for all at once.
+/// pairs, then digits. Each step handles all parts together.
 #[inline(always)]
 fn eight_digits(value: u64) -> u64 {
     let fours = (value / 10_000) | (value % 10_000) << 32;
-    // Division by 100 of what is below 10^4, and by 10 of what is below 100.
+    // Divides numbers below 10^4 by 100, and numbers below 100 by 10.
     let hundreds = ((fours * 10_486) >> 20) & 0x7F_0000_007F;
     let pairs = hundreds | (fours - 100 * hundreds) << 16;
     let tens = ((pairs * 103) >> 10) & 0x000F_000F_000F_000F;

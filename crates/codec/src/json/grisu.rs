@@ -1,10 +1,10 @@
 //! Doubles as RapidJSON 1.1.0 prints them in messages: the Grisu2 method of Florian Loitsch.
 //!
 //! The text reads back as the same double but is not always the shortest or nearest, and messages
-//! are compared to the byte: 18446744073709551616 is `18446744073709553000.0`. So the method is
-//! followed exactly, including where that library gives up rounding.
+//! have to match byte by byte: 18446744073709551616 is `18446744073709553000.0`. The method is
+//! therefore followed exactly, including the point where that library gives up rounding.
 //!
-//! Not here: numbers in answers (`float_text`).
+//! Not here: numbers in responses (`float_text`).
 
 /// A positive number `significand × 2^exponent`.
 #[derive(Clone, Copy)]
@@ -14,7 +14,7 @@ struct Scaled {
 }
 
 impl Scaled {
-    /// Of a positive, finite double.
+    /// The value of a positive, finite double.
     fn of(value: f64) -> Self {
         let bits = value.to_bits();
         let fraction = bits & ((1 << 52) - 1);
@@ -44,7 +44,7 @@ impl Scaled {
         Self::new(rounded as u64, self.exponent + other.exponent + 64)
     }
 
-    /// Half way to the next double and half way from the one before, with equal exponents.
+    /// Half way to the next double and half way to the previous one, with equal exponents.
     fn boundaries(self) -> (Self, Self) {
         let above = Self::new((self.significand << 1) + 1, self.exponent - 1).normalized();
         let below = if self.significand == 1 << 52 {
@@ -58,8 +58,8 @@ impl Scaled {
     }
 }
 
-/// A power of ten that brings a number with binary exponent `exponent` to where its integer part
-/// has at most 32 bits, and the decimal exponent to give the digits afterwards.
+/// A power of ten that scales a number with binary exponent `exponent` until its integer part has
+/// at most 32 bits, and the decimal exponent for the resulting digits.
 fn cached_power(exponent: i32) -> (Scaled, i32) {
     let steps = (f64::from(-61 - exponent) * 0.301_029_995_663_981_14 + 347.0).ceil() as i32;
     let index = (steps >> 3) + 1;
@@ -86,20 +86,20 @@ fn digits(value: f64) -> (Vec<u8>, i32) {
         delta: high - low,
         distance: high - middle.significand,
     };
-    // A point so placed that the integer part of `high` has at most nine digits.
+    // This position of the point leaves at most nine digits in the integer part of `high`.
     let point = (-middle.exponent) as u32;
     let (digits, kappa) = generate(high, point, room);
     (digits, decimal + kappa)
 }
 
-/// How far digits may stay below the upper boundary, and where the number itself is.
+/// How far the digits can stay below the upper boundary, and how far the number itself is below it.
 #[derive(Clone, Copy)]
 struct Room {
     delta: u64,
     distance: u64,
 }
 
-/// Digits of `high`, with `point` bits behind the point, until the rest no longer matters.
+/// Digits of `high`, which has `point` bits after the point, until the rest no longer matters.
 fn generate(high: u64, point: u32, room: Room) -> (Vec<u8>, i32) {
     let one = 1u64 << point;
     let mut digits = Vec::with_capacity(20);
@@ -124,7 +124,7 @@ fn generate(high: u64, point: u32, room: Room) -> (Vec<u8>, i32) {
         rest &= one - 1;
         kappa -= 1;
         if rest < delta {
-            // Beyond eight digits of fraction the library rounds no more.
+            // Beyond eight digits of fraction the library stops rounding.
             let factor = match kappa {
                 -8..0 => 10u64.pow(kappa.unsigned_abs()),
                 _ => 0,
@@ -169,7 +169,7 @@ pub(super) fn write(value: f64, out: &mut Vec<u8>) {
     }
     let (digits, power) = digits(value.abs());
     let count = digits.len() as i32;
-    // How many digits stand before the point.
+    // The number of digits before the point.
     let before = count + power;
     match before {
         _ if power >= 0 && before <= 21 => {

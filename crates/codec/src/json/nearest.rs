@@ -1,16 +1,16 @@
 //! The double nearest to a decimal of at most 19 digits, by one or two multiplications.
 //!
 //! The method of Michael Eisel and Daniel Lemire ("Number parsing at a gigabyte per second", 2021):
-//! the significand times a power of ten cut to 128 bits gives the nearest double unless what was cut
-//! off could decide the rounding, which is found out and left to others. Not here: reading digits
-//! (`number`).
+//! the significand times a power of ten, cut to 128 bits, gives the nearest double unless the part
+//! that was cut off could decide the rounding. That case is detected and left to the caller. Not
+//! here: reading digits (`number`).
 
-/// Decimal exponents that there is a power for: where people's numbers are.
+/// The range of decimal exponents in the table. It covers all common numbers.
 const SMALLEST: i32 = -64;
 const LARGEST: i32 = 54;
 
-/// The highest 128 bits, cut off, of 10^[`SMALLEST`] and so on: what is left of a power of ten when
-/// its power of two goes into the exponent.
+/// The highest 128 bits, truncated, of 10^[`SMALLEST`] and the following powers of ten. The power of
+/// two in each of them is left to the exponent.
 static POWERS: [u128; (LARGEST - SMALLEST + 1) as usize] = {
     let mut powers = [0; (LARGEST - SMALLEST + 1) as usize];
     let mut exponent = SMALLEST;
@@ -57,8 +57,8 @@ const fn wide_power(exponent: u32) -> (u128, u128) {
     (high, low)
 }
 
-/// The double nearest to `significand × 10^exponent`, half to even; `None` where this method cannot
-/// tell, or where the result is not a normal number.
+/// The double nearest to `significand × 10^exponent`, half to even; `None` if this method cannot
+/// decide, or if the result is not a normal number.
 #[inline]
 pub(super) fn nearest(significand: u64, exponent: i32) -> Option<f64> {
     let power = *POWERS.get(usize::try_from(exponent - SMALLEST).ok()?)?;
@@ -68,27 +68,27 @@ pub(super) fn nearest(significand: u64, exponent: i32) -> Option<f64> {
     let shift = significand.leading_zeros();
     let normalized = significand << shift;
     let (mut high, mut low) = product(normalized, (power >> 64) as u64);
-    // The lower half of the power can carry into the bits that count only if all of these are set.
+    // The lower half of the power can carry into the significant bits only if all of these are set.
     if high & 0x1FF == 0x1FF && low.checked_add(normalized).is_none() {
         let (middle, lowest) = product(normalized, power as u64);
         let (sum, carry) = low.overflowing_add(middle);
         let wide = high + u64::from(carry);
-        // And what was cut off beyond that, only then.
+        // Likewise the part that was cut off can carry only if all of these are set.
         if wide & 0x1FF == 0x1FF && sum == u64::MAX && lowest.checked_add(normalized).is_none() {
             return None;
         }
         (high, low) = (wide, sum);
     }
-    // One bit more than a significand has, to round by.
+    // One bit more than a significand has, for rounding.
     let upper = (high >> 63) as u32;
     let mantissa = high >> (upper + 9);
-    // Exactly half way, as far as can be seen.
+    // Half way, as far as these bits show.
     if low == 0 && high & 0x1FF == 0 && mantissa & 3 == 1 {
         return None;
     }
     let mantissa = (mantissa + (mantissa & 1)) >> 1;
     let carried = (mantissa >> 53) as u32;
-    // floor(exponent × log2(10)), and how far the highest bits stand from the point.
+    // floor(exponent × log2(10)), and the distance of the highest bits from the point.
     let binary = ((217_706 * exponent) >> 16) + 1087 - shift as i32;
     let biased = binary - (1 - upper as i32) + carried as i32;
     if !(1..2047).contains(&biased) {
@@ -140,7 +140,7 @@ mod tests {
             let exponent = SMALLEST + (round % (LARGEST - SMALLEST + 1));
             found += u32::from(check(bits >> (bits % 50), exponent));
         }
-        // Those that end half way, as short ones do, are left out.
+        // Numbers that end half way, as short ones do, are left out.
         assert!(found > 396_000, "{found}");
     }
 

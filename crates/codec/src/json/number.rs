@@ -1,13 +1,13 @@
 //! Reads JSON numbers into the elements of tensors, fast and correctly rounded.
 //!
 //! [`Number::read`] serves texts that were checked before. The `scan_*` functions serve the fast
-//! path: they check as they go, and return `None` for whatever is not a plain number of the wanted
-//! type, which leaves the verdict to the exact path.
+//! path: they check while they read, and return `None` for anything but a plain number of the
+//! wanted type, which leaves the decision to the exact path.
 
 use super::nearest::nearest;
 use super::syntax::{byte_at, digit_at};
 
-/// A number as RapidJSON types it: without point and exponent an integer where it fits 64 bits,
+/// A number as RapidJSON types it: an integer if it has neither point nor exponent and fits 64 bits,
 /// else a double.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Number {
@@ -20,14 +20,14 @@ pub enum Number {
 }
 
 impl Number {
-    /// Reads a number whose text is known to be right.
+    /// Reads a number whose text was checked before.
     pub(super) fn read(text: &[u8]) -> Self {
         let text = str::from_utf8(text).unwrap_or_default();
         if let Ok(value) = text.parse::<u64>() {
             return Self::Unsigned(value);
         }
         if let Ok(value) = text.parse::<i64>() {
-            // `-0` is the only one that is not below zero.
+            // Only `-0` is not below zero.
             return u64::try_from(value).map_or(Self::Negative(value), Self::Unsigned);
         }
         if text.ends_with(['N', 'f', 'y']) {
@@ -56,7 +56,7 @@ impl Number {
     }
 }
 
-/// The value of `NaN` or an infinity, in any of the forms that `syntax` lets through.
+/// The value of `NaN` or an infinity, in any of the forms that `syntax` accepts.
 fn non_finite(text: &str) -> f64 {
     if text.ends_with('N') {
         f64::NAN
@@ -67,20 +67,20 @@ fn non_finite(text: &str) -> f64 {
     }
 }
 
-/// A finite number in its text's own terms: `±significand × 10^exponent`.
+/// A finite number as its text gives it: `±significand × 10^exponent`.
 #[derive(Clone, Copy)]
 struct Decimal {
     negative: bool,
-    /// Wrong (wrapped) where there are more than 19 digits.
+    /// Wrong (wrapped) if there are more than 19 digits.
     significand: u64,
     digits: usize,
     exponent: i32,
-    /// Neither point nor exponent.
+    /// Has neither point nor exponent.
     integer: bool,
     end: usize,
 }
 
-/// Beyond these RapidJSON has rules of its own about what is too big.
+/// Beyond these limits RapidJSON has special rules for numbers that are too big.
 const MANY_DIGITS: usize = 300;
 const LARGE_EXPONENT: i32 = 308;
 
@@ -132,7 +132,7 @@ fn scan_decimal(text: &[u8], start: usize) -> Option<Decimal> {
     })
 }
 
-/// Reads an exponent from behind its `e`.
+/// Reads an exponent, starting after its `e`.
 #[inline(never)]
 fn scan_exponent(text: &[u8], start: usize) -> Option<(i32, usize)> {
     let negative = byte_at(text, start) == b'-';
@@ -149,12 +149,12 @@ fn scan_exponent(text: &[u8], start: usize) -> Option<(i32, usize)> {
     Some((if negative { -exponent } else { exponent }, pos))
 }
 
-/// Reads digits from `pos` on behind those in `value`, eight at a time. Wraps beyond 19 digits.
+/// Reads digits from `pos` on after those in `value`, eight at a time. Wraps beyond 19 digits.
 #[inline(always)]
 fn scan_digits(text: &[u8], mut pos: usize, mut value: u64) -> (u64, usize) {
     const POWERS: [u64; 8] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000];
     while let Some((chunk, _)) = text.get(pos..).and_then(<[u8]>::split_first_chunk::<8>) {
-        // Digits become 0 to 9, their first one the lowest byte.
+        // Digits become 0 to 9, the first one in the lowest byte.
         let word = u64::from_le_bytes(*chunk) ^ 0x3030_3030_3030_3030;
         let others = (word.wrapping_add(0x7676_7676_7676_7676) | word) & 0x8080_8080_8080_8080;
         let count = (others.trailing_zeros() / 8) as usize;
@@ -162,7 +162,7 @@ fn scan_digits(text: &[u8], mut pos: usize, mut value: u64) -> (u64, usize) {
             return (value, pos);
         }
         if count < 8 {
-            // Zeros in front of the digits: they move to the end of the eight.
+            // Moves the digits to the end of the eight, with zeros in front.
             let tail = eight_digits(word << (64 - 8 * count));
             return (
                 value.wrapping_mul(POWERS[count]).wrapping_add(tail),
@@ -194,7 +194,7 @@ fn eight_digits(word: u64) -> u64 {
 }
 
 impl Decimal {
-    /// The nearest double, where one multiplication or division of exact doubles gives it.
+    /// The nearest double, if one multiplication or division of exact doubles gives it.
     #[inline(always)]
     fn exact(self) -> Option<f64> {
         if self.digits > 19 || self.significand > 1 << 53 {
@@ -204,7 +204,7 @@ impl Decimal {
         Some(if self.negative { -scaled } else { scaled })
     }
 
-    /// The nearest double, where the first 128 bits of the power of ten tell it.
+    /// The nearest double, if the first 128 bits of the power of ten determine it.
     #[inline(always)]
     fn nearest(self) -> Option<f64> {
         if self.digits > 19 {
@@ -240,7 +240,7 @@ fn parsed(text: &[u8], start: usize, end: usize) -> Option<f64> {
     text.parse().ok()
 }
 
-/// Reads the nearest double; any number will do.
+/// Reads any number as the nearest double.
 #[inline(always)]
 pub fn scan_f64(text: &[u8], start: usize) -> Option<(f64, usize)> {
     let Some(decimal) = scan_decimal(text, start) else {
@@ -253,7 +253,7 @@ pub fn scan_f64(text: &[u8], start: usize) -> Option<(f64, usize)> {
     Some((decimal.fix_zero(value), decimal.end))
 }
 
-/// Reads the nearest double and rounds it once more, as the original does.
+/// Reads the nearest double and rounds it once more, as TensorFlow Serving does.
 #[inline(always)]
 pub fn scan_f32(text: &[u8], start: usize) -> Option<(f32, usize)> {
     let Some(decimal) = scan_decimal(text, start) else {

@@ -1,6 +1,6 @@
-//! JSON strings: reading them as RapidJSON does, and writing them as it does.
+//! JSON strings: reads and writes them as RapidJSON does.
 //!
-//! Bytes pass through whether they are UTF-8 or not, as in the original.
+//! Bytes pass through whether they are UTF-8 or not, as in TensorFlow Serving.
 
 use super::syntax::{SyntaxError, byte_at};
 
@@ -9,19 +9,19 @@ const HEX_INVALID: &str = "Incorrect hex digit after \\u escape in string.";
 const SURROGATE_INVALID: &str = "The surrogate pair in string is invalid.";
 const MISS_QUOTE: &str = "Missing a closing quotation mark in string.";
 
-/// Returns where the string whose opening quote is at `pos` ends, behind its closing quote.
+/// Returns the position after the closing quote of the string whose opening quote is at `pos`.
 #[inline]
 pub(super) fn skip(text: &[u8], pos: usize) -> Result<usize, SyntaxError> {
     scan(text, pos, &mut ())
 }
 
-/// As [`skip`], and appends the string's bytes, unescaped, to `out`.
+/// As [`skip`], and also appends the string's unescaped bytes to `out`.
 #[inline]
 pub fn read(text: &[u8], pos: usize, out: &mut Vec<u8>) -> Result<usize, SyntaxError> {
     scan(text, pos, out)
 }
 
-/// Takes the contents of a string as they are read.
+/// Receives the contents of a string while they are read.
 trait Output {
     fn run(&mut self, bytes: &[u8]);
 }
@@ -61,7 +61,7 @@ pub fn plain_end(text: &[u8], mut pos: usize) -> usize {
         let word = u64::from_le_bytes(*chunk);
         let quote = word ^ (ONES * u64::from(b'"'));
         let backslash = word ^ (ONES * u64::from(b'\\'));
-        // The lowest marked byte is right; a borrow may wrongly mark bytes above it only.
+        // The lowest marked byte is right; a borrow can wrongly mark only bytes above it.
         let marks = (word.wrapping_sub(ONES * 0x20) & !word)
             | (quote.wrapping_sub(ONES) & !quote)
             | (backslash.wrapping_sub(ONES) & !backslash);
@@ -77,7 +77,7 @@ pub fn plain_end(text: &[u8], mut pos: usize) -> usize {
     pos
 }
 
-/// Reads the escape whose backslash is at `start`; its errors are all reported there.
+/// Reads the escape whose backslash is at `start`. All of its errors are reported at that position.
 fn escape(text: &[u8], start: usize, out: &mut impl Output) -> Result<usize, SyntaxError> {
     let plain = match byte_at(text, start + 1) {
         byte @ (b'"' | b'/' | b'\\') => byte,
@@ -119,8 +119,8 @@ fn hex4(text: &[u8], pos: usize) -> Option<u32> {
     })
 }
 
-/// Writes a code point in UTF-8's pattern. A low surrogate on its own is written too, as three
-/// bytes that are not UTF-8: so does RapidJSON.
+/// Encodes a code point as UTF-8. Like RapidJSON, also encodes a lone low surrogate, as three bytes
+/// that are not valid UTF-8.
 fn encode_utf8(point: u32, out: &mut impl Output) {
     let tail = |shift: u32| 0x80 | (point >> shift & 0x3F) as u8;
     match point {

@@ -1,10 +1,10 @@
 //! Checks JSON text as RapidJSON 1.1.0 does, with its error texts and offsets.
 //!
-//! The original reads every body with that library (iterative, NaN and infinities allowed, stop
-//! after the first value), so its idea of JSON, its quirks and its messages are part of the
-//! protocol. Memory is one bit a nesting level; nothing recurses.
+//! TensorFlow Serving reads every body with that library (iterative, NaN and infinities allowed, stop
+//! after the first value), so its definition of JSON, its quirks and its messages are part of the
+//! protocol. Needs one bit of memory per nesting level; nothing recurses.
 //!
-//! Not here: what the values mean (`exact`, `fast`, `examples`).
+//! Not here: the meaning of the values (`exact`, `fast`, `examples`).
 
 use super::string;
 use base::error::ServingError;
@@ -39,8 +39,8 @@ const NUMBER_TOO_BIG: &str = "Number too big to be stored in double.";
 const MISS_FRACTION: &str = "Miss fraction part in number.";
 const MISS_EXPONENT: &str = "Miss exponent in number.";
 
-/// The byte at `pos`; zero at the end, where RapidJSON's stream has a zero as well. A zero byte
-/// in the body therefore ends the text.
+/// The byte at `pos`. Zero at the end, as in RapidJSON's stream, so a zero byte in the body ends
+/// the text.
 #[inline(always)]
 pub fn byte_at(text: &[u8], pos: usize) -> u8 {
     text.get(pos).copied().unwrap_or(0)
@@ -55,7 +55,7 @@ pub fn skip_whitespace(text: &[u8], mut pos: usize) -> usize {
     pos
 }
 
-/// Where the text starts behind a byte order mark. RapidJSON tests the mark's three bytes one by
+/// Where the text starts after a byte order mark. RapidJSON tests the mark's three bytes one by
 /// one, so any part of it in the right order is skipped.
 pub fn skip_byte_order_mark(text: &[u8]) -> usize {
     let mut pos = 0;
@@ -65,7 +65,7 @@ pub fn skip_byte_order_mark(text: &[u8]) -> usize {
     pos
 }
 
-/// What was read last, which decides what may follow and which error it is if that does not.
+/// The last token, which decides which tokens are allowed next, and the error for any other.
 #[derive(Clone, Copy, PartialEq)]
 enum State {
     Start,
@@ -80,7 +80,7 @@ enum State {
 }
 
 impl State {
-    /// The state after a value that was met in this one.
+    /// The state after a value that began in this one.
     fn after_value(self) -> Self {
         match self {
             Self::ArrayStart | Self::ElementComma => Self::Element,
@@ -88,7 +88,7 @@ impl State {
         }
     }
 
-    /// The error for anything that may not follow.
+    /// The error for a token that is not allowed here.
     fn error(self) -> &'static str {
         match self {
             Self::Start => DOCUMENT_EMPTY,
@@ -108,8 +108,8 @@ impl State {
     }
 }
 
-/// Checks the one value at `pos`, white space before it allowed, and returns where it ends.
-/// Whatever follows is not looked at.
+/// Checks the one value at `pos`, with optional white space before it, and returns where it ends.
+/// Does not look at the text after it.
 pub fn check_value(text: &[u8], pos: usize) -> Result<usize, SyntaxError> {
     let mut open = Open::default();
     let mut state = State::Start;
@@ -168,12 +168,12 @@ pub fn check_value(text: &[u8], pos: usize) -> Result<usize, SyntaxError> {
     }
 }
 
-/// The lists and objects that are open, a bit for each: a body that nests deeper than anyone needs
-/// takes little more than its own bytes.
+/// The open lists and objects, one bit each: a body that nests extremely deep needs little more
+/// memory than its own bytes.
 #[derive(Default)]
 struct Open {
     depth: usize,
-    /// Whether it is an object, by level.
+    /// Whether each level is an object.
     objects: Vec<u64>,
 }
 
@@ -196,7 +196,7 @@ impl Open {
     }
 }
 
-/// Checks a value that is neither list nor object and returns where it ends.
+/// Checks a value that is neither a list nor an object, and returns where it ends.
 fn scalar(text: &[u8], pos: usize) -> Result<usize, SyntaxError> {
     match byte_at(text, pos) {
         b'"' => string::skip(text, pos),
@@ -216,7 +216,7 @@ fn literal(text: &[u8], pos: usize, word: &[u8]) -> Result<usize, SyntaxError> {
     }
 }
 
-/// How many bytes at `pos` agree with `word`.
+/// The number of bytes at `pos` that agree with `word`.
 fn matching(text: &[u8], pos: usize, word: &[u8]) -> usize {
     let rest = text.get(pos..).unwrap_or_default();
     rest.iter().zip(word).take_while(|(a, b)| a == b).count()
@@ -243,15 +243,15 @@ fn number(text: &[u8], start: usize) -> Result<usize, SyntaxError> {
     Ok(parts.pos)
 }
 
-/// Where RapidJSON stands in a number; it decides from these which exponents are too big.
+/// RapidJSON's state within a number, from which it decides which exponents are too big.
 struct Parts {
     pos: usize,
-    /// The digits so far, while they fit.
+    /// The digits so far, as long as they fit.
     significand: u64,
-    /// The integer part did not fit 64 bits.
+    /// Whether the integer part did not fit 64 bits.
     double: bool,
     significant_digits: usize,
-    /// Digits of the fraction that went into the significand.
+    /// Digits of the fraction that became part of the significand.
     fraction_digits: i64,
 }
 
@@ -267,8 +267,8 @@ impl Parts {
     }
 }
 
-/// The digits before point and exponent. Beyond 64 bits they go on as a double, which must stay
-/// below the largest.
+/// The digits before point and exponent. Beyond 64 bits they continue as a double, which must stay
+/// below the largest one.
 fn integer(text: &[u8], start: usize, first: usize, minus: bool) -> Result<Parts, SyntaxError> {
     let limit = if minus { 1 << 63 } else { u64::MAX };
     let mut value: u64 = 0;
@@ -297,7 +297,7 @@ fn integer(text: &[u8], start: usize, first: usize, minus: bool) -> Result<Parts
     Ok(parts)
 }
 
-/// The digits behind the point. Some do not count towards the exponent: see `fraction_digits`.
+/// The digits after the point. Some do not count towards the exponent: see `fraction_digits`.
 fn fraction(text: &[u8], parts: &mut Parts) -> Result<(), SyntaxError> {
     if digit_at(text, parts.pos).is_none() {
         return Err(SyntaxError::new(MISS_FRACTION, parts.pos));
@@ -345,8 +345,8 @@ fn exponent(text: &[u8], start: usize, parts: &mut Parts) -> Result<(), SyntaxEr
     Ok(())
 }
 
-/// `NaN`, `Inf` or `Infinity`. As in RapidJSON the letters of a `NaN` that goes wrong are gone
-/// before `Inf` is tried, so that `NInf` and `NaInf` are infinities.
+/// `NaN`, `Inf` or `Infinity`. As in RapidJSON, the letters of an incomplete `NaN` are consumed
+/// before `Inf` is tried, so `NInf` and `NaInf` are infinities.
 fn non_finite(text: &[u8], pos: usize) -> Result<usize, SyntaxError> {
     let not_a_number = matching(text, pos, b"NaN");
     if not_a_number == 3 {

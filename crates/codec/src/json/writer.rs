@@ -1,12 +1,12 @@
-//! The layout of RapidJSON's pretty writer: four spaces a level, and lists either one element a
-//! line or all on one.
+//! The layout of RapidJSON's pretty writer: four spaces per level, and lists either with one element
+//! per line or all on one line.
 
 use super::string;
 
 /// How the elements of a list are laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lists {
-    /// One element a line.
+    /// One element per line.
     Lines,
     /// All elements on one line (`kFormatSingleLineArray`).
     SingleLine,
@@ -24,14 +24,14 @@ pub fn open_object(key: &str, depth: usize, out: &mut Vec<u8>) {
     write_key(key, depth + 1, out);
 }
 
-/// Appends a line with a key of an object that is inside `depth` levels, itself included.
+/// Appends a line with a key of an object inside `depth` levels, itself included.
 pub fn write_key(key: &str, depth: usize, out: &mut Vec<u8>) {
     new_line(depth, out);
     string::write(key.as_bytes(), out);
     out.extend_from_slice(b": ");
 }
 
-/// Appends the end of an object that is inside `depth` others and not empty.
+/// Appends the end of an object that is not empty and is inside `depth` others.
 pub fn close_object(depth: usize, out: &mut Vec<u8>) {
     new_line(depth, out);
     out.push(b'}');

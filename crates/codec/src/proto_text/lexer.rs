@@ -1,9 +1,9 @@
 //! Cuts a protobuf text into tokens. Knows nothing of messages and fields.
 //!
-//! Works on bytes: comments may hold anything, string literals any byte but newline and NUL.
+//! Works on bytes: comments can hold anything, string literals any byte except newline and NUL.
 //! Error texts and the byte each one points at are those of protobuf's `io::Tokenizer`.
 
-/// What is wrong, and at which byte of the text.
+/// An error, and the byte of the text that it points at.
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) offset: usize,
@@ -25,7 +25,7 @@ pub(super) enum Kind {
 #[derive(Debug)]
 pub(super) struct Token<'a> {
     pub(super) kind: Kind,
-    /// As written.
+    /// As it is written in the text.
     pub(super) text: &'a [u8],
     pub(super) offset: usize,
     /// The unescaped bytes of a string literal.
@@ -42,7 +42,7 @@ impl<'a> Lexer<'a> {
         Self { text, at: 0 }
     }
 
-    /// The next token; [`Kind::End`] for ever once the text is over.
+    /// The next token. After the end of the text always [`Kind::End`].
     pub(super) fn next(&mut self) -> Result<Token<'a>, Fault> {
         self.skip_blanks_and_comments();
         let offset = self.at;
@@ -148,11 +148,11 @@ impl<'a> Lexer<'a> {
         Ok(kind)
     }
 
-    /// Takes the rest of a literal, from behind its opening quote on.
+    /// Reads the rest of a literal, starting after its opening quote.
     fn string(&mut self, quote: u8, into: &mut Vec<u8>) -> Result<(), Fault> {
         loop {
             match self.peek() {
-                // NUL ends the text for protobuf's tokenizer.
+                // For protobuf's tokenizer NUL ends the text.
                 None | Some(0) => return self.fault("Unexpected end of string."),
                 Some(b'\n') => {
                     return self.fault("Multiline strings are not allowed. Did you miss a \"?.");
@@ -172,7 +172,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Takes one escape sequence, from behind its backslash on.
+    /// Reads one escape sequence, starting after its backslash.
     fn escape(&mut self, into: &mut Vec<u8>) -> Result<(), Fault> {
         let byte = match self.peek() {
             Some(b'a') => 0x07,
@@ -197,7 +197,7 @@ impl<'a> Lexer<'a> {
         Ok(())
     }
 
-    /// Up to three digits; the ninth bit of `\400` and above is lost, as in the original.
+    /// Reads up to three digits. As in protobuf, the ninth bit of `\400` and above is lost.
     fn octal_escape(&mut self) -> u8 {
         let mut value = 0u8;
         for _ in 0..3 {
@@ -223,7 +223,7 @@ impl<'a> Lexer<'a> {
         Ok(())
     }
 
-    /// `\uXXXX`, where two surrogates in a row make one character, or `\UXXXXXXXX`.
+    /// Reads `\uXXXX`, where two surrogates in a row make one character, or `\UXXXXXXXX`.
     fn unicode_escape(&mut self, digits: usize, into: &mut Vec<u8>) -> Result<(), Fault> {
         let mut value = self.code_point(digits)?;
         if (0xd800..0xdc00).contains(&value) && self.text[self.at..].starts_with(b"\\u") {
@@ -264,7 +264,7 @@ impl<'a> Lexer<'a> {
         Some(digit)
     }
 
-    /// Takes one digit or more.
+    /// Reads one or more digits.
     fn digits(&mut self, is_digit: fn(u8) -> bool, missing: &str) -> Result<(), Fault> {
         if !self.peek().is_some_and(is_digit) {
             return self.fault(missing);

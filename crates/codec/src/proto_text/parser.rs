@@ -15,14 +15,14 @@ use prost_reflect::{
 
 use super::lexer::{Fault, Kind, Lexer, Token};
 
-/// Messages within messages; below the 100 at which prost stops to decode.
+/// The deepest nesting of messages; below the 100 at which prost stops decoding.
 pub(super) const MAX_DEPTH: usize = 64;
 
-/// Longest piece of the text that an error repeats.
+/// The longest part of the text that an error quotes.
 const MAX_QUOTED: usize = 100;
 
 const ANY: &str = "google.protobuf.Any";
-/// How the error of an `Any` of an unknown type begins.
+/// The start of the error for an `Any` of an unknown type.
 pub(super) const UNKNOWN_TYPE: &str = "Could not find type";
 const ANY_PREFIXES: [&str; 2] = ["type.googleapis.com/", "type.googleprod.com/"];
 const ANY_TYPE_URL: u32 = 1;
@@ -32,7 +32,7 @@ const MAP_VALUE: u32 = 2;
 
 pub(super) struct Parser<'a> {
     lexer: Lexer<'a>,
-    /// One token of look-ahead: read, not yet used.
+    /// One token of look-ahead.
     pub(super) current: Token<'a>,
     depth: usize,
 }
@@ -65,7 +65,7 @@ impl<'a> Parser<'a> {
             self.check_unset(message, &field)?;
             self.field_values(message, &field)?;
         }
-        // Fields may be separated, for historical reasons.
+        // Separators between fields are allowed, for historical reasons.
         if !self.try_symbol(b';')? {
             self.try_symbol(b',')?;
         }
@@ -108,7 +108,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// What follows a field's name: one value, or a list in brackets.
+    /// Reads the part after a field's name: one value, or a list in brackets.
     fn field_values(
         &mut self,
         message: &mut DynamicMessage,
@@ -180,7 +180,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// A message within braces or angle brackets.
+    /// Reads a message within braces or angle brackets.
     pub(super) fn message(
         &mut self,
         descriptor: MessageDescriptor,
@@ -207,8 +207,8 @@ impl<'a> Parser<'a> {
         Ok(message)
     }
 
-    /// A field named in brackets: in an `Any` its content by type URL, elsewhere an extension, of
-    /// which this server knows none.
+    /// A field named in brackets: the content of an `Any` by type URL, elsewhere an extension. This
+    /// server knows no extensions.
     fn bracketed_field(&mut self, message: &mut DynamicMessage) -> Result<(), Fault> {
         let descriptor = message.descriptor();
         let mut name = self.dotted_name()?;

@@ -103,7 +103,7 @@ impl Parser<'_> {
         }
     }
 
-    /// A value by name, or by any number: proto3's enums are open.
+    /// A value by name, or by any number, because proto3's enums are open.
     fn enum_value(
         &mut self,
         field: &FieldDescriptor,

@@ -1,5 +1,5 @@
-//! `reference.json` holds texts and what protobuf's own C++ parser made of them: the message it
-//! read (`message`, in hexadecimal wire form) or its first error line (`error`). Recorded from
+//! `reference.json` holds texts and the result that protobuf's own C++ parser gave for each: the
+//! message (`message`, in hexadecimal wire form) or the first error line (`error`). Recorded from
 //! TensorFlow 2.21's `tf.io.decode_proto(…, message_format="text")`, which runs
 //! `TextFormat::Parser`; the wire form is that of Python's protobuf 6 for the same text. Each
 //! character of a text is one byte.
@@ -15,7 +15,7 @@ use proto::tensorflow::serving::{
     BatchingParameters, ModelServerConfig, SslConfig, model_server_config,
 };
 
-/// What protobuf takes and this parser refuses: bytes that are not UTF-8 cannot be a `string` here.
+/// Texts that only protobuf accepts: bytes that are not UTF-8 cannot be a `string` here.
 const REFUSED: [&str; 5] = [
     r#"name: "\777""#,
     r#"name: "\xff""#,
@@ -55,7 +55,7 @@ fn texts_parse_as_in_protobuf() {
 fn check_same(parsed: &DynamicMessage, expected: &[u8], text: &str) {
     let expected = DynamicMessage::decode(parsed.descriptor(), expected).unwrap();
     let (bytes, expected_bytes) = (parsed.encode_to_vec(), expected.encode_to_vec());
-    // NaN is equal as bytes only, maps as messages only.
+    // NaN is equal only as bytes, maps are equal only as messages.
     let same = bytes == expected_bytes || *parsed == expected;
     assert!(same, "{text:?}: {bytes:x?} is not {expected_bytes:x?}");
 }
@@ -189,7 +189,7 @@ proptest! {
     }
 }
 
-/// A piece that texts are made of, or any bytes.
+/// A part of a typical text, or any bytes.
 fn word() -> impl Strategy<Value = Vec<u8>> {
     let pieces = [
         "{",

@@ -6,12 +6,12 @@ use super::{Typed, field, typed_field};
 use crate::proto_wire::{Fields, Malformed, Value, read_varint};
 use base::tensor::{DataType, Tensor, element_count};
 
-/// The tensors of one request that grow far beyond what was sent, by the repetition of their last
-/// value, may take this many bytes together. TensorFlow has no bound here: ten bytes make it
+/// If the repetition of last values makes tensors far larger than the message, those of one request
+/// are limited to this many bytes together. TensorFlow has no limit here: ten bytes make it
 /// allocate all memory.
 pub const MAX_EXPANSION: usize = 64 << 20;
 
-/// What is left of [`MAX_EXPANSION`] for the tensors of one request.
+/// The part of [`MAX_EXPANSION`] that is left for the tensors of one request.
 #[derive(Debug)]
 pub struct ExpansionBudget {
     bytes: usize,
@@ -26,8 +26,8 @@ impl Default for ExpansionBudget {
 }
 
 impl ExpansionBudget {
-    /// Takes `expanded` bytes out of the budget, unless `sent` bytes could hold that many values of
-    /// `unit` bytes each by themselves. `None` where not enough is left.
+    /// Takes `expanded` bytes out of the budget, unless `sent` bytes alone could hold that many values
+    /// of `unit` bytes each. `None` if the budget does not suffice.
     fn take(&mut self, expanded: usize, sent: usize, unit: usize) -> Option<()> {
         if expanded > sent.saturating_mul(unit) {
             self.bytes = self.bytes.checked_sub(expanded)?;
@@ -39,21 +39,22 @@ impl ExpansionBudget {
 /// TensorFlow's own limit (`TensorShape::MaxDimensions`).
 const MAX_RANK: usize = 254;
 
-/// Decodes a serialized `TensorProto`. `tensor_content` and strings stay slices of `message` where
+/// Decodes a serialized `TensorProto`. `tensor_content` and strings stay slices of `message` if
 /// alignment allows.
 ///
-/// Fewer values than elements: the last is repeated, none means zeros; surplus values are ignored.
-/// Packed and unpacked fields are accepted, values in a field of another dtype are not looked at.
+/// If there are fewer values than elements, the last value is repeated; without values all elements
+/// are zero. Surplus values are ignored. Packed and unpacked fields are accepted, and values in a
+/// field of another dtype are not looked at.
 ///
-/// Returns `None` where TensorFlow reports a parsing error: no or an unsupported dtype, a negative
-/// dim, `tensor_content` of the wrong length, overflow; and where `budget` does not
-/// allow for the repetition.
+/// Returns `None` if TensorFlow reports a parsing error: a missing or unsupported dtype, a negative
+/// dim, `tensor_content` of the wrong length, overflow. Also if `budget` does not allow the
+/// repetition.
 pub fn decode(message: &Bytes, budget: &mut ExpansionBudget) -> Option<Tensor> {
     let (tensor, _) = decode_and_check(message, budget)?;
     Some(tensor)
 }
 
-/// As [`decode`]. Also returns the field whose packed numbers were all read, and are well-formed.
+/// As [`decode`]. Also returns the field whose packed numbers were all read and are well-formed.
 pub fn decode_and_check(
     message: &Bytes,
     budget: &mut ExpansionBudget,
@@ -100,9 +101,9 @@ pub fn decode_and_check(
     Some((tensor, Some(number)))
 }
 
-/// Dtype and shape of a tensor that TensorFlow decodes and this server does not serve.
+/// Dtype and shape of a tensor that TensorFlow decodes but this server does not serve.
 ///
-/// `None` where TensorFlow reports a parsing error as well, or the dtype is served.
+/// `None` if TensorFlow reports a parsing error too, or if the dtype is served.
 pub fn decode_unserved(message: &[u8]) -> Option<(DataType, Vec<usize>)> {
     let header = read_header(message).ok()?;
     let dtype = DataType::from_number(header.dtype)?;
@@ -113,9 +114,9 @@ pub fn decode_unserved(message: &[u8]) -> Option<(DataType, Vec<usize>)> {
     let content = header.content.unwrap_or_default();
     let is_decoded = match dtype {
         _ if count == 0 => true,
-        // Values of registered types only, in either form.
+        // Only values of registered types, in either form.
         DataType::Variant | DataType::Resource => content.is_empty() && holds_no_variant(message)?,
-        // A byte for each element, however few bits it has.
+        // One byte for each element, however few bits it has.
         _ => content.is_empty() || content.len() == count,
     };
     is_decoded.then_some((dtype, header.shape))
@@ -134,8 +135,8 @@ fn holds_no_variant(message: &[u8]) -> Option<bool> {
     Some(true)
 }
 
-/// The elements of `tensor_content`, shared with `message`. Bytes that are no booleans become true:
-/// kernels may take it for granted that there are only two.
+/// The elements of `tensor_content`, shared with `message`. Bytes that are not booleans become true,
+/// because kernels can rely on there being only two values.
 fn content_bytes(message: &Bytes, content: &[u8], typed: Typed) -> Bytes {
     if typed == Typed::Bool && content.iter().any(|&byte| byte > 1) {
         return content.iter().map(|&byte| u8::from(byte != 0)).collect();
@@ -143,11 +144,11 @@ fn content_bytes(message: &Bytes, content: &[u8], typed: Typed) -> Bytes {
     message.slice_ref(content)
 }
 
-/// What a string of a tensor takes: here, in ONNX Runtime and in an answer, as measured.
+/// The measured memory of one string of a tensor: here, in ONNX Runtime and in a response.
 pub const STRING_BYTES: usize = 136;
 
-/// What [`decode`] will take for a serialized `TensorProto` beyond the message; 0 for what it refuses
-/// before it takes anything.
+/// The memory that [`decode`] needs for a serialized `TensorProto` in addition to the message; 0 for a
+/// message that it refuses before it allocates anything.
 pub fn decoded_bytes(message: &[u8]) -> usize {
     let bytes = || {
         let header = read_header(message).ok()?;
@@ -190,7 +191,7 @@ struct Header<'a> {
     content: Option<&'a [u8]>,
 }
 
-/// Everything but the typed values.
+/// Everything except the typed values.
 fn read_header(message: &[u8]) -> Result<Header<'_>, Malformed> {
     let mut header = Header {
         dtype: 0,
@@ -209,8 +210,8 @@ fn read_header(message: &[u8]) -> Result<Header<'_>, Malformed> {
     Ok(header)
 }
 
-/// Appends the dims of a `TensorShapeProto`. As in TensorFlow, `unknown_rank` says nothing here: a
-/// tensor of values has a rank.
+/// Appends the dims of a `TensorShapeProto`. As in TensorFlow, `unknown_rank` is ignored: a tensor
+/// of values has a rank.
 fn read_shape(message: &[u8], shape: &mut Vec<usize>) -> Result<(), Malformed> {
     const DIM: u32 = 2;
     let mut fields = Fields::new(message);
@@ -237,8 +238,8 @@ fn read_dim(message: &[u8]) -> Result<i64, Malformed> {
     Ok(size)
 }
 
-/// Copies the values of a fixed-size field, packed or not, to the front of `out`; returns how many
-/// bytes that are. `width` is the size of one value; a complex element takes two.
+/// Copies the values of a fixed-size field, packed or not, to the front of `out` and returns their
+/// size in bytes. `width` is the size of one value; a complex element has two.
 fn fill_fixed(
     message: &[u8],
     number: u32,
@@ -256,7 +257,7 @@ fn fill_fixed(
             Value::Delimited(_) => return Err(Malformed),
             Value::Fixed32(bytes) if width == 4 => bytes,
             Value::Fixed64(bytes) if width == 8 => bytes,
-            // Another wire type makes it an unknown field.
+            // With another wire type it is an unknown field.
             _ => continue,
         };
         let fits = bytes.len().min(out.len() - filled);
@@ -266,8 +267,8 @@ fn fill_fixed(
     Ok(filled)
 }
 
-/// Writes the values of a varint field, packed or not, to the front of `out`, `size` bytes each;
-/// returns how many bytes.
+/// Writes the values of a varint field, packed or not, to the front of `out`, `size` bytes each.
+/// Returns the number of bytes.
 fn fill_varints(
     message: &[u8],
     number: u32,
@@ -287,7 +288,7 @@ fn fill_varints(
             }
             Value::Delimited(mut packed) if field == number => {
                 while !packed.is_empty() {
-                    // Surplus values have to be numbers, too.
+                    // Surplus values have to be numbers as well.
                     let value = read_varint(&mut packed)?;
                     if let Some(element) = elements.next() {
                         write(value, element);
@@ -300,9 +301,9 @@ fn fill_varints(
     Ok((total - elements.len()) * size)
 }
 
-/// Repeats the last element of the first `filled` bytes to the end; nothing to repeat: zeros stay.
+/// Repeats the last element of the first `filled` bytes to the end. Without one the zeros stay.
 fn repeat_last(out: &mut [u8], filled: usize, size: usize) {
-    // A trailing half of a complex number does not count, as in the original.
+    // As in TensorFlow, a trailing half of a complex number does not count.
     let filled = filled - filled % size;
     if filled == 0 || filled == out.len() {
         return;
@@ -369,7 +370,7 @@ impl AlignedBuffer {
     }
 
     fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: a u64 may be written as any eight bytes; the slice covers just the vector.
+        // SAFETY: a u64 accepts any eight bytes; the slice covers exactly the vector.
         let bytes = unsafe {
             std::slice::from_raw_parts_mut(self.words.as_mut_ptr().cast(), self.words.len() * 8)
         };

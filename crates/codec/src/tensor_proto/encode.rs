@@ -6,7 +6,7 @@ use super::{Typed, field, typed_field};
 use crate::proto_wire::{delimited_len, put_delimited, put_varint, put_varint_field, varint_len};
 use base::tensor::{DataType, Tensor};
 
-/// Where the values of an encoded tensor stand.
+/// The place of the values in an encoded tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// In the dtype's own field (`AsProtoField`).
@@ -15,7 +15,7 @@ pub enum Form {
     TensorContent,
 }
 
-/// A tensor about to be written: sizes are known before a byte is.
+/// A tensor that is about to be written. All sizes are known before the first byte.
 pub struct Encoder<'a> {
     tensor: &'a Tensor,
     form: Form,
@@ -37,7 +37,7 @@ impl<'a> Encoder<'a> {
         let values = values_field(tensor, form);
         let values_len = match values {
             None => 0,
-            // One field for each string.
+            // Each string has a field of its own.
             Some((field::STRING_VAL, _)) => strings_field_len(tensor),
             Some((number, len)) => delimited_len(number, len),
         };
@@ -58,12 +58,12 @@ impl<'a> Encoder<'a> {
         self.len
     }
 
-    /// The tensor's own bytes, where the message ends with them as they are.
+    /// The tensor's own bytes, if the message ends with them unchanged.
     pub fn plain_values(&self) -> Option<&'a Bytes> {
         self.plain
     }
 
-    /// Writes the message: just [`len`](Self::len) bytes.
+    /// Writes the message: exactly [`len`](Self::len) bytes.
     pub fn write(&self, buf: &mut impl BufMut) {
         self.write_head(buf);
         if let Some(values) = self.plain {
@@ -71,7 +71,7 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    /// Writes the message but for its [`plain_values`](Self::plain_values), which have to follow.
+    /// Writes the message without its [`plain_values`](Self::plain_values), which have to follow.
     pub fn write_head(&self, buf: &mut impl BufMut) {
         put_varint_field(buf, field::DTYPE, self.tensor.dtype().number() as u64);
         put_delimited(buf, field::TENSOR_SHAPE, self.shape_len);
@@ -107,7 +107,7 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    /// Writes values that stand otherwise in memory.
+    /// Writes values whose form in memory is different.
     fn write_numbers(&self, buf: &mut impl BufMut) {
         match typed_field(self.tensor.dtype()) {
             Some((_, Typed::Bool)) => {
@@ -124,7 +124,7 @@ fn plain_values(tensor: &Tensor, form: Form) -> Option<&Bytes> {
     let bytes = tensor.bytes().filter(|bytes| !bytes.is_empty())?;
     let is_plain = match typed_field(tensor.dtype())?.1 {
         Typed::Varint(_) => form == Form::TensorContent,
-        // A graph's constants may hold bytes that are no booleans, and no varints either.
+        // A graph's constants can hold bytes that are neither booleans nor varints.
         Typed::Bool => bytes.iter().all(|&byte| byte <= 1),
         Typed::Fixed(_) => true,
         Typed::Strings => false,
@@ -132,7 +132,7 @@ fn plain_values(tensor: &Tensor, form: Form) -> Option<&Bytes> {
     is_plain.then_some(bytes)
 }
 
-/// Proto3 leaves a zero out.
+/// Proto3 omits a zero.
 fn dim_len(dim: usize) -> usize {
     if dim == 0 {
         0

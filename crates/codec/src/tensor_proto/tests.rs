@@ -1,5 +1,5 @@
 //! The rules of `Tensor::FromProto` and `AsProtoField` (`framework/tensor.cc`) one by one, with
-//! prost's generated `TensorProto` as the other opinion on every byte.
+//! prost's generated `TensorProto` as a second opinion on every byte.
 
 mod decode;
 mod encode;
@@ -13,7 +13,7 @@ use base::tensor::{DataType, Tensor};
 use proto::tensorflow::tensor_shape_proto::Dim;
 use proto::tensorflow::{TensorProto, TensorShapeProto};
 
-/// Every dtype of which tensors can be sent.
+/// Every dtype whose tensors can be sent.
 const DTYPES: [DataType; 21] = [
     DataType::Float,
     DataType::Double,
@@ -68,7 +68,7 @@ fn decode_proto(proto: &TensorProto) -> Option<Tensor> {
 }
 
 /// The tensor with all of its values in the typed field, as the fields' comments in `tensor.proto`
-/// say.
+/// describe.
 fn typed_proto(tensor: &Tensor) -> TensorProto {
     use DataType::*;
     let shape: Vec<i64> = tensor.shape().iter().map(|&dim| dim as i64).collect();

@@ -1,4 +1,4 @@
-//! One batch from the queue to the answers: merge, run, split.
+//! One batch from the queue to the responses: merge, run, split.
 //!
 //! Not here: which tasks make a batch (`queue`), copying rows (`rows`).
 
@@ -17,12 +17,12 @@ use base::panics;
 use base::tensor::Tensor;
 use runtime::{Executed, Graph, Kind, RunTimes, ShortRuns};
 
-/// A graph whose requests are batched, and how.
+/// A graph whose requests are batched, with its batching limits and measurements.
 pub(super) struct BatchedGraph {
     pub(super) graph: Arc<dyn Graph>,
     pub(super) limits: QueueLimits,
     pub(super) metrics: BatchMetrics,
-    /// Batches under way.
+    /// Batches in flight.
     pub(super) running: Arc<AtomicUsize>,
     pub(super) short_runs: ShortRuns,
     pub(super) company: Company,
@@ -50,11 +50,11 @@ impl BatchedGraph {
     }
 }
 
-/// Why tasks have no answers.
+/// Why a batch failed.
 enum Failure {
-    /// It is the same for each of them.
+    /// All members fail with the same error.
     Shared(ServingError),
-    /// It may be the fault of one: alone, the others may succeed.
+    /// One member can be the cause: if run alone, the others can succeed.
     Run(ServingError),
 }
 
@@ -64,13 +64,13 @@ pub(super) struct Batch {
     fetches: Vec<usize>,
     tasks: Vec<Task>,
     run: Arc<BatchRun>,
-    /// Whether another batch of the graph was under way when this one began.
+    /// Whether another batch of the graph was running when this one began.
     is_beside_another: bool,
     _running: Running,
 }
 
 impl Batch {
-    /// Takes the tasks out of their queue; call it under the lock that guards the queue.
+    /// Takes the tasks out of their queue. Call it under the lock that guards the queue.
     pub(super) fn begin(
         graph: &Arc<BatchedGraph>,
         fetches: &[usize],
@@ -91,7 +91,7 @@ impl Batch {
         }
     }
 
-    /// Runs the batch and answers its tasks. Where the run of several fails, each is run alone.
+    /// Runs the batch and answers its tasks. If the run of several tasks fails, each is run alone.
     pub(super) fn execute(mut self) {
         let tasks = self.take_timely();
         if tasks.is_empty() {
@@ -131,7 +131,7 @@ impl Batch {
         task.answer(answer.ok_or_else(|| ServingError::internal("a batch without an answer")));
     }
 
-    /// The tasks that somebody still waits for. Those past their deadlines are answered so.
+    /// Returns the tasks whose callers still wait. Answers those past their deadlines with an error.
     fn take_timely(&mut self) -> Vec<Task> {
         let now = Instant::now();
         let mut timely = Vec::with_capacity(self.tasks.len());
@@ -147,7 +147,7 @@ impl Batch {
         timely
     }
 
-    /// What the run came to for each of `tasks`. A run that panics has failed, no more.
+    /// Runs `tasks` and returns the result of each. A panic during the run only fails the run.
     fn run(&self, tasks: &[Task]) -> Result<Vec<Executed>, Failure> {
         panics::caught(|| self.run_together(tasks)).unwrap_or_else(|panic| {
             tracing::error!(panic, "the run of a batch panicked");
@@ -198,8 +198,8 @@ impl Batch {
         Ok(tasks.iter().zip(answers).map(executed).collect())
     }
 
-    /// The graph's inputs for all tasks. What the tasks of a batch have in common (`can_merge`)
-    /// makes merging possible.
+    /// The graph's inputs for all tasks. The tasks of a batch are similar enough to be merged
+    /// (`can_merge`).
     fn merge(tasks: &[Task], batch_rows: usize) -> Result<Vec<Tensor>> {
         let inputs = tasks.first().map_or(0, |task| task.feeds.len());
         let mut merged = Vec::with_capacity(inputs);
@@ -243,8 +243,8 @@ impl Batch {
         Ok(())
     }
 
-    /// An error of a run that was stopped says so. It was stopped because time is over: nobody
-    /// reads the error otherwise.
+    /// If the run was stopped, returns a timeout instead of its error: a run is stopped only after all
+    /// callers have left or timed out.
     fn in_time(&self, error: ServingError) -> ServingError {
         if self.run.control.is_terminated() {
             // The session's own text (`common_runtime/direct_session.cc`).
@@ -254,7 +254,7 @@ impl Batch {
     }
 }
 
-/// Each task's rows of the outputs, in order; padding at the end is left over.
+/// Each task's rows of the outputs, in order. Padding at the end is dropped.
 fn split(tasks: &[Task], outputs: &[Tensor]) -> Result<Vec<Vec<Tensor>>> {
     let mut start = 0;
     let mut answers = Vec::with_capacity(tasks.len());
@@ -280,7 +280,7 @@ fn copy_of(error: &ServingError) -> ServingError {
     }
 }
 
-/// Counts a batch as under way until it is dropped.
+/// Counts a batch as running until it is dropped.
 struct Running(Arc<AtomicUsize>);
 
 impl Running {

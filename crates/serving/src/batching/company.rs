@@ -1,25 +1,25 @@
 //! Whether the requests for one graph come one at a time, so that a batch need not wait for others.
 //!
-//! A batch that is run by the worker that received its request keeps that worker from the requests that
-//! would have joined it: with one worker every request would look lone. So now and then one goes
-//! through the queue all the same, where others can join it.
+//! If the worker that received a request also runs its batch, it cannot receive the requests that
+//! would have joined the batch: with one worker every request would look lone. A lone request is
+//! therefore occasionally sent through the queue, where others can join it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Batches of one request in a row that make the next one lone.
+/// After this many batches of one request in a row, the next request counts as lone.
 const ENOUGH: usize = 8;
-/// Of so many lone requests, one goes through the queue.
+/// One in this many lone requests goes through the queue.
 const TRIAL: usize = 64;
 
-/// What the last batches of a graph tell.
+/// Whether the last batches of a graph had one request or several.
 #[derive(Debug, Default)]
 pub(super) struct Company {
-    /// Batches of one request since the last of several.
+    /// Batches of one request since the last batch of several.
     lone: AtomicUsize,
 }
 
 impl Company {
-    /// Notes a batch of so many requests.
+    /// Records a batch of this many requests.
     pub(super) fn note(&self, requests: usize) {
         if requests > 1 {
             self.lone.store(0, Ordering::Relaxed);
@@ -28,7 +28,7 @@ impl Company {
         }
     }
 
-    /// Whether the next request may have any.
+    /// Whether another request is likely to join the next batch.
     pub(super) fn is_likely(&self) -> bool {
         let lone = self.lone.load(Ordering::Relaxed);
         lone < ENOUGH || lone.is_multiple_of(TRIAL)

@@ -1,30 +1,30 @@
-//! How many rows are enough for a batch of one graph: more would not make a row cheaper.
+//! The batch size of one graph beyond which a larger batch would not make a row cheaper.
 //!
-//! On CPUs that is often far below `max_batch_size`. A batch that takes all who wait leaves nothing
-//! for the next thread, and its clients ask again together; small batches keep all threads busy. So
-//! what a row costs in batches of other sizes is measured as they come.
+//! On CPUs that is often far below `max_batch_size`. A batch of all waiting requests leaves nothing
+//! for the next thread, and its clients then send their next requests together; small batches keep
+//! all threads busy. The cost of a row is therefore measured for each batch size that occurs.
 //!
-//! Not here: what a queue makes of it (`queue`).
+//! Not here: how a queue uses the result (`queue`).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Batches of up to 1, 2, 4, … rows; the last class has all that are larger.
+/// Classes of batches of up to 1, 2, 4, … rows; the last class has all larger ones.
 const CLASSES: usize = 20;
-/// Batches of a class before its cost is known.
+/// The cost of a class is known after this many batches.
 const SAMPLES: u32 = 16;
-/// Costs that differ by less are the same.
+/// Costs whose ratio is below this count as the same.
 const ALIKE: f64 = 1.12;
-/// What a batch costs that its run does not tell: its thread is woken, its queue visited.
+/// The cost of a batch outside of its run: waking a thread and visiting the queue.
 const AROUND: Duration = Duration::from_micros(10);
-/// How far one batch moves what is known of its class, once there were many. Only whether it was
-/// dearer counts, for one that the system interrupted may have taken any time.
+/// The relative step by which one batch moves its class's cost, once there were many. Only whether
+/// the batch was more expensive counts, because one that the system interrupted can take any time.
 const STEP: f64 = 0.004;
-/// Of so many batches one takes all that wait, so that costs of large ones stay known.
+/// One in this many batches takes all waiting rows, so that the costs of large ones stay known.
 const TRIAL: usize = 64;
 
-/// What batches of a graph cost.
+/// The measured costs of a graph's batches.
 #[derive(Debug)]
 pub(super) struct Enough {
     classes: Mutex<[Class; CLASSES]>,
@@ -36,7 +36,7 @@ pub(super) struct Enough {
 #[derive(Clone, Copy, Debug, Default)]
 struct Class {
     samples: u32,
-    /// Seconds for a row, the median.
+    /// Seconds per row, the median.
     cost: f64,
 }
 
@@ -51,19 +51,19 @@ impl Default for Enough {
 }
 
 impl Enough {
-    /// The rows that are enough. No number is, as long as the largest batches are the cheapest.
+    /// The number of rows that is enough; `usize::MAX` as long as the largest batches are the cheapest.
     pub(super) fn rows(&self) -> usize {
         self.rows.load(Ordering::Relaxed)
     }
 
-    /// Whether the next batch is to be as large as it can be. Counts it.
+    /// Counts the next batch, and returns whether it should be as large as possible.
     pub(super) fn is_trial(&self) -> bool {
         let before = self.batches.fetch_add(1, Ordering::Relaxed);
         (before + 1).is_multiple_of(TRIAL)
     }
 
-    /// Notes a batch of so many rows, which ran beside another: one that was alone may have had the
-    /// threads of others.
+    /// Records a batch of this many rows that ran while another was running. A batch that runs alone
+    /// is not recorded: it could use the threads of others.
     pub(super) fn learn(&self, rows: usize, took: Duration) {
         let mut classes = self.classes.lock().unwrap_or_else(PoisonError::into_inner);
         classes[class_of(rows)].note((took + AROUND).as_secs_f64() / rows.max(1) as f64);
@@ -90,8 +90,8 @@ fn class_of(rows: usize) -> usize {
     (bits as usize).min(CLASSES - 1)
 }
 
-/// The largest batch of the first class that is about as cheap as the cheapest, if larger ones are
-/// known.
+/// The size of the first class that is about as cheap as the cheapest, if the costs of larger ones
+/// are known.
 fn enough_of(classes: &[Class]) -> usize {
     let known = |class: &&Class| class.samples >= SAMPLES;
     let costs = classes.iter().filter(known).map(|class| class.cost);
@@ -109,7 +109,7 @@ fn enough_of(classes: &[Class]) -> usize {
 mod tests {
     use super::*;
 
-    /// Some batches of each size, of which each takes `fixed` and `per_row` for its rows, in µs.
+    /// Records some batches of each size, each of which takes `fixed` plus `per_row` for its rows, in µs.
     fn learned(sizes: &[usize], fixed: u64, per_row: u64) -> Enough {
         let enough = Enough::default();
         for &rows in sizes {
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn enough_is_where_rows_get_no_cheaper() {
-        // 37, 29, 25, 23, 22 and 21.5 µs a row.
+        // 37, 29, 25, 23, 22 and 21.5 µs per row.
         let sizes = [1, 2, 4, 8, 16, 32];
         assert_eq!(learned(&sizes, 16, 21).rows(), 8);
         assert_eq!(learned(&sizes, 0, 2100).rows(), 1);

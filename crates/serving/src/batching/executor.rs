@@ -1,4 +1,4 @@
-//! An executor that lets requests run together.
+//! An executor that merges requests into batches.
 //!
 //! Not here: queues and threads (`scheduler`), merging and splitting (`batch`).
 
@@ -16,27 +16,27 @@ use base::error::{Result, ServingError};
 use base::tensor::Tensor;
 use runtime::{Executed, Execution, Executor, Graph, Kind, RunTimes, ShortRuns};
 
-/// The largest rank that `pad_variable_length_inputs` takes (`batching_util.cc`).
+/// The largest rank that `pad_variable_length_inputs` accepts (`batching_util.cc`).
 const MAX_PADDED_RANK: usize = 6;
 
 /// Runs the requests for one signature in batches (`BatchingSession`).
 ///
-/// Requests of one batch have the same fetches, dtypes and, unless they may be padded, dimensions
-/// but the first. A request without rows is run by itself.
+/// The requests of one batch have the same fetches, dtypes and, unless they can be padded,
+/// dimensions except the first. A request without rows runs by itself.
 pub struct BatchingExecutor {
     inner: Arc<dyn Executor>,
     graph: Arc<BatchedGraph>,
     scheduler: Arc<BatchScheduler>,
-    /// How many inputs a request has.
+    /// The number of inputs of a request.
     request_inputs: usize,
 }
 
 impl BatchingExecutor {
-    /// Batches the requests to `inner`: dimension 0 of all that its graph is fed with is the batch.
+    /// Batches the requests to `inner`: dimension 0 of every tensor fed to its graph is the batch.
     /// A request has `request_inputs` inputs, which are counted.
     ///
-    /// A graph that declares a number for dimension 0 of an input cannot run batches: `inner`
-    /// is handed back.
+    /// A graph that declares a fixed number for dimension 0 of an input cannot run batches: then
+    /// `inner` is returned unchanged.
     pub fn wrap(
         inner: Arc<dyn Executor>,
         request_inputs: usize,
@@ -64,7 +64,7 @@ impl BatchingExecutor {
         })
     }
 
-    /// The rows of a request.
+    /// The number of rows of a request.
     ///
     /// # Errors
     ///
@@ -88,7 +88,7 @@ impl BatchingExecutor {
         })
     }
 
-    /// Padding knows few ranks, and the original refuses others even if there is nothing to pad.
+    /// Padding supports few ranks. TensorFlow Serving refuses others even if nothing has to be padded.
     fn check_rank(&self, feeds: &[Tensor]) -> Result<()> {
         let mut ranks = feeds.iter().map(|feed| feed.shape().len());
         if self.graph.limits.pad && ranks.any(|rank| rank > MAX_PADDED_RANK) {
@@ -157,7 +157,7 @@ impl Executor for BatchingExecutor {
     }
 }
 
-/// The outputs of a request from those of its parts.
+/// Joins the outputs of a request's parts.
 fn join(mut parts: Vec<Vec<Tensor>>) -> Result<Vec<Tensor>> {
     if parts.len() == 1 {
         return Ok(parts.remove(0));
@@ -171,7 +171,7 @@ fn join(mut parts: Vec<Vec<Tensor>>) -> Result<Vec<Tensor>> {
         .collect()
 }
 
-/// `outputs` are those of `sorted`; the caller asked for `fetches`.
+/// Reorders `outputs`, which are those of `sorted`, as the caller asked for in `fetches`.
 fn in_order(outputs: Vec<Tensor>, sorted: &[usize], fetches: &[usize]) -> Result<Vec<Tensor>> {
     if sorted == fetches {
         return Ok(outputs);

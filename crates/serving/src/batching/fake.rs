@@ -1,4 +1,4 @@
-//! A graph for tests that keeps what it is fed, and blocks or fails as it is told.
+//! A graph for tests that records its feeds, and blocks or fails on demand.
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub(super) struct FakeGraph {
     work_follows_shapes: bool,
 }
 
-/// What tests and runs tell each other.
+/// The state that tests and runs share.
 #[derive(Default)]
 pub(super) struct Gate {
     state: Mutex<GateState>,
@@ -27,13 +27,13 @@ pub(super) struct Gate {
 
 #[derive(Default)]
 struct GateState {
-    /// Whether runs wait at their beginning.
+    /// Whether runs are blocked at their start.
     is_held: bool,
     is_terminated: bool,
     runs: Vec<Run>,
 }
 
-/// What one run was given.
+/// The arguments of one run.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Run {
     pub(super) feeds: Vec<Tensor>,
@@ -51,7 +51,7 @@ impl FakeGraph {
             outputs: (0..outputs).map(|index| value("out", index)).collect(),
             compute: Box::new(compute),
             gate: Arc::default(),
-            // A run that is held would hold the caller.
+            // A blocked run would block the caller.
             work_follows_shapes: false,
         }
     }
@@ -61,13 +61,13 @@ impl FakeGraph {
         Self::new(1, 2, |feeds, output| Ok(half_plus(&feeds[0], output)))
     }
 
-    /// The same with a declared shape for input 0.
+    /// The same graph with a declared shape for input 0.
     pub(super) fn declare_input(mut self, shape: Option<Vec<i64>>) -> Self {
         self.inputs[0].shape = shape;
         self
     }
 
-    /// Lets runs happen where they are asked for.
+    /// Allows runs on the caller's thread.
     pub(super) fn work_follows_shapes(mut self) -> Self {
         self.work_follows_shapes = true;
         self
@@ -86,12 +86,12 @@ pub(super) fn half_plus(x: &Tensor, plus: usize) -> Tensor {
 }
 
 impl Gate {
-    /// Runs wait from now on.
+    /// Blocks all runs from now on.
     pub(super) fn hold(&self) {
         self.state.lock().unwrap().is_held = true;
     }
 
-    /// Lets all runs go on.
+    /// Unblocks all runs.
     pub(super) fn release(&self) {
         self.state.lock().unwrap().is_held = false;
         self.changed.notify_all();
@@ -110,7 +110,7 @@ impl Gate {
             .collect()
     }
 
-    /// Waits until so many runs have begun.
+    /// Waits until this many runs have begun.
     pub(super) fn wait_for_runs(&self, count: usize) {
         self.wait_for(|state| state.runs.len() >= count);
     }
@@ -133,7 +133,7 @@ impl Gate {
         assert!(!timeout.timed_out(), "waited in vain");
     }
 
-    /// Returns whether the run may go on.
+    /// Returns whether the run is allowed to continue.
     fn pass(self: &Arc<Self>, run: Run, control: &RunControl) -> bool {
         let gate = Arc::clone(self);
         let _registration = control.on_terminate(move || {

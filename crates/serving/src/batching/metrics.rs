@@ -1,4 +1,4 @@
-//! What batching counts and measures for one signature.
+//! The metrics of batching for one signature.
 //!
 //! Not here: the metrics themselves (`monitoring`).
 
@@ -9,7 +9,7 @@ use crate::monitoring::Metrics;
 use base::id::ServableId;
 use base::metrics::instrument::GaugeGuard;
 
-/// Where the batches of one signature of one servable are counted.
+/// Records the batches of one signature of one servable.
 #[derive(Clone, Debug)]
 pub struct BatchMetrics {
     metrics: Arc<Metrics>,
@@ -34,19 +34,19 @@ impl BatchMetrics {
         }
     }
 
-    /// A task waits until the answer is dropped.
+    /// Counts a task as waiting until the returned guard is dropped.
     pub(super) fn enqueue(&self) -> GaugeGuard {
         self.metrics.enqueue(&self.servable, &self.signature)
     }
 
-    /// A task's batch starts.
+    /// A task's batch starts after the task has waited this long.
     pub(super) fn record_wait(&self, waited: Duration) {
         self.metrics.record_queuing_latency(waited);
         self.metrics
             .record_queue(&self.servable, &self.signature, waited);
     }
 
-    /// A batch is about to run, with `padding` rows besides its own.
+    /// A batch of `rows` rows plus `padding` rows is about to run.
     pub(super) fn record_batch(&self, rows: usize, padding: usize) {
         self.metrics
             .record_batch(&self.servable, &self.signature, rows, padding);
@@ -57,7 +57,7 @@ impl BatchMetrics {
         self.metrics.record_run_start();
     }
 
-    /// A batch was run.
+    /// A batch has run.
     pub(super) fn record_run(&self, elapsed: Duration) {
         self.metrics
             .record_run(&self.servable, &self.signature, elapsed);

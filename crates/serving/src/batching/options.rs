@@ -1,4 +1,4 @@
-//! The batching parameters, and what is wrong with some.
+//! The batching parameters, and their validation.
 //!
 //! Not here: the text file they come from (`config`).
 
@@ -10,17 +10,17 @@ use base::error::{Result, ServingError};
 /// The parameters of batching: `BatchingParameters` (`session_bundle_config.proto`) with
 /// TensorFlow Serving's defaults, and one of our own.
 ///
-/// The numbers are as somebody wrote them: [`QueueLimits::try_new`] and
+/// The numbers are as the user wrote them: [`QueueLimits::try_new`] and
 /// [`BatchScheduler::try_new`](super::BatchScheduler::try_new) check them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BatchingOptions {
-    /// The most rows of one request and, without splitting, of one batch.
+    /// The maximum number of rows of one request and, without splitting, of one batch.
     pub max_batch_size: i64,
     /// How long a batch that is not full waits for more requests.
     pub batch_timeout_micros: i64,
-    /// How many batches may wait in a queue.
+    /// The maximum number of batches in a queue.
     pub max_enqueued_batches: i64,
-    /// Threads that run batches, of all models together.
+    /// The number of threads that run batches, for all models together.
     pub num_batch_threads: i64,
     /// The name of these threads.
     pub thread_pool_name: String,
@@ -28,17 +28,17 @@ pub struct BatchingOptions {
     pub allowed_batch_sizes: Vec<i64>,
     /// Whether requests whose inputs differ in shape are padded to one shape.
     pub pad_variable_length_inputs: bool,
-    /// Whether a request may be spread over several batches.
+    /// Whether a request can be spread over several batches.
     pub enable_large_batch_splitting: bool,
-    /// The most rows of one batch with splitting; `None` is `max_batch_size`.
+    /// The maximum number of rows of one batch with splitting; `None` is `max_batch_size`.
     pub max_execution_batch_size: Option<i64>,
-    /// `--adaptive_batching`: a batch waits for more requests only while its model is busy. Not in
-    /// the original.
+    /// `--adaptive_batching`: a batch waits for more requests only while its model is busy.
+    /// TensorFlow Serving does not have it.
     pub adaptive: bool,
 }
 
 impl Default for BatchingOptions {
-    /// What `--enable_batching` alone means (`server.cc`, `session_bundle_config.proto`).
+    /// The parameters of `--enable_batching` alone (`server.cc`, `session_bundle_config.proto`).
     fn default() -> Self {
         Self {
             max_batch_size: 1000,
@@ -55,13 +55,13 @@ impl Default for BatchingOptions {
     }
 }
 
-/// The CPUs that this process may use; the quota of its control group counts.
+/// The CPUs that this process is allowed to use, limited by the quota of its control group.
 fn schedulable_cpus() -> i64 {
     let cpus = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     i64::try_from(cpus).unwrap_or(1)
 }
 
-/// The parameters of one queue, checked.
+/// The checked parameters of one queue.
 #[derive(Clone, Debug)]
 pub struct QueueLimits {
     pub(super) max_task_rows: usize,
@@ -75,7 +75,7 @@ pub struct QueueLimits {
 }
 
 impl QueueLimits {
-    /// Checks the parameters that concern queues; the threads' are the scheduler's.
+    /// Checks the parameters of queues. The scheduler checks those of the threads.
     ///
     /// # Errors
     ///
@@ -103,7 +103,7 @@ impl QueueLimits {
             max_task_rows,
             max_batch_rows: max_batch_rows(options, max_task_rows)?,
             timeout: Duration::from_micros(micros),
-            // Without splitting 0 counts as 1: a queue always has one batch to fill.
+            // Without splitting, 0 counts as 1: a queue always has one batch to fill.
             max_batches: match options.max_enqueued_batches {
                 0 if !split => 1,
                 batches => positive("max_enqueued_batches", batches)?,
@@ -115,7 +115,7 @@ impl QueueLimits {
         })
     }
 
-    /// The size that a batch of `rows` is run with: the first allowed one that is large enough.
+    /// The size with which a batch of `rows` is run: the first allowed one that is large enough.
     pub(super) fn padded_rows(&self, rows: usize) -> usize {
         let mut allowed = self.allowed_rows.iter().copied();
         allowed.find(|&it| it >= rows).unwrap_or(rows)
@@ -131,7 +131,7 @@ fn max_batch_rows(options: &BatchingOptions, max_task_rows: usize) -> Result<usi
     };
     let max = options.max_batch_size;
     if max < execution {
-        // The original glues the numbers on, with a 1 in front.
+        // TensorFlow Serving appends the numbers without spaces, after a 1.
         return Err(ServingError::invalid_argument(format!(
             "When enable_large_batch_splitting is true, input_batch_size_limit must be greater \
              than or equal to max_execution_batch_size.1{max}{execution}"
@@ -140,7 +140,7 @@ fn max_batch_rows(options: &BatchingOptions, max_task_rows: usize) -> Result<usi
     positive("max_execution_batch_size", execution)
 }
 
-/// An order other than increasing is accepted, as in the original, where it makes little sense.
+/// As in TensorFlow Serving, an order that is not increasing is accepted, though it makes little sense.
 fn allowed_rows(options: &BatchingOptions) -> Vec<usize> {
     let sizes = &options.allowed_batch_sizes;
     if !sizes.is_sorted() {

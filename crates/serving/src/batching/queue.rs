@@ -1,9 +1,9 @@
-//! The batches that wait for one signature and one set of outputs.
+//! The waiting batches of one signature and one set of outputs.
 //!
 //! Plain data under the scheduler's lock: no threads, no clock. Every step looks at no more than
 //! [`OPEN_BATCHES`] batches, however long the queue is.
 //!
-//! Not here: whose turn it is (`scheduler`), what happens to a batch then (`batch`).
+//! Not here: which queue is next (`scheduler`), running a batch (`batch`).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use super::task::{RunSlot, Task};
 use base::error::{Code, Result, ServingError};
 use base::tensor::Tensor;
 
-/// The last batches of a queue that may still take tasks. One per combination of dtypes and
-/// shapes is open, so there is a bound only for clients that send ever new ones.
+/// Only this many batches at the end of a queue can take more tasks. One batch is open per combination
+/// of dtypes and shapes, so only clients that keep sending new combinations reach this limit.
 const OPEN_BATCHES: usize = 64;
 
 /// Tasks that fetch the same outputs of the same graph.
@@ -23,7 +23,7 @@ pub(super) struct Queue {
     pub(super) graph: Arc<BatchedGraph>,
     /// Sorted.
     pub(super) fetches: Vec<usize>,
-    /// In the order of their first tasks. Invariant: none is without tasks.
+    /// In the order of their first tasks. Invariant: every batch has a task.
     batches: VecDeque<WaitingBatch>,
 }
 
@@ -33,14 +33,15 @@ pub(super) struct WaitingBatch {
     number: u64,
     pub(super) tasks: Vec<Task>,
     rows: usize,
-    /// When the first task came.
+    /// When the first task arrived.
     opened: Instant,
-    /// A closed batch takes no more tasks and is ready to run.
+    /// Whether the batch takes no more tasks and is ready to run.
     is_closed: bool,
 }
 
 impl WaitingBatch {
-    /// The first tasks of the batch, no fewer than have so many rows; `None` if those are all.
+    /// Takes the first tasks of the batch that together have at least `rows` rows. `None` if that
+    /// would be all tasks.
     fn split(&mut self, rows: usize) -> Option<Self> {
         let mut taken = 0;
         let mut count = 0;
@@ -74,12 +75,12 @@ impl Queue {
         self.batches.is_empty()
     }
 
-    /// The sizes of the tasks that a request of `rows` becomes: one, or with splitting, what fits
-    /// into the open batch and then full batches (`shared_batch_scheduler.h`).
+    /// The sizes of the tasks into which a request of `rows` is divided: one task, or with splitting,
+    /// the rows that fit into the open batch and then full batches (`shared_batch_scheduler.h`).
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` for a request that is too large, `UNAVAILABLE` where the queue is full.
+    /// `INVALID_ARGUMENT` for a request that is too large, `UNAVAILABLE` if the queue is full.
     pub(super) fn admit(&self, feeds: &[Tensor], rows: usize) -> Result<Vec<usize>> {
         let limits = &self.graph.limits;
         if rows > limits.max_task_rows {
@@ -147,12 +148,12 @@ impl Queue {
         ))
     }
 
-    /// The original's count: an empty queue has an open batch without tasks.
+    /// The number of batches as TensorFlow Serving counts: an empty queue has one open, empty batch.
     fn batch_count(&self) -> usize {
         self.batches.len().max(1)
     }
 
-    /// How many rows of such a task fit without another batch.
+    /// The number of rows of such a task that fit without another batch.
     fn room(&self, feeds: &[Tensor]) -> usize {
         let max = self.graph.limits.max_batch_rows;
         if self.batches.is_empty() {
@@ -162,7 +163,7 @@ impl Queue {
             .map_or(0, |index| max.saturating_sub(self.batches[index].rows))
     }
 
-    /// The open batch that such a task may be merged with.
+    /// The open batch that such a task can be merged with.
     fn open_batch(&self, feeds: &[Tensor]) -> Option<usize> {
         let fits = |batch: &WaitingBatch| {
             let member = batch.tasks.first();
@@ -203,7 +204,7 @@ impl Queue {
         (number, true)
     }
 
-    /// With so many rows a batch need not wait for more, nor take more along.
+    /// The number of rows at which a batch neither waits for more nor takes more.
     fn enough_rows(&self) -> usize {
         let limits = &self.graph.limits;
         let max = limits.max_batch_rows;
@@ -213,8 +214,8 @@ impl Queue {
         }
     }
 
-    /// Takes the first batch that is ready: closed, large enough or past its timeout; with adaptive
-    /// batching any while the graph is idle, and of a large one so many tasks as are enough.
+    /// Takes the first batch that is ready: closed, large enough or past its timeout. With adaptive
+    /// batching any batch is ready while the graph is idle, and of a large one only enough rows are taken.
     pub(super) fn take_ready(&mut self, now: Instant) -> Option<WaitingBatch> {
         let limits = &self.graph.limits;
         let any = limits.adaptive && !self.graph.is_busy();
@@ -233,12 +234,12 @@ impl Queue {
         let Some(part) = part else {
             return self.batches.remove(index);
         };
-        // Others that wait behind it are not overtaken.
+        // Closed if other batches wait behind it, so that it does not delay them by growing.
         self.batches[index].is_closed = index + 1 < self.batches.len();
         Some(part)
     }
 
-    /// When the next batch becomes ready by itself.
+    /// When the next batch reaches its timeout.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.batches.front().and_then(|batch| self.due(batch))
     }
@@ -247,7 +248,7 @@ impl Queue {
         batch.opened.checked_add(self.graph.limits.timeout)
     }
 
-    /// Takes a task out that its caller gave up. Returns whether it was there.
+    /// Removes a task that its caller gave up. Returns whether it was there.
     pub(super) fn remove(&mut self, batch: u64, run: &RunSlot) -> bool {
         let Ok(index) = self.batches.binary_search_by_key(&batch, |it| it.number) else {
             return false;
@@ -275,10 +276,10 @@ mod tests {
     use base::id::ServableId;
     use runtime::{Graph, ShortRuns};
 
-    /// What is enough in these tests.
+    /// The number of rows that is enough in these tests.
     const ENOUGH: usize = 4;
 
-    /// A queue of a graph of which it is known that batches of 4 rows are as cheap as larger ones.
+    /// A queue of a graph for which batches of 4 rows are known to be as cheap as larger ones.
     fn queue(options: BatchingOptions) -> Queue {
         let graph = Arc::new(FakeGraph::half_plus_two()) as Arc<dyn Graph>;
         let metrics = BatchMetrics::new(
@@ -310,8 +311,8 @@ mod tests {
         }
     }
 
-    /// Appends a task of so many rows and as many columns. What [`Queue::push`] returns, and what
-    /// tells the task from others.
+    /// Appends a task with this many rows and columns. Returns the result of [`Queue::push`], and the
+    /// slot that identifies the task.
     fn push(it: &mut Queue, (rows, columns): (usize, usize)) -> (u64, bool, RunSlot) {
         let feed = Tensor::from_vec(&[rows, columns], vec![0.0_f32; rows * columns]).unwrap();
         let now = Instant::now();
@@ -322,7 +323,7 @@ mod tests {
         (number, is_news, run)
     }
 
-    /// The tasks' rows of each batch, until none is ready.
+    /// Takes batches until none is ready, and returns the rows of each one's tasks.
     fn take_all(it: &mut Queue) -> Vec<Vec<usize>> {
         let batches = std::iter::from_fn(|| it.take_ready(Instant::now()));
         batches

@@ -1,6 +1,6 @@
-//! Rows of tensors: taking some out, putting tensors together along dimension 0.
+//! Rows of tensors: takes some out, and joins tensors along dimension 0.
 //!
-//! Not here: which tensors belong together (`queue`), what is done with a batch (`batch`).
+//! Not here: which tensors belong together (`queue`), running a batch (`batch`).
 
 use std::ops::Range;
 
@@ -9,11 +9,11 @@ use bytes::Bytes;
 use base::error::{Code, Result, ServingError};
 use base::tensor::{Tensor, element_count};
 
-/// These rows of `tensor`; plain elements are shared, not copied.
+/// These rows of `tensor`. Plain elements are shared, not copied.
 ///
 /// # Errors
 ///
-/// `INTERNAL` where there are no such rows.
+/// `INTERNAL` if `tensor` does not have these rows.
 pub(super) fn slice(tensor: &Tensor, rows: Range<usize>) -> Result<Tensor> {
     slice_within(tensor, rows).ok_or_else(|| ServingError::internal("no such rows in a batch"))
 }
@@ -38,17 +38,17 @@ fn slice_within(tensor: &Tensor, rows: Range<usize>) -> Option<Tensor> {
     Tensor::from_bytes(tensor.dtype(), &shape, bytes)
 }
 
-/// The rows of all `tensors` in their order, then copies of the last tensor's first row up to
-/// `rows`. Each is copied once; one tensor that has as many rows is handed back as it is.
+/// The rows of all `tensors` in order, then copies of the last tensor's first row up to `rows`.
+/// Each row is copied once. A single tensor that already has `rows` rows is returned as it is.
 ///
-/// Tensors whose other dimensions differ are padded at the end of each to the largest, with their
-/// own first element (`batching_util.cc`).
+/// If other dimensions differ, each tensor is padded at its end to the largest, with its own first
+/// element (`batching_util.cc`).
 ///
-/// Of equal dtype and rank, and with at least one row; those to be padded are not empty.
+/// The tensors must have equal dtype and rank, and at least one row; those to be padded must not be empty.
 ///
 /// # Errors
 ///
-/// `RESOURCE_EXHAUSTED` where there is no memory for the result.
+/// `RESOURCE_EXHAUSTED` if there is not enough memory for the result.
 pub(super) fn merge(tensors: &[&Tensor], rows: usize) -> Result<Tensor> {
     let (Some(first), Some(last)) = (tensors.first(), tensors.last()) else {
         return Err(ServingError::internal("a batch without members"));
@@ -73,8 +73,8 @@ pub(super) fn merge(tensors: &[&Tensor], rows: usize) -> Result<Tensor> {
     merged.ok_or_else(|| ServingError::new(Code::ResourceExhausted, "no memory for the batch"))
 }
 
-/// Whether padding these tensors to one shape takes little enough memory: 64 MiB, or 16 times
-/// what they have themselves. Two small requests can make one very large tensor otherwise.
+/// Whether the padding of these tensors to one shape fits a limit: 64 MiB, or 16 times their own
+/// size. Without the limit two small requests could make one very large tensor.
 pub(super) fn padding_is_bounded(tensors: &[&Tensor]) -> bool {
     const ALWAYS_FINE: usize = 64 << 20;
     const FACTOR: usize = 16;
@@ -93,11 +93,11 @@ pub(super) fn padding_is_bounded(tensors: &[&Tensor]) -> bool {
     padded.is_some_and(|padded| padded <= bound)
 }
 
-/// The tensors one after another along dimension 0.
+/// Concatenates the tensors along dimension 0.
 ///
 /// # Errors
 ///
-/// `FAILED_PRECONDITION` where dtypes or other dimensions differ.
+/// `FAILED_PRECONDITION` if dtypes or other dimensions differ.
 pub(super) fn concatenate(tensors: &[&Tensor]) -> Result<Tensor> {
     let form = |tensor: &Tensor| {
         let trailing = tensor.shape().get(1..).map(<[usize]>::to_vec);
@@ -115,7 +115,7 @@ pub(super) fn concatenate(tensors: &[&Tensor]) -> Result<Tensor> {
     merge(tensors, rows)
 }
 
-/// Elements are runs of `unit` items. `None` where an item is missing or memory is.
+/// Elements are runs of `unit` items. `None` if an item is missing or there is not enough memory.
 fn merge_elements<'a, T: Clone + 'a>(
     parts: impl Iterator<Item = (&'a [usize], Option<&'a [T]>)>,
     unit: usize,
@@ -130,7 +130,7 @@ fn merge_elements<'a, T: Clone + 'a>(
         let items = items?;
         append_padded(&mut target, items, (&dims[1..], &shape[1..]), dims[0], unit);
     }
-    // The last tensor's rows are the end of what is there.
+    // The rows of the last tensor are at the end of the data so far.
     let row = target.len().checked_sub(last.first()? * per_row)?;
     while target.len() < total && per_row > 0 {
         target.extend_from_within(row..row + per_row);
@@ -181,7 +181,7 @@ fn append_block<T: Clone>(
     }
 }
 
-/// For each dimension but the first, the largest of all tensors.
+/// The largest size of each dimension except the first, over all tensors.
 fn largest_trailing(tensors: &[&Tensor]) -> Vec<usize> {
     let mut largest: Vec<usize> = Vec::new();
     for tensor in tensors {

@@ -1,10 +1,10 @@
 //! The threads that run batches, and the queues of all models that they share.
 //!
-//! Threads visit the queues in turns and take one batch per visit. A queue exists while something
-//! waits in it.
+//! The threads visit the queues in turn and take one batch per visit. A queue exists only while
+//! tasks wait in it.
 //!
-//! Where all threads are kept by runs that do not end, a graph without a batch under way gets a further
-//! thread for one, so that no model takes all there are from the others.
+//! If all threads are stuck in long runs, a graph without a running batch gets an additional thread
+//! for its next batch, so that one model cannot keep all threads from the others.
 //!
 //! Not here: the order within a queue (`queue`), the run itself (`batch`).
 
@@ -22,35 +22,34 @@ use base::error::{Code, Result, ServingError};
 use base::panics;
 use base::tensor::Tensor;
 
-/// More threads than this would not help anybody, and could exhaust the process.
+/// More threads than this would not help any user, and could exhaust the process.
 const MAX_THREADS: i64 = 1024;
-/// Sets of outputs of one signature that may be waited for at a time. Clients choose them.
+/// The limit for sets of outputs of one signature with waiting tasks. Clients choose these sets.
 const MAX_QUEUES_PER_SIGNATURE: usize = 64;
-/// After this time in which no thread was done with a batch, runs keep them all.
+/// If no thread has taken a batch for this time, long runs are considered to hold all threads.
 const KEPT_AFTER: Duration = Duration::from_secs(1);
-/// How often it is looked for batches that wait for a thread then.
+/// While they are held, the interval at which waiting batches are looked for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// For requests without a deadline: the original's `RunOptions.timeout_in_ms` by default, which
-/// takes the largest number of milliseconds for one of microseconds.
+/// For requests without a deadline: TensorFlow Serving's default for `RunOptions.timeout_in_ms`, which
+/// uses the largest number of milliseconds as a number of microseconds.
 const DEFAULT_TIMEOUT: Duration = Duration::from_micros(i32::MAX as u64);
 
 /// Runs the batches of all models on its threads (`SharedBatchScheduler`). One per server.
 ///
-/// Executors keep it alive, so that nothing waits any more when it is dropped. Dropping it ends the
-/// threads and waits for that.
+/// Executors keep it alive, so no tasks are waiting when it is dropped. Dropping it stops the
+/// threads and waits for them to end.
 pub struct BatchScheduler {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl BatchScheduler {
-    /// A scheduler with `num_batch_threads` threads of `thread_pool_name`. More than 1024 threads
-    /// count as 1024.
+    /// A scheduler with `num_batch_threads` threads named `thread_pool_name`, but at most 1024.
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` with the text of `shared_batch_scheduler.h` for no threads;
-    /// `RESOURCE_EXHAUSTED` where the system has none left.
+    /// `INVALID_ARGUMENT` with the text of `shared_batch_scheduler.h` for a number below one;
+    /// `RESOURCE_EXHAUSTED` if the system cannot start more threads.
     pub fn try_new(options: &BatchingOptions) -> Result<Self> {
         let count = options.num_batch_threads;
         if count < 1 {
@@ -58,7 +57,7 @@ impl BatchScheduler {
                 "num_batch_threads must be positive; was {count}"
             )));
         }
-        // A name with a zero byte would be refused.
+        // The system refuses a name with a zero byte.
         let name = options.thread_pool_name.replace('\0', "");
         let mut scheduler = Self {
             shared: Arc::default(),
@@ -84,15 +83,15 @@ impl BatchScheduler {
         Ok(scheduler)
     }
 
-    /// Puts a request into the queue of its graph and outputs (`fetches`, sorted). One ticket for
-    /// each part that it is split into, in order.
+    /// Puts a request into the queue of its graph and outputs (`fetches`, sorted). Returns one ticket
+    /// for each part that the request is split into, in order.
     ///
-    /// A request that neither `waits` for a thread nor has to wait for others comes back as a
-    /// batch of its own, which the caller has to execute.
+    /// If a request neither `waits` for a thread nor has to wait for others, it is returned as a batch
+    /// of its own, which the caller has to execute.
     ///
     /// # Errors
     ///
-    /// Those of [`Queue::admit`]; `UNAVAILABLE` where too many sets of outputs are waited for.
+    /// Those of [`Queue::admit`]; `UNAVAILABLE` if too many sets of outputs have waiting tasks.
     pub(super) fn submit(
         &self,
         graph: &Arc<BatchedGraph>,
@@ -166,7 +165,7 @@ impl Drop for BatchScheduler {
     }
 }
 
-/// What a caller wants to be run.
+/// A request to run a graph.
 pub(super) struct Request {
     pub(super) feeds: Vec<Tensor>,
     pub(super) rows: usize,
@@ -191,34 +190,34 @@ impl Request {
     }
 }
 
-/// Where a task was put.
+/// The queue and batch of a task.
 pub(super) struct Place {
     graph: Arc<BatchedGraph>,
     fetches: Vec<usize>,
     batch: u64,
 }
 
-/// What the threads and the callers share.
+/// The state that the threads and the callers share.
 #[derive(Default)]
 pub(super) struct Shared {
     /// Guards short sections: nothing is copied or run under it.
     state: Mutex<State>,
-    /// There may be a batch to take, or an earlier time to wake up.
+    /// Signals that a batch can be taken, or that the next timeout is now earlier.
     work: Condvar,
-    /// Batches wait while all threads are busy.
+    /// Signals that batches wait while all threads are busy.
     others: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     threads: usize,
-    /// Threads with a batch.
+    /// Threads that run a batch.
     busy: usize,
-    /// When one of them took a batch last.
+    /// When one of them last took a batch.
     taken: Option<Instant>,
-    /// Whether the thread that looks after others sleeps until it is roused.
+    /// Whether the thread that looks after other graphs sleeps until it is woken.
     is_others_asleep: bool,
-    /// The next to be visited first. Invariant: none is empty outside of a locked section.
+    /// The queue to visit next comes first. Invariant: outside of a locked section none is empty.
     queues: VecDeque<Queue>,
     /// The number of the last batch.
     last_number: u64,
@@ -230,7 +229,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a task out of its queue. Returns whether it was there; if not, its run has begun.
+    /// Removes a task from its queue. Returns whether it was there; if not, its run has begun.
     pub(super) fn remove(&self, place: &Place, run: &RunSlot) -> bool {
         let mut state = self.lock();
         let Some(index) = state.find(&place.graph, &place.fetches) else {
@@ -241,7 +240,7 @@ impl Shared {
         was_there
     }
 
-    /// The life of a batch thread.
+    /// The main loop of a batch thread.
     fn work(&self) {
         let mut state = self.lock();
         loop {
@@ -250,12 +249,12 @@ impl Shared {
                 state.busy += 1;
                 state.taken = Some(now);
                 if !state.queues.is_empty() {
-                    // Somebody else has to look after the rest meanwhile.
+                    // Another thread has to look after the remaining queues.
                     self.work.notify_one();
                     self.rouse(&mut state);
                 }
                 drop(state);
-                // The tasks of a batch that panics are answered by being dropped.
+                // If a batch panics, its tasks are answered by being dropped.
                 panics::round("a batch", || batch.execute());
                 state = self.lock();
                 state.busy -= 1;
@@ -280,7 +279,7 @@ impl Shared {
 }
 
 impl Shared {
-    /// Wakes the thread that looks after others, where it has something to do.
+    /// Wakes the thread that looks after other graphs, if there is work for it.
     fn rouse(&self, state: &mut State) {
         if state.busy >= state.threads && state.is_others_asleep {
             state.is_others_asleep = false;
@@ -288,7 +287,7 @@ impl Shared {
         }
     }
 
-    /// The life of the thread that looks after the graphs that get none of the others.
+    /// The main loop of the thread that looks after the graphs that get none of the batch threads.
     fn look_after_others(&self, name: &str) {
         let mut state = self.lock();
         while !state.stopping {
@@ -321,7 +320,7 @@ impl Shared {
     }
 }
 
-/// Runs a batch on a thread that ends with it.
+/// Runs a batch on a new thread that ends after it.
 fn start_further(name: &str, batch: Batch) {
     let thread = std::thread::Builder::new().name(name.to_owned());
     let started = thread.spawn(move || {
@@ -339,7 +338,7 @@ impl State {
             .position(|it| Arc::ptr_eq(&it.graph, graph) && it.fetches == fetches)
     }
 
-    /// The queue for these outputs, a new one if there is none.
+    /// The queue for these outputs, which is created if it does not exist.
     fn queue_index(&mut self, graph: &Arc<BatchedGraph>, fetches: &[usize]) -> Result<usize> {
         if let Some(index) = self.find(graph, fetches) {
             return Ok(index);
@@ -371,7 +370,7 @@ impl State {
         }
     }
 
-    /// Takes the first ready batch, beginning with the queue whose turn it is.
+    /// Takes the first ready batch, starting with the queue whose turn it is.
     fn take_ready(&mut self, now: Instant) -> Option<Batch> {
         for index in 0..self.queues.len() {
             let Some(batch) = take_batch(&mut self.queues[index], now) else {
@@ -385,7 +384,7 @@ impl State {
         None
     }
 
-    /// Takes the first ready batch of a graph that has none under way.
+    /// Takes the first ready batch of a graph that has none running.
     fn take_of_idle_graph(&mut self, now: Instant) -> Option<Batch> {
         (0..self.queues.len())
             .filter(|&index| !self.queues[index].graph.is_busy())

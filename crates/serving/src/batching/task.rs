@@ -1,7 +1,7 @@
 //! A request, or a part of one, on its way through a queue and a run.
 //!
 //! A [`Task`] goes into a queue and a batch; the caller keeps its [`Ticket`]. Dropping the ticket
-//! gives the task up.
+//! abandons the task.
 //!
 //! Not here: the order of tasks (`queue`), running them (`batch`).
 
@@ -17,28 +17,28 @@ use base::metrics::instrument::GaugeGuard;
 use base::tensor::Tensor;
 use runtime::{Executed, RunControl};
 
-/// Rows that run together, all in one batch.
+/// Rows that run together in one batch.
 pub(super) struct Task {
     /// In the order of the graph's inputs.
     pub(super) feeds: Vec<Tensor>,
-    /// Dimension 0 of every feed that the request brought.
+    /// Dimension 0 of every feed that the client sent.
     pub(super) rows: usize,
     pub(super) enqueued: Instant,
     pub(super) deadline: Instant,
     answer: oneshot::Sender<Result<Executed>>,
-    /// Set when the task leaves its queue for a batch. Shared with the ticket alone.
+    /// Set when the task leaves its queue for a batch. Shared only with the ticket.
     run: RunSlot,
     waiting: Option<GaugeGuard>,
 }
 
-/// Which run a task is in. Tells tasks apart as well, by its address.
+/// The run that a task is in. Its address also identifies the task.
 pub(super) type RunSlot = Arc<OnceLock<Arc<BatchRun>>>;
 
-/// What waits for a task's answer.
+/// Receives the result of a task.
 pub(super) type Answer = oneshot::Receiver<Result<Executed>>;
 
 impl Task {
-    /// A task that is enqueued now; and what its ticket is made of.
+    /// Creates a task that is enqueued now, and the parts of its ticket.
     pub(super) fn new(
         feeds: Vec<Tensor>,
         rows: usize,
@@ -66,25 +66,25 @@ impl Task {
     /// Moves the task from its queue into `run`.
     pub(super) fn begin(&mut self, run: &Arc<BatchRun>) {
         self.waiting = None;
-        // A task begins once.
+        // A task begins only once.
         let _ = self.run.set(Arc::clone(run));
     }
 
-    /// Whether nobody waits for the answer any more.
+    /// Whether the caller no longer waits for the result.
     pub(super) fn is_abandoned(&self) -> bool {
         self.answer.is_closed()
     }
 
     pub(super) fn answer(self, result: Result<Executed>) {
-        // The caller may be gone.
+        // The caller can have left.
         let _ = self.answer.send(result);
     }
 }
 
-/// A run of a batch that its members may lose interest in.
+/// The run of a batch. It is stopped if all of its members leave.
 pub(super) struct BatchRun {
     pub(super) control: RunControl,
-    /// Members whose callers still wait, and whose time is not over.
+    /// Members whose callers still wait and whose deadlines have not passed.
     interested: AtomicUsize,
 }
 
@@ -96,8 +96,8 @@ impl BatchRun {
         })
     }
 
-    /// One member gives up; with the last one the run stops. So a batch may run until the latest
-    /// of its members' deadlines.
+    /// One member leaves. The run stops with the last one, so it can continue until the latest of its
+    /// members' deadlines.
     fn leave(&self) {
         if self.interested.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.control.terminate();
@@ -112,7 +112,7 @@ pub(super) struct Ticket {
     pub(super) deadline: Instant,
     pub(super) run: RunSlot,
     pub(super) answer: Answer,
-    /// Whether there is nothing left to give up.
+    /// Whether the task has already been abandoned.
     pub(super) has_left: bool,
 }
 
@@ -121,19 +121,19 @@ impl Ticket {
     ///
     /// # Errors
     ///
-    /// Those of the run; `RESOURCE_EXHAUSTED` where the deadline passes in the queue.
+    /// Those of the run; `RESOURCE_EXHAUSTED` if the deadline passes in the queue.
     pub(super) async fn wait(mut self) -> Result<Executed> {
         let deadline = self.deadline.into();
         let answer = match tokio::time::timeout_at(deadline, &mut self.answer).await {
             Ok(answer) => answer,
             Err(_) if self.give_up() => return Err(expired_in_queue()),
-            // The members of a running batch share the latest deadline of all.
+            // The members of a running batch share the latest of their deadlines.
             Err(_) => (&mut self.answer).await,
         };
         answer.unwrap_or_else(|_| Err(ServingError::internal("the run ended abnormally")))
     }
 
-    /// Takes the task out of its queue; where it is in a batch already, its interest in the run.
+    /// Removes the task from its queue, or if it is already in a batch, its interest in the run.
     /// Returns whether it was in the queue.
     fn give_up(&mut self) -> bool {
         if self.has_left {
@@ -156,7 +156,7 @@ impl Drop for Ticket {
     }
 }
 
-/// `batching_session.cc`.
+/// The text of `batching_session.cc`.
 pub(super) fn expired_in_queue() -> ServingError {
     ServingError::new(
         Code::ResourceExhausted,

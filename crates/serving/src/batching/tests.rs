@@ -1,5 +1,5 @@
-//! What requests see of batching, with a fake graph. Expected behaviour is that of
-//! `batching_session_test.cc` and `shared_batch_scheduler.h` where no other source is named.
+//! Batching as requests see it, with a fake graph. Expected behaviour is that of
+//! `batching_session_test.cc` and `shared_batch_scheduler.h` unless another source is named.
 
 mod failures;
 mod merging;
@@ -97,7 +97,7 @@ impl Fixture {
         }
     }
 
-    /// Keeps the batch thread in a run of one row, for as long as the gate is held.
+    /// Keeps the batch thread busy with a run of one row for as long as the gate is held.
     fn occupy(&self) -> Answer<'_> {
         self.gate.hold();
         let before = self.gate.runs().len();
@@ -106,7 +106,7 @@ impl Fixture {
         request
     }
 
-    /// The sum that a line of the TensorFlow Serving page ends with.
+    /// The sum of the values of the lines that start so on the TensorFlow Serving page.
     fn metric(&self, line_start: &str) -> u64 {
         let page = self.metrics.tensorflow_page();
         let values = page.lines().filter(|line| line.starts_with(line_start));
@@ -116,7 +116,7 @@ impl Fixture {
     }
 }
 
-/// One thread; batches of 4 that fill up.
+/// One thread; batches of 4 that wait until they are full.
 fn options() -> BatchingOptions {
     BatchingOptions {
         max_batch_size: 4,
@@ -126,7 +126,7 @@ fn options() -> BatchingOptions {
     }
 }
 
-/// One thread; batches of 4 that wait for the thread alone.
+/// One thread; batches of 4 that wait only for the thread.
 fn at_once() -> BatchingOptions {
     BatchingOptions {
         batch_timeout_micros: 0,

@@ -1,5 +1,5 @@
-//! `Classify`: the rules of `servables/tensorflow/classifier.cc`, and the labels and top-k that a
-//! signature map can add to a graph which has scores only.
+//! `Classify`: the rules of `servables/tensorflow/classifier.cc`, plus the labels and top-k that a
+//! signature map can add to a graph that only returns scores.
 //!
 //! Not here: where labels come from (`mapper::version_dir`).
 
@@ -20,41 +20,41 @@ use mapper::signature::{CLASSIFY_METHOD_NAME, Classes, SignatureDef, definition_
 const CLASSES: &str = "classes";
 const SCORES: &str = "scores";
 
-/// The answer to a `Classify`.
+/// The response to a `Classify`.
 #[derive(Clone, Debug)]
 pub struct ClassificationResponse {
-    /// Which version answered.
+    /// The version that answered.
     pub servable: ServableId,
-    /// The signature in effect.
+    /// The signature that was used.
     pub signature_name: String,
     /// The classes of every example.
     pub result: ClassificationResult,
 }
 
-/// The classes of every example, with the tensors they came in.
+/// The classes of every example, with the tensors that contain them.
 ///
-/// Invariant: `classes: string[n, c]` and `scores: float[n, c]`, with the numbers given here.
+/// Invariant: `classes: string[n, c]` and `scores: float[n, c]`, with `n` and `c` as given here.
 #[derive(Clone, Debug)]
 pub struct ClassificationResult {
     classes: Option<Tensor>,
     scores: Option<Tensor>,
     num_examples: usize,
     num_classes: usize,
-    /// What the columns stand for where there is no tensor `classes`.
+    /// The labels of the columns, if the model does not return a tensor `classes`.
     ///
     /// Invariant: `c` labels.
     declared: Option<Arc<Classes>>,
-    /// Where the classes to answer stand in the tensors, the same number for every example;
-    /// `None`: all, as they stand there.
+    /// The positions in the tensors of the classes to return, the same number for every example;
+    /// `None`: all of them, in the order of the tensors.
     ranking: Option<Vec<usize>>,
 }
 
 /// One class of one example.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Class<'a> {
-    /// Empty where the signature has no labels; not necessarily UTF-8.
+    /// Empty if the signature has no labels; not necessarily UTF-8.
     pub label: &'a [u8],
-    /// 0 where the signature has no scores.
+    /// 0 if the signature has no scores.
     pub score: f32,
 }
 
@@ -63,8 +63,8 @@ impl ClassificationResult {
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` where an output has another shape or dtype than a result's, or the two
-    /// do not go together.
+    /// `INVALID_ARGUMENT` if an output does not have the required shape or dtype, or if the two do not
+    /// match.
     pub fn try_new(
         classes: Option<Tensor>,
         scores: Option<Tensor>,
@@ -90,13 +90,13 @@ impl ClassificationResult {
         })
     }
 
-    /// The same with what the signature declares about the columns of `scores`: its labels, unless
-    /// the model itself returns `classes`, and how many of the best to keep. Of equal scores the
-    /// first is the better, as in TensorFlow's `TopKV2`; NaN is the worst.
+    /// Adds the signature's declarations about the columns of `scores`: its labels, unless the model
+    /// itself returns `classes`, and how many of the best to keep. Of equal scores the first ranks
+    /// higher, as in TensorFlow's `TopKV2`; NaN ranks lowest.
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` where there are more or fewer labels than columns.
+    /// `INVALID_ARGUMENT` if the number of labels differs from the number of columns.
     pub fn with_declared(mut self, declared: Arc<Classes>) -> Result<Self> {
         let Some(scores) = self.scores.as_ref().and_then(Tensor::as_slice::<f32>) else {
             return Ok(self);
@@ -116,8 +116,8 @@ impl ClassificationResult {
         Ok(self)
     }
 
-    /// For each example its classes: in the model's order, or the best first where the signature
-    /// says how many to keep.
+    /// The classes of each example: in the model's order, or the best first if the signature declares
+    /// how many to keep.
     pub fn examples(&self) -> impl Iterator<Item = impl Iterator<Item = Class<'_>>> {
         let scores = self.scores.as_ref().and_then(Tensor::as_slice::<f32>);
         let class = move |index: usize| Class {
@@ -135,13 +135,13 @@ impl ClassificationResult {
         })
     }
 
-    /// About how much memory it keeps alive.
+    /// The approximate memory that it keeps alive.
     pub(super) fn memory_bytes(&self) -> usize {
         let tensors = self.classes.iter().chain(&self.scores);
         tensors.map(tensor_bytes).sum()
     }
 
-    /// The label of the class that stands at `index` in the tensors.
+    /// The label of the class at position `index` in the tensors.
     fn label(&self, index: usize) -> &[u8] {
         let labels = self.classes.as_ref().and_then(Tensor::strings);
         match (labels, &self.declared) {
@@ -157,8 +157,8 @@ impl InferenceService {
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` where the signature is missing or not one for classification, where
-    /// there is no example, or where the graph's outputs do not make a result; those of
+    /// `INVALID_ARGUMENT` if the signature is missing or not one for classification, if the request
+    /// has no examples, or if the graph's outputs are not a valid result; those of
     /// [`Servable::run`](crate::servable::Servable::run).
     pub async fn classify(
         &self,
@@ -196,7 +196,7 @@ impl InferenceService {
     }
 }
 
-/// Checks that a signature can classify; returns the aliases to fetch (`PreProcessClassification`).
+/// Checks that a signature can classify, and returns the aliases to fetch (`PreProcessClassification`).
 pub(super) fn classification_outputs(
     definition: &SignatureDef,
     options: &InferenceOptions,
@@ -237,14 +237,14 @@ pub(super) fn classification_outputs(
     Ok(outputs)
 }
 
-/// What a signature declares about the columns of its scores.
+/// The signature's declarations about the columns of its scores.
 pub(super) fn declared_classes(servable: &Servable, signature_name: &str) -> Option<Arc<Classes>> {
     let signature = servable.signature(signature_name).ok()?;
     let scores = signature.outputs.iter().find(|it| it.alias == SCORES)?;
     scores.classes.clone()
 }
 
-/// Checks what the graph returned and makes the result of it (`PostProcessClassificationResult`).
+/// Checks the graph's outputs and builds the result (`PostProcessClassificationResult`).
 pub(super) fn classification_result(
     fetched: Vec<(String, Tensor)>,
     outputs: &[String],
@@ -273,7 +273,7 @@ pub(super) fn classification_result(
     }
 }
 
-/// How many classes an output has for each example; `None` where the signature has no such output.
+/// The number of classes of each example in an output; `None` if the signature has no such output.
 fn checked_width(
     alias: &str,
     output: Option<&Tensor>,

@@ -1,7 +1,7 @@
-//! The examples of a `Classify`, `Regress` or `MultiInference`, as the one tensor that such a
-//! signature takes.
+//! Converts the examples of a `Classify`, `Regress` or `MultiInference` into the one tensor that such
+//! a signature takes.
 //!
-//! Not here: what is in an example (`codec::example`).
+//! Not here: the contents of an example (`codec::example`).
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -16,40 +16,40 @@ use mapper::signature::{RequestInputs, RequestTensor};
 /// The alias of the input that takes the examples (`kClassifyInputs`, `kRegressInputs`).
 pub(super) const INPUTS: &str = "inputs";
 
-/// The context is repeated for every example: so much memory may that take, or [`EXPANSION`] times
-/// the request where that is more.
+/// The context is repeated for every example. All copies together are limited to this much memory,
+/// or to [`EXPANSION`] times the request if that is more.
 const MAX_BYTES: usize = 64 << 20;
 const EXPANSION: usize = 16;
 
-/// What to classify or to regress, for a servable that is resolved already.
+/// A request to classify or to regress, for a servable that is already resolved.
 #[derive(Clone, Debug)]
 pub struct ExamplesRequest {
     /// Empty for `serving_default`.
     pub signature_name: String,
-    /// What the signature is applied to.
+    /// The examples to classify or to regress.
     pub examples: Examples,
-    /// When the client loses interest.
+    /// When the client stops waiting.
     pub deadline: Option<Instant>,
 }
 
-/// Serialized `tensorflow.Example` messages, not looked into. Counterpart of
+/// Serialized `tensorflow.Example` messages, not parsed. Counterpart of
 /// `tensorflow.serving.Input`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Examples {
     /// One for each result.
     pub examples: Vec<Bytes>,
-    /// Features that all examples share; a feature of the example's own wins.
+    /// Features that all examples share. An example's own feature takes precedence.
     pub context: Option<Bytes>,
 }
 
 impl Examples {
-    /// The string tensor `[n]` that the graph's input takes, under its alias. An example with
-    /// context is both one after another, which is how protobuf merges messages.
+    /// The string tensor `[n]` for the graph's input, under its alias. An example with context is the
+    /// concatenation of both, which is how protobuf merges messages.
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` where there is no example (`InputToSerializedExampleTensor`, `util.cc`);
-    /// `RESOURCE_EXHAUSTED` where repeating the context takes too much memory, for this request or for
+    /// `INVALID_ARGUMENT` if the request has no examples (`InputToSerializedExampleTensor`, `util.cc`);
+    /// `RESOURCE_EXHAUSTED` if repeating the context needs too much memory, for this request or for
     /// all requests together.
     pub(super) fn to_inputs<'a>(
         &self,
@@ -68,7 +68,7 @@ impl Examples {
         Ok((inputs, expansion))
     }
 
-    /// A small request may ask for a long context in front of very many examples.
+    /// Repeats the context within a limit: a small request can ask for a long context and many examples.
     fn with_context<'a>(
         &self,
         context: &Bytes,

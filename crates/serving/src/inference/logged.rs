@@ -1,6 +1,6 @@
-//! Calls that somebody keeps: the requests and answers that the request log is made of.
+//! The requests and responses that the request log records.
 //!
-//! Not here: which calls are kept and where (`request_log`).
+//! Not here: which calls are recorded and where (`request_log`).
 
 use bytes::Bytes;
 
@@ -12,16 +12,16 @@ use base::id::ServableId;
 use base::tensor::Tensor;
 use mapper::signature::RequestTensor;
 
-/// Keeps some of the calls that succeed. Called on the path of requests: nothing here may block.
+/// Records some of the calls that succeed. Called on the request path, so it must not block.
 pub trait RequestLogger: Send + Sync {
-    /// Whether to keep the call to this model that begins now.
+    /// Whether to record the call to this model that begins now.
     fn samples(&self, model: &str) -> bool;
 
-    /// Takes a call that was sampled and has succeeded.
+    /// Records a call that was sampled and has succeeded.
     fn log(&self, call: LoggedCall);
 }
 
-/// A request and its answer. Tensors are shared with the call itself, not copied.
+/// A request and its response. Tensors are shared with the call itself, not copied.
 #[derive(Debug)]
 pub enum LoggedCall {
     /// `Predict`.
@@ -35,7 +35,7 @@ pub enum LoggedCall {
 }
 
 impl LoggedCall {
-    /// Which version answered.
+    /// The version that answered.
     pub fn servable(&self) -> &ServableId {
         match self {
             Self::Predict(_, response) => &response.servable,
@@ -55,7 +55,7 @@ impl LoggedCall {
         }
     }
 
-    /// About how much memory the call keeps alive.
+    /// The approximate memory that the call keeps alive.
     pub fn memory_bytes(&self) -> usize {
         /// For the small parts.
         const BASE: usize = 1024;
@@ -86,7 +86,7 @@ impl LoggedCall {
     }
 }
 
-/// With what a string takes besides its bytes.
+/// The memory of a tensor, including the overhead of each string.
 pub(super) fn tensor_bytes(tensor: &Tensor) -> usize {
     match tensor.strings() {
         Some(strings) => strings_bytes(strings),
@@ -103,13 +103,13 @@ fn examples_bytes(examples: &super::Examples) -> usize {
 }
 
 impl InferenceService {
-    /// A copy of the request, if the call is to be kept.
+    /// A copy of the request, if the call is to be recorded.
     pub(super) fn sampled<R: Clone>(&self, servable: &ServableId, request: &R) -> Option<R> {
         let logger = self.logger.as_ref()?;
         logger.samples(&servable.name).then(|| request.clone())
     }
 
-    /// Hands over a call that was sampled.
+    /// Passes a call that was sampled to the logger.
     pub(super) fn log(&self, call: Option<LoggedCall>) {
         if let (Some(logger), Some(call)) = (&self.logger, call) {
             logger.log(call);

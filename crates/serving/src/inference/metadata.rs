@@ -7,24 +7,24 @@ use base::error::{Result, ServingError};
 use base::id::{ModelSpec, ServableId};
 use mapper::signature::SignatureDef;
 
-/// The only metadata there is.
+/// The only metadata field that is supported.
 pub const SIGNATURE_DEF_FIELD: &str = "signature_def";
 
-/// The answer to a `GetModelMetadata`.
+/// The response to a `GetModelMetadata`.
 #[derive(Clone, Debug)]
 pub struct ModelMetadata {
-    /// Which version answered.
+    /// The version that answered.
     pub servable: ServableId,
-    /// All signatures by name, those included that cannot be called.
+    /// All signatures by name, including those that cannot be called.
     pub signature_defs: BTreeMap<String, SignatureDef>,
 }
 
 impl InferenceService {
-    /// The signatures of the servable that answers for `spec`, where `fields` asks for them.
+    /// The signatures of the servable that answers for `spec`, if `fields` asks for them.
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` where `fields` is empty or names something else than
+    /// `INVALID_ARGUMENT` if `fields` is empty or has a name other than
     /// [`SIGNATURE_DEF_FIELD`]; then those of [`resolve`](Self::resolve).
     pub fn model_metadata(&self, spec: &ModelSpec, fields: &[String]) -> Result<ModelMetadata> {
         if fields.is_empty() {
@@ -95,7 +95,7 @@ mod tests {
         );
     }
 
-    /// Recorded exchange grpc/117: the field twice is fine.
+    /// Recorded exchange grpc/117: naming the field twice is allowed.
     #[test]
     fn metadata_lists_all_signatures() {
         let fields = vec![SIGNATURE_DEF_FIELD.to_owned(); 2];

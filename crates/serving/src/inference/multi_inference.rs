@@ -19,47 +19,47 @@ use mapper::signature::{
     CLASSIFY_METHOD_NAME, Classes, FedTensor, REGRESS_METHOD_NAME, SignatureDef, check_run,
 };
 
-/// What to infer, for the servable that the first task names.
+/// A `MultiInference` request, for the servable that the first task names.
 #[derive(Clone, Debug)]
 pub struct MultiInferenceRequest {
     /// Each has another signature of the same model.
     pub tasks: Vec<InferenceTask>,
-    /// What every task is applied to.
+    /// The examples, which are the same for every task.
     pub examples: Examples,
-    /// When the client loses interest.
+    /// When the client stops waiting.
     pub deadline: Option<Instant>,
 }
 
 /// One part of a [`MultiInferenceRequest`].
 #[derive(Clone, Debug)]
 pub struct InferenceTask {
-    /// Has to be the same in all tasks. Which version is for the first task alone to say.
+    /// Has to be the same in all tasks. Only the first task selects the version.
     pub model_name: String,
     /// Empty for `serving_default`.
     pub signature_name: String,
-    /// [`CLASSIFY_METHOD_NAME`] or [`REGRESS_METHOD_NAME`]; the signature's own does not matter.
+    /// [`CLASSIFY_METHOD_NAME`] or [`REGRESS_METHOD_NAME`]; the signature's own method name is ignored.
     pub method_name: String,
 }
 
-/// The answer to a [`MultiInferenceRequest`].
+/// The response to a [`MultiInferenceRequest`].
 #[derive(Clone, Debug)]
 pub struct MultiInferenceResponse {
-    /// Which version answered.
+    /// The version that answered.
     pub servable: ServableId,
     /// In the order of the tasks.
     pub results: Vec<InferenceResult>,
 }
 
-/// The answer to an [`InferenceTask`].
+/// The result of an [`InferenceTask`].
 #[derive(Clone, Debug)]
 pub struct InferenceResult {
-    /// The signature in effect.
+    /// The signature that was used.
     pub signature_name: String,
-    /// By the method of the task.
+    /// Depends on the method of the task.
     pub outcome: InferenceOutcome,
 }
 
-/// Of one kind or the other.
+/// The result of a classification or of a regression.
 #[derive(Clone, Debug)]
 pub enum InferenceOutcome {
     /// The classes of every example.
@@ -69,7 +69,7 @@ pub enum InferenceOutcome {
 }
 
 impl InferenceOutcome {
-    /// About how much memory it keeps alive.
+    /// The approximate memory that it keeps alive.
     pub(super) fn memory_bytes(&self) -> usize {
         match self {
             Self::Classification(result) => result.memory_bytes(),
@@ -83,7 +83,7 @@ struct Plan {
     signature_name: String,
     method: Method,
     outputs: Vec<String>,
-    /// For [`Method::Classify`]: what the columns of the scores stand for.
+    /// For [`Method::Classify`]: the labels of the scores' columns.
     declared: Option<Arc<Classes>>,
 }
 
@@ -96,14 +96,15 @@ enum Method {
 impl InferenceService {
     /// Applies several signatures of one servable to the same examples.
     ///
-    /// All tasks are checked before the first runs, and all run before the first result is
-    /// checked, as in the original's single run.
+    /// All tasks are checked before the first runs, and all run before the first result is checked, as
+    /// in TensorFlow Serving's single run.
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` for tasks that name no model, another model, no signature of the model
-    /// or the same one twice, `UNIMPLEMENTED` for a method that neither classifies nor regresses;
-    /// otherwise those of [`classify`](Self::classify) and [`regress`](Self::regress).
+    /// `INVALID_ARGUMENT` for tasks without a model name, with another model, with a signature that the
+    /// model does not have or with the same signature twice; `UNIMPLEMENTED` for a method that neither
+    /// classifies nor regresses; otherwise those of [`classify`](Self::classify) and
+    /// [`regress`](Self::regress).
     pub async fn multi_inference(
         &self,
         servable: &ServableHandle,
@@ -147,7 +148,7 @@ impl InferenceService {
         Ok(response)
     }
 
-    /// Checks the tasks, each completely before the next.
+    /// Checks the tasks one after another.
     fn plan(&self, servable: &ServableHandle, tasks: &[InferenceTask]) -> Result<Vec<Plan>> {
         let mut plans: Vec<Plan> = Vec::new();
         for task in tasks {
@@ -210,15 +211,15 @@ impl InferenceService {
     }
 }
 
-/// Checks the run that TensorFlow Serving makes of all tasks: the examples fed to every signature's
-/// input, all outputs fetched.
+/// Checks the single run that TensorFlow Serving would make for all tasks: the examples fed to the
+/// input of every signature, all outputs fetched.
 fn check_common_run(servable: &ServableHandle, plans: &[Plan]) -> Result<()> {
     let signatures = plans.iter().map(|plan| {
         let signature = servable.signature(&plan.signature_name);
         signature.map(|signature| (plan, signature))
     });
     let signatures = signatures.collect::<Result<Vec<_>>>()?;
-    // Elsewhere than in a SavedModel, every graph has names of its own.
+    // Only in a SavedModel do signatures share one graph's tensor names.
     let are_original = signatures.iter().all(|(_, it)| it.is_original);
     if !are_original {
         return Ok(());
@@ -230,7 +231,7 @@ fn check_common_run(servable: &ServableHandle, plans: &[Plan]) -> Result<()> {
             declared: input.dtype,
             sent: DataType::String,
         };
-        // Where signatures disagree about a tensor, one of them is right.
+        // If signatures disagree about a tensor, the one with strings is right.
         let known = fed.entry(tensor.name).or_insert(tensor);
         if input.dtype == DataType::String {
             *known = tensor;

@@ -12,25 +12,25 @@ use mapper::signature::{
     CLASSIFY_METHOD_NAME, PREDICT_METHOD_NAME, REGRESS_METHOD_NAME, RequestInputs,
 };
 
-/// What to predict, for a servable that is resolved already.
+/// A request to predict, for a servable that is already resolved.
 #[derive(Clone, Debug)]
 pub struct PredictRequest {
     /// Empty for `serving_default`.
     pub signature_name: String,
     /// By alias.
     pub inputs: RequestInputs,
-    /// Aliases of the wanted outputs; empty for all.
+    /// Aliases of the requested outputs; empty for all.
     pub output_filter: Vec<String>,
-    /// When the client loses interest.
+    /// When the client stops waiting.
     pub deadline: Option<Instant>,
 }
 
-/// The answer to a [`PredictRequest`].
+/// The response to a [`PredictRequest`].
 #[derive(Clone, Debug)]
 pub struct PredictResponse {
-    /// Which version answered.
+    /// The version that answered.
     pub servable: ServableId,
-    /// The signature in effect.
+    /// The signature that was used.
     pub signature_name: String,
     /// Sorted by alias.
     pub outputs: Vec<(String, Tensor)>,
@@ -41,7 +41,7 @@ impl InferenceService {
     ///
     /// # Errors
     ///
-    /// `INTERNAL` for a method name that the flag refuses; those of
+    /// `INTERNAL` for a method name that is refused because of the flag; those of
     /// [`Servable::run`](crate::servable::Servable::run).
     pub async fn predict(
         &self,
@@ -71,7 +71,7 @@ impl InferenceService {
         Ok(response)
     }
 
-    /// Predict answers for signatures of every method, unless the flag asks for a known one
+    /// Predict accepts signatures of every method, unless the flag requires a known one
     /// (`PreProcessPrediction`, `predict_util.cc`).
     fn check_method_name(&self, method_name: &str) -> Result<()> {
         const KNOWN: [&str; 3] = [

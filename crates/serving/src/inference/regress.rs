@@ -11,12 +11,12 @@ use mapper::signature::{REGRESS_METHOD_NAME, SignatureDef, definition_text};
 
 const OUTPUTS: &str = "outputs";
 
-/// The answer to a `Regress`.
+/// The response to a `Regress`.
 #[derive(Clone, Debug)]
 pub struct RegressionResponse {
-    /// Which version answered.
+    /// The version that answered.
     pub servable: ServableId,
-    /// The signature in effect.
+    /// The signature that was used.
     pub signature_name: String,
     /// The value of every example.
     pub values: Vec<f32>,
@@ -27,8 +27,8 @@ impl InferenceService {
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` where the signature is missing or not one for regression, where there is
-    /// no example, or where the graph's output does not make a result; those of
+    /// `INVALID_ARGUMENT` if the signature is missing or not one for regression, if the request
+    /// has no examples, or if the graph's output is not a valid result; those of
     /// [`Servable::run`](crate::servable::Servable::run).
     pub async fn regress(
         &self,
@@ -60,7 +60,7 @@ impl InferenceService {
     }
 }
 
-/// Checks that a signature can regress; returns the aliases to fetch (`PreProcessRegression`).
+/// Checks that a signature can regress, and returns the aliases to fetch (`PreProcessRegression`).
 pub(super) fn regression_outputs(
     definition: &SignatureDef,
     options: &InferenceOptions,
@@ -93,7 +93,7 @@ pub(super) fn regression_outputs(
     Ok(vec![OUTPUTS.to_owned()])
 }
 
-/// Checks what the graph returned and takes the values out (`PostProcessRegressionResult`).
+/// Checks the graph's outputs and returns the values (`PostProcessRegressionResult`).
 pub(super) fn regression_values(
     fetched: &[(String, Tensor)],
     num_examples: usize,

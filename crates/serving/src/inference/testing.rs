@@ -1,4 +1,4 @@
-//! Servables whose graphs answer what a test tells them, for the tests of this module.
+//! Servables whose graphs return prepared results, for the tests of this module.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,7 @@ use mapper::signature::{Classes, SignatureDef, derive};
 use mapper::version_dir::MappedSignature;
 use runtime::{Graph, RunControl, ValueInfo};
 
-/// A signature to be, with one input `inputs` of strings unless told otherwise.
+/// A signature in preparation. By default it has one string input, `inputs`.
 pub(super) struct Stub {
     name: &'static str,
     method_name: &'static str,
@@ -23,7 +23,7 @@ pub(super) struct Stub {
     graph: StubGraph,
 }
 
-/// What the graphs of a servable were fed with, run by run.
+/// The feeds of each run of a servable's graphs.
 pub(super) type Fed = Arc<Mutex<Vec<Vec<Tensor>>>>;
 
 struct StubGraph {
@@ -62,7 +62,7 @@ impl Stub {
         self
     }
 
-    /// Adds an output and what a run returns for it; `None` fails the run.
+    /// Adds an output and the value that a run returns for it; `None` fails the run.
     pub(super) fn output(mut self, alias: &str, answer: Option<Tensor>) -> Self {
         let dtype = answer.as_ref().map_or(DataType::Float, Tensor::dtype);
         self.graph.outputs.push(value(alias, dtype));
@@ -70,7 +70,7 @@ impl Stub {
         self
     }
 
-    /// Declares what the columns of the output `scores` stand for.
+    /// Declares the labels of the columns of the output `scores`.
     pub(super) fn classes(mut self, classes: Classes) -> Self {
         self.classes = Some(Arc::new(classes));
         self
@@ -80,10 +80,10 @@ impl Stub {
         Arc::clone(&self.graph.fed)
     }
 
-    /// Version 123 of `model`, with a signature that is metadata only besides.
+    /// Version 123 of `model`, with an additional signature that is metadata only.
     pub(super) fn servable<const N: usize>(stubs: [Self; N]) -> ServableHandle {
         let signatures = stubs.map(|stub| {
-            // A graph computes something.
+            // A graph needs at least one output.
             let stub = match stub.graph.outputs.is_empty() {
                 true => stub.output("unused", None),
                 false => stub,
@@ -104,7 +104,7 @@ impl Stub {
     }
 }
 
-/// A service that knows this one servable.
+/// A service with only this servable.
 pub(super) fn service_of(servable: &ServableHandle) -> InferenceService {
     InferenceService::new(Arc::new(OneServable(Arc::clone(servable))), Arc::default())
 }

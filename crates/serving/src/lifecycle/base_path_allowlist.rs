@@ -1,6 +1,7 @@
-//! The folders that a reload over the network may name (`--model_base_path_allowlist`).
+//! The folders in which base paths of a reload over the network are allowed
+//! (`--model_base_path_allowlist`).
 //!
-//! Not here: configurations that an operator's file names, which are not bound by it.
+//! Not here: configurations from an operator's file, which are not restricted.
 
 use std::ffi::OsString;
 use std::io;
@@ -13,19 +14,19 @@ use proto::tensorflow::serving::model_server_config::Config;
 use proto::tensorflow::serving::{ModelConfig, ModelServerConfig};
 use storage::local::local_path;
 
-/// How long a base path may take to be followed.
+/// The time limit for following the links of a base path.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Folders, links followed; none for any.
+/// Folders with links followed. Empty allows any folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BasePathAllowlist(Vec<PathBuf>);
 
 impl BasePathAllowlist {
-    /// The folders of a comma-separated list; they have to be there.
+    /// The folders of a comma-separated list. They have to exist.
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` for one that is not, or is not absolute.
+    /// `INVALID_ARGUMENT` for a folder that does not exist or is not absolute.
     pub fn try_new(folders: &str) -> Result<Self> {
         let folders = folders.split(',').filter(|folder| !folder.is_empty());
         let folders = folders.map(|folder| {
@@ -44,8 +45,8 @@ impl BasePathAllowlist {
     ///
     /// # Errors
     ///
-    /// `PERMISSION_DENIED` for one outside of all folders, or that a link leads out of them;
-    /// `UNAVAILABLE` where the file system does not answer.
+    /// `PERMISSION_DENIED` for a base path outside of all folders, links followed; `UNAVAILABLE` if
+    /// the file system does not answer.
     pub fn check(&self, config: &ModelServerConfig) -> Result<()> {
         let Some(Config::ModelConfigList(list)) = &config.config else {
             return Ok(());
@@ -56,7 +57,7 @@ impl BasePathAllowlist {
         for model in &list.config {
             let path = local_path(&model.base_path).ok();
             let real = match path {
-                // Following links may hang with the file system that they lead to.
+                // Following links can hang together with the file system they lead to.
                 Some(path) => within(PATIENCE, &describe(model), move || real_path(&path))?,
                 None => None,
             };
@@ -80,8 +81,8 @@ fn describe(model: &ModelConfig) -> String {
     format!("the base path {} of model {}", model.base_path, model.name)
 }
 
-/// An absolute path with all links followed. What does not exist yet is taken as it is, so it may
-/// not lead upwards.
+/// An absolute path with all links followed. The part that does not exist yet is appended as it is,
+/// so it must not contain `..`.
 fn real_path(path: &Path) -> Option<PathBuf> {
     if !path.is_absolute() {
         return None;
@@ -94,7 +95,7 @@ fn real_path(path: &Path) -> Option<PathBuf> {
                 real.extend(missing.iter().rev());
                 return Some(real);
             }
-            // A link that leads nowhere is there, and what it leads to may come.
+            // The target of a dangling link can appear later, so such a path is refused.
             Err(_) if existing.symlink_metadata().is_ok() => return None,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 match existing.components().next_back()? {

@@ -16,7 +16,7 @@ use base::error::Result;
 use base::id::ServableId;
 use mapper::signature::{FeatureTensor, Feed, Signature};
 
-/// Puts a batching executor into every signature that another loader loads. All share one
+/// Wraps every signature that another loader loads in a batching executor. All share one
 /// scheduler.
 pub struct BatchingLoader<F> {
     inner: Arc<dyn Loader>,
@@ -29,8 +29,8 @@ impl<F> BatchingLoader<F>
 where
     F: Fn(&Path) -> Result<Option<BatchingOptions>> + Send + Sync,
 {
-    /// Wraps `inner`. `options` says how the version in a directory is batched; `None` if not at
-    /// all. Its failure is the load's.
+    /// Wraps `inner`. `options` returns how the version in a directory is batched, or `None` if it is
+    /// not batched. If it fails, the load fails with its error.
     pub fn new(
         inner: Arc<dyn Loader>,
         scheduler: Arc<BatchScheduler>,
@@ -92,9 +92,9 @@ where
     }
 }
 
-/// Whether dimension 0 of all that the graph is fed with counts the request's rows. That of sparse
-/// and ragged features does not, nor that of inputs whose axis 0 a map moves: requests with them run by themselves. So do those to a graph that takes
-/// nothing but what it has defaults for.
+/// Whether dimension 0 of everything fed to the graph is the number of the request's rows. This is not
+/// true of sparse and ragged features, nor of inputs whose axis 0 a map moves: requests with them run by
+/// themselves. The same applies to a graph all of whose inputs have defaults.
 fn is_fed_by_rows(signature: &Signature) -> bool {
     let is_left_out = signature.inputs.iter().any(|it| it.graph_has_default);
     if signature.feeds.is_empty() && is_left_out {
@@ -110,7 +110,7 @@ fn is_fed_by_rows(signature: &Signature) -> bool {
         })
 }
 
-/// Whether dimension 0 of all that clients get counts the request's rows, as far as can be said at load.
+/// Whether, as far as is known at load, dimension 0 of all outputs is the number of the request's rows.
 fn answers_by_rows(signature: &Signature) -> bool {
     signature.outputs.iter().all(|output| output.has_rows)
 }
@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(loaded.err().unwrap().to_string(), "no");
     }
 
-    /// Whether a request of four floats in a row goes through a batch.
+    /// Whether a request of four floats in a row is batched.
     fn is_batched(directory: &Path) -> bool {
         let inner = OnnxLoader::new(onnx_runtime());
         let options = BatchingOptions::default();
@@ -197,7 +197,7 @@ mod tests {
         metrics.tensorflow_page().contains(metric)
     }
 
-    /// `x: float[1, 4]`, which a Reshape insists on.
+    /// `x: float[1, 4]`, a shape that a Reshape requires.
     #[test]
     fn graph_of_fixed_rows_is_not_batched() {
         let project = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
@@ -239,7 +239,7 @@ mod tests {
             ("Add", &["x", "w"], &[], true),
             ("MatMul", &["x", "w"], &[4, 2], true),
             ("Gemm", &["x", "w"], &[4, 3], true),
-            // Handed through, whatever is sent.
+            // Passed through, independent of the request.
             ("Identity", &["w"], &[], false),
             ("Identity", &["w"], &[1], false),
             ("Identity", &["w"], &[2], false),
@@ -255,7 +255,7 @@ mod tests {
         }
     }
 
-    /// y = -x and z = an operator on `inputs`, of which w has zeros as its default.
+    /// y = -x and z = an operator on `inputs`; input w has a default of zeros.
     fn with_default(op_type: &str, inputs: &[&str], dims: &[i64], width: i64) -> ModelProto {
         let mut model = declared_four_in_a_row();
         let graph = model.graph.as_mut().unwrap();

@@ -1,6 +1,6 @@
 //! Checks a version directory: loads it as the server would and runs each signature once.
 //!
-//! Not here: what the command `show` prints (`mapper::version_dir`).
+//! Not here: the output of the command `show` (`mapper::version_dir`).
 
 use std::fmt::Write;
 use std::path::Path;
@@ -14,22 +14,22 @@ use base::tensor::{Tensor, element_count};
 use mapper::signature::{RequestInputs, RequestTensor, Signature, known_shape};
 use mapper::version_dir::check_tag_set;
 
-/// The most elements that a check makes of a declared shape.
+/// The maximum number of elements of a tensor that a check creates.
 const MAX_PROBE_ELEMENTS: usize = 1 << 28;
 
-/// How a check went.
+/// The result of a check.
 #[derive(Clone, Debug)]
 pub struct CheckReport {
-    /// For people, line by line.
+    /// A text for users, line by line.
     pub text: String,
-    /// Whether the server would serve the version and every signature ran.
+    /// Whether the server would serve the version, and every signature ran.
     pub passed: bool,
 }
 
-/// Loads the version in `directory` by the server's `loader` and runs each signature once on zeros of
-/// the declared shape (1 for a dim of any size; no examples where it takes tf.Example). One with an input
-/// of unknown rank is not run: its shape would be a guess. `warnings` says what else there is to know of
-/// what was loaded.
+/// Loads the version in `directory` with the server's `loader` and runs each signature once on zeros of
+/// the declared shape (1 for a dim of any size; no examples if it takes tf.Example). A signature with an
+/// input of unknown rank is not run, because its shape would be a guess. `warnings` returns further
+/// remarks about the loaded servable.
 pub fn check(
     loader: &dyn Loader,
     directory: &Path,
@@ -97,7 +97,7 @@ impl CheckReport {
     }
 }
 
-/// An input that no zeros can be made for without guessing.
+/// An input whose shape would have to be guessed.
 fn input_of_unknown_rank(signature: &Signature) -> Option<&str> {
     let inputs = signature.inputs.iter().enumerate();
     let mut inputs = inputs.filter(|(_, input)| !input.graph_has_default);

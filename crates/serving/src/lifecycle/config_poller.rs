@@ -1,7 +1,7 @@
-//! Reads the model configuration again and again and applies it
+//! Reads the model configuration periodically and applies it
 //! (`PollFilesystemAndReloadConfig`, `model_servers/server.cc`).
 //!
-//! Not here: where the configuration comes from: that is the caller's closure.
+//! Not here: the source of the configuration, which the caller's closure reads.
 
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
@@ -15,7 +15,7 @@ use base::error::{Result, ServingError};
 use base::panics;
 use proto::tensorflow::serving::ModelServerConfig;
 
-/// How long a stop waits for the thread.
+/// How long `stop` waits for the thread.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A thread that keeps a server's configuration up to date until it is stopped or dropped.
@@ -23,13 +23,13 @@ pub struct ConfigPoller {
     stop: Arc<Signal>,
     /// Raised once the thread has ended.
     ended: Arc<Signal>,
-    /// `None` once it is stopped, or where the system had none to give.
+    /// `None` once it is stopped, or if the system could not start one.
     thread: Option<JoinHandle<()>>,
 }
 
 impl ConfigPoller {
-    /// Applies what `read` returns to `core`, now and after each `interval`, changed or not.
-    /// Failures are logged, and what was loaded stays.
+    /// Applies the result of `read` to `core`, now and after each `interval`, whether it changed or
+    /// not. If that fails, the error is logged and the loaded models stay.
     pub fn start(
         core: Arc<ServerCore>,
         interval: Duration,
@@ -41,7 +41,7 @@ impl ConfigPoller {
         let thread = Builder::new()
             .name("config-poller".to_owned())
             .spawn(move || {
-                // The configurations whose models are still loading.
+                // The applied configurations whose models are still loading.
                 let mut in_flight = Vec::new();
                 loop {
                     panics::round("the configuration's reader", || {
@@ -65,8 +65,8 @@ impl ConfigPoller {
         }
     }
 
-    /// Stops reading, and waits for a configuration that is being applied. A file that does not answer
-    /// is left alone.
+    /// Stops reading, and waits for a configuration that is being applied. If a file does not answer,
+    /// it is not waited for.
     pub fn stop(mut self) {
         self.stop.raise();
         let Some(thread) = self.thread.take() else {
@@ -80,14 +80,14 @@ impl ConfigPoller {
     }
 }
 
-/// Stops reading and waits for nothing.
+/// Stops reading without waiting.
 impl Drop for ConfigPoller {
     fn drop(&mut self) {
         self.stop.raise();
     }
 }
 
-/// Puts what is read in force. Its models are not waited for: what is read next may not have them.
+/// Reads and applies a configuration. Does not wait for its models, because the next one can drop them.
 fn read_and_apply<'a>(
     core: &'a ServerCore,
     read: &impl Fn() -> Result<ModelServerConfig>,

@@ -1,4 +1,4 @@
-//! A loader for tests that fails, blocks and counts as it is told.
+//! A loader for tests that fails, blocks and counts on demand.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,21 +9,21 @@ use crate::servable::Servable;
 use base::error::{Result, ServingError};
 use base::id::ServableId;
 
-/// Loads servables without signatures.
+/// Makes servables without signatures.
 #[derive(Default)]
 pub(crate) struct FakeLoader {
     state: Mutex<State>,
     changed: Condvar,
 }
 
-/// Makes an error, or panics.
+/// Creates an error, or panics.
 type MakeError = Arc<dyn Fn() -> ServingError + Send + Sync>;
 
 #[derive(Default)]
 struct State {
     calls: Vec<(ServableId, PathBuf)>,
     failures: BTreeMap<ServableId, (usize, MakeError)>,
-    /// Up to which of its loads.
+    /// Blocks this many first loads of a version.
     blocked: BTreeMap<ServableId, usize>,
     running: usize,
     most_running: usize,
@@ -61,23 +61,23 @@ impl FakeLoader {
         self.changed.notify_all();
     }
 
-    /// How many loads have not ended.
+    /// The number of loads that have not ended.
     pub(crate) fn running(&self) -> usize {
         self.state.lock().unwrap().running
     }
 
-    /// How often loads of this version began.
+    /// The number of loads of this version that have begun.
     pub(crate) fn loads(&self, id: &ServableId) -> usize {
         let state = self.state.lock().unwrap();
         state.calls.iter().filter(|(it, _)| it == id).count()
     }
 
-    /// All loads in the order they began, with their directories.
+    /// All loads in the order in which they began, with their directories.
     pub(crate) fn calls(&self) -> Vec<(ServableId, PathBuf)> {
         self.state.lock().unwrap().calls.clone()
     }
 
-    /// The most loads that ran at one time.
+    /// The largest number of simultaneous loads so far.
     pub(crate) fn most_running(&self) -> usize {
         self.state.lock().unwrap().most_running
     }
@@ -99,7 +99,7 @@ impl Loader for FakeLoader {
         {
             *times -= 1;
             let error = Arc::clone(error);
-            // The error may be a panic.
+            // Making the error can panic.
             drop(state);
             return Err(error());
         }

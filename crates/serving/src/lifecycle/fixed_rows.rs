@@ -1,10 +1,10 @@
-//! Finds the graphs that take one number of rows only, or whose defaults have rows of their own, so that
-//! batching leaves them alone.
+//! Finds graphs that accept only one number of rows, or whose defaults have rows of their own, so that
+//! they are not batched.
 //!
-//! That a model declares a number says little: most kernels take any, and the loader drops declared
-//! sizes. So the graph is asked, with zeros.
+//! A number that a model declares proves little: most kernels accept any, and the loader drops declared
+//! sizes. The graph is therefore run on zeros.
 //!
-//! Not here: graphs whose sizes nobody declared; their batches fail and are run one by one
+//! Not here: graphs without declared sizes; their batches fail and are then run one by one
 //! (`batching`).
 
 use std::collections::BTreeSet;
@@ -13,13 +13,13 @@ use base::tensor::{Tensor, element_count};
 use mapper::signature::{Input, RequestInputs, RequestTensor, Signature};
 use runtime::{Graph, RunControl};
 
-/// No input is made larger than this.
+/// The maximum number of elements of an input.
 const MAX_ELEMENTS: usize = 1 << 24;
-/// So many sizes are tried for what is declared without one.
+/// The maximum number of sizes to try for dimensions without a declared size.
 const MAX_SIZES: usize = 8;
 
-/// The number of rows that `signature` declares, where `graph` answers requests of so many rows
-/// and none of twice as many. Runs the graph up to two times.
+/// Returns the number of rows that `signature` declares if `graph` answers requests with this number
+/// of rows but not with twice as many. Runs the graph up to two times.
 pub(super) fn fixed_rows(signature: &Signature, graph: &dyn Graph) -> Option<usize> {
     let Some(rows) = declared_rows(signature) else {
         tracing::debug!(
@@ -32,8 +32,8 @@ pub(super) fn fixed_rows(signature: &Signature, graph: &dyn Graph) -> Option<usi
     is_fixed.then_some(rows)
 }
 
-/// Whether the number of rows that `graph` answers depends on more than a request's rows: what stands in
-/// for an input may have rows of its own, which are then added to each request's or to a whole batch.
+/// Whether the number of rows in the outputs of `graph` depends on more than the request's rows: the default
+/// of an input can have rows of its own, which are then added to each request's or to a whole batch.
 /// Runs the graph a few times.
 pub(super) fn defaults_have_rows(signature: &Signature, graph: &dyn Graph) -> bool {
     let with_default = signature.inputs.iter().filter(|it| it.graph_has_default);
@@ -43,7 +43,7 @@ pub(super) fn defaults_have_rows(signature: &Signature, graph: &dyn Graph) -> bo
     }
     let sizes = defaults.iter().flatten().flat_map(|it| it.shape());
     let sizes: BTreeSet<usize> = sizes.copied().collect();
-    // A number of rows that no default has.
+    // A number of rows that is not a size of any default.
     let many = (2..).find(|rows| !sizes.contains(rows)).unwrap_or(2);
     let has_size = |it: &Option<&Tensor>| it.is_none_or(|it| it.len() != 1);
     let may_have_rows = defaults.iter().any(has_size);
@@ -60,7 +60,7 @@ pub(super) fn defaults_have_rows(signature: &Signature, graph: &dyn Graph) -> bo
     may_have_rows
 }
 
-/// The size of dimension 0, where all inputs declare the same.
+/// The size of dimension 0, if all inputs declare the same.
 fn declared_rows(signature: &Signature) -> Option<usize> {
     let mut declared = needed(signature).map(|input| {
         let shape = declared_shape(signature, &input.alias)?;
@@ -78,7 +78,7 @@ fn needed(signature: &Signature) -> impl Iterator<Item = &Input> {
     inputs.filter(|input| !input.graph_has_default)
 }
 
-/// Negative where a size is not fixed.
+/// Sizes that are not fixed are negative.
 fn declared_shape(signature: &Signature, alias: &str) -> Option<Vec<i64>> {
     let info = signature.definition.inputs.get(alias)?;
     let shape = info.tensor_shape.as_ref()?;
@@ -86,23 +86,23 @@ fn declared_shape(signature: &Signature, alias: &str) -> Option<Vec<i64>> {
     is_known.then(|| shape.dim.iter().map(|dim| dim.size).collect())
 }
 
-/// What a graph makes of a number of rows.
+/// The result of running a graph on a number of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
-    /// As many rows in all outputs.
+    /// All outputs have as many rows as the inputs.
     Rows,
-    /// Other outputs.
+    /// Some outputs have another number of rows.
     Other,
-    /// An error, or it could not be asked.
+    /// The run failed, or was not possible.
     Nothing,
 }
 
-/// Whether the graph makes so many rows of outputs out of so many rows of zeros.
+/// Whether all outputs of the graph have `rows` rows if it is fed with `rows` rows of zeros.
 fn answers(signature: &Signature, graph: &dyn Graph, rows: usize) -> bool {
     answer(signature, graph, rows, 1) == Answer::Rows
 }
 
-/// `free` is the size of what is declared without one.
+/// `free` is used as the size of dimensions without a declared size.
 fn answer(signature: &Signature, graph: &dyn Graph, rows: usize, free: usize) -> Answer {
     let Some(inputs) = zeros(signature, rows, free) else {
         return Answer::Nothing;

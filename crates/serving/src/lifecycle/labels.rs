@@ -1,4 +1,4 @@
-//! Which versions labels may stand for (`ServerCore::UpdateModelVersionLabelMap`).
+//! Which versions labels can be assigned to (`ServerCore::UpdateModelVersionLabelMap`).
 //!
 //! Not here: resolving a label (`serving::lifecycle::lookup`).
 
@@ -9,20 +9,20 @@ use super::state_monitor::StateMonitor;
 use base::error::{Result, ServingError};
 use proto::tensorflow::serving::ModelConfig;
 
-/// No version is available before the first configuration is in force.
+/// No version is available before the first configuration is applied.
 const AT_START: &str = ". No version is when the server starts: start it with \
                         --allow_version_labels_for_unavailable_models, or assign labels by a later \
                         configuration";
 
 /// The labels that a configuration assigns.
 ///
-/// A label may stand only for a version that is available now. With `allow_unavailable` that
-/// holds only for labels that stand for another version so far.
+/// A label can be assigned only to a version that is available now. With `allow_unavailable` this
+/// applies only to labels that are currently assigned to another version.
 ///
 /// # Errors
 ///
-/// `FAILED_PRECONDITION` for a version that is not available, in TensorFlow Serving's words. At a start,
-/// where none can be, it also names the flag.
+/// `FAILED_PRECONDITION` for a version that is not available, in TensorFlow Serving's words. At start-up,
+/// when no version can be available, it also names the flag.
 pub(crate) fn assign_labels(
     models: &[ModelConfig],
     current: &Labels,

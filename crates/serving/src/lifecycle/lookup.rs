@@ -1,7 +1,7 @@
 //! The table in which requests find servables: versions and labels, swapped as a whole.
 //!
-//! Reading takes no lock. Not here: who puts servables in and takes them out
-//! (`serving::lifecycle::manager`), who assigns labels (`serving::lifecycle::labels`).
+//! Reading takes no lock. Not here: adding and removing servables (`serving::lifecycle::manager`),
+//! assigning labels (`serving::lifecycle::labels`).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::servable::ServableHandle;
 use base::error::{Result, ServingError};
 use base::id::{ModelSpec, ServableRequest, VersionChoice};
 
-/// The versions that each label of each model stands for.
+/// The version of each label, by model and label.
 pub(crate) type Labels = BTreeMap<String, BTreeMap<String, i64>>;
 
 /// Servables by model and version, and labels.
@@ -23,7 +23,7 @@ pub(crate) struct LookupTable {
 
 #[derive(Clone, Default)]
 struct Table {
-    /// Invariant: no model without a version.
+    /// Invariant: every model has a version.
     versions: HashMap<Arc<str>, BTreeMap<i64, ServableHandle>>,
     labels: Arc<Labels>,
 }
@@ -63,7 +63,7 @@ impl LookupTable {
         }
     }
 
-    /// Lets requests find this servable.
+    /// Makes this servable visible to requests.
     pub(crate) fn insert(&self, handle: &ServableHandle) {
         self.table.rcu(|table| {
             let mut table = Table::clone(table);
@@ -89,7 +89,7 @@ impl LookupTable {
         });
     }
 
-    /// The labels in force.
+    /// The current labels.
     pub(crate) fn labels(&self) -> Arc<Labels> {
         Arc::clone(&self.table.load().labels)
     }

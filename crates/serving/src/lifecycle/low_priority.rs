@@ -1,9 +1,9 @@
-//! A loader that leaves the CPUs to requests while another one loads.
+//! A loader that leaves the CPUs to requests while another loader works.
 //!
-//! The other one works on a thread of its own, whose priority is low. On Linux threads inherit the
-//! priority of the thread that starts them, and get rid of a low one only with privileges. So
-//! whatever starts threads that serve later stays out of here: warming up, which may start threads
-//! for runs. A backend starts its threads before the first load.
+//! The other loader works on a thread of its own with low priority. On Linux a thread inherits the
+//! priority of the thread that starts it, and raising it again needs privileges. So code that starts
+//! threads for later use must stay outside of it: warmup, which can start threads for runs. A backend
+//! starts its threads before the first load.
 
 use std::panic::resume_unwind;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::servable::Servable;
 use base::error::{Code, Result, ServingError};
 use base::id::ServableId;
 
-/// By how much the priority is lower. With 5, a load beside one busy thread gets a quarter of a CPU.
+/// The reduction of the priority. With 5, a load next to one busy thread gets a quarter of a CPU.
 const NICENESS: i32 = 5;
 
 /// Loads on threads of low priority.
@@ -24,7 +24,7 @@ pub struct LowPriorityLoader {
 }
 
 impl LowPriorityLoader {
-    /// Wraps `inner`, whose loads must start no threads that live on.
+    /// Wraps `inner`, whose loads must not start threads that outlive them.
     pub fn new(inner: Arc<dyn Loader>) -> Self {
         Self { inner }
     }
@@ -48,12 +48,12 @@ impl Loader for LowPriorityLoader {
     }
 }
 
-/// Lowers the priority of this thread, where threads have one of their own.
+/// Lowers the priority of this thread, if the system has priorities per thread.
 fn lower_priority() {
     #[cfg(target_os = "linux")]
     // SAFETY: nice takes a number and touches no memory.
     unsafe {
-        // A lower priority is never refused; with none, the load would merely be less polite.
+        // Lowering the priority never fails; if it did, the load would only compete with requests.
         libc::nice(NICENESS);
     }
     #[cfg(not(target_os = "linux"))]
@@ -68,7 +68,7 @@ mod tests {
 
     use super::*;
 
-    /// Notes the niceness of the threads it is called on.
+    /// Records the niceness of the threads on which it is called.
     #[derive(Default)]
     struct Noting(Mutex<Vec<i64>>);
 
@@ -79,7 +79,7 @@ mod tests {
         }
     }
 
-    /// That of this thread: field 19 of its `stat`, see proc_pid_stat(5).
+    /// The niceness of this thread: field 19 of its `stat`, see proc_pid_stat(5).
     fn niceness() -> i64 {
         let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
         let after_name = stat.rsplit_once(')').unwrap().1;
@@ -101,7 +101,7 @@ mod tests {
             .load(&ServableId::new("m", 1), Path::new("m/1"))
             .unwrap();
 
-        // 19 is the end of the scale.
+        // 19 is the highest niceness.
         assert_eq!(*noting.0.lock().unwrap(), [(before + 5).min(19)]);
         assert_eq!(niceness(), before);
     }

@@ -1,9 +1,9 @@
-//! Owns all versions: loads what is aspired, unloads what is not, keeps models available
+//! Owns all versions: loads those that are aspired, unloads the others, and keeps models available
 //! (`core/aspired_versions_manager.cc`, `core/basic_manager.cc`).
 //!
-//! One thread decides, loads and destructions run on threads of their own. No lock is held while
-//! a loader or a destructor runs. Unlike the original, a request that holds an old version for
-//! long keeps only that version from going.
+//! One thread decides; loads and destructions run on threads of their own. No lock is held while
+//! a loader or a destructor runs. Unlike in TensorFlow Serving, a request that holds an old version
+//! for long delays only the unloading of that version.
 //!
 //! Not here: which versions are aspired (`serving::lifecycle::source`), the order of actions
 //! (`serving::lifecycle::policy`).
@@ -35,7 +35,7 @@ use base::id::ServableId;
 use base::panics;
 use storage::local::{Files, Storage};
 
-/// How often to look whether the last request let go of an unloaded version.
+/// How often to check whether the last request has released an unloaded version.
 const DRAIN_CHECK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Loads and unloads versions on its own threads until it is stopped.
@@ -45,7 +45,7 @@ pub(crate) struct Manager {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What the manager works with.
+/// The manager's dependencies.
 pub(crate) struct Parts {
     pub(crate) options: LifecycleOptions,
     pub(crate) loader: Arc<dyn Loader>,
@@ -54,13 +54,13 @@ pub(crate) struct Parts {
     pub(crate) monitor: Arc<StateMonitor>,
 }
 
-/// Starts a thread of this name, or says why there is none.
+/// Starts a thread with this name, or returns the system's error.
 type Spawn = fn(&'static str, Box<dyn FnOnce() + Send>) -> io::Result<()>;
 
 struct Shared {
     parts: Parts,
     spawn: Spawn,
-    /// Held while deciding; never while loading, destroying or touching files.
+    /// Held while deciding; never while loading, destroying or accessing files.
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -70,11 +70,11 @@ struct State {
     registry: Registry,
     /// Loads in flight.
     threads: LoadThreads,
-    /// What second loads replaced and requests still hold.
+    /// Servables that second loads replaced and that requests still hold.
     replaced: Vec<ServableHandle>,
     /// Destructions in flight.
     drops: usize,
-    /// When to try again to destroy something, where the system had no thread for it.
+    /// When to try a destruction again, if the system could not start a thread for it.
     next_drop: Option<Instant>,
     start_up: StartUp,
     is_stopped: bool,
@@ -83,17 +83,17 @@ struct State {
 /// Whether the larger number of loads at a time is allowed.
 #[derive(Default, PartialEq, Eq)]
 enum StartUp {
-    /// Versions are still being found.
+    /// Versions are still being searched for.
     Finding,
-    /// Until nothing is left to load.
+    /// Until all versions that were found are loaded.
     Loading,
     #[default]
     Over,
 }
 
 impl State {
-    /// Start-up is over once nothing loads and nothing is left to load. What waits to be tried
-    /// again does not count.
+    /// Ends start-up once no version is loading or left to load. Versions that wait to be tried again
+    /// do not count.
     fn note_end_of_start_up(&mut self) {
         let is_new = |phase: &Phase| matches!(phase, Phase::New);
         if self.start_up == StartUp::Loading
@@ -113,7 +113,7 @@ impl State {
                 .any(|(_, it)| is_draining(&it.phase))
     }
 
-    /// When there may be something to do although nothing happens.
+    /// When to look for work again if nothing else happens.
     fn next_look(&self, now: Instant) -> Option<Instant> {
         let drain = self.is_draining().then(|| now + DRAIN_CHECK_INTERVAL);
         let drain = drain.max(self.next_drop.filter(|_| drain.is_some()));
@@ -124,7 +124,7 @@ impl State {
 }
 
 impl Manager {
-    /// A manager at work. It can do nothing if the system gives it no thread, which it logs.
+    /// Starts a manager. If the system cannot start its thread, it logs that and does nothing.
     pub(crate) fn new(parts: Parts) -> Self {
         Self::with_threads(parts, |name, work| {
             let thread = Builder::new().name(name.to_owned()).spawn(work);
@@ -132,7 +132,7 @@ impl Manager {
         })
     }
 
-    /// The same, which gets the threads for loads and unloads elsewhere.
+    /// As [`new`](Self::new), with another way to start threads for loads and unloads.
     fn with_threads(parts: Parts, spawn: Spawn) -> Self {
         let shared = Arc::new(Shared {
             parts,
@@ -158,13 +158,13 @@ impl Manager {
         self.shared.lock().start_up = StartUp::Finding;
     }
 
-    /// Allows it only until everything that is aspired by now is loaded.
+    /// Allows the larger number of loads only until all versions that are aspired now are loaded.
     pub(crate) fn end_start_up(&self) {
         self.shared.lock().start_up = StartUp::Loading;
         self.shared.changed.notify_all();
     }
 
-    /// Stops deciding and gives up all loads. Their threads end in their own time, unheard.
+    /// Stops deciding and gives up all loads. Their threads end later, and their results are dropped.
     pub(crate) fn stop(&self) {
         {
             let mut state = self.shared.lock();
@@ -188,8 +188,8 @@ impl Manager {
 
 impl AspiredVersionsSink for Manager {
     fn set_aspired_versions(&self, model: &Arc<str>, versions: Vec<AspiredVersion>) {
-        // At once, as far as that goes: a list that is empty for a moment must not be lost to the
-        // next one, or a model that is dropped and added again would not start anew.
+        // Applied immediately if possible: a list that is empty for a moment must not be replaced by the
+        // next one, or a model that is dropped and added again would not be loaded again.
         let mut state = self.shared.lock();
         if !state.registry.set_aspired(model, versions) {
             return;
@@ -215,7 +215,7 @@ impl Shared {
     fn run(self: &Arc<Self>) {
         let mut state = self.lock();
         while !state.is_stopped {
-            // After a step that panicked, the next change begins another.
+            // If a step panics, the next change starts another.
             while panics::round("the manager", || self.step(&mut state)) == Some(true) {}
             let now = Instant::now();
             state = match state.next_look(now) {
@@ -232,7 +232,7 @@ impl Shared {
         }
     }
 
-    /// Does what can be done now; returns whether there may be more.
+    /// Performs all actions that are possible now. Returns whether more can be possible afterwards.
     fn step(self: &Arc<Self>, state: &mut State) -> bool {
         let now = Instant::now();
         state.registry.flush();
@@ -240,7 +240,7 @@ impl Shared {
         self.apply_pending(state);
 
         let mut progress = self.drop_drained(state, now);
-        // Unloads come first: they make room.
+        // Unloads come first because they free memory.
         for (model, action) in state.registry.next_actions(now) {
             progress |= match action {
                 Action::Unload(version) => self.unload(state, ServableId::new(model, version)),

@@ -1,5 +1,5 @@
-//! What counts and measures: the loads of a loader, the runs of what it loads, and the graphs that a
-//! backend makes ready.
+//! Metrics of the loads of a loader, of the runs of its servables, and of the graphs that a backend
+//! builds.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -53,9 +53,9 @@ impl Loader for MeasuringLoader {
     }
 }
 
-/// Measures the wait and the run of every request that runs by itself, and how long the files of a
-/// version take to load. Goes below batching, which has batches to measure, and below warmup, which
-/// TensorFlow does not count as loading.
+/// Measures the wait and the run of every request that is not batched, and how long the files of a
+/// version take to load. It belongs below batching, which measures its own batches, and below warmup,
+/// which TensorFlow does not count as loading.
 pub struct RunMeasuringLoader {
     inner: Arc<dyn Loader>,
     metrics: Arc<Metrics>,
@@ -121,7 +121,7 @@ impl Executor for MeasuredExecutor {
     }
 }
 
-/// A backend that measures how long another one takes to make a graph ready.
+/// A backend that measures how long another one takes to build a graph.
 pub struct MeasuredBackend {
     inner: Arc<dyn Backend>,
     metrics: Arc<Metrics>,

@@ -1,13 +1,14 @@
-//! A loader that refuses what would take the process past its memory limit.
+//! A loader that refuses loads that could exceed the process's memory limit.
 //!
-//! What a load needs shows only once it is done, when the kernel may have ended the process
-//! already. So it is estimated from the files of the version, as TensorFlow Serving does
-//! (`bundle_factory_util.cc`, 1.2 times their bytes), and compared with what is resident at that
-//! moment and what the loads in flight may come to need. Those hold memory for a while only: as
-//! there, a load that does not fit beside them comes after them (`BasicManager::ReserveResources`).
-//! Not after one that was given up, which may never end: it keeps its memory until it does.
+//! The memory that a load needs is known only after the load, when the kernel might already have
+//! killed the process. It is therefore estimated from the sizes of the version's files, as in
+//! TensorFlow Serving (`bundle_factory_util.cc`, 1.2 times their bytes). The limit is compared with
+//! the estimate plus the resident memory at that moment plus the estimates of the loads in flight.
+//! Loads in flight hold memory only for a while: as in TensorFlow Serving, a load that does not fit
+//! next to them waits until they end (`BasicManager::ReserveResources`). It does not wait for a load
+//! that was given up, which might never end and keeps its memory until then.
 //!
-//! Not here: loading (the wrapped loader), when to try again (`manager`), what requests take
+//! Not here: loading (the wrapped loader), when to try again (`manager`), the memory of requests
 //! (`transport`).
 
 use std::path::Path;
@@ -21,26 +22,26 @@ use base::allocator::release_freed;
 use base::error::{Code, Result, ServingError};
 use base::id::ServableId;
 
-/// How many bytes a load may come to need for each byte of its files: the most that was measured,
-/// for the file as it is read, the weights and what kernels make of them (`docs/reliability.md`).
+/// The estimated bytes that a load needs for each byte of its files. It is the highest measured ratio:
+/// the file while it is read, the weights, and the kernels' own copies (`docs/reliability.md`).
 const NEED_PER_FILE_BYTE: u64 = 3;
 
 const MIB: u64 = 1 << 20;
 
-/// Reserves for loads what fits into `--model_memory_limit_mb`.
+/// Reserves memory for loads up to `--model_memory_limit_mb`.
 pub struct MemoryLimitLoader {
     inner: Arc<dyn Loader>,
     limit_bytes: u64,
-    /// What the process has resident; `None` where the system does not tell, which counts as 0.
+    /// The resident memory of the process; `None` if the system does not report it, which counts as 0.
     resident_bytes: fn() -> Option<u64>,
     in_flight: Arc<InFlight>,
 }
 
-/// The loads that were let through and have not ended. The lock guards the list alone.
+/// The loads that have reserved memory and have not ended. The lock guards only the list.
 #[derive(Default)]
 struct InFlight(Mutex<Vec<Share>>);
 
-/// What one of them may come to need.
+/// The memory that one of them can need.
 struct Share {
     need_bytes: u64,
     given_up: Arc<Signal>,
@@ -53,7 +54,7 @@ impl InFlight {
 }
 
 impl MemoryLimitLoader {
-    /// Wraps `inner`. `resident_bytes` says what the process has resident.
+    /// Wraps `inner`. `resident_bytes` returns the resident memory of the process.
     pub fn new(
         inner: Arc<dyn Loader>,
         limit_bytes: u64,
@@ -84,7 +85,7 @@ impl Loader for MemoryLimitLoader {
     /// # Errors
     ///
     /// `RESOURCE_EXHAUSTED` (text of `BasicManager::ReserveResources`) for a load that does not fit
-    /// beside what is resident and what loads that were given up may need.
+    /// next to the resident memory and the estimates of loads that were given up.
     fn reserve(
         &self,
         id: &ServableId,
@@ -98,7 +99,7 @@ impl Loader for MemoryLimitLoader {
         let needs = in_flight.iter().map(|it| it.need_bytes);
         let used = needs.fold(resident, u64::saturating_add);
         if used.saturating_add(need_bytes) > self.limit_bytes {
-            // One of those that will end may make room.
+            // A load that will end can free enough memory.
             if in_flight.iter().any(|it| !it.given_up.is_raised()) {
                 return Err(NoRoom::ForNow);
             }
@@ -122,10 +123,10 @@ impl Loader for MemoryLimitLoader {
     }
 }
 
-/// A load's place under the limit, which its end gives back, also by a panic.
+/// The memory reserved for a load. It is released when the load ends, even by a panic.
 struct Place {
     in_flight: Arc<InFlight>,
-    /// Tells it from others.
+    /// Identifies the load.
     given_up: Arc<Signal>,
 }
 
@@ -145,7 +146,7 @@ mod tests {
     use super::*;
     use crate::lifecycle::fake::FakeLoader;
 
-    /// A loader under a limit of 10 MiB, of which 4 are resident, and a version of that many bytes.
+    /// A loader with a limit of 10 MiB, of which 4 are resident, and a version of this many bytes.
     fn limited(bytes: u64) -> (MemoryLimitLoader, TempDir) {
         let directory = TempDir::new().unwrap();
         let file = fs::File::create(directory.path().join("model.onnx")).unwrap();
@@ -174,7 +175,7 @@ mod tests {
     #[test]
     fn load_beyond_the_limit_is_refused() {
         let (loader, directory) = limited(2 * MIB + 1);
-        // The first words are `basic_manager.cc`'s.
+        // The text begins with the words of `basic_manager.cc`.
         check_refused(
             reserve(&loader, &directory, &Arc::default()),
             "Insufficient resources to load servable {name: m version: 1}: it may need 7 MiB \

@@ -1,4 +1,4 @@
-//! Makes a servable of a version that the mapper has loaded.
+//! Makes a servable from a version that the mapper has loaded.
 //!
 //! Not here: reading the directory and loading its graphs (`mapper::version_dir`).
 

@@ -1,4 +1,4 @@
-//! Calls into a file system that may hang, made on a thread of their own and waited for with a bound.
+//! Calls into a file system that can hang, each on a thread of its own, with a time limit.
 //!
 //! Not here: looking for versions (`source::poll_threads`).
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 use base::error::{Code, Result, ServingError};
 use base::panics;
 
-/// Most calls at a time, with those that hang; more are refused.
+/// The maximum number of simultaneous calls, including those that hang. More are refused.
 const MAX_CALLS: usize = 64;
 
 static CALLS: AtomicUsize = AtomicUsize::new(0);
@@ -31,13 +31,13 @@ impl Drop for Counted {
     }
 }
 
-/// What `call` returns, unless it takes longer than `bound`; then it is left alone. `what` is the
+/// Returns the result of `call`. If it takes longer than `bound`, it is left running. `what` is the
 /// subject of the error.
 ///
 /// # Errors
 ///
-/// `UNAVAILABLE` where it takes longer; `RESOURCE_EXHAUSTED` where too many calls hang already or there
-/// is no thread; `INTERNAL` where it panicked.
+/// `UNAVAILABLE` if it takes longer; `RESOURCE_EXHAUSTED` if too many calls already hang or no thread
+/// can be started; `INTERNAL` if it panics.
 pub(super) fn within<T: Send + 'static>(
     bound: Duration,
     what: &str,
@@ -55,7 +55,7 @@ pub(super) fn within<T: Send + 'static>(
         .spawn(move || {
             let result = panics::caught(call);
             drop(counted);
-            // The caller may have gone.
+            // The caller can have left.
             let _ = sender.send(result);
         })
         .map_err(|error| exhausted(&format!("no thread: {error}")))?;

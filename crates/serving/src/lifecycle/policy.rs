@@ -1,12 +1,12 @@
 //! The order of loads and unloads that keeps a model available
 //! (`core/availability_preserving_policy.cc`).
 //!
-//! It is pure. Not here: carrying the actions out (`serving::lifecycle::manager`).
+//! Pure functions. Not here: performing the actions (`serving::lifecycle::manager`).
 
-/// Where a version stands, as far as the policy cares.
+/// The state of a version, as far as the policy needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// Nothing done yet.
+    /// Not loaded yet.
     New,
     /// Being loaded.
     Loading,
@@ -14,9 +14,9 @@ pub(crate) enum Standing {
     Ready,
     /// Serving, and its files have changed since it was loaded.
     Changed,
-    /// On its way out.
+    /// Being unloaded.
     Unloading,
-    /// Never came up.
+    /// Failed to load.
     Failed,
 }
 
@@ -28,20 +28,20 @@ pub(crate) struct VersionStanding {
     pub(crate) is_aspired: bool,
 }
 
-/// What to do next with a model.
+/// The next action for a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Load this version.
     Load(i64),
-    /// Load this version, which serves, from its files as they are now.
+    /// Load this version, which serves, again from its current files.
     LoadAgain(i64),
     /// Unload this version.
     Unload(i64),
 }
 
-/// The next action for a model: an old version goes once a wanted one serves, one old version
-/// stays as long as none does, and the highest wanted version comes first. What serves already is
-/// loaded again once there is nothing else to load.
+/// The next action for a model: an old version is unloaded once a wanted one serves, one old version
+/// stays while no wanted one does, and the highest wanted version is loaded first. A version that
+/// already serves is loaded again only if there is nothing else to load.
 pub(crate) fn next_action(versions: &[VersionStanding]) -> Option<Action> {
     let serves = |it: &VersionStanding| matches!(it.standing, Standing::Ready | Standing::Changed);
     let aspired = || versions.iter().filter(|it| it.is_aspired);
@@ -70,7 +70,7 @@ mod tests {
     use super::Standing::{Changed, Failed, Loading, New, Ready, Unloading};
     use super::*;
 
-    /// Each version with its standing and whether it is aspired.
+    /// Each version has its standing and whether it is aspired.
     #[track_caller]
     fn check(versions: &[(i64, Standing, bool)], action: Option<Action>) {
         let versions: Vec<_> = versions

@@ -1,7 +1,7 @@
 //! The lifecycle as the rest of the server sees it: applies model configurations, finds servables,
-//! tells states (`model_servers/server_core.cc`).
+//! returns states (`model_servers/server_core.cc`).
 //!
-//! Not here: reading configurations (`config`), the RPC that brings one (`transport`).
+//! Not here: reading configurations (`config`), the RPC that receives one (`transport`).
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -23,7 +23,7 @@ use proto::tensorflow::serving::model_server_config::Config;
 use proto::tensorflow::serving::{ModelConfig, ModelConfigList, ModelServerConfig};
 use storage::local::{LocalStorage, Storage, local_path};
 
-/// All models of a server, loaded, watched and found.
+/// All models of a server: loads, watches and finds them.
 ///
 /// Its threads stop with [`shutdown`](Self::shutdown), or when it is dropped.
 pub struct ServerCore {
@@ -32,27 +32,28 @@ pub struct ServerCore {
     monitor: Arc<StateMonitor>,
     source: Source,
     manager: Arc<Manager>,
-    /// Serialises changes. Not held while one waits for its models: another one may remove them.
+    /// Serialises changes. Not held while a change waits for its models, because another change can
+    /// remove them.
     current: Mutex<Current>,
     /// Applies the models' `logging_config`.
     request_logging: OnceLock<Box<RequestLogging>>,
 }
 
-/// The configuration in force, which may be one that failed half-way.
+/// The current configuration, even if applying it failed half-way.
 #[derive(Default)]
 struct Current {
     config: Option<Config>,
-    /// How many there have been.
+    /// The number of changes so far.
     changes: u64,
 }
 
-/// Puts the `logging_config` of all models into effect, or none of them.
+/// Applies the `logging_config` of all models, or of none if one fails.
 type RequestLogging = dyn Fn(&[ModelConfig]) -> Result<()> + Send + Sync;
 
-/// How a change of the configuration treats models that it newly names.
+/// How a change of the configuration treats new models.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wait {
-    /// Waits for each, however long it takes a version to appear.
+    /// Waits for each, however long it takes until a version appears.
     UntilPresent,
     /// Waits for each that has a version.
     IfPresent,
@@ -66,7 +67,7 @@ impl ServerCore {
         Self::with_storage(options, loader, Arc::new(LocalStorage))
     }
 
-    /// A server without models, that finds versions in `storage`.
+    /// A server without models that finds versions in `storage`.
     pub fn with_storage(
         options: LifecycleOptions,
         loader: Arc<dyn Loader>,
@@ -102,14 +103,14 @@ impl ServerCore {
         }
     }
 
-    /// Tells `observer` of every change of a version's state from now on, in order. To be called
-    /// once, before the start; `observer` must be quick and must not call back.
+    /// Notifies `observer` of every change of a version's state from now on, in order. Call it once,
+    /// before the start; `observer` must be quick and must not call back.
     pub fn observe_states(&self, observer: impl Fn(&ServableState) + Send + Sync + 'static) {
         self.monitor.observe(Box::new(observer));
     }
 
-    /// Has `apply` put the `logging_config` of all models into effect, at the end of every change of
-    /// the configuration. To be called once, before the start; without, models must not have any.
+    /// Sets the function that applies the `logging_config` of all models at the end of every change of
+    /// the configuration. Call it once, before the start; otherwise models must not have any.
     pub fn apply_request_logging(
         &self,
         apply: impl Fn(&[ModelConfig]) -> Result<()> + Send + Sync + 'static,
@@ -118,8 +119,8 @@ impl ServerCore {
         let _ = self.request_logging.set(Box::new(apply));
     }
 
-    /// Applies the configuration that the server starts with, and blocks until every model has a
-    /// version that is available or failed: for ever, where a base path has none.
+    /// Applies the initial configuration, and blocks until every model has a version that is
+    /// available or failed. If a base path has no version, it blocks for ever.
     ///
     /// # Errors
     ///
@@ -128,7 +129,7 @@ impl ServerCore {
         self.begin(config, Wait::UntilPresent)?.finish()
     }
 
-    /// Applies the configuration that the server starts with, and waits for no model.
+    /// Applies the initial configuration without waiting for its models.
     ///
     /// # Errors
     ///
@@ -137,23 +138,23 @@ impl ServerCore {
         self.begin(config, Wait::No)?.finish()
     }
 
-    /// Applies a new configuration and blocks until every model that it newly names has a version
-    /// that is available or failed, or is named no more by a later one.
+    /// Applies a new configuration and blocks until every new model has a version that is available or
+    /// failed, or until a later configuration removes the model.
     ///
     /// # Errors
     ///
     /// In this order, and with the texts of `ServerCore::ReloadConfig`: `FAILED_PRECONDITION` for
     /// another kind of configuration; `INVALID_ARGUMENT` for duplicate names, relative paths and
-    /// changed platforms; from here on the configuration is in force: `FAILED_PRECONDITION` for
-    /// labels of versions that are not available; `INVALID_ARGUMENT` for unknown platforms;
-    /// `UNKNOWN` where a new model did not become available; those of the request
-    /// log for a `logging_config`, or `INVALID_ARGUMENT` where there is none. `CANCELLED` when the server shuts down meanwhile.
+    /// changed platforms. From here on the configuration is the current one: `FAILED_PRECONDITION` for
+    /// labels of versions that are not available; `INVALID_ARGUMENT` for unknown platforms; `UNKNOWN`
+    /// if a new model did not become available; those of the request log for a `logging_config`, or
+    /// `INVALID_ARGUMENT` without a request log. `CANCELLED` if the server shuts down meanwhile.
     pub fn reload(&self, config: ModelServerConfig) -> Result<()> {
         self.begin_reload(config)?.finish()
     }
 
-    /// The first half of [`reload`](Self::reload): puts the configuration in force and waits for
-    /// nothing.
+    /// The first half of [`reload`](Self::reload): applies the configuration without waiting for its
+    /// models.
     ///
     /// # Errors
     ///
@@ -162,8 +163,7 @@ impl ServerCore {
         self.begin(config, Wait::IfPresent)
     }
 
-    /// The configured models that have no available version, and what is wrong, if anything is known
-    /// to be.
+    /// The configured models that have no available version, and the reason if it is known.
     pub fn models_without_version(&self) -> Vec<(String, Option<String>)> {
         let names = self.source.model_names().into_iter();
         let missing = names.filter_map(|name| {
@@ -174,7 +174,7 @@ impl ServerCore {
         missing.collect()
     }
 
-    /// What is wrong with a model, none of whose versions is available.
+    /// The reason why no version of a model is available, if it is known.
     fn what_is_wrong(&self, name: &str, states: &[ServableState]) -> Option<String> {
         if let Some((version, error)) = self.monitor.failed_try(name) {
             return Some(format!("version {version}, to be tried again: {error}"));
@@ -185,7 +185,7 @@ impl ServerCore {
         failed.or_else(|| self.source.remark(name))
     }
 
-    /// The configured models whose base path does not answer: a mount hangs.
+    /// The configured models whose base path does not answer because a mount hangs.
     pub fn stalled_models(&self) -> Vec<String> {
         let names = self.source.stalled_models();
         names.iter().map(ToString::to_string).collect()
@@ -252,8 +252,8 @@ impl ServerCore {
         Ok(())
     }
 
-    /// Watches these models from now on and looks for their versions. Returns what tells when the
-    /// new ones have come to an end of their loading.
+    /// Watches these models from now on and looks for their versions. Returns the expectation that the
+    /// new models finish loading.
     fn watch(&self, models: &[ModelConfig], wait: Wait) -> Result<Expectation<'_>> {
         let watched = models
             .iter()
@@ -275,10 +275,10 @@ impl ServerCore {
 
         let is_kept = |name: &&Arc<str>| watched.iter().any(|model| model.name == **name);
         for removed in old_names.iter().filter(|name| !is_kept(name)) {
-            // Changes before this one wait for it no longer.
+            // Earlier changes no longer wait for this model.
             self.monitor.give_up(removed, &removed_while_loading());
         }
-        // From before the first version appears, so that none is missed.
+        // Created before the first version appears, so that none is missed.
         let expectation = self.monitor.expect(new_names);
         self.source.watch(watched);
         let is_start = wait != Wait::IfPresent;
@@ -293,8 +293,8 @@ impl ServerCore {
         Ok(expectation)
     }
 
-    /// Looks for versions; a reload does not wait for models that have none, or whose base path does
-    /// not answer.
+    /// Looks for versions. A reload does not wait for models that have no versions, or whose base path
+    /// does not answer.
     fn poll_now(&self, expectation: &Expectation<'_>, wait: Wait) -> Result<()> {
         if self.options.file_system_poll_wait == PollWait::Never {
             if wait == Wait::IfPresent {
@@ -326,15 +326,15 @@ impl ServerCore {
     }
 }
 
-/// A configuration in force, whose models may still be loading.
+/// An applied configuration, whose models can still be loading.
 pub struct Reload<'a> {
     core: &'a ServerCore,
-    /// `None` for an empty one.
+    /// `None` for an empty configuration.
     in_force: Option<InForce<'a>>,
 }
 
 struct InForce<'a> {
-    /// Which one it is.
+    /// The number of the change.
     change: u64,
     models: Vec<ModelConfig>,
     expectation: Expectation<'a>,
@@ -348,12 +348,12 @@ impl Reload<'_> {
         in_force.is_none_or(|it| it.wait == Wait::No || it.expectation.is_decided())
     }
 
-    /// Blocks until every model that the configuration newly named has a version that is available
-    /// or failed, then puts its `logging_config`s into effect.
+    /// Blocks until every new model of the configuration has a version that is available or failed,
+    /// then applies the `logging_config`s.
     ///
     /// # Errors
     ///
-    /// Those of [`ServerCore::reload`] that come with and after the wait.
+    /// Those of [`ServerCore::reload`] that occur during and after the wait.
     pub fn finish(self) -> Result<()> {
         let Some(in_force) = self.in_force else {
             return Ok(());
@@ -367,7 +367,7 @@ impl Reload<'_> {
         let (core, models) = (self.core, in_force.models);
         let current = core.lock_current();
         if current.changes != in_force.change {
-            // A later one says what is logged.
+            // A later configuration decides about logging.
             return Ok(());
         }
         match core.request_logging.get() {

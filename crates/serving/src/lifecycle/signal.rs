@@ -1,4 +1,4 @@
-//! A flag that is raised once, and that a thread can wait for instead of sleeping.
+//! A flag that is raised once, and on which a thread can wait instead of sleeping.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 /// Raised once, never lowered.
 #[derive(Default)]
 pub struct Signal {
-    /// Held for a few instructions.
+    /// Held only for a few instructions.
     is_raised: Mutex<bool>,
     raised: Condvar,
 }
 
 impl Signal {
-    /// Wakes everybody who waits.
+    /// Wakes all threads that wait.
     pub fn raise(&self) {
         *self
             .is_raised
@@ -29,7 +29,7 @@ impl Signal {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for it at most so long; returns whether it is raised.
+    /// Waits at most `time` for the signal. Returns whether it is raised.
     pub fn wait(&self, time: Duration) -> bool {
         let begin = Instant::now();
         let mut is_raised = self

@@ -1,11 +1,11 @@
-//! Watches base paths and says which versions are aspired. Counterpart of
+//! Watches base paths and reports which versions are aspired. Counterpart of
 //! `FileSystemStoragePathSource`.
 //!
-//! Unlike there, a base path that cannot be listed, or that does not answer, keeps only its own model
-//! from being updated; a version is aspired once its files have settled; and a model file right in
-//! the base path counts as version 1 where no child is a version.
+//! Unlike there, a base path that cannot be listed or does not answer stops updates only of its own
+//! model; a version is aspired only once its files have settled; and a model file directly in the base
+//! path counts as version 1 if no child is a version.
 //!
-//! Not here: what happens to the versions (`serving::lifecycle::manager`).
+//! Not here: handling the versions (`serving::lifecycle::manager`).
 
 mod companions;
 mod contents;
@@ -32,13 +32,13 @@ use storage::local::{Files, Fingerprint, Storage};
 pub use self::versions::VersionPolicy;
 pub(crate) use storage::files::file_bytes;
 
-/// The longest gap between two looks that are to agree.
+/// The longest gap between two looks that have to agree.
 const LONGEST_GAP: Duration = Duration::from_secs(1);
 /// The gap while the server starts: more than twice the resolution of a file's times (10 ms at worst),
-/// so that a copy in progress shows, and little enough to start in a moment. What shows only later is
-/// loaded again.
+/// so that a copy in progress shows, but short enough to start quickly. Changes that show only later
+/// cause a second load.
 const START_GAP: Duration = Duration::from_millis(25);
-/// The gap in a reload, whose caller waits.
+/// The gap in a reload, because its caller waits.
 const RELOAD_GAP: Duration = Duration::from_millis(250);
 /// How long a reload waits for a new model's only version, whose files keep changing.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(10);
@@ -48,37 +48,37 @@ const RELOAD_PATIENCE: Duration = Duration::from_secs(10);
 pub struct WatchedModel {
     /// The model's name.
     pub name: Arc<str>,
-    /// Where its version directories are.
+    /// The directory that contains its version directories.
     pub base_path: PathBuf,
     /// Which of them to serve.
     pub policy: VersionPolicy,
 }
 
-/// A version that should be loaded, and from where.
+/// A version that should be loaded, and its directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AspiredVersion {
     /// The version number.
     pub version: i64,
     /// Its directory.
     pub directory: PathBuf,
-    /// The files that are to be loaded, once they had settled; another one means that they have
-    /// changed and settled again.
+    /// The files to load, after they had settled. A different fingerprint means that they have changed
+    /// and settled again.
     pub fingerprint: Fingerprint,
 }
 
-/// Takes the aspired versions of a model: the whole list each time.
+/// Receives the aspired versions of a model, always as a complete list.
 pub(crate) trait AspiredVersionsSink: Send + Sync {
-    /// Everything not in `versions` is to be unloaded, everything in it to be loaded. Must not block.
+    /// Loads all versions in `versions` and unloads all others. Must not block.
     fn set_aspired_versions(&self, model: &Arc<str>, versions: Vec<AspiredVersion>);
 
-    /// The files in `directory` that a version which serves was loaded with, as far as that is known.
+    /// The files in `directory` with which a serving version was loaded, if they are known.
     fn loaded_files(&self, model: &str, version: i64, directory: &Path) -> Option<Arc<Files>>;
 }
 
-/// Tells whether a version of a model is available to clients.
+/// Returns whether a version of a model is available to clients.
 pub(crate) type Serves = dyn Fn(&str, i64) -> bool + Send + Sync;
 
-/// What a source works with.
+/// A source's dependencies.
 pub(crate) struct SourceParts {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) sink: Arc<dyn AspiredVersionsSink>,
@@ -90,13 +90,13 @@ pub(crate) struct SourceParts {
 
 /// Finds the versions of the watched models.
 pub(crate) struct Source {
-    /// Read without waiting for anything.
+    /// Can be read without waiting.
     names: ArcSwap<Vec<Arc<str>>>,
     threads: PollThreads,
     longest_gap: Duration,
 }
 
-/// Who waits for a poll.
+/// The caller that waits for a poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Haste {
     /// The start of the server.
@@ -139,13 +139,13 @@ impl Source {
         self.threads.stalled()
     }
 
-    /// Why a model has no version, as far as the last look could tell.
+    /// Why a model has no version, as far as the last look shows.
     pub(crate) fn remark(&self, model: &str) -> Option<String> {
         self.threads.remark(model)
     }
 
-    /// Watches these models from now on. Models that are gone get an empty list immediately, the
-    /// others with the next poll. Calls must not overlap.
+    /// Watches these models from now on. Models that were removed get an empty list immediately, the
+    /// others get theirs with the next poll. Calls must not overlap.
     pub(crate) fn watch(&self, models: Vec<WatchedModel>) {
         let names: Vec<_> = models.iter().map(|it| Arc::clone(&it.name)).collect();
         let mut gone = self.model_names();
@@ -155,13 +155,13 @@ impl Source {
         self.threads.replace(models, &gone);
     }
 
-    /// Looks at every base path and tells the sink what is there; from then on it looks again and
-    /// again, if it is to. Returns, for each model, how many versions are aspired, or why that is not
-    /// known: a base path that does not answer for some seconds is not waited for.
+    /// Looks at every base path and reports the versions to the sink; from then on it looks periodically,
+    /// if so configured. Returns, for each model, how many versions are aspired, or why that is not known:
+    /// a base path that does not answer for some seconds is not waited for.
     ///
     /// # Errors
     ///
-    /// `RESOURCE_EXHAUSTED` where there is no thread to look.
+    /// `RESOURCE_EXHAUSTED` if no thread can be started for it.
     pub(crate) fn poll(&self, haste: Haste) -> Result<Vec<(Arc<WatchedModel>, Result<usize>)>> {
         let (gap, patience) = match haste {
             Haste::Start => (START_GAP, Duration::ZERO),
@@ -180,7 +180,7 @@ impl Source {
         Ok(counted.collect())
     }
 
-    /// Stops looking. A look that hangs is not waited for.
+    /// Stops looking. Does not wait for a look that hangs.
     pub(crate) fn stop(&self) {
         self.threads.stop();
     }
@@ -197,8 +197,8 @@ fn changing_error(model: &WatchedModel) -> ServingError {
     )
 }
 
-/// A model whose base path holds no version (`fail_if_zero_versions_at_startup`'s error), and why if that
-/// can be told.
+/// The error for a model whose base path has no version (`fail_if_zero_versions_at_startup`), with the
+/// reason if it is known.
 pub(crate) fn no_version_error(model: &WatchedModel, remark: Option<&str>) -> ServingError {
     let text = format!(
         "Unable to find a numerical version path for servable {} at: {}",

@@ -12,37 +12,37 @@ use crate::servable::{ManagerState, ServableState};
 use base::error::{Code, Result, ServingError};
 use base::id::ServableId;
 
-/// States of all versions that were ever tracked; nothing is forgotten.
+/// States of all versions that were ever tracked. No state is forgotten.
 #[derive(Default)]
 pub(crate) struct StateMonitor {
-    /// Held for a few instructions at a time.
+    /// Held only for a few instructions at a time.
     inner: Mutex<Inner>,
     changed: Condvar,
     observer: OnceLock<Observer>,
 }
 
-/// Hears of every change of state, in order.
+/// Is notified of every change of state, in order.
 type Observer = Box<dyn Fn(&ServableState) + Send + Sync>;
 
 #[derive(Default)]
 struct Inner {
     states: HashMap<Arc<str>, BTreeMap<i64, ServableState>>,
-    /// By model: the version whose load failed last and is tried again, and why it failed.
+    /// By model: the version whose load failed last and is tried again, and the error.
     failed_tries: HashMap<Arc<str>, (i64, String)>,
     waits: HashMap<u64, Wait>,
     next_wait: u64,
     is_closed: bool,
 }
 
-/// Models that somebody waits for: `None` while undecided.
+/// Models that a caller waits for: `None` while undecided.
 type Wait = BTreeMap<Arc<str>, Option<Outcome>>;
 
-/// How the first version of a model that came to an end of its loading fared.
+/// The result of the first version of a model that finished loading.
 #[derive(Clone, Debug)]
 pub(crate) enum Outcome {
     /// It is available.
     Available,
-    /// It failed. Without a version where none was found.
+    /// It failed. `version` is `None` if no version was found.
     Failed {
         version: Option<i64>,
         error: ServingStatus,
@@ -66,7 +66,7 @@ impl From<&ServingError> for ServingStatus {
 }
 
 impl StateMonitor {
-    /// Notes a version's new state; `error` belongs to [`ManagerState::End`] only.
+    /// Records a version's new state; `error` belongs only to [`ManagerState::End`].
     pub(crate) fn publish(
         &self,
         id: &ServableId,
@@ -79,7 +79,7 @@ impl StateMonitor {
         };
         let outcome = match (state, error) {
             (ManagerState::Available, _) => Some(Outcome::Available),
-            // An END without an error is that of a version's former life.
+            // An END without an error belongs to an earlier life of the version.
             (ManagerState::End, Some(error)) => Some(Outcome::Failed {
                 version: Some(id.version),
                 error: error.into(),
@@ -112,7 +112,7 @@ impl StateMonitor {
         self.changed.notify_all();
     }
 
-    /// Notes that a load failed and is tried again.
+    /// Records that a load failed and is tried again.
     pub(crate) fn note_failed_try(&self, id: &ServableId, error: &ServingError) {
         let text = format!("{}: {error}", error.code());
         let mut inner = self.lock();
@@ -121,13 +121,13 @@ impl StateMonitor {
             .insert(Arc::clone(&id.name), (id.version, text));
     }
 
-    /// The version of a model whose load failed last and is tried again, and why it failed.
+    /// The version of a model whose load failed last and is tried again, and the error.
     pub(crate) fn failed_try(&self, model: &str) -> Option<(i64, String)> {
         self.lock().failed_tries.get(model).cloned()
     }
 
-    /// Tells `observer` of every state from now on, while it holds its lock. Only the first
-    /// observer counts.
+    /// Notifies `observer` of every state from now on, while its lock is held. Only the first observer
+    /// counts.
     pub(crate) fn observe(&self, observer: Observer) {
         if self.observer.set(observer).is_err() {
             warn!("a second observer of states is ignored");
@@ -155,7 +155,7 @@ impl StateMonitor {
         state.is_some_and(|it| it.state == ManagerState::Available)
     }
 
-    /// Begins to watch for what becomes of these models. What happened before does not count.
+    /// Begins to wait for results of these models. Earlier states do not count.
     pub(crate) fn expect(&self, models: impl IntoIterator<Item = Arc<str>>) -> Expectation<'_> {
         let mut inner = self.lock();
         let key = inner.next_wait;
@@ -165,7 +165,7 @@ impl StateMonitor {
         Expectation { monitor: self, key }
     }
 
-    /// Gives a model up for all that wait for it now: no version of it is to be expected.
+    /// Gives a model up for all current waits: no version of it is to be expected.
     pub(crate) fn give_up(&self, model: &str, error: &ServingError) {
         let failed = Outcome::Failed {
             version: None,
@@ -201,7 +201,7 @@ impl Inner {
     }
 }
 
-/// A wait for some models; made before they are asked for, so that nothing is missed.
+/// A wait for some models. It is created before they are loaded, so that no state is missed.
 pub(crate) struct Expectation<'a> {
     monitor: &'a StateMonitor,
     key: u64,
@@ -245,8 +245,8 @@ impl Expectation<'_> {
     ///
     /// # Errors
     ///
-    /// `UNKNOWN` where one failed, listing all that did; `what` is the word for them. `CANCELLED`
-    /// where the server shuts down.
+    /// `UNKNOWN` if a version failed, listing all that did; `what` is the word for them. `CANCELLED`
+    /// if the server shuts down.
     pub(crate) fn wait(self, what: &str) -> Result<()> {
         let mut inner = self.monitor.lock();
         loop {
@@ -288,7 +288,7 @@ impl Drop for Expectation<'_> {
     }
 }
 
-/// The failed models in the original's form, each followed by a comma.
+/// The failed models in TensorFlow Serving's form, each followed by a comma.
 fn failures(wait: &Wait) -> Vec<String> {
     wait.iter()
         .filter_map(|(model, outcome)| match outcome {

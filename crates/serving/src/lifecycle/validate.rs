@@ -1,5 +1,5 @@
-//! The checks of a new model configuration that need to know nothing but the configurations
-//! (`model_servers/server_core.cc`). The order among them is the caller's.
+//! The checks of a new model configuration that depend only on the configurations
+//! (`model_servers/server_core.cc`). The caller decides their order.
 //!
 //! Not here: labels (`serving::lifecycle::labels`), reading the file (`config`).
 
@@ -12,16 +12,16 @@ use proto::tensorflow::serving::model_server_config::Config;
 use proto::tensorflow::serving::{ModelConfig, ModelType};
 use storage::local::{is_absolute_or_uri, local_path};
 
-/// The platform that `model_type` is an old word for.
+/// The platform that `model_type` used to name.
 const TENSORFLOW_PLATFORM: &str = "tensorflow";
 /// Platforms that this server runs itself.
 const KNOWN_PLATFORMS: [&str; 2] = [TENSORFLOW_PLATFORM, "onnx"];
 
-/// Whether one configuration may follow another.
+/// Checks whether one configuration is allowed to follow another.
 ///
 /// # Errors
 ///
-/// `FAILED_PRECONDITION` for other changes than from one list to another.
+/// `FAILED_PRECONDITION` for changes other than from one list to another.
 pub(super) fn check_transition(old: Option<&Config>, new: Option<&Config>) -> Result<()> {
     let are_lists = matches!(
         (old, new),
@@ -43,8 +43,8 @@ pub(super) fn check_transition(old: Option<&Config>, new: Option<&Config>) -> Re
 ///
 /// # Errors
 ///
-/// `INVALID_ARGUMENT` for names that occur twice and for relative base paths; `UNIMPLEMENTED` for
-/// storage that this server cannot read.
+/// `INVALID_ARGUMENT` for duplicate names and for relative base paths; `UNIMPLEMENTED` for storage
+/// that this server cannot read.
 pub(super) fn check_names_and_paths(models: &[ModelConfig]) -> Result<()> {
     let mut names = HashSet::new();
     for model in models {
@@ -69,12 +69,12 @@ pub(super) fn check_names_and_paths(models: &[ModelConfig]) -> Result<()> {
     Ok(())
 }
 
-/// Models that stay keep their platform (`ValidateNoModelsChangePlatforms`).
+/// Checks that models which stay keep their platform (`ValidateNoModelsChangePlatforms`).
 ///
 /// # Errors
 ///
-/// `INVALID_ARGUMENT` for a change, and for a model whose platform is not told, the old ones
-/// included: as in the original, a configuration that failed for that reason lets no other follow.
+/// `INVALID_ARGUMENT` for a change, and for an old or new model without a platform. So if a
+/// configuration fails for that reason, no other can follow it, as in TensorFlow Serving.
 pub(super) fn check_platforms_kept(old: &[ModelConfig], new: &[ModelConfig]) -> Result<()> {
     let mut old_platforms = HashMap::new();
     for model in old {
@@ -96,11 +96,11 @@ pub(super) fn check_platforms_kept(old: &[ModelConfig], new: &[ModelConfig]) -> 
     Ok(())
 }
 
-/// Checks that every model is of a platform that is known here.
+/// Checks that this server knows the platform of every model.
 ///
 /// # Errors
 ///
-/// `INVALID_ARGUMENT` for any other.
+/// `INVALID_ARGUMENT` for any other platform.
 pub(super) fn check_platforms_known(models: &[ModelConfig]) -> Result<()> {
     for model in models {
         let platform = platform(model)?;

@@ -1,6 +1,6 @@
-//! A loader that warms up what another one loads.
+//! A loader that warms up the servables of another loader.
 //!
-//! Not here: what warming up means (`warmup`).
+//! Not here: the warmup itself (`warmup`).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::servable::{Servable, ServableHandle};
 use base::error::{Result, ServingError};
 use base::id::ServableId;
 
-/// Runs `warm_up` on every servable before it is handed out; its failure is the load's.
+/// Runs `warm_up` on every servable before it is returned. If it fails, the load fails.
 pub struct WarmingLoader<F> {
     inner: Arc<dyn Loader>,
     warm_up: F,
@@ -20,7 +20,7 @@ impl<F> WarmingLoader<F>
 where
     F: Fn(&ServableHandle, &Path) -> Result<()> + Send + Sync,
 {
-    /// Wraps `inner`. `warm_up` gets the version's directory as well and keeps no handle.
+    /// Wraps `inner`. `warm_up` also gets the version's directory, and must not keep a handle.
     pub fn new(inner: Arc<dyn Loader>, warm_up: F) -> Self {
         Self { inner, warm_up }
     }

@@ -1,6 +1,6 @@
 //! The process as the kernel sees it, under the names that every Prometheus client library uses.
 //!
-//! Where the kernel does not tell (no `/proc`), the metric is left out.
+//! If the kernel does not report a value (no `/proc`), the metric is left out.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use base::metrics::family::{About, Point, Snapshot, Unit};
 use base::metrics::instrument::{Kind, Reading};
 
-/// All process metrics that can be read now.
+/// All process metrics that are available.
 pub(super) fn snapshots(started: SystemTime) -> Vec<Snapshot> {
     let started = started.duration_since(UNIX_EPOCH).ok();
     let metrics = [
@@ -45,7 +45,7 @@ pub(super) fn snapshots(started: SystemTime) -> Vec<Snapshot> {
     known.collect()
 }
 
-/// What this process has resident; `None` where the kernel does not tell.
+/// The resident memory of this process; `None` if the kernel does not report it.
 pub fn resident_memory_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status

@@ -1,8 +1,8 @@
-//! This server's own metrics, under names as Prometheus recommends them.
+//! This server's own metrics, with names as Prometheus recommends.
 //!
-//! `docs/metrics.md` describes each one; a test keeps the two lists the same.
+//! `docs/metrics.md` describes each metric; a test keeps the two lists the same.
 //!
-//! Series of one version live as long as the version: see [`ServerMetrics::set_model_state`].
+//! The series of a version live as long as the version: see [`ServerMetrics::set_model_state`].
 //!
 //! Not here: TensorFlow Serving's metrics (`tensorflow`), the process's (`process`).
 
@@ -292,7 +292,7 @@ impl ServerMetrics {
         let _ = self.log_lines_dropped.set(dropped);
     }
 
-    /// A version at its end leaves every metric, so that years of new versions do not add up.
+    /// At its end a version leaves every metric, so that series do not accumulate over years of new versions.
     pub(super) fn set_model_state(&self, servable: &ServableId, state: ModelState) {
         let version = Decimal::new(servable.version);
         if state == ModelState::End {
@@ -308,7 +308,7 @@ impl ServerMetrics {
         }
     }
 
-    /// Whether some version of the model is before its end.
+    /// Whether the model has a version before its end.
     pub(super) fn has_model(&self, name: &str) -> bool {
         self.model_state.has_first(name)
     }

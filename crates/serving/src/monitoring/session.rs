@@ -1,7 +1,7 @@
 //! The metrics of TensorFlow's session and of its SavedModel loader that dashboards for TensorFlow
 //! Serving query: `:tensorflow:core:…` and `:tensorflow:cc:saved_model:…`.
 //!
-//! No TensorFlow runs here, so each counts what corresponds to it: a *graph build* is a graph that the
+//! TensorFlow does not run here, so each metric counts the equivalent: a *graph build* is a graph that the
 //! backend made ready, a *session run* is a run of a graph. Names, labels and buckets are those of
 //! `core/framework/metrics.cc`, `common_runtime/direct_session.cc` and `cc/saved_model/loader.cc`.
 //!
@@ -14,7 +14,7 @@ use super::tensorflow::{family, micros, not_a_model};
 use base::metrics::family::{Collect, Family, Series};
 use base::metrics::instrument::{Buckets, Counter, Histogram, Instrument};
 
-/// Microseconds of runs.
+/// Durations of runs in microseconds.
 static RUN_TIMES: LazyLock<Buckets> = LazyLock::new(|| Buckets::exponential(1000.0, 2.0, 20));
 
 /// One family per metric.
@@ -59,7 +59,7 @@ impl SessionMetrics {
         }
     }
 
-    /// A run is asked for, whatever comes of it.
+    /// A run is about to start, whether it succeeds or fails.
     pub(super) fn record_run_start(&self) {
         self.direct_session_runs.get().add(1);
     }
@@ -78,7 +78,7 @@ impl SessionMetrics {
         self.graph_build_time.get().add(micros(elapsed));
     }
 
-    /// The files of a version were loaded, or could not be.
+    /// The files of a version were loaded, or could not be loaded.
     pub(super) fn record_load(&self, version_path: &str, succeeded: bool, elapsed: Duration) {
         let status = if succeeded { "success" } else { "fail" };
         self.load_attempt_count
@@ -101,8 +101,8 @@ impl SessionMetrics {
     }
 }
 
-/// A family without labels. Its only series is on the page once it was used, and found without a
-/// search from then on: every run updates several.
+/// A family without labels. Its only series is on the page after its first use, and is then found
+/// without a search, because every run updates several of them.
 struct Single<M> {
     family: Family<M, 0>,
     series: OnceLock<Arc<Series<M, 0>>>,

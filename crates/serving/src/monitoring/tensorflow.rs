@@ -1,6 +1,6 @@
 //! TensorFlow Serving's own metrics, with its names, labels and buckets.
 //!
-//! Dashboards and alerts are written against these: nothing here is free to change. Sources:
+//! Dashboards and alerts depend on these, so nothing here can be changed freely. Sources:
 //! `servables/tensorflow/util.cc`, `saved_model_warmup_util.cc`, `core/request_logger.cc`,
 //! `batching/batching_session.cc` and `batching_util.h`.
 //!
@@ -15,17 +15,17 @@ use base::metrics::family::{About, Collect, Family, Unit};
 use base::metrics::instrument::{Buckets, Counter, Gauge, Histogram, Instrument, Reading};
 use base::metrics::text;
 
-/// Microseconds of requests, runs and warmups.
+/// Durations of requests, runs and warmups in microseconds.
 static LATENCY: LazyLock<Buckets> = LazyLock::new(|| Buckets::exponential(10.0, 1.8, 33));
 static EXAMPLE_COUNTS: LazyLock<Buckets> = LazyLock::new(|| Buckets::exponential(1.0, 2.0, 15));
-/// Microseconds in a batch queue.
+/// Durations in a batch queue in microseconds.
 static QUEUING_LATENCY: LazyLock<Buckets> = LazyLock::new(|| Buckets::exponential(100.0, 1.2, 52));
 static BATCH_SIZES: LazyLock<Buckets> = LazyLock::new(|| Buckets::exponential(1.0, 2.0, 14));
 
 /// The value of the label `runtime`. Queries name it, so it stays although no TensorFlow runs.
 const RUNTIME: &str = "TF1";
 
-/// The value of `thread_pool_name`, which the original never sets in the server.
+/// The value of `thread_pool_name`, which TensorFlow Serving never sets.
 const THREAD_POOL_NAME: &str = "";
 
 /// One family per metric.
@@ -36,8 +36,8 @@ pub(super) struct TensorflowMetrics {
     request_example_counts: Family<Histogram, 1>,
     request_example_count_total: Family<Counter, 1>,
     request_log_count: Family<Counter, 2>,
-    /// TensorFlow counts batches of its `BatchFunction` operation in this family and the two after it,
-    /// not those of the server: they are on the page and have no series.
+    /// In this family and the next two TensorFlow counts batches of its `BatchFunction` operation, not
+    /// those of the server: they are on the page but have no series.
     mixed_priority_batching_policy: Family<Gauge, 2>,
     padding_size_v2: Family<Histogram, 3>,
     processed_batch_size_v2: Family<Counter, 3>,
@@ -241,7 +241,7 @@ impl TensorflowMetrics {
             });
     }
 
-    /// What TensorFlow itself would count.
+    /// The metrics that TensorFlow itself would count.
     pub(super) fn session(&self) -> &SessionMetrics {
         &self.session
     }
@@ -251,7 +251,7 @@ impl TensorflowMetrics {
         text::tensorflow_page(self.families().map(Collect::snapshot).collect())
     }
 
-    /// The value of the metric's first point; 0 for a histogram and for what does not exist.
+    /// The value of the metric's first point; 0 for a histogram and for a metric that does not exist.
     pub(super) fn first_value(&self, internal_name: &str) -> i64 {
         let metric = self.families().find(|it| it.about().name == internal_name);
         let first = metric.and_then(|it| it.snapshot().points.into_iter().next());
@@ -284,7 +284,7 @@ impl TensorflowMetrics {
     }
 }
 
-/// A family without a help text: the original's page has none.
+/// A family without a help text, as on TensorFlow Serving's page.
 pub(super) fn family<M: Instrument, const N: usize>(
     name: &'static str,
     label_names: &'static [&'static str; N],
@@ -298,7 +298,7 @@ pub(super) fn family<M: Instrument, const N: usize>(
     Family::new(about, label_names, new_instrument)
 }
 
-/// The label `API` of a request's metrics; `None` for a call that the original does not count.
+/// The label `API` of a request's metrics; `None` for a call that TensorFlow Serving does not count.
 fn request_api(protocol: Protocol, api: Api) -> Option<&'static str> {
     match protocol {
         Protocol::Grpc => counted_api(api),
@@ -320,7 +320,7 @@ fn counted_api(api: Api) -> Option<&'static str> {
     }
 }
 
-/// For families whose first label is no model name.
+/// For families whose first label is not a model name.
 pub(super) fn not_a_model(_first_value: &str) -> bool {
     false
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 
-/// The limits of the latency histograms as the original prints them.
+/// The limits of the latency histograms as TensorFlow Serving prints them.
 const LATENCY_LIMITS: &str = "10 18 32.4 58.32 104.976 188.957 340.122 612.22 1102 1983.59 \
     3570.47 6426.84 11568.3 20823 37481.3 67466.4 121440 218591 393464 708235 1.27482e+06 \
     2.29468e+06 4.13043e+06 7.43477e+06 1.33826e+07 2.40887e+07 4.33596e+07 7.80473e+07 \
@@ -21,7 +21,7 @@ const EXAMPLE_LIMITS: &str = "1 2 4 8 16 32 64 128 256 512 1024 2048 4096 8192 1
 
 const BATCH_LIMITS: &str = "1 2 4 8 16 32 64 128 256 512 1024 2048 4096 8192 +Inf";
 
-/// As `graph_run_time_usecs_histogram` of TensorFlow Serving 2.20 has them on its page.
+/// The limits of `graph_run_time_usecs_histogram` on the page of TensorFlow Serving 2.20.
 const RUN_TIME_LIMITS: &str = "1000 2000 4000 8000 16000 32000 64000 128000 256000 512000 1.024e+06 \
     2.048e+06 4.096e+06 8.192e+06 1.6384e+07 3.2768e+07 6.5536e+07 1.31072e+08 2.62144e+08 \
     5.24288e+08 +Inf";
@@ -40,7 +40,7 @@ fn mnist() -> ServableId {
     ServableId::new("mnist", 3)
 }
 
-/// One of everything.
+/// Metrics with one recorded event of every kind.
 fn busy_metrics() -> Metrics {
     let metrics = Metrics::new();
     let time = Duration::from_micros(1500);

@@ -1,21 +1,21 @@
-//! The memory that all requests together may take for tensors that their clients did not send whole:
-//! defaults and padding of examples, a context that is repeated for each of them.
+//! The memory limit, over all requests together, for tensors that clients did not send in full: defaults
+//! and padding of examples, and a context that is repeated for each of them.
 //!
-//! Not here: the bound for one request (`codec::example`, `serving::inference::examples`), the memory for what
-//! clients send (`net::limit`).
+//! Not here: the limit for one request (`codec::example`, `serving::inference::examples`), the memory for
+//! the data that clients send (`net::limit`).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use base::error::{Result, ServingError};
 
-/// The bytes that such tensors take, and their bound.
+/// The bytes of such tensors, and their limit.
 #[derive(Debug)]
 pub struct ExpansionBudget {
     held: AtomicU64,
     max: u64,
 }
 
-/// Bytes of one request. They are free again when this is dropped.
+/// The bytes held for one request. They are released when this is dropped.
 #[derive(Debug)]
 pub struct Expansion<'a> {
     budget: &'a ExpansionBudget,
@@ -31,16 +31,16 @@ impl ExpansionBudget {
         }
     }
 
-    /// A budget without a bound, for calls that no client makes.
+    /// A budget without a limit, for calls that do not come from a client.
     pub fn unbounded() -> Self {
         Self::new(u64::MAX)
     }
 
-    /// Takes this many bytes for a request. One request alone gets as many as it needs.
+    /// Reserves this many bytes for a request. A single request gets as many as it needs.
     ///
     /// # Errors
     ///
-    /// [`ServingError::Overloaded`] beyond the bound while other requests hold some.
+    /// [`ServingError::Overloaded`] if that exceeds the limit while other requests hold some.
     pub fn hold(&self, bytes: usize) -> Result<Expansion<'_>> {
         let bytes = bytes as u64;
         let before = self.held.fetch_add(bytes, Ordering::Relaxed);
@@ -81,7 +81,7 @@ mod tests {
             Code::ResourceExhausted,
             "the bound is reached"
         );
-        // What needs nothing passes.
+        // A request that needs no bytes always passes.
         drop(budget.hold(0).unwrap());
         drop(alone);
         let _first = budget.hold(60).unwrap();

@@ -1,10 +1,10 @@
-//! One line in the process log for each request, or for some.
+//! One line in the process log for each request, or for a share of them.
 
 use super::random;
 use super::record::{Finished, RequestRecord};
 use base::error::Code;
 
-/// Which requests are logged, and how: the event's target is `onnx_model_server::access`.
+/// Which requests are logged. The event's target is `onnx_model_server::access`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct AccessLog {
     /// `--access_log`.
@@ -19,7 +19,7 @@ pub enum AccessLogMode {
     /// None.
     #[default]
     Off,
-    /// Those that were answered with an error.
+    /// Requests that were answered with an error.
     Errors,
     /// Errors, and a share of the others.
     Sampled,
@@ -28,7 +28,7 @@ pub enum AccessLogMode {
 }
 
 impl AccessLogMode {
-    /// The mode of this name.
+    /// The mode with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         match name {
             "off" => Some(Self::Off),
@@ -45,7 +45,7 @@ impl AccessLog {
         self.mode != AccessLogMode::Off
     }
 
-    /// Logs the request, if it is one of those to log.
+    /// Logs the request, if the mode selects it.
     pub(super) fn write(
         &self,
         record: &RequestRecord,
@@ -88,9 +88,9 @@ impl AccessLog {
     }
 }
 
-/// Whether `bits`, which are random, fall into this share of all numbers.
+/// Whether the random number `bits` falls into this share of all numbers.
 pub fn is_sampled(rate: f64, bits: u64) -> bool {
-    // 53 bits are what a double holds: from 0 to just below 1.
+    // A double holds 53 bits: from 0 to just below 1.
     ((bits >> 11) as f64) / ((1u64 << 53) as f64) < rate
 }
 

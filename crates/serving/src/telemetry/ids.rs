@@ -1,11 +1,11 @@
-//! What tells one request from another: request ids, and W3C's trace context.
+//! Identifies requests: request ids, and W3C's trace context.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The longest request id that is taken from a client.
+/// The longest request id that is accepted from a client.
 const MAX_ID_BYTES: usize = 128;
 
 /// A request's id: visible ASCII characters, at most 128.
@@ -13,8 +13,7 @@ const MAX_ID_BYTES: usize = 128;
 pub struct RequestId(String);
 
 impl RequestId {
-    /// A client's id; `None` for one of another form, which is not taken over: it could break the
-    /// lines of a log.
+    /// A client's id. `None` if it has another form, because it could then break the lines of a log.
     pub fn from_client(bytes: &[u8]) -> Option<Self> {
         let is_fine = (1..=MAX_ID_BYTES).contains(&bytes.len())
             && bytes.iter().all(|byte| byte.is_ascii_graphic());
@@ -40,7 +39,7 @@ impl fmt::Display for RequestId {
 }
 
 /// 64 bits that differ from call to call and from process to process; not for secrets (SplitMix64
-/// from a random start).
+/// with a random start).
 pub fn random() -> u64 {
     static STATE: LazyLock<AtomicU64> =
         LazyLock::new(|| AtomicU64::new(RandomState::new().hash_one(std::process::id())));
@@ -50,7 +49,7 @@ pub fn random() -> u64 {
     bits ^ (bits >> 31)
 }
 
-/// The header `traceparent` (W3C Trace Context): which span of which trace made the request.
+/// The header `traceparent` (W3C Trace Context): the trace and the span that made the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceParent {
     /// Not 0.
@@ -62,13 +61,13 @@ pub struct TraceParent {
 }
 
 impl TraceParent {
-    /// Reads the header's value; `None` for what the standard says to ignore.
+    /// Reads the header's value; `None` for a value that the standard says to ignore.
     pub fn parse(header: &[u8]) -> Option<Self> {
         /// `00-<32 digits>-<16 digits>-<2 digits>`.
         const LENGTH: usize = 55;
         let (known, rest) = header.split_at_checked(LENGTH)?;
         let version = hex(&known[..2])?;
-        // Later versions may add fields behind a dash.
+        // Later versions can add fields after a dash.
         let ends_well = rest.is_empty() || (version > 0 && rest[0] == b'-');
         let dashes = [2, 35, 52].iter().all(|&at| known[at] == b'-');
         if version == 0xff || !ends_well || !dashes {
@@ -83,7 +82,7 @@ impl TraceParent {
     }
 }
 
-/// A number in hexadecimal digits, which the standard wants in lower case.
+/// Reads hexadecimal digits, which must be in lower case according to the standard.
 fn hex(digits: &[u8]) -> Option<u128> {
     digits.iter().try_fold(0, |number, digit| {
         let digit = match digit {
@@ -127,7 +126,7 @@ mod tests {
         assert_eq!(id.as_str().len(), 32);
     }
 
-    // W3C Trace Context, sections 3.2.2 and 4: its example, and what has to be ignored.
+    // W3C Trace Context, sections 3.2.2 and 4: its example, and values that must be ignored.
     #[test]
     fn traceparent_follows_the_standard() {
         let example = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";

@@ -1,8 +1,8 @@
-//! Traces for an OpenTelemetry collector, sent by OTLP over gRPC.
+//! Sends traces to an OpenTelemetry collector, by OTLP over gRPC.
 //!
-//! A trace is made when its request ends, from what the record holds: one span for the request, a
-//! child for each stage. The SDK's own thread sends them in batches; what does not fit into its
-//! buffer is dropped, so that no request waits for a collector.
+//! A trace is built from the record when its request ends: one span for the request, and a child for
+//! each stage. The SDK's own thread sends them in batches. If its buffer is full, traces are dropped,
+//! so that no request waits for a collector.
 
 use std::time::{Instant, SystemTime};
 
@@ -19,7 +19,7 @@ use super::OtlpOptions;
 use super::record::{Finished, RequestRecord};
 use base::error::{Code, Result, ServingError};
 
-/// The name under which traces show, unless [`SERVICE_NAME_VARIABLE`] has another.
+/// The service name of the traces, unless [`SERVICE_NAME_VARIABLE`] sets another.
 const SERVICE_NAME: &str = "onnx_model_server";
 const SERVICE_NAME_VARIABLE: &str = "OTEL_SERVICE_NAME";
 
@@ -31,12 +31,11 @@ pub(super) struct Tracer {
 }
 
 impl Tracer {
-    /// A tracer for this collector, which does not have to be there yet. Has to be called within a
-    /// runtime.
+    /// A tracer for this collector, which need not be running yet. Has to be called within a runtime.
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` for what is no `http://` URL.
+    /// `INVALID_ARGUMENT` if the endpoint is not an `http://` URL.
     pub(super) fn try_new(options: &OtlpOptions) -> Result<Self> {
         let refused = |reason: &str| {
             let endpoint = &options.endpoint;
@@ -65,7 +64,7 @@ impl Tracer {
         Ok(Self { provider, tracer })
     }
 
-    /// Hands the request's spans to the sender, if the trace is to be recorded. Returns the trace's
+    /// Passes the request's spans to the sender, if the trace is to be recorded. Returns the trace's
     /// id.
     pub(super) fn export(&self, record: &RequestRecord, finished: &Finished) -> Option<u128> {
         let parent = parent_context(record);
@@ -96,7 +95,7 @@ impl Tracer {
         Some(trace_id)
     }
 
-    /// Sends what is left. May block until the sender gives up.
+    /// Sends the remaining traces. Can block until the sender gives up.
     pub(super) fn shutdown(&self) {
         if let Err(error) = self.provider.shutdown() {
             tracing::warn!(%error, "traces were lost");
@@ -104,7 +103,7 @@ impl Tracer {
     }
 }
 
-/// What the client's headers say about the trace.
+/// The parent of the trace, from the client's headers.
 fn parent_context(record: &RequestRecord) -> Context {
     let Some(parent) = record.head.parent else {
         return Context::new();
@@ -124,7 +123,7 @@ fn clock(record: &RequestRecord, moment: Instant) -> SystemTime {
     record.began_at + moment.saturating_duration_since(record.began)
 }
 
-/// Few different names, as the conventions want it: no model is named.
+/// The name of the span. Conventions ask for few different names, so it does not contain the model.
 fn span_name(record: &RequestRecord, finished: &Finished) -> String {
     match record.head.protocol {
         "grpc" => record.head.path.trim_start_matches('/').to_owned(),
@@ -135,7 +134,7 @@ fn span_name(record: &RequestRecord, finished: &Finished) -> String {
     }
 }
 
-/// By OpenTelemetry's semantic conventions where they have a name.
+/// The attributes of the span, with OpenTelemetry's semantic names where they exist.
 fn attributes(record: &RequestRecord, finished: &Finished) -> Vec<KeyValue> {
     let (head, details) = (&record.head, &finished.details);
     let mut attributes = vec![

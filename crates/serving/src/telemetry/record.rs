@@ -7,9 +7,9 @@ use std::time::{Duration, Instant, SystemTime};
 use super::ids::{RequestId, TraceParent};
 use base::error::Code;
 
-/// Names that clients choose are kept up to this length.
+/// Names that clients choose are cut to this length.
 const MAX_NAME_BYTES: usize = 256;
-/// A MultiInference has a run for each of its tasks; more than this many stages are not kept.
+/// A MultiInference has a run for each of its tasks; stages beyond this number are dropped.
 const MAX_STAGES: usize = 64;
 
 tokio::task_local! {
@@ -17,20 +17,20 @@ tokio::task_local! {
     static CURRENT: Arc<RequestRecord>;
 }
 
-/// What is known when a request comes in.
+/// The facts that are known when a request arrives.
 #[derive(Debug)]
 pub struct RequestHead {
     /// `grpc`, `rest`, or `admin` for HTTP on the admin port.
     pub protocol: &'static str,
     /// The HTTP method.
     pub method: String,
-    /// The path, without the query: clients put secrets there.
+    /// The path without the query, because clients put secrets there.
     pub path: String,
     /// The client's id, or a new one.
     pub id: RequestId,
     /// The client's trace, if it has one.
     pub parent: Option<TraceParent>,
-    /// The header `tracestate`, to be handed on.
+    /// The header `tracestate`, to be passed on.
     pub trace_state: Option<String>,
 }
 
@@ -43,11 +43,11 @@ pub struct RequestRecord {
     pub(super) began_at: SystemTime,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
-    /// Held for a few instructions.
+    /// Held only for a few instructions.
     details: Mutex<Details>,
 }
 
-/// What is learnt on the way.
+/// The facts that become known while the request is answered.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Details {
     pub(super) api: Option<&'static str>,
@@ -85,12 +85,12 @@ impl Stage {
     }
 }
 
-/// How a request ended, as far as its handler knows.
+/// The end of a request, as far as its handler knows it.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome<'a> {
-    /// What was asked for: `predict`, `metadata`, ...
+    /// The call: `predict`, `metadata`, ...
     pub api: &'static str,
-    /// The model as the client named it; empty where it could not be read.
+    /// The model as the client named it; empty if it could not be read.
     pub model: &'a str,
     /// The version that answered.
     pub version: Option<i64>,
@@ -100,7 +100,7 @@ pub struct Outcome<'a> {
     pub code: Code,
 }
 
-/// A record at its end.
+/// The final contents of a record.
 pub(super) struct Finished {
     pub(super) details: Details,
     pub(super) elapsed: Duration,
@@ -117,7 +117,7 @@ impl Finished {
 }
 
 impl RequestRecord {
-    /// A request that comes in now.
+    /// A request that has just arrived.
     pub fn new(head: RequestHead) -> Arc<Self> {
         let path = shortened(&head.path);
         Arc::new(Self {
@@ -130,12 +130,12 @@ impl RequestRecord {
         })
     }
 
-    /// Calls `poll` so that what is noted meanwhile is noted here.
+    /// Calls `poll`. Everything noted during the call is noted in this record.
     pub fn scope<T>(self: &Arc<Self>, poll: impl FnOnce() -> T) -> T {
         CURRENT.sync_scope(Arc::clone(self), poll)
     }
 
-    /// The id that the client is told.
+    /// The id, which is also returned to the client.
     pub fn id(&self) -> &RequestId {
         &self.head.id
     }
@@ -145,22 +145,22 @@ impl RequestRecord {
         self.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Counts bytes of the answer's body.
+    /// Counts bytes of the response's body.
     pub fn add_bytes_out(&self, bytes: usize) {
         self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Notes the status of an HTTP answer.
+    /// Records the status of an HTTP response.
     pub fn set_http_status(&self, status: u16) {
         self.details().http_status = Some(status);
     }
 
-    /// Notes how the call ended, unless a handler has said so.
+    /// Records how the call ended, unless a handler has already done so.
     pub fn set_code_if_unknown(&self, code: Code) {
         self.details().code.get_or_insert(code);
     }
 
-    /// Notes that the client was gone before it had its answer, whatever that would have been.
+    /// Records that the client left before it had its response. Overrides the handlers' code.
     pub fn set_cancelled(&self) {
         self.details().code = Some(Code::Cancelled);
     }
@@ -184,7 +184,7 @@ impl RequestRecord {
     }
 }
 
-/// Notes how the current request ended.
+/// Records how the current request ended.
 pub fn note_outcome(outcome: &Outcome<'_>) {
     note(|details| {
         details.api = Some(outcome.api);
@@ -197,12 +197,12 @@ pub fn note_outcome(outcome: &Outcome<'_>) {
     });
 }
 
-/// Notes who makes the current request.
+/// Records the identity of the current request's client.
 pub fn note_identity(identity: &str) {
     note(|details| details.identity = Some(shortened(identity)));
 }
 
-/// Notes a part of the work on the current request.
+/// Records a part of the work on the current request.
 pub fn note_stage(stage: Stage, from: Instant, to: Instant) {
     note(|details| {
         if details.stages.len() < MAX_STAGES {
@@ -212,7 +212,7 @@ pub fn note_stage(stage: Stage, from: Instant, to: Instant) {
 }
 
 fn note(change: impl FnOnce(&mut Details)) {
-    // Outside of a scope nobody wants to know.
+    // Outside of a scope nothing is recorded.
     let _ = CURRENT.try_with(|record| change(&mut record.details()));
 }
 

@@ -1,4 +1,4 @@
-//! The oracle is C's own `snprintf`, as the original's rule is written in its terms.
+//! The reference is C's own `snprintf`, in whose terms TensorFlow Serving's rule is written.
 
 use proptest::prelude::*;
 

@@ -1,4 +1,4 @@
-//! What a request's bytes mean, and which are refused.
+//! The meaning of a request's bytes, and which bytes are refused.
 
 use bytes::{Bytes, BytesMut};
 use prost::Message;
@@ -140,7 +140,7 @@ fn unpacked_and_mixed_fields_are_read() {
 
     let mut bytes = BytesMut::from(&message(DataType::Bool, &[3]).encode_to_vec()[..]);
     encoding::bool::encode_repeated(11, &[true, false], &mut bytes);
-    // A varint of two bytes, 128, within a packed field: true.
+    // A two-byte varint, 128, within a packed field: true.
     bytes.extend_from_slice(&[11 << 3 | 2, 2, 0x80, 1]);
     let decoded = decode(bytes).unwrap();
     assert_eq!(decoded.bytes().unwrap()[..], [1, 0, 1]);
@@ -172,7 +172,7 @@ fn tensor_content_wins_over_the_typed_field() {
     let mut proto = with_content(DataType::Float, &[1], &2.5f32.to_le_bytes());
     proto.float_val = vec![7.0];
     assert_eq!(decode_proto(&proto), floats(&[1], &[2.5]));
-    // Empty content is no content.
+    // Empty content counts as none.
     proto.tensor_content = Bytes::new();
     assert_eq!(decode_proto(&proto), floats(&[1], &[7.0]));
 }
@@ -281,7 +281,7 @@ fn unknown_rank_means_the_dims_that_are_there() {
 fn largest_rank_and_largest_empty_shape_are_fine() {
     let decoded = decode_proto(&with_floats(&[1; 254], &[1.0])).unwrap();
     assert_eq!(decoded.shape().len(), 254);
-    // Nothing is multiplied with the zero any more.
+    // After the zero nothing is multiplied any more.
     let empty = decode_proto(&message(DataType::Float, &[0, 1 << 62, 1 << 62])).unwrap();
     assert!(empty.is_empty());
 }
@@ -307,7 +307,7 @@ fn expansions_of_one_request_share_the_bound() {
     assert!(decode_with(&half, &mut budget).is_some());
     assert!(decode_with(&half, &mut budget).is_some());
     assert!(decode_with(&half, &mut budget).is_none());
-    // What comes with its own values is not bounded.
+    // A tensor sent with all of its values is not limited.
     let whole: Bytes = with_floats(&[3], &[1.0, 2.0, 3.0]).encode_to_vec().into();
     assert!(decode_with(&whole, &mut budget).is_some());
 }

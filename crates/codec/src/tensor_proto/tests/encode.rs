@@ -1,4 +1,4 @@
-//! What a response's bytes look like, next to what prost makes of the same tensor.
+//! Compares the bytes of a response with those that prost writes for the same tensor.
 
 use bytes::Bytes;
 use prost::Message;
@@ -15,7 +15,7 @@ fn encoded(tensor: &Tensor, form: Form) -> Vec<u8> {
     bytes
 }
 
-/// Six elements of all kinds of bits.
+/// Six elements with a variety of bits.
 fn sample(dtype: DataType) -> Tensor {
     let shape = [2, 3];
     match dtype.size() {

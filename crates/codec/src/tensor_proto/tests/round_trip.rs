@@ -1,4 +1,4 @@
-//! Random tensors, encoded in all ways that clients use, come back as they were.
+//! Random tensors, encoded in all ways that clients use, are the same after decoding.
 
 use bytes::{Bytes, BytesMut};
 use proptest::collection::vec;
@@ -65,7 +65,7 @@ fn without_repetition(mut proto: TensorProto) -> TensorProto {
     proto
 }
 
-/// One tag for each value, as proto2 clients may write.
+/// One tag for each value, which proto2 clients are allowed to write.
 fn unpacked(proto: &TensorProto) -> BytesMut {
     let header = TensorProto {
         dtype: proto.dtype,

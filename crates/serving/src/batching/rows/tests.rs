@@ -57,7 +57,7 @@ fn merge_pads_with_the_own_first_element() {
     assert_eq!(merged, ints(&[3, 3, 3], &expected));
 }
 
-/// As `batching_util_test.cc`, smaller: dimension 0 is left alone, for every dtype there is.
+/// As `batching_util_test.cc`, but smaller: dimension 0 is unchanged, for every dtype.
 #[test]
 fn merge_pads_every_dtype_and_rank() {
     let numbers = (1..=33).filter_map(DataType::from_number);

@@ -1,10 +1,10 @@
-//! Requests that fail, and those that must not fail with them.
+//! Requests that fail, and other requests that must not fail with them.
 
 use super::super::fake::half_plus;
 use super::*;
 use base::error::ServingError;
 
-/// Fails where a negative number is among its inputs.
+/// Fails if one of its inputs is negative.
 fn fails_below_zero() -> FakeGraph {
     FakeGraph::new(1, 1, |feeds, _| {
         let negative = |x: &&f32| **x < 0.0;
@@ -114,7 +114,7 @@ async fn part_that_fails_fails_the_whole_request() {
     check_failed(request.await, Code::Internal, "-4 is negative");
 }
 
-/// Two requests that together would take 16 GiB of padding.
+/// Two requests that together would need 16 GiB of padding.
 #[tokio::test]
 async fn shapes_that_differ_too_much_run_alone() {
     let it = Fixture::new(BatchingOptions {
@@ -158,7 +158,7 @@ async fn output_of_other_rows_is_refused() {
     assert_eq!(it.gate.sizes(), [4]);
 }
 
-/// The one that panics would take those along that are run after it, or with it.
+/// The panic must affect neither the requests of the same batch nor those that run after it.
 #[tokio::test]
 async fn only_the_request_that_panics_fails() {
     let graph = FakeGraph::new(1, 1, |feeds, _| {
@@ -172,7 +172,7 @@ async fn only_the_request_that_panics_fails() {
     let text = "the run ended abnormally; the server's log says more";
     check_failed(panics.await, Code::Internal, text);
     assert_eq!(answer(good).await, floats(&[3], &[2.5, 3.0, 3.5]));
-    // The thread goes on.
+    // The thread is still alive.
     let next = it.send(floats(&[4], &[1.0, 2.0, 3.0, 4.0]));
     assert_eq!(answer(next).await, floats(&[4], &[2.5, 3.0, 3.5, 4.0]));
     assert_eq!(it.gate.sizes(), [4, 1, 3, 4]);

@@ -1,4 +1,4 @@
-//! Which requests run together, and what they get back.
+//! Which requests run together, and the results they get.
 
 use bytes::Bytes;
 
@@ -95,7 +95,7 @@ async fn inputs_are_padded_with_their_first_element() {
     assert_eq!(answer(large).await, floats(&[1, 3, 3], &expected));
 }
 
-/// Not as `UnequalTensorShapesWithPaddingTurnedOff`, where both fail: see `docs/batching.md`.
+/// Unlike in `UnequalTensorShapesWithPaddingTurnedOff`, where both fail: see `docs/batching.md`.
 #[tokio::test]
 async fn other_shapes_run_in_another_batch() {
     let it = Fixture::new(at_once());
@@ -237,7 +237,7 @@ async fn several_inputs_are_merged_and_counted() {
     assert_eq!(it.metric(&format!("{metric}_sum{{}} ")), 8);
 }
 
-/// The original never answers one.
+/// TensorFlow Serving never answers such a request.
 #[tokio::test]
 async fn request_without_rows_runs_by_itself() {
     let it = Fixture::new(options());

@@ -1,4 +1,4 @@
-//! Waiting: whose turn it is, full queues, deadlines and callers that leave.
+//! Waiting: fairness between queues, full queues, deadlines and callers that leave.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
@@ -141,7 +141,7 @@ async fn request_expires_in_the_queue() {
     let text = "Run() timeout exceeded while waiting in batching queue";
     let late = it.send_until(floats(&[1], &[1.0]), Instant::now());
     let timely = it.send(floats(&[1], &[2.0]));
-    // The thread is not needed for this.
+    // This happens without the thread.
     check_failed(late.await, Code::ResourceExhausted, text);
     it.gate.release();
     answer(occupied).await;
@@ -226,7 +226,7 @@ async fn adaptive_batching_answers_at_once_when_idle() {
     });
     let occupied = it.occupy();
     assert_eq!(it.gate.sizes(), [1]);
-    // Another thread is idle and leaves these alone: the model is busy.
+    // Another thread is idle but leaves these alone, because the model is busy.
     let waiting = [1.0, 2.0, 3.0].map(|x| it.send(floats(&[1], &[x])));
     it.gate.release();
     answer(occupied).await;
@@ -236,8 +236,8 @@ async fn adaptive_batching_answers_at_once_when_idle() {
     assert_eq!(it.gate.sizes(), [1, 3]);
 }
 
-/// A lone request whose run is known to be short needs no other thread: it is answered as soon as it
-/// is sent, like one that is not batched.
+/// A lone request whose run is known to be short needs no other thread: it is answered by the thread that
+/// sends it, like a request that is not batched.
 #[tokio::test]
 async fn lone_short_runs_happen_where_they_are_asked_for() {
     let here = std::thread::current().id();
@@ -254,7 +254,7 @@ async fn lone_short_runs_happen_where_they_are_asked_for() {
             ..at_once()
         },
     );
-    // How soon the runs are known to be short is the machine's business.
+    // It depends on the machine how soon the runs are known to be short.
     for _ in 0..10_000 {
         let request = it.send(floats(&[1], &[3.0]));
         assert_eq!(answer(request).await, floats(&[1], &[3.5]));
@@ -264,7 +264,7 @@ async fn lone_short_runs_happen_where_they_are_asked_for() {
     }
     assert_eq!(runs_here.load(Relaxed), 1);
     assert!(it.gate.sizes().iter().all(|&rows| rows == 2), "padded");
-    // Not if it has to wait for others.
+    // But not if it has to wait for others.
     let waits = it.beside(
         FakeGraph::half_plus_two().work_follows_shapes(),
         &BatchingOptions {
@@ -291,7 +291,7 @@ async fn a_graph_without_end_leaves_a_thread_to_others() {
     let also_kept = other.occupy();
     let answered = another.send(floats(&[1], &[2.0]));
     answer(answered).await;
-    // The one whose run does not end has had its thread.
+    // The model whose run does not end did not get an additional thread.
     assert_eq!(endless.gate.runs().len(), 1);
     for fixture in [&endless, &other] {
         fixture.gate.release();

@@ -1,4 +1,4 @@
-//! Whatever requests meet in a batch, each gets the answer that it would get alone.
+//! Every request gets the result that it would get alone, no matter which others are in its batch.
 
 use bytes::Bytes;
 use proptest::collection::vec;

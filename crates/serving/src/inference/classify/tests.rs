@@ -1,4 +1,4 @@
-//! Texts: recorded exchanges `grpc_classify`, and `classifier.cc` where nothing was recorded.
+//! Texts are from the recorded exchanges `grpc_classify`, or from `classifier.cc` if nothing was recorded.
 
 use bytes::Bytes;
 
@@ -78,7 +78,7 @@ async fn no_classes_leave_empty_rows() {
     assert_eq!(rows(&response.result), [vec![], vec![]]);
 }
 
-// signature-map.md: labels go with the columns, in the tensor's order.
+// signature-map.md: labels belong to the columns, in the tensor's order.
 #[tokio::test]
 async fn declared_labels_become_the_classes() {
     let stub = stub()

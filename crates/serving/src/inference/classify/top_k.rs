@@ -1,9 +1,9 @@
-//! The best of an example's scores. Pure numbers: no labels, no tensors.
+//! Finds the best of an example's scores. Pure numbers: no labels, no tensors.
 
 use std::cmp::Ordering;
 
-/// For each row of `scores: float[n, columns]` the places in `scores` of its `k` highest, in
-/// descending order; of all where a row has no more.
+/// For each row of `scores: float[n, columns]`, the positions in `scores` of its `k` highest in
+/// descending order, or of all if a row has fewer.
 ///
 /// Of equal scores the first comes first, as in TensorFlow's `TopKV2`; NaN comes last.
 pub(super) fn best(scores: &[f32], columns: usize, k: usize) -> Vec<usize> {

@@ -1,5 +1,5 @@
-//! Texts: recorded exchanges `grpc_multi_inference`, and `multi_inference.cc` where nothing was
-//! recorded.
+//! Texts are from the recorded exchanges `grpc_multi_inference`, or from `multi_inference.cc` if
+//! nothing was recorded.
 
 use bytes::Bytes;
 
@@ -11,7 +11,7 @@ use base::error::Code;
 const CLASSIFY: &str = "tensorflow/serving/classify";
 const REGRESS: &str = "tensorflow/serving/regress";
 
-/// `regress_x_to_y` and `classify_x_to_y` of half_plus_two, asked for 1 and 2.
+/// `regress_x_to_y` and `classify_x_to_y` of half_plus_two, with the results for 1 and 2.
 fn half_plus_two() -> ServableHandle {
     let answer = || floats(&[2, 1], &[2.5, 3.0]);
     Stub::servable([

@@ -1,5 +1,5 @@
-//! Texts: recorded exchanges `grpc_regress` and `rest_regress`, and `regressor.cc` where nothing
-//! was recorded.
+//! Texts are from the recorded exchanges `grpc_regress` and `rest_regress`, or from `regressor.cc` if
+//! nothing was recorded.
 
 use bytes::Bytes;
 

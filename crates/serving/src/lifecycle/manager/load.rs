@@ -1,7 +1,7 @@
-//! One load of one version, on its thread, and whether its files stayed as they were meanwhile.
+//! One load of one version on its thread, and the check that its files did not change meanwhile.
 //!
-//! Not here: making a servable (the [`Loader`]), what to load and when, tries after a failure
-//! (`manager`).
+//! Not here: making a servable (the [`Loader`]), when to load which version, and retries after a
+//! failure (`manager`).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,39 +15,39 @@ use base::id::ServableId;
 use base::panics;
 use storage::local::{Files, Fingerprint, Storage};
 
-/// What a load works with.
+/// The inputs of a load.
 pub(super) struct LoadJob<'a> {
     pub(super) id: &'a ServableId,
     pub(super) directory: &'a Path,
     pub(super) loader: &'a dyn Loader,
     pub(super) storage: &'a dyn Storage,
-    /// The only files that are worth a load, where not all are.
+    /// The files that the load must find; `None` accepts any.
     pub(super) wanted: Option<Fingerprint>,
     /// Raised when the load is given up.
     pub(super) given_up: &'a Arc<Signal>,
 }
 
-/// How a load ended.
+/// The result of a load.
 pub(super) enum Outcome {
     Loaded(Servable),
-    /// The files changed meanwhile: what was loaded may be half of each.
+    /// The files changed meanwhile, so the servable could be a mixture of old and new files.
     Unsettled,
-    /// There is no room for it until another load has ended.
+    /// The load does not fit into memory until another one has ended.
     NoRoom,
     Failed(ServingError),
 }
 
 impl LoadJob<'_> {
-    /// Loads. Returns the files that it found, too, where they could be looked at.
+    /// Loads the version. Also returns the files that it found, if they could be read.
     pub(super) fn run(&self) -> (Outcome, Option<Arc<Files>>) {
         let mut found = None;
-        // Storage and reservations are other people's code as well as the loader.
+        // The storage and the reservation can panic, as well as the loader.
         let ended = panics::caught(|| self.load_settled(&mut found));
         let outcome = ended.unwrap_or_else(|panic| {
             let text = format!("the load panicked: {panic}");
             Outcome::Failed(ServingError::internal(text))
         });
-        // What was there before is nothing that was tried as a whole.
+        // If the files changed, those found before were not tried as a whole.
         let found = found.filter(|_| !matches!(outcome, Outcome::Unsettled));
         (outcome, found)
     }
@@ -79,7 +79,7 @@ impl LoadJob<'_> {
         }
     }
 
-    /// A loader that panics has failed, no more.
+    /// Loads once. If the loader panics, the load fails.
     fn load_once(&self) -> Result<Servable> {
         let load = || self.loader.load(self.id, self.directory);
         let loaded = panics::caught(load).unwrap_or_else(|panic| {
@@ -90,7 +90,7 @@ impl LoadJob<'_> {
         loaded
     }
 
-    /// TensorFlow Serving looks at the files first to estimate the memory they need.
+    /// TensorFlow Serving reads the sizes of the files first, to estimate the memory they need.
     fn unreadable(&self, error: &ServingError) -> ServingError {
         ServingError::new(
             error.code(),
@@ -102,7 +102,7 @@ impl LoadJob<'_> {
     }
 }
 
-/// The error of a version that went out of favour while it was loaded.
+/// The error of a version that was no longer wanted while it was loaded.
 pub(super) fn cancelled() -> ServingError {
     ServingError::new(Code::Cancelled, "Loading of servable cancelled")
 }

@@ -1,9 +1,8 @@
-//! Loads from their begin to their end: threads, tries after failures, results and what becomes of
-//! them.
+//! Loads from beginning to end: threads, retries after failures, and the handling of results.
 //!
 //! A load holds a slot while its thread works on it. Between two tries it has neither thread nor
-//! slot. One that takes longer than `--model_load_timeout_seconds`, or that is not wanted any more,
-//! gives its slot back; its thread ends in its own time, and what it loaded is dropped.
+//! slot. A load that takes longer than `--model_load_timeout_seconds`, or that is no longer wanted,
+//! gives its slot back; its thread ends later, and its result is dropped.
 //!
 //! Not here: which version loads next (`serving::lifecycle::policy`), the work of the thread
 //! (`manager::load`).
@@ -25,17 +24,17 @@ use base::error::{Code, ServingError};
 use base::id::ServableId;
 use storage::local::{Files, Fingerprint};
 
-/// How many loads in a row may find that their files have changed meanwhile.
+/// After this many consecutive loads whose files changed meanwhile, the load counts as failed.
 const MAX_UNSETTLED_LOADS: u32 = 8;
-/// The first pause for files to settle; it doubles up to the second.
+/// The first pause for files to settle. It doubles up to the last one.
 const FIRST_SETTLE_PAUSE: Duration = Duration::from_millis(50);
 const LAST_SETTLE_PAUSE: Duration = Duration::from_secs(4);
-/// A load waits for the source to see the files where it looks as often as this.
+/// A load waits for the source to see the files if the source looks at least this often.
 const LONGEST_SETTLING_POLL: Duration = Duration::from_secs(10);
 
 impl Shared {
-    /// Begins a load: the first one of a version, a further try, or the second one of a version
-    /// that serves.
+    /// Begins a load: the first one of a version, a retry, or the second one of a version that
+    /// serves.
     pub(super) fn begin_load(
         self: &Arc<Self>,
         state: &mut State,
@@ -105,11 +104,11 @@ impl Shared {
         .run();
         let unused = self.finish_load(ticket, outcome, found);
         self.changed.notify_all();
-        // With no lock held.
+        // Dropped while no lock is held.
         drop(unused);
     }
 
-    /// Takes the result of a thread. Returns what is not used of it.
+    /// Handles the result of a thread. Returns the servable if it is not used.
     fn finish_load(
         &self,
         ticket: Ticket,
@@ -156,13 +155,13 @@ impl Shared {
         }
     }
 
-    /// Lets requests find what was loaded. What served before under this version is replaced.
+    /// Makes a loaded version visible to requests. If the version already served, it is replaced.
     fn serve(&self, state: &mut State, id: &ServableId, handle: ServableHandle, now: Instant) {
         let Some(managed) = state.registry.get_mut(id) else {
             return;
         };
         (managed.retries, managed.unsettled) = (0, 0);
-        // The files may have changed again.
+        // The files can have changed again.
         let again = managed.has_changed().then_some(Progress::Until(now));
         self.parts.table.insert(&handle);
         let before = std::mem::replace(&mut managed.phase, Phase::Ready(handle, again));
@@ -177,8 +176,8 @@ impl Shared {
             .publish(id, ManagerState::Available, None);
     }
 
-    /// Has a load that failed wait for its next try, if it has one. Where the files are others by
-    /// now, that is not to be waited for.
+    /// Schedules a retry for a load that failed, if retries are left. If the files have changed
+    /// since, the version is loaded again immediately.
     fn note_failure(&self, state: &mut State, id: &ServableId, error: &ServingError, now: Instant) {
         let Some(managed) = state.registry.get_mut(id) else {
             return;
@@ -245,8 +244,7 @@ impl Shared {
             .publish(id, ManagerState::End, Some(error));
     }
 
-    /// Lets other loads begin beside those that take long, and gives up those that have taken too
-    /// long.
+    /// Lets other loads begin while slow ones continue, and gives up those that have timed out.
     pub(super) fn give_up_overdue(&self, state: &mut State, now: Instant) {
         for id in state.threads.free_slow(now) {
             info!("the load of {id} takes long, others begin meanwhile");
@@ -270,7 +268,7 @@ impl Shared {
         }
     }
 
-    /// Begins loads again that take long and whose files have changed: what comes of them is not used.
+    /// Restarts slow loads whose files have changed, because their results would not be used.
     fn give_up_outdated(&self, state: &mut State, now: Instant) {
         for (ticket, id) in state.threads.slow(now) {
             let managed = state.registry.get_mut(&id);
@@ -284,7 +282,7 @@ impl Shared {
         }
     }
 
-    /// Ends loads that are not wanted any more, and says so.
+    /// Ends loads that are no longer wanted, and reports it.
     pub(super) fn give_up(&self, state: &mut State, given_up: Vec<GivenUp>) {
         for GivenUp { id, ticket, left } in given_up {
             if let Some(ticket) = ticket {
@@ -301,7 +299,7 @@ impl Shared {
         }
     }
 
-    /// Takes note of the end of a load that was given up: its version may be tried again now.
+    /// Handles the end of a load that was given up: its version can now be tried again.
     fn note_late_end(&self, state: &mut State, id: &ServableId, took: Duration) {
         info!(
             "the load of {id} that was given up has ended after {took:.1?}, its result is dropped"
@@ -326,7 +324,7 @@ fn warn_failed(id: &ServableId, error: &ServingError) {
 }
 
 fn after(now: Instant, pause: Duration) -> Progress {
-    // A pause beyond what a clock can tell is as good as a year.
+    // A clock cannot represent very long pauses; a year is as good.
     const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
     Progress::Until(now + pause.min(YEAR))
 }

@@ -1,6 +1,6 @@
-//! Which versions are managed and where each stands: the manager's state, without threads.
+//! Which versions are managed, and their phases: the manager's state, without threads.
 //!
-//! Not here: carrying out actions (`manager`), their order (`serving::lifecycle::policy`), the threads that
+//! Not here: performing actions (`manager`), their order (`serving::lifecycle::policy`), the threads that
 //! load (`manager::threads`).
 
 use std::collections::BTreeMap;
@@ -15,10 +15,10 @@ use crate::servable::ServableHandle;
 use base::id::ServableId;
 use storage::local::{Files, Fingerprint};
 
-/// All managed versions, and the aspired lists that are not applied yet.
+/// All managed versions, and the aspired lists that are not yet applied.
 #[derive(Default)]
 pub(super) struct Registry {
-    /// Invariant: no model without a version.
+    /// Invariant: every model has a version.
     pub(super) models: BTreeMap<Arc<str>, BTreeMap<i64, Managed>>,
     pending: BTreeMap<Arc<str>, Vec<AspiredVersion>>,
 }
@@ -26,41 +26,41 @@ pub(super) struct Registry {
 /// A version under management.
 pub(super) struct Managed {
     pub(super) directory: PathBuf,
-    /// The files that the source saw last.
+    /// The files that the source last saw.
     fingerprint: Fingerprint,
     pub(super) is_aspired: bool,
     pub(super) phase: Phase,
-    /// The files of the load that began last; `None` where any files are worth a load.
+    /// The files of the last load that began; `None` if any files are worth a load.
     tried: Option<Tried>,
-    /// The files that it was loaded with, where it serves and that is known.
+    /// The files with which the serving version was loaded, if they are known.
     pub(super) loaded: Option<Arc<Files>>,
-    /// How often the load of these files was tried again.
+    /// The number of retries with these files.
     pub(super) retries: u32,
-    /// How many loads in a row found that the files had changed meanwhile.
+    /// The number of consecutive loads whose files changed meanwhile.
     pub(super) unsettled: u32,
 }
 
-/// Where a managed version stands, with what belongs to it there.
+/// The phase of a managed version, with the data of that phase.
 pub(super) enum Phase {
-    /// Nothing done yet.
+    /// Not loaded yet.
     New,
-    /// Is being loaded.
+    /// Being loaded.
     Loading(Progress),
-    /// In the lookup table. Its files may be loaded a second time meanwhile.
+    /// In the lookup table. Its files can be loaded a second time meanwhile.
     Ready(ServableHandle, Option<Progress>),
-    /// Out of the lookup table; requests still hold it.
+    /// Removed from the lookup table, but requests still hold it.
     Draining(ServableHandle),
-    /// A thread destroys it.
+    /// A thread is destroying it.
     Dropping,
     /// Its load failed.
     Failed {
-        /// Whether a thread of an earlier load has not ended: the version is loaded again when
-        /// it has.
+        /// Whether a thread of an earlier load has not ended. Once it has, the version is loaded
+        /// again.
         is_stuck: bool,
     },
 }
 
-/// Where a load stands that is not finished.
+/// The progress of a load that is not finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
     /// A thread works on it.
@@ -78,15 +78,15 @@ struct Tried {
     found: Option<Fingerprint>,
 }
 
-/// What became of lists that were applied.
+/// The effects of the lists that were applied.
 #[derive(Default)]
 pub(super) struct Applied {
-    /// Versions that are new, or new again because their files have changed.
+    /// Versions that are new, or that start again because their files have changed.
     pub(super) added: Vec<ServableId>,
     pub(super) given_up: Vec<GivenUp>,
 }
 
-/// A load that is not wanted any more.
+/// A load that is no longer wanted.
 pub(super) struct GivenUp {
     pub(super) id: ServableId,
     /// Its thread.
@@ -94,14 +94,14 @@ pub(super) struct GivenUp {
     pub(super) left: Left,
 }
 
-/// What a load that was given up leaves.
+/// The state of a version after its load was given up.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Left {
-    /// A version that was never tried.
+    /// It was never tried.
     Untried,
-    /// A version that was being loaded.
+    /// It was being loaded.
     Unloaded,
-    /// A version that serves as it was loaded before.
+    /// It serves as it was loaded before.
     Serving,
 }
 
@@ -132,7 +132,7 @@ impl Managed {
         }
     }
 
-    /// How far its load is, where it has one that has begun.
+    /// The progress of its load, if one has begun.
     pub(super) fn progress(&self) -> Option<Progress> {
         match self.phase {
             Phase::Loading(progress) => Some(progress),
@@ -141,7 +141,7 @@ impl Managed {
         }
     }
 
-    /// Notes how far its load is. `None` ends a second load.
+    /// Sets the progress of its load. `None` ends a second load.
     pub(super) fn set_progress(&mut self, progress: Option<Progress>) {
         match (&mut self.phase, progress) {
             (Phase::Ready(_, second), progress) => *second = progress,
@@ -152,13 +152,13 @@ impl Managed {
         }
     }
 
-    /// Notes that a load begins with the files as the source saw them last.
+    /// Records that a load begins with the files that the source last saw.
     pub(super) fn begin(&mut self, ticket: Ticket) {
         self.set_progress(Some(Progress::Running(ticket)));
         self.note_tried();
     }
 
-    /// Has the files as the source saw them last count as those that were tried.
+    /// Records the files that the source last saw as tried.
     pub(super) fn note_tried(&mut self) {
         self.tried = Some(Tried {
             aspired: self.fingerprint,
@@ -166,45 +166,44 @@ impl Managed {
         });
     }
 
-    /// Notes the files that the load found.
+    /// Records the files that the load found.
     pub(super) fn found(&mut self, found: Option<&Files>) {
         if let Some(tried) = &mut self.tried {
             tried.found = found.map(Files::fingerprint);
         }
     }
 
-    /// The files that a load has to find, as the source saw them: others may be half of a copy. Where
-    /// the source does not look again soon by itself, a version that does not serve yet takes what is
-    /// there.
+    /// The files that a load has to find, as the source saw them, because others could be half of a copy.
+    /// If the source does not look again soon, a version that does not serve yet is loaded with any files.
     pub(super) fn wanted(&self, is_polled_soon: bool) -> Option<Fingerprint> {
         let is_known = self.fingerprint != Fingerprint::UNREADABLE;
         let can_wait = is_polled_soon || matches!(self.phase, Phase::Ready(..));
         (is_known && can_wait).then_some(self.fingerprint)
     }
 
-    /// Whether the files are again those that it serves with.
+    /// Whether the current files are those it was loaded with and serves.
     pub(super) fn is_as_loaded(&self) -> bool {
         let loaded = self.loaded.as_ref();
         matches!(self.phase, Phase::Ready(..))
             && loaded.is_some_and(|it| it.fingerprint() == self.fingerprint)
     }
 
-    /// Whether the files are others than those of the load that began last, as far as is known.
+    /// Whether the files differ from those of the last load that began, as far as is known.
     pub(super) fn has_changed(&self) -> bool {
         let is_tried = |it: Tried| {
             it.aspired == self.fingerprint || it.found.is_some_and(|it| it == self.fingerprint)
         };
-        // What cannot be read has not changed.
+        // Files that cannot be read count as unchanged.
         self.fingerprint != Fingerprint::UNREADABLE && !self.tried.is_some_and(is_tried)
     }
 
-    /// Takes note of what the source says now. Returns whether a failed version is new again.
+    /// Applies the source's current view. Returns whether a failed version is new again.
     fn note(&mut self, aspired: AspiredVersion, now: Instant) -> bool {
         let has_moved = self.directory != aspired.directory;
         self.directory = aspired.directory;
         self.fingerprint = aspired.fingerprint;
         if has_moved {
-            // As in TensorFlow Serving, a version that serves is the same one elsewhere.
+            // As in TensorFlow Serving, a version that serves is not loaded again from another directory.
             match self.phase {
                 Phase::Ready(..) => {
                     self.loaded = None;
@@ -225,7 +224,7 @@ impl Managed {
             return false;
         }
         match &mut self.phase {
-            // A load that runs finds out about the change by itself; one that takes long is given up.
+            // A running load detects the change by itself; a slow one is given up.
             Phase::Loading(Progress::Running(_)) | Phase::Ready(_, Some(Progress::Running(_))) => {}
             Phase::Loading(_) | Phase::Ready(..) => {
                 self.retries = 0;
@@ -241,7 +240,7 @@ impl Managed {
         false
     }
 
-    /// Gives up the load of a version, where it has one.
+    /// Gives up the load of a version, if it has one.
     fn give_up(&mut self, id: ServableId) -> Option<GivenUp> {
         let ticket = self.ticket();
         let left = match &mut self.phase {
@@ -256,7 +255,7 @@ impl Managed {
         if left != Left::Serving {
             self.phase = Phase::Failed { is_stuck: false };
         }
-        // Whatever its files are: a list may want it again before it is forgotten.
+        // Any files are worth a load, because a list can want the version again before it is forgotten.
         self.tried = None;
         Some(GivenUp { id, ticket, left })
     }
@@ -271,9 +270,9 @@ impl Managed {
 }
 
 impl Registry {
-    /// Takes note of a model's newest aspired versions; returns whether they are news.
+    /// Stores a model's newest aspired versions. Returns whether they differ from the previous ones.
     pub(super) fn set_aspired(&mut self, model: &Arc<str>, versions: Vec<AspiredVersion>) -> bool {
-        // Most polls find what the one before found.
+        // Most polls find the same versions as before.
         let is_news = self.pending.contains_key(model) || !self.is_aspired(model, &versions);
         if is_news {
             self.pending.insert(Arc::clone(model), versions);
@@ -281,7 +280,7 @@ impl Registry {
         is_news
     }
 
-    /// Whether exactly these versions with these files are aspired already.
+    /// Whether exactly these versions with these files are already aspired.
     fn is_aspired(&self, model: &str, versions: &[AspiredVersion]) -> bool {
         let managed = self.models.get(model);
         let is_aspired = |it: &AspiredVersion| {
@@ -296,7 +295,7 @@ impl Registry {
         count == versions.len() && versions.iter().all(is_aspired)
     }
 
-    /// Forgets versions that are not aspired and hold nothing.
+    /// Forgets versions that are not aspired and hold no resources.
     pub(super) fn flush(&mut self) {
         for versions in self.models.values_mut() {
             versions.retain(|_, managed| {
@@ -306,10 +305,10 @@ impl Registry {
         self.models.retain(|_, versions| !versions.is_empty());
     }
 
-    /// Applies the aspired lists that can be applied, and gives up loads that none of them wants.
+    /// Applies the aspired lists that can be applied, and gives up loads that no list wants.
     ///
-    /// A list that names a version which is on its way out waits until that one is gone, and is
-    /// then loaded afresh (`AspiredVersionsManager::ContainsAnyReaspiredVersions`).
+    /// If a list names a version that is being unloaded, it waits until the version is gone. The
+    /// version is then loaded again (`AspiredVersionsManager::ContainsAnyReaspiredVersions`).
     pub(super) fn apply_pending(&mut self, now: Instant) -> Applied {
         let mut applied = Applied::default();
         let pending = std::mem::take(&mut self.pending);
@@ -359,8 +358,8 @@ impl Registry {
         given_up
     }
 
-    /// One action for each model that has one: first what is new, then what is tried again, then
-    /// what serves already.
+    /// One action for each model that has one: first unloads, then new versions, then retries, then
+    /// versions that already serve.
     pub(super) fn next_actions(&self, now: Instant) -> Vec<(Arc<str>, Action)> {
         let mut actions: Vec<_> = self
             .models
@@ -381,7 +380,7 @@ impl Registry {
         actions
     }
 
-    /// When the next load is due that waits for a moment.
+    /// When the next scheduled load is due.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let due = |(_, managed): (_, &Managed)| match managed.progress() {
             Some(Progress::Until(due)) => Some(due),
@@ -390,7 +389,7 @@ impl Registry {
         self.versions().filter_map(due).min()
     }
 
-    /// Lets the loads go on that wait for the end of another one.
+    /// Reschedules the loads that wait for the end of another one.
     pub(super) fn room_was_made(&mut self, now: Instant) {
         for managed in self.models.values_mut().flat_map(BTreeMap::values_mut) {
             if managed.progress() == Some(Progress::ForRoom) {
@@ -422,11 +421,11 @@ impl Registry {
     }
 }
 
-/// Whether `aspired` has to wait for versions that are on their way out.
+/// Whether `aspired` has to wait for versions that are being unloaded.
 ///
-/// Where nothing moves any more, which in TensorFlow Serving is the end of all updates of the model
-/// (an old version that stays because its successor failed comes back into favour), the old
-/// versions become aspired again as they are.
+/// If an old version stays because its successor failed, and then becomes aspired again, no action is
+/// left that could end the wait. In TensorFlow Serving the model is then never updated again. Here such
+/// old versions become aspired again as they are.
 fn adopt_stalled(
     versions: &mut BTreeMap<i64, Managed>,
     aspired: &[AspiredVersion],

@@ -1,4 +1,4 @@
-//! The manager by itself: on a system that has no threads to give, and a minute later.
+//! The manager by itself: on a system that cannot start threads, and after time has passed.
 
 use std::io;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::lifecycle::fake::FakeLoader;
 use base::id::{ModelSpec, ServableId};
 use storage::local::{Fingerprint, LocalStorage};
 
-/// Whether there are threads to unload on, and how often there was none.
+/// Whether threads to unload on can be started, and how often this failed.
 static HAS_THREADS: AtomicBool = AtomicBool::new(false);
 static REFUSED: AtomicUsize = AtomicUsize::new(0);
 
@@ -34,7 +34,7 @@ fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// A manager, and what shows what it does.
+/// A manager, and the parts that show its actions.
 fn manager(
     loader: Arc<FakeLoader>,
     spawn: Spawn,
@@ -42,7 +42,7 @@ fn manager(
     let table = Arc::<LookupTable>::default();
     let monitor = Arc::<StateMonitor>::default();
     let parts = Parts {
-        // The tests say what the source sees.
+        // The tests play the role of the source.
         options: LifecycleOptions {
             file_system_poll_wait: PollWait::Never,
             ..LifecycleOptions::default()
@@ -55,7 +55,7 @@ fn manager(
     (Manager::with_threads(parts, spawn), table, monitor)
 }
 
-/// A load that does not end goes on with files that are no more.
+/// A load that does not end continues with files that no longer exist.
 #[test]
 fn slow_load_begins_again_when_its_files_change() {
     let loader = FakeLoader::new();
@@ -78,7 +78,7 @@ fn slow_load_begins_again_when_its_files_change() {
     };
     aspire(1);
     eventually("it loads", || loader.running() == 1);
-    // One that does not take long finds out by itself.
+    // A load that is not slow detects the change by itself.
     aspire(2);
     std::thread::sleep(Duration::from_millis(100));
     assert_eq!(loader.loads(&id), 1);

@@ -1,11 +1,11 @@
-//! The threads that load, the slots they hold, and those that were given up and have not ended.
+//! The threads that load, the slots they hold, and those that were given up but have not ended.
 //!
-//! A thread cannot be ended from outside. One that is not waited for any more gives its slot to
-//! other loads, and its result is dropped when it comes. One that takes long gives its slot to
-//! others as well, so that they do not wait for it, and is still waited for itself. So that threads
-//! without a slot have a bound, the last of them keep theirs.
+//! A thread cannot be ended from outside. If a thread is given up, its slot is free for other loads, and
+//! its result is dropped when it ends. A slow thread also gives its slot to others, so that they do not
+//! wait for it, but its own result is still used. To limit the number of threads without a slot, further
+//! threads keep theirs.
 //!
-//! Not here: what is loaded (`registry`), starting threads (`manager::begin`).
+//! Not here: which version is loaded (`registry`), starting threads (`manager::begin`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,26 +14,26 @@ use std::time::{Duration, Instant};
 use crate::lifecycle::signal::Signal;
 use base::id::ServableId;
 
-/// How many threads may go on without a slot. Each may keep a CPU busy.
+/// The maximum number of threads without a slot. Each can keep a CPU busy.
 const MAX_WITHOUT_SLOT: usize = 32;
-/// A load that takes longer than this lets another one begin. Few models take as long to load; one
-/// that never ends keeps the others no longer than this.
+/// A load that takes longer than this lets another one begin. Few models take that long to load, and a
+/// load that never ends delays the others only for this time.
 const SLOW: Duration = Duration::from_secs(60);
-/// How many of them may be of one version.
+/// The maximum number of them that can belong to one version.
 pub(super) const MAX_STUCK_OF_VERSION: usize = 4;
 
-/// Stands for one thread that loads.
+/// Identifies one thread that loads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Ticket(u64);
 
-/// The threads that load and have not ended.
+/// The threads that are loading.
 #[derive(Default)]
 pub(super) struct LoadThreads {
     threads: BTreeMap<Ticket, LoadThread>,
     next: u64,
 }
 
-/// A thread that loads.
+/// A thread that is loading.
 pub(super) struct LoadThread {
     pub(super) id: ServableId,
     pub(super) began: Instant,
@@ -49,14 +49,14 @@ impl LoadThread {
         self.given_up.is_raised()
     }
 
-    /// When others need not wait for it any more.
+    /// When others no longer have to wait for it.
     fn slow_from(&self) -> Option<Instant> {
         self.began.checked_add(SLOW)
     }
 }
 
 impl LoadThreads {
-    /// Takes a slot for a thread. Returns what tells it that it was given up.
+    /// Gives a new thread a slot. Returns its ticket, and the signal that it was given up.
     pub(super) fn begin(
         &mut self,
         id: ServableId,
@@ -77,7 +77,7 @@ impl LoadThreads {
         (ticket, given_up)
     }
 
-    /// Gives a thread up, and its slot to others, as far as the bound on such threads allows.
+    /// Gives a thread up. Its slot becomes free unless too many threads are already without one.
     pub(super) fn give_up(&mut self, ticket: Ticket) {
         if let Some(thread) = self.threads.get_mut(&ticket) {
             thread.given_up.raise();
@@ -85,7 +85,7 @@ impl LoadThreads {
         }
     }
 
-    /// Frees the slots of threads that have loaded for long. Returns their versions, each once.
+    /// Frees the slots of slow threads. Returns the version of each.
     pub(super) fn free_slow(&mut self, now: Instant) -> Vec<ServableId> {
         let mut freed = Vec::new();
         let mut room = self.room_without_slot();
@@ -99,7 +99,7 @@ impl LoadThreads {
         freed
     }
 
-    /// Notes that a thread has ended.
+    /// Records that a thread has ended.
     pub(super) fn end(&mut self, ticket: Ticket) -> Option<LoadThread> {
         let ended = self.threads.remove(&ticket);
         self.free_slots();
@@ -115,35 +115,35 @@ impl LoadThreads {
         }
     }
 
-    /// How many more threads may go on without a slot.
+    /// How many more threads can be without a slot.
     fn room_without_slot(&self) -> usize {
         MAX_WITHOUT_SLOT.saturating_sub(self.threads.len() - self.slots())
     }
 
-    /// How many slots are taken.
+    /// The number of slots in use.
     pub(super) fn slots(&self) -> usize {
         self.threads.values().filter(|it| it.holds_slot).count()
     }
 
-    /// Whether a thread loads that was not given up.
+    /// Whether any thread that was not given up is loading.
     pub(super) fn is_any_wanted(&self) -> bool {
         self.threads.values().any(|it| !it.is_given_up())
     }
 
-    /// How many threads of a version were given up and have not ended.
+    /// The number of threads of a version that were given up and have not ended.
     pub(super) fn stuck(&self, id: &ServableId) -> usize {
         let stuck = |it: &&LoadThread| it.is_given_up() && it.id == *id;
         self.threads.values().filter(stuck).count()
     }
 
-    /// The threads that have loaded for long.
+    /// The slow threads that were not given up.
     pub(super) fn slow(&self, now: Instant) -> Vec<(Ticket, ServableId)> {
         let wanted = self.threads.iter().filter(|(_, it)| !it.is_given_up());
         let slow = wanted.filter(|(_, it)| it.slow_from().is_some_and(|slow| slow <= now));
         slow.map(|(ticket, it)| (*ticket, it.id.clone())).collect()
     }
 
-    /// The threads whose time is over.
+    /// The threads that have timed out.
     pub(super) fn overdue(&self, now: Instant) -> Vec<(Ticket, ServableId)> {
         let overdue = self.timed().filter(|(_, _, deadline)| *deadline <= now);
         overdue
@@ -151,7 +151,7 @@ impl LoadThreads {
             .collect()
     }
 
-    /// When the time of the next thread is over, or its slot goes to others.
+    /// When the next thread times out or becomes slow.
     pub(super) fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let deadline = self.timed().map(|(_, _, deadline)| deadline).min();
         let holders = self.threads.values().filter(|it| it.holds_slot);
@@ -159,7 +159,7 @@ impl LoadThreads {
         deadline.into_iter().chain(slow).min()
     }
 
-    /// Has all of them have loaded for long.
+    /// Makes all threads slow.
     #[cfg(test)]
     pub(super) fn make_slow(&mut self) {
         for thread in self.threads.values_mut() {
@@ -225,7 +225,7 @@ mod tests {
         threads.give_up(ticket);
         assert!(given_up.is_raised());
         assert_eq!(threads.overdue(now), []);
-        // The endless one still has a slot to give.
+        // The endless thread still has a slot to give back.
         assert_eq!(threads.next_deadline(now), Some(now + SLOW));
         assert_eq!((threads.stuck(&id), threads.slots()), (1, 1));
         assert!(threads.end(ticket).is_some_and(|it| it.is_given_up()));

@@ -14,14 +14,14 @@ use base::allocator::release_freed;
 use base::id::ServableId;
 use base::panics;
 
-/// How long to wait where the system has no thread to destroy something on.
+/// How long to wait if the system cannot start a thread for a destruction.
 const NO_THREAD_PAUSE: Duration = Duration::from_secs(1);
 
-/// Something that no request holds any more.
+/// A servable that no request holds any more.
 enum Drained {
     /// An unloaded version.
     Version(ServableId),
-    /// What a second load of its version has replaced.
+    /// A servable that a second load of its version has replaced.
     Replaced(ServableHandle),
 }
 
@@ -44,13 +44,13 @@ impl Shared {
         true
     }
 
-    /// Begins to destroy what no request holds any more.
+    /// Begins to destroy servables that no request holds any more.
     pub(super) fn drop_drained(self: &Arc<Self>, state: &mut State, now: Instant) -> bool {
         if state.next_drop.is_some_and(|time| time > now) {
             return false;
         }
         let room = self.parts.options.num_unload_threads.max(1) - state.drops;
-        // Nobody can get a new handle of these: the table is rid of them.
+        // No request can get a new handle of these, because they are not in the table.
         let is_drained = |handle: &ServableHandle| Arc::strong_count(handle) == 1;
         let replaced = state.replaced.extract_if(.., |it| is_drained(it));
         let mut drained: Vec<Drained> = replaced.take(room).map(Drained::Replaced).collect();
@@ -68,8 +68,8 @@ impl Shared {
         progress
     }
 
-    /// Destroys something on a thread of its own. Where the system has none, it stays as it is for
-    /// now: it may take long, and nothing else may be held up meanwhile.
+    /// Destroys a servable on a thread of its own. If the system cannot start one, the servable stays for
+    /// now: its destruction can take long and must not delay anything else.
     fn begin_drop(self: &Arc<Self>, state: &mut State, drained: Drained, now: Instant) -> bool {
         let (id, handle, is_version) = match drained {
             Drained::Replaced(handle) => (handle.id.clone(), handle, false),
@@ -78,7 +78,7 @@ impl Shared {
                 None => return false,
             },
         };
-        // From here the thread takes it, or this one takes it back.
+        // From here on, either the new thread or this one takes the handle.
         let place = Arc::new(Mutex::new(Some(handle)));
         let take = |place: &Mutex<Option<ServableHandle>>| {
             place.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -129,7 +129,7 @@ impl Shared {
     }
 }
 
-/// Takes the servable of a version that has drained, whose destruction begins.
+/// Takes the servable of a drained version, whose destruction begins.
 fn take_drained(state: &mut State, id: &ServableId) -> Option<ServableHandle> {
     let managed = state.registry.get_mut(id)?;
     match std::mem::replace(&mut managed.phase, Phase::Dropping) {

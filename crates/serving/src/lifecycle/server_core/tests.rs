@@ -1,6 +1,6 @@
 //! The lifecycle with a fake loader and real directories.
 //!
-//! Names in comments are rows of TensorFlow Serving's own tests; polling is short here, and every
+//! Names in comments are those of TensorFlow Serving's own tests. Polling is frequent here, and every
 //! wait has an upper bound.
 
 mod support;

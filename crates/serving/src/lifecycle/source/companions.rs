@@ -1,13 +1,13 @@
-//! Which files a new version lacks that the serving version has, so that it had better wait for
-//! them: a copy in progress looks like a version without them.
+//! Which files of the serving version a new version lacks. The new version should wait for them, because
+//! a copy in progress looks like a version without them.
 //!
-//! Files that have one name in every version are missed by that name: the signature map, what
-//! belongs to a SavedModel, warmup requests, batching parameters. Every other file (models, external
-//! data, labels) may be called otherwise from version to version, so it is missed only where the new
-//! version also has fewer files of that extension in that folder. Backups and what tools leave behind
-//! are not missed, and neither are texts for people.
+//! Files with the same name in every version are missed by that name: the signature map, the files of a
+//! SavedModel, warmup requests, batching parameters. All other files (models, external data, labels) can
+//! have another name in each version, so one is missed only if the new version also has fewer files of
+//! that extension in that folder. Backups, files that tools leave behind, and texts for people are not
+//! missed.
 //!
-//! It is pure. Not here: how long to wait (`source::model_poll`).
+//! Pure functions. Not here: how long to wait (`source::model_poll`).
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -16,16 +16,16 @@ use std::path::{Path, PathBuf};
 use mapper::signature::MAP_FILE;
 use storage::files::Files;
 
-/// Files that have this name in every version that has them.
+/// Files whose name is the same in every version that has them.
 const FIXED_NAMES: [&str; 4] = [
     MAP_FILE,
     "saved_model.pb",
     "saved_model.pbtxt",
     "batching_params.pbtxt",
 ];
-/// Folders in which all files do.
+/// Folders whose files all have fixed names.
 const FIXED_FOLDERS: [&str; 2] = ["assets.extra", "variables"];
-/// Extensions of files that no version needs.
+/// Extensions of files that a version does not need.
 const NOT_MISSED: [&str; 14] = [
     "bak", "bkp", "crc", "lock", "log", "md", "old", "orig", "part", "partial", "swo", "swp",
     "temp", "tmp",
@@ -70,7 +70,7 @@ fn is_missed(path: &Path) -> bool {
     let is_left_behind = name.ends_with(b"~") || name.starts_with(b"#");
     let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
     let extension = extension.to_ascii_lowercase();
-    // The path of a "directory" that is a file is empty.
+    // If the "directory" is a file, its path is empty.
     !name.is_empty() && !is_left_behind && !NOT_MISSED.contains(&extension.as_str())
 }
 
@@ -120,7 +120,7 @@ mod tests {
                 "variables/variables.index",
             ],
         );
-        // Another file of that extension does not stand for it.
+        // Another file with that extension does not replace it.
         let map = ["model.onnx", "signature_map.pbtxt"];
         let notes = ["model.onnx", "notes.pbtxt"];
         check(&map, &notes, &["signature_map.pbtxt"]);

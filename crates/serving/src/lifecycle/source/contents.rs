@@ -1,12 +1,12 @@
-//! Whether a file that every version has by one name is written yet: it may have been made at its full
-//! size first, or written in parts.
+//! Whether a file with a fixed name has been written completely: it could have been created at its full
+//! size first, or be written in parts.
 //!
-//! A file of white space, zeros and comments is not; nor is a signature map that cannot be read, or that
-//! lacks signatures which the serving version's map has. Large files, and those that cannot be opened, are
-//! taken as they are: the load says what is wrong with them.
+//! A file of white space, zeros and comments is incomplete; so is a signature map that cannot be read, or
+//! that lacks signatures of the serving version's map. Large files, and those that cannot be opened, are
+//! accepted as they are: the load reports their errors.
 //!
-//! Not here: whether the file is there at all (`source::companions`), opening it (`source::storage`), how
-//! long to wait (`source::model_poll`).
+//! Not here: whether the file exists (`source::companions`), opening it (`source::storage`), how long to
+//! wait (`source::model_poll`).
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use proto::onnx_model_server::SignatureMap;
 use storage::files::Files;
 use storage::local::Storage;
 
-/// Files that never begin with blanks alone, and whether they are protobuf text.
+/// Files that never consist of blanks alone, and whether they are protobuf text.
 const JUDGED: [(&str, bool); 5] = [
     (MAP_FILE, true),
     ("saved_model.pbtxt", true),
@@ -25,14 +25,14 @@ const JUDGED: [(&str, bool); 5] = [
     ("saved_model.pb", false),
     ("assets.extra/tf_serving_warmup_requests", false),
 ];
-/// Larger ones are not looked into.
+/// The contents of larger files are not checked.
 const MAX_BYTES: u64 = 1 << 20;
 
 /// The names of the signatures in a map.
 pub(super) type Signatures = BTreeSet<String>;
 
-/// The files in `directory` that the serving version has, too, and that are not written yet, with what is
-/// wrong. `signatures` are those of the serving version's map.
+/// The files in `directory` that the serving version also has and that are not completely written, each
+/// with its fault. `signatures` are those of the serving version's map.
 pub(super) fn unwritten(
     storage: &dyn Storage,
     directory: &Path,
@@ -58,7 +58,7 @@ pub(super) fn unwritten(
     unwritten
 }
 
-/// The signatures of the map in a directory, where there is one that can be read.
+/// The signatures of the map in a directory, if there is one that can be read.
 pub(super) fn signatures(storage: &dyn Storage, directory: &Path) -> Option<Signatures> {
     parse(&storage.small_file(directory, MAP_FILE, MAX_BYTES)?)
 }
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
     use base::error::Result;
 
-    /// One file, in whatever directory and of whatever name.
+    /// One file, for any directory and any name.
     struct One(Vec<u8>);
 
     impl Storage for One {
@@ -124,7 +124,7 @@ mod tests {
         let found = unwritten(&storage, Path::new("2"), (&files, &files), serving.as_ref());
         let found: Vec<_> = found.iter().map(|it| it.1).collect();
         assert_eq!(found, Vec::from_iter(expected), "{name}");
-        // What the serving version does not have, or has empty, is not waited for.
+        // If the serving version has no such file, or an empty one, the new version does not wait for it.
         for serving_files in [Files::of(&[]), Files::of(&[(name, 0)])] {
             let pair = (&files, &serving_files);
             assert_eq!(unwritten(&storage, Path::new("2"), pair, None), []);
@@ -150,7 +150,7 @@ mod tests {
             check(name, b"#", None);
         }
         check("batching_params.pbtxt", b"# c\nnum_batch_threads {", None);
-        // Not a file that has one form.
+        // Not a file whose contents are checked.
         check("variables/variables.data", &[0; 100], None);
         check(MAP_FILE, &vec![b'\n'; (1 << 20) + 1], None);
     }

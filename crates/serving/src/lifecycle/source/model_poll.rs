@@ -1,9 +1,9 @@
-//! One look at one model's base path: which versions are there, have settled, and are wanted.
+//! One look at one model's base path: which versions exist, have settled, and are wanted.
 //!
 //! A version whose files have not settled, or that waits for files which the serving version has,
-//! counts as not there yet. A version that was handed over once stays there while its files change,
-//! with the files it had settled with. A version that serves and is not there any more is gone with
-//! the second look that misses it: a directory may be exchanged for another one.
+//! counts as absent. A version that was handed over once stays present while its files change, with
+//! the files with which it had settled. If a version that serves disappears, it counts as gone only
+//! after a second look has missed it, because a directory can be replaced by another one.
 //!
 //! Not here: when to look, and on which thread (`source::queue`, `source::poll_threads`).
 
@@ -24,66 +24,66 @@ use mapper::version_dir::base_path_hint;
 use storage::confines;
 use storage::local::{Files, Storage};
 
-/// The file that makes a base path without version directories a version of its own.
+/// A base path with this file but without version directories counts as a version of its own.
 const FLAT_MODEL_FILE: &str = "model.onnx";
-/// The version of a model that lies right in its base path.
+/// The version of a model that is directly in its base path.
 const FLAT_VERSION: i64 = 1;
 /// TensorFlow Serving's own hint.
 const NO_NUMBER: &str = "Did you forget to name your leaf directory as a number (eg. '/1/')?";
-/// Most folders that are looked into at each level below a base path without a version.
+/// The maximum number of folders to look into at each level below a base path without a version.
 const MAX_FOLDERS: usize = 20;
-/// What is wrong with a base path is said again after this, where nothing has changed.
+/// After this time the reason why a base path has no version is logged again, even if unchanged.
 const REPEATED: Duration = Duration::from_secs(60);
-/// How long a version that served and is gone is remembered: what comes in its place may be a copy in
+/// How long a version that served and is gone is remembered: its replacement can be a copy in
 /// progress.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
-/// What is known of a model from the looks before.
+/// The results of earlier looks at a model.
 #[derive(Default)]
 pub(super) struct ModelPoll {
-    /// Those of the last look, and those that still serve.
+    /// The versions of the last look, and those that still serve.
     versions: BTreeMap<i64, Version>,
     looks: u64,
     aspired: Vec<AspiredVersion>,
-    /// Versions that are gone: since when, and what they were loaded with.
+    /// Versions that are gone: since when, and the files they were loaded with.
     gone: BTreeMap<i64, (Instant, Serving)>,
-    /// What was said last about a base path without a version, and when.
+    /// The last log text about a base path without a version, and its time.
     said: Option<(String, Instant)>,
-    /// Why no version is aspired, in sentences; `None` where one is.
+    /// Why no version is aspired, in sentences; `None` if a version is aspired.
     remark: Option<String>,
-    /// What lies a folder below a base path without a version, and when that was looked for.
+    /// The remark about versions in a folder below the base path, if any, and the time of that search.
     below: Option<(Option<String>, Instant)>,
 }
 
-/// What a version that serves was loaded with.
+/// The files with which a serving version was loaded.
 #[derive(Clone)]
 struct Serving {
     files: Arc<Files>,
-    /// Those of its map.
+    /// The signatures of its map.
     signatures: Option<Arc<Signatures>>,
 }
 
-/// Tells with which files of a directory a version of a model was loaded.
+/// Returns the files of a directory with which a version of a model was loaded.
 type Loaded<'a> = dyn Fn(&str, i64, &Path) -> Option<Arc<Files>> + 'a;
 
-/// What a look works with.
+/// The inputs of a look.
 pub(super) struct Look<'a> {
     pub(super) model: &'a WatchedModel,
     pub(super) storage: &'a dyn Storage,
     /// Whether a version is available to clients.
     pub(super) serves: &'a dyn Fn(&str, i64) -> bool,
-    /// The files in a directory that a version which serves was loaded with, as far as that is known.
+    /// The files in a directory with which a serving version was loaded, if they are known.
     pub(super) loaded: &'a Loaded<'a>,
-    /// How far looks that count as two have to be apart.
+    /// The minimum time between looks that count as two.
     pub(super) gap: Duration,
     /// How long a version waits for files that the serving version has.
     pub(super) companion_wait: Duration,
 }
 
-/// What a look found.
+/// The result of a look.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// A version was seen, or missed, for the first time. Nothing is said before the second look.
+    /// A version was seen, or missed, for the first time. The second look decides.
     Unsure,
     /// These versions are aspired.
     Aspired {
@@ -92,7 +92,7 @@ pub(super) enum Found {
     },
 }
 
-/// What is to be expected after a look.
+/// The changes to be expected after a look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rest {
     /// Nothing.
@@ -103,11 +103,11 @@ pub(super) enum Rest {
     Version,
 }
 
-/// Where a version stands for this look.
+/// The state of a version in this look.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Standing {
     Is(Settling),
-    /// It has settled and waits for files, which may be coming.
+    /// It has settled but waits for files that can still be coming.
     Waits,
 }
 
@@ -117,15 +117,15 @@ impl Standing {
     }
 }
 
-/// The versions under a base path, as far as they were looked for.
+/// The versions under a base path, as far as the look needed them.
 enum Candidates {
-    /// All that are wanted, by their plain names.
+    /// All wanted versions, found by their plain names.
     Named(Vec<(i64, PathBuf)>),
     /// The names of all version directories, and whether there is a model outside of them.
     Listed {
         names: Vec<String>,
         is_flat: bool,
-        /// What the base path holds itself instead of versions, in sentences.
+        /// The base path's contents if it has no versions, in sentences.
         hint: Option<String>,
     },
 }
@@ -188,12 +188,12 @@ impl ModelPoll {
         })
     }
 
-    /// Why no version is aspired, in sentences; `None` where one is.
+    /// Why no version is aspired, in sentences; `None` if a version is aspired.
     pub(super) fn remark(&self) -> Option<&str> {
         self.remark.as_deref()
     }
 
-    /// Says that there is no version, and why if that can be told: not with every look.
+    /// Logs that no version was found, with the reason if it is known, but not at every look.
     fn explain(&mut self, look: &Look<'_>, candidates: &Candidates) {
         let model = look.model;
         let why = candidates
@@ -213,7 +213,7 @@ impl ModelPoll {
         }
     }
 
-    /// What lies a folder below the base path; looked for now and then, since it lists folders.
+    /// The remark about versions in a folder below the base path. Searched rarely, because it lists folders.
     fn below(&mut self, look: &Look<'_>) -> Option<String> {
         let is_recent = |(_, at): &&(Option<String>, Instant)| at.elapsed() < REPEATED;
         if let Some((found, _)) = self.below.as_ref().filter(is_recent) {
@@ -248,8 +248,8 @@ impl ModelPoll {
         is_first
     }
 
-    /// Forgets versions that were not looked at and do not serve, and remembers for a while what
-    /// those that are gone were loaded with.
+    /// Forgets versions that were not looked at and do not serve. For those that are gone, remembers
+    /// for a while the files they were loaded with.
     fn forget(
         &mut self,
         look: &Look<'_>,
@@ -321,8 +321,8 @@ impl ModelPoll {
         }
     }
 
-    /// Hands over a version that has settled, unless it waits for files that the serving version has:
-    /// another one, or itself as it was loaded.
+    /// Hands over a version that has settled, unless it waits for files that the serving version has. The
+    /// serving version can be another one, or the same one as it was loaded.
     fn hand_over(&mut self, look: &Look<'_>, number: i64, serves: bool) -> bool {
         let (serving, model) = match self.serving(look, number) {
             Some((serving, model)) => (serving, Some(model)),
@@ -371,8 +371,8 @@ impl ModelPoll {
         true
     }
 
-    /// The highest version up to this one that serves, or did until a moment ago, and what it was
-    /// loaded with. Who goes back to a version with a lower number is in a hurry, and does not copy.
+    /// The highest version up to this one that serves, or did until a moment ago, and the files it was
+    /// loaded with. Higher versions do not count: an operator who rolls back is in a hurry and does not copy.
     fn serving(&self, look: &Look<'_>, number: i64) -> Option<(i64, Serving)> {
         let name = &look.model.name;
         let serving = self.versions.range(..=number).rev();
@@ -413,7 +413,7 @@ impl Candidates {
         })
     }
 
-    /// Why a policy finds nothing here.
+    /// Why a policy finds no versions here.
     fn remark(&self, policy: &VersionPolicy) -> Option<String> {
         let Self::Listed { names, hint, .. } = self else {
             return None;
@@ -436,7 +436,7 @@ impl Candidates {
         ))
     }
 
-    /// Whether a version is there, wanted or not.
+    /// Whether a version exists, wanted or not.
     fn has(&self, version: i64) -> bool {
         match self {
             Self::Named(named) => named.iter().any(|it| it.0 == version),
@@ -448,7 +448,7 @@ impl Candidates {
         }
     }
 
-    /// The versions that the model's policy wants, as if those of `not_there` were not there; highest
+    /// The versions that the model's policy wants if those in `not_there` count as absent; highest
     /// first.
     fn wanted(&self, model: &WatchedModel, not_there: &BTreeSet<i64>) -> Vec<(i64, PathBuf)> {
         let (names, is_flat) = match self {
@@ -468,7 +468,7 @@ impl Candidates {
         }
         let is_there = |version: i64| !not_there.contains(&version);
         let mut names = names.clone();
-        // The policy looks for the ones before; those named one by one have no others.
+        // If a version is absent, `latest` takes an earlier one instead. The other policies do not.
         if matches!(model.policy, VersionPolicy::Latest(_)) {
             names.retain(|name| parse_version(name).is_some_and(is_there));
         }
@@ -480,7 +480,7 @@ impl Candidates {
     }
 }
 
-/// A base path a folder below this one, in sentences.
+/// The remark about a base path one folder below this one, in sentences.
 fn base_path_below(storage: &dyn Storage, base_path: &Path) -> Option<String> {
     let mut names = storage.children(base_path).ok()?;
     names.retain(|name| !name.starts_with('.'));
@@ -502,8 +502,8 @@ fn base_path_below(storage: &dyn Storage, base_path: &Path) -> Option<String> {
     })
 }
 
-/// The versions of a specific policy, where each has a directory named by its plain number; a
-/// listing of the base path is not needed then.
+/// The versions of a specific policy, if each has a directory named by its plain number. The base path
+/// then does not have to be listed.
 fn named_versions(look: &Look<'_>) -> Result<Option<Vec<(i64, PathBuf)>>> {
     let VersionPolicy::Specific(wanted) = &look.model.policy else {
         return Ok(None);
@@ -525,7 +525,7 @@ fn named_versions(look: &Look<'_>) -> Result<Option<Vec<(i64, PathBuf)>>> {
     Ok(Some(versions))
 }
 
-/// Version numbers for a log line, which stays short.
+/// Version numbers for a log line, shortened.
 fn list<'a>(numbers: impl Iterator<Item = &'a i64>) -> String {
     const MAX_SHOWN: usize = 20;
     let numbers: Vec<String> = numbers.map(ToString::to_string).collect();
@@ -536,7 +536,7 @@ fn list<'a>(numbers: impl Iterator<Item = &'a i64>) -> String {
     }
 }
 
-/// The files that a version lacks, or that are not written yet, for a log line.
+/// The files that a version lacks, or that are not completely written, for a log line.
 fn awaited(look: &Look<'_>, directory: &Path, new: &Files, serving: &Serving) -> Vec<String> {
     let missing = missing(&serving.files, new).into_iter();
     let mut awaited: Vec<_> = missing.map(|path| path.display().to_string()).collect();
@@ -547,7 +547,7 @@ fn awaited(look: &Look<'_>, directory: &Path, new: &Files, serving: &Serving) ->
     awaited
 }
 
-/// A list for a log line, which stays short.
+/// A list for a log line, shortened.
 fn shown(paths: &[String]) -> String {
     const MAX_SHOWN: usize = 10;
     let mut shown: Vec<String> = paths.iter().take(MAX_SHOWN).cloned().collect();

@@ -1,10 +1,10 @@
-//! The threads that look at base paths. One is enough while file systems answer; more come where
-//! looks hang, so that every model whose file system answers goes on being looked at.
+//! The threads that look at base paths. One is enough while file systems answer. If looks hang, more
+//! are started, so that all models whose file system answers are still looked at.
 //!
-//! No lock is held over a call into a file system or over a log line. A thread that hangs is left
-//! alone: it is not waited for when the server stops.
+//! No lock is held during a call into a file system or while logging. A thread that hangs is left
+//! alone: the server does not wait for it when it stops.
 //!
-//! Not here: which model is next (`source::queue`), what a look is (`source::model_poll`).
+//! Not here: which model is next (`source::queue`), the look itself (`source::model_poll`).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -20,18 +20,18 @@ use base::error::{Code, Result, ServingError};
 use base::panics;
 use storage::local::Storage;
 
-/// While all threads are busy for that long, others are added.
+/// If all threads are busy for this time, others are added.
 const GRACE: Duration = Duration::from_millis(250);
-/// How often to see to looks that hang.
+/// How often to check for looks that hang.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// Most threads: as many base paths may hang before others are no longer looked at.
+/// The maximum number of threads. If as many base paths hang, other base paths are not looked at.
 const MAX_WORKERS: usize = 1024;
-/// A question is given up where no look has come to an end for that long.
+/// A question is given up if no look has ended for this time.
 const NO_PROGRESS: Duration = Duration::from_secs(15);
-/// How long a stop waits for looks to end.
+/// How long `stop` waits for looks to end.
 const STOP_PATIENCE: Duration = Duration::from_millis(500);
 
-/// What the threads work with.
+/// The threads' dependencies.
 pub(super) struct Parts {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) sink: Arc<dyn AspiredVersionsSink>,
@@ -42,39 +42,39 @@ pub(super) struct Parts {
 /// Looks at models until it is stopped.
 pub(super) struct PollThreads {
     shared: Arc<Shared>,
-    /// Sees to the others. Taken when it is stopped.
+    /// The thread that supervises the others. Taken on stop.
     overseer: Mutex<Option<JoinHandle<()>>>,
 }
 
 struct Shared {
     parts: Parts,
-    /// Held while the sink is told, and while the models change: what a look found out about an old
-    /// set of models must not arrive after the change to a new one.
+    /// Held while the sink is notified, and while the models change: the result of a look at an old set
+    /// of models must not arrive after the change to a new one.
     publishing: Mutex<()>,
-    /// Held for a few instructions.
+    /// Held only for a few instructions.
     state: Mutex<State>,
-    /// There is work, or no more ever.
+    /// Signals that there is work, or that the threads are to stop.
     work: Condvar,
-    /// Something for the overseer.
+    /// Signals work for the overseer.
     news: Condvar,
-    /// A look has ended, or a thread.
+    /// Signals that a look or a thread has ended.
     ended: Condvar,
 }
 
 struct State {
     queue: Queue,
-    /// Why models have no version, by name, as of the last look.
+    /// Why models have no version, by name, according to the last look.
     remarks: HashMap<Arc<str>, String>,
     workers: usize,
     /// Workers that wait for work.
     idle: usize,
-    /// Whether the overseer knows that looks run.
+    /// Whether the overseer knows that looks are running.
     is_overseen: bool,
     is_stopped: bool,
 }
 
 impl PollThreads {
-    /// No thread runs before the first question.
+    /// No thread is started before the first question.
     pub(super) fn new(parts: Parts, queue: Queue) -> Self {
         let shared = Shared {
             parts,
@@ -97,7 +97,7 @@ impl PollThreads {
         }
     }
 
-    /// Changes the set of models, and tells the sink of those that are gone.
+    /// Changes the set of models, and notifies the sink of those that were removed.
     pub(super) fn replace(&self, models: Vec<Arc<WatchedModel>>, gone: &[Arc<str>]) {
         let _publishing = lock(&self.shared.publishing);
         {
@@ -113,13 +113,13 @@ impl PollThreads {
         }
     }
 
-    /// Has every model looked at, and waits for what is found. A version seen for the first time is
-    /// looked at again after `gap`; one whose files keep changing is waited for up to `patience` where
-    /// it is the model's only one.
+    /// Requests a look at every model, and waits for the results. A version seen for the first time is
+    /// looked at again after `gap`. If a model's only version keeps changing, it is waited for up to
+    /// `patience`.
     ///
     /// # Errors
     ///
-    /// `RESOURCE_EXHAUSTED` where there is no thread to look.
+    /// `RESOURCE_EXHAUSTED` if no thread can be started for it.
     pub(super) fn ask(
         &self,
         gap: Duration,
@@ -141,12 +141,12 @@ impl PollThreads {
         self.shared.lock().queue.stalled(Instant::now())
     }
 
-    /// Why a model has no version, as far as the last look could tell.
+    /// Why a model has no version, as far as the last look shows.
     pub(super) fn remark(&self, model: &str) -> Option<String> {
         self.shared.lock().remarks.get(model).cloned()
     }
 
-    /// Ends the threads, and questions that wait. Looks that hang are left alone.
+    /// Ends the threads, and the questions that wait. Looks that hang are left alone.
     pub(super) fn stop(&self) {
         let begin = Instant::now();
         if std::mem::replace(&mut self.shared.lock().is_stopped, true) {
@@ -238,7 +238,7 @@ impl Shared {
         answers
     }
 
-    /// Reports looks that hang, and adds threads where all are busy.
+    /// Reports looks that hang, and adds threads if all are busy.
     fn oversee(self: &Arc<Self>) {
         let mut failed_before = false;
         let mut state = self.lock();
@@ -256,7 +256,7 @@ impl Shared {
             let has_work = state.queue.next_due().is_some_and(|due| due <= now);
             let is_stuck = state.queue.count_longer_than(GRACE, now) >= state.workers;
             if has_work && state.idle == 0 && is_stuck && state.workers < MAX_WORKERS {
-                // Where a mount hangs that many models are on, one by one would take long.
+                // If a mount with many models hangs, adding threads one by one would take long.
                 let more = state.workers.clamp(1, MAX_WORKERS - state.workers);
                 state.workers += more;
                 drop(state);
@@ -284,7 +284,7 @@ impl Shared {
         }
     }
 
-    /// Starts a thread that was counted already; returns whether there was one.
+    /// Starts a thread that is already counted. Returns whether this succeeded.
     fn add_worker(self: &Arc<Self>, failed_before: bool) -> bool {
         let shared = Arc::clone(self);
         let spawned = Builder::new()
@@ -312,7 +312,7 @@ impl Shared {
                 state = self.lock();
                 continue;
             }
-            // One that waits is enough.
+            // One waiting thread is enough.
             if state.idle > 0 {
                 break;
             }
@@ -332,7 +332,7 @@ impl Shared {
         self.ended.notify_all();
     }
 
-    /// Looks at a model, and tells the sink.
+    /// Looks at a model, and notifies the sink.
     fn look(&self, job: &Job) {
         let sink = &self.parts.sink;
         let found = panics::caught(|| {
@@ -400,7 +400,7 @@ impl Shared {
         let _publishing = lock(&self.publishing);
         let is_wanted = {
             let state = self.lock();
-            // What was seen before it hung may be long over.
+            // After a look that hung, the versions it saw can be long outdated.
             !state.is_stopped && state.queue.is_current(job) && !job.has_stalled(Instant::now())
         };
         if is_wanted {

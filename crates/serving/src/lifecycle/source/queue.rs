@@ -1,10 +1,10 @@
-//! Which models are to be looked at when, and which looks do not come back.
+//! When to look at which model, and which looks hang.
 //!
-//! A base path is looked at by one thread at a time. While a look hangs there, everything else that
-//! wants to look there is parked, so a mount that hangs holds one thread for each base path on it.
+//! Only one thread at a time looks at a base path. While its look hangs, all other looks at that base
+//! path are parked, so a mount that hangs blocks one thread for each base path on it.
 //!
-//! It is plain data: no threads, no file system. Not here: who looks (`source::poll_threads`), what a
-//! look is (`source::model_poll`).
+//! Plain data: no threads, no file system. Not here: the threads (`source::poll_threads`), the look
+//! itself (`source::model_poll`).
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -15,34 +15,34 @@ use super::WatchedModel;
 use super::model_poll::{Found, ModelPoll, Rest};
 use base::error::{Code, Result, ServingError};
 
-/// A look that takes longer is reported, and is not waited for.
+/// A look that takes longer is reported and no longer waited for.
 pub(super) const STALLED_AFTER: Duration = Duration::from_secs(5);
-/// A look is followed by a pause of at least so many times its own duration, which keeps slow storage
-/// from being asked all the time.
+/// A look is followed by a pause of at least this many times its own duration, so that slow storage is
+/// not accessed all the time.
 const PAUSE_PER_LOOK: u32 = 4;
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Names a model of the current set; never used again.
+/// Identifies a model of the current set. Never reused.
 pub(super) type ModelKey = u64;
 
 /// When to look again.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timing {
-    /// After a look at a model at rest; `None`: not before somebody asks.
+    /// The interval after a look at a settled model; `None`: look again only on request.
     pub(super) interval: Option<Duration>,
-    /// Between two looks at files that are to agree.
+    /// The gap between two looks at files that have to agree.
     pub(super) gap: Duration,
 }
 
 /// The models that are watched.
 pub(super) struct Queue {
     timing: Timing,
-    /// By key: in the order of the configuration.
+    /// By key, in the order of the configuration.
     models: HashMap<ModelKey, Slot>,
     next_key: ModelKey,
-    /// When to look at which.
+    /// The times of the next looks.
     due: BTreeSet<(Instant, ModelKey)>,
-    /// Looks that run, by base path; those at a former set of models too.
+    /// The running looks by base path, including those at an earlier set of models.
     running: HashMap<PathBuf, Running>,
     /// Models whose base path is being looked at.
     parked: HashMap<PathBuf, Vec<ModelKey>>,
@@ -50,23 +50,23 @@ pub(super) struct Queue {
 
 struct Slot {
     model: Arc<WatchedModel>,
-    /// Locked by the look that runs at the model's base path, and by no other.
+    /// Locked only by the look that runs at the model's base path.
     poll: Arc<Mutex<ModelPoll>>,
     due: Option<Instant>,
-    /// Answers were asked for so many times, and given up to there.
+    /// The number of questions asked, and the last one that was answered.
     asked: u64,
     answered: u64,
-    /// The gap between two looks until the answer that was asked for.
+    /// The gap between two looks until the question is answered.
     hurry: Option<Duration>,
     answer: Option<Result<Answer>>,
 }
 
-/// What a look has to say to who asked for it.
+/// The result of a look, for the caller who asked.
 #[derive(Debug)]
 pub(super) struct Answer {
-    /// How many versions are aspired.
+    /// The number of aspired versions.
     pub(super) versions: usize,
-    /// Whether another one is to come.
+    /// The changes to be expected.
     pub(super) rest: Rest,
 }
 
@@ -82,7 +82,7 @@ impl Running {
     }
 }
 
-/// A look to be made.
+/// A look to perform.
 pub(super) struct Job {
     pub(super) key: ModelKey,
     pub(super) model: Arc<WatchedModel>,
@@ -93,13 +93,13 @@ pub(super) struct Job {
 }
 
 impl Job {
-    /// Whether it took so long that what it saw first may be long over.
+    /// Whether it took so long that its first observations can be outdated.
     pub(super) fn has_stalled(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.since) >= STALLED_AFTER
     }
 }
 
-/// A question for a look at a model.
+/// A request for a look at a model.
 pub(super) struct Question {
     pub(super) key: ModelKey,
     pub(super) model: Arc<WatchedModel>,
@@ -118,7 +118,7 @@ impl Queue {
         }
     }
 
-    /// Watches these models instead of all others. Models that stay keep what is known of them.
+    /// Watches these models instead of all others. Models that stay keep the results of earlier looks.
     pub(super) fn replace(&mut self, models: Vec<Arc<WatchedModel>>) {
         let old = std::mem::take(&mut self.models);
         let old: HashMap<(Arc<str>, PathBuf), Arc<Mutex<ModelPoll>>> = old
@@ -146,7 +146,7 @@ impl Queue {
         }
     }
 
-    /// Wants a look at every model, in order, now.
+    /// Requests a look at every model now, in order.
     pub(super) fn ask(&mut self, now: Instant, hurry: Duration) -> Vec<Question> {
         let mut keys: Vec<ModelKey> = self.models.keys().copied().collect();
         keys.sort_unstable();
@@ -165,7 +165,7 @@ impl Queue {
         keys.into_iter().filter_map(ask).collect()
     }
 
-    /// The next look that is due, which from now on runs.
+    /// Takes the next look that is due. From now on it counts as running.
     pub(super) fn next(&mut self, now: Instant) -> Option<Job> {
         loop {
             let (due, key) = *self.due.first()?;
@@ -209,7 +209,7 @@ impl Queue {
         self.models.contains_key(&job.key)
     }
 
-    /// Takes note of the end of a look; returns whether it had been reported as stalled.
+    /// Records the end of a look. Returns whether it had been reported as stalled.
     pub(super) fn finish(&mut self, job: &Job, now: Instant, found: Result<Found>) -> bool {
         let path = &job.model.base_path;
         let running = self.running.remove(path);
@@ -250,7 +250,7 @@ impl Queue {
         running.is_some_and(|running| running.is_reported)
     }
 
-    /// The answer, once there is one. A look that hangs is not waited for.
+    /// The answer, once it exists. Does not wait for a look that hangs.
     pub(super) fn answer(&mut self, question: &Question, now: Instant) -> Option<Result<Answer>> {
         let Some(slot) = self.models.get_mut(&question.key) else {
             let text = "the model is not watched any more";
@@ -266,23 +266,23 @@ impl Queue {
         Some(Err(stalled_error(&slot.model, now - running.since)))
     }
 
-    /// How many looks have taken so long already.
+    /// The number of looks that have already taken at least this time.
     pub(super) fn count_longer_than(&self, time: Duration, now: Instant) -> usize {
         let running = self.running.values();
         running.filter(|it| it.has_taken(time, now)).count()
     }
 
-    /// Whether any look runs, and whether one of them may become one to be reported.
+    /// Whether any running look has not been reported yet.
     pub(super) fn has_unreported(&self) -> bool {
         self.running.values().any(|it| !it.is_reported)
     }
 
-    /// How many looks run.
+    /// The number of running looks.
     pub(super) fn running(&self) -> usize {
         self.running.len()
     }
 
-    /// Looks that hang by now, each once.
+    /// Errors for the looks that hang, each reported once.
     pub(super) fn take_reports(&mut self, now: Instant) -> Vec<ServingError> {
         let mut reports = Vec::new();
         for running in self.running.values_mut() {

@@ -1,18 +1,18 @@
-//! When the files of one version directory have settled: two looks at them agree.
+//! Decides when the files of one version directory have settled: when two looks at them agree.
 //!
-//! Looks are compared with each other only, and the time between them is that of the monotonic clock.
-//! The files' own times are never compared with this machine's clock: a file server has a clock of its
-//! own, and copies keep old dates.
+//! Looks are compared only with each other, and the time between them is measured by the monotonic
+//! clock. The files' own times are never compared with this machine's clock: a file server has its own
+//! clock, and copies keep old dates.
 //!
-//! A look that agrees with the one before proves little where the looks follow each other closely,
-//! or where an NFS client remembers what it saw for some seconds. So looking goes on, and a version
-//! whose files change later gets another fingerprint once they have settled again.
+//! Agreement with the previous look proves little if the looks follow each other closely, or if an NFS
+//! client caches its results for some seconds. So looking continues, and a version whose files change
+//! later gets another fingerprint once they have settled again.
 //!
-//! A version is handed over with the files it has settled with. Where it serves, those are compared with
-//! the ones it was loaded with, not with what was there in between: files that were deleted since
-//! change nothing.
+//! A version is handed over with the files with which it has settled. If it serves, those are compared
+//! with the files it was loaded with, not with files seen in between: files that were deleted since
+//! then change nothing.
 //!
-//! It is pure. Not here: looking (`source::files`), when to look again (`source::queue`), which files
+//! Plain data. Not here: looking (`source::files`), when to look again (`source::queue`), which files
 //! are missed (`source::companions`).
 
 use std::path::PathBuf;
@@ -22,30 +22,30 @@ use std::time::{Duration, Instant};
 use super::contents::Signatures;
 use storage::files::{Files, Fingerprint};
 
-/// What is known of a version.
+/// The results of the looks at a version.
 pub(super) struct Version {
     pub(super) directory: PathBuf,
-    /// The number of the model's look that saw it last.
+    /// The number of the model's last look that saw it.
     pub(super) last_look: u64,
-    /// The first of the looks that agree so far.
+    /// The first of the latest looks that agree.
     last: Option<Look>,
-    /// How many times the files were seen in another state than before; the first look is one.
+    /// How many times the files had changed since the look before; the first look counts as one.
     changes: u32,
     settled: Option<Seen>,
-    /// The files that it was handed over with.
+    /// The files with which it was handed over.
     handed_over: Option<Seen>,
     is_reported: bool,
     /// Since when it waits for files that it lacks, and how many.
     awaited: Option<(Instant, usize)>,
-    /// When it was missed first, where it is not there any more.
+    /// When it was first missed, if it no longer exists.
     pub(super) missed_since: Option<Instant>,
-    /// The files that it was loaded with, where it serves or did.
+    /// The files with which it was loaded, if it serves or did.
     pub(super) loaded: Option<Arc<Files>>,
-    /// The signatures of the map that it was handed over with.
+    /// The signatures of the map with which it was handed over.
     pub(super) signatures: Option<Arc<Signatures>>,
 }
 
-/// `None` where the directory could not be read.
+/// `None` if the directory could not be read.
 type Seen = Option<Arc<Files>>;
 
 struct Look {
@@ -53,14 +53,14 @@ struct Look {
     at: Instant,
 }
 
-/// Where a version stands after a look.
+/// The state of a version after a look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Settling {
-    /// Seen for the first time: the second look is to come.
+    /// Seen for the first time; the second look has not happened yet.
     New,
-    /// The files changed between the looks, and have never settled so far.
+    /// The files changed between the looks, and have never settled.
     Changing,
-    /// The files had settled and are changing now, or wait for others.
+    /// The files had settled and are now changing, or wait for others.
     SettledBefore,
     /// The last looks agree.
     Settled,
@@ -83,16 +83,16 @@ impl Version {
         }
     }
 
-    /// Takes note of a look; looks that agree count once they are `gap` apart.
+    /// Records a look. Looks that agree count once they are `gap` apart.
     pub(super) fn note(&mut self, files: Option<Files>, now: Instant, gap: Duration) -> Settling {
-        // What cannot be read for now has not changed.
+        // Files that cannot be read for now count as unchanged.
         if files.is_none() && self.settled_files().is_some() {
             return Settling::SettledBefore;
         }
         let agrees = |last: &Look| last.files.as_deref() == files.as_ref();
         if !self.last.as_ref().is_some_and(agrees) {
             self.changes += 1;
-            // It is still being written.
+            // The files are still being written.
             if let Some((since, _)) = &mut self.awaited {
                 *since = now;
             }
@@ -112,8 +112,8 @@ impl Version {
         Settling::Settled
     }
 
-    /// Hands over the files it has settled with. `loaded` are those of the version as it serves, where
-    /// it does: who deletes some of them does not want it without them.
+    /// Hands over the files with which it has settled. `loaded` are the files of the version as it
+    /// serves, if it does: files that an operator only deletes do not count as a change.
     pub(super) fn hand_over(&mut self, loaded: Option<&Arc<Files>>) {
         self.awaited = None;
         let settled = self.settled.clone().unwrap_or_default();
@@ -127,23 +127,23 @@ impl Version {
         });
     }
 
-    /// Whether it was handed over at any time.
+    /// Whether it was ever handed over.
     pub(super) fn is_handed_over(&self) -> bool {
         self.handed_over.is_some()
     }
 
-    /// Whether it was handed over with the files it has settled with.
+    /// Whether it was handed over with the files with which it has settled.
     pub(super) fn is_handed_over_as_settled(&self) -> bool {
         self.handed_over.is_some() && self.handed_over == self.settled
     }
 
-    /// The files that it was handed over with; `None` before, and where it could not be read.
+    /// The files with which it was handed over; `None` before that, and if they could not be read.
     pub(super) fn handed_over_files(&self) -> Option<&Arc<Files>> {
         self.handed_over.as_ref()?.as_ref()
     }
 
-    /// Whether it waits for files that it lacks: so many now. The time counts from the last one that
-    /// came, and from the last change of any other file.
+    /// Whether it waits for the `missing` files that it lacks now. The waiting time restarts when one
+    /// of them appears, and when any other file changes.
     pub(super) fn waits_for(&mut self, missing: usize, wait: Duration, now: Instant) -> bool {
         let (since, before) = self.awaited.unwrap_or((now, missing));
         let since = if missing < before { now } else { since };
@@ -156,23 +156,23 @@ impl Version {
         self.awaited.is_some()
     }
 
-    /// The files it has settled with last; `None` before, and where it could not be read.
+    /// The files with which it last settled; `None` before that, and if they could not be read.
     pub(super) fn settled_files(&self) -> Option<&Arc<Files>> {
         self.settled.as_ref()?.as_ref()
     }
 
-    /// Stands for the files it was handed over with.
+    /// The fingerprint of the files with which it was handed over.
     pub(super) fn fingerprint(&self) -> Fingerprint {
         self.handed_over_files()
             .map_or(Fingerprint::UNREADABLE, |files| files.fingerprint())
     }
 
-    /// Whether these are the files it has settled with.
+    /// Whether these are the files with which it has settled.
     pub(super) fn is_settled_with(&self, files: Option<&Files>) -> bool {
         files.is_some() && self.settled_files().map(Arc::as_ref) == files
     }
 
-    /// Whether this is called for the first time: the log says once that the files keep changing.
+    /// Whether this is the first call. The log reports only once that the files keep changing.
     pub(super) fn is_first_report(&mut self) -> bool {
         !std::mem::replace(&mut self.is_reported, true)
     }

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::*;
 use storage::local::{Files, LocalStorage};
 
-/// What a sink was told, in order.
+/// The lists that a sink has received, in order.
 #[derive(Default)]
 struct Heard(Mutex<Vec<(String, Vec<AspiredVersion>)>>);
 
@@ -59,7 +59,7 @@ impl Fixture {
         fs::create_dir_all(self.root.path().join(directory)).unwrap();
     }
 
-    /// A model in the directory of its name.
+    /// A model in the directory with its name.
     fn model(&self, name: &str, policy: VersionPolicy) -> WatchedModel {
         WatchedModel {
             name: name.into(),
@@ -76,8 +76,8 @@ impl Fixture {
         self.source.watch(models);
     }
 
-    /// Polls and returns what was said since the last time, as versions and directory names, sorted by
-    /// model: those with versions that are new are looked at twice and come later.
+    /// Polls and returns the lists received since the last time, as versions and directory names, sorted
+    /// by model. Models with new versions are looked at twice and come later.
     fn poll(&self) -> Vec<(String, Vec<(i64, String)>)> {
         self.source.poll(Haste::Start).unwrap();
         let mut heard = std::mem::take(&mut *self.heard.0.lock().unwrap());
@@ -215,7 +215,7 @@ fn flat_model_gives_way_to_version_directories() {
 struct HangingStorage {
     hung: Mutex<Vec<PathBuf>>,
     changed: Condvar,
-    /// Calls that hang now, and that ever did.
+    /// The number of calls that hang now, and that have ever hung.
     calls: Mutex<(usize, usize)>,
 }
 
@@ -263,7 +263,7 @@ impl Storage for HangingStorage {
     }
 }
 
-/// Looks until it is so.
+/// Waits until the condition holds.
 #[track_caller]
 fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let begin = Instant::now();
@@ -310,7 +310,7 @@ fn a_base_path_that_hangs_stops_only_its_model() {
         *fixture.source.stalled_models() == ["hung".into()]
     });
     assert!(!fixture.has_heard("hung", 2));
-    // One call hangs, however often the others were looked at.
+    // Only one call hangs, however often the other models were looked at.
     assert_eq!(*storage.calls.lock().unwrap(), (1, 1));
 
     storage.recover();
@@ -386,7 +386,7 @@ fn stopping_does_not_wait_for_a_base_path_that_hangs() {
         let polled = scope.spawn(|| fixture.source.poll(Haste::Reload).unwrap());
         eventually("it hangs", || storage.calls.lock().unwrap().0 == 1);
         fixture.source.stop();
-        // Nor does who asked.
+        // The caller does not wait either.
         let polled = polled.join().unwrap();
         let error = polled[0].1.as_ref().unwrap_err();
         assert_eq!(error.code(), Code::Cancelled);

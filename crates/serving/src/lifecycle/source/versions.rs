@@ -1,6 +1,6 @@
-//! Which children of a base path are versions, and which of those a policy aspires.
+//! Which children of a base path are versions, and which of them a policy aspires.
 //!
-//! It is pure. Not here: listing directories (`source::storage`), when to look (`source`).
+//! Pure functions. Not here: listing directories (`source::storage`), when to look (`source`).
 
 use std::collections::BTreeMap;
 
@@ -12,17 +12,17 @@ use proto::tensorflow::serving::file_system_storage_path_source_config::servable
 /// Which versions of a model to serve (`ServableVersionPolicy`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum VersionPolicy {
-    /// The highest `n`; never 0.
+    /// The `n` highest; never 0.
     Latest(usize),
-    /// Every one.
+    /// All versions.
     All,
-    /// These, as far as they exist.
+    /// These versions, if they exist.
     Specific(Vec<i64>),
 }
 
 impl VersionPolicy {
-    /// The policy that a configuration asks for; an absent one means the latest version, as do
-    /// `latest {}` and a number of 0.
+    /// The policy of a configuration. Without one, it is the latest version; so it is for `latest {}`
+    /// and for a number of 0.
     pub fn from_config(config: Option<&ServableVersionPolicy>) -> Self {
         match config.and_then(|config| config.policy_choice.as_ref()) {
             None => Self::Latest(1),
@@ -33,9 +33,9 @@ impl VersionPolicy {
     }
 }
 
-/// The version number that a child's name states, as Abseil's `SimpleAtoi` reads an int64: the
-/// whole name, base 10, with an optional sign, leading zeros and ASCII blanks around it. A negative
-/// number is a version, too.
+/// The version number in a child's name, as Abseil's `SimpleAtoi` reads an int64: the whole name,
+/// base 10, with an optional sign, leading zeros and ASCII blanks around it. A negative number is
+/// also a version.
 pub(crate) fn parse_version(name: &str) -> Option<i64> {
     let digits = name.trim_matches(|c: char| c.is_ascii_whitespace() || c == '\x0b');
     let (negative, digits) = match digits.as_bytes().first()? {
@@ -51,14 +51,13 @@ pub(crate) fn parse_version(name: &str) -> Option<i64> {
     i64::try_from(if negative { -number } else { number }).ok()
 }
 
-/// The aspired ones of the children of `model`'s base path: version and name, highest version
-/// first.
+/// The aspired children of `model`'s base path: version and name, highest version first.
 pub(crate) fn aspired_children(
     model: &str,
     policy: &VersionPolicy,
     mut children: Vec<String>,
 ) -> Vec<(i64, String)> {
-    // Of names with the same number, byte order decides.
+    // For names with the same number, byte order decides.
     children.sort();
     let keep_last = *policy != VersionPolicy::All;
     let versions = name_by_version(children, keep_last);
@@ -69,8 +68,8 @@ pub(crate) fn aspired_children(
     }
 }
 
-/// With `keep_last` the last of several names for one number wins, as in the original for the
-/// latest and specific policies; otherwise the first.
+/// If several names have the same number: with `keep_last` the last one wins, as in TensorFlow
+/// Serving for the latest and specific policies; otherwise the first one.
 fn name_by_version(sorted: Vec<String>, keep_last: bool) -> BTreeMap<i64, String> {
     let mut versions: BTreeMap<i64, String> = BTreeMap::new();
     for name in sorted {

@@ -1,5 +1,5 @@
 //! After `core/servable_state_monitor_test.cc`: states are kept by name and version, listed from
-//! high to low, the newest counts; waits end for good at the first version that came to something.
+//! high to low, the newest counts; a wait is decided by the first version that finishes loading.
 
 use super::*;
 
@@ -34,7 +34,7 @@ fn wait_ends_with_the_first_outcome() {
     let monitor = StateMonitor::default();
     let expectation = monitor.expect(["m".into(), "n".into()]);
     monitor.publish(&id("m", 1), ManagerState::Available, None);
-    // Too late to matter.
+    // This model is already decided.
     let error = ServingError::internal("no");
     monitor.publish(&id("m", 2), ManagerState::End, Some(&error));
     monitor.publish(&id("n", 1), ManagerState::Available, None);

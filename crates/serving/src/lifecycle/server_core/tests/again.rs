@@ -1,4 +1,4 @@
-//! Versions that serve and whose files change: they are loaded again, in place.
+//! Versions that serve and whose files change: they are loaded again and replaced.
 
 use std::fs;
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use crate::lifecycle::{LifecycleOptions, MemoryLimitLoader, ServerCore};
 use crate::servable::{ManagerState, ServableHandle, ServableLookup};
 use base::error::ServingError;
 
-/// A server of the models `m` and `other`, version 1, and what `m` is loaded as.
+/// A server with version 1 of the models `m` and `other`, and the servable of `m`.
 fn serving(options: LifecycleOptions) -> (Fixture, ServableHandle) {
     let fixture = Fixture::with_options(options);
     for model in ["m", "other"] {
@@ -51,7 +51,7 @@ fn changed_version_is_loaded_again_and_serves_throughout() {
     eventually("it is replaced", || !is_same(&fixture, &handle));
     assert_eq!(fixture.state("m", 1), Some(ManagerState::Available));
 
-    // What served before goes with its last request.
+    // The replaced servable is destroyed after its last request.
     let before = Arc::downgrade(&handle);
     fixture.await_polls("other");
     assert!(before.upgrade().is_some());
@@ -77,7 +77,7 @@ fn version_whose_second_load_fails_goes_on_until_it_changes_again() {
     eventually("it is replaced", || !is_same(&fixture, &handle));
 }
 
-/// What was added and could not be loaded is deleted: what serves is as its files are.
+/// A file was added that could not be loaded, and is deleted: the served version matches its files again.
 #[test]
 fn version_whose_files_are_again_as_loaded_is_not_loaded_again() {
     let (fixture, handle) = serving(retries(5, Duration::from_secs(3600)));
@@ -89,7 +89,7 @@ fn version_whose_files_are_again_as_loaded_is_not_loaded_again() {
     fixture.await_polls("other");
     assert!(is_same(&fixture, &handle));
     assert_eq!(fixture.loader.loads(&m), 2);
-    // The same file is another one by its times.
+    // The same file counts as changed because its times differ.
     change(&fixture, "saved_model.pb");
     eventually("it is replaced", || !is_same(&fixture, &handle));
     assert_eq!(fixture.loader.loads(&m), 3);
@@ -114,7 +114,7 @@ fn deleting_what_broke_a_second_load_loads_again() {
     eventually("it is replaced", || !is_same(&fixture, &handle));
 }
 
-/// One file after another is deleted and copied, with looks in between.
+/// One file after another is deleted and copied, while the source looks in between.
 #[test]
 fn version_that_is_rewritten_in_place_is_loaded_once_it_is_whole() {
     let (fixture, _) = serving(fast());
@@ -139,7 +139,7 @@ fn version_that_is_rewritten_in_place_is_loaded_once_it_is_whole() {
     assert_eq!(fixture.loader.loads(&m), 3);
 }
 
-/// Some files are read before the change and some after it.
+/// The load reads some files before the change and some after it.
 #[test]
 fn what_was_loaded_while_files_changed_never_serves() {
     let (fixture, handle) = serving(fast());
@@ -175,7 +175,7 @@ fn stuck_second_load_is_given_up() {
     fixture.loader.block(&m);
     change(&fixture, "saved_model.pb");
     eventually("it is loaded again", || fixture.loader.loads(&m) == 2);
-    // With one slot, this shows that it has none any more.
+    // There is one slot, so this shows that the load no longer holds it.
     fixture.await_polls("other");
     assert!(is_same(&fixture, &handle));
     fixture.loader.unblock(&m);
@@ -234,7 +234,7 @@ fn version_goes_on_where_a_second_load_does_not_fit() {
     }
     let models = ["m", "other"].map(|model| fixture.model(model));
     core.start(list(models)).unwrap();
-    // It may need 9 MiB, beside 4.
+    // The estimate is 9 MiB, in addition to 4 resident.
     let file = fs::File::create(fixture.path("m/1/saved_model.pb")).unwrap();
     file.set_len(3 * MIB).unwrap();
     let is_available = |model: &str, version| {
@@ -253,7 +253,7 @@ fn version_goes_on_where_a_second_load_does_not_fit() {
     core.shutdown();
 }
 
-/// The next try of a version comes while its directory is rewritten.
+/// A version is tried again while its directory is being rewritten.
 #[test]
 fn version_that_is_retried_while_it_is_rewritten_is_loaded_once_it_is_whole() {
     let (fixture, handle) = serving(retries(u32::MAX, Duration::from_millis(20)));
@@ -271,7 +271,7 @@ fn version_that_is_retried_while_it_is_rewritten_is_loaded_once_it_is_whole() {
     eventually("it is retried", || fixture.loader.loads(&two) > 2);
     fs::remove_file(fixture.path("m/2/signature_map.pbtxt")).unwrap();
     fs::write(fixture.path("m/2/model.onnx"), "mended").unwrap();
-    // A try that has begun before may go on for a moment.
+    // A try that began before can take a moment to end.
     fixture.await_polls("other");
     let loads = fixture.loader.loads(&two);
     fixture.await_polls_of("other", 2);

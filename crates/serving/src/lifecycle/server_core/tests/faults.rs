@@ -1,5 +1,5 @@
-//! What goes wrong around a server: files, directories, disks, configurations. Serving models
-//! never stop.
+//! Faults around a server: files, directories, disks, configurations. Models that serve never
+//! stop.
 
 use std::fs;
 use std::path::Path;
@@ -64,7 +64,7 @@ fn vanished_base_path_freezes_only_its_model() {
     let config = list([fixture.model("a"), fixture.model("b")]);
     fixture.core.start(config).unwrap();
     fs::rename(fixture.path("a"), fixture.path("elsewhere")).unwrap();
-    // The original freezes all models.
+    // TensorFlow Serving stops updating all models.
     fixture.add_version("b", "2");
     fixture.await_state("b", 2, ManagerState::Available);
     fixture.await_state("b", 1, ManagerState::End);
@@ -197,7 +197,7 @@ fn flat_model_is_version_one() {
     assert_eq!((loaded, directory), (id("m", 1), fixture.path("m")));
 }
 
-/// A configuration "file" that a test writes.
+/// A configuration "file" whose contents a test sets.
 #[derive(Default)]
 struct ConfigFile {
     config: Mutex<Option<ModelServerConfig>>,

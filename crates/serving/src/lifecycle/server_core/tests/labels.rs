@@ -1,4 +1,4 @@
-//! Labels: what they may stand for, and what they find.
+//! Labels: the versions they can be assigned to, and the versions they find.
 
 use super::support::*;
 use crate::lifecycle::LifecycleOptions;
@@ -23,7 +23,7 @@ fn versions_are_found_by_number_and_label() {
         unknown.err().unwrap().to_string(),
         "Unrecognized servable version label: C"
     );
-    // Labels that are not listed any more are gone.
+    // Labels that are no longer listed are gone.
     fixture.core.reload(list([model().label("A", 2)])).unwrap();
     assert_eq!(version(Some(VersionChoice::Label("A".to_owned()))), 2);
     assert!(
@@ -55,12 +55,12 @@ fn label_of_unavailable_version_is_refused() {
     fixture.core.reload(list([model().label("A", 1)])).unwrap();
     let config = list([model().label("A", 2).label("x", 77)]);
     check_error(&fixture, config, Code::FailedPrecondition, LABEL_REFUSED);
-    // All labels are as before.
+    // All labels are unchanged.
     let a = fixture.find("m", Some(VersionChoice::Label("A".to_owned())));
     assert_eq!(a.unwrap().id.version, 1);
 }
 
-// lifecycle.md 6.1: a configuration with labels fails at start-up. The flag is named here only.
+// lifecycle.md 6.1: a configuration with labels fails at start-up. Only this server's text names the flag.
 #[test]
 fn label_at_start_is_refused() {
     let fixture = Fixture::new();

@@ -117,7 +117,7 @@ fn failed_version_rests_until_its_files_change() {
     assert_eq!(fixture.loader.loads(&m), 2);
 }
 
-// A directory without a model in it that gets one a moment later.
+// A directory without a model gets one a moment later.
 #[test]
 fn version_that_waits_for_a_retry_is_tried_when_its_files_change() {
     let fixture = Fixture::with_options(retries(1, Duration::from_secs(3600)));
@@ -131,7 +131,7 @@ fn version_that_waits_for_a_retry_is_tried_when_its_files_change() {
     for tries in 1..=3 {
         eventually("it is tried", || fixture.loader.loads(&m) == tries);
         fixture.await_polls_of("other", tries);
-        // It waits for an hour, and once more: its retries are counted from its last change.
+        // It waits for an hour, and then again: retries are counted from the last change.
         assert_eq!(fixture.loader.loads(&m), tries);
         assert_eq!(fixture.state("m", 1), Some(ManagerState::Loading));
         let name = format!("m/1/file{tries}");

@@ -1,4 +1,4 @@
-//! Panics on the threads of the lifecycle: each costs what it happened in, and nothing after it.
+//! Panics on the threads of the lifecycle: each one fails only the step in which it happens.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::servable::ManagerState;
 use base::error::Result;
 use storage::local::{Files, LocalStorage, Storage};
 
-/// A disk whose driver panics, so many times, in the one call or the other.
+/// A disk whose driver panics this many times in each of the two calls.
 #[derive(Default)]
 struct PanickingStorage {
     in_children: AtomicUsize,
@@ -53,7 +53,7 @@ fn a_load_that_panicked_is_tried_again() {
     fixture.core.start(list([fixture.model("a")])).unwrap();
     storage.in_fingerprint.store(1, Ordering::SeqCst);
     fixture.add_version("a", "2");
-    // Nothing is known of the files that it failed with, so they count as changed.
+    // The files that the load failed with are unknown, so they count as changed.
     fixture.await_state("a", 2, ManagerState::Available);
     assert_eq!(storage.in_fingerprint.load(Ordering::SeqCst), 0);
 }

@@ -1,4 +1,4 @@
-//! Configurations: what they bring up and take down, and how they are refused.
+//! Configurations: the models they load and unload, and how they are refused.
 //!
 //! Texts are those of the recorded exchanges and of `model_servers/server_core.cc`.
 
@@ -11,14 +11,14 @@ use base::error::{Code, ServingError};
 use proto::tensorflow::serving::model_server_config::Config;
 use proto::tensorflow::serving::{LoggingConfig, ModelConfig, ModelServerConfig, ModelType};
 
-/// A core that serves `m` 123, and how it answers a reload to other models.
+/// Checks how a core that serves `m` 123 answers a reload to other models.
 #[track_caller]
 fn check_refused(models: impl FnOnce(&Fixture) -> Vec<ModelConfig>, code: Code, text: &str) {
     let fixture = Fixture::new();
     fixture.add_version("m", "123");
     fixture.core.start(list([fixture.model("m")])).unwrap();
     check_error(&fixture, list(models(&fixture)), code, text);
-    // Whatever is refused, what serves goes on.
+    // A refused configuration does not affect the models that serve.
     assert_eq!(fixture.latest("m"), Some(123));
 }
 
@@ -154,7 +154,7 @@ fn bad_model_fails_its_reload_only() {
         error.to_string(),
         "Servable not found for request: Latest(bad)"
     );
-    // It is not new any more.
+    // It is not a new model any more.
     fixture.core.reload(both()).unwrap();
     fixture.core.reload(list([fixture.model("m")])).unwrap();
     let state = &fixture.core.states("bad")[0];
@@ -165,7 +165,7 @@ fn bad_model_fails_its_reload_only() {
     assert_eq!(fixture.latest("m"), Some(1));
 }
 
-// reload_missing of the recorded exchanges, where the original waits for ever
+// reload_missing of the recorded exchanges, where TensorFlow Serving waits for ever
 #[test]
 fn reload_answers_early_for_missing_path() {
     let fixture = Fixture::new();
@@ -196,7 +196,7 @@ fn reload_answers_early_for_path_without_versions() {
     assert_eq!(error.code(), Code::Unknown);
     let text = "NOT_FOUND: Unable to find a numerical version path for servable m at: ";
     assert!(error.to_string().contains(text), "{error}");
-    // It is watched all the same.
+    // It is still watched.
     fixture.add_version("m", "7");
     eventually("7 serves", || fixture.latest("m") == Some(7));
 }
@@ -208,7 +208,7 @@ fn start_waits_for_missing_path() {
     let config = list([fixture.model("m"), fixture.model("other")]);
     std::thread::scope(|scope| {
         let start = scope.spawn(|| fixture.core.start(config));
-        // The original loads nothing in this case.
+        // TensorFlow Serving loads nothing in this case.
         eventually("the other serves", || fixture.latest("other") == Some(1));
         assert!(!start.is_finished());
         fixture.add_version("m", "3");
@@ -271,7 +271,7 @@ fn file_uri_is_a_path() {
     assert_eq!(fixture.latest("m"), Some(1));
 }
 
-// The text is TensorFlow's for a scheme it has no file system for.
+// The text is TensorFlow's for a scheme without a file system.
 #[test]
 fn unknown_storage_is_refused_by_scheme() {
     check_refused(
@@ -332,7 +332,7 @@ fn unknown_platform_is_refused() {
     assert_eq!(fixture.latest("m"), Some(1));
 }
 
-// reload_no_platform of the recorded exchanges: the second error is the original's as well
+// reload_no_platform of the recorded exchanges: the second error is also as in TensorFlow Serving
 #[test]
 fn missing_platform_is_refused_for_good() {
     let fixture = Fixture::new();
@@ -387,7 +387,7 @@ fn deprecated_model_type_loads() {
     model.model_platform.clear();
     model.model_type = ModelType::Tensorflow.into();
     fixture.core.start(list([model])).unwrap();
-    // And it is the same platform.
+    // It counts as the same platform.
     fixture.core.reload(list([fixture.model("m")])).unwrap();
 }
 

@@ -1,4 +1,4 @@
-//! Loads that wait, never end or are not wanted any more: they hold up no other load.
+//! Loads that wait, never end or are no longer wanted: they do not delay other loads.
 
 use std::fs;
 use std::sync::{Arc, Mutex};
@@ -23,7 +23,7 @@ fn timeout(timeout: Duration, max_num_load_retries: u32) -> LifecycleOptions {
     }
 }
 
-/// A server that has started with the model `steady`, and loads one version at a time from now on.
+/// A server that has started with the model `steady`, and from now on loads one version at a time.
 fn steady(options: LifecycleOptions) -> Fixture {
     let fixture = Fixture::with_options(options);
     fixture.add_version("steady", "1");
@@ -32,7 +32,7 @@ fn steady(options: LifecycleOptions) -> Fixture {
     fixture
 }
 
-/// A server as [`steady`], and the model `stuck`, whose first so many loads do not end.
+/// As [`steady`], with an additional model `stuck`, whose first `loads` loads do not end.
 fn with_stuck(options: LifecycleOptions, loads: usize) -> (Fixture, ServableId) {
     let fixture = steady(options);
     let stuck = id("stuck", 1);
@@ -94,7 +94,7 @@ fn load_that_outlasts_its_bound_is_given_up() {
     assert_eq!(fixture.latest("good"), Some(1));
     assert_eq!(fixture.loader.running(), 1);
 
-    // What it loads in the end is dropped.
+    // The result of its late load is dropped.
     fixture.loader.unblock(&stuck);
     eventually("it ends", || fixture.loader.running() == 0);
     fixture.await_polls("steady");
@@ -254,7 +254,7 @@ fn load_without_room_waits_without_a_slot() {
     };
     let fixture = Fixture::with_options(options.clone());
     let core = ServerCore::new(options, Arc::new(limited));
-    // Two that may need 6 MiB each, and one that needs next to nothing.
+    // Two models with an estimate of 6 MiB each, and one that needs almost nothing.
     for model in ["large", "larger", "small", "steady"] {
         fixture.add_version(model, "1");
         let file = fixture.path(model).join("1/model.onnx");

@@ -1,4 +1,4 @@
-//! Starts a core over a temporary directory, and waits for what it should do.
+//! Starts a core over a temporary directory, and waits for the expected states.
 
 use std::fs;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ use proto::tensorflow::serving::model_server_config::Config;
 use proto::tensorflow::serving::{ModelConfig, ModelConfigList, ModelServerConfig};
 use storage::local::{LocalStorage, Storage};
 
-/// Longer than anything takes, even on a busy machine.
+/// Longer than any step takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A core, its loader, and the directory of its models.
@@ -63,7 +63,7 @@ impl Fixture {
         self.root.path().join(name)
     }
 
-    /// Makes a version directory with a file in it, at once.
+    /// Makes a version directory with a file in it, in one step.
     pub(super) fn add_version(&self, model: &str, version: &str) {
         let directory = self.path(model).join(version);
         let being_made = self.path(&format!("{model}.{version}.new"));
@@ -73,14 +73,14 @@ impl Fixture {
         fs::rename(being_made, directory).unwrap();
     }
 
-    /// Waits until the directories have been looked at a few times: a model at rest, of which version
-    /// 1 serves, gets new versions.
+    /// Waits until the source has looked at the directories a few times, by adding new versions to a model
+    /// whose version 1 serves.
     #[track_caller]
     pub(super) fn await_polls(&self, model: &str) {
         self.await_polls_of(model, 1);
     }
 
-    /// The same for the `time`th time.
+    /// As [`await_polls`](Self::await_polls), for the `time`th time.
     #[track_caller]
     pub(super) fn await_polls_of(&self, model: &str, time: usize) {
         let first = 3 * i64::try_from(time).unwrap() - 1;
@@ -91,7 +91,7 @@ impl Fixture {
     }
 
     pub(super) fn remove_version(&self, model: &str, version: &str) {
-        // In one step, so that no load sees half of it.
+        // Renamed in one step, so that no load sees half of it.
         let gone = self.path(&format!("{model}.{version}.gone"));
         fs::rename(self.path(model).join(version), &gone).unwrap();
         fs::remove_dir_all(gone).unwrap();
@@ -118,7 +118,7 @@ impl Fixture {
         })
     }
 
-    /// The version that answers where none is asked for.
+    /// The version that answers if a request asks for none.
     pub(super) fn latest(&self, model: &str) -> Option<i64> {
         self.find(model, None).ok().map(|handle| handle.id.version)
     }
@@ -188,14 +188,14 @@ pub(super) fn specific(versions: &[i64]) -> PolicyChoice {
     })
 }
 
-/// How a configuration is refused.
+/// Checks how a configuration is refused.
 #[track_caller]
 pub(super) fn check_error(fixture: &Fixture, config: ModelServerConfig, code: Code, text: &str) {
     let error = fixture.core.reload(config).unwrap_err();
     assert_eq!((error.to_string().as_str(), error.code()), (text, code));
 }
 
-/// Looks until it is so.
+/// Waits until the condition holds.
 #[track_caller]
 pub(super) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let begin = Instant::now();

@@ -1,4 +1,4 @@
-//! Versions that come and go: order of loads and unloads, states, draining.
+//! Versions that are added and removed: order of loads and unloads, states, draining.
 
 use std::sync::{Arc, Mutex};
 
@@ -171,7 +171,7 @@ fn last_old_version_stays_while_the_new_one_fails() {
     fixture.await_state("m", 1, ManagerState::End);
 }
 
-// The original never updates such a model again.
+// TensorFlow Serving never updates such a model again.
 #[test]
 fn kept_old_version_comes_back_into_favour() {
     let fixture = Fixture::new();
@@ -218,14 +218,14 @@ fn unload_waits_for_the_last_handle() {
     let handle = fixture.find("m", None).unwrap();
     fixture.core.reload(list([])).unwrap();
     fixture.await_state("m", 1, ManagerState::Unloading);
-    // New requests do not find it, the one under way keeps it.
+    // New requests do not find it, but the request in flight keeps it.
     eventually("it is out of the table", || fixture.latest("m").is_none());
     assert_eq!(fixture.state("m", 1), Some(ManagerState::Unloading));
     drop(handle);
     fixture.await_state("m", 1, ManagerState::End);
 }
 
-// Better than the original, where the request holds up every model.
+// In TensorFlow Serving the request delays every model.
 #[test]
 fn held_version_does_not_delay_others() {
     let fixture = Fixture::new();
@@ -269,7 +269,7 @@ fn version_that_comes_back_is_loaded_afresh() {
     fixture.await_state("m", 1, ManagerState::Unloading);
     std::thread::scope(|scope| {
         let again = scope.spawn(|| fixture.core.reload(both));
-        // Not before the old one is gone.
+        // It is not loaded again before the old one is gone.
         fixture.await_polls("other");
         assert_eq!(fixture.loader.loads(&id("m", 1)), 1);
         drop(handle);
@@ -314,7 +314,7 @@ fn version_that_was_never_loaded_comes_back() {
     assert_eq!(fixture.loader.loads(&id("b", 1)), 1);
 }
 
-// basic_manager_test.cc: a load that nobody wants any more
+// basic_manager_test.cc: a load that is no longer wanted
 #[test]
 fn load_out_of_favour_ends_cancelled() {
     let fixture = Fixture::new();

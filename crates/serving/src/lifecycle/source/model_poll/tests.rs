@@ -1,4 +1,4 @@
-//! Looks at a made-up disk, and what is aspired then.
+//! Looks at an artificial disk, and the versions that are aspired afterwards.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Mutex;
@@ -74,7 +74,7 @@ impl Fixture {
         self.poll.borrow_mut().look(&look).unwrap()
     }
 
-    /// The versions that are aspired after a look, and what is to come.
+    /// The versions that are aspired after a look, and the changes to be expected.
     fn aspired(&self) -> (Vec<i64>, Rest) {
         match self.look() {
             Found::Unsure => panic!("a version is new or missed"),
@@ -84,7 +84,7 @@ impl Fixture {
         }
     }
 
-    /// Versions with a model each, which serve once they are aspired.
+    /// Versions with a model each, which serve after they are aspired.
     fn serve(&self, versions: &[i64]) {
         for version in versions {
             self.put(&version.to_string(), &[("model.onnx", 9)]);
@@ -129,7 +129,7 @@ fn the_last_version_stays_until_its_successor_has_settled() {
     fixture.put("2", &[("model.onnx", 2)]);
     assert_eq!(fixture.aspired(), (vec![1], Rest::Version));
     assert_eq!(fixture.aspired(), (vec![2], Rest::Settled));
-    // Without a successor it goes.
+    // Without a successor it is no longer aspired.
     fixture.remove("2");
     assert_eq!(fixture.aspired(), (vec![], Rest::Settled));
 }
@@ -199,14 +199,14 @@ fn a_new_version_waits_for_what_the_serving_one_has() {
     assert_eq!(fixture.aspired(), (vec![1], Rest::Version));
     assert_eq!(fixture.aspired(), (vec![2], Rest::Settled));
 
-    // Without a wait, or once it is over, it goes without.
+    // Without a waiting time, or after it, the version goes without them.
     fixture.put("3", &[MODEL]);
     *fixture.serving.borrow_mut() = vec![2];
     fixture.look();
     assert_eq!(fixture.aspired(), (vec![2], Rest::Version));
     fixture.companion_wait.set(Duration::ZERO);
     assert_eq!(fixture.aspired(), (vec![3], Rest::Settled));
-    // A version that was let go does not wait again.
+    // A version that went without them does not wait again.
     fixture.companion_wait.set(Duration::from_secs(3600));
     assert_eq!(fixture.aspired(), (vec![3], Rest::Settled));
 }
@@ -238,7 +238,7 @@ const HALF: &[(&str, u64)] = &[("model.onnx", 2)];
 const WHOLE: &[(&str, u64)] = &[("model.onnx", 2), ("signature_map.pbtxt", 2)];
 
 impl Fixture {
-    /// Version 1 of `OLD`, which serves.
+    /// Version 1 with the files of `OLD`, which serves.
     fn serve_old() -> Self {
         let fixture = Self::new(LATEST);
         fixture.put("1", OLD);
@@ -248,7 +248,7 @@ impl Fixture {
         fixture
     }
 
-    /// A version serves from now on as it was loaded with these files.
+    /// From now on a version serves, loaded with these files.
     fn load(&self, version: i64, files: &[(&str, u64)]) {
         *self.serving.borrow_mut() = vec![version];
         let files = Arc::new(Files::of(files));
@@ -260,7 +260,7 @@ impl Fixture {
         self.loaded.borrow_mut().clear();
     }
 
-    /// Version 1 is aspired after two more looks as it was loaded with these files.
+    /// Checks that after two more looks version 1 is aspired with these files.
     #[track_caller]
     fn check_aspired_as(&self, files: &[(&str, u64)], expected: Rest) {
         let mut found = self.look();
@@ -292,7 +292,7 @@ fn a_serving_version_that_is_rewritten_waits_for_what_it_has() {
         fixture.put("1", files);
         fixture.check_aspired_as(expected, rest);
     }
-    // Until it is waited for no longer.
+    // Until the waiting time is over.
     fixture.load(1, WHOLE);
     fixture.put("1", &[("model.onnx", 3)]);
     fixture.check_aspired_as(WHOLE, Rest::Changing);
@@ -302,7 +302,7 @@ fn a_serving_version_that_is_rewritten_waits_for_what_it_has() {
     fixture.check_aspired_as(&[("model.onnx", 3)], Rest::Settled);
 }
 
-/// A directory is deleted and made again between two looks, or is missed by one.
+/// A directory is deleted and made again between two looks, or one look misses it.
 #[test]
 fn a_serving_version_that_is_exchanged_waits_for_what_it_has() {
     for is_missed in [false, true] {
@@ -430,7 +430,7 @@ fn base_path_that_is_a_model_itself_is_named() {
         );
         assert_eq!(remark, expected);
     }
-    // There TensorFlow Serving's own hint is right.
+    // In these cases TensorFlow Serving's own hint is right.
     for children in [&["labels"][..], &[]] {
         let remark = remark(LATEST, children);
         assert_eq!(remark.as_deref(), Some(NO_NUMBER));

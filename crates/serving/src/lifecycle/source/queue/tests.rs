@@ -1,4 +1,4 @@
-//! The order of looks at made-up times.
+//! The order of looks at artificial times.
 
 use super::*;
 use crate::lifecycle::source::VersionPolicy;
@@ -92,7 +92,7 @@ fn a_base_path_that_hangs_holds_one_look() {
     assert!(queue.answer(&questions[0], start).is_none());
 
     let later = start + STALLED_AFTER;
-    // New sets of models change nothing about that.
+    // New sets of models do not change that.
     for _ in 0..3 {
         queue.replace(vec![
             model("a", "/hung"),
@@ -115,7 +115,7 @@ fn a_base_path_that_hangs_holds_one_look() {
         assert_eq!(error.code(), Code::Unavailable);
     }
 
-    // It answers again: that was an answer for another set of models.
+    // The look ends, but its answer is for an earlier set of models.
     assert!(!queue.is_current(&jobs[0]));
     assert!(queue.finish(&jobs[0], later, aspired(Rest::Settled)));
     assert_eq!(queue.stalled(later), [] as [Arc<str>; 0]);

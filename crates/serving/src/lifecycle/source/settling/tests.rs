@@ -1,4 +1,4 @@
-//! Looks at made-up times.
+//! Looks at artificial times.
 
 use super::*;
 
@@ -20,7 +20,7 @@ impl Watched {
         }
     }
 
-    /// A look after a pause of so many thousandths of the gap.
+    /// A look after a pause of `pause` thousandths of the gap.
     fn look(&mut self, pause: u32, files: &[(&str, u64)]) -> Settling {
         self.note(pause, Some(Files::of(files)))
     }
@@ -91,14 +91,14 @@ fn deleted_files_count_unless_the_version_serves() {
         it.look(1000, MODEL);
         assert_eq!(it.look(1000, MODEL), Settling::Settled);
         assert_eq!(it.version.fingerprint() == before, serves);
-        // Once others come, all count.
+        // If other files come, all changes count.
         it.look(1000, &[("model.onnx", 3)]);
         it.look(1000, &[("model.onnx", 3)]);
         assert_ne!(it.version.fingerprint(), before);
     }
 }
 
-/// What is deleted is compared with what serves, not with what could not be loaded in between.
+/// Deleted files are compared with the serving version, not with files that failed to load in between.
 #[test]
 fn deleting_what_broke_a_load_counts() {
     const NEW: &[(&str, u64)] = &[("model.onnx", 3)];
@@ -124,7 +124,7 @@ fn what_cannot_be_read_settles_as_that() {
     assert_eq!(it.look(1000, MODEL), Settling::Settled);
     let before = it.version.fingerprint();
     assert_ne!(before, Fingerprint::UNREADABLE);
-    // It was read before: what cannot be read for a while has not changed.
+    // Files that were read before and cannot be read for a while count as unchanged.
     for _ in 0..3 {
         assert_eq!(it.note(1000, None), Settling::SettledBefore);
         assert_eq!(it.version.fingerprint(), before);

@@ -34,7 +34,7 @@ fn version_names_parse_as_simple_atoi_does() {
         ("7\t", 7),
         ("\x0b8\n", 8),
         ("-0", 0),
-        // Seen in TensorFlow Serving 2.20: such a directory is served.
+        // Observed in TensorFlow Serving 2.20: such a directory is served.
         ("-3", -3),
         (" -007 ", -7),
         ("-9223372036854775808", i64::MIN),
