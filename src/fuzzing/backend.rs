@@ -8,7 +8,7 @@ use base::tensor::Tensor;
 use onnx::OnnxModel;
 use runtime::{Backend, Graph, GraphSource, RunControl, ValueInfo};
 
-/// Parses each model that is passed to it: whatever the input was, the server has to produce a valid
+/// Parses each model that is passed to it: the server has to produce a valid model from any input.
 /// model.
 pub(super) struct ReadingBackend;
 

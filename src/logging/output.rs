@@ -55,7 +55,7 @@ impl Output {
         self.ensure_thread();
     }
 
-    /// Queues a line, even if there is no room.
+    /// Queues a line, even without room.
     pub(super) fn push_report(&'static self, text: &[u8]) {
         self.queue.push_report(text);
         self.ensure_thread();

@@ -28,7 +28,7 @@ pub(super) enum Work {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Loss {
     pub(super) lines: u64,
-    /// Why they could not be written; `None` if there was no room for them.
+    /// Why they could not be written; `None` if there was not enough room for them.
     pub(super) failure: Option<String>,
 }
 
@@ -111,7 +111,7 @@ impl Queue {
         }
     }
 
-    /// Adds a line even if there is no room: for reports, which are rare.
+    /// Adds a line even without room: for reports, which are rare.
     pub(super) fn push_report(&self, text: &[u8]) {
         self.add(self.lock(), text);
     }

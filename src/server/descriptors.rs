@@ -34,7 +34,7 @@ impl Descriptors {
     }
 }
 
-/// `None` if there is no limit.
+/// `None` without a limit.
 fn soft_limit(limits: &str) -> Option<usize> {
     let line = limits
         .lines()
