@@ -170,7 +170,7 @@ venv:
 		cp $(REQUIREMENTS) $(VENV)/requirements.txt; \
 	}
 
-# Adds to the packages of $(VENV), which are listed here with all their dependencies.
+# Installs the packages of $(VENV), then those for the import with all their dependencies.
 import-venv:
 	@cat $(REQUIREMENTS) $(IMPORT_REQUIREMENTS) | cmp -s - $(IMPORT_VENV)/requirements.txt || { set -e; \
 		echo "making $(IMPORT_VENV), which takes some minutes"; \
