@@ -100,7 +100,8 @@ fn check(flags: &Flags) -> Result<String, String> {
     if let Some(port) = http {
         return port.ask().map_err(|error| format!("{port}: {error}"))?;
     }
-    // No port speaks HTTP. The gRPC port opens when the models are available.
+    // Without a plain HTTP port only a connection can be tried: the gRPC port opens when the models are
+    // available.
     let port = Port::open(&flags.grpc_host, flags.port).ok_or("the server has no port")?;
     match port.connect() {
         Ok(_) => Ok(format!("{port} is open")),

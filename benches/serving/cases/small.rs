@@ -8,7 +8,7 @@ use crate::report::Bound::AtLeast;
 use crate::requests::Input;
 
 const CONNECTIONS: [usize; 4] = [1, 8, 32, 64];
-/// Connections for which there is a limit, with the tiny model.
+/// The numbers of connections with a required ratio, for the tiny model.
 const JUDGED: [usize; 2] = [8, 32];
 
 pub(super) fn run(bench: &mut Bench) -> Result<()> {

@@ -11,7 +11,8 @@ use tokio::net::TcpStream;
 use super::{Call, Protocol, Target};
 use crate::Result;
 
-/// The flow-control window: the maximum, so that the round trips of window updates are not measured.
+/// The flow-control window, larger than any answer, so that the round trips of window updates are not
+/// measured.
 const WINDOW: u32 = 32 << 20;
 /// The frame of a gRPC message: a flag and its length.
 const FRAME_BYTES: usize = 5;

@@ -62,8 +62,8 @@ impl BackendOptions {
     ///
     /// # Errors
     ///
-    /// The backend's errors; `INVALID_ARGUMENT` if this build does not have the backend. `Auto` falls
-    /// back to tract only if no library was named and none was found.
+    /// The backend's errors; `INVALID_ARGUMENT` if this build does not have the backend. If ONNX
+    /// Runtime cannot be opened, `Auto` falls back to tract, unless its library was named.
     pub fn open(&self) -> Result<Arc<dyn Backend>> {
         match self.choice {
             BackendChoice::OnnxRuntime => self.onnxruntime(),

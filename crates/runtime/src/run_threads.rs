@@ -402,7 +402,8 @@ impl RunThreads {
         }
     }
 
-    /// Waits for a job; `None` if the thread has to end. A run of this share has just ended.
+    /// Waits for a job; `None` if the thread has to end. `ended` is the share of a run that has just
+    /// ended.
     fn next(
         &'static self,
         ended: Option<Arc<Share>>,

@@ -249,7 +249,7 @@ impl VersionDirectory {
 }
 
 /// The error for a file or directory that cannot be read. If permissions are the reason, it says which
-/// user lacks them.
+/// user needs them.
 fn unreadable(path: &Path, error: &std::io::Error) -> ServingError {
     let text = format!("cannot read {}: {error}", path.display());
     match error.kind() {

@@ -195,7 +195,7 @@ fn not_of_onnx(message: &str, producer: &str) -> Option<String> {
     })
 }
 
-/// Advice about an operator that was removed.
+/// Advice about a deprecated operator.
 fn ended(domain: &str, operator: &str, opset: u32) -> String {
     let again = format!(
         "ONNX has dropped {operator} by opset {opset}, which the model declares. Export the model again"

@@ -111,7 +111,7 @@ impl Planner {
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` where operators refuse the shapes.
+    /// `INVALID_ARGUMENT` if operators refuse the shapes.
     pub(super) fn plan(&self, key: &PlanKey) -> Result<Arc<TypedSimplePlan>> {
         let outlets: Vec<OutletId> = key.outputs.iter().map(|&it| self.outlets[it]).collect();
         let shapes = key.shapes.iter().map(|shape| shape.as_slice().into());
@@ -122,7 +122,7 @@ impl Planner {
         plan.map_err(invalid)
     }
 
-    /// Whether the whole graph accepts any inputs.
+    /// Checks that some inputs fit the whole graph.
     fn check(&self) -> TractResult<()> {
         let shapes = &self.declared_shapes;
         if shapes.iter().any(ShapeFactoid::is_open) {
@@ -137,7 +137,7 @@ impl Planner {
         self.typed(ones, &self.outlets).map(|_| ()).or(Err(error))
     }
 
-    /// Whether the whole graph accepts inputs of any ranks.
+    /// Checks that inputs of at least one of the tried ranks fit the whole graph.
     fn check_ranks(&self, shapes: &[ShapeFactoid]) -> TractResult<()> {
         let mut first = None;
         for rank in TRIED_RANKS {

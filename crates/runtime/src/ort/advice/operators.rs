@@ -115,7 +115,7 @@ const DOMAINS: [(&str, Table); 5] = [
 const DROPPED_TRIALS: &str = "Affine ConstantFill Crop DynamicSlice GRUUnit GivenTensorFill ImageScaler \
                               ParametricSoftplus Scale ScaledTanh";
 
-/// Operators that ONNX removed, and the last opset that has them.
+/// Deprecated operators of ONNX, and the last opset that has them.
 const ENDED: [(&str, &str, u32); 4] = [
     (ONNX, "Upsample", 9),
     (ONNX, "Scatter", 10),
@@ -157,7 +157,7 @@ pub(super) fn was_on_trial(operator: &str) -> bool {
     DROPPED_TRIALS.split(' ').any(|it| it == operator)
 }
 
-/// The last opset that has a removed operator.
+/// The last opset that has a deprecated operator.
 pub(super) fn last_opset(domain: &str, operator: &str) -> Option<u32> {
     let domain = full_name(domain);
     let mut ended = ENDED.iter();
