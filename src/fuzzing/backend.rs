@@ -9,7 +9,6 @@ use onnx::OnnxModel;
 use runtime::{Backend, Graph, GraphSource, RunControl, ValueInfo};
 
 /// Parses each model that is passed to it: the server has to produce a valid model from any input.
-/// model.
 pub(super) struct ReadingBackend;
 
 impl Backend for ReadingBackend {

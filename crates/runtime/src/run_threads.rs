@@ -12,7 +12,7 @@
 //!
 //! A long run continues at a lower priority, which leaves the CPUs to short ones. Its thread ends with
 //! it, because it cannot raise its priority again. It starts no other thread either, which would
-//! inherit the priority. Both are left to the watcher, a thread that looks for long runs while there
+//! inherit the priority. The watcher starts one instead, a thread that looks for long runs while there
 //! are threads. A short run only has to note when it began.
 //!
 //! Not here: which runs need a thread (`short_runs`), and batches, which have threads of their own.

@@ -161,7 +161,6 @@ fn size_in_bytes(tensor: &Tensor) -> usize {
 /// After several short runs in a row, runs are expected to be short if they have the ranks of the last
 /// of them and no more bytes. If one takes long after all, runs of its size or above are no longer
 /// expected to be short.
-/// them, and no more bytes. From the size of one that was long after all, they no longer are.
 struct Expectation {
     /// A run that takes no longer counts as short.
     limit: Duration,
