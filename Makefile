@@ -1,14 +1,14 @@
-# What a developer types. `make serve` and `make test` work from a clean clone on a machine that has
-# Rust, Python 3 with pip and venv, and make; whatever else they need they fetch once into folders
-# that git ignores (target/, .onnxruntime/, .venv/).
+# The commands for developers. `make serve` and `make test` work from a clean clone on a machine that
+# has Rust, Python 3 with pip and venv, and make. They download everything else once into folders that
+# git ignores (target/, .onnxruntime/, .venv/).
 
-# Each of these can be given on the command line: `make serve PORT=9000`.
+# Each of these can be set on the command line: `make serve PORT=9000`.
 PORT ?= 8500
 REST_PORT ?= 8501
 CARGO ?= cargo
 PYTHON ?= python3
 SERVE_FLAGS ?=
-# What runs the models: onnxruntime or tract (docs/backends.md).
+# The backend that runs the models: onnxruntime or tract (docs/backends.md).
 BACKEND ?= onnxruntime
 PYTEST_FLAGS ?=
 SOAK_SECONDS ?= 1800
@@ -61,13 +61,13 @@ serve: $(MODELS_CONFIG)
 	exec $(TARGET)/quick/onnx_model_server --port=$(PORT) --rest_api_port=$(REST_PORT) \
 		--model_config_file=$(MODELS_CONFIG) --backend=$(BACKEND) $(BACKEND_FLAGS) $(SERVE_FLAGS)
 
-# Base paths have to be absolute. Written every time, since the clone may have been moved.
+# Base paths have to be absolute. Written every time, because the clone can have been moved.
 .PHONY: $(MODELS_CONFIG)
 $(MODELS_CONFIG):
 	@mkdir -p $(@D)
 	@sed 's|$${MODELS}|$(ROOT)/models|' models/models.config > $@
 
-# All stages run, also after one has failed, so that one run shows everything there is to mend.
+# All stages run even after one has failed, so that one run shows all failures.
 test:
 	@failed=; \
 	for stage in lint test-rust test-python; do \
@@ -95,8 +95,8 @@ test-rust: onnxruntime
 		$(CARGO) test --locked --workspace --no-fail-fast; \
 	fi
 
-# Not part of `make test`: tract alone takes minutes to compile. CI runs it. First the tests that name
-# tract: its own and the contract's, the choice of a backend, the zoo; then whether everything
+# Not part of `make test`, because compiling tract alone takes minutes. CI runs it. First the tests that
+# name tract: its own and the contract's, the choice of a backend, the zoo; then a check that everything
 # compiles, with either backend and with both.
 TRACT_TESTS := ::tract _tract
 test-tract: onnxruntime
@@ -116,32 +116,32 @@ test-python: onnxruntime venv
 	$(VENV)/bin/python -m pytest tests/python --ignore-glob='*/test_import_*' \
 		--ignore-glob='*/test_ops_*' $(PYTEST_FLAGS)
 
-# Not part of `make test`: it needs the programs that tools/install_test_programs.sh installs, such as
-# nginx. Tests whose program is missing are skipped, or fail if REQUIRE_TEST_PROGRAMS is set.
+# Not part of `make test`, because it needs the programs that tools/install_test_programs.sh installs,
+# such as nginx. Tests whose program is missing are skipped, or fail if REQUIRE_TEST_PROGRAMS is set.
 test-ops: onnxruntime venv
 	$(CARGO) build --locked
 	$(VENV)/bin/python -m pytest $(wildcard tests/python/test_ops_*.py) \
 		--continue-on-collection-errors $(PYTEST_FLAGS)
 
-# Not part of `make test`: it installs whole training libraries. Each file in a process of its own:
-# TensorFlow and PyTorch bring libraries that cannot both be loaded.
+# Not part of `make test`, because it installs whole training libraries. Each file runs in a process of
+# its own: TensorFlow and PyTorch bring libraries that cannot both be loaded.
 test-import: onnxruntime import-venv
 	$(CARGO) build --locked
 	@set -ex; for file in $(wildcard tests/python/test_import_*.py); do \
 		$(IMPORT_VENV)/bin/python -m pytest $$file $(PYTEST_FLAGS); \
 	done
 
-# The tests that take too long for every change; they are marked `full` on the Python side.
+# Includes the tests that take too long for every change; they are marked `full` on the Python side.
 test-full:
 	$(MAKE) test PYTEST_FLAGS="$(PYTEST_FLAGS) --full"
 
-# `make test` has a minute of it, on the development build.
+# `make test` runs a minute of it, on the development build.
 soak: onnxruntime venv
 	$(CARGO) build --release --locked
 	SOAK_SECONDS=$(SOAK_SECONDS) ONNX_MODEL_SERVER=$(TARGET)/release/onnx_model_server \
 		$(VENV)/bin/python -m pytest tests/python/test_soak.py -s $(PYTEST_FLAGS)
 
-# Everything is compiled before anything is measured.
+# Everything is compiled before the measurements begin.
 bench: onnxruntime
 	$(CARGO) bench --locked --bench json --bench serving --no-run
 	$(CARGO) bench --locked --bench json
@@ -151,15 +151,15 @@ bench: onnxruntime
 image:
 	@tools/build_image.sh $(IMAGE) $(IMAGE_FLAGS)
 
-# Not part of `make test`: it needs root and buildah, and compiles a release build.
+# Not part of `make test`, because it needs root and buildah, and compiles a release build.
 test-image: venv
 	@tests/image/run.sh $(VENV)/bin/python $(PYTEST_FLAGS)
 
 onnxruntime:
 	@$(PYTHON) tools/fetch_onnxruntime.py
 
-# Made anew only if the requirements are others than those it was made from; a copy of them lies in
-# it. Its packages are installed by the pip of $(PYTHON), so that no `ensurepip` is needed.
+# Recreated only if the requirements have changed; it contains a copy of those it was made from. Its
+# packages are installed by the pip of $(PYTHON), so that `ensurepip` is not needed.
 venv:
 	@cmp -s $(REQUIREMENTS) $(VENV)/requirements.txt || { set -e; \
 		echo "making $(VENV), which takes some minutes"; \
@@ -170,7 +170,7 @@ venv:
 		cp $(REQUIREMENTS) $(VENV)/requirements.txt; \
 	}
 
-# On top of the packages of $(VENV), here with all that they depend on.
+# Installs the packages of $(VENV), then those for the import with all their dependencies.
 import-venv:
 	@cat $(REQUIREMENTS) $(IMPORT_REQUIREMENTS) | cmp -s - $(IMPORT_VENV)/requirements.txt || { set -e; \
 		echo "making $(IMPORT_VENV), which takes some minutes"; \

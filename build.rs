@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use protox::prost::Message;
 
-/// What clients see by reflection, and what generated messages are needed for.
+/// The files that clients see by reflection, and that generated messages are needed for.
 const SERVED: &[&str] = &[
     "onnx_model_server/auth_config.proto",
     "onnx_model_server/signature_map.proto",
@@ -24,11 +24,11 @@ const SERVED: &[&str] = &[
     "tensorflow_serving/servables/tensorflow/session_bundle_config.proto",
 ];
 
-/// Read through descriptors only, so no code is generated.
+/// Read only through descriptors, so no code is generated.
 const DESCRIBED: &[&str] = &["tensorflow/core/protobuf/config.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // `crates/proto`, which this script belongs to.
+    // `crates/proto`, to which this script belongs.
     let package = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     let root = package.join("../..");
     let proto = root.join("proto");
@@ -48,13 +48,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(["."])
         .btree_map(["."])
         .enable_type_names()
-        // The examples of a request are handed on as bytes (see serialized_input.proto).
+        // The examples of a request are passed on as bytes (see serialized_input.proto).
         .extern_path(
             ".tensorflow.serving.Input",
             "crate::tensorflow::serving::internal::SerializedInput",
         );
     let mut served_code = served;
-    // `Predict` goes without tonic: `crates/api/src/tfs/grpc/predict.rs`.
+    // `Predict` bypasses tonic: `crates/api/src/tfs/grpc/predict.rs`.
     let services = served_code.file.iter_mut().flat_map(|it| &mut it.service);
     for service in services {
         service.method.retain(|method| method.name() != "Predict");

@@ -1,6 +1,6 @@
-//! Decoding and encoding of number-heavy bodies, beside `serde_json::Value` and a plain pass over
-//! the memory. Prints MB/s of JSON text by processor time (the machine may be busy otherwise),
-//! ratios, and how far memory grows.
+//! Decoding and encoding of bodies with many numbers, compared with `serde_json::Value` and with a
+//! plain pass over the memory. Prints MB/s of JSON text by CPU time (the machine can be busy
+//! otherwise), ratios, and how much memory grows.
 //!
 //! `cargo bench --bench json`
 
@@ -53,7 +53,7 @@ fn main() {
     }
 }
 
-/// Uniform random numbers in a fixed order.
+/// Uniform random numbers, the same in every run.
 struct Random(u64);
 
 impl Random {
@@ -73,7 +73,7 @@ fn short_float(bits: u64) -> String {
     format!("{:.6}", unit(bits))
 }
 
-/// What Python makes of a float32.
+/// A float32 as Python writes it.
 fn long_float(bits: u64) -> String {
     f64::from(unit(bits) as f32).to_string()
 }
@@ -155,7 +155,7 @@ fn encode(name: &str, tensor: Tensor) {
     });
     let theirs = fastest(|| drop(black_box(serde_json::to_vec(&value))));
     let their_size = serde_json::to_vec(&value).map_or(0, |text| text.len());
-    // Theirs as if it had written as many bytes.
+    // Scaled as if it had written as many bytes.
     let theirs = theirs.mul_f64(text.len() as f64 / their_size as f64);
     let pass = fastest(|| drop(black_box(text.clone())));
     report(&format!("encode/{name}"), text.len(), ours, theirs, pass);
@@ -172,7 +172,7 @@ fn report(name: &str, size: usize, ours: Duration, value: Duration, pass: Durati
     );
 }
 
-/// The best of at least three runs, and of half a second.
+/// The shortest of at least three runs that take at least half a second together.
 fn fastest(mut run: impl FnMut()) -> Duration {
     let start = processor_time();
     let mut best = Duration::MAX;
@@ -186,7 +186,7 @@ fn fastest(mut run: impl FnMut()) -> Duration {
     best
 }
 
-/// What this thread has used of the processor.
+/// The CPU time of this thread.
 fn processor_time() -> Duration {
     let mut time = libc::timespec {
         tv_sec: 0,
@@ -197,9 +197,9 @@ fn processor_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Makes the peak start again from here, where the system can.
+/// Resets the peak, if the system supports that.
 fn reset_peak() {
-    // What the allocator keeps would hide what is taken next.
+    // Memory that the allocator keeps would hide the following allocations.
     #[cfg(target_env = "gnu")]
     // SAFETY: has no preconditions.
     unsafe {
@@ -208,7 +208,7 @@ fn reset_peak() {
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
-/// A line of `/proc/self/status`, in bytes; zero where there is none.
+/// A line of `/proc/self/status`, in bytes; zero if it does not exist.
 fn resident(line: &str) -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let found = status.lines().find_map(|one| one.strip_prefix(line));

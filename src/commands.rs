@@ -1,11 +1,11 @@
-//! The program's commands beside serving: `show` and `check` look at one version directory,
-//! `health` asks a running server, `hash_password` and `hash_token` make what an
-//! `--auth_config_file` holds.
+//! The program's commands other than serving: `show` and `check` examine one version directory,
+//! `health` asks a running server, `hash_password` and `hash_token` make hashes for an
+//! `--auth_config_file`.
 //!
-//! A command counts only as the first argument, where the server's flags would begin with `--`.
-//! Flags are those of `saved_model_cli show`; a value may follow as `--dir=X` or as `--dir X`.
+//! A command counts only as the first argument, where the server's flags would begin with `--`. The
+//! flags are those of `saved_model_cli show`, in the form `--dir=X` or `--dir X`.
 //!
-//! Not here: what is shown and checked (`mapper::version_dir`), the server's flags (`config`).
+//! Not here: showing and checking models (`mapper::version_dir`), the server's flags (`config`).
 
 mod bounded;
 mod health;
@@ -58,7 +58,7 @@ The exit status is 0 if all is well, 1 if the server would not serve the directo
 failed or the server is not ready, 2 for wrong arguments.
 ";
 
-/// What the server's `--help` says about the commands.
+/// The section of the server's `--help` about the commands.
 pub const SUMMARY: &str = "\
 Commands, as the first argument; each has a --help of its own:
 \tshow                             \tprints the signatures of a version directory
@@ -78,9 +78,9 @@ pub enum Command {
         directory: PathBuf,
         /// Tags of the meta graph.
         tags: Vec<String>,
-        /// How much of it.
+        /// How much of it to show.
         shown: Shown,
-        /// How long it may take.
+        /// The time limit.
         timeout: Option<Duration>,
     },
     /// `check`.
@@ -89,11 +89,11 @@ pub enum Command {
         directory: PathBuf,
         /// Tags of the meta graph.
         tags: Vec<String>,
-        /// What runs the graphs.
+        /// The backend that runs the graphs.
         backend: BackendChoice,
-        /// `None`: where the server would look for it.
+        /// `None`: the server's search path.
         onnxruntime_library: Option<PathBuf>,
-        /// How long it may take.
+        /// The time limit.
         timeout: Option<Duration>,
     },
     /// `hash_password`.
@@ -102,14 +102,14 @@ pub enum Command {
     HashToken,
     /// `health`.
     Health {
-        /// Those of the server to ask; empty: those of the first one among the processes.
+        /// The flags of the server to ask; empty: those of the first server among the processes.
         flags: Vec<OsString>,
     },
     /// `--help` of a command.
     Help,
 }
 
-/// What a command has to say.
+/// The result of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// For stdout.
@@ -119,11 +119,11 @@ pub struct Report {
 }
 
 impl Command {
-    /// Reads a process's arguments, its own name first. `None` if the first is no command.
+    /// Reads a process's arguments, its own name first. `None` if the first is not a command.
     ///
     /// # Errors
     ///
-    /// What is wrong with the arguments, on one line.
+    /// The error in the arguments, on one line.
     pub fn parse(
         arguments: impl IntoIterator<Item = OsString>,
     ) -> Option<std::result::Result<Self, String>> {
@@ -137,7 +137,7 @@ impl Command {
                 None if name == "hash_token" => Ok(Self::HashToken),
                 None => Ok(Self::HashPassword),
                 Some(help) if help == "-h" || help == "--help" => Ok(Self::Help),
-                // What it is may be the secret itself.
+                // The argument itself could be the secret.
                 Some(_) => Err(format!("{name} takes no arguments: it reads stdin")),
             }),
             "health" => Some(Ok(health_of(arguments.collect()))),
@@ -145,11 +145,11 @@ impl Command {
         }
     }
 
-    /// Carries the command out. May take as long as loading the model.
+    /// Runs the command. Can take as long as loading the model.
     ///
     /// # Errors
     ///
-    /// Those of a load, and where it takes too long; for `check`, where the backend cannot be opened; for the hashes, where
+    /// Those of a load, or a timeout; for `check`, if the backend cannot be opened; for the hashes, if
     /// stdin is not one line.
     pub fn run(&self) -> Result<Report> {
         match self {
@@ -251,7 +251,7 @@ fn health_of(flags: Vec<OsString>) -> Command {
     Command::Health { flags }
 }
 
-/// The arguments behind a command's name. The last of several of one name counts.
+/// The arguments after a command's name. If a name occurs more than once, the last one counts.
 #[derive(Default)]
 struct Arguments {
     help: bool,
@@ -287,7 +287,7 @@ impl Arguments {
                 _ => return Err(format!("unknown argument: {name}")),
             };
             let value = value.or_else(|| arguments.next());
-            // A meta graph may have no tags; nothing else is empty.
+            // A meta graph can be without tags; no other value can be empty.
             let value = value.filter(|it| !it.is_empty() || name == "--tag_set");
             *slot = Some(value.ok_or_else(|| format!("{name} needs a value"))?);
         }

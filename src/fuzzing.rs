@@ -1,10 +1,10 @@
-//! What must hold for any bytes that come from outside: a function for each format, that takes
-//! bytes and panics where a promise is broken.
+//! Properties that must hold for any bytes from outside: a function for each format takes bytes and
+//! panics if a property does not hold.
 //!
-//! `fuzz/` runs these functions under libFuzzer, the tests here run them on damaged seeds with every
-//! `make test`; they are compiled for nothing else. `docs/fuzzing.md` says how to run them.
+//! `fuzz/` runs these functions under libFuzzer, and the tests here run them on damaged seeds with
+//! every `make test`; they are compiled for nothing else. `docs/fuzzing.md` says how to run them.
 //!
-//! Not here: expected values of single inputs, which stand in the tests beside each format.
+//! Not here: expected values of single inputs, which are in the tests next to each format.
 
 mod backend;
 mod version;

@@ -2,7 +2,7 @@
 //!
 //! Modules in the order data flows; `ARCHITECTURE.md` is the map.
 
-// A write to a standard output may wait for its reader: `logging` does not.
+// A write to a standard output can block on its reader; `logging` does not.
 #![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout))]
 
 #[cfg(not(any(feature = "onnxruntime", feature = "tract")))]

@@ -1,13 +1,13 @@
-//! The process log on stderr: TensorFlow's line format, so that scripts which watch the original's
+//! The process log on stderr: TensorFlow's line format, so that scripts that watch TensorFlow Serving's
 //! log keep working, or JSON.
 //!
-//! An event is one line always: control characters that a client or a file put into it are escaped.
+//! An event is always one line: control characters that a client or a file put into it are escaped.
 //!
-//! No call here waits for whoever reads stderr or stdout: lines go through bounded queues to threads
-//! that write them. What does not fit is dropped, counted ([`dropped_lines`]) and reported once the
-//! reader takes lines again. [`flush`] comes before the process's end.
+//! No call here waits for the reader of stderr or stdout: lines go through bounded queues to threads
+//! that write them. Lines that do not fit are dropped, counted ([`dropped_lines`]) and reported once
+//! the reader takes lines again. The process calls [`flush`] before it ends.
 //!
-//! Not here: what is logged.
+//! Not here: the events.
 
 mod direct;
 mod json;
@@ -30,9 +30,9 @@ use self::output::Output;
 use self::queue::Loss;
 use self::text::TensorFlowFormat;
 
-/// TensorFlow's least severity to log: 0 info, 1 warning, 2 error, 3 fatal.
+/// TensorFlow's minimum severity to log: 0 info, 1 warning, 2 error, 3 fatal.
 const TF_LEVEL_VARIABLE: &str = "TF_CPP_MIN_LOG_LEVEL";
-/// Filter directives in `RUST_LOG`'s syntax; they take the place of TensorFlow's variable.
+/// Filter directives in `RUST_LOG`'s syntax; they replace TensorFlow's variable.
 const FILTER_VARIABLE: &str = "ONNX_MODEL_SERVER_LOG";
 
 static STDERR: Output = Output::new(
@@ -49,7 +49,7 @@ static STDOUT: Output = Output::new(
 );
 
 thread_local! {
-    /// Whether this thread reports dropped lines: its line is not dropped.
+    /// Whether this thread reports dropped lines. The line of that report is not dropped.
     static IS_REPORTING: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -82,22 +82,23 @@ pub fn init(format: LogFormat) {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(|| Lines)
-        // The complaint would go to stderr, by a macro that panics once stderr is closed.
+        // The subscriber would print internal errors to stderr with a macro that panics once stderr is
+        // closed.
         .log_internal_errors(false);
     let started = match format {
         LogFormat::Text => {
-            // The default hook waits for the reader of stderr.
+            // The default hook blocks on the reader of stderr.
             panic::set_hook(Box::new(|panic| STDERR.push(panic_text(panic).as_bytes())));
             subscriber.event_format(TensorFlowFormat).try_init()
         }
         LogFormat::Json => {
-            // The default hook's lines are no JSON.
+            // The default hook's lines are not JSON.
             panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
             subscriber.event_format(JsonFormat).try_init()
         }
     };
     if started.is_ok() && STDERR.start() {
-        // Best effort: it is for the lines of others.
+        // Best effort, because it only concerns the lines of others.
         let _ = direct::never_wait_on_stderr();
     }
     if let (Ok(()), Some(complaint)) = (started, complaint) {
@@ -105,36 +106,35 @@ pub fn init(format: LogFormat) {
     }
 }
 
-/// Has a text written to stdout, which is not waited for.
+/// Queues a text for stdout, without waiting until it is written.
 pub fn print(text: &str) {
     STDOUT.push(text.as_bytes());
 }
 
-/// Has a text written to stderr as it is, which is not waited for.
+/// Queues a text for stderr as it is, without waiting until it is written.
 pub fn print_error(text: &str) {
     STDERR.push(text.as_bytes());
 }
 
-/// Waits until all lines are written, if that takes no longer than `time`.
+/// Waits until all lines are written, for `time` at most.
 pub fn flush(time: Duration) {
     let deadline = Instant::now() + time;
-    // A report on stdout is a line on stderr.
+    // Dropped lines of stdout are reported on stderr.
     STDOUT.flush(deadline);
     STDERR.flush(deadline);
 }
 
-/// Whether all lines are written. May be called in the handler of a signal.
+/// Whether all lines are written. Can be called in a signal handler.
 pub fn is_flushed() -> bool {
     STDERR.queue.is_idle() && STDOUT.queue.is_idle()
 }
 
-/// How many lines of the log were dropped so far: there was no room for them, or they could not be
-/// written.
+/// The number of log lines dropped up to now, because the queue was full or they could not be written.
 pub fn dropped_lines() -> u64 {
     STDERR.queue.dropped()
 }
 
-/// Where the subscriber writes one event at a time.
+/// The target to which the subscriber writes one event at a time.
 struct Lines;
 
 impl io::Write for Lines {
@@ -168,11 +168,11 @@ fn report(what: &str, loss: &Loss) {
     IS_REPORTING.set(false);
 }
 
-/// What the standard library's hook prints.
+/// The same text as the standard library's hook prints.
 fn panic_text(panic: &PanicHookInfo<'_>) -> String {
     let thread = thread::current();
     let name = thread.name().unwrap_or("<unnamed>");
-    // As `RUST_BACKTRACE` says.
+    // Depends on `RUST_BACKTRACE`.
     let backtrace = Backtrace::capture();
     match backtrace.status() {
         BacktraceStatus::Captured => format!("thread '{name}' {panic}\n{backtrace}"),
@@ -180,7 +180,7 @@ fn panic_text(panic: &PanicHookInfo<'_>) -> String {
     }
 }
 
-/// The crates of this server. A directive for the first is one for each of them.
+/// The crates of this server. A directive for the first applies to each of them.
 const CRATES: [&str; 12] = [
     "onnx_model_server",
     "api",
@@ -196,7 +196,7 @@ const CRATES: [&str; 12] = [
     "wire",
 ];
 
-/// The directives, those for the server as a whole written out for each of its crates.
+/// The directives, with those for the server as a whole repeated for each of its crates.
 fn for_each_crate(directives: &str) -> String {
     let directives = directives.split(',').flat_map(|directive| {
         let rest = directive.trim_start().strip_prefix(CRATES[0]);
@@ -208,9 +208,9 @@ fn for_each_crate(directives: &str) -> String {
     directives.collect::<Vec<_>>().join(",")
 }
 
-/// The filter, and what to complain about if `directives` cannot be read.
+/// The filter, and a complaint if `directives` cannot be read.
 fn filter(tf_level: Option<&str>, directives: Option<&str>) -> (EnvFilter, Option<String>) {
-    // Patterns are matched as text: a regular expression could be made to run for ever.
+    // Patterns are matched as text, because a regular expression can be made to run for ever.
     let builder = || EnvFilter::builder().with_regex(false);
     let complaint = match directives.filter(|directives| !directives.is_empty()) {
         None => None,
@@ -225,8 +225,9 @@ fn filter(tf_level: Option<&str>, directives: Option<&str>) -> (EnvFilter, Optio
     )
 }
 
-/// Libraries are heard from warnings on; those that read what clients send, whose warnings any client
-/// can cause as often as it connects, from errors on. Anything but a number counts as 0, as in TensorFlow.
+/// Libraries log from warnings on. Those that read client data log from errors on, because any client
+/// can cause their warnings as often as it connects. Anything but a number counts as 0, as in
+/// TensorFlow.
 fn default_directives(tf_level: Option<&str>) -> &'static str {
     match tf_level.and_then(|level| level.trim().parse().ok()) {
         Some(1) => "warn,h2=error,hyper=error",

@@ -18,15 +18,15 @@ use onnx_model_server::server::{Server, ServerOptions, Stopped};
 #[global_allocator]
 static ALLOCATOR: Allocator = Allocator;
 
-/// The original returns -1 from `main` for every failure.
+/// TensorFlow Serving returns -1 from `main` for every failure.
 const FAILURE: u8 = 255;
-/// A panic got here, as the standard library has it.
+/// A panic reached `main`; the standard library uses the same status.
 const PANICKED: u8 = 101;
-/// How long a text on stdout is waited for, so that one on stderr comes after it.
+/// How long to wait for a text on stdout to be written, so that one on stderr comes after it.
 const BETWEEN_STREAMS: Duration = Duration::from_millis(500);
-/// A command found something that is not right.
+/// A command found an error.
 const COMMAND_FAILURE: u8 = 1;
-/// A command was given arguments that it does not take.
+/// A command got wrong arguments.
 const COMMAND_USAGE: u8 = 2;
 
 fn main() {
@@ -44,7 +44,7 @@ fn run_command(command: Result<Command, String>) -> u8 {
     let command = match command {
         Ok(command) => command,
         Err(error) => {
-            // Again below the usage text.
+            // Repeated below the usage text.
             logging::print_error(&format!("{error}\n{}\n{error}\n", commands::USAGE));
             return COMMAND_USAGE;
         }
@@ -52,8 +52,8 @@ fn run_command(command: Result<Command, String>) -> u8 {
     logging::init(LogFormat::Text);
     match command.run() {
         Ok(report) => {
-            // A command waits for its reader. One that has seen enough, such as `head`, is no
-            // failure.
+            // A command waits for its reader. If the reader has closed the pipe, as `head` does, that
+            // is not a failure.
             let mut stdout = std::io::stdout();
             let _ = stdout.write_all(report.text.as_bytes());
             let _ = stdout.flush();
@@ -93,7 +93,7 @@ fn run_server() -> u8 {
     process::ignore_harmless();
     process::flush_before_abort();
     allow_many_descriptors();
-    // An unknown name is refused once the flags are checked.
+    // An unknown name is refused when the flags are checked.
     let format = LogFormat::from_name(&flags.log_format);
     logging::init(format.unwrap_or(LogFormat::Text));
     if let Some(unknown) = unknown {
@@ -107,7 +107,7 @@ fn run_server() -> u8 {
         tracing::warn!("{note}");
     }
     serve(&flags).unwrap_or_else(|error| {
-        // Below what the log says.
+        // Below the log's lines.
         logging::flush(BETWEEN_STREAMS);
         logging::print(&format!(
             "Failed to start server. Error: {}: {error}\n",
@@ -117,7 +117,7 @@ fn run_server() -> u8 {
     })
 }
 
-/// Serves until a signal has it stop; returns the exit status.
+/// Serves until a signal stops it; returns the exit status.
 fn serve(flags: &Flags) -> Result<u8, ServingError> {
     let drain_seconds = flags.drain_timeout_seconds;
     let drain_timeout = Duration::from_secs(u64::try_from(drain_seconds).unwrap_or(0));
@@ -127,7 +127,7 @@ fn serve(flags: &Flags) -> Result<u8, ServingError> {
         .enable_all()
         .build()
         .map_err(|error| ServingError::internal(error.to_string()))?;
-    // On this thread, where files that the flags name and host names may be waited for.
+    // On this thread, which is allowed to block on files that the flags name and on host names.
     let started =
         runtime.block_on(async { Server::start(ServerOptions::from_flags(flags)?).await });
     let status = started.map(|server| {
@@ -140,13 +140,13 @@ fn serve(flags: &Flags) -> Result<u8, ServingError> {
         }
         0
     });
-    // A run that does not end must not keep the process.
+    // A run that does not end must not keep the process alive.
     runtime.shutdown_background();
     status
 }
 
-/// Official builds of ONNX Runtime send events home unless this is set when they are loaded. What the
-/// environment says already stays.
+/// Official builds of ONNX Runtime send telemetry unless this is set when they are loaded. A value that
+/// the environment already has stays.
 fn forbid_telemetry() {
     const VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
     if std::env::var_os(VARIABLE).is_none() {
@@ -155,8 +155,8 @@ fn forbid_telemetry() {
     }
 }
 
-/// The first process of a container inherits the children of those that end before theirs. None is
-/// waited for here: the kernel is told to forget them.
+/// The first process of a container becomes the parent of orphaned processes. It waits for none of
+/// them: with `SIG_IGN` the kernel reaps them.
 fn reap_orphans() {
     if std::process::id() == 1 {
         // SAFETY: sets a disposition and no handler. This program starts no processes whose status
@@ -165,14 +165,14 @@ fn reap_orphans() {
     }
 }
 
-/// Every connection takes a descriptor, and the usual soft limit of 1024 is for programs that call
+/// Every connection needs a descriptor, and the usual soft limit of 1024 is for programs that call
 /// `select`.
 fn allow_many_descriptors() {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
-    // SAFETY: both calls are given a valid limit of this process; where one fails, what was stays.
+    // SAFETY: both calls get a valid limit of this process; if one fails, the limit is unchanged.
     unsafe {
         if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
             limit.rlim_cur = limit.rlim_max;

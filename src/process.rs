@@ -1,6 +1,6 @@
 //! The process around the server: the signals that reach it and its end.
 //!
-//! Not here: what it says (`logging`), the order in which the server stops (`server`).
+//! Not here: the log (`logging`), the order in which the server stops (`server`).
 
 mod exit;
 mod signals;

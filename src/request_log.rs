@@ -1,9 +1,9 @@
-//! Keeps sampled requests and their answers in files (`ModelConfig.logging_config`): `PredictionLog`
+//! Records sampled requests and their answers in files (`ModelConfig.logging_config`): `PredictionLog`
 //! messages in TFRecord files, which TensorFlow reads and which work as warmup files.
 //!
-//! A request only puts its call into a bounded buffer; a thread of its own makes messages of the
-//! calls and writes them. What does not fit is dropped and counted, so that neither a slow nor a
-//! full disk is noticed by clients.
+//! A request only puts its call into a bounded buffer; a separate thread makes messages from the calls
+//! and writes them. Calls that do not fit are dropped and counted, so that clients notice neither a
+//! slow nor a full disk.
 //!
 //! Not here: the messages (`wire::tfs::prediction_log`), when configurations change (`lifecycle`), the
 //! lines of the access log (`telemetry`).
@@ -31,14 +31,14 @@ use serving::inference::{LoggedCall, RequestLogger};
 use serving::monitoring::{LogOutcome, Metrics};
 use serving::telemetry::{is_sampled, random};
 
-/// What the flags say about request logging.
+/// The flags about request logging.
 #[derive(Clone, Debug)]
 pub struct RequestLogOptions {
-    /// `--request_log_max_file_bytes`: from this size on a file is ended.
+    /// `--request_log_max_file_bytes`: at this size the file is closed and the next one begins.
     pub max_file_bytes: u64,
-    /// `--request_log_path_allowlist`: the folders that may be written to; empty for any.
+    /// `--request_log_path_allowlist`: the folders in which files are allowed; empty for any.
     pub allowed_folders: Vec<PathBuf>,
-    /// What `LogMetadata.saved_model_tags` says.
+    /// The value of `LogMetadata.saved_model_tags`.
     pub saved_model_tags: Vec<String>,
 }
 
@@ -54,11 +54,11 @@ pub struct RequestLog {
 }
 
 impl RequestLog {
-    /// A log of no model, whose thread waits for work.
+    /// A log without models, whose thread waits for work.
     ///
     /// # Errors
     ///
-    /// `RESOURCE_EXHAUSTED` where there is no thread.
+    /// `RESOURCE_EXHAUSTED` if the thread cannot be started.
     pub fn start(options: RequestLogOptions, metrics: Arc<Metrics>) -> Result<Self> {
         let buffer = Arc::<Buffer>::default();
         let writer = Writer::new(&options, Arc::clone(&buffer), Arc::clone(&metrics));
@@ -78,8 +78,7 @@ impl RequestLog {
         })
     }
 
-    /// Logs what these configurations say from now on, and nothing else. Changes nothing where one
-    /// of them is wrong.
+    /// Replaces the configurations of all models. Changes nothing if one of them is wrong.
     ///
     /// # Errors
     ///
@@ -100,7 +99,7 @@ impl RequestLog {
         Ok(())
     }
 
-    /// Writes what is buffered, and ends the thread. May block for as long as the disk does.
+    /// Writes the buffered calls, and ends the thread. Can block for as long as the disk does.
     pub fn shutdown(&self) {
         self.buffer.close();
         // Not within the condition: the lock would be held while the disk is waited for.
@@ -126,7 +125,7 @@ impl RequestLogger for RequestLog {
 
     fn log(&self, call: LoggedCall) {
         let models = self.models.load();
-        // The configuration may have changed since the call was sampled.
+        // The configuration can have changed after the call was sampled.
         let Some(logging) = models.get(&*call.servable().name) else {
             return;
         };

@@ -1,7 +1,7 @@
-//! Puts the parts together, in the order of the original's start-up, and takes them apart again.
+//! Starts the parts of the server, in the order of TensorFlow Serving's start-up, and stops them again.
 //!
-//! The only place that names every layer. Not here: what flags mean one by one (`config`), the
-//! process around the server (`main`). `options` turns flags into what each part is started with.
+//! The only place that names every layer. Not here: the meaning of single flags (`config`), the process
+//! around the server (`main`). `options` turns flags into the options of each part.
 
 mod descriptors;
 mod loader;
@@ -52,10 +52,10 @@ pub use security::SecurityOptions;
 /// The default of `HttpServer` (`model_servers/http_server.cc`).
 const DEFAULT_MONITORING_PATH: &str = "/monitoring/prometheus/metrics";
 
-/// What the parts of the server have for their end once requests have ended.
+/// The time that the parts of the server have to stop after the last request.
 const STOP_GRACE: Duration = Duration::from_secs(1);
 
-/// Where the file puts TensorFlow Serving's metrics page; `None` for nowhere.
+/// The path of TensorFlow Serving's metrics page according to the file; `None` if it is disabled.
 fn monitoring_path(file: &Path) -> Result<Option<String>> {
     let config = config::read_monitoring_config(file)?;
     let prometheus = config.prometheus_config.filter(|it| it.enable);
@@ -91,18 +91,18 @@ pub struct Server {
     drain_timeout: Duration,
     stop: watch::Sender<bool>,
     ports: Vec<JoinHandle<()>>,
-    /// The admin port: stopped last, so that probes see the others drain.
+    /// The admin port stops last, so that probes see the others drain.
     stop_admin: watch::Sender<bool>,
 }
 
-/// How a server has stopped.
+/// How a server stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
     /// Every request was answered.
     Drained,
-    /// The time was over with so many requests under way.
+    /// The drain timeout passed with requests in flight.
     CutOff {
-        /// How many.
+        /// The number of these requests.
         requests: usize,
     },
 }
@@ -113,9 +113,9 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// Those of the first configuration (`server_core.cc`); `INVALID_ARGUMENT` where the gRPC port
-    /// or the admin port cannot be bound. A REST port that cannot be bound is logged and left out,
-    /// as in the original.
+    /// Those of the first configuration (`server_core.cc`); `INVALID_ARGUMENT` if the gRPC port or the
+    /// admin port cannot be bound. If the REST port cannot be bound, that is logged and the server runs
+    /// without it, as in TensorFlow Serving.
     pub async fn start(mut options: ServerOptions) -> Result<Self> {
         let security = Security::open(&options.security)?;
         Security::warn_of_open_ports(&options);
@@ -195,7 +195,7 @@ impl Server {
             .with_options(options.inference)
             .with_logger(Arc::clone(&self.request_log) as _);
         if let Some(address) = options.admin_address {
-            // Kept to those who run the server.
+            // Visible only to the operators of the server.
             let pages = Pages {
                 shows_errors: true,
                 ..pages.clone()
@@ -259,11 +259,11 @@ impl Server {
         self.admin_address
     }
 
-    /// Closes the ports, answers what is under way, writes the request log and the traces, unloads
-    /// everything. Requests have the time that the options give, and what then has not ended, a
-    /// second: none of it is waited for any longer.
+    /// Closes the ports, answers requests in flight, writes the request log and the traces, unloads all
+    /// models. Requests have the drain timeout of the options. The request log and the traces have the
+    /// rest of it but at least a second, the unloading has a second.
     pub async fn stop(self) -> Stopped {
-        // Nobody listens if no port was opened.
+        // The send fails if no port was opened.
         let _ = self.stop.send(true);
         let end = Instant::now() + self.drain_timeout;
         let stopped = match timeout_at(end, all_ended(self.ports)).await {
@@ -272,7 +272,8 @@ impl Server {
                 requests: self.under_way.count(),
             },
         };
-        // Each on a thread of its own: a disk, a collector or a mount that hangs keeps no other.
+        // Each on a thread of its own, so that a disk, a collector or a mount that hangs does not hold
+        // up the others.
         let (request_log, observer) = (self.request_log, self.observer);
         let (core, poller) = (self.core, self.poller);
         let records = on_thread("request-log-end", move || request_log.shutdown());
@@ -296,7 +297,7 @@ impl Server {
     }
 }
 
-/// Waits for the ends of all ports.
+/// Waits until all ports have ended.
 async fn all_ended(ports: Vec<JoinHandle<()>>) {
     for port in ports {
         if let Err(error) = port.await {
@@ -305,8 +306,8 @@ async fn all_ended(ports: Vec<JoinHandle<()>>) {
     }
 }
 
-/// Does what may block on a new thread. The receiver hears of its end, or fails where there was no
-/// thread or it panicked.
+/// Does blocking work on a new thread. The receiver is notified when it ends, or fails if no thread
+/// could be started or it panicked.
 fn on_thread(name: &str, work: impl FnOnce() + Send + 'static) -> oneshot::Receiver<()> {
     let (done, end) = oneshot::channel();
     let runtime = Handle::current();

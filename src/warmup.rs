@@ -1,8 +1,8 @@
-//! Runs a servable before requests do, so that the first of them is not slow
+//! Runs a servable before clients do, so that their first requests are not slow
 //! (`servables/tensorflow/saved_model_warmup.cc`).
 //!
-//! A version that brings recorded requests gets those, and fails to load where one fails. For any
-//! other version one run of each signature is made up, which never fails a load.
+//! If a version has recorded requests, those are run, and the load fails if one of them fails. For any
+//! other version one request for each signature is synthesized, and a failure does not fail the load.
 //!
 //! Not here: when a load calls this (`serving::lifecycle::WarmingLoader`, put around a loader by `server`).
 
@@ -23,21 +23,20 @@ use serving::inference::{InferenceOptions, InferenceService};
 use serving::monitoring::Metrics;
 use serving::servable::{ServableHandle, ServableLookup, ServableState};
 
-/// Where a version keeps its recorded requests.
+/// Where a version has its recorded requests.
 pub const WARMUP_FILE: &str = "assets.extra/tf_serving_warmup_requests";
 
-/// What the flags say about warming up.
+/// The flags about warming up.
 #[derive(Clone, Copy, Debug)]
 pub struct WarmupOptions {
-    /// `--enable_model_warmup`; nothing happens without.
+    /// `--enable_model_warmup`; without it nothing happens.
     pub is_enabled: bool,
-    /// How often each recorded request runs (`--num_request_iterations_for_warmup`); 0 is taken
-    /// as 1.
+    /// How often each recorded request runs (`--num_request_iterations_for_warmup`); 0 counts as 1.
     pub num_request_iterations: u32,
-    /// How long all requests together may take, before the load is given up for them
-    /// (`--model_load_timeout_seconds`); `None` for any time.
+    /// The time limit for all requests together, after which the load fails
+    /// (`--model_load_timeout_seconds`); `None` for no limit.
     pub timeout: Option<Duration>,
-    /// `--synthesize_warmup`: makes up a request for versions that have none recorded.
+    /// `--synthesize_warmup`: makes up a request for versions without recorded ones.
     pub synthesizes: bool,
 }
 
@@ -61,8 +60,8 @@ pub struct Warmup {
 }
 
 impl Warmup {
-    /// A warmup whose calls mean what those of clients mean (`inference`), and that runs them on
-    /// the server's `runtime`.
+    /// A warmup whose calls are handled as those of clients (`inference`), and that runs them on the
+    /// server's `runtime`.
     pub fn new(
         options: WarmupOptions,
         inference: InferenceOptions,
@@ -79,12 +78,11 @@ impl Warmup {
     }
 
     /// Warms `servable` up, whose version directory is `directory`. `open` opens a file in there and
-    /// returns its size, too; `None` where there is none. Blocks: not for async threads.
+    /// returns its size, too; `None` if the file does not exist. Blocks: not for async threads.
     ///
     /// # Errors
     ///
-    /// Those of the recorded requests and of reading them; `DEADLINE_EXCEEDED` where they take too
-    /// long.
+    /// Those of the recorded requests and of reading them; `DEADLINE_EXCEEDED` if they take too long.
     pub fn warm_up(
         &self,
         servable: &ServableHandle,
@@ -110,7 +108,7 @@ impl Warmup {
     }
 }
 
-/// Warmup calls come with their servable; which model they name does not matter.
+/// Warmup calls come with their servable, so the name of the model does not matter.
 struct NoServables;
 
 impl ServableLookup for NoServables {

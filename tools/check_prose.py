@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 MARKER = "prose: as TensorFlow Serving"
 
-# What is searched for, and what to write.
+# The patterns to find, and the advice for each.
 PATTERNS = [
     (r"\bwhat(?:ever)?\b(?! to\b| kind\b| if\b)(?![^.]*\?)", "the noun instead of a clause with `what`"),
     (r"(?:^|[.;:(] )who(?:ever)?\b(?![^.]*\?)|\bwhoever\b", "the noun instead of a clause with `who`"),

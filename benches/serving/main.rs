@@ -1,10 +1,10 @@
-//! The server as a whole, beside what nobody can be faster than, and beside another server where
-//! `PEER_GRPC` and `PEER_REST` (host:port) name one with the same models.
+//! The whole server, compared with lower limits for any server, and with another server with the same
+//! models if `PEER_GRPC` and `PEER_REST` (host:port) name one.
 //!
 //! Everything is a ratio of two measurements in turns within this run. Prints a table and writes
 //! `target/bench/report.json`.
 //!
-//! `cargo bench --bench serving` runs all cases; words behind `--` choose among them by name.
+//! `cargo bench --bench serving` runs all cases; words after `--` choose among them by name.
 //! `BENCH_ROUNDS` (5) and `BENCH_SECONDS` (1) make it longer.
 
 mod report;

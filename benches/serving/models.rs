@@ -1,4 +1,4 @@
-//! The models: two of the repository, and two that are written here.
+//! The models: two of the repository, and two that are generated here.
 
 use std::path::{Path, PathBuf};
 
@@ -15,10 +15,10 @@ use crate::stats::Random;
 
 /// `FLOAT` in `TensorProto.DataType`.
 const FLOAT: i32 = 1;
-/// Rows of what the long model multiplies, and the size of its square matrix.
+/// Rows of the long model's left operand, and the size of its square matrix.
 const LONG_ROWS: i64 = 256;
 const LONG_SIZE: i64 = 768;
-/// The long model's input has so many values.
+/// The number of values in the long model's input.
 pub(crate) const LONG_INPUTS: usize = 16;
 
 /// The repository.
@@ -56,7 +56,7 @@ pub(crate) fn write(base_path: &Path, model: &ModelProto) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// y = x + 1 for as many floats as come: `x: float[?]`.
+/// y = x + 1 for any number of floats: `x: float[?]`.
 pub(crate) fn add_one() -> ModelProto {
     model(GraphProto {
         node: vec![node("Add", &["x", "one"], "y")],
@@ -67,11 +67,11 @@ pub(crate) fn add_one() -> ModelProto {
     })
 }
 
-/// A chain of products of matrices, as long as wanted, that begins with the mean of its input:
-/// `x: float[?, 16]`, `y: float[256]`.
+/// A chain of matrix products of the given length that begins with the mean of its input: `x: float[?,
+/// 16]`, `y: float[256]`.
 pub(crate) fn long(products: usize) -> ModelProto {
     let mut random = Random::new();
-    // Uniform with a deviation that leaves the size of the values as it is.
+    // Uniform with a deviation that keeps the size of the values constant.
     let spread = 2.0 * (3.0 / LONG_SIZE as f64).sqrt();
     let mut values = |count: i64| -> Vec<f32> {
         let value = |_| ((random.next() - 0.5) * spread) as f32;

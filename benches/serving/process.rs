@@ -1,4 +1,4 @@
-//! Child processes, and what the system says about them.
+//! Child processes, and their resource usage according to the system.
 
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -6,13 +6,13 @@ use std::process::{Child, Command, Stdio};
 
 use crate::Result;
 
-/// A process that ends with this value.
+/// A process that is killed when this value is dropped.
 pub(crate) struct Process {
     child: Child,
 }
 
 impl Process {
-    /// Starts a program whose output nobody reads.
+    /// Starts a program whose output is discarded.
     pub(crate) fn start(command: &mut Command) -> Result<Self> {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
         Ok(Self { child })
@@ -22,7 +22,7 @@ impl Process {
     pub(crate) fn start_role(arguments: &[String]) -> Result<(Self, String)> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(arguments)
-            // The role ends when this end of the pipe closes, whatever becomes of us.
+            // The role ends when this end of the pipe closes, even if this process crashes.
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -48,23 +48,23 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended already.
+        // It might already have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// An address of this machine that nobody listens on.
+/// An address of this machine on which no process listens.
 pub(crate) fn free_address() -> Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     Ok(listener.local_addr()?)
 }
 
-/// Seconds of processor time that a process has used.
+/// Seconds of CPU time that a process has used.
 pub(crate) fn cpu_seconds(process: u32) -> Option<f64> {
     const UTIME: usize = 11;
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The name, in parentheses, may hold anything.
+    // The name, in parentheses, can contain any characters.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks = |index: usize| fields.get(index)?.parse::<f64>().ok();
     // SAFETY: has no preconditions.

@@ -1,7 +1,7 @@
 //! The table of figures, and the same as JSON.
 //!
-//! A figure is printed as soon as it is known. What could not be measured is a row too, with the
-//! reason.
+//! A figure is printed as soon as it is known. A figure that could not be measured is a row too, with
+//! the reason.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::Result;
 use crate::stats::Summary;
 
-/// What a figure has to be. For a figure with a ratio it is about the ratio's median.
+/// The limit of a figure. For a figure with a ratio it applies to the ratio's median.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Bound {
     AtLeast(f64),
@@ -41,7 +41,7 @@ pub(crate) struct Figure {
     against: Option<(String, Summary)>,
     ratio: Option<Summary>,
     bound: Option<Bound>,
-    /// Further facts: what measured it, processor time, a peer's figure.
+    /// Further facts: the tool that measured it, CPU time, a peer's figure.
     notes: Map<String, Value>,
 }
 
@@ -59,14 +59,14 @@ impl Figure {
         }
     }
 
-    /// What could not be measured.
+    /// A figure that could not be measured.
     pub(crate) fn missing(name: impl Into<String>, reason: impl ToString) -> Self {
         let mut missing = Self::new(name, "", &[]);
         missing.ours = None;
         missing.with_note("not measured", reason.to_string())
     }
 
-    /// The same quantity of something else, and the ratio of each round.
+    /// The same quantity for the floor, and the ratio of each round.
     pub(crate) fn against(mut self, what: &str, theirs: &[f64], ratios: &[f64]) -> Self {
         self.against = Some((what.to_owned(), Summary::of(theirs)));
         self.ratio = Some(Summary::of(ratios));
@@ -184,7 +184,7 @@ impl Report {
         self.figures.push(figure);
     }
 
-    /// Writes the report and prints what did not hold. `facts` describe the run.
+    /// Writes the report and prints which limits did not hold. `facts` describe the run.
     ///
     /// # Errors
     ///

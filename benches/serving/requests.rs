@@ -22,12 +22,12 @@ pub(crate) struct Input {
     pub(crate) model: &'static str,
     pub(crate) alias: &'static str,
     pub(crate) shape: Vec<usize>,
-    /// Values as doubles, which is what a client has before it writes JSON.
+    /// Values as doubles, as a client has them before it writes JSON.
     pub(crate) values: Vec<f64>,
 }
 
 impl Input {
-    /// The example of TensorFlow Serving's own documentation.
+    /// The example in TensorFlow Serving's own documentation.
     pub(crate) fn half_plus_two() -> Self {
         Self {
             model: "half_plus_two",
@@ -54,7 +54,7 @@ impl Input {
         }
     }
 
-    /// Random values for a model that this program wrote.
+    /// Random values for a model that this program generated.
     pub(crate) fn random(model: &'static str, shape: &[usize]) -> Self {
         let mut random = Random::new();
         Self {
@@ -93,7 +93,7 @@ impl Input {
         }
     }
 
-    /// What `make_tensor_proto` makes of an array: the elements' memory in `tensor_content`.
+    /// As `make_tensor_proto` encodes an array: the elements' memory in `tensor_content`.
     fn proto(&self) -> TensorProto {
         let bytes = self.values.iter().flat_map(|&it| (it as f32).to_le_bytes());
         let dim = |&size: &usize| Dim {

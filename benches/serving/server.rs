@@ -1,4 +1,4 @@
-//! The server under test, and whoever is compared with it.
+//! The server under test, and its peers.
 
 use std::fmt::Write;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -15,10 +15,10 @@ use crate::models::{add_one, long, only_version, onnxruntime, served, write};
 use crate::process::{Process, free_address};
 use crate::requests::Input;
 
-/// Longest wait for a server that starts.
+/// The longest wait for a server to start.
 const START_UP: Duration = Duration::from_secs(60);
 
-/// The models on disk, and the folder for those that are made.
+/// The models on disk, and the folder for the generated ones.
 pub(crate) struct Models {
     folder: TempDir,
     /// The file of the long model.
@@ -28,7 +28,7 @@ pub(crate) struct Models {
 }
 
 impl Models {
-    /// Writes what has to be written. The long model has so many products.
+    /// Writes the generated models. The long model has this many products.
     pub(crate) fn prepare(long_products: usize) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         write(&folder.path().join("add_one"), &add_one())?;
@@ -39,7 +39,7 @@ impl Models {
         })
     }
 
-    /// A place for further files.
+    /// A folder for further files.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -81,7 +81,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts it and waits until it listens, which it does once its models are there.
+    /// Starts it and waits until it listens, which it does once its models are loaded.
     pub(crate) fn start(flags: &[String]) -> Result<Self> {
         let (grpc, rest) = (free_address()?, free_address()?);
         let mut command = Command::new(env!("CARGO_BIN_EXE_onnx_model_server"));
@@ -90,7 +90,8 @@ impl Server {
             .arg(format!("--rest_api_port={}", rest.port()))
             .arg(format!("--onnxruntime_library={}", onnxruntime().display()))
             .args(flags)
-            // Its log tells loads and unloads; who wants to know why one failed starts it by hand.
+            // The log shows only loads and unloads; to find out why one failed, start the server by
+            // hand.
             .stderr(Stdio::null());
         let mut process = Process::start(&mut command)?;
         let deadline = Instant::now() + START_UP;
@@ -111,7 +112,7 @@ impl Server {
         self.process.id()
     }
 
-    /// A request to this server, once it was answered rightly.
+    /// A request to this server, after it was answered correctly once.
     pub(crate) fn target(&self, input: &Input, protocol: Protocol) -> Result<Target> {
         let address = match protocol {
             Protocol::Grpc => self.grpc,
@@ -125,7 +126,7 @@ impl Server {
     }
 }
 
-/// A request to the server that `PEER_GRPC` or `PEER_REST` names; `None` where none is named.
+/// A request to the server that `PEER_GRPC` or `PEER_REST` names; `None` if the variable is not set.
 pub(crate) fn peer(input: &Input, protocol: Protocol) -> Option<Result<Target>> {
     let variable = match protocol {
         Protocol::Grpc => "PEER_GRPC",
@@ -139,7 +140,7 @@ pub(crate) fn peer(input: &Input, protocol: Protocol) -> Option<Result<Target>> 
     Some(target())
 }
 
-/// Sends the request once, to see that it is answered and how long the answer is.
+/// Sends the request once, to check that it is answered and to get the length of the answer.
 fn checked(address: SocketAddr, input: &Input, protocol: Protocol) -> Result<Target> {
     let mut target = Target {
         address,

@@ -1,4 +1,4 @@
-//! Numbers out of repeated measurements.
+//! Statistics of repeated measurements.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ pub(crate) fn sorted_micros(latencies: &[Duration]) -> Vec<f64> {
     sorted
 }
 
-/// Uniform random numbers in a fixed order.
+/// Uniform random numbers, the same in every run.
 pub(crate) struct Random(u64);
 
 impl Random {

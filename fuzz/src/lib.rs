@@ -1,20 +1,20 @@
-//! What all targets have in common: the bound on the memory that an input may make the server take.
+//! Shared by all targets: the limit on the memory that an input can make the server allocate.
 //!
-//! libFuzzer's own bound (`-malloc_limit_mb`) needs a sanitizer, and the resident memory does not
-//! show what is taken and not yet written to.
+//! libFuzzer's own limit (`-malloc_limit_mb`) needs a sanitizer, and the resident memory does not show
+//! memory that is allocated but not yet written to.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 pub use libfuzzer_sys::fuzz_target;
 
-/// What a request may take: it has up to 32 KiB here, and an expansion that the server allows takes
-/// up to 64 MiB, of which a check may hold three at once.
+/// The limit for a request: it has up to 32 KiB here, and an expansion that the server allows needs up
+/// to 64 MiB, of which a check can hold three at a time.
 pub const REQUEST: usize = 256 << 20;
-/// What a file may take that comes with a model: some hundred constants, of up to 4 MiB each.
+/// The limit for a file that comes with a model: some hundred constants, of up to 4 MiB each.
 pub const FILE: usize = 3 << 30;
 
-/// Bounds all allocations of Rust code together from now on.
+/// Limits all allocations of Rust code together from now on.
 pub fn bound(bytes: usize) {
     MAX_BYTES.store(bytes, Ordering::Relaxed);
 }
@@ -29,11 +29,11 @@ static IS_OVER: AtomicBool = AtomicBool::new(false);
 
 struct Bounded;
 
-// SAFETY: every call is handed on to the system's allocator as it is.
+// SAFETY: every call is passed on to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Bounded {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         take(layout.size());
-        // SAFETY: the caller's promises are those that are asked for.
+        // SAFETY: the caller's promises are those that the callee requires.
         unsafe { System.alloc(layout) }
     }
 
@@ -57,10 +57,10 @@ unsafe impl GlobalAlloc for Bounded {
     }
 }
 
-/// Counts an allocation. Beyond the bound the process ends, and libFuzzer keeps the input.
+/// Counts an allocation. Beyond the limit the process ends, and libFuzzer keeps the input.
 fn take(bytes: usize) {
     let taken = TAKEN.fetch_add(bytes, Ordering::Relaxed) + bytes;
-    // What is printed from here on may take memory as well.
+    // Printing allocates memory, too.
     if taken > MAX_BYTES.load(Ordering::Relaxed) && !IS_OVER.swap(true, Ordering::Relaxed) {
         eprintln!("{taken} bytes taken, {bytes} of them at once");
         std::process::abort();

@@ -1,5 +1,5 @@
-//! A command's work on a thread of its own, which is waited for no longer than a bound: a model may load
-//! for ever, and a file system may hang. The process ends then with the thread in it.
+//! A command's work on a thread of its own, with a time limit: a model might load for ever, and a file
+//! system might hang. In that case the process ends while the thread is still running.
 //!
 //! Not here: loads of the server (`serving::lifecycle::manager`).
 
@@ -11,19 +11,19 @@ use std::time::Duration;
 use crate::config::Flags;
 use base::error::{Code, Result, ServingError};
 
-/// The flag that sets the bound, as the server's.
+/// The flag that sets the limit, as in the server.
 pub(super) const FLAG: &str = "--model_load_timeout_seconds";
-/// Its default, as the server's.
+/// Its default, as in the server.
 pub(super) fn default_bound() -> Option<Duration> {
     let seconds = u64::try_from(Flags::default().model_load_timeout_seconds).ok()?;
     Some(Duration::from_secs(seconds))
 }
 
-/// The bound that a flag states; `None` where it is 0.
+/// The limit from the flag's value; `None` if it is 0.
 ///
 /// # Errors
 ///
-/// What is wrong with the value.
+/// The error in the value.
 pub(super) fn parse(seconds: &str) -> std::result::Result<Option<Duration>, String> {
     let seconds: u32 = seconds
         .parse()
@@ -31,11 +31,11 @@ pub(super) fn parse(seconds: &str) -> std::result::Result<Option<Duration>, Stri
     Ok((seconds > 0).then(|| Duration::from_secs(seconds.into())))
 }
 
-/// What `work` on `directory` returns.
+/// Runs `work` on `directory` and returns its result.
 ///
 /// # Errors
 ///
-/// Its own; `DEADLINE_EXCEEDED` where it takes longer than `bound`.
+/// Those of `work`; `DEADLINE_EXCEEDED` if it takes longer than `bound`.
 pub(super) fn within<T: Send + 'static>(
     bound: Option<Duration>,
     directory: &Path,
@@ -65,7 +65,7 @@ pub(super) fn within<T: Send + 'static>(
                 bound.as_secs()
             ),
         )),
-        // It panicked, and so does this.
+        // The work panicked, and so does this function.
         Err(RecvTimeoutError::Disconnected) => match thread.join() {
             Ok(()) => Err(ServingError::internal("the load ended without a result")),
             Err(panic) => std::panic::resume_unwind(panic),

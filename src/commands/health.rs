@@ -1,9 +1,9 @@
 //! `health`: asks a running server whether it is ready, as a container's HEALTHCHECK does.
 //!
-//! A health check is started beside the server and knows nothing of the flags that the container
-//! was given. So the flags are read from the server's process, and its own ports are asked.
+//! A health check runs in the server's container without knowing the server's flags. So it reads them
+//! from the server's process, and asks the ports that they name.
 //!
-//! Not here: what makes a server ready (`transport`).
+//! Not here: when a server is ready (`transport`).
 
 #[cfg(test)]
 mod tests;
@@ -19,16 +19,16 @@ use std::time::Duration;
 use super::{Command, Report};
 use crate::config::{Flags, Outcome};
 
-/// The names that the image gives the program.
+/// The names of the program in the image.
 const PROGRAMS: &[&str] = &["onnx_model_server", "tensorflow_model_server"];
 
-/// For the connection and for each piece of the answer.
+/// The timeout of the connection and of each read.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// As much of an answer as is read and shown.
+/// The maximum length of an answer that is read and shown.
 const ANSWER_BYTES: u64 = 16 * 1024;
 
-/// Asks the server that was started with `flags`; without any, the first one among the processes.
+/// Asks the server that was started with `flags`; without flags, the first server among the processes.
 pub(super) fn run(flags: &[OsString]) -> Report {
     let flags = match flags {
         [] => first_server().ok_or_else(|| "no server is running".to_owned()),
@@ -45,7 +45,7 @@ pub(super) fn run(flags: &[OsString]) -> Report {
     }
 }
 
-/// The flags of the process with the lowest id that is a server.
+/// The flags of the server process with the lowest id.
 fn first_server() -> Option<Flags> {
     let processes = std::fs::read_dir("/proc").ok()?;
     let mut ids: Vec<u32> = processes
@@ -56,8 +56,8 @@ fn first_server() -> Option<Flags> {
         .find_map(|id| flags_of(&std::fs::read(format!("/proc/{id}/cmdline")).ok()?))
 }
 
-/// The flags in a `/proc/<id>/cmdline`, arguments that each end with a zero; `None` if that is not
-/// a server.
+/// The flags in a `/proc/<id>/cmdline`, arguments that each end with a zero; `None` if the process is
+/// not a server.
 fn flags_of(command_line: &[u8]) -> Option<Flags> {
     let command_line = command_line.strip_suffix(b"\0")?;
     let arguments: Vec<OsString> = command_line
@@ -71,7 +71,7 @@ fn flags_of(command_line: &[u8]) -> Option<Flags> {
         .flatten()
 }
 
-/// The flags of a server, or why it would not start with them.
+/// The flags of a server, or the reason why it would not start with them.
 fn parse(flags: Vec<OsString>) -> Result<Flags, String> {
     let would_not = "a server would not start with these flags";
     let program = OsString::from(PROGRAMS[0]);
@@ -84,13 +84,13 @@ fn parse(flags: Vec<OsString>) -> Result<Flags, String> {
     }
 }
 
-/// What the server says of itself: `Ok` if it is ready.
+/// The server's own answer: `Ok` if it is ready.
 fn check(flags: &Flags) -> Result<String, String> {
     let admin_host = match flags.admin_host.as_str() {
         "" => &flags.rest_api_host,
         host => host,
     };
-    // TLS is not spoken here: what certificate to trust, and to show, is not known.
+    // TLS is not supported here, because the certificates to trust and to present are not known.
     let plain_rest_port = match flags.rest_api_use_ssl {
         true => 0,
         false => flags.rest_api_port,
@@ -100,7 +100,8 @@ fn check(flags: &Flags) -> Result<String, String> {
     if let Some(port) = http {
         return port.ask().map_err(|error| format!("{port}: {error}"))?;
     }
-    // Nothing to ask over HTTP. This port opens when the models are available.
+    // Without a plain HTTP port only a connection can be tried: the gRPC port opens when the models are
+    // available.
     let port = Port::open(&flags.grpc_host, flags.port).ok_or("the server has no port")?;
     match port.connect() {
         Ok(_) => Ok(format!("{port} is open")),
@@ -115,7 +116,7 @@ struct Port {
 }
 
 impl Port {
-    /// `None` if the flag says that there is no such port.
+    /// `None` if the flag disables the port.
     fn open(host: &str, number: i32) -> Option<Self> {
         let number = u16::try_from(number).ok().filter(|&number| number != 0)?;
         let is_any = host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified());

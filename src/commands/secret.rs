@@ -1,17 +1,17 @@
-//! A secret on stdin: as an argument it would be in the list of processes.
+//! Reads a secret from stdin: as an argument it would show in the list of processes.
 
 use std::io::Read;
 
 use base::error::{Result, ServingError};
 
-/// More than any header can carry.
+/// More than fits in any header.
 const MAX_BYTES: u64 = 64 << 10;
 
 /// The one line of a stream, without its end.
 ///
 /// # Errors
 ///
-/// `INVALID_ARGUMENT` for no line, several, or one that is too long; `INTERNAL` for a stream that
+/// `INVALID_ARGUMENT` if the stream has no line, several, or one that is too long; `INTERNAL` if it
 /// cannot be read.
 pub(super) fn read(stream: impl Read) -> Result<Vec<u8>> {
     let mut secret = Vec::new();

@@ -15,7 +15,7 @@ fn check_shown(line: &str, tags: &[&str], shown: Shown) {
     assert_eq!(parse(line), Some(Ok(command)), "{line}");
 }
 
-/// The combinations that TensorFlow's `saved_model_cli show` takes.
+/// The combinations that TensorFlow's `saved_model_cli show` accepts.
 #[test]
 fn show_takes_the_flags_of_saved_model_cli() {
     check_shown("server show --dir m/1", &["serve"], Shown::TagSets);

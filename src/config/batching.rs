@@ -1,6 +1,6 @@
-//! The parameters of batching: from which file, and into `batching`'s own struct.
+//! The parameters of batching: finding their file, and converting them to `batching`'s own struct.
 //!
-//! Not here: what they mean and which are wrong (`batching`).
+//! Not here: their meaning and their checks (`batching`).
 
 use std::path::Path;
 
@@ -13,14 +13,14 @@ use codec::proto_text;
 use proto::tensorflow::serving::BatchingParameters;
 use serving::batching::BatchingOptions;
 
-/// The file in a version directory that holds the parameters of that version.
+/// The file in a version directory with the batching parameters of that version.
 const VERSION_PARAMETERS: &str = "batching_params.pbtxt";
 /// The largest such file that is read.
 const MAX_VERSION_PARAMETERS_BYTES: u64 = 1 << 20;
-/// The name of the threads where a file does not say it (`bundle_factory_util.cc`).
+/// The name of the threads if a file does not set it (`bundle_factory_util.cc`).
 const DEFAULT_POOL_NAME: &str = "batch_threads";
 
-/// What `--enable_batching` and `--batching_parameters_file` ask for; `None` without batching.
+/// The options from `--enable_batching` and `--batching_parameters_file`; `None` without batching.
 ///
 /// # Errors
 ///
@@ -36,15 +36,15 @@ pub fn batching_options(flags: &Flags) -> Result<Option<BatchingOptions>> {
     read_batching_parameters(path).map(|it| Some(from_message(it)))
 }
 
-/// What a version's own `batching_params.pbtxt` says; `None` without that file, when the version
-/// is not batched (`--enable_per_model_batching_parameters`). The number and name of the threads
-/// are the server's, whatever the file says. `read` returns the contents of a file in `directory`
-/// that has no more bytes than it is told.
+/// The options from a version's own `batching_params.pbtxt`. Without that file `None`, and the version
+/// is not batched (`--enable_per_model_batching_parameters`). The number and name of the threads are
+/// always the server's, even if the file sets them. `read` returns the contents of a file in
+/// `directory`, up to the given number of bytes.
 ///
 /// # Errors
 ///
 /// Those of `read`; `INVALID_ARGUMENT` `Invalid protobuf file: '<path>'` for a file that does not
-/// parse; the log says where.
+/// parse; the log has the position.
 pub fn version_batching_options(
     directory: &Path,
     read: impl FnOnce(&str, u64) -> Result<Option<Bytes>>,
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
     use base::error::Code;
 
-    /// Expected values are the fields' of `session_bundle_config.proto`.
+    /// The expected values are from the fields of `session_bundle_config.proto`.
     #[test]
     fn every_field_is_taken() {
         let mut file = tempfile::NamedTempFile::new().unwrap();

@@ -12,10 +12,10 @@ use proto::tensorflow::serving::{
     PlatformConfigMap, SslConfig, model_server_config,
 };
 
-/// The platform that every existing configuration names.
+/// The platform in all existing configurations.
 const PLATFORM: &str = "tensorflow";
 
-/// The models to serve: what `--model_config_file` holds, else the one model of `--model_name` and
+/// The models to serve: those of `--model_config_file`, or else the one model of `--model_name` and
 /// `--model_base_path` (`BuildSingleModelConfig`, `model_servers/server.cc`).
 ///
 /// # Errors
@@ -48,15 +48,15 @@ pub fn model_server_config(flags: &Flags) -> Result<ModelServerConfig> {
 ///
 /// # Errors
 ///
-/// For this and the other readers: the file system's status with `<path>; <reason>` for a file
-/// that cannot be read (`NOT_FOUND` if it is missing), `INVALID_ARGUMENT`
-/// `Invalid protobuf file: '<path>'` for one that does not parse; the log says where.
+/// For this and the other readers: the file system's status with `<path>; <reason>` for a file that
+/// cannot be read (`NOT_FOUND` if it is missing), `INVALID_ARGUMENT` `Invalid protobuf file: '<path>'`
+/// for one that does not parse; the log has the position.
 pub fn read_model_server_config(path: &Path) -> Result<ModelServerConfig> {
     proto_text::read_file(path)
 }
 
-/// Checks that `--platform_config_file` is what its name says. What is in it is not used: there is one
-/// platform.
+/// Checks that `--platform_config_file` is a platform configuration. Its content is not used, because
+/// there is only one platform.
 ///
 /// # Errors
 ///
@@ -90,13 +90,13 @@ pub fn read_batching_parameters(path: &Path) -> Result<BatchingParameters> {
 ///
 /// # Errors
 ///
-/// As [`read_model_server_config`], but the log says only where: the text holds a key. (The
-/// original aborts the process.)
+/// As [`read_model_server_config`], but the log has only the position, because the text contains a key.
+/// (TensorFlow Serving aborts the process.)
 pub fn read_tls_config(path: &Path) -> Result<TlsConfig> {
     proto_text::read_secret_file(path).map(tls_config)
 }
 
-/// The message of a `--ssl_config_file` in the terms of the sockets.
+/// Converts the message of a `--ssl_config_file` to the form that the sockets use.
 pub(crate) fn tls_config(message: SslConfig) -> TlsConfig {
     TlsConfig {
         server_key: message.server_key,
@@ -119,8 +119,8 @@ pub fn read_auth_config(path: &Path) -> Result<AuthConfig> {
 ///
 /// # Errors
 ///
-/// As [`read_model_server_config`]: the file must be a `tensorflow.ConfigProto`, though all else
-/// that it sets is TensorFlow's business.
+/// As [`read_model_server_config`]: the file must be a `tensorflow.ConfigProto`. All its other settings
+/// concern only TensorFlow.
 pub fn session_threads(flags: &Flags) -> Result<SessionThreads> {
     let path = &flags.tensorflow_session_config_file;
     let from_file = if path.is_empty() {

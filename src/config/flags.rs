@@ -1,8 +1,7 @@
 //! The serving flags: one typed struct, one table of definitions, one parser.
 //!
-//! [`Flags`] holds the values and their defaults; `table` says for each flag its name, its help
-//! and whether it does anything here; `parse` and `usage` follow the table; `validate` holds the
-//! checks across flags.
+//! [`Flags`] holds the values and their defaults. For each flag, `table` has its name, its help and its
+//! effect in this server. `parse` and `usage` follow the table; `validate` has the checks across flags.
 //!
 //! Not here: the files that flags name (`super::files`).
 
@@ -18,9 +17,10 @@ use std::thread;
 pub use self::parse::{Note, Outcome};
 pub use self::threads::SessionThreads;
 
-/// Every flag's value. Field names are flag names; the help texts in `table` say what they mean.
+/// Every flag's value. Field names are flag names; for their meaning see the help texts in `table`.
 ///
-/// Types are the original's (`int32`, `int64`, `float`), so that the same values are accepted.
+/// The types are TensorFlow Serving's (`int32`, `int64`, `float`), so that the same values are
+/// accepted.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub struct Flags {
@@ -109,7 +109,7 @@ pub struct Flags {
     pub rest_api_idle_timeout_seconds: i32,
     pub stall_timeout_seconds: i32,
     pub busy_poll_micros: i32,
-    /// The names of the flags that were given, whatever their values.
+    /// The names of the flags that were given, even if with their default values.
     pub given: BTreeSet<&'static str>,
 }
 
@@ -207,7 +207,7 @@ impl Default for Flags {
     }
 }
 
-/// CPUs this process may use: affinity and the cgroup's quota count.
+/// The number of CPUs for this process, with affinity and the cgroup's quota.
 fn schedulable_cpus() -> i32 {
     thread::available_parallelism().map_or(1, |cpus| i32::try_from(cpus.get()).unwrap_or(i32::MAX))
 }

@@ -1,10 +1,10 @@
 //! Notices when a file that a flag names has changed.
 //!
-//! By its content, since some ways to exchange a file keep its time, and links to folders, as
-//! Kubernetes mounts secrets, are seen through. What is not a regular file is never waited for: only
-//! the start reads a pipe, once, since that has an operator who sees it wait.
+//! Changes are detected by content, because some ways to replace a file keep its time, and because this
+//! works through links to folders, which is how Kubernetes mounts secrets. A file that is not a regular
+//! file is never waited for: only the start reads a pipe, once, while an operator can see it wait.
 //!
-//! Not here: what is done about a change.
+//! Not here: how a change is applied.
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hasher};
@@ -18,23 +18,23 @@ use std::time::Duration;
 use base::error::{Code, Result, ServingError};
 use base::panics;
 
-/// How often a file is looked at.
+/// How often a file is checked.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// A file, and what it was like when this was made.
+/// A file, and its state at the time when this was made.
 pub struct WatchedFile {
     path: PathBuf,
     looks: Looks,
 }
 
-/// A thread that looks at a file until this is dropped.
+/// A thread that checks a file until this is dropped.
 pub struct FileWatcher {
-    /// Never used: the thread ends once it is gone.
+    /// Never used: the thread ends once it is dropped.
     _stop: Sender<()>,
 }
 
 impl WatchedFile {
-    /// Looks at the file; read it after that, so that no change is missed.
+    /// Records the file's state. Read the file after that, so that no change is missed.
     pub fn new(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
@@ -42,8 +42,8 @@ impl WatchedFile {
         }
     }
 
-    /// Calls `changed` on a thread of its own after each change, once the file has been the same
-    /// for two looks: a file that is being written is left alone.
+    /// Calls `changed` on a thread of its own after each change, once two checks in a row have found
+    /// the same content: a file that is being written is left alone.
     pub fn on_change(self, changed: impl FnMut() + Send + 'static) -> FileWatcher {
         self.every(INTERVAL, changed)
     }
@@ -67,7 +67,7 @@ impl WatchedFile {
     }
 }
 
-/// What a file was like at earlier looks; `None` for a file that could not be read.
+/// The file's state at earlier checks; `None` for a file that could not be read.
 struct Looks {
     in_use: Option<u64>,
     last: Option<u64>,
@@ -81,8 +81,8 @@ impl Looks {
         }
     }
 
-    /// Whether the file has changed, and has settled since. One that is missing has not: it may be
-    /// on its way.
+    /// Whether the file has changed and then settled. A missing file does not count as changed, because
+    /// it might be about to be replaced.
     fn look(&mut self, now: Option<u64>) -> bool {
         let is_settled = now.is_some() && now == self.last;
         self.last = now;
@@ -94,12 +94,12 @@ impl Looks {
     }
 }
 
-/// Refuses what reading would have to wait for, such as a pipe in the place of a file that was read
-/// before. To be called before a file is read again.
+/// Refuses a file that would block its reader, such as a pipe that replaced the file. To be called
+/// before a file is read again.
 ///
 /// # Errors
 ///
-/// `FAILED_PRECONDITION` for what is there and is not a regular file.
+/// `FAILED_PRECONDITION` if the path exists and is not a regular file.
 pub fn check_regular(path: &Path) -> Result<()> {
     match fs::metadata(path) {
         Ok(metadata) if !metadata.is_file() => {
@@ -107,14 +107,15 @@ pub fn check_regular(path: &Path) -> Result<()> {
             let text = format!("{}; {reason}", path.display());
             Err(ServingError::new(Code::FailedPrecondition, text))
         }
-        // Reading says what is wrong otherwise.
+        // Other errors come from reading the file.
         _ => Ok(()),
     }
 }
 
 /// A hash of a regular file's content, read piece by piece.
 fn fingerprint(path: &Path) -> Option<u64> {
-    // To open a pipe would wait for its writer, and to read it take what is meant for the start.
+    // Opening a pipe would block until it has a writer, and reading it would consume the data that the
+    // start needs.
     let opened = File::options()
         .read(true)
         .custom_flags(libc::O_NONBLOCK)
@@ -193,7 +194,7 @@ mod tests {
         fs::rename(&new, &path).unwrap();
         changes.recv_timeout(Duration::from_secs(60)).unwrap();
         drop(watcher);
-        // The thread is gone, and its sender with it.
+        // The thread has ended and dropped its sender.
         assert_eq!(
             changes.recv_timeout(Duration::from_secs(60)),
             Err(RecvTimeoutError::Disconnected)
@@ -210,7 +211,7 @@ mod tests {
         let path = folder.path().join("file");
         make_fifo(&path);
         let (changed, changes) = mpsc::channel();
-        // Neither this look nor those of the thread wait for a writer.
+        // Neither this check nor those of the thread wait for a writer.
         let file = WatchedFile::new(&path);
         let _watcher = file.every(Duration::from_millis(1), move || changed.send(()).unwrap());
         let new = folder.path().join("new");

@@ -1,4 +1,4 @@
-//! A backend that reads what it is given as ONNX Runtime would, and runs nothing.
+//! A backend that reads models as ONNX Runtime would, and runs nothing.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use base::tensor::Tensor;
 use onnx::OnnxModel;
 use runtime::{Backend, Graph, GraphSource, RunControl, ValueInfo};
 
-/// What was written for a backend has to be a model again, whatever it was made from.
+/// Parses each model that is passed to it: the server has to produce a valid model from any input.
 pub(super) struct ReadingBackend;
 
 impl Backend for ReadingBackend {
@@ -25,7 +25,7 @@ impl Backend for ReadingBackend {
     }
 
     fn may_end_the_process(&self) -> bool {
-        // So that the checks are read through as well.
+        // So that the checks are parsed as well.
         true
     }
 

@@ -21,7 +21,7 @@ use serving::lifecycle::BasePathAllowlist;
 static DESCRIPTORS: LazyLock<DescriptorPool> =
     LazyLock::new(|| DescriptorPool::decode(SERVED_DESCRIPTORS).expect("build.rs wrote these"));
 
-/// Reads a text as one of the files, and hands what it says to whoever uses it.
+/// Parses a text as one of the files, and passes the message to the code that uses it.
 pub fn check(data: &[u8]) {
     let Some((&selector, text)) = data.split_first() else {
         return;
@@ -51,7 +51,7 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// What is read, written as text by another library, says the same again.
+/// A parsed message, written as text by another library, parses to the same message.
 fn parsed<M: Message + Name + Default>(text: &[u8]) -> Option<M> {
     let message: M = match proto_text::parse(text) {
         Ok(message) => message,

@@ -62,7 +62,7 @@ fn list_spec() -> ExampleSpec {
     ExampleSpec::try_new(Vec::new(), sparse, vec![ragged]).expect("a right specification")
 }
 
-/// Shapes belong to each other, and nothing is larger than what came in, but for padding.
+/// Shapes fit together, and apart from padding nothing is larger than the input.
 fn check_sizes(parsed: &ParsedExamples, examples: usize, bytes: usize) {
     for tensor in &parsed.dense {
         assert_eq!(tensor.shape().first(), Some(&examples));
@@ -87,7 +87,7 @@ fn check_sizes(parsed: &ParsedExamples, examples: usize, bytes: usize) {
     }
 }
 
-/// An example as protobuf writes it has the values that protobuf reads.
+/// An example in protobuf's canonical form has the same values as protobuf reads.
 fn check_canonical(spec: &ExampleSpec, data: &[u8]) {
     let Ok(example) = Example::decode(data) else {
         return;

@@ -1,4 +1,4 @@
-//! ONNX files. The first byte chooses what lies beside the file, the rest is the file.
+//! ONNX files. The first byte chooses the files next to it, the rest is the file.
 
 use super::version::{self, File};
 
@@ -8,8 +8,8 @@ macro_rules! zoo {
     };
 }
 
-/// Signatures that lead an edit to everything: aliases by order and by name, several on one graph,
-/// examples, labels, casts, transposes.
+/// Signatures that exercise all edits: aliases by order and by name, several on one graph, examples,
+/// labels, casts, transposes.
 pub(super) const COMPANIONS: &[&[File]] = &[
     &[],
     &[("saved_model.pb", zoo!("keyed/1/saved_model.pb"))],

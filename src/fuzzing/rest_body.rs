@@ -14,7 +14,7 @@ use wire::tfs::json::{
     signature_not_found,
 };
 
-/// Signatures that bodies are read under. The aliases are those of the recorded requests.
+/// Signatures for decoding bodies. The aliases are those of the recorded requests.
 const SIGNATURES: &[&[(&str, DataType)]] = &[
     &[("x", DataType::Float)],
     &[("x", DataType::String)],
@@ -54,8 +54,8 @@ fn resolve(signature: &[(&str, DataType)], name: &str) -> Result<Vec<InputSpec>>
     Ok(specs.collect())
 }
 
-/// Both readers agree; what is right for another JSON parser is no syntax error here; tensors come
-/// back from their own JSON.
+/// Both readers agree; JSON that another parser accepts is not a syntax error here; tensors survive a
+/// round trip through their own JSON.
 fn check_predict(signature: &[(&str, DataType)], body: &[u8]) {
     let (fast, exact) = decode_by_both_readers(body, |name| resolve(signature, name));
     let exact = match exact {
@@ -78,7 +78,7 @@ fn check_predict(signature: &[(&str, DataType)], body: &[u8]) {
     check_round_trip(signature, &exact);
 }
 
-/// `serde_json` accepts less than RapidJSON, but for numbers that RapidJSON finds too big.
+/// `serde_json` accepts less than RapidJSON, except for numbers that RapidJSON finds too big.
 fn check_syntax_error(body: &[u8], error: &str) {
     if error.starts_with("JSON Parse error") && !error.contains("Number too big") {
         let other = serde_json::from_slice::<serde_json::Value>(body);
@@ -88,7 +88,7 @@ fn check_syntax_error(body: &[u8], error: &str) {
 
 /// The answer of a model that returns its inputs is a request with the same inputs.
 fn check_round_trip(signature: &[(&str, DataType)], decoded: &PredictBody) {
-    // JSON does not show what is inside an empty list, and the original refuses some inputs of
+    // JSON does not show the shape inside an empty list, and TensorFlow Serving refuses some inputs of
     // signatures with several.
     let is_shown = |tensor: &Tensor| !tensor.is_empty() && !tensor.shape().is_empty();
     if decoded.inputs.len() != signature.len() || !decoded.inputs.values().all(is_shown) {
@@ -116,7 +116,7 @@ fn check_round_trip(signature: &[(&str, DataType)], decoded: &PredictBody) {
     assert_eq!(again, decoded.inputs, "another tensor came back: {json}");
 }
 
-/// Whatever is accepted becomes messages that protobuf and the parser of examples read.
+/// Every accepted body becomes messages that protobuf and the parser of examples can read.
 fn check_examples(body: &[u8]) {
     let decoded = match decode_examples(body) {
         Ok(decoded) => decoded,
@@ -131,7 +131,7 @@ fn check_examples(body: &[u8]) {
     let spec = ExampleSpec::try_new(Vec::new(), Vec::new(), Vec::new());
     let spec = spec.expect("nothing is wrong with no features");
     for example in examples.into_iter().chain(context) {
-        // A key that is no UTF-8 is fine for the original, which hands bytes on.
+        // TensorFlow Serving accepts a key that is not UTF-8, because it passes bytes on.
         if let Err(error) = Example::decode(example.clone()) {
             assert!(error.to_string().contains("UTF-8"), "{error}");
         }

@@ -10,7 +10,7 @@ pub fn check(data: &[u8]) {
     let Some((&selector, path)) = data.split_first() else {
         return;
     };
-    // hyper hands on nothing else.
+    // hyper passes on nothing else.
     let Ok(path) = std::str::from_utf8(path) else {
         return;
     };
@@ -27,7 +27,7 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// A URL that asks for this route: every odd character escaped.
+/// A URL with this route: every special character escaped.
 fn canonical(route: &Route) -> String {
     match route {
         Route::Predict(spec) => format!("{}:predict", model_path(spec)),

@@ -1,4 +1,4 @@
-//! `saved_model.pb`, read by itself and beside a graph.
+//! `saved_model.pb`, read by itself and next to a graph.
 
 use bytes::Bytes;
 
@@ -13,7 +13,7 @@ pub fn check(data: &[u8]) {
     let tags = ["serve".to_owned()];
     let tag_sets = SavedModel::tag_sets("fuzzed", bytes.clone());
     if let Ok(saved) = SavedModel::parse("fuzzed", bytes, &tags) {
-        // Meta graphs after the one that is wanted are not looked at.
+        // Meta graphs after the requested one are not read.
         if let Ok(tag_sets) = tag_sets {
             assert!(tag_sets.contains(&saved.tags), "{tag_sets:?}");
         }

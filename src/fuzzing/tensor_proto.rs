@@ -9,7 +9,7 @@ use proto::tensorflow::TensorProto;
 use proto::tensorflow::serving::PredictRequest;
 use wire::tfs::predict::{PredictCall, first_values};
 
-/// Larger tensors are not written back: it would take the fuzzer's time.
+/// Larger tensors are not encoded again, to save the fuzzer's time.
 const MAX_ENCODED: usize = 1 << 16;
 
 /// Reads the bytes as either message.
@@ -23,7 +23,7 @@ fn decoded(message: &Bytes) -> Option<Tensor> {
     decode(message, &mut ExpansionBudget::default())
 }
 
-/// Memory is bounded; both encodings of a tensor come back; protobuf's own reading says the same.
+/// Memory is bounded; both encodings of a tensor survive a round trip; protobuf's own reading agrees.
 fn check_tensor(message: &Bytes) {
     let tensor = decoded(message);
     if let Some(tensor) = &tensor {
@@ -51,8 +51,8 @@ fn check_encodings(tensor: &Tensor) {
     }
 }
 
-/// A request that protobuf reads is read here, with the same inputs and the same model, and nothing
-/// of it reaches beyond it.
+/// A request that protobuf reads is read here, with the same inputs and the same model, and no part
+/// refers to memory outside of it.
 fn check_request(message: &Bytes) {
     let values = first_values(message);
     assert!(values <= Some(message.len()), "values behind the end");

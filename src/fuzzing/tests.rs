@@ -1,4 +1,4 @@
-//! Every target on its seeds, and on seeds that are damaged: the same ones in every run.
+//! Every target on its seeds, and on damaged seeds: the same ones in every run.
 
 mod seeds;
 
@@ -12,7 +12,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use super::*;
 
-/// Where to write the seeds for a fuzzer, each target's in a folder of its own.
+/// Where to write the seeds for a fuzzer; each target has a folder of its own.
 const SEEDS_VARIABLE: &str = "FUZZ_SEEDS";
 
 /// A target's name, its check and its seeds.
@@ -30,7 +30,7 @@ const TARGETS: &[Target] = &[
     ("tfrecord", tfrecord::check, seeds::tfrecord),
 ];
 
-/// `fuzz/` has a program for each target, and seeds to begin with.
+/// `fuzz/` has a program for each target, and initial seeds.
 #[test]
 fn every_target_has_a_program_and_seeds() {
     let fuzz = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz");
@@ -63,9 +63,9 @@ enum Damage {
     Replace(u8),
     Insert(Vec<u8>),
     Remove(usize),
-    /// A piece of this length is there twice.
+    /// A piece of this length is repeated.
     Repeat(usize),
-    /// The end is that of another seed.
+    /// The end is replaced by that of another seed.
     Splice(Index),
 }
 

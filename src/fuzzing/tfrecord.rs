@@ -8,7 +8,7 @@ use proto::tensorflow::serving::PredictionLog;
 use proto::tensorflow::serving::prediction_log::LogType;
 use wire::tfs::{classification, multi_inference, regression};
 
-/// What comes in front of a record. A file may end within it.
+/// The header of a record. A file can end within it.
 const LENGTH_BYTES: usize = 12;
 
 /// Reads the bytes as a file, and as the contents of one.
@@ -38,8 +38,8 @@ fn written(records: &[Vec<u8>]) -> Vec<u8> {
     file
 }
 
-/// Records come back; with any one byte changed, the file is refused. The first byte says where to
-/// cut and which byte to change.
+/// Records survive a round trip; with any one byte changed, the file is refused. The first byte chooses
+/// where to cut and which byte to change.
 fn check_framing(data: &[u8]) {
     let Some((&first, content)) = data.split_first() else {
         return;

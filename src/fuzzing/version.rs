@@ -17,7 +17,7 @@ pub(super) type File = (&'static str, &'static [u8]);
 
 /// Loads a version of these files and of `fuzzed`, through every edit that a load makes.
 ///
-/// A load may fail, but never by our own mistake: [`Code::Internal`]. What is loaded can be shown.
+/// A load can fail, but never by our own mistake: [`Code::Internal`]. A loaded version can be shown.
 pub(super) fn load(files: &[File], fuzzed: (&str, &[u8])) {
     let directory = with_file(fuzzed.0, fuzzed.1);
     for (name, contents) in files {

@@ -17,8 +17,8 @@ impl fmt::Display for Source<'_> {
     }
 }
 
-/// A moment in UTC, as `2026-01-01 00:00:00.000000` with this character in the middle. Times before
-/// 1970 are shown as its first moment.
+/// A time in UTC, as `2026-01-01 00:00:00.000000` with this character in the middle. Times before 1970
+/// are shown as the start of 1970.
 pub(super) struct UtcTime(pub(super) SystemTime, pub(super) char);
 
 impl fmt::Display for UtcTime {

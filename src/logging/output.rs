@@ -1,12 +1,12 @@
 //! One of the process's outputs, and the thread that writes to it.
 //!
-//! The thread alone waits for a reader, a terminal or a disk. It writes whole lines, together as
-//! many as a pipe takes in one piece, so that those of other processes do not get into them.
+//! Only the thread waits for a reader, a terminal or a disk. It writes whole lines, as many together as
+//! a pipe takes in one piece, so that lines of other processes do not get mixed into them.
 //!
-//! By hand instead of `tracing-appender`: that has no bound in bytes, does not say that lines were
-//! dropped, and gives up a line for good where a descriptor that does not block is full.
+//! Written by hand instead of using `tracing-appender`, which has no limit in bytes, does not report
+//! dropped lines, and loses a line if a non-blocking descriptor is full.
 //!
-//! Not here: the queue before it (`queue`), what is written (`logging`).
+//! Not here: the queue before it (`queue`), the contents (`logging`).
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -18,16 +18,16 @@ use std::time::{Duration, Instant};
 use super::queue::{Loss, Queue, Work};
 use base::panics;
 
-/// What a pipe takes in one piece (`PIPE_BUF`, `pipe(7)`).
+/// The largest write that a pipe takes in one piece (`PIPE_BUF`, `pipe(7)`).
 const PIECE_BYTES: usize = 4096;
-/// How long to wait before another try where a descriptor that does not block is full.
+/// How long to wait before another try if a non-blocking descriptor is full.
 const FULL_PAUSE: Duration = Duration::from_millis(10);
 
 /// An output. Made for a `static`: its thread never ends.
 pub(super) struct Output {
     pub(super) queue: Queue,
-    /// A descriptor of this module's own: the standard library's has a lock, which is held for as
-    /// long as a write takes.
+    /// A descriptor of this module's own, because the standard library's has a lock that is held during
+    /// a write.
     open: fn() -> io::Result<OwnedFd>,
     report: fn(Loss),
     has_thread: AtomicBool,
@@ -43,25 +43,25 @@ impl Output {
         }
     }
 
-    /// Opens the output and starts the thread; returns whether there is one.
+    /// Opens the output and starts the thread; returns whether that succeeded.
     pub(super) fn start(&'static self) -> bool {
         self.ensure_thread();
         self.has_thread.load(Ordering::Acquire)
     }
 
-    /// Has these lines written, if there is room for them. Never waits.
+    /// Queues these lines, if there is room for them. Never waits.
     pub(super) fn push(&'static self, text: &[u8]) {
         self.queue.push(text);
         self.ensure_thread();
     }
 
-    /// Has a line written, with room for it or without.
+    /// Queues a line, even without room.
     pub(super) fn push_report(&'static self, text: &[u8]) {
         self.queue.push_report(text);
         self.ensure_thread();
     }
 
-    /// Waits until everything is written or cannot be, or the time is over.
+    /// Waits until everything is written or has failed, or the deadline has passed.
     pub(super) fn flush(&'static self, deadline: Instant) {
         if !self.queue.is_idle() {
             self.ensure_thread();
@@ -71,7 +71,7 @@ impl Output {
         }
     }
 
-    /// Where there is no thread now, the next line tries again.
+    /// If the thread cannot be started, the next line tries again.
     fn ensure_thread(&'static self) {
         if self.has_thread.load(Ordering::Acquire) || self.has_thread.swap(true, Ordering::AcqRel) {
             return;
@@ -95,7 +95,7 @@ struct Writer<'a, W> {
     queue: &'a Queue,
     target: W,
     report: fn(Loss),
-    /// Whether the last write left a line without its end.
+    /// Whether the last write left an incomplete line.
     is_torn: bool,
 }
 
@@ -109,7 +109,7 @@ impl<'a, W: Write> Writer<'a, W> {
         }
     }
 
-    /// Does one thing that there is to do; waits for it.
+    /// Does the next piece of work; waits for it.
     fn work(&mut self) {
         match self.queue.next() {
             Work::Report(loss) => (self.report)(loss),
@@ -151,8 +151,8 @@ impl<'a, W: Write> Writer<'a, W> {
     }
 }
 
-/// The length of the first lines of `text` that go out together: those that make one piece, or the
-/// first line where that is longer.
+/// The length of the first lines of `text` to write together: those that fit in one piece, or the first
+/// line if that is longer.
 fn first_piece(text: &[u8]) -> usize {
     let is_end = |byte: &u8| *byte == b'\n';
     let within = &text[..text.len().min(PIECE_BYTES)];

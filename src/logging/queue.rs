@@ -1,5 +1,5 @@
-//! Lines on their way to the thread that writes them: bounded in number and in bytes. A thread that
-//! puts lines here never waits.
+//! Lines on their way to the thread that writes them, limited in number and in bytes. A thread that
+//! adds lines never waits.
 //!
 //! Not here: writing them (`output`).
 
@@ -8,19 +8,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What waits at most. Lines that are being written count until they are.
+/// The most lines that can wait. Lines that are being written count until they are written.
 pub(super) const MAX_LINES: usize = 4096;
 pub(super) const MAX_BYTES: usize = 1 << 20;
 
-/// How often dropped lines are reported at most.
+/// The minimum time between two reports of dropped lines.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the writing thread has to do.
+/// The next work of the writing thread.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Work {
-    /// To write these lines.
+    /// Write these lines.
     Write(Vec<u8>),
-    /// To say that lines were dropped.
+    /// Report that lines were dropped.
     Report(Loss),
 }
 
@@ -28,18 +28,18 @@ pub(super) enum Work {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Loss {
     pub(super) lines: u64,
-    /// Why they could not be written; `None` where there was no room for them.
+    /// Why they could not be written; `None` if there was not enough room for them.
     pub(super) failure: Option<String>,
 }
 
 #[derive(Debug)]
 pub(super) struct Queue {
-    /// Held for a copy of one line or a few instructions.
+    /// Held to copy one line or for a few instructions.
     state: Mutex<State>,
     filled: Condvar,
     emptied: Condvar,
     dropped: AtomicU64,
-    /// Whether everything is written; for those that must not take the lock.
+    /// Whether everything is written; for callers that must not take the lock.
     is_idle: AtomicBool,
 }
 
@@ -47,7 +47,7 @@ pub(super) struct Queue {
 struct State {
     /// Whole lines, one after the other.
     text: Vec<u8>,
-    /// Those in `text` and those that the thread has taken and not yet written.
+    /// The lines in `text` and those that the thread has taken but not yet written.
     lines: usize,
     bytes: usize,
     /// Whether the thread is at work.
@@ -55,7 +55,7 @@ struct State {
     /// How many threads wait until everything is written.
     flushers: usize,
     loss: Loss,
-    /// Whether the last lines could not be written. Then a report could not either.
+    /// Whether the last lines could not be written. Then a report would fail, too.
     is_failing: bool,
     last_report: Option<Instant>,
 }
@@ -99,7 +99,7 @@ impl Queue {
         }
     }
 
-    /// Takes one line or several in, all or none. Those without room are dropped and counted.
+    /// Adds one line or several, all or none. Lines without room are dropped and counted.
     pub(super) fn push(&self, text: &[u8]) {
         let mut state = self.lock();
         let has_room = state.lines + lines_in(text) <= MAX_LINES
@@ -111,13 +111,12 @@ impl Queue {
         }
     }
 
-    /// Takes a line in, with room or without: for reports, of which there is one in a while.
+    /// Adds a line even without room: for reports, which are rare.
     pub(super) fn push_report(&self, text: &[u8]) {
         self.add(self.lock(), text);
     }
 
-    /// What to do next; waits for it. To be called by one thread, which has done by then what it
-    /// was given before.
+    /// The next work; waits for it. To be called by one thread, which has finished its previous work.
     pub(super) fn next(&self) -> Work {
         let mut state = self.lock();
         state.is_busy = false;
@@ -145,7 +144,7 @@ impl Queue {
         }
     }
 
-    /// Gives back the room of lines that the thread has written or failed to write.
+    /// Releases the room of lines that the thread has written or failed to write.
     pub(super) fn release(&self, text: &[u8], written: &io::Result<()>) {
         let mut state = self.lock();
         state.lines = state.lines.saturating_sub(lines_in(text));
@@ -157,7 +156,7 @@ impl Queue {
         }
     }
 
-    /// Waits until everything is written or cannot be; returns whether that was before `deadline`.
+    /// Waits until everything is written or has failed; returns whether that was before `deadline`.
     pub(super) fn wait_until_written(&self, deadline: Instant) -> bool {
         let mut state = self.lock();
         state.flushers += 1;
@@ -176,7 +175,7 @@ impl Queue {
         self.is_idle.load(Ordering::Acquire)
     }
 
-    /// How many lines were dropped so far.
+    /// The number of lines dropped up to now.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }

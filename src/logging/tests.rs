@@ -8,7 +8,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use super::origin::{UtcTime, civil_date};
 use super::*;
 
-/// Keeps what is logged.
+/// Collects log lines.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -36,7 +36,7 @@ impl Log {
     }
 }
 
-/// What `events` leaves in the log with these two variables.
+/// The log of `events` with these values of the two variables.
 fn logged(tf_level: Option<&str>, directives: Option<&str>, events: impl FnOnce()) -> String {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt()

@@ -46,7 +46,7 @@ fn level_letter(level: Level) -> char {
     match level {
         Level::ERROR => 'E',
         Level::WARN => 'W',
-        // TensorFlow's verbose levels are printed as info, too.
+        // TensorFlow's verbose levels are also printed as info.
         Level::INFO | Level::DEBUG | Level::TRACE => 'I',
     }
 }
@@ -78,7 +78,7 @@ impl Visit for EventText {
     }
 }
 
-/// Escapes control characters on their way to the log.
+/// Escapes control characters in log text.
 struct OneLine<W>(W);
 
 impl<W: Write> Write for OneLine<W> {

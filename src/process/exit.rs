@@ -5,24 +5,24 @@ use std::time::{Duration, Instant};
 
 use crate::logging;
 
-/// What the last lines of the log may take, where they are taken at all.
+/// The time that the last log lines have to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// Writes what is left of the log and ends the process with this status.
+/// Writes the rest of the log and ends the process with this status.
 ///
-/// What the C library would do at an exit is left out: it destroys what ONNX Runtime's threads and
-/// loads still use. Nor does the end wait for a thread, whatever that waits for.
+/// The C library's exit handlers are skipped: they would destroy objects that ONNX Runtime's threads
+/// and loads still use. The end does not wait for any thread either.
 pub fn leave(status: u8) -> ! {
     logging::flush(LAST_LINES);
     // SAFETY: ends the process and touches no memory.
     unsafe { libc::_exit(status.into()) }
 }
 
-/// Has an abort, of this program or of a library, wait for the last lines of the log as well.
+/// Makes an abort, by this program or a library, wait for the last log lines as well.
 pub fn flush_before_abort() {
     let handler: extern "C" fn(libc::c_int) = wait_for_last_lines;
-    // SAFETY: all that the handler does is allowed in one: it reads atomics, sleeps and calls
-    // `signal` and `raise`.
+    // SAFETY: the handler is async-signal-safe: it reads atomics, sleeps and calls `signal` and
+    // `raise`.
     unsafe { libc::signal(libc::SIGABRT, handler as libc::sighandler_t) };
 }
 
@@ -31,7 +31,7 @@ extern "C" fn wait_for_last_lines(_: libc::c_int) {
     while !logging::is_flushed() && begin.elapsed() < LAST_LINES {
         thread::sleep(Duration::from_millis(1));
     }
-    // SAFETY: what the signal does without a handler, as soon as this one returns.
+    // SAFETY: the signal's default action, which takes effect as soon as this handler returns.
     unsafe {
         libc::signal(libc::SIGABRT, libc::SIG_DFL);
         libc::raise(libc::SIGABRT);

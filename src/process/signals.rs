@@ -1,5 +1,5 @@
-//! Signals: those that stop the server, on a thread that waits for nothing else; those that would
-//! end the process and mean nothing to it.
+//! Signals: those that stop the server, handled by a dedicated thread, and those that would end the
+//! process although they do not concern it.
 //!
 //! Not here: how the server stops (`server`).
 
@@ -16,12 +16,12 @@ use tokio::time::Instant;
 
 use super::leave;
 
-/// Of the server's life, as far as a signal asks. Until the server serves there is nothing to finish.
+/// The stage of the server, for signals. Until it serves there is nothing to finish.
 const STARTING: u8 = 0;
 const SERVING: u8 = 1;
 const STOPPING: u8 = 2;
 
-/// Beyond the time that requests have, what a stop may take.
+/// The time that a stop can take in addition to the requests' time.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// The signals that ask for a stop.
@@ -31,16 +31,16 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// From now on SIGTERM, SIGINT and SIGQUIT end the process with status 128 + their number:
-    /// before [`start_serving`](Self::start_serving), and after the first of them. The first one in
-    /// between ends [`wait`](Self::wait), and the process once `stop_timeout` and a few seconds are
-    /// over.
+    /// From now on SIGTERM, SIGINT and SIGQUIT end the process with status 128 + their number, both
+    /// before [`start_serving`](Self::start_serving) and after the first of them. The first one in
+    /// between ends [`wait`](Self::wait), and the process ends once `stop_timeout` and a few seconds
+    /// have passed.
     ///
-    /// All that depends on no other thread, so that it works where everything else is blocked.
+    /// This depends on no other thread, so that it works even if everything else is blocked.
     ///
     /// # Errors
     ///
-    /// Where the system gives no thread or no descriptors.
+    /// If the thread or the descriptors are not available.
     pub fn watch(stop_timeout: Duration) -> io::Result<Self> {
         let stage = Arc::new(AtomicU8::new(STARTING));
         let (stop, stops) = channel();
@@ -63,14 +63,14 @@ impl Signals {
         Ok(Self { stage, stops })
     }
 
-    /// To be called once requests are served: a signal lets them finish from now on.
+    /// To be called once requests are served: from now on a signal lets them finish.
     pub fn start_serving(&self) {
         self.stage.store(SERVING, Ordering::Release);
     }
 
     /// Waits for the signal that begins the stop.
     pub fn wait(&self) {
-        // An error means that the thread is gone: there would be no other way to stop.
+        // An error means that the thread has ended: there would be no other way to stop.
         let _ = self.stops.recv();
     }
 }
@@ -86,7 +86,7 @@ async fn watch(
         tracing::info!("Ending: nothing is served yet");
         leave(status_of(kind));
     }
-    // An error means that the stop has begun already.
+    // An error means that the stop has already begun.
     let _ = stop.send(());
     let end = Instant::now() + stop_timeout + STOP_GRACE;
     tokio::select! {
@@ -107,13 +107,13 @@ async fn next(signals: &mut [(Signal, SignalKind); 3]) -> SignalKind {
     }
 }
 
-/// The shell's convention for a process that a signal ended.
+/// The shell's convention for a process that was ended by a signal.
 fn status_of(kind: SignalKind) -> u8 {
     u8::try_from(128 + kind.as_raw_value()).unwrap_or(u8::MAX)
 }
 
-/// Ignores the signals that would end or stop the process, or have it wait, and ask it for nothing
-/// that it does: a terminal that hangs up, timers, limits, and those that are free for any use.
+/// Ignores signals that would end or stop the process although they do not concern it: a terminal that
+/// hangs up, timers, limits, and the signals for any use.
 pub fn ignore_harmless() {
     const HARMLESS: &[libc::c_int] = &[
         libc::SIGHUP,
@@ -126,10 +126,9 @@ pub fn ignore_harmless() {
         libc::SIGIO,
         // The soft limit of CPU time: the hard one holds.
         libc::SIGXCPU,
-        // A file that reaches the limit on the size of files (`ulimit -f`) has a write that fails,
-        // as on a full disk.
+        // Beyond the file size limit (`ulimit -f`) a write fails, as on a full disk.
         libc::SIGXFSZ,
-        // A job in the background may write to its terminal, and reads nothing from it.
+        // A background job can write to its terminal, and this program reads nothing from it.
         libc::SIGTTIN,
         libc::SIGTTOU,
         libc::SIGPWR,

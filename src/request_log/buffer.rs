@@ -1,5 +1,5 @@
-//! Calls on their way to the thread that writes them: bounded, and never waited for by who puts them
-//! there.
+//! Calls on their way to the thread that writes them. The buffer is bounded, and adding a call never
+//! waits.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,11 +8,11 @@ use std::time::{Duration, SystemTime};
 use super::config::ModelLogging;
 use serving::inference::LoggedCall;
 
-/// Calls beyond these are dropped. The bytes are those of the tensors.
+/// Further calls are dropped. The bytes are those of the tensors.
 const MAX_CALLS: usize = 10_000;
 pub(super) const MAX_BYTES: usize = 64 << 20;
 
-/// A call that is to be written.
+/// A call to write.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) logging: ModelLogging,
@@ -21,13 +21,13 @@ pub(super) struct Entry {
     bytes: usize,
 }
 
-/// What the thread finds.
+/// The result of [`Buffer::next`].
 #[derive(Debug)]
 pub(super) enum Next {
     Entry(Box<Entry>),
-    /// Nothing came in time.
+    /// No call came in time.
     Idle,
-    /// Nothing will come any more.
+    /// The buffer is closed and empty.
     Closed,
 }
 
@@ -46,7 +46,7 @@ struct State {
 }
 
 impl Buffer {
-    /// Puts a call in. Returns whether there was room for it.
+    /// Adds a call. Returns whether there was room for it.
     pub(super) fn push(&self, logging: ModelLogging, call: LoggedCall) -> bool {
         let bytes = call.memory_bytes();
         let mut state = self.lock();
@@ -66,7 +66,7 @@ impl Buffer {
         true
     }
 
-    /// The next call; waits for it so long.
+    /// The next call; waits for it at most this long.
     pub(super) fn next(&self, wait: Duration) -> Next {
         let is_waiting = |state: &mut State| state.entries.is_empty() && !state.is_closed;
         let waited = self
@@ -83,7 +83,7 @@ impl Buffer {
         }
     }
 
-    /// Takes nothing more in; what is there stays to be written.
+    /// Accepts no more calls; those in the buffer are still written.
     pub(super) fn close(&self) {
         self.lock().is_closed = true;
         self.changed.notify_all();

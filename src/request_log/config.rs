@@ -1,4 +1,4 @@
-//! `LoggingConfig`: checked, and in the form that logging needs.
+//! `LoggingConfig`: checked, and in the form that logging uses.
 
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -12,21 +12,21 @@ const FILE_TYPE: &str = "file";
 /// How one model is logged.
 #[derive(Clone, Debug)]
 pub(super) struct ModelLogging {
-    /// Shared by all models with this prefix: the files are kept open while somebody has it.
+    /// Shared by all models with this prefix: the files stay open while there are references to it.
     pub(super) prefix: Arc<PathBuf>,
     /// Invariant: the rate is a number from 0 to 1.
     pub(super) sampling: Arc<SamplingConfig>,
 }
 
 impl ModelLogging {
-    /// What a configuration asks for. `custom_logging_config` means nothing here, nor do the rates
-    /// of single tasks: this server is none.
+    /// Checks a configuration. `custom_logging_config` has no meaning here, nor do the rates of single
+    /// tasks, because this server has no tasks.
     ///
     /// # Errors
     ///
     /// `NOT_FOUND` with the text of `core/log_collector.cc` for another type than `file`;
-    /// `INVALID_ARGUMENT` for a prefix that is no absolute path, or is outside of the folders that
-    /// may be written to (where there are some), and for a sampling rate outside of 0 to 1.
+    /// `INVALID_ARGUMENT` for a prefix that is not an absolute path or is outside the allowed folders
+    /// (if they are restricted), and for a sampling rate outside of 0 to 1.
     pub(super) fn try_new(config: &LoggingConfig, allowed_folders: &[PathBuf]) -> Result<Self> {
         let collector = config.log_collector_config.clone().unwrap_or_default();
         if collector.r#type != FILE_TYPE {
@@ -50,7 +50,7 @@ impl ModelLogging {
         })
     }
 
-    /// The same, with the files of one of the others if they are the same files.
+    /// The same, but with the files of one of the others if that has the same prefix.
     pub(super) fn sharing_files_with<'a>(self, mut others: impl Iterator<Item = &'a Self>) -> Self {
         let prefix = others.find(|other| other.prefix == self.prefix);
         let prefix = prefix.map(|other| Arc::clone(&other.prefix));

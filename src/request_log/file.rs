@@ -1,6 +1,6 @@
-//! A file that is followed by the next once it has grown large.
+//! A log file that is rotated once it has grown large.
 //!
-//! Files are called `<prefix>-<seconds since 1970>-<number>.tfrecord`. One that exists is never
+//! Files are called `<prefix>-<seconds since 1970>-<number>.tfrecord`. An existing file is never
 //! written to.
 
 use std::fs::{self, File, OpenOptions};
@@ -9,21 +9,21 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Requests are nobody's business but the server's group's.
+/// Only the server's user and group can read the requests.
 const MODE: u32 = 0o640;
-/// Names that are tried for a new file.
+/// The most names to try for a new file.
 const MAX_ATTEMPTS: u32 = 1000;
 
 pub(super) struct RotatingFile {
     prefix: PathBuf,
     max_bytes: u64,
-    /// The file that is written to and the length of what is good in it.
+    /// The current file, and the length of its valid content.
     current: Option<(File, u64)>,
     next_number: u32,
 }
 
 impl RotatingFile {
-    /// Makes its first file with the first write.
+    /// The first write creates the first file.
     pub(super) fn new(prefix: PathBuf, max_bytes: u64) -> Self {
         Self {
             prefix,
@@ -33,22 +33,22 @@ impl RotatingFile {
         }
     }
 
-    /// Appends `bytes` to one file, all or nothing. A file ends once it has reached its size, or
-    /// somebody has deleted it.
+    /// Appends `bytes` to one file, all or nothing. A file ends once it has reached its size or has
+    /// been deleted.
     ///
     /// # Errors
     ///
     /// The file system's. The next call tries again.
     pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        // Kept open, a deleted file would take its space for ever.
+        // If it stayed open, a deleted file would occupy its space for ever.
         let current = self.current.take().filter(|(file, _)| is_linked(file));
         let (mut file, length) = match current {
             Some(current) => current,
             None => (self.create()?, 0),
         };
         if let Err(error) = file.write_all(bytes) {
-            // What was written of the bytes goes. Where that fails, too, the file is left alone: a
-            // reader will find a truncated record at its end.
+            // Removes a partial write. If that fails, too, the file is abandoned: a reader will find a
+            // truncated record at its end.
             if file.set_len(length).is_ok() {
                 self.current = Some((file, length));
             }
@@ -70,7 +70,7 @@ impl RotatingFile {
         for _ in 0..MAX_ATTEMPTS {
             let path = numbered(&self.prefix, seconds, self.next_number);
             self.next_number = self.next_number.wrapping_add(1);
-            // `append`, so that the position is right after a write was taken back.
+            // `append`, so that the position is right after a write was removed.
             let opened = OpenOptions::new()
                 .append(true)
                 .create_new(true)

@@ -83,7 +83,7 @@ fn model(name: &str, kind: &str, prefix: &Path, sampling_rate: f64) -> ModelConf
     }
 }
 
-/// A Predict of model `m` with an input of so many bytes.
+/// A Predict of model `m` with an input of this many bytes.
 fn call(version: i64, bytes: usize) -> LoggedCall {
     let x = Tensor::zeros(DataType::UInt8, &[bytes]).unwrap();
     let request = PredictRequest {
@@ -171,7 +171,7 @@ fn shutdown_writes_what_is_buffered() {
     fixture.log.shutdown();
     let all: Vec<i64> = files(fixture.folder.path()).concat();
     assert_eq!(all, (1..=500).collect::<Vec<_>>());
-    // Nobody would write it.
+    // No thread would write it.
     fixture.call(1, 10);
     assert_eq!(fixture.count("dropped"), 1);
 }
@@ -183,7 +183,7 @@ fn models_with_one_prefix_share_their_files() {
     fixture.log.configure(&models).unwrap();
     fixture.call(1, 10);
     fixture.wait_for("written", 1);
-    // An equal configuration goes on with the file.
+    // An equal configuration continues with the file.
     fixture.log.configure(&models).unwrap();
     fixture.call(2, 10);
     fixture.wait_for("written", 2);

@@ -1,4 +1,4 @@
-//! The thread that makes messages of calls and writes them.
+//! The thread that makes messages from calls and writes them.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -14,11 +14,11 @@ use proto::tensorflow::serving::LogMetadata;
 use serving::monitoring::{LogOutcome, Metrics};
 use wire::tfs::prediction_log;
 
-/// Records are written once there is so much of them, or nothing else to do.
+/// Records are written when they reach this size, or when there is nothing else to do.
 const CHUNK_BYTES: usize = 256 << 10;
-/// How often open files are looked at that nobody writes to.
+/// How often files without new records are checked.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
-/// As long as no file is open there is nothing to look at.
+/// While no file is open, there is nothing to check.
 const LONG_WAIT: Duration = Duration::from_secs(3600);
 
 pub(super) struct Writer {
@@ -30,13 +30,13 @@ pub(super) struct Writer {
 
 /// The files of one prefix.
 struct Output {
-    /// In use by a configuration or a waiting call, besides here.
+    /// Also held by the configurations and waiting calls that use it.
     prefix: Arc<PathBuf>,
     file: RotatingFile,
-    /// Records that are not written yet, and the models they are of.
+    /// Records that are not written yet, and their models.
     chunk: Vec<u8>,
     models: Vec<Arc<str>>,
-    /// Whether the last write failed, which was logged.
+    /// Whether the last write failed; that was logged.
     is_failing: bool,
 }
 
@@ -54,7 +54,7 @@ impl Writer {
         }
     }
 
-    /// The life of the thread.
+    /// The main loop of the thread.
     pub(super) fn run(mut self) {
         loop {
             match self.buffer.next(Duration::ZERO) {
@@ -77,7 +77,7 @@ impl Writer {
         self.flush();
     }
 
-    /// A call that cannot be made a message of is lost, like one that cannot be written.
+    /// A call that cannot be made into a message is lost, like one that cannot be written.
     fn take_safely(&mut self, entry: Entry) {
         let model = Arc::clone(&entry.call.servable().name);
         if panics::round("the request log", || self.take(entry)).is_none() {
@@ -110,7 +110,7 @@ impl Writer {
         }
     }
 
-    /// Writes everything, and closes the files that no configuration names any more.
+    /// Writes everything, and closes the files that configurations no longer use.
     fn flush(&mut self) {
         for output in self.outputs.values_mut() {
             output.flush(&self.metrics);
@@ -131,7 +131,7 @@ impl Output {
         }
     }
 
-    /// Writes the records, all or none. What cannot be written is given up.
+    /// Writes the records, all or none. Records that cannot be written are lost.
     fn flush(&mut self, metrics: &Metrics) {
         if self.chunk.is_empty() {
             return;
@@ -145,7 +145,7 @@ impl Output {
             metrics.record_request_log(&model, outcome);
         }
         self.chunk.clear();
-        // One large record should not be paid for for ever.
+        // The memory of one large record should not be kept for ever.
         self.chunk.shrink_to(2 * CHUNK_BYTES);
         let prefix = self.prefix.display();
         match &written {

@@ -1,18 +1,18 @@
-//! How many descriptors this process may open, and how they are shared out.
+//! How many file descriptors this process can open, and how they are divided.
 
 use std::fs;
 
-/// What connections may take of the descriptors.
+/// The limits of connections, in file descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Descriptors {
-    /// For the ports of clients together.
+    /// For all client ports together.
     pub(super) clients: usize,
     /// For the admin port.
     pub(super) admin: usize,
 }
 
 impl Descriptors {
-    /// What is left now, less what loads, logs and the server itself need.
+    /// The descriptors available now, less those for loads, logs and the server itself.
     pub(super) fn left() -> Self {
         let limit = fs::read_to_string("/proc/self/limits")
             .ok()
@@ -23,7 +23,7 @@ impl Descriptors {
         })
     }
 
-    /// A quarter is for files, of which a load opens a few at a time, an eighth for the admin port.
+    /// A quarter is for files, of which a load opens a few at a time, an eighth is for the admin port.
     fn of(left: usize) -> Self {
         let files = (left / 4).clamp(16, 1024);
         let admin = (left / 8).clamp(4, 64);
@@ -34,7 +34,7 @@ impl Descriptors {
     }
 }
 
-/// `None` where there is none.
+/// `None` without a limit.
 fn soft_limit(limits: &str) -> Option<usize> {
     let line = limits
         .lines()

@@ -1,4 +1,4 @@
-//! Stacks the loaders: each adds one thing to what loading a version means.
+//! Stacks the loaders: each adds one step to the loading of a version.
 //!
 //! Not here: the loaders themselves (`lifecycle`).
 
@@ -21,7 +21,7 @@ use serving::lifecycle::{
 };
 use serving::monitoring::{Metrics, resident_memory_bytes};
 
-/// What makes servables: the files read, mapped and loaded, batched, and warmed up.
+/// The complete loader: files are read, mapped and loaded, then batched and warmed up.
 pub(super) fn loader(options: &ServerOptions, metrics: &Arc<Metrics>) -> Result<Arc<dyn Loader>> {
     let backend = MeasuredBackend::new(options.backend.open()?, Arc::clone(metrics));
     let backend = Arc::new(backend);
@@ -58,8 +58,9 @@ pub(super) fn loader(options: &ServerOptions, metrics: &Arc<Metrics>) -> Result<
     Ok(Arc::new(MeasuringLoader::new(loader, measured)))
 }
 
-/// What the command `check` loads a version by: as the server without flags does, and nothing is measured.
-/// No request is made up, since the command runs the signatures itself. `runtime` runs recorded requests.
+/// The loader for the command `check`: as in the server without flags, but without metrics. No warmup
+/// request is synthesized, because the command runs the signatures itself. `runtime` runs recorded
+/// requests.
 ///
 /// # Errors
 ///
@@ -79,11 +80,11 @@ pub fn check_loader(
     Ok(warming(Arc::new(loader), warmup))
 }
 
-/// Checks the parameters that a version has for its batches, if it has any.
+/// Checks the version's own batching parameters, if it has any.
 ///
 /// # Errors
 ///
-/// Those that end a load with `--enable_per_model_batching_parameters`.
+/// Those that fail a load with `--enable_per_model_batching_parameters`.
 pub fn check_version_batching(directory: &Path) -> Result<()> {
     match version_batching(directory)? {
         Some(options) => QueueLimits::try_new(&options).map(drop),

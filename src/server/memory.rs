@@ -1,4 +1,4 @@
-//! How much memory this process may use, and what it gives back.
+//! How much memory is available to this process, and how it returns unused memory.
 
 use std::fs;
 use std::time::Duration;
@@ -11,17 +11,18 @@ use net::limit::Admission;
 use runtime;
 use serving::monitoring::resident_memory_bytes;
 
-/// How often it is looked whether clients have left memory behind. Giving it back takes a lock that
-/// allocations want, for some milliseconds.
+/// How often to check for unused memory. Returning it holds a lock that allocations need, for some
+/// milliseconds.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// Looks after which memory is given back though no large request has ended, or others are worked on.
+/// The number of checks after which memory is returned even if no large request has ended, or others
+/// are running.
 const MAX_SKIPPED: u32 = 5;
-/// Memory beyond what was left the last time that is worth giving back though no request has come:
-/// connections can take it, too, before there is one.
+/// The growth since the last release that is worth returning even if no request has come: connections
+/// can use memory before they send one.
 const MIN_GROWTH: u64 = 16 << 20;
 
-/// Gives back what clients have left, in a pause between large requests, until the server stops. What was
-/// freed last is given back, too: an idle server holds no more than it needs.
+/// Returns unused memory in pauses between large requests, until the server stops. Also after the last
+/// request: an idle server holds no more than it needs.
 pub(super) async fn give_back(
     admission: Admission,
     under_way: UnderWay,
@@ -30,7 +31,7 @@ pub(super) async fn give_back(
     let (mut large_before, mut begun_before, mut skipped, mut left) = (0, 0, 0, 0);
     loop {
         tokio::select! {
-            // An error means that the server is gone.
+            // An error means that the server has stopped.
             _ = stopped.wait_for(|stopped| *stopped) => return,
             () = tokio::time::sleep(INTERVAL) => {}
         }
@@ -39,7 +40,7 @@ pub(super) async fn give_back(
             skipped += 1;
             continue;
         }
-        // Requests under way count once they have ended: only then do they leave memory behind.
+        // Requests in flight do not count until they have ended: only then do they leave memory behind.
         let begun = under_way.begun().wrapping_sub(under_way.count());
         let is_used = begun != begun_before;
         (large_before, begun_before, skipped) = (large, begun, 0);
@@ -53,12 +54,12 @@ pub(super) async fn give_back(
             allocator::release_freed();
             resident()
         });
-        // What goes wrong there was logged.
+        // Its errors have been logged.
         left = released.await.unwrap_or_default();
     }
 }
 
-/// The limit of the control group, or else what the machine has; `None` where neither can be read.
+/// The limit of the control group, or else the machine's memory; `None` if neither can be read.
 pub(super) fn available_bytes() -> Option<u64> {
     let of_group = ["/sys/fs/cgroup/memory.max", MEMORY_V1]
         .into_iter()
@@ -66,7 +67,7 @@ pub(super) fn available_bytes() -> Option<u64> {
     let of_machine = fs::read_to_string("/proc/meminfo")
         .ok()
         .and_then(|text| total_bytes(&text));
-    // Without a limit the first version of control groups gives a huge number.
+    // Without a limit, cgroup v1 reports a huge number.
     of_group.into_iter().chain(of_machine).min()
 }
 

@@ -1,5 +1,5 @@
-//! What a server is started with, and how flags become that. Not here: starting it (`server`), the
-//! flags themselves (`config`).
+//! The options of a server, and how they follow from flags. Not here: starting it (`server`), the flags
+//! themselves (`config`).
 
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
@@ -26,28 +26,28 @@ use serving::inference::InferenceOptions;
 use serving::lifecycle::{BasePathAllowlist, LifecycleOptions, PollWait};
 use serving::telemetry::{AccessLog, AccessLogMode, ObserverOptions, OtlpOptions};
 
-/// Everything a server is started with.
+/// All options of a server.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
-    /// The gRPC port; port 0 picks one, `None` has no TCP port.
+    /// The gRPC port; 0 picks a free one, `None` disables it.
     pub grpc_address: Option<SocketAddr>,
     /// `--grpc_socket_path`.
     pub grpc_socket_path: Option<PathBuf>,
-    /// The REST port; port 0 picks one, `None` has none.
+    /// The REST port; 0 picks a free one, `None` disables it.
     pub rest_address: Option<SocketAddr>,
-    /// The admin port; port 0 picks one, `None` has none.
+    /// The admin port; 0 picks a free one, `None` disables it.
     pub admin_address: Option<SocketAddr>,
-    /// How long requests under way may take to finish once the server stops.
+    /// How long requests in flight have to finish once the server stops.
     pub drain_timeout: Duration,
     /// `--max_concurrent_requests`.
     pub max_concurrent_requests: usize,
     /// `--max_bytes_in_flight`.
     pub max_bytes_in_flight: u64,
-    /// The models to begin with.
+    /// The models to load at the start.
     pub models: ModelServerConfig,
     /// The file to read `models` from again, and how often.
     pub model_config_poll: Option<(PathBuf, Duration)>,
-    /// Where a reload may find models (`--model_base_path_allowlist`).
+    /// Where the models of a reload are allowed to be (`--model_base_path_allowlist`).
     pub base_path_allowlist: BasePathAllowlist,
     /// Loading and unloading.
     pub lifecycle: LifecycleOptions,
@@ -61,9 +61,9 @@ pub struct ServerOptions {
     pub batching: Option<BatchingOptions>,
     /// `--enable_per_model_batching_parameters`.
     pub batching_per_version: bool,
-    /// What runs before a version becomes available.
+    /// Requests that are run before a version becomes available.
     pub warmup: WarmupOptions,
-    /// What runs graphs.
+    /// The backend that runs graphs.
     pub backend: BackendOptions,
     /// TLS and authentication.
     pub security: SecurityOptions,
@@ -71,13 +71,13 @@ pub struct ServerOptions {
     pub request_log: RequestLogOptions,
     /// The access log and traces.
     pub observer: ObserverOptions,
-    /// The calls.
+    /// Inference calls.
     pub inference: InferenceOptions,
     /// The connections of the gRPC port.
     pub grpc_connections: ConnectionOptions,
     /// The gRPC services.
     pub grpc: GrpcOptions,
-    /// `--monitoring_config_file`; as in the original read only if there is a REST port.
+    /// `--monitoring_config_file`; as in TensorFlow Serving it is read only if there is a REST port.
     pub monitoring_config_file: Option<PathBuf>,
     /// The connections of the REST port and of the admin port.
     pub rest_connections: ConnectionOptions,
@@ -86,7 +86,7 @@ pub struct ServerOptions {
 }
 
 impl ServerOptions {
-    /// What the flags ask for. Reads the files they name.
+    /// The options according to the flags. Reads the files that they name.
     ///
     /// # Errors
     ///
@@ -202,10 +202,10 @@ impl ServerOptions {
     }
 }
 
-/// The original's bound on a gunzipped REST body.
+/// TensorFlow Serving's limit on a gunzipped REST body.
 const REST_MAX_DECOMPRESSED_BYTES: i32 = 100 << 20;
 
-/// hyper takes no less for the headers of an HTTP/1 request.
+/// hyper's minimum for the headers of an HTTP/1 request.
 const MIN_HEADER_BYTES: i32 = 8192;
 
 fn rest_connections(flags: &Flags) -> Result<ConnectionOptions> {
@@ -240,10 +240,10 @@ fn receive(flags: &Flags, max_decompressed_bytes: i32) -> Result<ReceiveOptions>
     })
 }
 
-/// A worker serves no other socket meanwhile.
+/// Meanwhile the worker serves no other socket.
 const MAX_BUSY_POLL_MICROS: i32 = 10_000;
 
-/// With one processor none: whoever looked for a request would keep its client from sending it.
+/// On a single CPU polling is disabled: it would keep the client from sending its request.
 fn busy_poll(flags: &Flags) -> Result<Duration> {
     let micros = flags.busy_poll_micros;
     let window = number("busy_poll_micros", micros, 0).map(Duration::from_micros)?;
@@ -260,7 +260,8 @@ fn stall_timeout(flags: &Flags) -> Result<Duration> {
     seconds("stall_timeout_seconds", flags.stall_timeout_seconds, 1)
 }
 
-/// Beyond half of the memory, requests and what is made of them would soon need more than there is.
+/// By default half of the memory: above that, requests and the data made from them could soon exceed
+/// it.
 fn max_bytes_in_flight(flags: &Flags) -> Result<u64> {
     match u64::try_from(flags.max_bytes_in_flight) {
         Ok(0) => Ok(memory::available_bytes().map_or(u64::MAX, |bytes| bytes / 2)),
@@ -285,7 +286,7 @@ fn model_memory_limit(flags: &Flags) -> Result<Option<u64>> {
     }
 }
 
-/// The address to listen on: `host` may be a name, and empty for `any`.
+/// The address to listen on: `host` can be a name, or empty for `any`.
 ///
 /// # Errors
 ///
@@ -309,7 +310,7 @@ fn seconds(name: &str, value: i32, min: i32) -> Result<Duration> {
     number(name, value, min).map(Duration::from_secs)
 }
 
-/// The value of a flag that is a bound.
+/// The value of a flag that is a limit.
 ///
 /// # Errors
 ///
@@ -323,8 +324,8 @@ fn too_small(name: &str, value: impl Display, min: i32) -> ServingError {
     ServingError::invalid_argument(format!("--{name}={value} is less than {min}"))
 }
 
-/// The original's numbers of threads are defaults that nobody chose: only a number that was given
-/// bounds anything.
+/// TensorFlow Serving's numbers of threads are arbitrary defaults, so a number limits the calls only if
+/// the flag was given.
 fn max_calls(flags: &Flags, name: &str, value: i32) -> Option<usize> {
     flags
         .given
@@ -332,7 +333,7 @@ fn max_calls(flags: &Flags, name: &str, value: i32) -> Option<usize> {
         .then(|| usize::try_from(value).unwrap_or(0).max(1))
 }
 
-/// How long a load may take; `None` for 0.
+/// The time limit of a load; `None` for 0.
 ///
 /// # Errors
 ///
@@ -346,7 +347,7 @@ fn model_load_timeout(flags: &Flags) -> Result<Option<Duration>> {
     Ok(Some(timeout).filter(|timeout| !timeout.is_zero()))
 }
 
-/// What the flags say about the lifecycle of models.
+/// The flags about the lifecycle of models.
 ///
 /// # Errors
 ///
@@ -373,11 +374,11 @@ fn lifecycle_options(flags: &Flags) -> Result<LifecycleOptions> {
     })
 }
 
-/// What runs graphs.
+/// The options of the backend.
 ///
 /// # Errors
 ///
-/// `INVALID_ARGUMENT` for a backend that there is not, or the file with the numbers of threads.
+/// `INVALID_ARGUMENT` for an unknown backend, or an error of the file with the numbers of threads.
 fn backend_options(flags: &Flags) -> Result<BackendOptions> {
     let choice = BackendChoice::from_name(&flags.backend)
         .ok_or_else(|| not_one_of("backend", &flags.backend, BackendChoice::NAMES))?;
@@ -395,7 +396,7 @@ fn backend_options(flags: &Flags) -> Result<BackendOptions> {
 ///
 /// # Errors
 ///
-/// `INVALID_ARGUMENT` for a value that is none of those the flag takes.
+/// `INVALID_ARGUMENT` for an invalid value of a flag.
 fn observer_options(flags: &Flags) -> Result<ObserverOptions> {
     if LogFormat::from_name(&flags.log_format).is_none() {
         return Err(not_one_of("log_format", &flags.log_format, "text, json"));
@@ -440,7 +441,7 @@ fn tags(flag: &str) -> Vec<String> {
 ///
 /// # Errors
 ///
-/// `INVALID_ARGUMENT` for what is no port, as the original's failure to bind it.
+/// `INVALID_ARGUMENT` for an invalid port, as for TensorFlow Serving's failure to bind it.
 fn port(name: &str, flag: i32) -> Result<Option<u16>> {
     let port = u16::try_from(flag).map_err(|_| {
         ServingError::invalid_argument(format!("--{name}={flag} is not a port number"))

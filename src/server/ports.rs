@@ -1,4 +1,4 @@
-//! Opens the ports: what listens on each, and what is served there.
+//! Opens the ports: the listener of each port, and the services on it.
 //!
 //! Not here: the order in which they open, and their end (`server`).
 
@@ -26,11 +26,11 @@ use serving::monitoring::Port;
 use super::{Server, ServerOptions};
 
 impl Server {
-    /// Opens the admin port, which no model has to be loaded for.
+    /// Opens the admin port, which needs no loaded model.
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` where it cannot be bound.
+    /// `INVALID_ARGUMENT` if it cannot be bound.
     pub(super) fn open_admin(
         &mut self,
         address: SocketAddr,
@@ -51,7 +51,7 @@ impl Server {
         let observer = Arc::new(self.observer.without_traces());
         tokio::spawn(serve(
             listener,
-            // Its requests are not waited for, and probes have no certificates.
+            // The server does not wait for its requests, and probes have no certificates.
             ConnectionOptions {
                 tls: None,
                 places,
@@ -64,11 +64,11 @@ impl Server {
         Ok(())
     }
 
-    /// Opens the gRPC port and the gRPC socket, where there are to be any.
+    /// Opens the gRPC port and the gRPC socket, if they are enabled.
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` where one cannot be bound, with the original's text.
+    /// `INVALID_ARGUMENT` with TensorFlow Serving's text if one cannot be bound.
     pub(super) fn open_grpc(
         &mut self,
         options: &ServerOptions,
@@ -122,7 +122,8 @@ impl Server {
         Ok(())
     }
 
-    /// Opens the REST port. One that cannot be bound is logged and left out, as in the original.
+    /// Opens the REST port. If it cannot be bound, that is logged and the server runs without it, as in
+    /// TensorFlow Serving.
     pub(super) fn open_rest(
         &mut self,
         address: SocketAddr,
@@ -167,8 +168,8 @@ impl Server {
     }
 }
 
-/// Listens on a TCP address. Where there is no IPv6, its wildcard becomes the IPv4 wildcard, as in
-/// the original.
+/// Listens on a TCP address. Without IPv6, its wildcard becomes the IPv4 wildcard, as in TensorFlow
+/// Serving.
 fn listen_on_all(address: SocketAddr) -> io::Result<Listener> {
     Listener::tcp(address).or_else(|error| match address {
         SocketAddr::V6(v6) if v6.ip().is_unspecified() => {
@@ -178,7 +179,7 @@ fn listen_on_all(address: SocketAddr) -> io::Result<Listener> {
     })
 }
 
-/// The reload RPC, handed to the lifecycle.
+/// Passes the reload RPC to the lifecycle.
 struct Reloader {
     core: Arc<ServerCore>,
     allowlist: BasePathAllowlist,
@@ -193,7 +194,7 @@ impl ReloadConfig for Reloader {
     }
 }
 
-/// The log says where; the error is in TensorFlow Serving's words.
+/// The log has the address; the error has TensorFlow Serving's text.
 fn grpc_failed(place: &str, error: &io::Error) -> ServingError {
     tracing::error!("cannot listen for gRPC on {place}: {error}");
     ServingError::new(Code::InvalidArgument, "Failed to BuildAndStart gRPC server")

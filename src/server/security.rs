@@ -1,6 +1,6 @@
-//! TLS and authentication, as the flags ask for them, and the files behind them watched.
+//! TLS and authentication according to the flags, and watching the files behind them.
 //!
-//! Not here: what the files mean (`net::tls`, `api::access::auth`).
+//! Not here: the meaning of the files (`net::tls`, `api::access::auth`).
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use proto::onnx_model_server::AuthConfig;
 
 use super::ServerOptions;
 
-/// The files that say how ports are secured.
+/// The files that configure the security of the ports.
 #[derive(Clone, Debug, Default)]
 pub struct SecurityOptions {
     /// `--ssl_config_file`.
@@ -24,7 +24,7 @@ pub struct SecurityOptions {
     pub auth_config_file: Option<PathBuf>,
 }
 
-/// What the ports are secured by, and kept up to date while this lives.
+/// The security of the ports, kept up to date while this exists.
 pub(super) struct Security {
     grpc_tls: Option<Tls>,
     rest_tls: Option<Tls>,
@@ -37,7 +37,7 @@ impl Security {
     ///
     /// # Errors
     ///
-    /// For files that cannot be read or say nothing sensible.
+    /// For files that cannot be read or are not valid.
     pub(super) fn open(options: &SecurityOptions) -> Result<Self> {
         let mut watchers = Vec::new();
         let mut tls = None;
@@ -67,7 +67,7 @@ impl Security {
         })
     }
 
-    /// Puts it in front of what the ports serve.
+    /// Adds TLS and authentication to the options of the ports.
     pub(super) fn apply(&self, options: &mut ServerOptions) {
         options.grpc_connections.tls = self.grpc_tls.clone();
         options.rest_connections.tls = self.rest_tls.clone();
@@ -75,8 +75,8 @@ impl Security {
         options.rest.auth = self.auth.clone();
     }
 
-    /// Says, in one line, which ports other hosts reach without protection. That stays possible:
-    /// it is what the original does.
+    /// Logs, in one line, which ports are open to other hosts without protection. They stay open, as in
+    /// TensorFlow Serving.
     pub(super) fn warn_of_open_ports(options: &ServerOptions) {
         let security = &options.security;
         let has_auth = security.auth_config_file.is_some();
@@ -111,7 +111,7 @@ fn is_reachable(address: &SocketAddr) -> bool {
     !address.ip().to_canonical().is_loopback()
 }
 
-/// Applies a file again whenever it has changed; a broken one changes nothing.
+/// Applies a file again whenever it has changed; an invalid file changes nothing.
 fn keep_up<M: 'static>(
     file: WatchedFile,
     path: &Path,

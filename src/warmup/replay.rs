@@ -1,4 +1,4 @@
-//! Replays the requests that a version brings along
+//! Replays a version's recorded requests
 //! (`servables/tensorflow/saved_model_warmup_util.cc`).
 //!
 //! Not here: the file's framing (`tfrecord`).
@@ -24,19 +24,19 @@ use wire::tfs::{classification, multi_inference, regression};
 
 /// More records than this fail the load.
 const MAX_RECORDS: u64 = 1000;
-/// How much of an unparsable record its error shows.
+/// The most bytes of an unparsable record that its error shows.
 const MAX_SHOWN_BYTES: usize = 256;
 
 /// How reading a warmup file ended.
 enum End {
-    /// At the end of the file, or where it could not be read on. This is what metrics count.
+    /// At the end of the file, or at a read error. Metrics count this.
     Read(Result<()>),
-    /// At a request that failed or should not be there.
+    /// At a request that failed or is not allowed.
     Refused(ServingError),
 }
 
 impl Warmup {
-    /// Runs every request of `file`, which was opened, or not, at `path` under the version directory
+    /// Runs every request of `file`, the result of opening `path` under the version directory
     /// `directory`.
     pub(super) fn replay(
         &self,
@@ -121,7 +121,7 @@ impl Warmup {
         let iterations = self.options.num_request_iterations.max(1);
         for _ in 0..iterations {
             let run = self.run(servable, log.clone());
-            // A run that is let go of is stopped.
+            // Dropping a run stops it.
             self.runtime.block_on(async {
                 match deadline {
                     Some(deadline) => timeout_at(deadline.into(), run)
@@ -134,7 +134,7 @@ impl Warmup {
         Ok(())
     }
 
-    /// Runs a request on `servable`, whichever model it names.
+    /// Runs a request on `servable`, even if the request names another model.
     async fn run(&self, servable: &ServableHandle, log: LogType) -> Result<()> {
         match log {
             LogType::PredictLog(log) => {

@@ -1,6 +1,6 @@
 //! Makes up one request for each signature: zeros of the declared shapes.
 //!
-//! Not here: requests that a version brings along (`warmup::replay`).
+//! Not here: a version's recorded requests (`warmup::replay`).
 
 use std::time::{Duration, Instant};
 
@@ -10,13 +10,13 @@ use base::tensor::{Tensor, element_count};
 use mapper::signature::{Input, RequestInputs, RequestTensor, Signature, known_shape};
 use serving::servable::{ExpansionBudget, ServableHandle};
 
-/// All runs together end after this.
+/// The time limit for all runs together.
 const MAX_TIME: Duration = Duration::from_secs(5);
-/// No input is made larger than this.
+/// The largest input that is made, in elements.
 const MAX_ELEMENTS: usize = 1 << 24;
 
-/// Runs each signature once, except for those that take examples: what would be in those cannot be
-/// known. A run that fails is logged and fails nothing: the model may not take zeros.
+/// Runs each signature once, except for those that take examples, whose features cannot be guessed. A
+/// run that fails is logged and fails nothing, because the model might not accept zeros.
 pub(super) async fn run_once(servable: &ServableHandle) {
     let deadline = Instant::now() + MAX_TIME;
     for signature in servable.signatures() {
@@ -43,8 +43,8 @@ pub(super) async fn run_once(servable: &ServableHandle) {
     }
 }
 
-/// Zeros and empty strings for all inputs but those for which the graph has a default; `None` for examples and for inputs of unknown rank, which are
-/// not guessed.
+/// Zeros and empty strings for all inputs except those for which the graph has a default; `None` for
+/// examples and for inputs of unknown rank, which are not guessed.
 fn zeros(signature: &Signature) -> Option<RequestInputs> {
     if !signature.examples.is_empty() {
         return None;
@@ -60,7 +60,7 @@ fn zeros(signature: &Signature) -> Option<RequestInputs> {
     needed.map(zeros).collect()
 }
 
-/// The shape that clients see, with 1 for what is not fixed; `None` where its rank is not known.
+/// The declared shape for clients, with 1 for each unknown size; `None` if its rank is unknown.
 fn declared_shape(signature: &Signature, alias: &str) -> Option<Vec<usize>> {
     let shape = known_shape(signature.definition.inputs.get(alias)?)?;
     let sizes = shape.into_iter();

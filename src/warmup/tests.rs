@@ -1,5 +1,5 @@
-//! Cases of `saved_model_warmup_test.cc` and `saved_model_warmup_util_test.cc`, by their names
-//! there in comments.
+//! Cases of `saved_model_warmup_test.cc` and `saved_model_warmup_util_test.cc`; comments give their
+//! names there.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,7 +24,7 @@ use proto::tensorflow::{TensorProto, TensorShapeProto, tensor_shape_proto::Dim};
 use runtime::{Graph, RunControl, ValueInfo};
 use serving::servable::Servable;
 
-/// Counts its runs and answers one value for each row of its input.
+/// Counts its runs and returns one value for each row of its input.
 struct StubGraph {
     inputs: Vec<ValueInfo>,
     outputs: Vec<ValueInfo>,
@@ -32,12 +32,12 @@ struct StubGraph {
     kind: RunKind,
 }
 
-/// How runs go.
+/// The behaviour of a run.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum RunKind {
     Succeeds,
     Fails,
-    /// Goes on until it is stopped.
+    /// Continues until it is stopped.
     NeverEnds,
 }
 
@@ -171,7 +171,7 @@ impl Fixture {
         self.runs.load(Ordering::SeqCst)
     }
 
-    /// Without made-up requests.
+    /// Without synthesized requests.
     #[track_caller]
     fn check_error(&self, code: Code, text: &str) {
         let error = self.warm_up(REPLAY).unwrap_err();
@@ -313,7 +313,7 @@ fn nothing_recorded_runs_nothing() {
     fixture.warm_up(REPLAY).unwrap();
     fixture.write(b"");
     fixture.warm_up(REPLAY).unwrap();
-    // A file keeps requests from being made up, even if it is empty.
+    // Even an empty file prevents synthesized requests.
     fixture.warm_up(WarmupOptions::default()).unwrap();
     assert_eq!(fixture.runs(), 0);
 }

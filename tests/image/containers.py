@@ -123,7 +123,7 @@ class Container:
 
     def remove(self):
         if self.process.poll() is None:
-            # The namespace goes with its first process, and all that is in it.
+            # The namespace and everything in it end with its first process.
             self.process.kill()
             self.process.wait()
         buildah("umount", self.name)

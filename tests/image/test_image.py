@@ -73,7 +73,7 @@ def test_mounted_model_with_a_name(start):
         volumes={"/models/half_plus_two": HALF_PLUS_TWO},
     )
     container.wait_until_available(REST_PORT, "half_plus_two")
-    # What the original's own test of its image waits for.
+    # The line that TensorFlow Serving's own test of its image waits for.
     assert "Exporting HTTP/REST API" in container.log()
     assert predict_rest() == (200, [2.5, 3.0, 4.5])
     assert predict_grpc() == [2.5, 3.0, 4.5]
@@ -163,7 +163,7 @@ def test_health_check_follows_the_models(start, image, tmp_path):
     assert health.returncode == 1, health.stdout
     assert "half_plus_two" in health.stdout
 
-    # Under a name that is no version until all of it is there.
+    # Under a name that is not a version until it is complete.
     shutil.copytree(HALF_PLUS_TWO, models / "copying")
     (models / "copying").rename(models / "half_plus_two")
     container.wait_until_available(REST_PORT, "half_plus_two")

@@ -1,5 +1,5 @@
-//! Keeps the layers that `ARCHITECTURE.md` describes: which crate may depend on which, and where each outside
-//! library is used. Cargo enforces what the manifests say; this keeps the manifests.
+//! Checks the layers that `ARCHITECTURE.md` describes: which crates can depend on each other, and where
+//! each outside library is used. Cargo enforces the manifests; this test checks the manifests.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::material;
 
-/// The crates of the workspace, and which others each may depend on outside of tests.
+/// The crates of the workspace, and the crates that each is allowed to depend on outside of tests.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("base", &[]),
     ("proto", &[]),

@@ -1,8 +1,8 @@
-//! The choice of a backend: `--backend`, and what there is without ONNX Runtime.
+//! The choice of a backend: `--backend`, and running without ONNX Runtime.
 
 use crate::support::process::Process;
 
-/// What the program prints when it does not start.
+/// Checks the program's output when it does not start.
 #[track_caller]
 fn check_refused(flags: &[&str], text: &str) {
     let base_path = "--model_base_path=/nowhere";

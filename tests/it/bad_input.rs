@@ -17,8 +17,8 @@ use crate::support::tensor::shape_proto;
 
 const PATH: &str = "/v1/models/half_plus_two:predict";
 
-// `Tensor::FromProto` of TensorFlow refuses these, too; a size that overflows must
-// not be asked of the allocator.
+// `Tensor::FromProto` of TensorFlow refuses these, too. The server must not try to allocate a size that
+// overflows.
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_tensors_are_refused() {
     let server = TestServer::half_plus_two().await;
@@ -141,7 +141,7 @@ async fn hostile_json_is_refused() {
     check_alive(&server).await;
 }
 
-// The original's limit on unpacked bodies is 100 MiB; over it the body counts as empty.
+// TensorFlow Serving's limit on decompressed bodies is 100 MiB; above it the body counts as empty.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gzip_bomb_counts_as_an_empty_body() {
     let server = TestServer::half_plus_two().await;
@@ -173,7 +173,7 @@ async fn bytes_that_are_no_request_end_the_connection() {
         let mut connection = HttpConnection::open(server.rest).await.unwrap();
         connection.send(bytes).await.unwrap();
         connection.finish().await.unwrap();
-        // An error page or nothing; a reset will do, too.
+        // An error page or nothing; a reset is also allowed.
         if let Ok(answer) = connection.read_to_end().await {
             assert!(!answer.starts_with(b"HTTP/1.1 2"), "{bytes:?}");
         }
@@ -191,7 +191,7 @@ async fn headers_without_end_are_cut_off() {
 
     let reply = http::exchange(server.rest, &request).await;
 
-    // Refused, or closed before all was sent.
+    // Refused, or closed before everything was sent.
     if let Ok(reply) = reply {
         assert!(reply.status >= 400, "{reply:?}");
     }

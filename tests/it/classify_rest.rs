@@ -1,6 +1,6 @@
-//! `POST …:classify` of a scikit-learn model: what its signature map says about classes.
+//! `POST …:classify` of a scikit-learn model, with classes from its signature map.
 //!
-//! Scores are scikit-learn's own (`tests/data/zoo/sklearn_zipmap/cases.json`). Classify otherwise:
+//! Scores are scikit-learn's own (`tests/data/zoo/sklearn_zipmap/cases.json`). Other tests of Classify:
 //! `golden`.
 
 use std::fs;
@@ -59,7 +59,7 @@ async fn check(server: &TestServer, signature_name: &str, expected: &str) {
     expected.check(&actual, tolerance).unwrap();
 }
 
-/// Version 1 of a model whose map makes classify signatures of the one graph.
+/// Version 1 of a model whose map defines classify signatures of the one graph.
 fn write_iris(base_path: &Path) {
     let version = base_path.join("1");
     fs::create_dir(&version).unwrap();

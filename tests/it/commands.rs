@@ -1,4 +1,4 @@
-//! `show` and `check` as processes: what they print and how they end.
+//! `show` and `check` as processes: their output and their exit status.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -20,8 +20,8 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// What `saved_model_cli show --all` of TensorFlow 2.21 printed for the same directories, up to its
-/// list of operators. Ours has a line more for each alias: the graph's tensor.
+/// The output of `saved_model_cli show --all` of TensorFlow 2.21 for the same directories, up to its
+/// list of operators. Ours has one more line for each alias: the graph's tensor.
 #[test]
 fn show_prints_what_saved_model_cli_prints() {
     for model in ["half_plus_two", "odd_names", "scalar", "unknown_rank"] {

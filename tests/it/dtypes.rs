@@ -1,4 +1,4 @@
-//! Tensors of every dtype go through a graph that hands them on, and come back unchanged.
+//! Tensors of every dtype go through a graph that returns its input, and come back unchanged.
 //!
 //! They are written by the real client's rules (`support::tensor`), in every form that protobuf
 //! allows: typed field, `tensor_content`, packed and unpacked.
@@ -65,7 +65,7 @@ async fn random_tensors_come_back_unchanged() {
     played.await.unwrap().unwrap();
 }
 
-// Writers may leave repeated numbers unpacked; proto3 readers have to take both.
+// Writers can leave repeated numbers unpacked; proto3 readers have to accept both.
 #[tokio::test(flavor = "multi_thread")]
 async fn unpacked_values_are_read() {
     let (server, _models) = identity_server().await;
@@ -139,7 +139,7 @@ async fn identity_server() -> (TestServer, TempDir) {
     (server, models)
 }
 
-/// Values that show what a conversion would lose: extremes, signs, bit patterns.
+/// Values that reveal a lossy conversion: extremes, signs, bit patterns.
 fn sample(dtype: DataType, shape: &[i64]) -> TestTensor {
     let count = usize::try_from(shape.iter().product::<i64>()).unwrap();
     let values = if dtype == DataType::DtString {
@@ -156,7 +156,7 @@ fn sample(dtype: DataType, shape: &[i64]) -> TestTensor {
         let size = 8 / elements(dtype);
         let one = |index: usize| match dtype {
             DataType::DtBool => vec![u8::from(index.is_multiple_of(2))],
-            // All ones but the sign's neighbour: large, negative, and no NaN.
+            // All ones except next to the sign: large, negative, and not a NaN.
             _ if index.is_multiple_of(2) => [vec![0xff; size - 1], vec![0xbf]].concat(),
             _ => [vec![0x01; size - 1], vec![0x7b]].concat(),
         };
@@ -179,7 +179,7 @@ fn elements(dtype: DataType) -> usize {
     }
 }
 
-/// Equality of bits: NaNs, too, have to come back as they were sent.
+/// Equality of bits: even NaNs have to come back as they were sent.
 fn same(left: &TestTensor, right: &TestTensor) -> bool {
     let bytes = |tensor: &TestTensor| tensor.values.to_bytes();
     (left.dtype(), &left.shape, bytes(left)) == (right.dtype(), &right.shape, bytes(right))

@@ -1,5 +1,5 @@
-//! What the process keeps in memory: weights once, no more for runs beside each other, and less
-//! again after a large request and after the end of a model.
+//! The memory of the process: one copy of the weights, no more for concurrent runs, and less again
+//! after a large request and after a model is unloaded.
 //!
 //! Each test measures a process of its own from outside, so that tests do not disturb each other.
 
@@ -18,9 +18,9 @@ use crate::support::grpc::GrpcClient;
 use crate::support::http;
 use crate::support::process::{Process, TIMEOUT, free_port};
 
-/// These tests are about memory: a machine that is busy with others may take its time.
+/// These tests are about memory, so on a busy machine they can take their time.
 const PATIENCE: &str = "--rest_api_timeout_in_ms=150000";
-/// The weights of the models, nearly.
+/// The approximate weights of the models.
 const WEIGHTS_MB: f64 = 100.0;
 
 /// A server process with a model named `default`.
@@ -67,7 +67,7 @@ impl Measured {
         }
     }
 
-    /// The most that is resident while `work` goes on.
+    /// The peak of resident memory during `work`.
     async fn peak_during(&self, work: impl Future<Output = ()>) -> f64 {
         fs::write(format!("/proc/{}/clear_refs", self.process.id()), "5").unwrap();
         work.await;
@@ -142,7 +142,8 @@ async fn signatures_of_one_file_share_their_weights() {
     }
 }
 
-/// What no tensor can be is not kept while it is read: 16 MB of body, and few times that.
+/// Nesting that cannot be a tensor is not stored while it is read: 16 MB of body need only a few times
+/// that.
 #[tokio::test]
 async fn deeply_nested_json_takes_a_few_times_its_size() {
     const LEVELS: usize = 8_000_000;
@@ -173,8 +174,8 @@ async fn deeply_nested_json_takes_a_few_times_its_size() {
     }
 }
 
-/// A table is used as it is, so the session, the model that is kept for the second graph, and that
-/// graph itself have it in common. On their own, two of them would have a copy each at any time.
+/// The lookup table is used in place, so it is shared by the session, by the model that is kept for the
+/// second graph, and by that graph. Without sharing, two of them would always have a copy each.
 #[tokio::test]
 async fn second_graph_for_other_ranks_shares_the_weights() {
     let files = tempfile::tempdir().unwrap();

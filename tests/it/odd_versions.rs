@@ -1,4 +1,4 @@
-//! Version directories that something is odd about, and what TensorFlow Serving 2.20 makes of them.
+//! Unusual version directories, and how TensorFlow Serving 2.20 treats them.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use proto::tensorflow::serving::{
 use crate::support::server::{TestServer, half_plus_two};
 use crate::support::{material, predict};
 
-/// Longest wait for versions to be found and loaded.
+/// The longest wait for versions to be found and loaded.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Copies a version directory of the repository.
@@ -26,7 +26,7 @@ fn copy(original: &Path, version: &Path) {
     }
 }
 
-/// A server of one model, `m`, whose base path has a copy of this version under these names.
+/// A server of one model, `m`, whose base path has copies of this version under these names.
 async fn server(
     original: &Path,
     names: &[&str],
@@ -40,7 +40,7 @@ async fn server(
     (server, base_path)
 }
 
-/// The statuses once there are so many versions, and none is on its way.
+/// The statuses once there are this many versions, none of them in transition.
 async fn settled(server: &TestServer, count: usize) -> Vec<ModelVersionStatus> {
     let deadline = Instant::now() + TIMEOUT;
     loop {
@@ -82,7 +82,7 @@ async fn negative_version_is_served() {
     server.stop().await;
 }
 
-// `ReadBinaryProto` (TensorFlow's env.cc) reports how the reading of the file ended.
+// `ReadBinaryProto` (TensorFlow's env.cc) reports the status at the end of the file.
 #[tokio::test(flavor = "multi_thread")]
 async fn broken_saved_model_is_out_of_range() {
     let good = material::data().join("golden2/models/vv/1");
@@ -117,8 +117,8 @@ async fn broken_saved_model_is_out_of_range() {
     server.stop().await;
 }
 
-/// `RunSavedModelWarmupUntracked` (`saved_model_warmup_util.cc`): the label has the reader's error,
-/// the version's status the advice as well.
+/// `RunSavedModelWarmupUntracked` (`saved_model_warmup_util.cc`): the label has only the reader's
+/// error, the version's status has the advice as well.
 #[tokio::test(flavor = "multi_thread")]
 async fn warmup_status_is_the_readers_error() {
     let monitoring = tempfile::NamedTempFile::new().unwrap();

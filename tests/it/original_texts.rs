@@ -1,5 +1,5 @@
-//! What TensorFlow Serving 2.20 refuses, and with which words, on the models of
-//! `tests/data/golden2`. Texts were recorded beside it, or follow from the source that a test names.
+//! Requests that TensorFlow Serving 2.20 refuses, and the texts of its errors, with the models of
+//! `tests/data/golden2`. The texts were recorded from it, or follow from the source that a test names.
 
 use std::path::{Path, PathBuf};
 
@@ -58,7 +58,7 @@ fn wrong(index: usize, declared: &str, sent: &str) -> String {
     format!("Expects arg[{index}] to be {declared} but {sent} is provided")
 }
 
-/// Whether a tensor of the dtype decodes is what TensorFlow 2.21's `ParseTensor` says of the same bytes.
+/// `is_decoded` is the result of TensorFlow 2.21's `ParseTensor` for the same bytes.
 #[tokio::test(flavor = "multi_thread")]
 async fn unserved_dtypes_are_named_as_wrong_ones() {
     let server = server(&["vv"], &[]).await;
@@ -89,7 +89,7 @@ async fn unserved_dtypes_are_named_as_wrong_ones() {
             ..shaped(&[2])
         };
         check(&call(two.clone()).await, Code::InvalidArgument, &text);
-        // A byte for each element, however few bits it has; none of the bytes makes a variant.
+        // One byte for each element, even for dtypes of fewer bits; no number of bytes makes a variant.
         for (bytes, is_decoded) in [
             (1, false),
             (2, dtype > DataType::DtVariant as i32),
@@ -106,7 +106,7 @@ async fn unserved_dtypes_are_named_as_wrong_ones() {
             check(&call(content).await, Code::InvalidArgument, text);
         }
     }
-    // References and unknown numbers are no dtypes of values.
+    // References and unknown numbers are not dtypes of values.
     for dtype in [0, 34, 101, 129] {
         let reply = call(empty(dtype)).await;
         check(&reply, Code::InvalidArgument, "tensor parsing error: x");
@@ -195,14 +195,14 @@ fn delimited(number: u8, content: &[u8]) -> Vec<u8> {
     [&head, content].concat()
 }
 
-/// gRPC refuses a request that does not parse, whatever else is wrong with it.
+/// gRPC refuses a request that does not parse, regardless of other errors in it.
 #[tokio::test(flavor = "multi_thread")]
 async fn malformed_message_within_a_request_is_internal() {
     let server = server(&["vv", "exs"], &[]).await;
     let float = b"\x08\x01";
     for (tensor, code) in [
         (vec![], Code::InvalidArgument),
-        // A shape, a dim and its name that end too early or are not text.
+        // A shape, a dim and its name that are truncated or not UTF-8.
         (
             [&float[..], &delimited(2, b"\x12")].concat(),
             Code::Internal,
@@ -219,7 +219,7 @@ async fn malformed_message_within_a_request_is_internal() {
             .concat(),
             Code::Internal,
         ),
-        // Packed numbers that are not whole: floats, and others that nothing reads.
+        // Packed numbers that are truncated: floats, and others that are not read.
         ([&float[..], &delimited(5, b"123")].concat(), Code::Internal),
         (
             [&float[..], &delimited(10, b"\x80")].concat(),
@@ -238,7 +238,7 @@ async fn malformed_message_within_a_request_is_internal() {
             [&float[..], &delimited(14, &delimited(2, b"\xff"))].concat(),
             Code::Internal,
         ),
-        // A negative size is a message, and not a tensor.
+        // A negative size is a valid message, but not a valid tensor.
         (
             [
                 &float[..],
@@ -340,7 +340,7 @@ fn multi_inference(tasks: &[(&str, &str)], count: usize) -> Vec<u8> {
     .encode_to_vec()
 }
 
-/// `multi_inference.cc`: the run counts, not what is made of its outputs.
+/// `multi_inference.cc`: examples count if the run succeeds, even if its outputs are refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn multi_inference_counts_examples_once_its_run_succeeds() {
     let monitoring = tempfile::NamedTempFile::new().unwrap();
@@ -371,7 +371,8 @@ async fn multi_inference_counts_examples_once_its_run_succeeds() {
     server.stop().await;
 }
 
-/// Position in the run of all tasks, by the names of their tensors: `s26/i0:0` comes before `s9/i0:0`.
+/// The index refers to the run of all tasks, by the names of their tensors: `s26/i0:0` comes before
+/// `s9/i0:0`.
 #[tokio::test(flavor = "multi_thread")]
 async fn multi_inference_counts_the_tensors_of_all_tasks() {
     let server = server(&["exs"], &[]).await;
@@ -406,7 +407,7 @@ fn serialized(examples: &[Vec<u8>], shape: &[i64]) -> TensorProto {
     }
 }
 
-/// The texts are those of TensorFlow 2.21's `ParseExampleV2`, followed by its node.
+/// The texts are those of TensorFlow 2.21's `ParseExampleV2`, followed by the name of its node.
 #[tokio::test(flavor = "multi_thread")]
 async fn single_example_has_words_of_its_own() {
     let server = server(&["exs"], &[]).await;
@@ -425,7 +426,7 @@ async fn single_example_has_words_of_its_own() {
     server.stop().await;
 }
 
-/// `ComputeInputSize` (`batching_session.cc`) looks at what is fed, before the graph parses it.
+/// `ComputeInputSize` (`batching_session.cc`) checks the fed tensors, before the graph parses them.
 #[tokio::test(flavor = "multi_thread")]
 async fn single_example_cannot_be_batched() {
     let server = server(&["exs"], &["--enable_batching=true"]).await;

@@ -47,7 +47,7 @@ async fn predict_answers_in_tensor_content_by_flag() {
         values: Values::Float(vec![2.5, 3.0]),
     };
     assert_eq!(response.outputs["y"], expected.to_content());
-    // REST has one form, whatever the flag says.
+    // REST has one form, regardless of the flag.
     let reply = server
         .post("/v1/models/half_plus_two:predict", r#"{"inputs":[1.0]}"#)
         .await;

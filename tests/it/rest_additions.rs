@@ -1,4 +1,4 @@
-//! What the REST port answers beyond TensorFlow Serving's API.
+//! Answers of the REST port beyond TensorFlow Serving's API.
 
 use std::io::Read;
 
@@ -119,7 +119,7 @@ async fn predict_returns_the_outputs_asked_for() {
         let reply = server.post(path, body).await;
         assert_eq!((reply.status, reply.text().as_str()), (status, expected));
     }
-    // An empty filter is none.
+    // An empty filter counts as missing.
     let body = r#"{"signature_name": "mixed2", "instances": [1, 2, 3], "output_filter": []}"#;
     check_refused(
         &server.post(path, body).await,
@@ -155,7 +155,7 @@ async fn flags_turn_on_compression_and_the_list_of_models() {
     server.stop().await;
 }
 
-// rest.md, sections 1.4 and 2: the original's answers.
+// rest.md, sections 1.4 and 2: TensorFlow Serving's answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn by_default_nothing_is_compressed_or_listed() {
     let server = half_plus_two(&[]).await;

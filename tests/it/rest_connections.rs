@@ -21,7 +21,7 @@ async fn half_plus_two() -> TestServer {
     TestServer::with_models(&[("half_plus_two", &base_path)], &[]).await
 }
 
-/// gRPC's channel is an HTTP/2 client that carries any request.
+/// gRPC's channel is an HTTP/2 client that can send any request.
 async fn http2(address: SocketAddr) -> Channel {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
     endpoint.connect().await.unwrap()
@@ -97,7 +97,7 @@ async fn head_has_no_body_on_either_version() {
     server.stop().await;
 }
 
-// The original has no bound; docs/rest.md tells ours.
+// TensorFlow Serving has no limit; docs/rest.md documents ours.
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_are_bounded() {
     let server = half_plus_two().await;
@@ -110,13 +110,13 @@ async fn headers_are_bounded() {
     for size in [70_000, 1_000_000] {
         assert_eq!(status(&[("X-Large", &"x".repeat(size))]).await, 431);
     }
-    // `Host` is one more.
+    // `Host` counts as well.
     assert_eq!(status(&[("X-Many", "x"); 99]).await, 200);
     assert_eq!(status(&[("X-Many", "x"); 100]).await, 431);
     server.stop().await;
 }
 
-// `evhttp_get_body` of libevent 2.1.12: for a request with a body, and before it is dispatched.
+// `evhttp_get_body` of libevent 2.1.12: for a request with a body, before it is dispatched.
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_expectation_is_refused() {
     let server = half_plus_two().await;
@@ -126,7 +126,7 @@ async fn unknown_expectation_is_refused() {
         ("POST", PREDICT, "", body, 417),
         ("POST", PREDICT, "100-continue, foo", body, 417),
         ("PUT", "/nothing", "foo", body, 417),
-        // Answered in between, or not.
+        // With or without an interim answer.
         ("POST", PREDICT, "100-continue", body, 100),
         ("POST", PREDICT, "100-CONTINUE", body, 100),
         ("POST", PREDICT, "foo", None, 400),

@@ -1,4 +1,4 @@
-//! The program: flags, exit status, what it prints, the order of its start, its end. Facts of
+//! The program: flags, exit status, output, the order of its start, its end. The expectations follow
 //! TensorFlow Serving's `main.cc` and `server.cc`.
 
 use std::fs;
@@ -201,7 +201,7 @@ fn is_open(port: u16) -> bool {
 }
 
 fn copy(from: &Path, to: &Path) {
-    // Aside first: the server must not find half a version.
+    // Copied to a temporary name first: the server must not find half a version.
     let aside = to.with_extension("part");
     fs::create_dir_all(&aside).unwrap();
     for entry in fs::read_dir(from).unwrap() {

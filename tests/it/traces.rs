@@ -1,4 +1,4 @@
-//! Traces, as an OpenTelemetry collector gets them.
+//! Traces, as an OpenTelemetry collector receives them.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -25,12 +25,12 @@ use crate::support::predict::{model, request};
 use crate::support::server::{TestServer, half_plus_two};
 use crate::support::tensor::{TestTensor, Values};
 
-/// The example of W3C Trace Context, section 3.2.
+/// The example in W3C Trace Context, section 3.2.
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
 const STAGES: [&str; 4] = ["decode", "encode", "queue", "run"];
 
-/// A collector that keeps what it gets.
+/// A collector that stores the traces.
 #[derive(Clone, Default)]
 struct Collector(Arc<Mutex<Vec<ExportTraceServiceRequest>>>);
 
@@ -46,7 +46,7 @@ impl TraceService for Collector {
 }
 
 impl Collector {
-    /// Starts it; it ends with the test's runtime.
+    /// Starts the collector; it ends with the test's runtime.
     async fn start(&self) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -126,7 +126,7 @@ fn check_attributes(span: &Span, expected: &[(&str, &str)]) {
     }
 }
 
-/// The request's span, after its children were checked.
+/// The request's span; its children are checked first.
 #[track_caller]
 fn check_trace(spans: &[Span], name: &str) -> Span {
     let of_name = |span: &&Span| span.name == name && hex(&span.trace_id) == TRACE;
@@ -260,7 +260,7 @@ async fn requests_without_a_trace_begin_one() {
     assert!(roots[0].trace_id.iter().any(|&byte| byte != 0));
 }
 
-/// Nobody listens there: requests are answered all the same, and the stop does not hang.
+/// No collector listens there: requests are still answered, and the stop does not hang.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_collector_disturbs_nobody() {
     let flags = ["--otlp_endpoint=http://127.0.0.1:9"];

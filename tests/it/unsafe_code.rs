@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::support::material;
 
 const FOLDERS: &[&str] = &["src", "crates", "benches", "tests", "fuzz/src"];
-/// This file has the word in it, and no code of that kind.
+/// This file contains the word, but no such code.
 const THIS_FILE: &str = "tests/it/unsafe_code.rs";
 
 #[test]
@@ -49,7 +49,7 @@ fn count_in(folder: &Path, found: &mut BTreeMap<String, usize>) {
     }
 }
 
-/// How often the word stands in code, comments left out.
+/// How often the word occurs in code, not counting comments.
 fn times(text: &str) -> usize {
     let is_word = |it: char| it.is_alphanumeric() || it == '_';
     let code = text.lines().filter_map(|line| line.split("//").next());

@@ -138,7 +138,7 @@ class WrongLogins(Client):
         self.server = server
 
     def act(self):
-        # "alice:wrong", as `Authorization: Basic` has it.
+        # "alice:wrong", in the form of `Authorization: Basic`.
         headers = {"authorization": "Basic YWxpY2U6d3Jvbmc="}
         status, _, body = self.server.rest("GET", "/v1/models/steady", headers=headers)
         assert status in (401, 429), (status, body)

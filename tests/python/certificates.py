@@ -6,7 +6,7 @@ import subprocess
 
 KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
 
-# What `openssl ca` wants to know; only it takes dates in the past.
+# The configuration for `openssl ca`; no other command accepts dates in the past.
 CA_CONFIG = """
 [ca]
 default_ca = here
@@ -21,7 +21,7 @@ unique_subject = no
 commonName = supplied
 """
 
-# What an authority's certificate says of itself.
+# The extensions of an authority's certificate.
 IS_AUTHORITY = "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign"
 
 
@@ -157,7 +157,7 @@ def write_ssl_config(path, certificate, custom_ca=None):
 
 def write_ssl_texts(path, key, chain, custom_ca=None):
     """As `write_ssl_config`, from PEM texts."""
-    # A JSON string is a string of the text format.
+    # A JSON string is also a string of the text format.
     lines = [f"server_key: {json.dumps(key)}", f"server_cert: {json.dumps(chain)}"]
     if custom_ca:
         lines.append(f"custom_ca: {json.dumps(custom_ca)}")

@@ -46,7 +46,7 @@ class Serving:
         # Without polls the file is read once.
         poll = ["--model_config_file_poll_wait_seconds=1"] if by_file else []
         flags = [f"--model_config_file={self.config_file}", *poll, *flags]
-        # The label of the first configuration is assigned before its version is there.
+        # The first configuration assigns the label before its version is available.
         flags.append("--allow_version_labels_for_unavailable_models")
         for place in (self.latest, self.label, self.steady):
             place.begin(1)
@@ -98,7 +98,7 @@ class Serving:
     def await_state(self, model, version, state):
         wait_until(lambda: self.state(model, version) == state)
 
-    # Changes. Each ends when the server says that it is done.
+    # Changes. Each returns when the server reports that it is done.
 
     def add_version(self, version):
         self.policy = "latest { num_versions: 2 }"

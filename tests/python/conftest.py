@@ -10,7 +10,7 @@ import pytest
 
 from model_server import SHARED, ModelServer, write_models_config
 
-# The servers run on this machine; no proxy has to be asked.
+# The servers run on this machine, so no proxy should be asked.
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 
 MODELS = ("half_plus_two", "mnist", "siamese")
@@ -50,7 +50,7 @@ def pytest_make_collect_report(collector):
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield
-    # An expected failure is reported as skipped, too; long tests were not asked for.
+    # An expected failure is reported as skipped, too; long tests only run if requested.
     is_meant = hasattr(report, "wasxfail") or "full" in item.keywords
     if report.skipped and not is_meant and must_not_skip(item.path):
         fail_instead(report)

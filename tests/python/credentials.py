@@ -9,7 +9,7 @@ from model_server import BINARY
 ADMIN = "admin-token-5e0c7c1d"
 ROBOT = "robot-token-93af01b2"
 ALICE = "correct horse battery staple"
-# Rules of an identity that may do everything.
+# Rules of an identity that is allowed to do everything.
 ALL = "predict: '*' metadata: '*' status: '*' admin: '*'"
 
 

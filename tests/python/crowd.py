@@ -6,9 +6,9 @@ Not here: what kinds of clients there are (`soak_clients`).
 import contextlib
 import threading
 
-# Of each client; more would say no more.
+# For each client; more would add no information.
 MAX_COMPLAINTS = 5
-# The longest that one act takes, on a machine that has much else to do.
+# The longest duration of one act, on a machine that is busy otherwise.
 ACT_SECONDS = 300
 
 

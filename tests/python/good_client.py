@@ -14,7 +14,7 @@ import time
 
 from model_server import peak_memory_mib
 
-# As long as this the client calls before the block begins, for comparison.
+# How long the client calls before the block begins, for comparison.
 QUIET_SECONDS = 1
 ANSWER = b'{\n    "predictions": [2.5, 3.0, 4.5\n    ]\n}'
 BODY = '{"instances": [1.0, 2.0, 5.0]}'
@@ -28,7 +28,7 @@ def call(port, stopped):
     quiet, seconds, is_last = [], [], False
     begin = time.monotonic()
     while not is_last:
-        # One more after the end: the server must have survived.
+        # One more after the end, because the server must have survived.
         is_last = stopped.wait(PAUSE_SECONDS)
         started = time.monotonic()
         connection.request("POST", "/v1/models/half_plus_two:predict", BODY)

@@ -19,7 +19,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 from model_server import PROJECT
 
 TIMEOUT = 30
-# Longest wait for a load, which leaves the CPUs to whatever else wants them.
+# The longest wait for a load, which leaves the CPUs to other threads.
 LOAD_TIMEOUT = 120
 GOLDEN = PROJECT / "tests" / "data" / "golden"
 GOLDEN_MODELS = (

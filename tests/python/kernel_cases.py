@@ -20,7 +20,7 @@ DATA_TYPES = {
 # The types that `Where` has kernels for.
 CHOSEN = ("float32", "float64", "int32", "int64", "uint8", "object")
 RETURN_SEQUENCE = """SequenceConstruct SequenceErase SequenceInsert SplitToSequence ZipMap""".split()
-# In the short form one of so many mutations of an input that has no check is asked.
+# In the short form one in this many mutations of an unchecked input is sent.
 FEW = 5
 
 

@@ -13,7 +13,7 @@ import time
 
 PROJECT = pathlib.Path(__file__).resolve().parents[2]
 MODELS_FOLDER = PROJECT / "models"
-# Where the developers' material lies, if it does: outside the repository, so tests do without.
+# The developers' material, if it exists. It is outside of the repository, so tests work without it.
 SHARED = pathlib.Path(os.environ.get("SHARED", PROJECT.parent / "shared"))
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", PROJECT / "target"))
 BINARY = pathlib.Path(

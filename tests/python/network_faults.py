@@ -45,7 +45,7 @@ def packet_loss(folder):
             reply = kept.getresponse()
             assert json.loads(reply.read()) == {"predictions": [number + 1]}
             if number % 10 == 0:
-                # Connections are lost packets of, too, and large requests have many.
+                # New connections lose packets, too, and large requests have many packets.
                 x = np.arange(20_000)
                 body = json.dumps({"instances": x.tolist()})
                 status, reply = server.predict_rest("steady", body)
@@ -89,7 +89,7 @@ def half_open(folder):
         wait_until(lambda: is_idle(server.process.pid))
         print(f"before: {before}; after they vanished: {Usage(server.process.pid)}")
         firewall("-F")
-        # Those that come again are served.
+        # Clients that come back are served.
         with open_channel(server) as again:
             response = prediction(again).Predict(slow_request(10), timeout=TIMEOUT)
             assert list(response.outputs["y"].int64_val) == [10]

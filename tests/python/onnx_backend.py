@@ -29,7 +29,7 @@ class Case:
 
     name: str
     model: onnx.ModelProto
-    # Of each set, what goes to the graph's inputs from the first on.
+    # For each set, the values for the graph's inputs, from the first on.
     data_sets: list
     rtol: float
     atol: float

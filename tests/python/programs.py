@@ -12,7 +12,7 @@ import pytest
 from model_server import PROJECT
 
 LIST = PROJECT / "tools" / "test_programs.txt"
-# Debian has some of them where only root's PATH looks.
+# On Debian some of them are only in directories of root's PATH.
 PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
 

@@ -20,7 +20,7 @@ class Http2:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT)
         self.socket.sendall(PREFACE)
         self.send(SETTINGS)
-        # Answers of any size may come.
+        # Answers of any size are possible.
         self.send(WINDOW_UPDATE, payload=struct.pack(">I", (1 << 31) - 1 - 65_535))
         self._buffer = b""
 

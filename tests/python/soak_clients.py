@@ -19,9 +19,9 @@ from grpc_calls import TIMEOUT, predict_request, prediction, slow_request
 from steady_load import Call, open_channel
 
 PREDICT = "/v1/models/steady:predict"
-# Below gRPC's default of 4 MiB for what a client takes.
+# Below gRPC's default limit of 4 MiB for a message that a client receives.
 LARGE = 250_000
-# Steps of `slow` that take far longer than anybody here waits, but not much memory.
+# Steps of `slow` that take far longer than any client here waits, but not much memory.
 LONG = 300_000
 
 
@@ -42,7 +42,7 @@ class Asking(Client):
         self.calls.append(call)
         try:
             self.client.ask(call)
-        except Exception as error:  # Whatever it is, the request failed.
+        except Exception as error:  # Any error means that the request failed.
             call.failure = repr(error)
         call.end = time.monotonic()
 
@@ -166,7 +166,7 @@ class Wrong(Client):
     def ends_connection(self, port):
         """Sends what is neither TLS nor HTTP and waits until the server has had enough."""
         with socket.create_connection(("127.0.0.1", port), TIMEOUT) as connection:
-            # A line, so that there is nothing more to wait for.
+            # A complete line, so that the server does not wait for more.
             connection.sendall(b"\xff" + os.urandom(60) + b"\r\n\r\n")
             try:
                 while connection.recv(4096):

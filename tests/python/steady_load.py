@@ -19,7 +19,7 @@ import numpy as np
 
 from grpc_calls import TIMEOUT, predict_request, prediction
 
-# As long as this a loader measures what the server can do, before it asks for half of it.
+# How long a loader measures the server's capacity, before it uses half of it.
 CALIBRATION_SECONDS = 1.0
 
 
@@ -146,7 +146,7 @@ class Load:
         call = Call(self._places[count % len(self._places)], time.monotonic())
         try:
             client.ask(call)
-        except Exception as error:  # Whatever it is, the request failed.
+        except Exception as error:  # Any error means that the request failed.
             call.failure = repr(error)
         call.end = time.monotonic()
         self.calls.append(call)
@@ -191,7 +191,7 @@ class RestClient:
         self.headers = server.headers
         self.connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=TIMEOUT)
         self.connection.connect()
-        # Closed by the server: an error, rather than a new connection.
+        # If the server closes the connection, that is an error and does not lead to a new connection.
         self.connection.auto_open = 0
 
     def ask(self, call):

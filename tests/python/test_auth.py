@@ -178,7 +178,7 @@ def mnist_request_body(server):
 def test_a_refusal_says_who_may_not_what(guarded):
     status, reply = rest(guarded, "POST", "/v1/models/mnist:predict", bearer(ROBOT), "{}")
     assert (status, reply.json()) == (403, {"error": "'robot' may not call model 'mnist'"})
-    # Whether the model exists is not told either.
+    # Nor does the answer reveal whether the model exists.
     assert rest(guarded, "POST", "/v1/models/nosuch:predict", bearer(ROBOT), "{}")[0] == 403
     assert rest(guarded, "POST", "/v1/models/nosuch:predict", bearer(ADMIN), BODY)[0] == 404
 
@@ -240,7 +240,7 @@ def test_a_reload_needs_all_models_that_it_touches(channel):
     one = {"half_plus_two": both["half_plus_two"]}
     assert grpc_code(reload, reload_request(both), bearer(ROBOT)) == DENIED
     assert grpc_code(reload, reload_request(both), basic("alice", ALICE)) == DENIED
-    # It would end `mnist`.
+    # It would unload `mnist`.
     assert grpc_code(reload, reload_request(one), basic("alice", ALICE)) == DENIED
     assert grpc_code(reload, reload_request(both), bearer(ADMIN)) == grpc.StatusCode.OK
 
@@ -392,7 +392,7 @@ def test_rules_are_exchanged_while_serving(start_server, tmp_path):
     write(auth, admin + token_identity("robot", "new", "predict: '*'"))
     wait_until(lambda: status("new") == 200)
     assert (status(ADMIN), status(ROBOT)) == (200, 401)
-    # What was cut short, and what is no configuration, is not used.
+    # A truncated file, and one that is not a configuration, is ignored.
     for count, broken in enumerate(["", admin + "identity { name: '"], start=1):
         write(auth, broken)
         wait_until(lambda: server.log(None).count("is not used, what was loaded before") == count)
@@ -416,7 +416,7 @@ def test_an_open_port_is_logged_once(guarded, server):
     assert "without TLS" in line and "authentication" not in line
 
 
-# The last of this server's tests, when all the others have shown it their credentials.
+# The last of this server's tests, after all the others have sent it their credentials.
 def test_no_secret_is_in_the_log(guarded, auth_config):
     log = guarded.log(None)
     assert "Running gRPC ModelServer" in log

@@ -40,7 +40,7 @@ def good_request():
 
 # Both ports, raw bytes.
 
-# None, and what makes the server read on as HTTP/2 or as HTTP/1.
+# None, and prefixes that make the server read on as HTTP/2 or as HTTP/1.
 PREFIXES = [b"", HTTP2_PREFACE, f"POST {PREDICT} HTTP/1.1\r\n".encode()]
 
 
@@ -84,7 +84,7 @@ def send_raw(port, content):
         except TimeoutError:
             pytest.fail("the server keeps a connection whose client has said all")
         except OSError:
-            # The server has closed the connection before it had everything.
+            # The server has closed the connection before it received everything.
             pass
     return bytes(received)
 
@@ -162,7 +162,7 @@ def test_random_mutations_of_a_good_body(server):
 def test_gzip_that_unpacks_to_too_much(server):
     body = gzip.compress(b" " * (101 * 1024 * 1024))
     status, _, reply = server.rest("POST", PREDICT, body, {"Content-Encoding": "gzip"})
-    # TensorFlow Serving takes the body for empty.
+    # TensorFlow Serving treats the body as empty.
     assert status == 400
     assert reply == b'{\n    "error": "JSON Parse error: The document is empty"\n}'
 
@@ -216,7 +216,7 @@ def test_every_truncation_of_a_good_message(server):
 
 
 def test_message_that_is_not_protobuf(server):
-    # TensorFlow Serving's gRPC library answers so, too.
+    # TensorFlow Serving's gRPC library answers the same.
     assert call_with_bytes(server, b"\xff" * 100) == grpc.StatusCode.INTERNAL
 
 
@@ -247,7 +247,7 @@ def test_hostile_shapes(server, case, content):
 
     code = call_with_bytes(server, request.SerializeToString())
 
-    # "Too large" is refused before memory is taken, or by the allocation that fails cleanly.
+    # "Too large" is refused before memory is allocated, or because the allocation fails cleanly.
     assert code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
 

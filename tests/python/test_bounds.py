@@ -102,12 +102,12 @@ def test_json_depth(bounded):
 
 def test_idle_connections_make_room(bounded):
     address = ("127.0.0.1", bounded.grpc_port)
-    # A client of a test before may still be on its way out.
+    # A client of an earlier test might not be disconnected yet.
     poll(lambda: connections(bounded.grpc_port) == 0)
     open_ones = [socket.create_connection(address, TIMEOUT) for _ in range(8)]
     try:
         assert grpc_predict(bounded, 1) == 1
-        # What the server has said before comes first.
+        # Earlier messages of the server come first.
         while not is_closed(open_ones[0]):
             pass
         assert connections(bounded.grpc_port) <= 8
@@ -179,7 +179,7 @@ def test_idle_connections_end(bounded):
         ("rest_port", b"GET / HTTP/1.1\r\nX-"),
         ("grpc_port", b""),
         ("grpc_port", PREFACE[:10]),
-        # A frame of a mebibyte, of which most is missing.
+        # A frame of one mebibyte, most of which is missing.
         ("grpc_port", PREFACE + frame(SETTINGS) + b"\x0f\xff\xff\0\0\0\0\0\1ab"),
         ("rest_port", PREFACE + frame(SETTINGS) + b"\0\0\5\1"),
     ],
@@ -221,7 +221,7 @@ def test_unread_answers_end_on_http1(stalling):
     with socket.create_connection(("127.0.0.1", stalling.rest_port), TIMEOUT) as connection:
         head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(LARGE)}\r\n\r\n"
         connection.sendall(head.encode() + LARGE.encode())
-        # The client reads nothing, until the server has given it up.
+        # The client reads nothing, until the server gives up the connection.
         poll(lambda: connections(stalling.rest_port) == 1)
         poll(lambda: connections(stalling.rest_port) == 0)
 

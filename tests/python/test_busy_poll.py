@@ -23,9 +23,9 @@ STATUS = "/v1/models/half_plus_two"
 # TensorFlow Serving's own example, and its answer.
 QUESTION = [1.0, 2.0, 5.0]
 ANSWER = [2.5, 3.0, 4.5]
-# Longer than any client here takes from an answer to its next request.
+# Longer than the time between an answer and the next request of any client here.
 LOOK = "--busy_poll_micros=10000"
-# Longer than the server takes to read a request's headers.
+# Longer than the server needs to read a request's headers.
 BETWEEN = 200e-6
 CALLS = 500
 TRIES = 10
@@ -129,7 +129,7 @@ def sleeping(start_server, tmp_path_factory):
 
 @pytest.mark.parametrize("client", [rest, halves, rpc, unix])
 def test_workers_sleep_less(looking, sleeping, client):
-    # Where others use the machine, a client is not always prompt: the best of some tries counts.
+    # On a busy machine a client is not always prompt, so the best of some tries counts.
     with_looks, without = [], []
     for _ in range(TRIES):
         for counts, server in [(without, sleeping), (with_looks, looking)]:

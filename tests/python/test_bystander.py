@@ -12,7 +12,7 @@ from model_server import MODELS_FOLDER
 from onnx_models import FLOAT
 
 SECONDS = 5
-# What the server takes by itself, and what may come on top.
+# The server's own memory, and the growth that is allowed.
 MAX_MIB = 250
 
 

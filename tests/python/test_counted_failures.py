@@ -63,7 +63,7 @@ def test_calls_whose_client_leaves_within_the_message(server, end):
         connection.send(HEADERS, END_HEADERS, block, 1)
         # Ten bytes of a hundred.
         connection.send(DATA, 0, struct.pack(">BI", 0, 100) + bytes(10), 1)
-        # Its answer says that the server has come so far.
+        # The answer shows that the server has read up to here.
         connection.send(PING, 0, bytes(8))
         connection.wait_for(PING, ACK)
         if end == "reset":

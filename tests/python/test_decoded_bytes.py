@@ -16,10 +16,10 @@ from model_server import MODELS_FOLDER, PROJECT, peak_memory_mib
 
 MODEL = "half_plus_two"
 SENT = 8_000_000
-# Twice what is sent, with the numbers that it holds.
+# Enough for twice a request and the numbers in it.
 MAX_BYTES = 40_000_000
 FLAG = "--max_bytes_in_flight"
-# What came and what is kept of it, of each protocol.
+# The request and its decoded form, for each protocol.
 MAX_GROWTH_MIB = 60
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
 
@@ -182,7 +182,7 @@ def test_what_only_looks_like_much_is_answered(server):
                 features[f"f{number}"].float_list.value.append(0.5)
         with pytest.raises(grpc.RpcError) as error:
             prediction(it).Classify(request, timeout=TIMEOUT)
-        # The model has no such signature, which is found out after decoding.
+        # The model has no such signature, which is noticed after decoding.
         assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT, error.value
     rows = json.dumps({"instances": [{"x": 1.5}] * 200_000})
     assert server.predict_rest(MODEL, rows)[0] == 200
@@ -246,5 +246,5 @@ def test_repeated_contexts_of_all_requests_together_have_a_bound(classifier, ask
     assert all("contexts" in text and FLAG in text for text in refused)
     others = [answer for answer in answers if answer[0] != 429]
     assert set(others) == {(200, NUM_EXAMPLES)}
-    # Half of the bound for contexts, and what all requests together sent.
+    # Half of the limit for contexts, and the bytes of all requests together.
     assert peak < before + 4 * MAX_BYTES / 2**20 + 24 * 3 * CONTEXT_BYTES / 2**20 + MAX_GROWTH_MIB

@@ -28,8 +28,8 @@ def stubs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stubs")
     command = [sys.executable, WEB / "make_stubs.py", "--proto", PROJECT / "proto"]
     subprocess.run([*command, "--output", folder], check=True, timeout=120)
-    # Packages with a file of their own come before those of the same name in site-packages; the
-    # image has no tensorflow.
+    # Packages with an `__init__.py` precede those of the same name in site-packages; the image has no
+    # tensorflow.
     for package in [path for path in folder.rglob("*") if path.is_dir()]:
         (package / "__init__.py").touch()
     return folder

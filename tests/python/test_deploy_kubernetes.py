@@ -21,10 +21,10 @@ OVERLAYS = ("development", "production")
 # The oldest and the newest release that the manifests are for.
 VERSIONS = ("1.29", "1.37")
 
-# The most that the server's resident memory grew to, measured with the zoo's second MNIST model.
+# The peak of the server's resident memory, measured with the zoo's second MNIST model.
 TEN_THOUSAND_IMAGES_GIB = 1.8
 
-# What the CustomResourceDefinitions require: dotted paths, `[]` for every item of a list.
+# The fields that the CustomResourceDefinitions require: dotted paths, `[]` for every item of a list.
 REQUIRED = {
     "ServiceMonitor": ("spec.endpoints", "spec.selector"),
     "ClusterServingRuntime": (
@@ -50,7 +50,7 @@ def manifests():
     found = []
     for file in sorted([*KUBERNETES.rglob("*.yaml"), *KSERVE.rglob("*.yaml")]):
         for document in documents(file):
-            # Kustomize's own files, patches among them, are seen in what it renders.
+            # Kustomize's own files, including patches, are checked in the rendered output.
             is_object = isinstance(document, dict) and "$patch" not in document
             if is_object and document["kind"] != "Kustomization" and not is_patch(file):
                 found.append((file.relative_to(PROJECT), document))

@@ -32,7 +32,7 @@ def config(**model):
 def test_server_serves_a_translated_config(tmp_path):
     shutil.copytree(MODELS / "half_plus_two", tmp_path / "models" / "half_plus_two")
     models = [
-        # A relative base path begins at the file.
+        # A relative base path starts at the file's directory.
         {"name": "half_plus_two", "base_path": "models/half_plus_two"},
         {
             "name": "mnist",
@@ -68,7 +68,7 @@ def test_server_serves_under_the_mapped_names(tmp_path):
         status, body = server.predict_rest("half_plus_two", '{"inputs": {"number": [1, 2, 5]}}')
     finally:
         server.stop()
-    # x / 2 + 2; one output is answered without its name.
+    # x / 2 + 2; a single output is returned without its name.
     assert (status, json.loads(body)) == (200, {"outputs": [2.5, 3.0, 4.5]})
 
 

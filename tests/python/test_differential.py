@@ -44,9 +44,9 @@ DATA_TYPES = {
     "uint64": 13,
     "bfloat16": 16,
 }
-# Those that ONNX Runtime adds up and compares, on a CPU.
+# The types that ONNX Runtime adds and compares on a CPU.
 ARITHMETIC = ("float32", "float64", "int32", "int64")
-# As in the original, JSON has no form for these; REST takes them as protobuf messages.
+# As in TensorFlow Serving, JSON has no form for these; REST accepts them as protobuf messages.
 WITHOUT_JSON = ("uint16", "float16", "bfloat16")
 
 
@@ -56,7 +56,7 @@ class Model:
     def __init__(self, dtype, folder):
         self.dtype = dtype
         number = DATA_TYPES[dtype]
-        # JSON has the strings of outputs with such names in base64, as in the original.
+        # As in TensorFlow Serving, strings of outputs with such names are base64 in JSON.
         twice = "twice_bytes" if dtype == "string" else "twice"
         nodes = [
             ("Concat", ["x", "x"], twice, {"axis": 1}),
@@ -84,12 +84,12 @@ class Model:
         """What ONNX Runtime says, by name."""
         names = [output.name for output in self.session.get_outputs()]
         if self.dtype == "string":
-            # It takes and gives text; the tensors of TensorFlow have bytes.
+            # ONNX Runtime accepts and returns text; the tensors of TensorFlow have bytes.
             arrays = self.session.run(names, {"x": of_each(bytes.decode, x)})
             return {name: of_each(str.encode, array) for name, array in zip(names, arrays)}
         if self.dtype != "bfloat16":
             return dict(zip(names, self.session.run(names, {"x": x})))
-        # NumPy knows no bfloat16: ONNX Runtime is given, and gives, the bits.
+        # NumPy has no bfloat16, so ONNX Runtime gets and returns the bits.
         of_bits = onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type
         value = of_bits(x.view(np.uint16), DATA_TYPES["bfloat16"])
         values = self.session.run_with_ort_values(names, {"x": value})
@@ -125,7 +125,7 @@ def random_input(dtype, random):
         bits = np.dtype(f"uint{8 * np.dtype(numpy_type).itemsize}")
         any_bits = random.integers(0, np.iinfo(bits).max, shape, bits, True).view(numpy_type)
         x = np.where(random.random(shape) < 0.5, random.standard_normal(shape), any_bits)
-        # A NaN has many forms, of which JSON keeps one.
+        # A NaN has many bit patterns, of which JSON keeps one.
         return np.where(np.isnan(x), np.nan, x).astype(numpy_type)
     limits = np.iinfo(dtype)
     x = random.integers(limits.min, limits.max, shape, dtype, True)
@@ -261,7 +261,7 @@ def test_all_ways_to_ask_agree(models, served, dtype):
             expected = model.outputs(x)
             check_same(f"{what} by gRPC", by_grpc(stub, model, x), expected)
             check_same(f"{what} by protobuf", by_rest_protobuf(served, model, x), expected)
-            # JSON says [] for a dimension of none, and nothing of those within.
+            # JSON writes [] for a dimension of size 0, and nothing for the dimensions inside.
             if dtype not in WITHOUT_JSON and x.shape[1] > 0:
                 by_row = bool(random.random() < 0.5)
                 answered = by_rest_json(served, model, x, expected, by_row)

@@ -45,7 +45,7 @@ MALFORMED = b'"error": "Malformed request: POST /v1/models/half_plus_two/predict
 NO_ERROR = bytes(4)
 MB = 1_000_000
 MAX_REQUEST_BYTES = 500_000
-# Far more than any bound, so that only a server that waits for ever fails.
+# Far more than any limit, so that only a server that waits for ever fails.
 PATIENCE = 60
 
 
@@ -115,7 +115,7 @@ def check(port, method, path, size, status, headers=None, is_page=False):
         for body in (bytes(size), pieces(size) if size >= MB else [bytes(size)]):
             answer = exchange(connection, method, path, body, headers or {})
             assert answer[0] == status, answer
-            # As TensorFlow Serving has it for its pages.
+            # As in TensorFlow Serving for its pages.
             assert answer[1]["Connection"] == ("close" if is_page else None)
             if not is_page:
                 used = connection.sock
@@ -246,7 +246,7 @@ def test_a_stop_does_not_wait_for_a_body(tmp_path):
         lingering = stack.enter_context(open_request(server.rest_port, MISTYPED, 300 * MB))
         assert read_reply(lingering)[0] == 400
         unfinished.sendall(b"x")
-        # It is here once a request behind it is.
+        # It has arrived once a later request is answered.
         assert server.rest("GET", "/healthz")[0] == 200
         server.process.terminate()
         status, headers, _ = read_reply(unfinished)
@@ -295,7 +295,7 @@ def test_http2_streams_end_after_their_answer(server, port, headers):
         for stream in streams:
             connection.send(HEADERS, END_HEADERS, headers, stream)
             read_answer(connection, stream)
-            # All together they are more than the connection's window.
+            # Together they are larger than the connection's window.
             for _ in range(150):
                 connection.send(DATA, 0, bytes(16_000), stream)
         assert read_resets(connection, streams) == dict.fromkeys(streams, NO_ERROR)

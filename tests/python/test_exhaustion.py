@@ -74,7 +74,7 @@ def status(server, name):
 def test_model_beyond_the_memory_limit_is_refused(start, tmp_path):
     server = start(f"--model_memory_limit_mb={MEMORY_LIMIT_MIB}")
     with serving(server):
-        # As it was measured, it takes 300 MiB more than the server has anyway.
+        # According to measurements, it needs 300 MiB in addition to the server's own memory.
         publish(tmp_path / "heavy", 1, weighs(100))
         write_config(tmp_path / "models.config", ["steady", "heavy"])
         wait_until(lambda: '"END"' in status(server, "heavy"))
@@ -96,7 +96,7 @@ def limit_descriptors():
 def test_connections_leave_descriptors_for_files(start, tmp_path):
     server = start(preexec_fn=limit_descriptors)
     with serving(server), contextlib.ExitStack() as held:
-        # More than it can take: those that have waited longest go.
+        # More than the server can accept: the connections that have waited longest are closed.
         for _ in range(2 * DESCRIPTORS):
             address = ("127.0.0.1", server.rest_port)
             held.enter_context(socket.create_connection(address, TIMEOUT))

@@ -115,7 +115,7 @@ def test_version_directory_is_deleted_while_it_serves(models):
         models.add("deleted")
         models.await_answer("deleted", 1)
 
-        # Bit by bit, as `rm -r` does: first the files, which a loaded version does not need.
+        # Step by step, as `rm -r` does: first the files, which a loaded version does not need.
         (models.folder / "deleted" / "1" / "model.onnx").unlink()
         models.add("witness")
         models.await_answer("witness", 1)
@@ -137,13 +137,13 @@ def test_corrupt_model_among_good_ones(models):
         models.await_answer("good", 1)
         wait_until(lambda: '"END"' in models.status("corrupt"))
         assert models.answer("corrupt") is None
-        # Unlike the original, a version is tried again once its files are others.
+        # Unlike in TensorFlow Serving, a version is loaded again after its files have changed.
         (models.folder / "corrupt" / "1" / "model.onnx").write_bytes(good)
         models.await_answer("corrupt", 1)
 
 
 DIFFERENCE = model([("Sub", ["p", "q"], "y")], {}, inputs={"p": (FLOAT, "n"), "q": (FLOAT, "n")})
-# What is wrong with a version: its model, the files beside it, and what has to be said about it.
+# Broken versions: the model, the files next to it, and texts that the error has to contain.
 UNSERVABLE = {
     "ambiguous": (
         DIFFERENCE,
@@ -182,7 +182,7 @@ def test_versions_that_cannot_be_served_say_why(models):
             said = failed["status"]["error_message"]
             assert all(text in said for text in texts), (name, said)
             wait_until(lambda: said.splitlines()[0] in models.server.log(limit=None))
-        # The model itself is not lost.
+        # The model itself stays usable.
         for name in UNSERVABLE:
             publish(models.folder / name, 2, says_its_version(2))
             models.await_answer(name, 2)
@@ -218,7 +218,7 @@ def test_configuration_is_not_read_again_without_polls(start_server, tmp_path):
     flags = ["--model_config_file_poll_wait_seconds=0"]
     models = Models(start_server, tmp_path, flags)
     models.add("other")
-    # Twice a second, at least, passes until the poll for versions has seen both.
+    # For each version it takes at least a second until the poll for versions finds it.
     for version in (2, 3):
         publish(tmp_path / "steady", version, says_its_version(version))
         models.await_answer("steady", version)
@@ -232,7 +232,7 @@ def test_two_directories_of_one_number(models):
         models.await_answer("twice", 1)
         assert models.status("twice").count('"version"') == 1
 
-        # One of them is enough, whichever it was loaded from.
+        # One of them is enough, no matter which one it was loaded from.
         withdraw(models.folder / "twice", "001")
         models.add("later")
         models.await_answer("later", 1)
@@ -250,7 +250,7 @@ def open_folder():
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a server as another user")
 def test_server_without_permission(start_server, open_folder):
-    # Where this clone lies, others may have no access.
+    # Other users might not have access to the folder of this clone.
     binary, library = (shutil.copy(file, open_folder) for file in (BINARY, LIBRARY))
     flags = [f"--onnxruntime_library={library}"]
     models = Models(start_server, open_folder, flags, executable=binary, user=NOBODY, group=NOBODY)
@@ -318,7 +318,7 @@ def test_clock_that_jumps(start_server, tmp_path):
         models.await_answer("moving", 1)
         publish(tmp_path / "moving", 2, says_its_version(2))
         models.await_answer("moving", 2)
-        # Files from the future and from long ago are files like others.
+        # Files with dates in the future or long ago are treated like others.
         models.add("dated", content=b"none yet")
         wait_until(lambda: '"END"' in models.status("dated"))
         file = tmp_path / "dated" / "1" / "model.onnx"

@@ -180,7 +180,7 @@ def test_rank_that_the_scales_are_not_for_is_refused(served, resize, is_ranked):
 
 
 def test_pool_without_a_convolution_refuses_an_image_that_is_too_small(served):
-    # The number of channels is known, so ONNX Runtime pools in blocks of them.
+    # The number of channels is known, so ONNX Runtime pools in blocks of channels.
     nodes = [
         ("Mul", ["x", "w"], "m"),
         ("AveragePool", ["m"], "a", {"kernel_shape": [2, 2], "strides": [1, 1]}),

@@ -60,10 +60,10 @@ STATUS = "/v1/models/half_plus_two"
 
 PROC = pathlib.Path("/proc")
 
-# Many runs of so many steps last for minutes; each takes some memory with every step.
+# Many runs of this many steps last for minutes; each step takes some memory.
 STEPS = 400_000
 
-# What the server takes by itself, and what attacks may add to it.
+# The server's own memory, and the growth that attacks are allowed to cause.
 MAX_MIB = 250
 
 
@@ -76,11 +76,11 @@ def raw_call(channel, method, payload, timeout=TIMEOUT):
     return channel.unary_unary(method)(payload, timeout=timeout)
 
 
-# What comes before a request.
+# Bytes before a request.
 
 
 UNKNOWN_FRAME = 0x55
-# Headers and frames have 64 and 16 KiB; each connection has some of its own.
+# The limits of headers and frames are 64 and 16 KiB; each connection has buffers of its own.
 MAX_OF_CONNECTION = 100 << 10
 
 
@@ -102,17 +102,17 @@ def test_unfinished_beginnings_take_little_memory(start_server, port, beginning)
         for _ in range(count):
             connection = socket.create_connection(("127.0.0.1", getattr(server, port)), TIMEOUT)
             held.enter_context(connection)
-            # A connection that is refused takes no more.
+            # A connection that is refused accepts no more bytes.
             with contextlib.suppress(ConnectionError):
                 connection.sendall(beginning[:-100])
         held_bytes = Usage(server.process.pid).resident - before
     print(f"{held_bytes >> 20} MiB for {count} connections")
     assert held_bytes < count * MAX_OF_CONNECTION
-    # It comes back, though there was no request.
+    # The memory is released, although no request was sent.
     poll(lambda: Usage(server.process.pid).resident < before + (16 << 20) + (10 << 20))
 
 
-# The services beside TensorFlow Serving's.
+# The services in addition to TensorFlow Serving's.
 
 
 @pytest.mark.parametrize("method", [PROFILE, HEALTH, WATCH, REFLECTION, "/no.Such/Method"])
@@ -147,7 +147,7 @@ def test_unfinished_messages_to_small_services_take_no_memory(victim, method):
                     announced = b"\0" + struct.pack(">I", 3_000_000)
                     with contextlib.suppress(ConnectionError):
                         connection.send(DATA, 0, announced + bytes(1_000_000), stream)
-            # One that has room, of which the end never comes.
+            # A message that is small enough, but whose end never comes.
             connection = held.enter_context(Http2(victim.grpc_port))
             connection.send(HEADERS, END_HEADERS, grpc_headers(method), 1)
             connection.send(DATA, 0, b"\0\0\0\0\x05ab", 1)
@@ -182,7 +182,7 @@ def test_one_read_answer_does_not_keep_unread_ones(start_server):
         connection.accept_settings()
         stalled = [1, 3, 5]
         for stream in stalled:
-            # Its answer fits into no window of 64 KiB.
+            # Its answer does not fit into a window of 64 KiB.
             connection.send(HEADERS, END_HEADERS, predict, stream)
             for at in range(0, len(body), 16_000):
                 connection.send(DATA, 0, body[at : at + 16_000], stream)
@@ -207,7 +207,7 @@ def test_one_read_answer_does_not_keep_unread_ones(start_server):
                 if reset == set(stalled):
                     break
             assert reset == set(stalled)
-            # The connection goes on.
+            # The connection stays usable.
             before = answered
             for _, flags, stream, _ in connection.stream_frames():
                 answered += stream > 5 and bool(flags & END_STREAM)
@@ -238,7 +238,7 @@ def test_an_answer_that_is_taken_by_the_byte_is_given_up(start_server):
                     # Closed, or the stream is reset.
                     if not received or frame(RST_STREAM, 0, b"\0\0\0\x08", 1) in received:
                         return
-                # Slower than the answer needs to be whole in time.
+                # Too slow to read the whole answer in time.
                 time.sleep(0.1)
                 more = struct.pack(">I", 1)
                 connection.sendall(frame(WINDOW_UPDATE, 0, more, 1))
@@ -267,7 +267,7 @@ def test_unread_pages_share_their_memory(start_server, path):
                 assert server.rest("GET", path)[0] == 200
 
 
-# Bodies that trickle.
+# Bodies that arrive very slowly.
 
 
 def test_a_body_that_trickles_is_given_up(victim):
@@ -301,7 +301,7 @@ def test_idle_connections_make_room(start_server):
             if port == server.grpc_port:
                 connection.sendall(PREFACE + frame(SETTINGS))
             if number % 10 == 0:
-                # Probes and calls on connections of their own, while the others stay.
+                # Probes and calls on connections of their own, while the others stay open.
                 assert server.rest("GET", "/healthz")[0] == 200
         for _ in range(20):
             assert server.rest("GET", "/healthz")[0] == 200
@@ -337,7 +337,7 @@ def test_clients_that_come_back_keep_no_others_waiting(start_server):
                 assert server.rest("GET", STATUS)[0] == 200
             seconds = time.monotonic() - began
             print(f"20 requests on new connections took {seconds:.1f} s")
-            # 5 s each, where connections go one after the other.
+            # 5 s each, if connections were handled one after the other.
             assert seconds < 30
         finally:
             over.set()
@@ -406,7 +406,7 @@ def test_wrong_passwords_leave_room_for_right_ones(start_server, tmp_path):
         guesses = [pool.submit(guess, thread) for thread in range(30)]
         try:
             poll(lambda: 401 in statuses)
-            # A first login from elsewhere, and one that was right before.
+            # A first login from another address, and one that was correct before.
             began = time.monotonic()
             status, _, _ = server.rest("GET", STATUS, headers=basic("bob", "bob"))
             print(f"a right login took {time.monotonic() - began:.2f} s beside wrong ones")
@@ -420,7 +420,7 @@ def test_wrong_passwords_leave_room_for_right_ones(start_server, tmp_path):
     assert statuses <= {401, 429}
     peak = peak_memory_mib(server.process.pid)
     print(f"wrong passwords: {before:.0f} MiB before, peak {peak:.0f} MiB")
-    # Two checks at a time with 19 MiB each.
+    # Two checks at a time, each with 19 MiB.
     assert peak < before + 100
 
 
@@ -498,9 +498,9 @@ def test_a_wrong_login_that_is_repeated_costs_nothing(start_server, tmp_path):
     before = processor_seconds()
     for number in range(300):
         assert server.rest("GET", STATUS, headers=basic(*login(0, number)))[0] == 401
-    # Some 10 s, were they checked each time.
+    # About 10 s, if they were checked each time.
     assert processor_seconds() - before < 4
-    # The right one is told from them.
+    # The correct one is distinguished from them.
     assert server.rest("GET", STATUS, headers=basic("alice", "alice"))[0] == 200
 
 
@@ -557,9 +557,9 @@ def test_a_model_without_end_leaves_threads_to_others(start_server, tmp_path):
         poll(lambda: b'slow",version="1"' in server.rest("GET", "/metrics")[2])
         with grpc.insecure_channel(server.grpc_address) as channel:
             for count in range(1, 30):
-                # Of a size that no run before had: it needs a thread.
+                # Of a size that no earlier run had, so it needs a thread.
                 request = predict_request("half_plus_two", x=np.zeros(count * 1000, np.float32))
                 reply = prediction(channel).Predict(request, timeout=TIMEOUT)
                 assert len(reply.outputs["y"].float_val) == count * 1000
-        # Which of them have ended, the machine's speed decides.
+        # How many of them have ended depends on the machine's speed.
         assert not all(call.done() for call in calls)

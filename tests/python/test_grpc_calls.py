@@ -150,14 +150,14 @@ def test_calls_beyond_the_bound_wait(start_server):
         running = predict.future(slow_request(ENDLESS))
         wait_until_busy(server)
 
-        # Until their own deadline,
+        # Calls wait until their own deadline,
         with refused(DEADLINE_EXCEEDED, TIMED_OUT):
             with_timeout_header(prediction(channel), slow_request(10), "300m")
         # or until they are cancelled,
         cancelled = predict.future(slow_request(ENDLESS))
         time.sleep(0.2)
         cancelled.cancel()
-        # or until there is a place. Questions that need no run are answered at once.
+        # or until there is room. Calls that need no run are answered immediately.
         waiting = predict.future(slow_request(10), timeout=TIMEOUT)
         status = model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus
         request = get_model_status_pb2.GetModelStatusRequest()
@@ -197,7 +197,7 @@ def test_damaged_compression_is_refused(server):
     """A message that says it is compressed and is not, over a connection of bytes."""
     for body in (b"\x01" + len(b"nonsense").to_bytes(4, "big") + b"nonsense",):
         with grpc.insecure_channel(server.grpc_address) as channel:
-            # Not compressed by the client, which thinks it sends plain bytes.
+            # Not compressed by the client, which assumes that it sends plain bytes.
             call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
             with refused(grpc.StatusCode.INTERNAL):
                 call(zlib.compress(body), timeout=TIMEOUT)

@@ -27,7 +27,7 @@ def predict_over(channel):
 
 def test_unix_socket_beside_the_port(tmp_path):
     path = tmp_path / "grpc.sock"
-    # A leftover of a server that was killed does not matter.
+    # A socket file left by a server that was killed does not matter.
     stale = socket.socket(socket.AF_UNIX)
     stale.bind(str(path))
     stale.close()
@@ -95,11 +95,11 @@ def test_channel_arguments_take_effect(start_server):
         assert announced[MAX_CONCURRENT_STREAMS] == 7
         assert announced[MAX_FRAME_SIZE] == 65536
 
-        # It pings a quiet peer, again and again while that answers,
+        # The server pings a quiet peer, again and again while the peer answers,
         for _ in range(2):
             ping = connection.wait_for(PING)
             connection.send(PING, ACK, ping)
-        # and gives it up when it does not.
+        # and closes the connection when it does not.
         started = time.monotonic()
         for _ in connection.frames():
             pass
@@ -116,7 +116,7 @@ def test_old_connections_are_asked_to_end(start_server):
     )
     with Http2(server.grpc_port) as connection:
         connection.wait_for(GOAWAY)
-    # Clients connect anew by themselves.
+    # Clients reconnect by themselves.
     with grpc.insecure_channel(server.grpc_address) as channel:
         for _ in range(4):
             assert predict_over(channel) == [3.0]

@@ -64,7 +64,7 @@ def states(stub, *args, **kwargs):
 def test_status_lists_versions_in_descending_order(stub):
     everything = [(3, "AVAILABLE"), (2, "AVAILABLE"), (1, "AVAILABLE")]
     assert states(stub, "vers") == everything
-    # A label is not looked at, not even one that there is not.
+    # Labels are ignored, even unknown ones.
     assert states(stub, "vers", label="stable") == everything
     assert states(stub, "vers", label="nope") == everything
 
@@ -136,7 +136,8 @@ def test_reload_replaces_the_models(fresh):
 
         assert response.HasField("status")
         assert (response.status.error_code, response.status.error_message) == (0, "")
-        # The new model is there when the call returns, what is no longer listed goes.
+        # The new model is available when the call returns; models that are no longer listed are
+        # unloaded.
         assert states(stub, "mlp") == [(1, "AVAILABLE")]
         kept = predict_request("half_plus_two", x=np.float32([2]))
         assert list(predict(kept, timeout=TIMEOUT).outputs["y"].float_val) == [3.0]

@@ -130,7 +130,7 @@ def spec_of_model(request):
     request.model_spec.name = "nope"
 
 
-# What is done to a good request for half_plus_two, the code, and the text.
+# A change to a good request for half_plus_two, the code, and the text.
 BAD_SPECS = [
     (spec_without_model, INVALID, "Missing ModelSpec"),
     (spec_of_empty_name, INVALID, "ModelSpec has no name specified."),

@@ -63,11 +63,11 @@ def check(channel, service):
 @pytest.mark.parametrize(
     "service",
     [
-        # The original's names.
+        # TensorFlow Serving's names.
         "",
         "ModelService",
         "PredictionService",
-        # Ours: a model, a version of it.
+        # Our own: a model, a version of it.
         "half_plus_two",
         "half_plus_two/123",
         "vers/2",
@@ -84,7 +84,7 @@ def test_health_of_known_names(channel, service):
         "half_plus_two/1",
         "half_plus_two/",
         "half_plus_two/x",
-        # The original has short names only.
+        # TensorFlow Serving has only short names.
         "tensorflow.serving.PredictionService",
     ],
 )
@@ -125,7 +125,7 @@ def test_watchers_hear_of_models_that_come_and_go(start_server, tmp_path):
     with grpc.insecure_channel(server.grpc_address) as channel:
         going, coming, overall = (Watch(channel, name) for name in ("vers", "mlp", ""))
         assert going.next() == Status.SERVING
-        # Not an error, by the protocol: it may appear.
+        # By the protocol this is not an error, because the service can appear later.
         assert coming.next() == Status.SERVICE_UNKNOWN
         assert overall.next() == Status.SERVING
 
@@ -233,7 +233,7 @@ def test_calls_can_be_made_from_reflection_alone(channel):
     assert tensor.fields_by_name["dtype"].enum_type.values_by_name["DT_BFLOAT16"].number == 14
 
 
-# What is not served.
+# Methods that are not supported.
 
 
 @pytest.mark.parametrize("method", ["Profile", "Terminate", "Monitor"])

@@ -24,7 +24,7 @@ from grpc_calls import (
 
 MAX_MESSAGE = 2**31 - 1
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
-# gRPC's own default would refuse large answers.
+# gRPC's default limit would refuse large answers.
 LARGE = [
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.max_send_message_length", MAX_MESSAGE),
@@ -96,7 +96,7 @@ def test_every_dtype_comes_back(stub, signature_name, shape):
 
 @pytest.mark.parametrize("signature_name", VALUES)
 def test_scalars_come_back(stub, signature_name):
-    # TensorFlow's client makes a string of zero bytes only out of a list.
+    # TensorFlow's client makes a string of zero bytes only from a list.
     for index in (1, 4):
         value = np.array(VALUES[signature_name][index], VALUES[signature_name].dtype)
         check_echo(stub, "ident", f"{signature_name}_r", value)
@@ -152,7 +152,7 @@ def test_answers_in_tensor_content(start_server, tmp_path):
             else:
                 assert answer.tensor_content == values.tobytes(), signature_name
                 assert bits(tf.make_ndarray(answer)) == bits(values)
-    # REST is none the worse for it.
+    # REST still works.
     body = server.predict_rest("half_plus_two", '{"instances":[1.0,2.0,5.0]}')
     assert body == (200, b'{\n    "predictions": [2.5, 3.0, 4.5\n    ]\n}')
 
@@ -206,7 +206,7 @@ def test_half_a_gigabyte_in_one_request_and_one_answer(start_server, tmp_path, r
         answer = channel.unary_unary(PREDICT)(message, timeout=300)
         seconds = time.monotonic() - started
 
-    # The packed float_val is the numbers' memory; parsing it would take longer than all else.
+    # The packed float_val is the numbers' memory; parsing it would take longer than everything else.
     content = values.tobytes()
     start = answer.find(content[:64])
     assert answer[start : start + size] == content

@@ -37,7 +37,7 @@ def ready(port):
 def test_rest_port_tells_health(server):
     assert get(server.rest_port, "/healthz") == (200, b"ok\n")
     assert ready(server.rest_port) == (200, {"status": "ready", "missing_models": []})
-    # These paths are nothing in TensorFlow Serving's API, which stays as it is.
+    # These paths are not part of TensorFlow Serving's API, which stays unchanged.
     assert server.rest("POST", "/healthz")[0] == 404
     assert get(server.rest_port, "/v1/healthz")[0] == 400
 
@@ -56,7 +56,7 @@ def test_admin_port_follows_a_start_and_a_stop(tmp_path):
             stderr=subprocess.STDOUT,
         )
     try:
-        # It waits for the model, its port is closed; the admin port tells why.
+        # It waits for the model with its port closed; the admin port shows the reason.
         assert poll(lambda: get(admin_port, "/healthz")) == (200, b"ok\n")
         starting = {"status": "starting", "missing_models": ["slow"]}
         starting["errors"] = {"slow": f"NOT_FOUND: {base_path} not found"}
@@ -115,7 +115,7 @@ def test_ports_open_on_the_hosts_given(start_server):
         ("127.0.0.1", server.grpc_port, False),
         ("127.0.0.1", server.rest_port, True),
         ("127.0.0.2", server.rest_port, False),
-        # As the REST port, where no other host is given.
+        # As the REST port, if no other host is given.
         ("127.0.0.1", admin_port, True),
         ("127.0.0.2", admin_port, False),
     ]:

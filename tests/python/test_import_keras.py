@@ -98,7 +98,7 @@ def test_renamed_inputs_and_outputs_are_served(folder, tmp_path, start_server):
     inputs = {"pixels": X, "words": words}
     both = numpy.concatenate([X * 2, words], 1)
     check_same(predict(server, "two", inputs), {"double": X * 2, "all": both})
-    # The rename with a signature's name is of that one alone.
+    # A rename with a signature's name applies only to that signature.
     check_same(predict(server, "two", inputs, "serve"), {"double": X * 2, "output_1": both})
     status, reply = server.predict_rest("two", json.dumps({"inputs": {"image": X.tolist()}}))
     assert status == 400, reply

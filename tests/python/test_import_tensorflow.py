@@ -262,7 +262,7 @@ def test_strings_and_vocabularies(originals, server):
 
 
 def test_small_types_and_equal_names(originals, server):
-    # REST has no halves, in the original either.
+    # REST has no halves, nor does it in TensorFlow Serving.
     inputs = {"h": [0.5, 1.5], "u": [250, 3], "k": 7, "b": [True, False]}
     function = tensorflow.saved_model.load(originals / "types").signatures["serving_default"]
     request = predict_pb2.PredictRequest()

@@ -218,7 +218,7 @@ def test_bfloat16_is_served(shapes, tmp_path, start_server, source):
         save(names["Brief"](), folder / "brief.pt2", (torch.zeros(2, dtype=torch.bfloat16),))
         arguments = (folder / "brief.pt2",)
     server = served(tmp_path, start_server, *arguments, cwd=folder)
-    # TensorFlow and PyTorch do not go into one process.
+    # TensorFlow and PyTorch cannot be loaded into the same process.
     command = [sys.executable, "-c", BFLOAT16_CLIENT, server.grpc_address]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

@@ -37,7 +37,7 @@ def test_missing_packages_are_named_with_the_way_to_install_them(tmp_path):
         assert other not in missing
         assert "Traceback" not in errors
         assert "import_requirements.txt" in errors
-        # The printed command leaves out what the other half of the models needs.
+        # The printed command omits the packages for the other half of the models.
         pattern = errors.split("grep -v -E '")[1].split("'")[0]
         requirements = (PROJECT / "tools" / "import_requirements.txt").read_text()
         done = subprocess.run(

@@ -41,7 +41,7 @@ def test_more_than_two_gib_of_weights(start_server, tmp_path):
     base_path = tmp_path / "large"
     publish(base_path, 1, picks_rows(), beside={"weights.data": b""})
     with open(base_path / "1" / "weights.data", "r+b") as file:
-        # Rows without values take no room on the disk.
+        # Rows without values take no space on the disk.
         file.truncate(ROWS * ROW_BYTES)
         for row in (0, ROWS - 1):
             file.seek(row * ROW_BYTES)
@@ -50,5 +50,5 @@ def test_more_than_two_gib_of_weights(start_server, tmp_path):
     body = f'{{"instances": [0, 1, {ROWS - 1}]}}'
     status, answer = server.predict_rest("large", body)
     assert (status, json.loads(answer)) == (200, {"predictions": [0.5, 0.0, ROWS - 0.5]})
-    # What was read from the file, and ONNX Runtime's copy while it loads.
+    # The data read from the file, and ONNX Runtime's copy during the load.
     assert peak_memory_mib(server.process.pid) < 2.5 * WEIGHTS_MIB

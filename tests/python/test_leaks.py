@@ -17,21 +17,21 @@ from model_server import MODELS_FOLDER, poll
 from process_usage import Usage
 
 END = get_model_status_pb2.ModelVersionStatus.END
-# Each with all of the models: a reload first waits for their files to settle.
+# Each with all of the models, because a reload first waits for their files to settle.
 CYCLES = 30
 MODELS = [f"heavy{number}" for number in range(10)]
 # Until then caches fill and threads start.
 WARM_CYCLES = 2
 # A request of 16 MB, whose tensors have as many bytes.
 LARGE_VALUES = 4_000_000
-# glibc keeps up to 8 MiB of each of its arenas, mimalloc some of each thread's; without bounds and trims
-# twice as much is left as this.
+# glibc keeps up to 8 MiB of each of its arenas, mimalloc some memory for each thread; without limits
+# and trims twice as much as this would be left.
 MAX_LEFT = 64 << 20
-# Values of requests that are not large, of which nothing stays at all: a megabyte.
+# Values of requests that are not large and leave nothing behind: a megabyte.
 SMALLER_VALUES = 250_000
 MAX_LEFT_BY_SMALLER = 24 << 20
-# What glibc keeps of freed blocks depends on which of them were neighbours. With fixed thresholds it
-# keeps none of a model's, and what is resident is what the server holds.
+# How much freed memory glibc keeps depends on which blocks were neighbours. With fixed thresholds it
+# keeps none of a model's, and the resident memory is the memory that the server uses.
 KEEP_NOTHING = {
     "GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=131072:glibc.malloc.trim_threshold=131072"
 }
@@ -58,7 +58,7 @@ def test_loading_and_unloading_leaves_nothing_behind(start_server, tmp_path):
     print(f"after {WARM_CYCLES} cycles: {warm}; after {CYCLES}: {after}")
     assert after.resident <= 1.1 * warm.resident
     assert after.descriptors <= warm.descriptors
-    # Idle threads for runs and connections come and go by a few.
+    # The number of idle threads for runs and connections varies slightly.
     assert after.threads <= warm.threads + 4
 
 

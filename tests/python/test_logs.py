@@ -161,7 +161,7 @@ def test_calls_that_are_given_up_are_cancelled(start_server):
             predict(slow_request(ENDLESS), timeout=0.5, metadata=metadata)
         assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     line = wait_for_line(server, request_id="impatient")
-    # Who is first decides: the server's own deadline, or the client that leaves.
+    # The code depends on which comes first: the server's own deadline, or the client that leaves.
     assert line["code"] in ("DEADLINE_EXCEEDED", "CANCELLED")
     assert (line["api"], line["model"]) == ("predict", "slow")
 

@@ -54,7 +54,7 @@ def test_cost_of_polling_many_models(start_server, config):
     used = cpu_seconds(server.process.pid) - before
 
     print(f"polling {MODELS} models each second took {100 * used / seconds:.2f} % of a core")
-    # It did poll, and still does.
+    # It has polled, and still does.
     onnx_models.publish(config.parent / "m0", 3, onnx_models.says_its_version(3))
     wait_until_available(server, "m0", 3)
 

@@ -74,7 +74,7 @@ def test_own_page_splits_the_latency(busy_server):
     assert value(page, "process_resident_memory_bytes", "process_resident_memory_bytes") > 1e6
 
 
-# monitoring.md, section 1.2: names and labels of the original.
+# monitoring.md, section 1.2: names and labels of TensorFlow Serving.
 def test_tensorflow_page_has_the_originals_names(busy_server):
     page = families(busy_server, TENSORFLOW_PATH)
     name = ":tensorflow:serving:request_count"

@@ -16,7 +16,7 @@ IMAGES = 10_000
 PER_REST_REQUEST = 1_000
 TIMEOUT = 300
 
-# A pixel as JSON, by its value: there are 256, and millions of pixels.
+# A pixel as JSON, by its value: there are only 256 values, but millions of pixels.
 PIXEL_AS_JSON = [json.dumps([value / 255]) for value in range(256)]
 
 

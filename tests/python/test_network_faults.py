@@ -10,7 +10,7 @@ import sys
 import pytest
 
 NAMESPACE = ["unshare", "--net", "sh", "-ec", 'ip link set lo up; exec "$@"', "sh"]
-# As the scenarios make them: a module of the kernel may be missing.
+# The same rule as in the scenarios: a kernel module might be missing.
 RULE = "iptables -A INPUT -m statistic --mode random --probability 0.5 -j DROP".split()
 SECONDS = 300
 

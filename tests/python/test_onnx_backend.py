@@ -38,9 +38,9 @@ class Outcome:
     runtime: str = ""
     # Why the server does not serve it; empty otherwise.
     refusal: str = ""
-    # How the message begins that it is to be refused with.
+    # The beginning of the message with which it has to be refused.
     expected_refusal: str | None = None
-    # Where an answer is another, and how.
+    # Where an answer differs, and how.
     difference: str = ""
 
 
@@ -81,7 +81,7 @@ def load(channel, folder, cases):
     try:
         stub.HandleReloadConfigRequest(request, timeout=LOAD_SECONDS)
     except grpc.RpcError as error:
-        # Some did not become available, once all were tried.
+        # Some did not become available, after all were tried.
         assert error.code() == grpc.StatusCode.UNKNOWN, error.details()
     refusals = {}
     for case in cases:
@@ -144,7 +144,7 @@ def elements(outputs):
             yield name, value
 
 
-# Models whose sequences are longer or shorter with what they are sent. Their other outputs are served; these
+# Models whose sequences have a length that depends on the inputs. Their other outputs are served; these
 # have none.
 OF_UNKNOWN_LENGTH = {"node.test_split_to_sequence_1", "node.test_split_to_sequence_2"}
 UNKNOWN_LENGTH = (
@@ -178,7 +178,7 @@ def refused_type(ty, is_output):
     return f"optionally {refused_type(ty.optional_type.elem_type, False) or 'a tensor of'}"
 
 
-# ONNX's types that clients can send and get.
+# The ONNX types that clients can send and receive.
 SERVED = {
     *("float", "double", "float16", "bfloat16", "string", "bool"),
     *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
@@ -188,7 +188,7 @@ SERVED = {
 def test_all_models_of_the_suite_are_tried(outcomes):
     kinds = collections.Counter(name.split(".")[0] for name in outcomes)
     assert set(kinds) == set(onnx_backend.KINDS)
-    # What ONNX Runtime does not answer itself: training, types without kernels.
+    # Without those that ONNX Runtime itself does not answer: training, types without kernels.
     answered = [name for name, it in outcomes.items() if not it.runtime and not it.refusal]
     assert len(answered) > 1600, len(answered)
 

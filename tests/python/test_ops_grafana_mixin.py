@@ -31,7 +31,7 @@ def average(total, count, labels):
     return "/".join(increases)
 
 
-# Each with what it says: runs, requests, loads.
+# Each with its subject: runs, requests, loads.
 RATES = {
     "graph build calls": f"increase({CORE}graph_build_calls{{{LABELS}}}[{WINDOW}:])",
     "graph runs": f"increase({CORE}graph_runs{{{LABELS}}}[{WINDOW}:])",

@@ -24,7 +24,7 @@ from grpc_calls import LOAD_TIMEOUT, predict_request, prediction
 from model_server import STOP_SECONDS, ModelServer, free_ports, poll
 from test_health import get, ready
 
-# A look counts as hung after 5 s.
+# A poll counts as hung after 5 s.
 STALL_TIMEOUT = 60
 
 
@@ -43,7 +43,7 @@ class Mount:
             missing("bindfs is not installed: apt-get install bindfs")
         target.mkdir()
         self.target = target
-        # Nothing is remembered by the kernel, so that every look asks the process.
+        # The kernel caches nothing, so that every poll asks the process.
         options = "attr_timeout=0,entry_timeout=0,negative_timeout=0"
         command = [program, "-f", "-o", options, str(source), str(target)]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE)
@@ -125,7 +125,7 @@ def test_one_mount_that_hangs_stops_nothing_else(server, mount, tmp_path):
     with grpc.insecure_channel(server.grpc_address) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         for version in (2, 3):
-            # Loaded versions answer, those on the mount too; on both protocols.
+            # Loaded versions answer over both protocols, including those on the mount.
             for model, current in (("hung", 1), ("other", version - 1)):
                 assert says(server, model, current)
                 reply = prediction(channel).Predict(predict_request(model, x=[0.0]), timeout=10)
@@ -142,7 +142,7 @@ def test_one_mount_that_hangs_stops_nothing_else(server, mount, tmp_path):
             content = onnx_models.says_its_version(version)
             onnx_models.publish(tmp_path / "models/other", version, content)
             poll(lambda: says(server, "other", version), LOAD_TIMEOUT)
-    # It is said once, and no thread is added for the same model.
+    # It is logged once, and no thread is added for the same model.
     assert server.log(None).count("has not answered for") == 1
     assert threads(server) <= before + 1
 
@@ -169,7 +169,7 @@ def test_a_reload_is_bounded_and_leaves_the_others_alone(server, mount, tmp_path
         reload_config(server, config_text(tmp_path, ["hung", "other"]), LOAD_TIMEOUT)
     path = tmp_path / "mount/hung"
     assert f"the base path {path} of model hung has not answered" in caught.value.details()
-    # The next one does without that model.
+    # The next one works without that model.
     assert reload_config(server, only_other, LOAD_TIMEOUT).error_code == 0
     assert says(server, "other", 1)
     mount.recover()

@@ -71,7 +71,7 @@ def test_grpc_client_may_leave_it_out_or_send_it(served, name):
             return tf.make_ndarray(response.outputs["y"]).tolist()
 
         assert twice(ask) == [[False, True]] * 2
-        # What is sent has no rows, so such requests have runs of their own.
+        # The input has no rows, so such requests have runs of their own.
         assert ask(**{ALIASES[name]: np.float32([0.1])}) == [True, True]
         assert ask(**{ALIASES[name]: np.float32([0.9])}) == [False, False]
         assert twice(ask) == [[False, True]] * 2

@@ -135,7 +135,7 @@ def closed_loop(predict, seconds):
         thread.start()
     for thread in threads:
         thread.join()
-    # A client that failed counts nothing.
+    # A client that failed does not count.
     assert len(counts) == len(threads)
     return sum(counts) / (time.monotonic() - begin)
 

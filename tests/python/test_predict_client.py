@@ -159,7 +159,7 @@ def plays_here(model, case):
     if case["verb"] != "predict" or "outputs" not in case["expect"]:
         return False
     if model == "half_plus_two":
-        # The zoo's has more signatures, and its second version adds 3.
+        # The model in the zoo has more signatures, and its second version adds 3.
         return case["version"] == "1" and case["signature_name"] in ("", "serving_default")
     return case["version"] == {"mnist": "2", "siamese": "1"}[model]
 

@@ -163,7 +163,7 @@ def test_reloads_turn_the_log_on_and_off(start, tmp_path):
             reload(channel, models_config(HALF_PLUS_TWO, prefix, kind="kafka"))
         with refused(grpc.StatusCode.INVALID_ARGUMENT):
             reload(channel, models_config(HALF_PLUS_TWO, prefix, rate=-1.0))
-        # What was in force stays in force.
+        # The previous configuration stays in force.
         ask_everything(server)
         assert len(read_log(prefix, 8)) == 8
         reload(channel, models_config(HALF_PLUS_TWO, None))

@@ -70,7 +70,7 @@ def test_answers_of_some_size_are_gzipped(generous):
     assert headers["Vary"] == "Accept-Encoding"
     assert len(gzipped) < len(plain) / 2
     assert gzip.decompress(gzipped) == plain
-    # A client's library does all this by itself.
+    # A client's library does all this automatically.
     reply = requests.post(generous.rest_url + PREDICT, data=body, timeout=CALL_SECONDS)
     assert reply.headers["Content-Encoding"] == "gzip"
     assert reply.json() == {"predictions": [2.5] * 1000}

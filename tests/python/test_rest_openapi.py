@@ -23,7 +23,7 @@ CHECKS = (
 EXAMPLES = 10
 SECONDS = 300
 
-# With the name of a model that is there, so that calls get beyond looking it up, and with any name.
+# With the name of an existing model, so that calls get past the lookup, and with any name.
 CONFIGS = {
     "a model": '[parameters]\n"path.model" = "half_plus_two"\n',
     "any model": "",

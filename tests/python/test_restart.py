@@ -16,7 +16,7 @@ from onnx_models import publish, says_its_version
 RESTARTS = 3
 # Answers of each client between two restarts.
 ANSWERS = 100
-# What says that there is no server at the moment, or was none until the end of the call.
+# Codes of calls while the server is down, or was down until the end of the call.
 AGAIN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
@@ -52,7 +52,7 @@ class Client(threading.Thread):
 class GrpcClient(Client):
     def __init__(self, ports):
         super().__init__(ports)
-        # Otherwise it would wait longer and longer before it connects again.
+        # By default it would wait longer and longer before it connects again.
         options = [("grpc.max_reconnect_backoff_ms", 100), ("grpc.min_reconnect_backoff_ms", 100)]
         self.stub = prediction(grpc.insecure_channel(f"127.0.0.1:{ports[0]}", options))
 

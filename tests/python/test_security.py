@@ -33,13 +33,13 @@ from raw_http2 import (
 )
 
 MIB = 1 << 20
-# Far above what it takes (some 150), far below what the attacks ask for.
+# Far above the server's normal memory (some 150), far below the size that the attacks request.
 MAX_MIB = 1024
 STATUS = "/v1/models/half_plus_two"
 STATUS_RPC = "/tensorflow.serving.ModelService/GetModelStatus"
 PREDICT = f"{STATUS}:predict"
 PREDICT_RPC = "/tensorflow.serving.PredictionService/Predict"
-# Not many: an attacker does not need more.
+# A small number is enough for an attacker.
 CONNECTIONS = 4
 
 
@@ -89,7 +89,7 @@ def test_slowloris(victim, port, beginning):
         for _ in range(3):
             for connection in stalled:
                 connection.sendall(b"x")
-        # New clients come through, too.
+        # New clients are served, too.
         assert victim.rest("GET", STATUS)[0] == 200
 
 
@@ -108,7 +108,7 @@ def test_gzip_bomb_over_rest(victim, scale, bomb):
                 for _ in range(int(80 * scale))
             ]
             statuses = {call.result()[0] for call in calls}
-    # Counts as empty, as in TensorFlow Serving; or too much at a time.
+    # Counts as empty, as in TensorFlow Serving, or as too much at a time.
     assert statuses <= {400, 429}
 
 

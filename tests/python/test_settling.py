@@ -92,7 +92,7 @@ def test_a_version_waits_for_the_map_that_the_serving_one_has(start_server, base
         poll(lambda: ask(server, "a") == 2, LOAD_TIMEOUT)
         poll(lambda: states(server).get(1) == "END")
         poll(lambda: 2 in client.answers)
-    # Never anything but the one version or the other.
+    # Every answer comes from the one version or the other.
     assert set(client.answers) == {1, 2}
     text = "files that the serving version 1 has: signature_map.pbtxt"
     poll(lambda: text in server.log(None))
@@ -231,7 +231,7 @@ def test_a_model_that_is_written_slowly_is_loaded_whole(start_server, base_path)
     (base_path / "2/signature_map.pbtxt").write_bytes(MAP)
     write_slowly(base_path / "2/model.onnx", onnx_models.says_its_version(2), 4)
     poll(lambda: ask(server, "a") == 2, LOAD_TIMEOUT)
-    # No load of half of it was tried.
+    # The server did not try to load an incomplete version.
     assert "Loading servable: {name: m version: 2} failed" not in server.log(None)
 
 
@@ -249,7 +249,7 @@ def reload_config(server, base_path):
     request = model_management_pb2.ReloadConfigRequest()
     model = request.config.model_config_list.config.add()
     model.name, model.base_path = "m", str(base_path)
-    # As --model_base_path says it.
+    # As in --model_base_path.
     model.model_platform = "tensorflow"
     with grpc.insecure_channel(server.grpc_address) as channel:
         stub = model_service_pb2_grpc.ModelServiceStub(channel)
@@ -310,7 +310,7 @@ def test_a_serving_version_that_is_rewritten_serves_throughout(start_server, bas
         rewrite(base_path / "1")
         poll(lambda: ask(server, "a") == 2, LOAD_TIMEOUT)
         poll(lambda: 2 in client.answers)
-    # Never an answer without the map, and none missing.
+    # Every answer uses the map, and none is missing.
     assert set(client.answers) == {1, 2}
     assert states(server) == {1: "AVAILABLE"}
 

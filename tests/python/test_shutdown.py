@@ -54,7 +54,7 @@ class Caller(threading.Thread):
     def run(self):
         try:
             self.call_until_the_end()
-        except Exception as error:  # noqa: BLE001, whatever it is fails the test
+        except Exception as error:  # noqa: BLE001, any error fails the test
             self.failure = error
             self.answered["failed"] += 1
 
@@ -74,7 +74,7 @@ class RestCaller(Caller):
                 connection.request("POST", "/v1/models/half_plus_two:predict", BODY)
                 reply = connection.getresponse()
                 assert reply.status == 200 and b"2.5, 3.0, 4.5" in reply.read()
-                # After `Connection: close` the client has no socket any more.
+                # After `Connection: close` the client has closed its socket.
                 self.answered["rest"] += 1
 
 
@@ -88,7 +88,7 @@ class GrpcCaller(Caller):
                 try:
                     response = prediction(channel).Predict(request, timeout=60)
                 except grpc.RpcError as error:
-                    # Nobody listens any more: this call was not accepted.
+                    # The port is closed: this call was not accepted.
                     if error.code() == grpc.StatusCode.UNAVAILABLE and is_refused(error):
                         return
                     raise
@@ -191,7 +191,7 @@ def test_the_first_process_leaves_no_zombies(tmp_path):
     if not unshare or subprocess.run([*namespace, "true"], check=False).returncode != 0:
         pytest.skip("no namespaces for processes here")
     (port,) = model_server.free_ports(1)
-    # The shell has become the server when its child ends.
+    # The shell has already become the server when its child ends.
     program = f"sleep 0.5 & exec {model_server.BINARY} \"$@\""
     flags = [f"--port={port}", f"--model_base_path={MODEL}"]
     flags += [f"--onnxruntime_library={model_server.LIBRARY}"]

@@ -66,7 +66,7 @@ def test_a_start_that_waits_for_a_file_is_ended(tmp_path, flags, kind):
     server = Starting(flags, tmp_path / "log")
     writer = None
     try:
-        # Stays open, so that the server waits for the text.
+        # Stays open, so that the server waits for the content.
         writer = poll(lambda: writer_of(fifo))
         server.process.send_signal(kind)
         assert server.process.wait(model_server.STOP_SECONDS) == 128 + kind
@@ -77,7 +77,7 @@ def test_a_start_that_waits_for_a_file_is_ended(tmp_path, flags, kind):
 
 
 LOADING_MODELS = 12
-# How long after the first load begins; most of them hit a library at work.
+# How long after the start of the first load; most of them interrupt a library at work.
 MOMENTS = [0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45]
 
 

@@ -80,7 +80,7 @@ def test_kept_aliases_are_taken_in_every_form(servers, alias):
     rows = [{"answer": y, "y": y} for y in Y]
     assert rest(server, {"instances": [{alias: x} for x in X]}) == (200, {"predictions": rows})
     assert rest(server, {"inputs": {alias: X}}) == (200, {"outputs": both})
-    # It is one input, so a plain list will do.
+    # It is one input, so a plain list is accepted.
     assert rest(server, {"instances": X}) == (200, {"predictions": rows})
     assert rest(server, {"inputs": X}) == (200, {"outputs": both})
     assert aliases(server) == (["number", "x"], ["answer", "y"])

@@ -27,11 +27,11 @@ SOAK_SECONDS = float(os.environ.get("SOAK_SECONDS", 60))
 # Until then caches fill, threads start and the allocator finds its size.
 WARM_SECONDS = min(SOAK_SECONDS / 4, 180)
 CURVE_POINTS = 20
-# Idle threads and connections end by themselves, after up to 10 s; the machine may be busy. REST connections
-# of the clients that wait meanwhile end after 50 s.
+# Idle threads and connections end by themselves, after up to 10 s on an idle machine. REST connections
+# of clients that wait meanwhile end after 50 s.
 SETTLE_SECONDS = 40
 SEED = 12
-# As long as this a mount hangs and the log is not read.
+# How long a mount hangs and the log is not read.
 FAULT_SECONDS = min(SOAK_SECONDS / 10, 20)
 
 
@@ -107,7 +107,7 @@ def test_soak(start_server, tmp_path, request):
     with crowd:
         print_curve(server, begin, begin + WARM_SECONDS, points=1)
         with crowd.quiet():
-            # A load gives memory back to the system that was freed since the last one.
+            # A load returns memory to the system that was freed since the last one.
             changing.act()
             warm = Usage(server.process.pid)
         print(f"after the warm-up, quiet: {warm}")
@@ -149,5 +149,5 @@ def check_usage(usage, warm):
     """Half an hour and a minute have to do with the same, so that a leak shows in the former."""
     assert usage.resident <= 1.2 * warm.resident
     assert usage.descriptors <= warm.descriptors
-    # Idle threads for runs come and go by a few.
+    # The number of idle threads for runs varies slightly.
     assert usage.threads <= warm.threads + 4

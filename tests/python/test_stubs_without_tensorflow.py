@@ -20,12 +20,12 @@ def stubs(tmp_path_factory):
     """A folder with Python stubs of everything in `proto/` that goes over the wire."""
     root = tmp_path_factory.mktemp("root")
     (root / "proto").symlink_to(PROTO)
-    # The page's commands, without the virtual environment that they begin with.
+    # The page's commands, without the virtual environment at their beginning.
     (commands,) = blocks("grpc.md", "sh", "grpc_tools.protoc")
     commands = commands.split("\n", 1)[1].replace("client/bin/python", sys.executable)
     subprocess.run(["sh", "-ec", commands], cwd=root, check=True, timeout=120)
     folder = root / "stubs"
-    # Packages with a file of their own come before those of the same name in site-packages.
+    # Packages with an `__init__.py` precede those of the same name in site-packages.
     for package in [path for path in folder.rglob("*") if path.is_dir()]:
         (package / "__init__.py").touch()
     return folder

@@ -17,7 +17,7 @@ LOAD_SECONDS = 3
 SECRET = "a_secret_of_another_user"
 WARMUP = "assets.extra/tf_serving_warmup_requests"
 PARAMETERS = "batching_params.pbtxt"
-# What a version may consist of beside its model.
+# The files that a version can have in addition to its model.
 COMPANIONS = [
     "signature_map.pbtxt",
     "saved_model.pb",
@@ -76,7 +76,7 @@ def test_version_that_waits_for_a_retry_holds_up_no_other(start):
         models.await_answer("good", 1)
         assert '"LOADING"' in models.status("broken")
 
-        # And once it is not broken any more, it does not wait for the minute either.
+        # Once it is repaired, it does not wait for the minute either.
         file = models.folder / "broken" / "1" / "model.onnx"
         file.write_bytes(says_its_version(1))
         models.await_answer("broken", 1)
@@ -93,7 +93,7 @@ def test_load_that_does_not_end_is_given_up(start):
         log = models.server.log(limit=None)
         assert log.count("failed: DEADLINE_EXCEEDED") == 1
 
-        # A new version of the same model is a new chance, and so are other files.
+        # A new version of the same model is tried again, and so are changed files.
         publish(models.folder / "endless", 2, says_its_version(2))
         models.await_answer("endless", 2)
         models.add("mended", content=endless())
@@ -113,7 +113,7 @@ def test_model_is_removed_while_its_load_does_not_end(start):
         models.await_answer("good", 1)
         assert "CANCELLED" in error_of(models, "endless")
 
-        # The same version comes back, and is another one now.
+        # The same version comes back with other content.
         shutil.rmtree(models.folder / "endless")
         models.add("endless")
         models.await_answer("endless", 1)
@@ -299,7 +299,7 @@ def test_link_to_everything_holds_up_nothing(start):
         models.names.append("linked")
         models.write_config()
         models.await_answer("linked", 1)
-        # It is not changed by other versions.
+        # Other versions do not affect it.
         publish(models.folder / "linked", 2, says_its_version(2))
         models.await_answer("linked", 2)
         log = models.server.log(limit=None)

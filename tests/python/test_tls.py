@@ -22,7 +22,7 @@ PREDICT = "/v1/models/half_plus_two:predict"
 BODY = '{"instances": [1.0, 2.0, 5.0]}'
 # TensorFlow Serving's own example, and its answer.
 ANSWER = {"predictions": [2.5, 3.0, 4.5]}
-# How long a change of a file may take to be noticed.
+# The longest time until a change of a file is noticed.
 NOTICE_SECONDS = 60
 
 
@@ -136,7 +136,7 @@ def test_alpn(tls, port, offered, chosen):
 @pytest.mark.parametrize("port", ["grpc_port", "rest_port"])
 @pytest.mark.parametrize("version, expected", [("tls1_2", True), ("tls1_3", True), ("tls1_1", False)])
 def test_versions_of_tls(tls, authority, port, version, expected):
-    # OpenSSL itself offers old versions only at its lowest level of security.
+    # OpenSSL itself offers old versions only at its lowest security level.
     ciphers = ["-cipher", "DEFAULT:@SECLEVEL=0"]
     code, said = s_client(
         getattr(tls, port), f"-{version}", *ciphers, "-CAfile", authority.certificate,
@@ -171,7 +171,7 @@ def test_plain_text_is_refused_at_once(tls, authority, port, sent):
     with socket.create_connection(address, timeout=CALL_SECONDS) as connection:
         connection.sendall(sent)
         received = b"".join(iter(lambda: connection.recv(4096), b""))
-    # A fatal alert (RFC 8446, section 6), and the end.
+    # A fatal alert (RFC 8446, section 6), and the end of the connection.
     assert (received[0], received[5], len(received)) == (21, 2, 7)
     assert predict_grpc(tls.grpc_address, credentials(authority)) == [2.5, 3.0, 4.5]
 
@@ -220,7 +220,7 @@ def test_mutual_tls_refuses_other_clients(mutual, authority, stranger):
         with pytest.raises(ssl.SSLError) as refusal:
             with socket.create_connection(("127.0.0.1", mutual.rest_port), TIMEOUT) as connection:
                 with client.wrap_socket(connection, server_hostname="localhost") as stream:
-                    # With TLS 1.3 a client hears of it at its first read.
+                    # With TLS 1.3 a client notices it at its first read.
                     stream.recv(1)
         assert alert in str(refusal.value).replace("_", " ").lower(), name
     ours = authority.sign("robot-again")
@@ -274,7 +274,7 @@ class Load:
             try:
                 call()
                 self.counts[index] += 1
-            except Exception as failure:  # noqa: BLE001: whatever it is, it counts
+            except Exception as failure:  # noqa: BLE001: any error counts
                 self.failures.append(failure)
 
     def go_on(self, calls):
@@ -317,7 +317,7 @@ def test_rotation_under_load(start_server, authority, stranger, tmp_path):
     )
     roots = authority.certificate.read_bytes() + stranger.certificate.read_bytes()
     both = grpc.ssl_channel_credentials(roots)
-    # Subchannels are shared between channels of equal arguments, unless told otherwise.
+    # By default channels with equal arguments share subchannels.
     local = {"grpc.use_local_subchannel_pool": 1}
     old_channel = grpc.secure_channel(server.grpc_address, both, [*local.items()])
     old_stub = prediction(old_channel)
@@ -365,7 +365,7 @@ def test_rotation_under_load(start_server, authority, stranger, tmp_path):
         load.stop()
         old_channel.close()
     assert not load.failures, load.failures[:3]
-    # The connection of the beginning, and what it began with.
+    # The old connection is still the same, with the certificate from its beginning.
     assert old_connection.sock is old_socket
     assert dict(pair for (pair,) in old_socket.getpeercert()["subject"])["commonName"] == "first"
     print(f"calls on old and new connections, REST and gRPC: {load.counts}, 0 failed")

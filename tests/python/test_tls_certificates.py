@@ -35,7 +35,7 @@ class Clients:
 
     def __init__(self, folder):
         self.workshop = Workshop(folder)
-        # By name: the chain that the client sends, and whether a server is to take it.
+        # By name: the chain that the client sends, and whether a server should accept it.
         self.chains = {}
         self.trusted = [self.workshop.make("authority", extensions=IS_AUTHORITY)]
         self.server = self.make("server", extensions=BOTH)
@@ -143,7 +143,7 @@ class Clients:
         ]:
             issuer = self.trust(f"authority, {name}", **options)
             self.client(f"of authority, {name}", accepted, issuer, extensions=BOTH)
-        # Its own signature is of no account, those that it makes are.
+        # Its own signature does not matter, but those that it makes do.
         rsa = self.trust("authority, RSA", key="2048", extensions=IS_AUTHORITY)
         self.client("md5", False, rsa, extensions=BOTH, digest="md5")
         self.client("version 1 of RSA", True, rsa)
@@ -240,7 +240,7 @@ def is_accepted(port, chain, version, alpn, sent):
         with socket.create_connection(("127.0.0.1", port), CALL_SECONDS) as connection:
             with client.wrap_socket(connection, server_hostname="localhost") as stream:
                 stream.sendall(sent)
-                # With TLS 1.3 a client hears of its refusal only here.
+                # With TLS 1.3 a client notices its refusal only here.
                 return stream.recv(1) != b""
     except (ssl.SSLError, ConnectionResetError, BrokenPipeError):
         return False
@@ -308,7 +308,7 @@ def test_a_flood_of_refusals_is_a_few_lines(start_server, clients, tmp_path):
     for _ in range(100):
         assert not is_accepted(server.grpc_port, None, VERSIONS[1], "h2", PREFACE)
     assert is_accepted(server.grpc_port, clients.chains["plain"][0], VERSIONS[1], "h2", PREFACE)
-    # A line for each 10 s, and these are over in a minute on any machine.
+    # One line every 10 s, and the test is over in a minute on any machine.
     assert 1 <= server.log(None).count("the client sent no certificate") <= 7
 
 

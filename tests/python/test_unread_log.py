@@ -136,7 +136,7 @@ def test_requests_are_answered_while_nobody_reads_their_lines(tmp_path, stopped,
     lines = stopped.lines()
     reported = sum(int(it[1]) for it in DROPPED.finditer(stopped.text.decode()))
     assert reported == counted
-    # Each line is whole, and is either there or counted.
+    # Each line is complete, and either present or counted.
     if log_format == "json":
         events = [json.loads(line) for line in lines]
         assert any(DROPPED.match(event["message"]) for event in events)
@@ -162,7 +162,7 @@ def test_warnings_that_nobody_reads_stop_nothing(tmp_path, stopped):
     server = start(tmp_path, [*flags, f"--admin_port={admin_port}"], stderr=stopped.writer)
     try:
         for _ in range(5):
-            # Looks for models that are missing, which the poll knows.
+            # Checks for missing models, which the poll knows.
             for _ in range(20):
                 assert server.rest("GET", "/readyz")[0] == 503
                 assert admin(admin_port, "/readyz") == 503
@@ -270,5 +270,5 @@ def test_the_last_lines_are_written_before_the_end(tmp_path):
     send_requests(server, 200, "last-lines")
     server.process.send_signal(signal.SIGABRT)
     assert server.process.wait(model_server.STOP_SECONDS) == -signal.SIGABRT
-    # The line of the last request may be on its way still.
+    # The line of the last request might not be written yet.
     assert server.log(limit=None).count("last-lines") >= 199

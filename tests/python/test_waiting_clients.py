@@ -26,7 +26,7 @@ from raw_http2 import (
     request_headers,
 )
 
-# Few, so that few connections reach it.
+# A small number, so that a few connections reach it.
 MAX_REQUESTS = 200
 FLAGS = [
     "--model_name=half_plus_two",
@@ -102,7 +102,7 @@ def test_one_that_makes_room_is_told(start_server):
     server = start_server([*FLAGS, "--max_concurrent_requests=1"], ["half_plus_two"])
     with Http2(server.grpc_port) as connection:
         connection.send(HEADERS, END_HEADERS, grpc_headers(PREDICT_RPC), 1)
-        # Otherwise it might be taken for one that is being worked on.
+        # Otherwise it might be taken for one in flight.
         poll(lambda: server.rest("POST", PREDICT, BODY.encode())[0] == 200)
         is_told = []
 

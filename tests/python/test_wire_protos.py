@@ -15,7 +15,7 @@ from model_server import PROJECT
 
 PROTO = PROJECT / "proto"
 
-# Our files of which the Python packages have no module.
+# Our files for which the Python packages have no module.
 NOT_IN_THE_PACKAGES = [
     "tensorflow/core/profiler/profiler_service.proto",
     "tensorflow_serving/apis/internal/serialized_input.proto",

@@ -9,11 +9,11 @@ import numpy
 
 from model_import.errors import ImportFailed
 
-# Absolute, and relative to what is expected. Two libraries sum in different orders.
+# Absolute, and relative to the expected value. Two libraries sum in different orders.
 TOLERANCE = 1e-3
 HALF_TOLERANCE = 2e-2
-# What a dim of any size is tried with, in this order: the first dim, and the others. Not every
-# model takes every size.
+# The sizes to try for a dim of any size, in this order: the first dim, and the others. Not every model
+# accepts every size.
 SIZES = [(3, 7), (2, 32), (2, 64), (1, 224), (1, 1), (1, 16000)]
 # Indices into tables of any size should exist.
 LARGEST_INTEGER = [9, 1]
@@ -117,7 +117,7 @@ def _first_accepted(signature, samples):
             return inputs, signature.run_original(inputs), None
         except ImportFailed:
             raise
-        except Exception as error:  # whatever the original's library raises
+        except Exception as error:  # the model's library can raise anything
             refusal = str(error).strip().splitlines()[0] if str(error) else repr(error)
     return None, None, refusal
 
@@ -149,7 +149,7 @@ def _random_array(random, tensor, sizes, largest):
 
 
 def _run_onnx(signature, session, inputs):
-    # An input that no output needs is no input of the graph.
+    # An input that no output needs is not an input of the graph.
     graph_inputs = {value.name: value for value in session.get_inputs()}
     feeds = {}
     for alias, tensor in signature.inputs.items():

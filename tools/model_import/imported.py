@@ -14,11 +14,11 @@ import onnx
 class Tensor:
     """An input or an output of a signature."""
 
-    # What the graph calls it.
+    # Its name in the graph.
     graph_name: str
     # A numpy dtype; object for strings.
     dtype: object
-    # None for a dim of any size; None as a whole where the rank is not known.
+    # None for a dim of any size; None as a whole if the rank is unknown.
     shape: tuple | None
 
 
@@ -34,7 +34,7 @@ class Signature:
     outputs: dict[str, Tensor]
     # Arrays by alias to arrays by alias.
     run_original: Callable[[dict], dict]
-    # tf2onnx makes numbers of strings to compare them, which fails; the server mends that.
+    # tf2onnx converts strings to numbers to compare them, which fails; the server repairs that.
     compares_strings: bool = False
 
 
@@ -43,5 +43,5 @@ class Imported:
     """A whole model."""
 
     signatures: list[Signature]
-    # The original SavedModel, if there is one: signatures and warmup requests come from there.
+    # The SavedModel that was imported, if there is one, for signatures and warmup requests.
     saved_model: pathlib.Path | None = None

@@ -12,7 +12,7 @@ SIDES = {"input": "inputs", "output": "outputs"}
 
 def rename(imported, texts):
     """Renames what each of `texts` names, in every signature that has it."""
-    # By signature and side, old aliases to new ones; applied together, so that two may change places.
+    # By signature and side, old aliases to new ones; applied together, so that two can be swapped.
     changes = {}
     for text in texts:
         old, equals, new = text.rpartition("=")
@@ -86,7 +86,7 @@ def _rename_graph(signature):
     for tensors in (signature.inputs, signature.outputs):
         for alias, tensor in tensors.items():
             name = alias
-            # Clients may have an input and an output of one name, ONNX does not.
+            # In clients' requests an input and an output can have the same name, in ONNX they cannot.
             while name in taken:
                 name += "_out"
             taken.add(name)

@@ -11,9 +11,9 @@ import onnxruntime
 
 from model_import.errors import ImportFailed
 
-# A protobuf ends at 2 GiB.
+# The limit of a protobuf is 2 GiB.
 LARGEST_PROTOBUF = 2_000_000_000
-# What the server cuts out, the outputs becoming inputs.
+# The nodes that the server cuts out; their outputs become inputs.
 PARSES_EXAMPLES = {"ParseExample", "ParseExampleV2"}
 
 
@@ -54,7 +54,7 @@ def unknown_operators(graph):
     """The types of all nodes, nested ones as well, that ONNX does not define."""
     unknown = set()
     for node in graph.node:
-        # onnxruntime's own domains count as known: it says itself what it lacks of them.
+        # onnxruntime's own domains count as known, because it reports missing operators itself.
         if node.domain in ("", "ai.onnx") and not onnx.defs.has(node.op_type):
             unknown.add(node.op_type)
         for attribute in node.attribute:

@@ -38,11 +38,11 @@ def export_keras(file, scratch, allow_lambda=False, modules=()):
     for module in modules:
         try:
             importlib.import_module(module)
-        except Exception as error:  # a module's code may raise anything
+        except Exception as error:  # a module's code can raise anything
             raise ImportFailed(f"--import_module {module}: {error!r}") from error
     try:
         model = keras.models.load_model(file, compile=False, safe_mode=not allow_lambda)
-    except Exception as error:  # Keras raises whatever the file makes it
+    except Exception as error:  # Keras can raise anything for a broken file
         raise ImportFailed(_why_not_loaded(file, str(error))) from error
     directory = scratch / "export"
     try:
@@ -80,7 +80,7 @@ def from_saved_model(directory, tags, opset):
 
     try:
         loaded = tensorflow.saved_model.load(str(directory), tags=tags)
-        # tf2onnx takes the tables out of what it converts, so the answers come from another copy.
+        # tf2onnx removes the tables from the model it converts, so the answers come from another copy.
         original = tensorflow.saved_model.load(str(directory), tags=tags)
     except Exception as error:  # TensorFlow's errors have no common base
         raise ImportFailed(f"TensorFlow does not load {directory}: {error}") from error
@@ -105,7 +105,7 @@ def _convert(loaded, original, name, opset):
     graph_names = _graph_names(inputs, outputs)
     try:
         graph, compares_strings = _to_onnx(loaded, function, inputs, outputs, graph_names, opset)
-    except Exception as error:  # tf2onnx raises whatever it trips over
+    except Exception as error:  # tf2onnx can raise anything
         raise ImportFailed(f"tf2onnx does not convert signature '{name}': {error!r}") from error
     if graph.ByteSize() > LARGEST_PROTOBUF:
         raise ImportFailed(
@@ -151,7 +151,7 @@ def _graph_names(inputs, outputs):
         if tensor.name in names:
             continue
         name = alias
-        # TensorFlow allows an input and an output of one name, ONNX does not.
+        # TensorFlow allows an input and an output of the same name, ONNX does not.
         while name in taken:
             name += "_out"
         taken.add(name)
@@ -164,7 +164,7 @@ def _to_onnx(loaded, function, inputs, outputs, graph_names, opset):
     from tf2onnx import convert, tf_loader
 
     fed = [tensor.name for tensor in inputs.values()]
-    # The server hands an input through by itself.
+    # The server itself passes an input through.
     fetched = list(dict.fromkeys(it.name for it in outputs.values() if it.name not in fed)) or fed
     tensorflow.compat.v1.reset_default_graph()
     with tensorflow.device("/cpu:0"):
@@ -173,7 +173,7 @@ def _to_onnx(loaded, function, inputs, outputs, graph_names, opset):
         graph, _ = convert._convert_common(
             frozen,
             name="",
-            # What it cannot convert stays in the graph, and `runnable` names it.
+            # Nodes that it cannot convert stay in the graph, and `runnable` names them.
             continue_on_error=True,
             opset=opset,
             input_names=fed,

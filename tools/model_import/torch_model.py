@@ -27,7 +27,7 @@ from model_import.runnable import LARGEST_PROTOBUF
 SIGNATURE = "serving_default"
 # ALIAS, ALIAS:DTYPE or ALIAS:DTYPE[DIMS].
 INPUT = re.compile(r"(?P<alias>[^:\[\]]+)(:(?P<dtype>\w+)(\[(?P<dims>[^\]]*)\])?)?")
-# Stands in for a dim of any size while the model is traced: 0 and 1 would be taken as fixed.
+# Used for a dim of any size while the model is traced, because 0 and 1 would be taken as fixed.
 TRACED_SIZES = (2, 3, 5, 7, 11, 13)
 
 
@@ -108,7 +108,7 @@ def _module(torch, source, inputs):
     try:
         with torch.no_grad():
             results = run(examples)
-    except Exception as error:  # whatever the model raises
+    except Exception as error:  # the model can raise anything
         shapes = ", ".join(f"{alias}{list(it.shape)}" for alias, it in examples.items())
         raise ImportFailed(f"{source} does not run on zeros of {shapes}: {error}") from error
     outputs = torch_structure.aliases_of(torch_structure.output_leaves(torch, results))
@@ -143,7 +143,7 @@ def _load_program(source):
 
     try:
         return torch.export.load(source)
-    except Exception as error:  # torch raises whatever the file makes it
+    except Exception as error:  # torch can raise anything for a broken file
         raise ImportFailed(f"torch.export does not load {source}: {error}") from error
 
 
@@ -284,7 +284,7 @@ def _rename(graph, call, output_aliases):
     graph_names = []
     for alias in aliases:
         name = alias
-        # Clients may have an input and an output of one name, ONNX does not.
+        # In clients' requests an input and an output can have the same name, in ONNX they cannot.
         while name in taken:
             name += "_out"
         taken.add(name)

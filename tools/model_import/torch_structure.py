@@ -12,11 +12,11 @@ from model_import.errors import ImportFailed
 class Leaf:
     """One value that a model returns, or takes."""
 
-    # `past.0`: keys, attributes and positions that lead to it; empty for the only value.
+    # `past.0`: the keys, attributes and positions that lead to it; empty for the only value.
     path: tuple
-    # None where it is not a tensor.
+    # False if it is not a tensor.
     is_tensor: bool
-    # What it is otherwise.
+    # The value, if it is not a tensor.
     constant: object = None
 
 

@@ -41,7 +41,7 @@ def write_version(imported, output):
     in_place = source is not None and output.exists() and output.samefile(source)
     parent = output if in_place else output.absolute().parent
     parent.mkdir(parents=True, exist_ok=True)
-    # Hidden, and no number: no server takes it for a version.
+    # Hidden, and not a number: servers do not take it for a version.
     staging = pathlib.Path(tempfile.mkdtemp(prefix=".import-", dir=parent))
     try:
         os.chmod(staging, 0o755)
@@ -102,7 +102,7 @@ def _graph_files(signatures):
 def _canonical(signature):
     """The same for graphs that compute the same and differ in inner names and order only."""
     graph = signature.graph.graph
-    # A tensor is what it is computed from.
+    # A tensor's meaning is the computation that it results from.
     meaning = {value.name: b"input " + value.SerializeToString() for value in graph.input}
     meaning[""] = b"none"
     for weight in graph.initializer:
@@ -118,7 +118,7 @@ def _canonical(signature):
         attributes = sorted(copy.attribute, key=lambda attribute: attribute.name)
         del copy.attribute[:]
         copy.attribute.extend(attributes)
-        # A name that is not known here, which no valid graph has, stands for itself.
+        # An unknown name, which no valid graph has, represents itself.
         read = [meaning.get(name, name.encode()) for name in node.input]
         digest = _digest(copy.SerializeToString(deterministic=True), *read)
         for index, name in enumerate(node.output):

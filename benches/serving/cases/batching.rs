@@ -1,5 +1,5 @@
-//! Single images that run in batches, beside runs of full batches and an empty server; and with
-//! or without a wait for more.
+//! Single images that are run in batches, compared with runs of full batches and an empty server, and
+//! with and without waiting for more.
 
 use super::Bench;
 use crate::Result;
@@ -45,7 +45,7 @@ pub(super) fn run(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// The bound on batching: 64 connections against what the floors would allow for.
+/// The limit on batching: 64 connections, compared with the rate that the floors allow.
 fn against_floors(bench: &mut Bench, input: &Input) -> Result<()> {
     const CONNECTIONS: usize = 64;
     let server = batching(bench, 0, true)?;
@@ -75,8 +75,8 @@ fn against_floors(bench: &mut Bench, input: &Input) -> Result<()> {
     Ok(())
 }
 
-/// Images per second of bare runs of full batches on all cores, the faster of two ways: a run on
-/// each core, or one on all.
+/// Images per second of bare runs of full batches on all cores, the better of two ways: a run on each
+/// core, or one run on all cores.
 fn bare_images(bench: &Bench) -> Result<f64> {
     let ways = [(1, bench.cores), (bench.cores, 1)];
     let mut best = 0.0_f64;

@@ -1,4 +1,4 @@
-//! 10,000 images in one request, beside the bare run.
+//! 10,000 images in one request, compared with the bare run.
 
 use super::Bench;
 use crate::Result;

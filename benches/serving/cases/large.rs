@@ -1,4 +1,4 @@
-//! 16 MB in and 16 MB out, beside the same bytes through a socket and back.
+//! 16 MB in and 16 MB out, compared with the same bytes through a socket and back.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,5 +1,5 @@
-//! Latency: what the server adds to a bare run for a lone client, and its tail when requests come
-//! at random times at half of what the server can do.
+//! Latency: the time that the server adds to a bare run for a single client, and the tail if requests
+//! come at random times at half of the server's capacity.
 
 use super::Bench;
 use crate::Result;
@@ -12,9 +12,9 @@ use crate::requests::Input;
 use crate::server::Server;
 use crate::stats::{percentile, ratios, sorted_micros};
 
-/// Connections when the server's capacity is found.
+/// Connections for measuring the server's capacity.
 const CONNECTIONS: usize = 8;
-/// Seconds of open-loop load, in units of the measurement's time.
+/// Duration of the open-loop load, in units of the measurement's time.
 const OPEN_LOOP: u32 = 4;
 
 pub(super) fn run(bench: &mut Bench) -> Result<()> {
@@ -29,7 +29,7 @@ pub(super) fn run(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// The median of one client's calls beside that of bare runs and that of an empty server.
+/// The median of one client's calls, compared with that of bare runs and that of an empty server.
 fn added(bench: &mut Bench, server: &Server) -> Result<()> {
     let target = server.target(&Input::images(1), Protocol::Grpc)?;
     let floor = Floor::grpc(target.reply_bytes)?;
@@ -93,7 +93,7 @@ fn sums(a: &[f64], b: &[f64]) -> Vec<f64> {
 
 fn tail(bench: &mut Bench, what: &str, target: &Target) -> Result<()> {
     let capacity = in_turns(&[target], CONNECTIONS, 1, bench.time)?[0].per_second[0];
-    // A client in Rust costs more than the tools that capacity is found with.
+    // The client in Rust costs more than the tools that measured the capacity.
     let rate = capacity / 4.0;
     let latencies = open::run(target, rate, bench.time * OPEN_LOOP)?;
     let micros = sorted_micros(&latencies);

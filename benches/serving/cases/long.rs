@@ -1,4 +1,4 @@
-//! A model whose run takes much longer than the server: nothing of that time may be lost.
+//! A model whose run takes much longer than the server: the server should lose none of that time.
 
 use super::Bench;
 use crate::Result;
@@ -14,7 +14,7 @@ pub(super) fn run(bench: &mut Bench) -> Result<()> {
     let input = Input::random("long", &[1, LONG_INPUTS]);
     let server = bench.models.start(&[])?;
     let target = server.target(&input, Protocol::Grpc)?;
-    // As many runs at a time as there are clients, and never more than cores: more gain nothing.
+    // As many runs at a time as there are clients, but not more than cores: more gain nothing.
     for (connections, concurrency) in [(1, 1), (8, bench.cores)] {
         let bare = BareRun {
             model: &bench.models.long,
@@ -43,7 +43,7 @@ pub(super) fn run(bench: &mut Bench) -> Result<()> {
     two_clients(bench, &input)
 }
 
-/// Two clients beside one, where a run has one thread.
+/// Two clients compared with one, with one thread for each run.
 fn two_clients(bench: &mut Bench, input: &Input) -> Result<()> {
     let name = "two clients, one thread a run";
     if bench.cores < 2 {

@@ -1,4 +1,4 @@
-//! A model of fixed sizes through the server's loader and graph, beside its untouched file.
+//! A model of fixed sizes through the server's loader and graph, compared with its original file.
 
 use super::Bench;
 use crate::Result;
@@ -28,7 +28,7 @@ pub(super) fn run(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// Between which order statistics the median lies with 95 % (normal approximation of the binomial).
+/// The order statistics that contain the median with 95 % (normal approximation of the binomial).
 fn median_interval(values: &[f64]) -> (f64, f64) {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

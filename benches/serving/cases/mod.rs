@@ -1,4 +1,4 @@
-//! What is measured, in order.
+//! The measurements, in order.
 
 mod batching;
 mod images;
@@ -27,7 +27,7 @@ use crate::stats::{Summary, ratios};
 /// How long a run of the long model should take.
 const LONG_MILLIS: f64 = 10.0;
 
-/// A name to choose it by, and what it does.
+/// A name to choose it by, and its function.
 type Case = (&'static str, fn(&mut Bench) -> Result<()>);
 
 const CASES: &[Case] = &[
@@ -42,13 +42,13 @@ const CASES: &[Case] = &[
     ("swap", swap::run),
 ];
 
-/// What the cases share.
+/// The state that the cases share.
 pub(crate) struct Bench {
     report: Report,
     models: Models,
     rounds: usize,
     time: Duration,
-    /// Processors that this process may use.
+    /// CPUs available to this process.
     cores: usize,
 }
 
@@ -77,8 +77,8 @@ pub(crate) fn run(words: &[String]) -> Result<()> {
 }
 
 impl Bench {
-    /// Throughput of a server beside a floor that gets the same request, and a peer's where there
-    /// is one.
+    /// Throughput of a server compared with a floor that gets the same request, and with a peer if
+    /// there is one.
     fn beside_floor(
         &mut self,
         name: String,
@@ -115,7 +115,7 @@ impl Bench {
     }
 }
 
-/// As many products as take the time that is wanted on this machine.
+/// The number of products that take the desired time on this machine.
 fn long_products(cores: usize) -> Result<usize> {
     const TRIED: usize = 8;
     let folder = tempfile::tempdir()?;

@@ -1,4 +1,4 @@
-//! Requests whose run takes little: what the server itself costs, beside servers that do nothing.
+//! Requests with a short run: the cost of the server itself, compared with servers that do nothing.
 
 use super::Bench;
 use crate::Result;
@@ -8,7 +8,7 @@ use crate::report::Bound::AtLeast;
 use crate::requests::Input;
 
 const CONNECTIONS: [usize; 4] = [1, 8, 32, 64];
-/// Where a bound is set, for the tiny model.
+/// The numbers of connections with a required ratio, for the tiny model.
 const JUDGED: [usize; 2] = [8, 32];
 
 pub(super) fn run(bench: &mut Bench) -> Result<()> {

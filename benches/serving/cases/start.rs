@@ -1,4 +1,4 @@
-//! Start to first answer, and resident memory, with one tiny model.
+//! Time from start to first answer, and resident memory, with one tiny model.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use crate::requests::Input;
 use crate::server::Server;
 
 const STARTS: usize = 7;
-/// Requests before memory is looked at again.
+/// Requests before memory is measured again.
 const REQUESTS: usize = 2000;
 
 pub(super) fn run(bench: &mut Bench) -> Result<()> {

@@ -1,4 +1,4 @@
-//! The tail of latencies while versions are swapped, beside the same load in peace.
+//! The tail of latencies while versions are swapped, compared with the same load without swaps.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,9 +13,9 @@ use crate::requests::Input;
 use crate::server::Server;
 use crate::stats::{percentile, ratios, sorted_micros};
 
-/// Versions that come and go in one phase, one a second: the shortest time between two looks.
+/// Versions added and removed in one phase, one a second: the shortest interval between two polls.
 const SWAPS: u32 = 6;
-/// Calls a second: well below what two cores do together with their client.
+/// Calls a second: well below the capacity of two cores that also run the client.
 const RATE: f64 = 1000.0;
 const PHASES: usize = 2;
 
@@ -63,7 +63,7 @@ pub(super) fn run(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// Appears as a whole, as a version that is moved into place.
+/// The version appears as a whole, because it is moved into place.
 fn add_version(base_path: &Path, version: u32, model: &Path) -> Result<()> {
     let partial = base_path.join(format!("copying-{version}"));
     std::fs::create_dir_all(&partial)?;

@@ -1,4 +1,4 @@
-//! Bare ONNX Runtime: sessions of the crate `ort` on the untouched file, called in a loop.
+//! Bare ONNX Runtime: sessions of the crate `ort` on the unmodified file, called in a loop.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -25,7 +25,7 @@ pub(crate) struct BareRun<'a> {
     pub(crate) time: Duration,
 }
 
-/// What came of it.
+/// The result.
 pub(crate) struct Bare {
     pub(crate) runs_per_second: f64,
     pub(crate) p50_micros: f64,
@@ -129,7 +129,7 @@ fn call(mut session: Session, batch: usize, time: Duration) -> Result<(Vec<Durat
     Ok((latencies, rate))
 }
 
-/// The name of the one input, and its shape with `batch` for what is not declared.
+/// The name of the one input, and its shape with `batch` for undeclared sizes.
 fn input(session: &Session, batch: usize) -> Result<(String, Vec<i64>)> {
     let input = session.inputs().first().ok_or("the graph has no input")?;
     let ValueType::Tensor { shape, .. } = input.dtype() else {

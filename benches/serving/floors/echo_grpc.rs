@@ -35,7 +35,7 @@ pub(super) fn run(arguments: &[String]) -> Result<()> {
     })
 }
 
-/// Under the name of the service that it stands in for, so that requests are the same.
+/// Has the name of the service that it replaces, so that requests are the same.
 #[derive(Clone)]
 struct Echo {
     reply: Bytes,

@@ -41,7 +41,7 @@ async fn answer(
     request: Request<Incoming>,
     reply: Bytes,
 ) -> std::result::Result<Response<Full<Bytes>>, Infallible> {
-    // A client that breaks off gets no answer anyway.
+    // A client that disconnects gets no answer anyway.
     let _ = request.into_body().collect().await;
     let mut response = Response::new(Full::new(reply));
     let json = http::HeaderValue::from_static("application/json");

@@ -1,6 +1,6 @@
-//! The graph that the server's loader makes beside that of the untouched file: in one process, on
-//! one thread and in turns. ONNX Runtime allows for one environment in a process, so that both are
-//! called through the server's own.
+//! The graph that the server's loader makes, compared with the unmodified file: in one process, on one
+//! thread and in turns. ONNX Runtime allows one environment in a process, so both are called through
+//! the server's.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -19,9 +19,9 @@ use crate::Result;
 use crate::models::onnxruntime;
 use crate::stats::{Random, percentile, sorted_micros};
 
-/// Runs whose median is one side of a pair.
+/// Runs for the median of one side of a pair.
 const RUNS: usize = 15;
-/// Height and width of an image, as the model is tested with.
+/// Height and width of an image in the model's tests.
 const SIDE: usize = 32;
 
 /// The times of `pairs` pairs in microseconds: the served graph's and the untouched file's.

@@ -1,4 +1,4 @@
-//! What nobody can be faster than: bare ONNX Runtime, and servers that do nothing.
+//! Lower limits for any server: bare ONNX Runtime, and servers that do nothing.
 //!
 //! Each runs in a process of its own, as the server does: this program in another role.
 
@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use crate::Result;
 use crate::process::Process;
 
-/// Runs in the role that the arguments name; `None` where they name none.
+/// Runs in the role that the arguments name; `None` if they name none.
 pub(crate) fn run_role(arguments: &[String]) -> Option<Result<()>> {
     let (role, arguments) = arguments.split_first()?;
     match role.as_str() {
@@ -27,24 +27,24 @@ pub(crate) fn run_role(arguments: &[String]) -> Option<Result<()>> {
     }
 }
 
-/// A floor that listens.
+/// A floor that listens on a port.
 pub(crate) struct Floor {
     pub(crate) address: SocketAddr,
     _process: Process,
 }
 
 impl Floor {
-    /// An empty tonic server that answers with so many bytes.
+    /// An empty tonic server that answers with this number of bytes.
     pub(crate) fn grpc(reply_bytes: usize) -> Result<Self> {
         Self::start("echo-grpc", reply_bytes)
     }
 
-    /// An empty hyper server that answers with so many bytes.
+    /// An empty hyper server that answers with this number of bytes.
     pub(crate) fn http(reply_bytes: usize) -> Result<Self> {
         Self::start("echo-http", reply_bytes)
     }
 
-    /// A socket that takes so many bytes and sends them back.
+    /// A socket that reads this number of bytes and sends them back.
     pub(crate) fn loopback(bytes: usize) -> Result<Self> {
         Self::start("loopback", bytes)
     }
@@ -58,7 +58,7 @@ impl Floor {
     }
 }
 
-/// The one argument of a role that listens.
+/// The one argument of a role that listens on a port.
 fn bytes_argument(arguments: &[String]) -> Result<usize> {
     Ok(arguments
         .first()
@@ -66,7 +66,7 @@ fn bytes_argument(arguments: &[String]) -> Result<usize> {
         .parse()?)
 }
 
-/// Ends this process when the one that started it goes away.
+/// Ends this process when its parent ends.
 fn end_with_parent() {
     std::thread::spawn(|| {
         let _ = std::io::stdin().read(&mut [0]);

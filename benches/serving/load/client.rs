@@ -11,8 +11,8 @@ use tokio::net::TcpStream;
 use super::{Call, Protocol, Target};
 use crate::Result;
 
-/// The flow-control window: as large as what it may take, so that the server is measured and not
-/// the round trips of window updates.
+/// The flow-control window, larger than any answer, so that the round trips of window updates are not
+/// measured.
 const WINDOW: u32 = 32 << 20;
 /// The frame of a gRPC message: a flag and its length.
 const FRAME_BYTES: usize = 5;
@@ -69,7 +69,7 @@ impl Connection {
         Ok(bytes.slice(start..))
     }
 
-    /// The length of the answer, whose bytes nobody looks at.
+    /// The length of the answer, whose content is not checked.
     pub(crate) async fn call_and_count(&mut self) -> Result<usize> {
         let mut body = self.send().await?;
         let mut len = 0;
@@ -124,7 +124,7 @@ impl Connection {
         }
         let status = trailers.and_then(|it| it.get("grpc-status"));
         match status.map(|it| it.as_bytes()) {
-            // The status came with the headers, which were looked at.
+            // The status came with the headers, which were checked.
             None | Some(b"0") => Ok(()),
             Some(code) => {
                 let message = trailers.and_then(|it| it.get("grpc-message"));

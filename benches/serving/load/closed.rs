@@ -16,7 +16,7 @@ pub(crate) fn run(target: &Target, connections: usize, time: Duration) -> Result
     calls(target, connections, time, usize::MAX)
 }
 
-/// The latencies of so many calls, one after another on one connection.
+/// The latencies of this many calls, one after another on one connection.
 pub(crate) fn repeat(target: &Target, count: usize) -> Result<Vec<Duration>> {
     calls(target, 1, Duration::MAX, count)
 }

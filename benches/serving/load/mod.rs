@@ -1,7 +1,7 @@
-//! Load: calls to a server, as many as it answers or as many as are wanted.
+//! Load: calls to a server, either as many as it answers or at a given rate.
 //!
-//! `tools` runs h2load and wrk, where they are installed; `closed` and `open` are generators of our
-//! own, for what those two cannot do.
+//! `tools` runs h2load and wrk, if they are installed; `closed` and `open` are generators of our own,
+//! for measurements that those two do not support.
 
 pub(crate) mod client;
 pub(crate) mod closed;
@@ -36,7 +36,7 @@ impl Protocol {
 pub(crate) struct Call {
     pub(crate) protocol: Protocol,
     pub(crate) path: String,
-    /// What is sent: a JSON text, or a gRPC message with its frame.
+    /// The body to send: a JSON text, or a gRPC message with its frame.
     pub(crate) body: Bytes,
 }
 
@@ -45,16 +45,16 @@ pub(crate) struct Call {
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     pub(crate) call: Call,
-    /// The length of the right answer, without gRPC's frame.
+    /// The length of the correct answer, without gRPC's frame.
     pub(crate) reply_bytes: usize,
-    /// The server, where it is a process of ours whose processor time counts.
+    /// The server, if it is a process of ours whose CPU time counts.
     pub(crate) process: Option<u32>,
 }
 
 /// Throughput over some rounds.
 pub(crate) struct Series {
     pub(crate) per_second: Vec<f64>,
-    /// Seconds of the server's processor time per 1,000 answers; empty where they are not known.
+    /// Seconds of the server's CPU time per 1,000 answers; empty if it is unknown.
     pub(crate) cpu: Vec<f64>,
     pub(crate) tool: &'static str,
 }
@@ -90,7 +90,7 @@ pub(crate) fn in_turns(
     Ok(all)
 }
 
-/// What one generator saw.
+/// The measurements of one generator.
 struct Load {
     per_second: f64,
     answers: f64,

@@ -1,5 +1,5 @@
-//! Open loop: calls come at random times, whether or not earlier ones are answered. Latency counts
-//! from when a call was due, so a server that stalls is not spared the calls of that time.
+//! Open loop: calls come at random times, whether or not earlier ones are answered. Latency counts from
+//! the time when a call was due, so a stall of the server counts for all calls of that time.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use super::client::Connection;
 use crate::Result;
 use crate::stats::Random;
 
-/// The calls under way at most; more wait, and that counts.
+/// The most calls in flight; more have to wait, and that time counts.
 const CONNECTIONS: usize = 32;
 
 /// The latencies of calls at random times, `per_second` on average (Poisson arrivals), for this
@@ -19,7 +19,7 @@ const CONNECTIONS: usize = 32;
 ///
 /// # Errors
 ///
-/// Where a call failed; all the others are made all the same.
+/// If a call failed; the other calls are still made.
 pub(crate) fn run(target: &Target, per_second: f64, time: Duration) -> Result<Vec<Duration>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -47,7 +47,8 @@ pub(crate) fn run(target: &Target, per_second: f64, time: Duration) -> Result<Ve
     })
 }
 
-/// Says when calls are due, on a thread of its own, since the runtime's timers count milliseconds.
+/// Determines when calls are due, on a thread of its own, because the runtime's timers have a
+/// resolution of a millisecond.
 fn pace(due: &mpsc::UnboundedSender<Instant>, per_second: f64, time: Duration) {
     // SAFETY: has no preconditions; lets this thread wake up on time.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
@@ -64,7 +65,7 @@ fn pace(due: &mpsc::UnboundedSender<Instant>, per_second: f64, time: Duration) {
     }
 }
 
-/// Makes calls as they are due; returns latencies and failures.
+/// Makes calls as they become due; returns latencies and failures.
 async fn answer(
     mut connection: Connection,
     arrivals: Arc<Mutex<mpsc::UnboundedReceiver<Instant>>>,

@@ -1,5 +1,5 @@
-//! h2load (of nghttp2) for gRPC and wrk for REST, which spend less on a request than any client
-//! library. One thread each: the server has the other core, and more.
+//! h2load (of nghttp2) for gRPC and wrk for REST, which need less CPU time per request than any client
+//! library. They have one thread each: the server has the other cores.
 
 use std::io::Write;
 use std::process::Command;
@@ -17,7 +17,7 @@ const FRAME_BYTES: usize = 5;
 ///
 /// # Errors
 ///
-/// Where answers failed or had another length than they should.
+/// If answers failed or had a wrong length.
 pub(super) fn run(target: &Target, connections: usize, time: Duration) -> Result<Option<Load>> {
     let command = match target.call.protocol {
         Protocol::Grpc => "h2load",
@@ -63,8 +63,8 @@ fn h2load(target: &Target, connections: usize, time: Duration) -> Result<Load> {
     let data = data.rsplit_once('(').map_or("", |(_, number)| number);
     let data = number_before(data, ") data")?;
     let expected = (target.reply_bytes + FRAME_BYTES) as f64;
-    // gRPC's errors look like successes to it, but for their length. Calls under way at the end
-    // may count on one side only.
+    // To h2load, gRPC's errors look like successes except for their length. Calls in flight at the end
+    // might count on one side only.
     let deviation = (data / done - expected).abs() * done / expected;
     if failed > 0.0 || done == 0.0 || deviation > connections as f64 + 1.0 {
         return Err(format!("h2load: wrong answers: {requests}; {traffic}").into());
@@ -88,7 +88,7 @@ fn wrk(target: &Target, connections: usize, time: Duration) -> Result<Load> {
          wrk.headers['Content-Type'] = 'application/json'\n",
         body.path().display()
     )?;
-    // It counts in whole seconds.
+    // wrk counts in whole seconds.
     let seconds = time.as_secs().max(1);
     let text = output(
         Command::new("wrk")
@@ -120,7 +120,7 @@ fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// What follows `start` on its line.
+/// The rest of the line that begins with `start`.
 fn line<'a>(text: &'a str, start: &str) -> Result<&'a str> {
     let found = text.lines().find_map(|one| one.trim().strip_prefix(start));
     found.ok_or_else(|| format!("no {start:?} in {text}").into())

@@ -1,8 +1,8 @@
-//! Where the server's memory comes from: small pieces from mimalloc, large ones from the system.
+//! Where the server's memory comes from: small blocks from mimalloc, large ones from the system.
 //!
-//! A request makes some fifty small allocations on one thread, and many end on another, where glibc
-//! takes a lock for them. Large pieces are few; the system gives them back to others as soon as they
-//! are freed, where mimalloc would keep them.
+//! A request makes some fifty small allocations on one thread, and many are freed on another, for which
+//! glibc takes a lock. Large blocks are few; the system gets them back as soon as they are freed, while
+//! mimalloc would keep them.
 //!
 //! Not here: ONNX Runtime's memory, which it takes from the system.
 
@@ -10,19 +10,19 @@ use std::alloc::{GlobalAlloc, Layout, System};
 
 use mimalloc::MiMalloc;
 
-/// The largest piece that counts as small, in bytes: mimalloc has pages of 64 KiB for these. It has pages of
-/// 512 KiB for larger ones, of which each thread keeps some of each size.
+/// The largest block that counts as small, in bytes: mimalloc has pages of 64 KiB for these. For larger
+/// ones it has pages of 512 KiB, and each thread keeps some of each size.
 const SMALL: usize = 8 << 10;
 
 /// The allocator of the server's process.
 #[derive(Debug)]
 pub struct Allocator;
 
-// SAFETY: each layout is served by one of two allocators that keep the trait's contract, and which one
-// follows from the size alone: a piece goes back to where it came from.
+// SAFETY: each layout is served by one of two allocators that keep the trait's contract. The size alone
+// decides which one, so a block is freed by the allocator that it came from.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: what the caller promises is what the callee asks for.
+        // SAFETY: the caller promises everything that the callee requires.
         unsafe {
             match layout.size() <= SMALL {
                 true => MiMalloc.alloc(layout),
@@ -42,7 +42,7 @@ unsafe impl GlobalAlloc for Allocator {
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above; the piece was allocated with this layout.
+        // SAFETY: as above; the block was allocated with this layout.
         unsafe {
             match layout.size() <= SMALL {
                 true => MiMalloc.dealloc(pointer, layout),
@@ -52,7 +52,7 @@ unsafe impl GlobalAlloc for Allocator {
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        // SAFETY: as above. A piece that moves between the two is copied as far as both reach; the
+        // SAFETY: as above. A block that moves between the two is copied up to the smaller size; the
         // caller promises that the new size, rounded up to the alignment, makes a layout.
         unsafe {
             match (layout.size() <= SMALL, new_size <= SMALL) {
@@ -72,18 +72,18 @@ unsafe impl GlobalAlloc for Allocator {
     }
 }
 
-/// Bounds what glibc keeps of freed memory, unless an operator has told it what to do. By itself it keeps
-/// up to 64 MiB at the end of each of its arenas, of which there are eight for each CPU; [`release_freed`]
-/// reaches the end of the first alone. To be called before there are other threads.
+/// Limits the freed memory that glibc keeps, unless an operator has configured it. By default it keeps
+/// up to 64 MiB at the end of each of its arenas, of which there are eight for each CPU, and
+/// [`release_freed`] trims only the end of the first one. To be called before there are other threads.
 pub fn bound_what_is_kept() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        /// A larger piece has pages of its own, which go back to the system as soon as it is freed.
+        /// A larger block has pages of its own, which go back to the system as soon as it is freed.
         const OWN_PAGES: libc::c_int = 4 << 20;
-        /// More than this at the end of an arena goes back. With less, requests of some MiB would fetch
-        /// their memory again each time (`docs/performance.md`).
+        /// More free memory than this at the end of an arena goes back to the system. With less,
+        /// requests of some MiB would allocate their memory again each time (`docs/performance.md`).
         const FREE_END: libc::c_int = 8 << 20;
-        /// One for each CPU: most pieces that threads want at the same time are mimalloc's.
+        /// One for each CPU: most blocks that threads allocate at the same time are mimalloc's.
         const MIN_ARENAS: usize = 2;
         let of_operators = [
             "MALLOC_ARENA_MAX",
@@ -94,7 +94,7 @@ pub fn bound_what_is_kept() {
         if of_operators.iter().all(|it| std::env::var_os(it).is_none()) {
             let cpus = std::thread::available_parallelism().map_or(MIN_ARENAS, usize::from);
             let arenas = libc::c_int::try_from(cpus.max(MIN_ARENAS)).unwrap_or(libc::c_int::MAX);
-            // SAFETY: mallopt only sets glibc's own numbers.
+            // SAFETY: mallopt only sets glibc's own parameters.
             unsafe {
                 libc::mallopt(libc::M_ARENA_MAX, arenas);
                 libc::mallopt(libc::M_MMAP_THRESHOLD, OWN_PAGES);
@@ -104,11 +104,11 @@ pub fn bound_what_is_kept() {
     }
 }
 
-/// Gives freed memory back to the system: glibc keeps blocks of up to 32 MiB for later. Takes a lock
-/// that allocations want, for some milliseconds.
+/// Gives freed memory back to the system, because glibc keeps blocks of up to 32 MiB. For some
+/// milliseconds this holds a lock that allocations need.
 pub fn release_freed() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: malloc_trim may be called at any time from any thread.
+    // SAFETY: malloc_trim can be called at any time from any thread.
     unsafe {
         libc::malloc_trim(0);
     }

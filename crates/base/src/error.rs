@@ -7,36 +7,36 @@ use std::fmt;
 
 use crate::id::ServableRequest;
 
-/// Result of a fallible call that another module may make.
+/// Result of a fallible call between modules.
 pub type Result<T, E = ServingError> = std::result::Result<T, E>;
 
 /// Why a request, a load or a reload failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServingError {
-    /// No available version answers the request.
+    /// No available version matches the request.
     #[error("Servable not found for request: {0}")]
     ServableNotFound(ServableRequest),
 
     /// The model has no signature of that name. The text is Predict's; Classify, Regress,
-    /// MultiInference and REST have other words for it (`inference`, `wire::tfs::json`).
+    /// MultiInference and REST have texts of their own (`inference`, `wire::tfs::json`).
     #[error("Serving signature key \"{name}\" not found.")]
     SignatureNotFound {
-        /// The name in effect, `serving_default` where the client sent none.
+        /// The name in effect, `serving_default` if the client sent none.
         name: String,
     },
 
-    /// A bound on all requests together is reached: the same request may pass a little later.
+    /// A limit on all requests together is reached: the same request can succeed a little later.
     #[error("{reason}")]
     Overloaded {
-        /// Which bound.
+        /// The limit that was reached.
         reason: String,
     },
 
     /// A run failed on its inputs: a kernel, or the backend for it, refused ranks, sizes or values.
     #[error("{reason}")]
     Kernel {
-        /// In the backend's words.
+        /// The backend's message.
         reason: String,
     },
 
@@ -45,7 +45,7 @@ pub enum ServingError {
     Status {
         /// The canonical code.
         code: Code,
-        /// What the client or operator reads.
+        /// The text for the client or operator.
         message: String,
     },
 }
@@ -64,7 +64,7 @@ impl ServingError {
         Self::new(Code::InvalidArgument, message)
     }
 
-    /// Something named does not exist.
+    /// Something that was named does not exist.
     pub fn not_found(message: impl Into<String>) -> Self {
         Self::new(Code::NotFound, message)
     }
@@ -74,17 +74,17 @@ impl ServingError {
         Self::new(Code::FailedPrecondition, message)
     }
 
-    /// The call is known and not supported.
+    /// The call is known but not supported.
     pub fn unimplemented(message: impl Into<String>) -> Self {
         Self::new(Code::Unimplemented, message)
     }
 
-    /// The time that the client gave is over, in the words of `direct_session.cc`.
+    /// The client's deadline has passed, in the words of `direct_session.cc`.
     pub fn deadline_exceeded() -> Self {
         Self::new(Code::DeadlineExceeded, "Timed out waiting for notification")
     }
 
-    /// An invariant of this server broke.
+    /// An invariant of this server is broken.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(Code::Internal, message)
     }
@@ -107,21 +107,21 @@ impl ServingError {
 pub enum Code {
     /// Success; here only in states and statuses, never in an error.
     Ok = 0,
-    /// The caller gave up.
+    /// The caller cancelled the call.
     Cancelled = 1,
-    /// The original has no better code either.
+    /// Any other error; TensorFlow Serving has no better code either.
     Unknown = 2,
-    /// The request is wrong whatever the state of the server.
+    /// The request is wrong, regardless of the server's state.
     InvalidArgument = 3,
-    /// The time the client gave is over.
+    /// The client's deadline has passed.
     DeadlineExceeded = 4,
-    /// Something named does not exist.
+    /// Something that was named does not exist.
     NotFound = 5,
-    /// Something to be made exists.
+    /// The thing to create already exists.
     AlreadyExists = 6,
-    /// The caller is known and may not.
+    /// The caller is known but not authorized.
     PermissionDenied = 7,
-    /// A bound is reached.
+    /// A limit is reached.
     ResourceExhausted = 8,
     /// The system is not in the state that the call needs.
     FailedPrecondition = 9,
@@ -129,20 +129,20 @@ pub enum Code {
     Aborted = 10,
     /// Past the end.
     OutOfRange = 11,
-    /// Known and not supported.
+    /// Known but not supported.
     Unimplemented = 12,
-    /// An invariant broke.
+    /// An invariant is broken.
     Internal = 13,
     /// Try again later.
     Unavailable = 14,
     /// Data is lost or corrupt.
     DataLoss = 15,
-    /// The caller is not known.
+    /// The caller is not authenticated.
     Unauthenticated = 16,
 }
 
 impl Code {
-    /// The code of this number; `None` where there is none.
+    /// The code of this number; `None` if it has none.
     pub fn from_number(number: i32) -> Option<Self> {
         const BY_NUMBER: [Code; 17] = [
             Code::Ok,

@@ -1,4 +1,4 @@
-//! Names of servables: what a client asks for, and what the server has.
+//! Names of servables: those that a client asks for, and those that the server has.
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,7 +29,8 @@ impl fmt::Display for ServableId {
     }
 }
 
-/// A servable that somebody wants: the newest, or one by number (`ServableRequest`, `core/manager.h`).
+/// A servable that a caller asks for: the newest, or one by number (`ServableRequest`,
+/// `core/manager.h`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServableRequest {
     /// The largest available version.
@@ -47,8 +48,8 @@ impl fmt::Display for ServableRequest {
     }
 }
 
-/// Which model a client names, and how. Counterpart of `tensorflow.serving.ModelSpec`, without
-/// the signature's name.
+/// The model that a client names, and how. Counterpart of `tensorflow.serving.ModelSpec`, without the
+/// signature's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelSpec {
     /// The model's name; empty is an error that resolving reports.

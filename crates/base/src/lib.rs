@@ -1,7 +1,7 @@
 //! The vocabulary that every layer shares: errors, identifiers, tensors, metric primitives, the allocator.
 //!
-//! Nothing here imports from another layer. Not here: message formats (`proto`, `codec`), what the values
-//! mean to a model (`mapper`, `serving`).
+//! Nothing here imports from another layer. Not here: message formats (`proto`, `codec`), how models
+//! interpret the values (`mapper`, `serving`).
 
 pub mod allocator;
 pub mod error;

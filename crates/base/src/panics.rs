@@ -1,22 +1,22 @@
-//! What becomes of a panic: it ends what it happened in, and nothing else.
+//! Catching panics: a panic ends the work it happened in, and nothing else.
 //!
-//! The log has what it said and where, by the process's panic hook; clients are told neither. What is
-//! shared with the rest of the process is behind locks that expect poisoning.
+//! The process's panic hook logs the message and the location; clients see neither. State that is
+//! shared with the rest of the process is behind locks that handle poisoning.
 //!
-//! Not here: the hook (`logging`), panics in the handlers of requests (`net::isolate`).
+//! Not here: the hook (`logging`), panics in request handlers (`net::isolate`).
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::error::ServingError;
 
-/// Runs `work`; `Err` with what it said where it panicked.
+/// Runs `work`; `Err` with the panic's message if it panicked.
 pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| text(&*panic).to_owned())
 }
 
-/// One round of a thread that has more to do. `None` where it panicked: the round is lost, the
-/// thread goes on.
+/// One round of a thread that has more to do. `None` if it panicked: the round is lost, and the thread
+/// continues.
 pub fn round<T>(thread: &str, work: impl FnOnce() -> T) -> Option<T> {
     let done = caught(work);
     done.inspect_err(|panic| tracing::error!(panic, "{thread} panicked and goes on"))
@@ -30,7 +30,7 @@ pub fn ended_abnormally(what: &str) -> ServingError {
     ))
 }
 
-/// What a panic said.
+/// The message of a panic.
 pub fn text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))

@@ -16,7 +16,7 @@ pub use self::data_type::DataType;
 use self::element::AlignedVec;
 pub use self::element::Element;
 
-/// Tensors by alias or by graph name, as the variable says.
+/// Tensors by alias or by graph name, depending on the variable.
 pub type NamedTensors = BTreeMap<String, Tensor>;
 
 /// A dense tensor in row-major order.
@@ -25,7 +25,7 @@ pub type NamedTensors = BTreeMap<String, Tensor>;
 #[derive(Clone)]
 pub struct Tensor {
     dtype: DataType,
-    /// Of the usual ranks without an allocation, for a request makes and clones several tensors.
+    /// Holds the usual ranks without an allocation, because a request makes and clones several tensors.
     shape: SmallVec<[usize; 4]>,
     data: Data,
 }
@@ -42,7 +42,7 @@ enum Data {
 impl Tensor {
     /// A tensor over elements that are already in memory; nothing is copied.
     ///
-    /// Returns `None` where `elements` are not as many as `shape` says.
+    /// Returns `None` if the number of `elements` does not match `shape`.
     pub fn from_vec<T: Element>(shape: &[usize], elements: Vec<T>) -> Option<Self> {
         (element_count(shape)? == elements.len()).then(|| Self {
             dtype: T::DTYPE,
@@ -53,8 +53,8 @@ impl Tensor {
 
     /// A tensor over the little-endian bytes of its elements; copied only if misaligned.
     ///
-    /// Returns `None` where the length is not what `dtype` and `shape` need, or `dtype` has no
-    /// fixed size (strings, resources, variants).
+    /// Returns `None` if the length does not match `dtype` and `shape`, or if `dtype` has no fixed size
+    /// (strings, resources, variants).
     pub fn from_bytes(dtype: DataType, shape: &[usize], bytes: Bytes) -> Option<Self> {
         let size = dtype.size()?;
         if element_count(shape)?.checked_mul(size)? != bytes.len() {
@@ -73,7 +73,7 @@ impl Tensor {
         })
     }
 
-    /// A tensor of byte strings. Returns `None` where they are not as many as `shape` says.
+    /// A tensor of byte strings. Returns `None` if their number does not match `shape`.
     pub fn from_strings(shape: &[usize], strings: Vec<Bytes>) -> Option<Self> {
         (element_count(shape)? == strings.len()).then(|| Self {
             dtype: DataType::String,
@@ -82,8 +82,8 @@ impl Tensor {
         })
     }
 
-    /// Zeros, `false` or empty strings. Returns `None` where the size overflows or `dtype` has no
-    /// such value.
+    /// Zeros, `false` or empty strings. Returns `None` if the size overflows or `dtype` has no such
+    /// value.
     pub fn zeros(dtype: DataType, shape: &[usize]) -> Option<Self> {
         let count = element_count(shape)?;
         if dtype == DataType::String {
@@ -129,14 +129,14 @@ impl Tensor {
         }
     }
 
-    /// The elements, where `T` is this tensor's type.
+    /// The elements, if `T` is this tensor's type.
     pub fn as_slice<T: Element>(&self) -> Option<&[T]> {
         (T::DTYPE == self.dtype)
             .then(|| element::view(self.bytes()?))
             .flatten()
     }
 
-    /// The same elements under another shape; `None` where the counts differ.
+    /// The same elements with another shape; `None` if the counts differ.
     pub fn reshaped(&self, shape: &[usize]) -> Option<Self> {
         (element_count(shape)? == self.len()).then(|| Self {
             dtype: self.dtype,
@@ -146,7 +146,7 @@ impl Tensor {
     }
 }
 
-/// Shape and dtype only: a tensor may be large, and its contents are the client's.
+/// Prints only shape and dtype: a tensor can be large, and its contents belong to the client.
 impl fmt::Debug for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{:?}", self.dtype, self.shape)
@@ -166,8 +166,8 @@ impl PartialEq for Tensor {
     }
 }
 
-/// The product of the dimensions; `None` on overflow. Zero wins over overflow only if no other
-/// dimension overflows before it is met, as in `TensorShape`'s own check.
+/// The product of the dimensions; `None` on overflow. A zero prevents an overflow only if it comes
+/// before it, as in `TensorShape`'s own check.
 pub fn element_count(shape: &[usize]) -> Option<usize> {
     shape
         .iter()
@@ -179,7 +179,7 @@ pub fn shape_text(shape: &[usize]) -> String {
     dims_text(shape.iter().copied())
 }
 
-/// As above, of dimensions that are kept elsewhere.
+/// As above, for dimensions that are not in a slice.
 pub fn dims_text(dims: impl IntoIterator<Item = usize>) -> String {
     let mut text = String::from("[");
     for (index, dim) in dims.into_iter().enumerate() {

@@ -14,10 +14,10 @@ use base::error::Result;
 #[cfg(not(all(feature = "onnxruntime", feature = "tract")))]
 use base::error::ServingError;
 
-/// A backend, or the rule by which one is taken.
+/// A backend, or the rule for choosing one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BackendChoice {
-    /// ONNX Runtime if its library is found, else tract; the one of them that this build has.
+    /// ONNX Runtime if its library is found, else tract. A build with only one of them uses that one.
     #[default]
     Auto,
     /// ONNX Runtime.
@@ -41,17 +41,17 @@ impl BackendChoice {
     }
 }
 
-/// Which backend, and how much of the machine it may use.
+/// The backend, and how much of the machine it is allowed to use.
 #[derive(Clone, Debug, Default)]
 pub struct BackendOptions {
-    /// Which one.
+    /// The backend.
     pub choice: BackendChoice,
     /// ONNX Runtime's shared library; `None` to look for it.
     pub onnxruntime_library: Option<PathBuf>,
-    /// Threads that work on one operator; 0: as many as the process may use at a time.
+    /// Threads that work on one operator; 0: the number of CPUs available to the process.
     pub intra_op_threads: usize,
-    /// Above 1, independent operators of one graph run beside each other on this many threads, if
-    /// the backend can do that.
+    /// Above 1, independent operators of one graph run in parallel on this many threads, if the backend
+    /// supports it.
     pub inter_op_threads: usize,
     /// Whether ONNX Runtime's idle threads spin for a while before they sleep.
     pub onnxruntime_spinning: bool,
@@ -62,8 +62,8 @@ impl BackendOptions {
     ///
     /// # Errors
     ///
-    /// Those of the backend; `INVALID_ARGUMENT` where this build does not have it. `Auto` takes
-    /// tract's place only for a library that was looked for, not for one that was named.
+    /// The backend's errors; `INVALID_ARGUMENT` if this build does not have the backend. If ONNX
+    /// Runtime cannot be opened, `Auto` falls back to tract, unless its library was named.
     pub fn open(&self) -> Result<Arc<dyn Backend>> {
         match self.choice {
             BackendChoice::OnnxRuntime => self.onnxruntime(),

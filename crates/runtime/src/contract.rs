@@ -1,6 +1,6 @@
-//! What every backend does, as tests that each backend calls with itself ([`keeps_contract`]). What
-//! a backend may be without, it has to refuse by name ([`dtype_is_refused_at_load`]). Whether its answers are those
-//! of TensorFlow, the zoo tells: `tests/it/zoo`.
+//! The contract of every backend, as tests that each backend runs on itself ([`keeps_contract`]). A
+//! backend has to refuse a dtype that it does not support by name ([`dtype_is_refused_at_load`]).
+//! Whether the answers match TensorFlow's is tested in `tests/it/zoo`.
 //!
 //! The models are built here, node by node; expected values follow from the definition of the ONNX
 //! operators.
@@ -30,8 +30,8 @@ const BOOL: i32 = 9;
 pub(crate) const COMPLEX64: i32 = 14;
 pub(crate) const BFLOAT16: i32 = 16;
 
-/// Makes a test of each rule for the backend that `$backend` makes. Further rules follow, such as
-/// those for what not every backend has.
+/// Makes a test of each rule for the backend that `$backend` makes. Further rules can follow, for
+/// example for optional features.
 macro_rules! keeps_contract {
     ($backend:expr $(, $rule:ident)* $(,)?) => {
         $crate::contract::keeps_contract!(
@@ -181,7 +181,7 @@ pub(crate) fn numbers_pass_unchanged(backend: &dyn Backend) {
     check_number(backend, 10, [f16::ONE, f16::NAN, f16::MAX, f16::NEG_ZERO]);
 }
 
-/// As [`numbers_pass_unchanged`], for a dtype that not every backend has.
+/// As [`numbers_pass_unchanged`], for a dtype that not every backend supports.
 #[cfg(feature = "onnxruntime")]
 pub(crate) fn bfloat16_passes_unchanged(backend: &dyn Backend) {
     check_number(
@@ -196,7 +196,7 @@ pub(crate) fn bfloat16_passes_unchanged(backend: &dyn Backend) {
     );
 }
 
-/// A dtype that the backend does not have is refused by `name`, and before any request.
+/// A dtype that the backend does not support is refused by `name`, before any request.
 #[cfg(feature = "tract")]
 #[track_caller]
 pub(crate) fn dtype_is_refused_at_load(backend: &dyn Backend, element_type: i32, name: &str) {
@@ -290,7 +290,7 @@ pub(crate) fn refused_inputs_leave_the_graph_usable(backend: &dyn Backend) {
     assert_eq!(fetched[0].as_slice::<f32>().unwrap(), [3.0; 4]);
 }
 
-/// What is no model, or has an operator without a kernel, is refused at load with the reason.
+/// A file that is not a model, or has an operator without a kernel, is refused at load with the reason.
 pub(crate) fn broken_models_are_refused(backend: &dyn Backend) {
     let garbage = GraphSource {
         origin: "garbage.onnx".to_owned(),
@@ -335,8 +335,8 @@ pub(crate) fn concurrent_runs_do_not_mix(backend: &dyn Backend) {
     });
 }
 
-/// Eight threads share one graph of operators that work in buffers of the library; every answer is,
-/// bit for bit, that of a run alone.
+/// Eight threads share one graph of operators that work in buffers of the library. Every answer is, bit
+/// for bit, the answer of a run on its own.
 pub(crate) fn concurrent_answers_are_those_of_runs_alone(backend: &dyn Backend) {
     let nodes = vec![
         node("MatMul", &["a", "b"], &["product"]),
@@ -370,7 +370,7 @@ pub(crate) fn concurrent_answers_are_those_of_runs_alone(backend: &dyn Backend) 
     });
 }
 
-/// A run that was given up before it began is not made.
+/// A run that was terminated before it began does not run.
 pub(crate) fn terminated_runs_are_cancelled(backend: &dyn Backend) {
     let graph = identity(backend, FLOAT);
     let control = RunControl::default();
@@ -380,8 +380,7 @@ pub(crate) fn terminated_runs_are_cancelled(backend: &dyn Backend) {
     assert_eq!(error.code(), Code::Cancelled);
 }
 
-/// Threads are a matter of speed: what a run on the calling thread alone returns is the same, bit for
-/// bit.
+/// Threads affect only speed: a run on the calling thread alone returns the same, bit for bit.
 pub(crate) fn runs_on_one_thread_answer_the_same(backend: &dyn Backend) {
     let graph = backend
         .load(model(

@@ -1,5 +1,5 @@
-//! Runs each request by itself: on the caller's thread where `short_runs` allows it, else on threads
-//! where it may block.
+//! Runs each request by itself: on the caller's thread if `short_runs` allows it, else on a thread that
+//! is allowed to block.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -42,7 +42,7 @@ impl DirectExecutor {
             return Err(ServingError::deadline_exceeded());
         }
         run(self.graph.as_ref(), feeds, fetches, control, enqueued).inspect_err(|_| {
-            // Failing may take long, too.
+            // Failing can take long, too.
             self.short_runs.learn(kind, enqueued.elapsed(), false);
         })
     }
@@ -130,10 +130,10 @@ fn run(
     Ok(Executed { outputs, times })
 }
 
-/// A caller that goes away, or whose time is over, has no interest in the run any more.
+/// A caller that goes away, or whose deadline has passed, no longer needs the run.
 struct GiveUpOnDrop {
     control: Arc<RunControl>,
-    /// It need not begin.
+    /// A run that is still queued leaves the queue.
     _place: Place,
 }
 

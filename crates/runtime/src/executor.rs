@@ -1,4 +1,4 @@
-//! Runs on behalf of requests: what every executor keeps to. Where runs happen: `direct`, and
+//! Runs on behalf of requests: the contract of every executor. The executors are in `direct` and
 //! `batching`.
 
 use std::future::Future;
@@ -13,7 +13,7 @@ use base::tensor::Tensor;
 /// The outcome of [`Executor::execute`], to be awaited.
 pub type Execution<'a> = Pin<Box<dyn Future<Output = Result<Executed>> + Send + 'a>>;
 
-/// What a successful run came to.
+/// The result of a successful run.
 #[derive(Debug)]
 pub struct Executed {
     /// In the order of the fetches.
@@ -22,19 +22,19 @@ pub struct Executed {
     pub times: RunTimes,
 }
 
-/// When one request waited for its run and when it ran, which it may have done with others.
+/// When one request waited for its run and when it ran, possibly together with others in a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct RunTimes {
-    /// The wait begins.
+    /// When the wait began.
     pub enqueued: Instant,
-    /// The wait ends, the run begins.
+    /// When the wait ended and the run began.
     pub started: Instant,
-    /// The run ends.
+    /// When the run ended.
     pub ended: Instant,
 }
 
 impl RunTimes {
-    /// The times of a request whose parts ran on their own, from the first wait to the last run.
+    /// The times of a request that was run in parts, from the first wait to the last run.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self {
@@ -53,11 +53,11 @@ pub trait Executor: Send + Sync {
     /// The graph that is run.
     fn graph(&self) -> &Arc<dyn Graph>;
 
-    /// Checks the shapes of a request's inputs, before anything is made of them.
+    /// Checks the shapes of a request's inputs, before any tensor is built.
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` where a request of such inputs cannot be run.
+    /// `INVALID_ARGUMENT` if inputs of these shapes cannot be run.
     fn check_inputs(&self, _shapes: &mut dyn Iterator<Item = &[usize]>) -> Result<()> {
         Ok(())
     }
@@ -66,8 +66,8 @@ pub trait Executor: Send + Sync {
     ///
     /// # Errors
     ///
-    /// Those of [`Graph::run`]; `DEADLINE_EXCEEDED` with the original's text once `deadline` has
-    /// passed, when the run is stopped as well.
+    /// Those of [`Graph::run`]; `DEADLINE_EXCEEDED` with TensorFlow Serving's text once `deadline` has
+    /// passed, which also stops the run.
     fn execute(
         &self,
         feeds: Vec<Tensor>,

@@ -40,31 +40,30 @@ pub trait Backend: Send + Sync {
     /// The library's name, for logs and errors.
     fn name(&self) -> &'static str;
 
-    /// The library's version, as it states it itself.
+    /// The library's version, as the library reports it.
     fn version(&self) -> String;
 
-    /// What can be done about a model that this backend refused with `error`, where that is known:
-    /// sentences without the last full stop. `producer` is the program that made the file, as the file
-    /// states it.
+    /// How to fix a model that this backend refused with `error`, if that is known: sentences without
+    /// the last full stop. `producer` is the program that made the file, as the file states it.
     fn advice(&self, error: &ServingError, producer: &str) -> Option<String>;
 
-    /// Whether kernels may end the process on ranks, sizes or values that they do not expect, so that a
-    /// model needs checks in front of them before it is loaded.
+    /// Whether kernels can abort the process on ranks, sizes or values that they do not expect, so that
+    /// a model has to be checked before it is loaded.
     fn may_end_the_process(&self) -> bool {
         false
     }
 
-    /// Makes a graph ready to run. May take seconds and all cores; called on a loading thread.
+    /// Makes a graph ready to run. Can take seconds and all cores; called on a loading thread.
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` where the bytes are not a model this backend can run, with the reason;
-    /// `UNIMPLEMENTED` where an operator has no kernel, naming it.
+    /// `INVALID_ARGUMENT` with the reason if this backend cannot run the model; `UNIMPLEMENTED` with
+    /// the operator's name if an operator has no kernel.
     fn load(&self, source: GraphSource) -> Result<Arc<dyn Graph>>;
 }
 
-/// Gives the memory back to the system that backends keep for runs and no run uses. For pauses: the next
-/// runs fetch their memory again.
+/// Returns the memory that backends keep for runs, and that no run uses, to the system. Meant for
+/// pauses: the next runs allocate their memory again.
 pub fn release_unused() {
     #[cfg(feature = "onnxruntime")]
     self::ort::release_unused();
@@ -72,16 +71,16 @@ pub fn release_unused() {
 
 /// An ONNX model in memory, ready for [`Backend::load`].
 pub struct GraphSource {
-    /// Where it came from, for errors and logs.
+    /// Where the model came from, for errors and logs.
     pub origin: String,
     /// The serialized `ModelProto`.
     pub model: Bytes,
-    /// The data of those initializers that `model` has without.
+    /// The data of the initializers whose data is not in `model`.
     pub weights: Vec<Weight>,
-    /// What the graph has in common with others; `None` where there are no others.
+    /// Which weights the graph shares with others; `None` if it shares none.
     pub sharing: Option<WeightSharing>,
-    /// The shapes that were declared for inputs (-1: any size), by name, where `model` does not say
-    /// them any more. Requests may have others.
+    /// The shapes that were declared for inputs (-1: any size), by name, if `model` no longer states
+    /// them. Requests can have other shapes.
     pub declared_shapes: HashMap<String, Vec<i64>>,
     /// See [`Graph::work_follows_shapes`].
     pub work_follows_shapes: bool,
@@ -89,28 +88,28 @@ pub struct GraphSource {
 
 /// A graph that is ready to run.
 ///
-/// Contract for implementations: `run` may be called from any number of threads at a time, and a
-/// failed run leaves the graph usable. Dropping waits for nothing: whoever drops it has made sure
-/// that no run is under way.
+/// Contract for implementations: `run` can be called from any number of threads at a time, and a failed
+/// run leaves the graph usable. Dropping a graph waits for nothing: the owner has to make sure that no
+/// run is in flight.
 pub trait Graph: Send + Sync {
-    /// The inputs that every run has to be given, in this order.
+    /// The inputs that every run needs, in this order.
     fn inputs(&self) -> &[ValueInfo];
 
-    /// What a run can return.
+    /// The outputs that a run can return.
     fn outputs(&self) -> &[ValueInfo];
 
-    /// Whether runs on inputs of the same shapes take about the same time, whatever is in them.
+    /// Whether runs on inputs of the same shapes take about the same time, whichever values they have.
     fn work_follows_shapes(&self) -> bool;
 
     /// Runs the graph on `inputs` (in the order of [`inputs`](Self::inputs), of their dtypes) and
     /// returns the outputs with the given indices into [`outputs`](Self::outputs), in that order.
     ///
-    /// Shapes are the graph's business: they are checked by its kernels.
+    /// The graph's kernels check the shapes.
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` where a kernel refuses dtypes, ranks or sizes; `CANCELLED` once `control`
-    /// was terminated; `INTERNAL` for everything else.
+    /// `INVALID_ARGUMENT` if a kernel refuses dtypes, ranks or sizes; `CANCELLED` once `control` was
+    /// terminated; `INTERNAL` for everything else.
     fn run(
         &self,
         inputs: &[Tensor],
@@ -124,14 +123,14 @@ pub trait Graph: Send + Sync {
 pub struct ValueInfo {
     /// The graph's name for it.
     pub name: String,
-    /// The element type; `None` where it is no tensor (a sequence or a map).
+    /// The element type; `None` if it is not a tensor (a sequence or a map).
     pub dtype: Option<DataType>,
-    /// The declared shape, -1 for a dimension of any size; `None` where the rank is not known.
+    /// The declared shape, -1 for a dimension of any size; `None` if the rank is unknown.
     pub shape: Option<Vec<i64>>,
 }
 
-/// How a run is made, and the means to stop it from outside: one is made for each run and shared with
-/// whoever may lose patience.
+/// How a run is made, and the means to stop it from outside. Each run has one, shared with every party
+/// that might stop it.
 #[derive(Default)]
 pub struct RunControl {
     /// Guards the moment between a run's start and `terminate`; held for a few instructions.
@@ -146,7 +145,7 @@ struct ControlState {
 }
 
 impl RunControl {
-    /// Ends the run that is under way, or the next, as soon as its backend notices.
+    /// Ends the run in flight, or else the next one, as soon as its backend notices.
     pub fn terminate(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.terminated = true;
@@ -163,7 +162,7 @@ impl RunControl {
             .terminated
     }
 
-    /// Asks for a run on the calling thread alone, from the backends that have a choice.
+    /// Asks for a run on the calling thread alone, if the backend supports that.
     pub fn keep_to_one_thread(&self) {
         self.keep_to_one_thread.store(true, Ordering::Relaxed);
     }
@@ -173,8 +172,8 @@ impl RunControl {
         self.keep_to_one_thread.load(Ordering::Relaxed)
     }
 
-    /// For backends: registers how to stop the run that begins now. The registration ends with
-    /// the returned guard, which has to be dropped before what `stop` touches.
+    /// For backends: registers how to stop the run that begins now. The registration ends with the
+    /// returned guard, which has to be dropped before anything that `stop` uses.
     pub fn on_terminate(&self, stop: impl Fn() + Send + 'static) -> Registration<'_> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.terminated {

@@ -1,7 +1,7 @@
 //! ONNX Runtime, through the crate `ort` and, where that is too narrow, the C API below it.
 //!
-//! Everything `unsafe` of this crate that has to do with ONNX Runtime is in this folder: `graph`
-//! (running), `value` (tensors), `weights` and `arena` (what sessions share), `status` (errors).
+//! All `unsafe` code of this crate that concerns ONNX Runtime is in this folder: `graph` (running),
+//! `value` (tensors), `weights` and `arena` (resources that sessions share), `status` (errors).
 
 mod advice;
 mod arena;
@@ -28,22 +28,22 @@ use self::weights::SharedWeights;
 use super::{Backend, Graph, GraphSource};
 use base::error::{Result, ServingError};
 
-/// Where the library is, and how many threads it may use.
+/// Where the library is, and how many threads it uses.
 #[derive(Clone, Debug, Default)]
 pub struct OnnxRuntimeOptions {
-    /// The shared library. `None`: `ORT_DYLIB_PATH`, then beside the executable, in its `lib` and
+    /// The shared library. `None`: `ORT_DYLIB_PATH`, then next to the executable, in its `lib` and
     /// `../lib`, in `.onnxruntime/lib` of a folder above, then the system's search path.
     pub library: Option<PathBuf>,
-    /// Threads that work on one operator; 0: as many as the process may use at a time.
+    /// Threads that work on one operator; 0: the number of CPUs available to the process.
     pub intra_op_threads: usize,
-    /// Above 1, independent operators of one graph run beside each other on this many threads.
+    /// Above 1, independent operators of one graph run in parallel on this many threads.
     pub inter_op_threads: usize,
     /// Whether idle threads spin for a while before they sleep.
     pub spinning: bool,
 }
 
 impl OnnxRuntimeOptions {
-    /// The version of the library that would be used, without using it; `None` where there is none.
+    /// The version of the library that would be loaded, without using it; `None` if there is none.
     pub fn version(&self) -> Option<String> {
         library::version(&self.library())
     }
@@ -58,14 +58,15 @@ impl OnnxRuntimeOptions {
     }
 }
 
-/// Smaller models are made ready twice: with the pool's threads, and without for short runs, which runs
-/// that work on more weights are not, and for times when every thread has a run of its own.
+/// Smaller models get two sessions: one with the pool's threads, and one without. The second is for
+/// short runs, which models with more weights do not have, and for times when every thread has a run of
+/// its own.
 const MAX_BYTES_TWICE: usize = 16 << 20;
 
-/// The process-wide environment. ONNX Runtime allows one; whoever comes first configures it.
+/// The process-wide environment. ONNX Runtime allows one; the first caller configures it.
 static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
 
-/// Gives the memory back that runs have left unused. Waits for no run; the next ones have to fetch their
+/// Frees the memory that runs have left unused. Waits for no run; the next runs have to allocate their
 /// memory again.
 pub(super) fn release_unused() {
     let Some(environment) = ENVIRONMENT.get() else {
@@ -96,14 +97,14 @@ pub struct OnnxRuntime {
 }
 
 impl OnnxRuntime {
-    /// Loads the library and makes the environment, or joins the one that exists in this process,
-    /// whose options then stay.
+    /// Loads the library and makes the environment. If this process already has an environment, that
+    /// one is used and its options stay.
     ///
     /// # Errors
     ///
-    /// `NOT_FOUND` where no library is found or it cannot be loaded, naming the path.
+    /// `NOT_FOUND` with the path if no library is found or it cannot be loaded.
     pub fn open(options: &OnnxRuntimeOptions) -> Result<Self> {
-        // Two environments at a time, even for a moment, would share ONNX Runtime's one and free
+        // Two environments at the same time, even for a moment, would share ONNX Runtime's one and free
         // its logger twice.
         static OPENING: Mutex<()> = Mutex::new(());
         let _opening = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -152,7 +153,7 @@ impl Backend for OnnxRuntime {
     }
 }
 
-/// Which threads work on an operator.
+/// Which threads run an operator.
 #[derive(PartialEq)]
 enum Threads {
     OfThePool,
@@ -167,8 +168,8 @@ impl OnnxRuntime {
                 let is_parallel = self.parallel_execution && threads == Threads::OfThePool;
                 Ok(builder.with_parallel_execution(is_parallel)?)
             })
-            // Whatever fails comes back as an error. Logged as well, a client could fill the disk with
-            // requests that kernels refuse.
+            // Every failure comes back as an error. If it were logged as well, a client could fill the
+            // disk with requests that kernels refuse.
             .and_then(|builder| Ok(builder.with_log_level(LogLevel::Fatal)?))
             .and_then(|builder| Ok(builder.with_env_allocators()?))
             .and_then(|builder| Ok(builder.with_device_allocated_initializers()?))
@@ -231,7 +232,7 @@ fn make_environment(options: &OnnxRuntimeOptions) -> Result<Environment> {
     Ok(environment)
 }
 
-/// How many threads work on one operator, and who says so.
+/// How many threads work on one operator, and where that number comes from.
 fn intra_op_threads(options: &OnnxRuntimeOptions) -> (usize, &'static str) {
     match options.intra_op_threads {
         // The smaller of the control group's quota (v1 and v2) and the affinity mask.
@@ -243,7 +244,7 @@ fn intra_op_threads(options: &OnnxRuntimeOptions) -> (usize, &'static str) {
     }
 }
 
-/// What to do about a library that is missing, too old or not ONNX Runtime.
+/// Advice for a library that is missing, too old or not ONNX Runtime.
 fn not_loaded(error: &ort::LoadDynamicError) -> String {
     format!(
         "cannot load ONNX Runtime: {error}. Name its shared library, version 1.24 or later, with \
@@ -251,7 +252,7 @@ fn not_loaded(error: &ort::LoadDynamicError) -> String {
     )
 }
 
-/// Passes ONNX Runtime's own messages on to this process's log.
+/// Forwards ONNX Runtime's own messages to this process's log.
 fn log(level: LogLevel, category: &str, _id: &str, location: &str, message: &str) {
     match level {
         LogLevel::Fatal | LogLevel::Error => tracing::error!(category, location, "{message}"),

@@ -1,10 +1,11 @@
-//! The priority of threads, which one thread may lower for another. On Linux alone threads have one of
-//! their own.
+//! The priority of threads, which one thread can lower for another. Only Linux has a priority per
+//! thread.
 //!
-//! A lower priority is for good: getting rid of it takes privileges. And threads inherit it from the
-//! thread that starts them.
+//! A lower priority is permanent, because raising it again needs privileges. And threads inherit it
+//! from the thread that starts them.
 //!
-//! Not here: who has to have which priority (`run_threads`), loads (`serving::lifecycle::low_priority`).
+//! Not here: which thread gets which priority (`run_threads`), loads
+//! (`serving::lifecycle::low_priority`).
 
 #[cfg(target_os = "linux")]
 pub(super) use self::linux::ThreadNumber;
@@ -16,7 +17,7 @@ mod linux {
     /// The end of the scale.
     const MAX_NICENESS: i32 = 19;
 
-    /// What the system calls a thread. It may be another thread's once that one has ended.
+    /// The system's id of a thread. After that thread has ended, another one can get the same id.
     #[derive(Clone, Copy, Debug)]
     pub(crate) struct ThreadNumber(libc::pid_t);
 
@@ -26,13 +27,14 @@ mod linux {
             Self(unsafe { libc::gettid() })
         }
 
-        /// Makes a thread that has not ended nicer by so much. Returns whether it is nicer.
+        /// Raises the niceness of a thread that has not ended by this much. Returns whether it is
+        /// nicer.
         pub(crate) fn lower(self, by: i32) -> bool {
             let Ok(id) = libc::id_t::try_from(self.0) else {
                 return false;
             };
-            // SAFETY: both take numbers and touch no memory. -1 is a niceness, as well as the answer
-            // where there is no such thread, in which case the second call fails.
+            // SAFETY: both take numbers and touch no memory. -1 can be a niceness, or mean that the
+            // thread does not exist, in which case the second call fails.
             let status = unsafe {
                 let niceness = libc::getpriority(libc::PRIO_PROCESS, id);
                 let nicer = niceness.saturating_add(by).min(MAX_NICENESS);
@@ -67,7 +69,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// That of this thread: field 19 of its `stat`, see proc_pid_stat(5).
+    /// The niceness of this thread: field 19 of its `stat`, see proc_pid_stat(5).
     pub(crate) fn niceness() -> i32 {
         let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
         let after_name = stat.rsplit_once(')').unwrap().1;

@@ -1,18 +1,19 @@
-//! The process's threads for runs, which may block: as many as there are such runs at a time.
+//! The process's threads for runs, which are allowed to block. There are as many threads as such runs
+//! at a time.
 //!
-//! The thread that became idle last has the next run. Its processor is the one that a run has just
-//! left, and Linux wakes a thread where it ran before: the one that slept longest, which tokio would
-//! wake, may have to wait for another run there while a processor is idle (`docs/performance.md`).
+//! The thread that became idle last gets the next run. Its CPU has just become free, and Linux wakes a
+//! thread where it last ran. The thread that has slept longest, which tokio would wake, might have to
+//! wait for another run there while another CPU is idle (`docs/performance.md`).
 //!
-//! Models share the threads. Runs are work for CPUs, so that one model gains nothing from many more runs
-//! at a time than there are CPUs, and others lose: it has a bound of its own. It may also have no more
-//! than are left then, so that many models leave room for others, and a model without a run has a thread
-//! in any case. Further runs wait, and models take turns.
+//! Models share the threads. Runs are CPU-bound: one model gains nothing from many more runs at a time
+//! than there are CPUs, and other models lose. So each model has a limit of its own. It also gets no
+//! more threads than are left then, so that many models leave room for others, but a model without a
+//! run always gets a thread. Further runs wait, and models take turns.
 //!
-//! A run that lasts long goes on at a lower priority, which leaves the CPUs to short ones. Its thread
-//! ends with it, since it cannot get rid of that, and starts no other, which would inherit it: this is
-//! left to the watcher, the thread that looks for such runs while there are threads. Short runs are not
-//! timed by anything but a note of when they began.
+//! A long run continues at a lower priority, which leaves the CPUs to short ones. Its thread ends with
+//! it, because it cannot raise its priority again. It starts no other thread either, which would
+//! inherit the priority. The watcher starts one instead, a thread that looks for long runs while there
+//! are threads. A short run only has to note when it began.
 //!
 //! Not here: which runs need a thread (`short_runs`), and batches, which have threads of their own.
 
@@ -29,14 +30,14 @@ use tokio::sync::oneshot;
 use super::priority::ThreadNumber;
 use base::panics;
 
-/// Runs of one model at a time for each CPU. One would keep it busy; the others let a short run pass long
-/// ones of the same model. Each more costs other models' latency: where a thread that holds a lock of ONNX
-/// Runtime's arena or of the kernel loses its CPU, all wait for its next turn.
+/// Runs of one model at a time for each CPU. One would keep it busy; with more, a short run does not
+/// have to wait for long ones of the same model. Each additional one costs other models latency: if a
+/// thread loses its CPU while it holds a lock of ONNX Runtime's arena or of the kernel, all wait until
+/// it runs again.
 const RUNS_OF_MODEL_PER_CPU: usize = 3;
-/// As many runs of one model there may be where CPUs are few.
+/// The least number of runs of one model, for machines with few CPUs.
 const MIN_RUNS_OF_MODEL: usize = 6;
-/// By how much the priority of a long run is lower. With 10, a CPU gives it a tenth of the time that a
-/// short one has.
+/// How much nicer a long run is. With 10, it gets a tenth of the CPU time of a short one.
 const NICENESS: i32 = 10;
 
 static THREADS: LazyLock<RunThreads> = LazyLock::new(|| {
@@ -44,8 +45,8 @@ static THREADS: LazyLock<RunThreads> = LazyLock::new(|| {
     RunThreads::new(Options::for_cpus(cpus))
 });
 
-/// Does `work` of one model on a thread where it may block, unless its place is dropped while it waits
-/// for one. The receiver fails if `work` panicked or no thread could be started.
+/// Does `work` of one model on a thread that is allowed to block, unless its place is dropped while it
+/// waits for one. The receiver fails if `work` panicked or no thread could be started.
 pub(super) fn spawn<T: Send + 'static>(
     share: &Arc<Share>,
     work: impl FnOnce() -> T + Send + 'static,
@@ -53,7 +54,7 @@ pub(super) fn spawn<T: Send + 'static>(
     THREADS.spawn(share, work)
 }
 
-/// The runs of one model that have a thread.
+/// The number of runs of one model that have a thread.
 #[derive(Debug, Default)]
 pub(super) struct Share {
     /// Written under the lock of the threads.
@@ -61,7 +62,7 @@ pub(super) struct Share {
 }
 
 impl Share {
-    /// The share of the model of this name, which all of its versions have together.
+    /// The share of the model of this name, common to all of its versions.
     pub(super) fn of_model(name: &str) -> Arc<Self> {
         static SHARES: Mutex<Vec<(String, Weak<Share>)>> = Mutex::new(Vec::new());
         let mut shares = SHARES.lock().unwrap_or_else(PoisonError::into_inner);
@@ -76,18 +77,19 @@ impl Share {
     }
 }
 
-/// Of work that may have to wait for a thread. It leaves, with all it holds, when this is dropped.
+/// The place in the queue of work that might have to wait for a thread. Dropping it removes the work
+/// from the queue.
 #[must_use]
 pub(super) struct Place {
     threads: &'static RunThreads,
-    /// `None` for work that had a thread at once.
+    /// `None` for work that got a thread immediately.
     number: Option<u64>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         if let Some(number) = self.number {
-            // What it holds may be large: not dropped while others want the lock.
+            // The work can hold much memory: it is dropped without the lock.
             let _left = self.threads.leave(number);
         }
     }
@@ -100,13 +102,14 @@ struct Job {
 }
 
 struct Options {
-    /// Runs at a time that models share. Each model's first run comes on top.
+    /// The limit of runs at a time for all models together. Each model's first run comes on top.
     max_threads: usize,
     /// Runs of one model at a time.
     max_of_model: usize,
-    /// A thread that has had nothing to do for so long ends.
+    /// A thread that has been idle for this long ends.
     keep_alive: Duration,
-    /// A run that has lasted so long goes on at a lower priority, half as long later at the latest.
+    /// A run that has lasted this long continues at a lower priority, after half as long again at the
+    /// latest.
     long: Duration,
 }
 
@@ -123,7 +126,7 @@ impl Options {
 
 struct RunThreads {
     state: Mutex<State>,
-    /// There are threads to watch, or one of low priority has left a ready job to others.
+    /// There are threads to watch, or a thread of low priority has left a ready job to the watcher.
     watch: Condvar,
     has_watcher: AtomicBool,
     options: Options,
@@ -148,7 +151,7 @@ impl Thread {
         self.is_low.load(Ordering::Relaxed)
     }
 
-    /// Lowers the priority of a run that has lasted so long.
+    /// Lowers the priority of a run that has lasted this long.
     fn lower_if(&self, long: Duration) {
         let began = *self.began();
         if !self.is_low() && began.is_some_and(|it| it.elapsed() >= long) {
@@ -159,13 +162,13 @@ impl Thread {
 }
 
 struct State {
-    /// Jobs that are counted as running, for which a thread starts or ends its run. None is idle
-    /// while there are any.
+    /// Jobs that count as running and will get a thread that is starting or ending its run. No thread
+    /// is idle while there are any.
     ready: VecDeque<Job>,
-    /// Jobs of models that have their share, in the order of the models' turns. None is empty.
+    /// Jobs of models that have used their share, in the order of the models' turns. No queue is empty.
     waiting: VecDeque<VecDeque<Job>>,
     last_number: u64,
-    /// The last became idle last.
+    /// In the order in which they became idle.
     idle: Vec<Arc<Thread>>,
     /// All but those that are starting.
     started: Vec<Arc<Thread>>,
@@ -176,7 +179,7 @@ struct State {
 }
 
 impl State {
-    /// Whether one more run of a model may have a thread.
+    /// Whether the limits allow one more run of a model.
     fn has_room(&self, share: &Share, options: &Options) -> bool {
         let running = share.running.load(Ordering::Relaxed);
         let left = options.max_threads.saturating_sub(self.running);
@@ -212,7 +215,7 @@ impl State {
         }
     }
 
-    /// Makes what waits ready, as far as there is room: a job of one model after the other.
+    /// Makes waiting jobs ready while there is room: one job of each model in turn.
     fn promote(&mut self, options: &Options) {
         while let Some(index) = self.waiting.iter().position(|queue| {
             let first = queue.front();
@@ -288,7 +291,7 @@ impl RunThreads {
         (receiver, Place { threads, number })
     }
 
-    /// The number of the job among those that wait, if it has to.
+    /// The number of the job in the queue, if it has to wait.
     fn submit(&'static self, share: Arc<Share>, work: Box<dyn FnOnce() + Send>) -> Option<u64> {
         let mut state = self.lock();
         state.last_number += 1;
@@ -305,7 +308,7 @@ impl RunThreads {
         state.begin(&job.share);
         if let Some(thread) = state.idle.pop() {
             drop(state);
-            // It ends only where it finds itself among the idle ones.
+            // A thread ends only while it is in the idle list.
             let _ = thread.jobs.send(job);
             return None;
         }
@@ -319,7 +322,7 @@ impl RunThreads {
         while state.ready.len() > state.starting {
             if let Some(thread) = state.idle.pop() {
                 if let Some(job) = state.ready.pop_front() {
-                    // The channel has room for it: nothing waits here.
+                    // The channel has room for it: this does not block.
                     let _ = thread.jobs.send(job);
                 }
                 continue;
@@ -343,7 +346,7 @@ impl RunThreads {
         state
     }
 
-    /// Without any thread nothing waits.
+    /// Drops all jobs, for when no thread could be started: none of them waits for ever.
     fn give_up<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         let ready = std::mem::take(&mut state.ready);
         for job in &ready {
@@ -362,8 +365,8 @@ impl RunThreads {
         }
     }
 
-    /// The life of the watcher: it sleeps until there are threads, then looks now and then whether a run
-    /// is long.
+    /// The main loop of the watcher: it sleeps until there are threads, then regularly looks for long
+    /// runs.
     fn watch(&'static self) {
         let mut state = self.lock();
         loop {
@@ -381,9 +384,9 @@ impl RunThreads {
         }
     }
 
-    /// The life of a thread.
+    /// The main loop of a thread.
     fn work(&'static self) {
-        // One job at a time is sent to a thread.
+        // A thread is sent one job at a time.
         let (sender, jobs) = mpsc::sync_channel(1);
         let thread = Arc::new(Thread {
             number: ThreadNumber::current(),
@@ -399,7 +402,8 @@ impl RunThreads {
         }
     }
 
-    /// Waits for a job; `None` where the thread has to end. A run of this share has just ended.
+    /// Waits for a job; `None` if the thread has to end. `ended` is the share of a run that has just
+    /// ended.
     fn next(
         &'static self,
         ended: Option<Arc<Share>>,
@@ -442,11 +446,11 @@ impl RunThreads {
             return None;
         }
         drop(state);
-        // Somebody has taken it from the idle ones just now.
+        // It has just been taken from the idle list.
         jobs.recv().ok()
     }
 
-    /// Takes a job that has not begun out of its queue. Its model's turn may come to others.
+    /// Removes a job that has not begun from its queue. This can give its model's turn to another.
     fn leave(&'static self, number: u64) -> Option<Job> {
         let mut state = self.lock();
         let left = state.leave(number)?;

@@ -1,16 +1,16 @@
-//! Which runs are short: those may happen on an async worker, in the middle of serving sockets, and on
-//! one thread.
+//! Which runs are short: those are allowed on an async worker, between serving sockets, and run on one
+//! thread.
 //!
-//! Handing a run to another thread and its answer back costs more than many a small model's run. A
-//! worker that runs a graph keeps its other connections waiting, though; so these are runs that are
-//! expected to be brief, and, if nothing else runs, short ones. Longer ones go to other threads, where
-//! they cost less under load: they and the workers would push each other out of the caches. And what
-//! several threads gain on a short run is less than it takes to wake them.
+//! For many small models, handing a run and its answer over to another thread costs more than the run.
+//! But a worker that runs a graph keeps its other connections waiting. So a worker takes runs that are
+//! expected to be brief, and short ones if nothing else runs. Longer runs go to other threads, where
+//! they cost less under load: on the workers, runs and requests would evict each other's data from the
+//! caches. And several threads save less time on a short run than waking them costs.
 //! `docs/performance.md` has the numbers.
 //!
-//! Where values in a request decide how long a run takes, as in a loop, what came before says nothing
-//! about it: such runs are never expected to be short. Neither are those on empty tensors, whatever came
-//! before: kernels that divide work by a size may never return where it is 0.
+//! If values in a request decide how long a run takes, as in a loop, earlier runs say nothing about the
+//! next: such runs are never expected to be short. Neither are runs on empty tensors: kernels that
+//! divide work by a size might never return if it is 0.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -18,21 +18,21 @@ use std::time::Duration;
 use super::Graph;
 use base::tensor::Tensor;
 
-/// No longer than decoding a small request takes: a worker may do it at any time.
+/// About the time to decode a small request: a worker is always allowed to do it.
 const BRIEF: Duration = Duration::from_micros(40);
-/// One worker may be kept for so long, if no other run is under way.
+/// One worker can be occupied for this long, if no other run is in flight.
 const SHORT: Duration = Duration::from_micros(200);
-/// A run that takes so long was no short one that the system interrupted.
+/// A run that takes this long was not merely a short one that the system interrupted.
 const LONG: Duration = Duration::from_millis(1);
-/// Runs in a row that have to be short before the next is expected to be.
+/// The number of short runs in a row after which the next is expected to be short.
 const TRIALS: usize = 8;
-/// After so many runs on several threads, one thread is tried again: the machine may have been busy.
+/// After this many runs on several threads, one thread is tried again, in case the machine was busy.
 const RETRY: usize = 1000;
 
-/// Runs that are under way in this process, but for batches on threads of their own.
+/// The runs in flight in this process, except batches on threads of their own.
 static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
 
-/// What is known of one graph's runs.
+/// The statistics of one graph's runs.
 pub struct ShortRuns {
     work_follows_shapes: bool,
     brief: Expectation,
@@ -51,8 +51,8 @@ impl ShortRuns {
         }
     }
 
-    /// Whether a run of this kind may happen on a worker now. It is under way as long as what is
-    /// returned is kept.
+    /// Whether a run of this kind is allowed on a worker now. The run counts as in flight until the
+    /// returned guard is dropped.
     pub fn admit(&self, kind: Kind) -> Option<UnderWay> {
         if !self.work_follows_shapes || kind.is_empty {
             None
@@ -65,7 +65,8 @@ impl ShortRuns {
         }
     }
 
-    /// Whether a run of this kind is to be [kept to one thread](super::RunControl::keep_to_one_thread).
+    /// Whether a run of this kind should be [kept to one
+    /// thread](super::RunControl::keep_to_one_thread).
     pub fn suits_one_thread(&self, kind: Kind) -> bool {
         self.work_follows_shapes
             && !kind.is_empty
@@ -73,8 +74,8 @@ impl ShortRuns {
             && self.one_thread.suits(kind)
     }
 
-    /// Takes note of a run, wherever it was. Two that end together may count as one, which costs a
-    /// trial more.
+    /// Records a run, on whichever thread it was. Two that end at the same time can count as one, which
+    /// costs one more trial.
     pub fn learn(&self, kind: Kind, took: Duration, on_one_thread: bool) {
         if kind.is_empty {
             return;
@@ -89,19 +90,19 @@ impl ShortRuns {
     }
 }
 
-/// Counts one run as under way for as long as it exists.
+/// Counts one run as in flight for as long as it exists.
 #[must_use]
 #[derive(Debug)]
 pub struct UnderWay(());
 
 impl UnderWay {
-    /// `None` where there are others.
+    /// `None` if another run is in flight.
     fn alone() -> Option<Self> {
         let taken = UNDER_WAY.compare_exchange(0, 1, Ordering::Relaxed, Ordering::Relaxed);
         taken.ok().map(|_| Self(()))
     }
 
-    /// Whatever else is under way.
+    /// Counts a run even if others are in flight.
     pub fn beside_others() -> Self {
         UNDER_WAY.fetch_add(1, Ordering::Relaxed);
         Self(())
@@ -114,19 +115,19 @@ impl Drop for UnderWay {
     }
 }
 
-/// What tells how long a run takes, as far as it can be told.
+/// The properties of a run that predict how long it takes.
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {
-    /// Of all inputs together.
+    /// The bytes of all inputs together.
     bytes: usize,
-    /// The ranks of the inputs: with others than before, a graph may have to be loaded first.
+    /// The ranks of the inputs: new ranks can mean that a graph has to be loaded first.
     ranks: usize,
-    /// One of the inputs has a size of 0.
+    /// Whether an input has a size of 0.
     is_empty: bool,
 }
 
 impl Kind {
-    /// That of a run with these inputs.
+    /// The kind of a run with these inputs.
     pub fn of(feeds: &[Tensor]) -> Self {
         let rank = |feed: &Tensor| feed.shape().len();
         Self {
@@ -138,7 +139,7 @@ impl Kind {
         }
     }
 
-    /// That of a run for which `rows` of these inputs are padded to `padded`.
+    /// The kind of a run for which `rows` of these inputs are padded to `padded`.
     #[must_use]
     pub fn padded(self, rows: usize, padded: usize) -> Self {
         let bytes_of_row = self.bytes.div_ceil(rows.max(1));
@@ -155,18 +156,19 @@ fn size_in_bytes(tensor: &Tensor) -> usize {
     tensor.bytes().map_or(strings, |bytes| bytes.len())
 }
 
-/// Whether a graph's next run will be short, judged by those before.
+/// Whether a graph's next run will be short, judged by earlier runs.
 ///
-/// Runs are expected to be short once several in a row were: those with the ranks of the last of
-/// them, and no more bytes. From the size of one that was long after all, they no longer are.
+/// After several short runs in a row, runs are expected to be short if they have the ranks of the last
+/// of them and no more bytes. If one takes long after all, runs of its size or above are no longer
+/// expected to be short.
 struct Expectation {
-    /// A run that takes no longer is a short one.
+    /// A run that takes no longer counts as short.
     limit: Duration,
-    /// Zero, which no input has, before anything is expected.
+    /// Zero, which no input has, as long as nothing is expected.
     ranks: AtomicUsize,
-    /// Inputs of fewer bytes make short runs.
+    /// Runs with fewer input bytes are expected to be short.
     short_below: AtomicUsize,
-    /// Short runs in a row that were not expected to be.
+    /// Short runs in a row that were not expected to be short.
     trials: AtomicUsize,
 }
 
@@ -204,9 +206,9 @@ impl Expectation {
     }
 }
 
-/// Runs that are short on several threads need not be on one.
+/// Runs that are short on several threads need not be short on one.
 struct OneThread {
-    /// Inputs of so many bytes are too many for one thread.
+    /// Inputs of this many bytes or more are too many for one thread.
     too_long_from: AtomicUsize,
     /// Runs in a row on one thread that were not short.
     long: AtomicUsize,
@@ -229,7 +231,7 @@ impl OneThread {
         kind.bytes < self.too_long_from.load(Ordering::Relaxed)
     }
 
-    /// Several in a row: one may have been interrupted.
+    /// Only several in a row count: a single one might have been interrupted.
     fn learn(&self, kind: Kind, took: Duration) {
         if took <= SHORT {
             self.long.store(0, Ordering::Relaxed);
@@ -240,7 +242,7 @@ impl OneThread {
         }
     }
 
-    /// Takes note of a run on several threads.
+    /// Records a run on several threads.
     fn miss(&self, kind: Kind) {
         if !self.suits(kind) && self.missed.fetch_add(1, Ordering::Relaxed) + 1 >= RETRY {
             self.missed.store(0, Ordering::Relaxed);
@@ -343,7 +345,7 @@ mod tests {
         runs.learn(rows(8), SHORT * 2, true);
         assert!(!runs.suits_one_thread(rows(8)));
         assert!(runs.suits_one_thread(rows(7)));
-        // Short on several threads, as it is, it is not tried again at once.
+        // As it is short on several threads, one thread is not tried again immediately.
         for _ in 1..RETRY {
             runs.learn(rows(8), QUICK, false);
         }

@@ -1,9 +1,9 @@
-//! tract, in pure Rust: for where there is no ONNX Runtime.
+//! tract, in pure Rust: for systems without ONNX Runtime.
 //!
-//! `support` says what it cannot do, `adapt` rewrites what it reads too narrowly, `fit` refuses what
-//! it does not check, `load` makes a graph of a model, `plans` keeps what was made of that for the
-//! shapes of requests, `graph` runs it, `value` has the tensors, and `isolate` keeps its panics in
-//! bounds.
+//! `support` refuses operators that tract does not support, `adapt` rewrites nodes that tract reads too
+//! narrowly, `fit` refuses sizes that tract does not check, `load` makes a graph from a model, `plans`
+//! caches plans for the shapes of requests, `graph` runs them, `value` converts tensors, and `isolate`
+//! catches tract's panics.
 
 mod adapt;
 mod fit;
@@ -31,11 +31,11 @@ use base::error::{Result, ServingError};
 /// The release of tract that this crate asks for in `Cargo.toml`; tract does not state its own.
 pub const VERSION: &str = "0.23";
 
-/// How much of the machine tract may use.
+/// How much of the machine tract is allowed to use.
 #[derive(Clone, Debug, Default)]
 pub struct TractOptions {
-    /// Threads that work on one operator; 0: as many as the process may use at a time. Operators
-    /// run one after the other.
+    /// Threads that work on one operator; 0: the number of CPUs available to the process. Operators run
+    /// one after the other.
     pub threads: usize,
 }
 
@@ -49,7 +49,7 @@ impl Tract {
     ///
     /// # Errors
     ///
-    /// `INTERNAL` where the system gives none.
+    /// `INTERNAL` if the threads cannot be started.
     pub fn open(options: &TractOptions) -> Result<Self> {
         let (threads, threads_from) = match options.threads {
             // The smaller of the control group's quota (v1 and v2) and the affinity mask.
@@ -61,7 +61,7 @@ impl Tract {
         };
         let executor = match threads {
             1 => Executor::SingleThread,
-            // Panics where threads cannot be started.
+            // Panics if threads cannot be started.
             _ => isolate(|| Ok(Executor::multithread_with_name(threads, "tract")))?,
         };
         tracing::info!(version = VERSION, threads, threads_from, "tract is ready");

@@ -1,4 +1,4 @@
-//! Large tensors of a model that lie outside its protobuf, and what graphs have in common of them.
+//! Large tensors of a model that are stored outside its protobuf, and which of them graphs share.
 //!
 //! Not here: which graphs share weights (`mapper::version_dir`), handing them to a library (the
 //! backends).
@@ -15,7 +15,7 @@ use bytes::Bytes;
 pub struct Weight {
     /// The initializer's name.
     pub name: String,
-    /// What the protobuf says as the place of the data.
+    /// The location of the data, as the protobuf states it.
     pub location: String,
     /// `onnx.TensorProto.DataType`.
     pub elem_type: i32,
@@ -25,10 +25,10 @@ pub struct Weight {
     pub data: Bytes,
 }
 
-/// Says of several graphs that they have weights in common. Clones mean the same graphs.
+/// Marks several graphs as sharing weights. Clones refer to the same graphs.
 ///
-/// A backend that is given it may keep these weights as they are, together with what it derives
-/// from them, once for all the graphs; otherwise it has a copy for each graph.
+/// A backend that gets this is allowed to keep these weights in place, together with the data it
+/// derives from them, once for all the graphs; otherwise it has a copy for each graph.
 #[derive(Clone)]
 pub struct WeightSharing {
     names: Arc<HashSet<String>>,
@@ -44,7 +44,7 @@ impl WeightSharing {
         }
     }
 
-    /// The same graphs, that share the weights of more names.
+    /// The same graphs, which share the weights of more names.
     #[must_use]
     pub fn with_names(&self, more: HashSet<String>) -> Self {
         Self {
@@ -58,8 +58,8 @@ impl WeightSharing {
         self.names.contains(name)
     }
 
-    /// For backends: where they keep what they derive from the weights, made with the first call.
-    /// `None` where another backend's is there.
+    /// For backends: the data that they derive from the weights, made with the first call. `None` if
+    /// another backend's data is there.
     pub fn derived<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<&T> {
         self.derived
             .get_or_init(|| Box::new(make()))

@@ -1,16 +1,16 @@
-//! Where the files of a version may be: in its directory, with links resolved, or in its base path, as
-//! Kubernetes lays out mounted volumes (`..data`).
+//! Where the files of a version are allowed to be: in its directory, with links resolved, or in its
+//! base path, because Kubernetes lays out mounted volumes like that (`..data`).
 //!
-//! A version directory that is itself a link may lead anywhere: who makes it decides which directory is
-//! the version. What lies in it may not lead out again.
+//! A version directory that is itself a link can lead anywhere, because its creator decides which
+//! directory is the version. But links inside it must not lead out again.
 //!
-//! Not here: opening files (`loader::directory`), looking at them (`source::files`).
+//! Not here: opening files (`loader::directory`), examining them (`source::files`).
 
 use std::io::Result;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// The folders that hold a version's files.
+/// The folders that contain a version's files.
 pub(super) struct Confines {
     /// The version directory, with all links resolved.
     pub(super) root: PathBuf,
@@ -19,11 +19,12 @@ pub(super) struct Confines {
 }
 
 impl Confines {
-    /// Those of `<base path>/<version>`, or of the base path itself where a model lies right in it.
+    /// The folders of `<base path>/<version>`, or of the base path itself if the model is directly in
+    /// it.
     ///
     /// # Errors
     ///
-    /// What the file system says.
+    /// The errors of the file system.
     pub(super) fn of(path: &Path) -> Result<Self> {
         let root = path.canonicalize()?;
         let is_version = |name: &str| name.parse::<u64>().is_ok();
@@ -34,7 +35,7 @@ impl Confines {
             Some(parent) => parent.canonicalize()?,
             None => root.clone(),
         };
-        // The parent of a version directory is never so wide that a link may lead anywhere.
+        // A base path of `/` would allow links to anywhere, so it is narrowed to the version directory.
         let base = match base.parent() {
             Some(_) => base,
             None => root.clone(),
@@ -48,13 +49,13 @@ impl Confines {
     }
 }
 
-/// The directory of a version that lies right in its base path. It says so, since a base path may be
-/// called as a version is: `/models/42`.
+/// The directory of a version that is directly in its base path. The path ends in `.`, because the name
+/// of a base path can look like a version: `/models/42`.
 pub fn flat(base_path: &Path) -> PathBuf {
     base_path.join(".")
 }
 
-/// The directory without what [`flat`] has put there, for messages.
+/// The directory without the suffix that [`flat`] adds, for messages.
 pub fn shown(directory: &Path) -> PathBuf {
     directory.components().collect()
 }

@@ -1,9 +1,9 @@
-//! What the source knows of a version directory's files: names, sizes and times. Never contents.
+//! The source's view of a version directory's files: names, sizes and times. Never contents.
 //!
-//! Nothing here opens a file, so a pipe or a device among them does no harm. Hidden files (`.nfs…`
-//! of an NFS client, the temporary files of rsync and editors) come and go without a meaning for
-//! the model; what Kubernetes hides behind `..data` is seen through the links that lead to it. Links
-//! that lead to where no file of the version may be, or back, are not followed.
+//! Nothing here opens a file, so a pipe or a device among them does no harm. Hidden files (`.nfs…` of
+//! an NFS client, the temporary files of rsync and editors) come and go without concerning the model.
+//! Files that Kubernetes hides behind `..data` are found through the links to them. Links are not
+//! followed if they lead out of the folders of the version, or back.
 //!
 //! Not here: when to look (`source::settling`), reading a model (`mapper::version_dir`).
 
@@ -18,18 +18,18 @@ use crate::confines::Confines;
 use crate::local::describe;
 use base::error::{Code, Result, ServingError};
 
-/// Most files that are looked at.
+/// The most files that are examined.
 const MAX_FILES: usize = 100_000;
-/// How deep to look; deeper files do not count. Also ends loops of symbolic links.
+/// How deep to look; deeper files are ignored. Also ends loops of symbolic links.
 const MAX_DEPTH: usize = 8;
 
-/// Stands for the names, sizes and times of all files under a directory. Two that are equal mean
-/// that the files were not touched in between.
+/// A hash of the names, sizes and times of all files under a directory. If two are equal, the files
+/// were not touched in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint(pub u64);
 
 impl Fingerprint {
-    /// Stands for a directory that cannot be read; the load says why.
+    /// A directory that cannot be read; the load reports the reason.
     pub const UNREADABLE: Self = Self(0);
 }
 
@@ -37,25 +37,25 @@ impl Fingerprint {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Files(BTreeMap<PathBuf, FileTraits>);
 
-/// What is known of one file.
+/// The properties of one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum FileTraits {
     Regular {
         bytes: u64,
         modified: (i64, i64),
-        /// Also moves when a file gets other permissions, or is replaced by one with an old date.
+        /// Also changes if a file gets other permissions, or is replaced by one with an old date.
         changed: (i64, i64),
     },
-    /// A pipe, a socket, a device, a directory that must not be read, or a link that is not followed.
+    /// A pipe, a socket, a device, a directory that cannot be read, or a link that is not followed.
     Other,
 }
 
 impl Files {
-    /// Looks at the files under `path`, or at the file itself.
+    /// Examines the files under `path`, or the file itself.
     ///
     /// # Errors
     ///
-    /// `NOT_FOUND` where there is nothing; `RESOURCE_EXHAUSTED` where there is too much.
+    /// `NOT_FOUND` if there is nothing; `RESOURCE_EXHAUSTED` if there are too many files.
     pub(super) fn read(path: &Path) -> Result<Self> {
         let mut files = Self::default();
         walk(path, &|name| !is_hidden(name), &mut |path, metadata| {
@@ -78,7 +78,7 @@ impl Files {
         Self(files.iter().map(file).collect())
     }
 
-    /// All of it as one number.
+    /// A hash of all files and their properties.
     pub fn fingerprint(&self) -> Fingerprint {
         let mut hasher = DefaultHasher::new();
         self.hash(&mut hasher);
@@ -93,8 +93,8 @@ impl Files {
         self.0.keys().map(PathBuf::as_path)
     }
 
-    /// Whether there is a file of this path, with content where the one of `other` has some: a file
-    /// that is being copied may be there and empty.
+    /// Whether there is a file of this path, not empty unless that of `other` is empty, too: a file
+    /// that is being copied can exist and still be empty.
     pub fn has_as(&self, other: &Self, path: &Path) -> bool {
         let is_empty = |files: &Self| {
             let traits = files.0.get(path);
@@ -109,21 +109,21 @@ impl Files {
         matches!(traits, Some(FileTraits::Regular { bytes: 1.., .. }))
     }
 
-    /// Whether these are files of `before` as they were, with none added: nothing happened to them,
-    /// or some were deleted.
+    /// Whether these are files of `before`, unchanged, with none added: either nothing happened, or
+    /// some were deleted.
     pub fn are_what_is_left_of(&self, before: &Self) -> bool {
         let is_unchanged = |(path, traits): (&PathBuf, _)| before.0.get(path) == Some(traits);
         self.0.iter().all(is_unchanged)
     }
 }
 
-/// The bytes of all files under a version directory, those of hidden ones included.
+/// The bytes of all files under a version directory, including hidden ones.
 ///
 /// # Errors
 ///
 /// Those of [`Files::read`].
 pub fn file_bytes(directory: &Path) -> Result<u64> {
-    // A volume that Kubernetes mounts shows the same file at several places.
+    // A volume mounted by Kubernetes shows the same file at several paths.
     let mut distinct = BTreeMap::new();
     walk(directory, &|_| true, &mut |path, metadata| {
         if let Some(metadata) = metadata.filter(|it| it.is_file())
@@ -139,8 +139,8 @@ fn is_hidden(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b".")
 }
 
-/// Calls `visit` with each file under `root`, by its path in it; without metadata where the file is
-/// there and must not be looked at.
+/// Calls `visit` with each file under `root`, by its path in it; without metadata if the file exists
+/// but cannot be examined.
 fn walk(
     root: &Path,
     is_wanted: &dyn Fn(&OsStr) -> bool,
@@ -166,7 +166,7 @@ fn walk(
             };
             Ok(Some((metadata, children)))
         });
-        // A link to itself, or a name that is too long. As with `lost+found`.
+        // A link to itself, or a name that is too long. Treated like `lost+found`.
         if let Err(error) = &listed
             && !is_root
             && matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENAMETOOLONG))
@@ -180,9 +180,9 @@ fn walk(
                 visit(&path, None);
                 continue;
             }
-            // It went away after the listing, or is a link to nothing.
+            // It was deleted after the listing, or is a dangling link.
             Err(error) if !is_root && error.code() == Code::NotFound => continue,
-            // Such as `lost+found`. If the model needs it, the load says so.
+            // Such as `lost+found`. If the model needs it, the load reports the error.
             Err(error) if !is_root && error.code() == Code::PermissionDenied => {
                 visit(&path, None);
                 continue;
@@ -208,16 +208,17 @@ fn walk(
                 rest.push((path.join(name), depth + 1, is_link));
             }
         }
-        // Which of two links to a folder is followed must not depend on the order of a listing.
+        // Sorted, because if two links lead to the same folder, the order of the listing must not
+        // decide which one is followed.
         rest[first..].sort_unstable();
     }
     Ok(())
 }
 
-/// The links that are followed.
+/// Decides which links are followed.
 struct Links<'a> {
     root: &'a Path,
-    /// Once there is a link.
+    /// Set at the first link.
     confines: Option<Confines>,
     /// Folders that links lead to.
     folders: BTreeSet<PathBuf>,
@@ -232,8 +233,8 @@ impl<'a> Links<'a> {
         }
     }
 
-    /// Whether to follow a link: not out of the folders that hold the version's files, not to a folder
-    /// that it lies in, and to no folder twice.
+    /// Whether to follow a link. Links out of the folders with the version's files or to a folder that
+    /// contains the link are not followed, and no folder is visited twice.
     fn follow(&mut self, link: &Path) -> std::io::Result<bool> {
         if self.confines.is_none() {
             self.confines = Some(Confines::of(self.root)?);
@@ -264,7 +265,7 @@ fn traits(metadata: Option<&fs::Metadata>) -> FileTraits {
     }
 }
 
-/// When a file's contents and when anything about it changed last.
+/// The times of the last change of a file's contents, and of the last change of anything about it.
 #[cfg(unix)]
 fn times(metadata: &fs::Metadata) -> ((i64, i64), (i64, i64)) {
     use std::os::unix::fs::MetadataExt;

@@ -1,7 +1,8 @@
-//! Where version directories live and how their files are opened: the trait, and the local file system behind it.
+//! Where version directories are and how their files are opened: the trait, and the local file system
+//! behind it.
 //!
 //! Every file of a version is opened through [`VersionDirectory`]. Not here: which names are versions
-//! (`serving::lifecycle::source`), what the files say (`mapper`).
+//! (`serving::lifecycle::source`), the meaning of the files (`mapper`).
 
 pub mod confines;
 pub mod files;

@@ -1,7 +1,7 @@
-//! Where version directories live: the trait the source and the loads look through, and the
-//! local file system behind it.
+//! Where version directories are: the file system trait for the source and the loads, and the local
+//! file system behind it.
 //!
-//! Not here: what is known of a version's files (`source::files`), which names are versions
+//! Not here: the properties of a version's files (`source::files`), which names are versions
 //! (`source::versions`), reading a model (`mapper::version_dir`).
 
 use std::fs;
@@ -15,36 +15,36 @@ use base::error::{Code, Result, ServingError};
 
 pub use super::files::{Files, Fingerprint};
 
-/// Most names a base path may hold; a directory beyond is an error rather than a memory problem.
+/// The most names that a base path can have; beyond that it is an error rather than a memory problem.
 const MAX_CHILDREN: usize = 1_000_000;
 
-/// A file system as the source sees it. Every call may block and may fail at any time.
+/// A file system as the source sees it. Every call can block and can fail at any time.
 pub trait Storage: Send + Sync {
-    /// Names of the direct children of a directory, in any order. Names that are not Unicode may
-    /// be left out.
+    /// Names of the direct children of a directory, in any order. Names that are not Unicode can be
+    /// missing.
     ///
     /// # Errors
     ///
-    /// `NOT_FOUND` where the directory does not exist, with `<path> not found`; what the file
-    /// system says otherwise.
+    /// `NOT_FOUND` with `<path> not found` if the directory does not exist; otherwise the error of the
+    /// file system.
     fn children(&self, directory: &Path) -> Result<Vec<String>>;
 
     /// Whether something of this name exists.
     ///
     /// # Errors
     ///
-    /// What the file system says, where it cannot tell.
+    /// The error of the file system, if it cannot tell.
     fn exists(&self, path: &Path) -> Result<bool>;
 
     /// Names, sizes and times of the files under `path`, or of the file itself.
     ///
     /// # Errors
     ///
-    /// `NOT_FOUND` where there is nothing; `RESOURCE_EXHAUSTED` where there is too much.
+    /// `NOT_FOUND` if there is nothing; `RESOURCE_EXHAUSTED` if there are too many files.
     fn files(&self, path: &Path) -> Result<Files>;
 
-    /// The contents of a regular file in a version directory, if it has no more than `max_bytes` and can
-    /// be read.
+    /// The contents of a regular file in a version directory, if it has no more than `max_bytes` and
+    /// can be read.
     fn small_file(&self, directory: &Path, name: &str, max_bytes: u64) -> Option<Bytes> {
         let _ = (directory, name, max_bytes);
         None
@@ -55,7 +55,7 @@ pub trait Storage: Send + Sync {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LocalStorage;
 
-/// The directory on this machine that a configured base path means.
+/// The local directory of a configured base path.
 ///
 /// # Errors
 ///
@@ -70,7 +70,7 @@ pub fn local_path(base_path: &str) -> Result<PathBuf> {
     }
 }
 
-/// Whether a base path is absolute or has a URI scheme in front (`UriIsRelativePath`).
+/// Whether a base path is absolute or begins with a URI scheme (`UriIsRelativePath`).
 pub fn is_absolute_or_uri(base_path: &str) -> bool {
     base_path.starts_with('/')
         || base_path

@@ -1,9 +1,9 @@
-//! The files of a version directory, and which of them may be read. All of them are opened here.
+//! The files of a version directory, and which of them can be read. All of them are opened here.
 //!
 //! A model directory is not trusted: only regular files are read. Models, signatures, maps, batching
-//! parameters and recorded requests may be links to files inside the base path, as Kubernetes lays
-//! out mounted volumes (`..data`); external data, whose names the ONNX file chooses, never leaves
-//! the version directory.
+//! parameters and recorded requests can be links to files inside the base path, because Kubernetes lays
+//! out mounted volumes like that (`..data`). External data, whose names the ONNX file chooses, never
+//! leaves the version directory.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read};
@@ -31,12 +31,11 @@ pub struct VersionDirectory {
 }
 
 impl VersionDirectory {
-    /// Opens `path`: `<base path>/<version>`, or the base path itself where a model lies right in
-    /// it.
+    /// Opens `path`: `<base path>/<version>`, or the base path itself if the model is directly in it.
     ///
     /// # Errors
     ///
-    /// `NOT_FOUND` where it is not a directory, `PERMISSION_DENIED` where it may not be searched.
+    /// `NOT_FOUND` if it is not a directory, `PERMISSION_DENIED` if it cannot be searched.
     pub fn open(path: &Path) -> Result<Self> {
         let failed = |error: std::io::Error| unreadable(path, &error);
         let Confines { root, base } = Confines::of(path).map_err(failed)?;
@@ -44,7 +43,7 @@ impl VersionDirectory {
             let text = format!("{} is not a directory", path.display());
             return Err(ServingError::not_found(text));
         }
-        // Without the right to search it, every file looks as if it were there and unreadable.
+        // Without the right to search the directory, every file seems to exist but to be unreadable.
         root.join(".").metadata().map_err(failed)?;
         Ok(Self {
             path: confines::shown(path),
@@ -62,7 +61,7 @@ impl VersionDirectory {
     ///
     /// # Errors
     ///
-    /// `NOT_FOUND` or `PERMISSION_DENIED` where the directory cannot be listed.
+    /// `NOT_FOUND` or `PERMISSION_DENIED` if the directory cannot be listed.
     pub fn onnx_files(&self) -> Result<Vec<String>> {
         let entries = std::fs::read_dir(&self.root)
             .map_err(|error| self.unreadable(Path::new(""), &error))?;
@@ -70,7 +69,7 @@ impl VersionDirectory {
         for entry in entries {
             let entry = entry.map_err(|error| self.unreadable(Path::new(""), &error))?;
             let name = entry.file_name();
-            // A file that other tools hide, such as macOS's `._model.onnx`, is no model.
+            // A file that other tools hide, such as macOS's `._model.onnx`, is not a model.
             if let Some(name) = name.to_str()
                 && name.ends_with(".onnx")
                 && !name.starts_with('.')
@@ -82,7 +81,7 @@ impl VersionDirectory {
         Ok(names)
     }
 
-    /// Whether there is something of this name, even if it cannot be read.
+    /// Whether something of this name exists, even if it cannot be read.
     pub fn has(&self, name: &str) -> bool {
         let is_missing =
             |kind: ErrorKind| matches!(kind, ErrorKind::NotFound | ErrorKind::NotADirectory);
@@ -90,8 +89,7 @@ impl VersionDirectory {
         !found.is_err_and(|error| is_missing(error.kind()))
     }
 
-    /// Opens a file beside the model; returns its size, too. `None` where there is nothing of this
-    /// name.
+    /// Opens a file next to the model; returns its size, too. `None` if nothing has this name.
     ///
     /// # Errors
     ///
@@ -101,7 +99,7 @@ impl VersionDirectory {
         self.has(name).then(open).transpose()
     }
 
-    /// The contents of a file beside the model. `None` where there is nothing of this name.
+    /// The contents of a file next to the model. `None` if nothing has this name.
     ///
     /// # Errors
     ///
@@ -114,12 +112,12 @@ impl VersionDirectory {
             .map(Some)
     }
 
-    /// The contents of a file beside the model.
+    /// The contents of a file next to the model.
     ///
     /// # Errors
     ///
-    /// `NOT_FOUND` or `PERMISSION_DENIED` where it cannot be read, `INVALID_ARGUMENT` where it is not a regular file, leads
-    /// out of the base path, or has more than `max_bytes`.
+    /// `NOT_FOUND` or `PERMISSION_DENIED` if it cannot be read, `INVALID_ARGUMENT` if it is not a
+    /// regular file, leads out of the base path, or has more than `max_bytes`.
     pub fn read(&self, name: &str, max_bytes: u64) -> Result<Bytes> {
         let name = Path::new(name);
         let (file, size) = self.open_within(name, &[&self.root, &self.base])?;
@@ -160,7 +158,7 @@ impl VersionDirectory {
             .canonicalize()
             .map_err(|error| self.unreadable(name, &error))?;
         self.check_within(name, &path, allowed)?;
-        // Asked before the file is opened: opening a device may do something.
+        // Checked before the file is opened, because opening a device can have effects.
         let metadata = path
             .metadata()
             .map_err(|error| self.unreadable(name, &error))?;
@@ -173,10 +171,10 @@ impl VersionDirectory {
         Ok(path)
     }
 
-    /// Opens a file whose path was looked at before. By now another one may be there.
+    /// Opens a file whose path was checked before. By now another file can be there.
     fn open_resolved(&self, name: &Path, path: &Path, allowed: &[&PathBuf]) -> Result<(File, u64)> {
         let mut options = OpenOptions::new();
-        // A pipe would be waited for until somebody writes into it, and a link may lead anywhere.
+        // Opening a pipe would block until something writes to it, and a link can lead anywhere.
         options
             .read(true)
             .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_NOCTTY);
@@ -214,7 +212,7 @@ impl VersionDirectory {
             return Err(self.refused(name, &text));
         }
         let contents = self.contents(name, file, size)?;
-        // Models say more of what they are instead.
+        // For models there are more specific errors.
         if max_bytes < MAX_MESSAGE_BYTES {
             check_small_file(&self.path.join(name), &contents)?;
         }
@@ -230,7 +228,7 @@ impl VersionDirectory {
         let mut contents = Vec::new();
         let capacity = usize::try_from(size).unwrap_or(usize::MAX);
         contents.try_reserve_exact(capacity).map_err(too_large)?;
-        // A file that grows while it is read is read up to where it ended.
+        // If a file grows while it is read, only its original size is read.
         file.take(size)
             .read_to_end(&mut contents)
             .map_err(|error| self.unreadable(name, &error))?;
@@ -250,7 +248,8 @@ impl VersionDirectory {
     }
 }
 
-/// A file or directory that cannot be read, and who may not where it is a matter of rights.
+/// The error for a file or directory that cannot be read. If permissions are the reason, it says which
+/// user needs them.
 fn unreadable(path: &Path, error: &std::io::Error) -> ServingError {
     let text = format!("cannot read {}: {error}", path.display());
     match error.kind() {
@@ -266,7 +265,7 @@ const IRREGULAR: &str = "it is not a regular file";
 const DIRECTORY: &str =
     "it is not a regular file but a directory. The file itself has to be at this place";
 
-/// Where an open file is, with all links resolved, as far as the system tells.
+/// The path of an open file, with all links resolved, if the system provides it.
 #[cfg(target_os = "linux")]
 fn path_of(file: &File) -> Option<PathBuf> {
     use std::os::fd::AsRawFd;
@@ -279,11 +278,11 @@ fn path_of(_: &File) -> Option<PathBuf> {
     None
 }
 
-/// Refuses a small file of a version, such as a map or labels, that is something else by accident.
+/// Refuses a small file of a version, such as a map or labels, that is of another kind by accident.
 ///
 /// # Errors
 ///
-/// `INVALID_ARGUMENT`, naming what it is.
+/// `INVALID_ARGUMENT`, naming the actual kind.
 fn check_small_file(origin: &Path, contents: &[u8]) -> Result<()> {
     match of_contents(&Sample::of(contents)) {
         Some(foreign) if foreign.stands_in() && foreign != Foreign::Empty => {
@@ -303,7 +302,7 @@ mod tests {
 
     use super::*;
 
-    /// A file that was looked at is exchanged before it is opened.
+    /// A file is replaced between the check and the open.
     #[track_caller]
     fn check_exchanged(exchange: impl FnOnce(&Path, &Path), text: &str) {
         let root = tempfile::tempdir().unwrap();
@@ -418,7 +417,7 @@ mod tests {
         assert_eq!(directory.read("map", 10).unwrap().len(), 10);
     }
 
-    /// A model right in its base path, whose parent holds other people's files.
+    /// A model directly in its base path, whose parent holds files of other users.
     #[test]
     fn flat_model_stays_in_its_base_path() {
         for name in ["m", "42"] {

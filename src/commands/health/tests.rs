@@ -100,7 +100,7 @@ fn without_rest_an_open_port_passes() {
     assert!(report.passed, "{report:?}");
 }
 
-/// TLS is not spoken here: that the server listens has to do.
+/// TLS is not supported here: it is enough that the server listens.
 #[test]
 fn rest_over_tls_is_not_asked() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -114,7 +114,7 @@ fn rest_over_tls_is_not_asked() {
     assert!(report.passed, "{report:?}");
 }
 
-/// A port that answers one request, which has to be for `/readyz`.
+/// A port that answers one request, which must be for `/readyz`.
 fn answer_once(answer: &'static str) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

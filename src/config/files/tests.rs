@@ -59,7 +59,7 @@ fn missing_config_file_is_not_found() {
 
 #[test]
 fn monitoring_config_is_read() {
-    // The example of TensorFlow Serving's documentation, comma included.
+    // The example in TensorFlow Serving's documentation, comma included.
     let file = file_of(
         "prometheus_config {\n  enable: true,\n  path: \"/monitoring/prometheus/metrics\"\n}\n",
     );
@@ -71,7 +71,7 @@ fn monitoring_config_is_read() {
 
 #[test]
 fn batching_parameters_are_read() {
-    // The example of TensorFlow Serving's documentation.
+    // The example in TensorFlow Serving's documentation.
     let file = file_of(
         "max_batch_size { value: 128 }\nbatch_timeout_micros { value: 0 }\n\
          max_enqueued_batches { value: 1000000 }\nnum_batch_threads { value: 8 }\n",
@@ -127,7 +127,7 @@ fn session_config_file_must_parse() {
     );
 }
 
-/// The example of TensorFlow Serving's documentation: its configuration of a platform is a type that only
+/// The example in TensorFlow Serving's documentation: its platform configuration is of a type that only
 /// TensorFlow Serving has.
 #[test]
 fn platform_config_has_to_be_one() {

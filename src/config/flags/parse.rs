@@ -1,7 +1,7 @@
 //! Reads arguments into [`Flags`], by the rules of TensorFlow's `command_line_flags.cc`.
 //!
-//! Those rules are their own: only `--name=value` counts, the last one wins, and what is not
-//! understood is reported but does not stop the server.
+//! Those rules are unusual: only `--name=value` counts, the last one wins, and an unknown argument is
+//! reported but does not stop the server.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -10,7 +10,7 @@ use std::str::FromStr;
 use super::Flags;
 use super::table::{self, Definition, Effect, Slot};
 
-/// What the arguments ask for.
+/// The action that the arguments ask for.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant)]
 pub enum Outcome {
@@ -20,13 +20,12 @@ pub enum Outcome {
         flags: Flags,
         /// `unknown argument: <first unknown>` and the usage text, for stdout.
         unknown: Option<String>,
-        /// What is wrong with each unknown argument, one line each: the log says so again below the
-        /// usage text.
+        /// One line about each unknown argument. The log repeats them below the usage text.
         ignored: Vec<String>,
-        /// What an operator should know about the flags that were set.
+        /// Notes for the operator about the flags that were set.
         notes: Vec<Note>,
     },
-    /// Print `text` on stdout, below it `errors` on stderr, exit with [`Outcome::USAGE_STATUS`].
+    /// Print `text` on stdout, `errors` below it on stderr, and exit with [`Outcome::USAGE_STATUS`].
     Usage {
         /// The usage text.
         text: String,
@@ -38,7 +37,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The exit status that goes with [`Outcome::Usage`]: the original returns -1 from `main`.
+    /// The exit status for [`Outcome::Usage`]: TensorFlow Serving returns -1 from `main`.
     pub const USAGE_STATUS: u8 = 255;
 }
 
@@ -47,7 +46,7 @@ impl Outcome {
 pub struct Note {
     /// The flag's name.
     pub flag: &'static str,
-    /// Why it has none.
+    /// Why it has no effect.
     pub reason: &'static str,
 }
 
@@ -70,7 +69,7 @@ impl Flags {
         let mut first_unknown = None;
         let mut ignored = Vec::new();
         for argument in arguments {
-            // This and all that follows counts as unknown.
+            // This and all following arguments count as unknown.
             let end = argument == "--";
             match if end {
                 None
@@ -109,7 +108,7 @@ impl Flags {
     }
 }
 
-/// What is wrong with an argument that is not understood.
+/// The line about an unknown argument.
 fn unknown(argument: &str) -> String {
     let name = argument.trim_start_matches('-');
     let name = name.split_once('=').map_or(name, |(name, _)| name);
@@ -122,7 +121,7 @@ fn unknown(argument: &str) -> String {
     format!("ignoring the unknown argument {argument}: {why}")
 }
 
-/// Takes one argument. `None` if it is no flag's, an error if its value cannot be read.
+/// Applies one argument. `None` if it is not a known flag, an error if its value cannot be read.
 fn assign(flags: &mut Flags, argument: &str) -> Option<Result<(), String>> {
     let argument = argument.strip_prefix("--")?;
     let (name, value) = match argument.split_once('=') {
@@ -159,7 +158,7 @@ fn boolean(value: &str) -> Option<bool> {
     }
 }
 
-/// As `scanf` reads it: blanks may come first, nothing may follow.
+/// Parses as `scanf` does: leading blanks are allowed, trailing characters are not.
 fn number<T: FromStr>(value: &str) -> Option<T> {
     value
         .trim_start_matches([' ', '\t', '\n', '\x0b', '\x0c', '\r'])
@@ -167,7 +166,7 @@ fn number<T: FromStr>(value: &str) -> Option<T> {
         .ok()
 }
 
-/// One for each flag without effect whose value is not the default.
+/// One note for each flag without effect whose value is not the default.
 fn notes(flags: &mut Flags) -> Vec<Note> {
     let mut defaults = Flags::default();
     table::flags()

@@ -1,7 +1,7 @@
 //! The table of flags: parsing, usage text and notes all follow it.
 //!
-//! The original's flags come first, flags of our own follow, with the same syntax. Here is what a row
-//! says; the rows stand in `original` and `own`.
+//! First come TensorFlow Serving's flags, then our own, with the same syntax. This file defines the
+//! form of a row; the rows are in `original` and `own`.
 
 mod original;
 mod own;
@@ -16,13 +16,13 @@ pub(super) fn flags() -> impl Iterator<Item = &'static Definition> {
 /// One flag.
 pub(super) struct Definition {
     pub(super) name: &'static str,
-    /// Where the value lives; also tells its type.
+    /// The field with the value; also determines its type.
     pub(super) slot: for<'a> fn(&'a mut Flags) -> Slot<'a>,
     pub(super) effect: Effect,
     pub(super) help: &'static str,
 }
 
-/// A flag's place in [`Flags`], by the original's names of types.
+/// A flag's field in [`Flags`], with TensorFlow Serving's names of types.
 pub(super) enum Slot<'a> {
     Int32(&'a mut i32),
     Int64(&'a mut i64),
@@ -31,14 +31,14 @@ pub(super) enum Slot<'a> {
     Float(&'a mut f32),
 }
 
-/// What setting a flag does in this server.
+/// The effect of a flag in this server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// What it does in the original.
+    /// The same as in TensorFlow Serving.
     Real,
-    /// Nothing, and nothing is missed: the reason is logged once.
+    /// None, which does no harm: the reason is logged once.
     None(&'static str),
-    /// Starting would pretend something that is not so; the reason is the error.
+    /// The server cannot honour the flag and refuses to start; the reason is the error.
     Refused(&'static str),
 }
 

@@ -1,4 +1,4 @@
-//! Expected values are those of the original's `command_line_flags.cc`, `main.cc`, `server.cc`.
+//! Expected values are those of TensorFlow Serving's `command_line_flags.cc`, `main.cc`, `server.cc`.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -158,7 +158,7 @@ fn unknown_arguments_do_not_stop_the_server() {
         check_unknown(&["--bogus=1", "--port=7", "x"], "--bogus=1").port,
         7
     );
-    // Two words are no assignment, one dash is no flag, names are whole and case counts.
+    // Two words are not an assignment, one dash does not make a flag, names are whole and case counts.
     assert_eq!(check_unknown(&["--port", "9000"], "--port").port, 8500);
     assert_eq!(check_unknown(&["-port=9000"], "-port=9000").port, 8500);
     check_unknown(&["--Port=1"], "--Port=1");
@@ -234,7 +234,7 @@ fn usage_has_the_originals_format() {
 #[test]
 fn table_covers_every_field_once() {
     let mut names: Vec<_> = table::flags().map(|flag| flag.name).collect();
-    // The derived debug form lists all fields; `given` is no flag.
+    // The derived debug form lists all fields; `given` is not a flag.
     let fields = format!("{:?}", Flags::default()).matches(": ").count() - 1;
     assert_eq!(names.len(), fields);
     names.sort_unstable();

@@ -1,4 +1,4 @@
-//! How many threads one model's session gets.
+//! The number of threads of one model's session.
 
 use super::Flags;
 
@@ -18,11 +18,11 @@ impl Flags {
     /// The thread counts of every session. `from_file` holds those of
     /// `--tensorflow_session_config_file`.
     ///
-    /// The flags first, as in `server.cc`: if `--tensorflow_intra_op_parallelism` or
-    /// `--tensorflow_inter_op_parallelism` is positive these two count, else
-    /// `--tensorflow_session_parallelism` counts for both. Where that leaves a 0 the file's value
-    /// holds; the original overwrites it with 0, which makes counts in the file useless. A count above
-    /// 1024 becomes 1024.
+    /// The flags come first, as in `server.cc`: if `--tensorflow_intra_op_parallelism` or
+    /// `--tensorflow_inter_op_parallelism` is positive, these two count, else
+    /// `--tensorflow_session_parallelism` counts for both. If the result is 0, the file's value is
+    /// used. TensorFlow Serving overwrites that with 0, which makes counts in the file useless. A count
+    /// above 1024 becomes 1024.
     pub fn session_threads(&self, from_file: SessionThreads) -> SessionThreads {
         let intra_op = self.tensorflow_intra_op_parallelism;
         let inter_op = self.tensorflow_inter_op_parallelism;

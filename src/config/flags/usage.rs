@@ -1,4 +1,4 @@
-//! The usage text, in the original's format.
+//! The usage text, in TensorFlow Serving's format.
 
 use super::Flags;
 use super::table::{self, Slot};

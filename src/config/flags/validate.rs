@@ -1,4 +1,4 @@
-//! Checks that need more than one flag, made before anything is started.
+//! Checks that involve more than one flag, made before anything is started.
 
 use super::Flags;
 use super::parse::is_set;
@@ -6,12 +6,12 @@ use super::table::{self, Effect};
 use base::error::{Result, ServingError};
 
 impl Flags {
-    /// Checks the flags against each other, in the original's order (`model_servers/server.cc`),
+    /// Checks the flags against each other, in TensorFlow Serving's order (`model_servers/server.cc`),
     /// then for flags that this server cannot honour.
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` with the original's text; `UNIMPLEMENTED` for a flag that asks for
+    /// `INVALID_ARGUMENT` with TensorFlow Serving's text; `UNIMPLEMENTED` for a flag that asks for
     /// something this server does not have and must not pretend to.
     pub fn validate(&self) -> Result<()> {
         let contradictions = [

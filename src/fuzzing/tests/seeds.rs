@@ -1,4 +1,4 @@
-//! Real inputs to begin with: recorded requests, and the files of the models in `tests/data`.
+//! Real inputs as seeds: recorded requests, and the files of the models in `tests/data`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use proto::tensorflow::serving as pb;
 use proto::tensorflow::serving::internal::serialized_input::Kind;
 use proto::tensorflow::serving::prediction_log::LogType;
 
-/// Larger files teach a fuzzer nothing that smaller ones do not.
+/// Larger files help a fuzzer no more than smaller ones.
 const MAX_BYTES: u64 = 24 << 10;
 
 fn data() -> PathBuf {
@@ -34,7 +34,7 @@ fn bytes(value: &Value) -> Option<Vec<u8>> {
     Some(STANDARD.decode(value.as_str()?).unwrap())
 }
 
-/// With a number in front that chooses.
+/// Puts the selector byte in front.
 fn chosen(selector: usize, bytes: &[u8]) -> Vec<u8> {
     let mut seed = vec![u8::try_from(selector).unwrap()];
     seed.extend_from_slice(bytes);
@@ -104,7 +104,7 @@ pub(super) fn example() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// By the number that chooses the type.
+/// By the selector of the type.
 const CONFIGS: &[(usize, &str)] = &[
     (
         1,
@@ -165,7 +165,7 @@ pub(super) fn config_text() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// The files under `tests/data` whose name ends so, each content once.
+/// The files under `tests/data` with this ending, each content once.
 fn files(ending: &str) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
     let mut folders = vec![data().join("golden/models"), data().join("zoo")];
@@ -206,7 +206,7 @@ pub(super) fn saved_model() -> Vec<Vec<u8>> {
     files("saved_model.pb")
 }
 
-/// One for each set of graphs that fits it, so that damage meets what works.
+/// One for each set of graphs that fits it, so that damage hits a working map.
 const MAPS: &[(usize, &str)] = &[
     (
         0,

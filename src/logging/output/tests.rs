@@ -7,7 +7,7 @@ use super::*;
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// A queue, and a thread that writes to `target` and tells of reports.
+/// A queue, and a thread that writes to `target` and passes on reports.
 fn start(target: impl Write + Send + 'static) -> (&'static Queue, Receiver<Loss>) {
     static REPORTS: Mutex<Option<Sender<Loss>>> = Mutex::new(None);
     let queue: &'static Queue = Box::leak(Box::new(Queue::new()));
@@ -25,8 +25,8 @@ fn start(target: impl Write + Send + 'static) -> (&'static Queue, Receiver<Loss>
     (queue, reports)
 }
 
-/// Lines until more are taken in than a pipe holds and some are dropped; returns how many were taken
-/// in.
+/// Pushes lines until more are accepted than a pipe holds and some are dropped; returns the number of
+/// accepted lines.
 fn overfill(queue: &Queue, line: &str) -> usize {
     const PIPE_BYTES: usize = 64 << 10;
     let mut pushed = 0;
@@ -52,7 +52,7 @@ fn read_lines(mut reader: PipeReader, lines: usize) -> String {
     String::from_utf8(text).unwrap()
 }
 
-/// Both bounds, one after the other, since the reports of one process go one way.
+/// Both limits, one after the other, because all reports of one process go through the same channel.
 #[test]
 fn what_does_not_fit_is_dropped_and_reported() {
     for line in ["short\n".to_owned(), "x".repeat(MAX_BYTES / 100) + "\n"] {
@@ -78,7 +78,7 @@ fn what_does_not_fit_is_dropped_and_reported() {
     lines_that_cannot_be_written_are_counted();
 }
 
-/// A disk that is full, then takes three bytes of a line, then is full again, then is not.
+/// A disk that is full, then accepts three bytes of a line, then is full again, then has room.
 struct Disk {
     results: Vec<Result<usize, i32>>,
     text: mpsc::Sender<Vec<u8>>,
@@ -112,7 +112,7 @@ fn lines_that_cannot_be_written_are_counted() {
     let loss = reports.recv_timeout(LONG).unwrap();
     assert_eq!(loss.lines, 2);
     assert!(loss.failure.unwrap().contains("No space left"));
-    // Half a line is ended before the next one.
+    // An incomplete line is ended before the next one.
     let all: Vec<u8> = written.try_iter().flatten().collect();
     assert_eq!(String::from_utf8(all).unwrap(), "sec\nthird\n");
 }

@@ -18,7 +18,7 @@ import tensorflow as tf
 DTYPES = {"float": tf.float32, "int64": tf.int64, "string": tf.string, "int32": tf.int32}
 
 
-# The wire format, by hand: the cases need bytes that no library would write.
+# The wire format is written by hand: the cases need bytes that no library would write.
 def varint(number):
     out = bytearray()
     while number > 0x7F:
@@ -123,7 +123,7 @@ ALL = example(
 )
 
 CASES = [
-    # Values of every kind, packed and not.
+    # Values of every kind, packed and unpacked.
     ("float packed", "float_1", [example(X1), example(("x", floats(2.5)))]),
     ("float not packed", "float_1", [example(("x", loose_floats(3.0)))]),
     ("float matrix", "float_2x2", [example(("x", floats(1, 2, 3, 4)))]),
@@ -306,7 +306,7 @@ def parse(spec, examples, shape=None):
     except tf.errors.InvalidArgumentError as error:
         text = re.sub(r"^\{\{function_node [^}]*\}\} ?(device: .*\} )?", "", error.message)
         text = re.sub(r" ?\[Op:ParseExampleV2\].*$", "", text, flags=re.S)
-        # The text goes on with the bytes themselves.
+        # The text continues with the bytes themselves.
         return {"error": re.sub(r", value: '.*$", "", text, flags=re.S)}
     return {
         "dense": [tensor(it) for it in out.dense_values],

@@ -381,7 +381,7 @@ def outputs_by_name():
     x = np.float32([[1, 2.5, -3], [0.5, 4, 2]])
     try:
         onnxruntime.InferenceSession(made.SerializeToString())
-    except Exception as error:  # what ONNX Runtime does not take unedited need not be served
+    except Exception as error:  # not needed if ONNX Runtime does not load it unedited
         print("outputs_by_name:", error)
         made.graph.output.remove(shaped)
     write("outputs_by_name", made, [{"x": x, "c": np.array(c)} for c in (True, False)],

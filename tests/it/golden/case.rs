@@ -1,4 +1,4 @@
-//! Recorded exchanges as they stand in `*.jsonl`, and the servers they were recorded on.
+//! Recorded exchanges from `*.jsonl`, and the servers they were recorded on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -20,12 +20,12 @@ pub(crate) struct Case {
     pub(crate) setup: String,
     /// Its place in a sequence.
     pub(crate) seq: i64,
-    /// After it the server needs up to this long to settle.
+    /// The server needs up to this long to settle afterwards.
     pub(crate) pause: Duration,
     pub(crate) request: Request,
 }
 
-/// What is sent, and what has to come back.
+/// The request, and the expected response.
 #[derive(Debug)]
 pub(crate) enum Request {
     Rest {
@@ -60,7 +60,7 @@ pub(crate) struct GrpcExpect {
     pub(crate) codes: Vec<String>,
     pub(crate) details: String,
     pub(crate) details_compare: String,
-    /// The response where the code is OK and its content counts.
+    /// The response, if the code is OK and its content counts.
     pub(crate) message: Option<Vec<u8>>,
     pub(crate) ignored_fields: BTreeSet<String>,
     pub(crate) tolerance: Tolerance,
@@ -74,8 +74,8 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// Writes the files to `folder` and returns the flags that name them. A model that does not
-    /// load fails the test at once.
+    /// Writes the files to `folder` and returns the flags that name them. A model that does not load
+    /// fails the test immediately.
     pub(crate) fn write(&self, models: &Path, folder: &Path) -> Vec<String> {
         let mut flags = self.flags.clone();
         flags.push("--max_num_load_retries=0".to_owned());
@@ -123,7 +123,7 @@ pub(crate) fn read_setups(file: &Path) -> BTreeMap<String, Setup> {
         .collect()
 }
 
-/// Reads a file of exchanges; `models` is where the models of its setups lie.
+/// Reads a file of exchanges; `models` is the folder with the models of its setups.
 pub(crate) fn read_cases(file: &Path, models: &Path) -> Vec<Case> {
     let lines = fs::read_to_string(file).unwrap();
     let parse = |line: &str| parse_case(&Json::parse(line.as_bytes()).unwrap(), models);

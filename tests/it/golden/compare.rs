@@ -1,4 +1,4 @@
-//! Whether an answer is the recorded one, by the rules that come with the recordings.
+//! Compares an answer with the recorded one, by the rules that come with the recordings.
 
 use tonic::Code;
 
@@ -8,7 +8,7 @@ use crate::support::http::HttpReply;
 use crate::support::json::Json;
 use crate::support::proto::{self, Comparison};
 
-/// What is wrong with a REST answer.
+/// The difference between a REST answer and the recorded one.
 pub(crate) fn check_rest(expect: &RestExpect, reply: &HttpReply) -> Result<(), String> {
     if !expect.statuses.contains(&reply.status.into()) {
         let (expected, status) = (&expect.statuses, reply.status);
@@ -32,7 +32,7 @@ fn check_headers(expect: &RestExpect, reply: &HttpReply) -> Result<(), String> {
         let lower = name.to_ascii_lowercase();
         let mut actual = reply.header(&lower);
         if lower == "content-type" {
-            // A charset may follow.
+            // A charset can follow.
             actual = actual.and_then(|it| it.split(';').next()).map(str::trim);
         }
         if actual != Some(expected) {
@@ -80,7 +80,7 @@ fn sorted_lines(body: &[u8]) -> Vec<&[u8]> {
     lines
 }
 
-/// The text, cut where it is long.
+/// The text, shortened if it is long.
 fn shown(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let cut: String = text.chars().take(600).collect();
@@ -91,7 +91,7 @@ fn shown(body: &[u8]) -> String {
     }
 }
 
-/// What is wrong with a gRPC answer.
+/// The difference between a gRPC answer and the recorded one.
 pub(crate) fn check_grpc(
     method: &str,
     expect: &GrpcExpect,

@@ -1,13 +1,13 @@
-//! Recorded exchanges that are not judged, each with the reason.
+//! Recorded exchanges that are not checked, each with the reason.
 
 /// The id of an exchange or the name of a group, and the reason.
 pub(crate) type Listed = (&'static str, &'static str);
 
-/// Answers that this server does not give yet, or gives otherwise on purpose. They are played and
+/// Answers that this server does not give yet, or gives differently on purpose. They are played and
 /// counted. An entry that no longer fails (for a group: none of its exchanges) fails the test.
 pub(crate) const NOT_YET: &[Listed] = &[];
 
-/// Not judged with the models in the repository, which stand in for some of the recordings' own.
+/// Not checked with the models in the repository, which replace some of the recordings' own.
 pub(crate) const LEFT_OUT: &[Listed] = &[
     ("rest/013_metadata", TENSOR_NAMES),
     ("rest/014_metadata_version", TENSOR_NAMES),

@@ -1,8 +1,9 @@
-//! Replays what the real TensorFlow Serving was recorded to answer (`tests/data/golden`).
+//! Replays recorded answers of the real TensorFlow Serving (`tests/data/golden`).
 //!
-//! Twice: with the models in the repository, and with the recordings' own models where those lie
-//! beside the clone. What takes examples is played once more each time, with graphs from which the
-//! parsing was cut and signature maps that say how to do it instead. A table of groups goes to stderr, so that it shows in a passing run, too.
+//! This is done twice: with the models in the repository, and with the recordings' own models if those
+//! are next to the clone. Models that take examples are played once more each time, with graphs without
+//! the parsing and with signature maps that describe it instead. A table of groups goes to stderr, so
+//! that it also shows in a run without failures.
 
 mod case;
 mod compare;
@@ -52,7 +53,7 @@ async fn recorded_answers_with_the_recordings_own_models() {
 #[tokio::test(flavor = "multi_thread")]
 async fn recorded_answers_with_a_cut_model_in_the_repository() {
     let folder = material::data().join("golden");
-    // The others are cut as they are (`make_stand_ins.py`).
+    // The others need no cutting (`make_stand_ins.py`).
     let played = play::play_cut(&folder, &folder.join("models"), EXAMPLES, &["ex"]).await;
     let report = Report::new(&played, NOT_YET, LEFT_OUT);
     report.print("a cut model in the repository");
@@ -86,7 +87,7 @@ async fn recorded_answers_of_the_second_round() {
     report.judge();
 }
 
-// The copies in the repository are what was recorded.
+// The copies in the repository equal the recordings.
 #[test]
 fn recordings_in_the_repository_are_the_recorded_ones() {
     for round in ["golden", "golden2"] {
@@ -104,7 +105,7 @@ fn recordings_in_the_repository_are_the_recorded_ones() {
 /// How a replay went, by group.
 struct Report<'a> {
     groups: BTreeMap<&'a str, Counts>,
-    /// Cases that failed and are on no list.
+    /// Cases that failed and are not on a list.
     failures: Vec<String>,
     /// Entries of the list of expected failures that no longer fail.
     stale: Vec<&'a str>,
@@ -196,7 +197,7 @@ impl Counts {
 
 /// Writes to stderr, past the test runner's capture.
 pub(crate) fn print(text: &str) {
-    // A closed stderr is no reason to fail.
+    // A closed stderr should not fail the test.
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 

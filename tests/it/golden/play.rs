@@ -9,7 +9,7 @@ use super::{compare, recordings};
 use crate::support::http;
 use crate::support::server::TestServer;
 
-/// How often a server that needs time is asked again.
+/// How long to wait before a server that needs time is asked again.
 const RETRY: Duration = Duration::from_millis(20);
 
 /// One exchange after it was played.
@@ -19,15 +19,15 @@ pub(crate) struct Played {
     pub(crate) result: Result<(), String>,
 }
 
-/// Plays the recordings of `folder` with these models: single exchanges on one server for each
-/// setup, each sequence on a fresh server of its own.
+/// Plays the recordings of `folder` with these models: single exchanges on one server for each setup,
+/// each sequence on a new server of its own.
 pub(crate) async fn play_all(folder: &Path, models: &Path) -> Vec<Played> {
     let setups = case::read_setups(&folder.join("setups.json"));
     play_runs(&setups, read_cases(folder, models), models).await
 }
 
-/// Plays these groups once more, with `<name>_cut` in place of each of these models: graphs that
-/// take features, and maps that say how to parse them.
+/// Plays these groups once more, with `<name>_cut` instead of each of these models: graphs that take
+/// features, and maps that describe how to parse them.
 pub(crate) async fn play_cut(
     folder: &Path,
     models: &Path,
@@ -101,7 +101,8 @@ fn played(case: Case, result: Result<(), String>) -> Played {
     }
 }
 
-/// Plays an exchange, and again while it fails and the exchange before it may still be at work.
+/// Plays an exchange, and repeats it if it fails while the previous exchange might still have an
+/// effect.
 async fn play_until(server: &TestServer, case: &Case, settled: Instant) -> Result<(), String> {
     loop {
         let result = play(server, case).await;

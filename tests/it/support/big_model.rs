@@ -24,7 +24,7 @@ const CHANNELS: i64 = 512;
 const LAYERS: usize = 4;
 const CONVOLUTIONS: usize = 11;
 
-/// A graph that is put together.
+/// A graph under construction.
 #[derive(Default)]
 pub(crate) struct Model {
     graph: GraphProto,
@@ -78,7 +78,8 @@ impl Model {
         model
     }
 
-    /// `x: float[?, 64]` to `y: float[?]`, the mean of a row, by way of 32 KiB for each row.
+    /// `x: float[?, 64]` to `y: float[?]`, the mean of a row, through intermediate values of 32 KiB for
+    /// each row.
     pub(crate) fn spacious() -> Self {
         let mut model = Self::default();
         model.input("x", &[-1, 64]);
@@ -96,7 +97,7 @@ impl Model {
         model
     }
 
-    /// Writes version 1, with this signature map where it is not empty.
+    /// Writes version 1, with this signature map unless it is empty.
     pub(crate) fn write(self, base_path: &Path, map: &str) {
         let version = base_path.join("1");
         fs::create_dir_all(&version).unwrap();
@@ -175,8 +176,8 @@ impl Model {
     }
 }
 
-/// The element at this place of the weight of this name: small, of both signs. Weights differ, for
-/// ONNX Runtime keeps what it makes of equal ones once.
+/// The element at this index of the weight of this name: small, of both signs. Weights differ, because
+/// ONNX Runtime stores the data that it derives from equal ones only once.
 pub(crate) fn weight_at(name: &str, index: usize) -> f32 {
     let seed = name.bytes().fold(0u32, |seed, byte| {
         seed.wrapping_mul(31).wrapping_add(u32::from(byte))

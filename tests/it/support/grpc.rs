@@ -1,4 +1,4 @@
-//! A gRPC client for unary calls whose messages are bytes: what a test sends is what goes out.
+//! A gRPC client for unary calls whose messages are bytes: a test's bytes are sent unchanged.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use tonic::metadata::{MetadataKey, MetadataMap};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
-/// Longest wait for an answer to a call without a deadline of its own.
+/// The longest wait for an answer to a call without a deadline of its own.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What came back.
+/// The response.
 #[derive(Debug)]
 pub(crate) struct GrpcReply {
     pub(crate) code: Code,
@@ -40,7 +40,7 @@ impl GrpcClient {
         Self { grpc }
     }
 
-    /// A client that packs its messages.
+    /// A client that compresses its messages.
     pub(crate) fn compressed(&self, encoding: CompressionEncoding) -> Self {
         Self {
             grpc: self.grpc.clone().send_compressed(encoding),
@@ -66,7 +66,7 @@ impl GrpcClient {
             request.set_timeout(timeout);
         }
         let call = self.unary(method, request);
-        // What a client library does: it does not wait for a server that overlooks the deadline.
+        // As a client library does, it does not wait for a server that ignores the deadline.
         let status = match tokio::time::timeout(timeout.unwrap_or(TIMEOUT), call).await {
             Ok(Ok(message)) => {
                 return GrpcReply {

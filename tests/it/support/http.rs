@@ -1,5 +1,4 @@
-//! A raw HTTP/1 client: writes bytes, reads one response. It hides nothing that a test may want
-//! to send or see.
+//! A raw HTTP/1 client: writes bytes, reads one response. Tests can send and see everything.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-/// Longest wait for one response.
+/// The longest wait for one response.
 const TIMEOUT: Duration = Duration::from_secs(180);
 
 /// A response.
@@ -34,7 +33,7 @@ impl HttpReply {
     }
 }
 
-/// An HTTP/1.1 request with `Host`, these headers, and `Content-Length` where there is a body.
+/// An HTTP/1.1 request with `Host`, these headers, and `Content-Length` if there is a body.
 pub(crate) fn request(
     method: &str,
     path: &str,
@@ -59,11 +58,11 @@ pub(crate) async fn exchange(address: SocketAddr, bytes: &[u8]) -> io::Result<Ht
     connection.exchange(bytes).await
 }
 
-/// A connection that may carry several exchanges.
+/// A connection for one or more exchanges.
 pub(crate) struct HttpConnection {
     read: OwnedReadHalf,
     write: OwnedWriteHalf,
-    /// Read and not yet used.
+    /// Bytes that are read but not used yet.
     buffer: Vec<u8>,
 }
 
@@ -79,8 +78,8 @@ impl HttpConnection {
         })
     }
 
-    /// Sends `bytes` and reads one response, both at once: a server may answer before it has read
-    /// everything.
+    /// Sends `bytes` and reads one response at the same time, because a server can answer before it has
+    /// read everything.
     pub(crate) async fn exchange(&mut self, bytes: &[u8]) -> io::Result<HttpReply> {
         let Self {
             read,
@@ -88,7 +87,7 @@ impl HttpConnection {
             buffer,
         } = self;
         let send = async {
-            // A server that has answered may close before it has read everything.
+            // A server that has answered can close before it has read everything.
             let _ = write.write_all(bytes).await;
             std::future::pending().await
         };
@@ -105,7 +104,7 @@ impl HttpConnection {
         self.write.write_all(bytes).await
     }
 
-    /// Says that nothing more will be sent.
+    /// Signals that nothing more will be sent.
     pub(crate) async fn finish(&mut self) -> io::Result<()> {
         self.write.shutdown().await
     }

@@ -1,7 +1,7 @@
-//! JSON as the recordings compare it: integers and floats kept apart, `NaN` and infinities legal,
-//! strings as bytes (the original writes strings that are not UTF-8 as they are).
+//! JSON as the recordings compare it: integers and floats are distinct, `NaN` and infinities are legal,
+//! strings are bytes (TensorFlow Serving writes strings that are not UTF-8 as they are).
 //!
-//! A reader of its own, so that no error of the server's reader can hide in the test.
+//! A separate reader, so that errors of the server's reader cannot hide in the test.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ pub(crate) enum Json {
     Object(Vec<(Vec<u8>, Json)>),
 }
 
-/// How far a float may be off.
+/// How much a float can differ.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tolerance {
     pub(crate) abs: f64,

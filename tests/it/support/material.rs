@@ -1,4 +1,4 @@
-//! Where models and recordings lie: in the repository, and beside a developer's clone.
+//! The folders of models and recordings: in the repository, and next to a developer's clone.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -13,8 +13,8 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A folder of the material beside the clone, in `../shared` or where `SHARED` says. It is not
-/// part of the repository; tests that find it missing say so and do with less.
+/// A folder of the material next to the clone, in `../shared` or the folder in `SHARED`. It is not part
+/// of the repository; tests that do not find it print that and test less.
 pub(crate) fn shared(folder: &str) -> Option<PathBuf> {
     let shared = env::var_os("SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
     let folder = shared.join(folder).canonicalize().ok()?;

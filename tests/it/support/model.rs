@@ -1,4 +1,4 @@
-//! Models that tests write: one graph per dtype that hands its input on.
+//! Models that tests write: one graph per dtype that returns its input.
 
 use std::fmt::Write as _;
 use std::fs;

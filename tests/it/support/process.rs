@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::server::onnxruntime;
 
-/// Longest wait for the process to do something.
+/// The longest wait for the process to do something.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(180);
 
 fn command(flags: &[&str]) -> Command {
@@ -32,7 +32,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Runs the program to its end. It prints little: the pipes hold it all.
+    /// Runs the program to its end. Its output is short enough for the pipes.
     pub(crate) fn run(flags: &[&str]) -> Output {
         let child = command(flags).spawn().expect("the program");
         let (_, log) = mpsc::channel();
@@ -64,7 +64,7 @@ impl Process {
         Self::spawn(command(flags), base_path, grpc, rest)
     }
 
-    /// With no library named but by the environment: `library`.
+    /// The library is named only by the environment: `library`.
     #[cfg(feature = "tract")]
     pub(crate) fn start_with_library_path(
         library: &str,
@@ -90,7 +90,8 @@ impl Process {
         let (sender, log) = mpsc::channel();
         std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
-                // Read to the end even if nobody listens: a full pipe would stop the program.
+                // Reads to the end even if the receiver is gone, because a full pipe would stop the
+                // program.
                 let _ = sender.send(line);
             }
         });
@@ -140,7 +141,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended already.
+        // It might already have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

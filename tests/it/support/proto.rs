@@ -1,4 +1,4 @@
-//! Protobuf messages by descriptor: read, written as text, compared as the recordings ask.
+//! Protobuf messages by descriptor: read, written as text, compared by the rules of the recordings.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -113,7 +113,7 @@ impl Comparison<'_> {
         }
     }
 
-    /// Where two values differ; `path` is what they are called.
+    /// Where two values differ; `path` is their name in the message.
     pub(crate) fn check_value(
         &self,
         expected: &Value,

@@ -18,7 +18,7 @@ use super::grpc::GrpcClient;
 use super::http::{self, HttpReply};
 use super::{material, predict};
 
-/// Longest wait for models to load.
+/// The longest wait for models to load.
 const SETTLING: Duration = Duration::from_secs(60);
 
 /// A running server and its clients.
@@ -49,7 +49,7 @@ impl TestServer {
         server
     }
 
-    /// As the others, without the wait for all versions; `files` lives as long as the server.
+    /// As the others, but does not wait for all versions; `files` lives as long as the server.
     pub(crate) async fn try_start(flags: &[String], files: TempDir) -> Result<Self> {
         let mut arguments = vec![OsString::from("onnx_model_server")];
         arguments.push(format!("--onnxruntime_library={}", onnxruntime().display()).into());
@@ -82,8 +82,8 @@ impl TestServer {
         http::exchange(self.rest, &request).await.unwrap()
     }
 
-    /// Waits until every version of these models is loaded or given up. The ports open as soon as
-    /// one version of each is.
+    /// Waits until every version of these models is loaded or has failed. The ports open as soon as one
+    /// version of each is loaded.
     pub(crate) async fn settled(&self, models: &[&str]) {
         for model in models {
             let request = GetModelStatusRequest {
@@ -104,7 +104,7 @@ impl TestServer {
         versions.all(|version| matches!(version.state(), State::Available | State::End))
     }
 
-    /// Stops the server and waits until it has.
+    /// Stops the server and waits for its end.
     pub(crate) async fn stop(self) {
         self.server.stop().await;
     }

@@ -1,7 +1,7 @@
 //! Tensors as a client has them, and `TensorProto` as the real client library writes and reads it.
 //!
-//! The rules are `make_tensor_proto` and `make_ndarray` of TensorFlow's `tensor_util.py`; nothing
-//! of the server's own reader and writer is used.
+//! The rules are `make_tensor_proto` and `make_ndarray` of TensorFlow's `tensor_util.py`; this does not
+//! use the server's own reader and writer.
 
 use half::{bf16, f16};
 use proto::tensorflow::tensor_shape_proto::Dim;
@@ -129,7 +129,7 @@ impl TestTensor {
         proto
     }
 
-    /// With the values in `tensor_content`; strings, which have no such form, in their field.
+    /// With the values in `tensor_content`; strings, which have no such form, in their own field.
     pub(crate) fn to_content(&self) -> TensorProto {
         match self.values.to_bytes() {
             Some(bytes) => TensorProto {
@@ -148,7 +148,7 @@ impl TestTensor {
         }
     }
 
-    /// Reads what a server sent, in either form.
+    /// Reads a tensor from a server, in either form.
     pub(crate) fn from_proto(proto: &TensorProto) -> Option<Self> {
         let dims = &proto.tensor_shape.as_ref()?.dim;
         let dtype = proto.dtype();
@@ -208,7 +208,7 @@ impl TestTensor {
 
 /// The values of the typed field.
 fn typed_values(proto: &TensorProto) -> Option<Values> {
-    /// `int_val` and `half_val` hold narrower values.
+    /// `int_val` and `half_val` also hold narrower values.
     fn narrow<T: TryFrom<i32>>(values: &[i32]) -> Option<Vec<T>> {
         values
             .iter()

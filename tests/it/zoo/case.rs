@@ -1,5 +1,4 @@
-//! The models of a zoo and the cases that come with them, as they stand in `zoo.json` and
-//! `cases.json`.
+//! The models of a zoo and their cases, from `zoo.json` and `cases.json`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +13,7 @@ use crate::support::tensor::{TestTensor, Values};
 
 /// One base path.
 pub(crate) struct Entry {
-    /// Its folder's name: the model's, maybe with a variant's.
+    /// The name of its folder: the model's, possibly with a variant's.
     pub(crate) name: String,
     pub(crate) model: String,
     pub(crate) base_path: PathBuf,
@@ -30,15 +29,15 @@ pub(crate) struct Case {
     pub(crate) version: i64,
     pub(crate) verb: String,
     pub(crate) signature_name: String,
-    /// Path and body; `None` where REST cannot say it.
+    /// Path and body; `None` if REST cannot express the request.
     pub(crate) rest: Option<(String, String)>,
     pub(crate) inputs: Option<BTreeMap<String, TestTensor>>,
     pub(crate) examples: Option<Vec<Vec<u8>>>,
     pub(crate) rest_status: i64,
     pub(crate) grpc_code: String,
-    /// TensorFlow refuses in a kernel: any error will do.
+    /// TensorFlow refuses it in a kernel, so any error is accepted.
     pub(crate) is_kernel_specific: bool,
-    /// What the error has to say, among other things.
+    /// A text that the error has to contain.
     pub(crate) error_text: Option<String>,
     pub(crate) outputs: Option<BTreeMap<String, TestTensor>>,
     /// The decoded body.
@@ -46,7 +45,7 @@ pub(crate) struct Case {
     pub(crate) tolerance: Tolerance,
 }
 
-/// Reads a zoo. A folder that the index names and that is not there is no entry.
+/// Reads a zoo. Folders in the index that do not exist are skipped.
 pub(crate) fn read_zoo(folder: &Path) -> Vec<Entry> {
     let index = read_json(&folder.join("zoo.json"));
     let members = index.members().expect("an object");

@@ -23,10 +23,10 @@ impl Backend {
     }
 }
 
-/// What the table says of one backend.
+/// The column of one backend.
 pub(crate) struct Documented {
     backend: Backend,
-    /// By the model's folder: `served`, or why not.
+    /// By the model's folder: `served`, or the reason why not.
     cells: BTreeMap<String, String>,
 }
 
@@ -46,7 +46,7 @@ impl Documented {
         }
     }
 
-    /// Whether the table has a model as served, or as refused with a word of the reason.
+    /// Checks that the table lists a model as served, or as refused with a word of the reason.
     pub(crate) fn check(&self, model: &str, refusal: Option<&str>) -> Result<(), String> {
         let cell = self.cells.get(model).map_or("", String::as_str);
         let is_right = match refusal {

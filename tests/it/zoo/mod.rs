@@ -1,8 +1,8 @@
-//! Serves every model of the zoo and plays the cases that come with it, TensorFlow's own answers,
-//! over both ports; and compares the metadata with the original's `saved_model.pb`.
+//! Serves every model of the zoo and plays its cases, whose answers are TensorFlow's own, over both
+//! ports; and compares the metadata with the `saved_model.pb` of the SavedModel.
 //!
-//! The small models are in the repository (`tests/data/zoo`); all of them lie beside a developer's
-//! clone. A table goes to stderr. What each backend serves of them is what `docs/backends.md` says.
+//! The small models are in the repository (`tests/data/zoo`); all of them are next to a developer's
+//! clone. A table goes to stderr. The models that each backend serves have to match `docs/backends.md`.
 
 mod case;
 mod documented;
@@ -25,8 +25,8 @@ use crate::support::proto::{Comparison, POOL};
 use crate::support::server::{TestServer, model_config};
 use crate::support::{material, server};
 
-/// Cases that come out otherwise: model, case, why. They are played and counted; one that comes out
-/// as recorded fails the test.
+/// Cases with a different result: model, case, reason. They are played and counted; one with the
+/// recorded result fails the test.
 const DIFFERS: &[(&str, &str, &str)] = &[];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,8 +39,8 @@ async fn all_models_answer_as_tensorflow_did() {
     play_all(Backend::OnnxRuntime).await;
 }
 
-/// Models that the server once refused or answered wrongly, or that ended the process. Small ones are in
-/// the repository; those beside it are of the same kinds.
+/// Models that the server once refused or answered wrongly, or that ended the process. Small ones are
+/// in the repository; those outside of it are of the same kinds.
 #[tokio::test(flavor = "multi_thread")]
 async fn models_with_faults_in_the_repository_answer() {
     play_faults(&material::data().join("zoo_faults")).await;
@@ -124,7 +124,7 @@ async fn play_zoo(folder: &Path, title: &str, backend: Backend) {
     );
 }
 
-/// How a model did.
+/// The result of a model.
 #[derive(Default)]
 struct Outcome {
     passed: usize,
@@ -132,7 +132,7 @@ struct Outcome {
     /// Why the model is not served.
     refusal: Option<String>,
     failures: Vec<String>,
-    /// Cases of [`DIFFERS`] that come out as recorded.
+    /// Cases of [`DIFFERS`] with the recorded result.
     stale: Vec<String>,
 }
 
@@ -172,7 +172,7 @@ async fn play_entry(entry: &Entry, backend: Backend) -> Outcome {
         Ok(server) => server,
         Err(error) => {
             let error = error.to_string();
-            // What tract refuses is listed in the documentation alone.
+            // Models that tract refuses are listed only in the documentation.
             let refusal = match backend {
                 Backend::OnnxRuntime => check_refusal(entry, &error),
                 Backend::Tract => Ok(()),
@@ -226,7 +226,7 @@ async fn start(entry: &Entry, backend: Backend) -> Result<TestServer, ServingErr
     server::TestServer::try_start(&flags, files).await
 }
 
-/// Whether the model may be refused, and in these words.
+/// Whether a refusal of this model with this error is expected.
 fn check_refusal(entry: &Entry, error: &str) -> Result<(), String> {
     let is_fine = match entry.serves.as_str() {
         "map" => error.contains("signature_map.pbtxt"),
@@ -246,7 +246,7 @@ fn check_refusal(entry: &Entry, error: &str) -> Result<(), String> {
 }
 
 /// Whether GetModelMetadata answers with the signatures of `saved_model.pb`, to the letter; `None`
-/// where there is no such file, or a map that changes them.
+/// without that file, or with a map that changes them.
 async fn check_metadata(
     server: &TestServer,
     entry: &Entry,

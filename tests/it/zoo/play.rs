@@ -19,7 +19,7 @@ use crate::support::tensor::Values;
 const CLASSIFY: &str = "/tensorflow.serving.PredictionService/Classify";
 const REGRESS: &str = "/tensorflow.serving.PredictionService/Regress";
 
-/// Plays the case over REST; `None` where REST cannot say it.
+/// Plays the case over REST; `None` if REST cannot express it.
 pub(crate) async fn over_rest(server: &TestServer, case: &Case) -> Option<Result<(), String>> {
     let (path, body) = case.rest.as_ref()?;
     let reply = server.post(path, body).await;
@@ -40,7 +40,7 @@ pub(crate) async fn over_rest(server: &TestServer, case: &Case) -> Option<Result
         let error = body.as_ref().ok().and_then(|it| it.get("error")?.as_str());
         return Some(check_error(case, error.unwrap_or_default()));
     };
-    // Decimals are rounded to the dtype's precision; the exact bits are gRPC's part.
+    // Decimals are rounded to the dtype's precision; the exact bits are tested over gRPC.
     let tolerance = Tolerance {
         abs: case.tolerance.abs.max(f32::MIN_POSITIVE.into()),
         rel: case.tolerance.rel.max(f32::EPSILON.into()),
@@ -49,7 +49,7 @@ pub(crate) async fn over_rest(server: &TestServer, case: &Case) -> Option<Result
     Some(actual.and_then(|actual| expected.check(&actual, tolerance)))
 }
 
-/// Plays the case over gRPC; `None` where gRPC cannot say it.
+/// Plays the case over gRPC; `None` if gRPC cannot express it.
 pub(crate) async fn over_grpc(
     server: &TestServer,
     model: &str,
@@ -81,7 +81,7 @@ fn check_error(case: &Case, actual: &str) -> Result<(), String> {
     }
 }
 
-/// The status, or whether the answer is right.
+/// The status, or the comparison with the recorded answer.
 type Answer = Option<Result<Result<(), String>, Status>>;
 
 async fn predict(server: &TestServer, model: &str, case: &Case) -> Answer {
@@ -165,7 +165,7 @@ fn check_floats(case: &Case, alias: &str, actual: Vec<f32>) -> Result<(), String
     expected.check(&actual, case.tolerance)
 }
 
-/// Whether every request of a model fails, and the server lives on.
+/// Checks that every request of a model fails, and the server survives.
 pub(crate) async fn fails(server: &TestServer, model: &str, case: &Case) -> Result<(), String> {
     let (path, body) = case.rest.as_ref().ok_or("no request")?;
     let status = server.post(path, body).await.status;

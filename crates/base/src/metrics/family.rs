@@ -3,10 +3,10 @@
 //! Recording finds the instrument in a sorted list that is replaced as a whole when a new
 //! combination appears, so a request takes no lock and allocates nothing.
 //!
-//! Clients choose some label values (a model's name), so the combinations are bounded: what does
-//! not fit is counted under [`OTHER`].
+//! Clients choose some label values (a model's name), so the number of combinations is limited; further
+//! ones are counted under [`OTHER`].
 //!
-//! Not here: the values (`instrument`), which metrics exist (`tensorflow`, `server`).
+//! Not here: the values (`instrument`), the metrics themselves (`tensorflow`, `server`).
 
 #[cfg(test)]
 mod tests;
@@ -18,30 +18,30 @@ use arc_swap::ArcSwap;
 
 use super::instrument::{Instrument, Kind, Reading};
 
-/// Stands for every label value that a bound left out.
+/// Replaces every label value beyond a limit.
 pub(super) const OTHER: &str = "(other)";
 
-/// How many values the first label of a family takes, names of known models aside.
+/// How many values the first label of a family can have, not counting names of known models.
 const MAX_FIRST_VALUES: usize = 1000;
 
-/// How many combinations of label values a family takes in all.
+/// How many combinations of label values a family can have in all.
 const MAX_SERIES: usize = 20_000;
 
 /// The longest label value that is kept, in bytes.
 const MAX_VALUE_BYTES: usize = 1024;
 
-/// What a page's reader learns about a metric besides its values.
+/// The description of a metric on a page, without its values.
 #[derive(Clone, Copy, Debug)]
 pub struct About {
     /// The name, in the spelling of the registry it belongs to.
     pub name: &'static str,
-    /// One sentence; empty where the page has none.
+    /// One sentence; empty if the page has none.
     pub help: &'static str,
-    /// What the numbers count.
+    /// The unit of the numbers.
     pub unit: Unit,
 }
 
-/// What the whole numbers of a metric count.
+/// The unit of the whole numbers of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// Printed as they are.
@@ -50,12 +50,12 @@ pub enum Unit {
     Nanoseconds,
 }
 
-/// All that a page prints about one metric.
+/// Everything that a page prints about one metric.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// Its name and description.
     pub about: About,
-    /// The type that the page names.
+    /// The type as printed on the page.
     pub kind: Kind,
     /// In the order of the values of each point.
     pub label_names: &'static [&'static str],
@@ -66,7 +66,7 @@ pub struct Snapshot {
 /// One combination of label values.
 #[derive(Clone, Debug)]
 pub struct Point {
-    /// As many as the metric has label names.
+    /// One for each label name of the metric.
     pub label_values: Vec<Box<str>>,
     /// The values.
     pub reading: Reading,
@@ -98,8 +98,8 @@ impl<M: Instrument, const N: usize> Family<M, N> {
         }
     }
 
-    /// Applies `change` to the instrument of these label values. `is_known` tells whether the
-    /// first value is the name of a model that the server has: such names are never left out.
+    /// Applies `change` to the instrument of these label values. `is_known` returns whether the first
+    /// value is the name of a model that the server has: such names are never replaced by [`OTHER`].
     pub fn update(
         &self,
         values: [&str; N],
@@ -112,8 +112,7 @@ impl<M: Instrument, const N: usize> Family<M, N> {
         }
     }
 
-    /// The series of these label values, to be updated later. `is_known` as in
-    /// [`update`](Self::update).
+    /// The series of these label values, to update later. `is_known` as in [`update`](Self::update).
     pub fn series(&self, values: [&str; N], is_known: impl Fn(&str) -> bool) -> Arc<Series<M, N>> {
         let table = self.table.load();
         if let Some(series) = table.find(&table.admit(values, &is_known)) {
@@ -137,7 +136,7 @@ impl<M: Instrument, const N: usize> Family<M, N> {
         series
     }
 
-    /// Drops the series whose label values `is_gone` recognises.
+    /// Drops the series for whose label values `is_gone` returns true.
     pub fn remove(&self, is_gone: impl Fn(&[Box<str>; N]) -> bool) {
         let _replacing = self
             .replacing
@@ -152,7 +151,7 @@ impl<M: Instrument, const N: usize> Family<M, N> {
             .store(Arc::new(Table::new(kept.map(Arc::clone).collect())));
     }
 
-    /// Whether some series has this first label value.
+    /// Whether any series has this first label value.
     pub fn has_first(&self, value: &str) -> bool {
         self.table.load().has_first(value)
     }
@@ -190,12 +189,12 @@ impl<M: Instrument, const N: usize> Collect for Family<M, N> {
 /// One combination of label values and its instrument.
 pub struct Series<M, const N: usize> {
     values: [Box<str>; N],
-    /// What records.
+    /// The instrument that records the values.
     pub instrument: M,
 }
 
 impl<M, const N: usize> Series<M, N> {
-    /// By label values, byte by byte.
+    /// Compares label values byte by byte.
     fn order(&self, values: &[&str; N]) -> Ordering {
         self.values
             .iter()
@@ -237,7 +236,7 @@ impl<M, const N: usize> Table<M, N> {
         candidate.is_some_and(|it| it.first() == Some(value))
     }
 
-    /// The label values under which `values` are counted: themselves, if no bound forbids it.
+    /// The label values under which `values` are counted: the same ones, unless a limit is reached.
     fn admit<'a>(&self, values: [&'a str; N], is_known: impl Fn(&str) -> bool) -> [&'a str; N] {
         if self.find(&values).is_some() {
             return values;
@@ -262,7 +261,7 @@ impl<M, const N: usize> Table<M, N> {
         admitted
     }
 
-    /// These series and one more, which is not among them.
+    /// These series and a new one.
     fn with(&self, series: Arc<Series<M, N>>) -> Self {
         let values = series.values.each_ref().map(|it| &**it);
         let index = self.series.partition_point(|it| it.order(&values).is_lt());

@@ -1,14 +1,14 @@
 //! The three kinds of metric behind one set of labels: counter, gauge, histogram.
 //!
-//! All hold whole numbers (a duration in the unit its metric chooses), so that recording is one or
-//! two atomic additions and no thread ever waits for another.
+//! All hold whole numbers (a duration in the unit its metric chooses), so that recording is one or two
+//! atomic additions and threads never wait for each other.
 //!
 //! Not here: labels (`family`), how a page writes the numbers (`text`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-/// What a page calls the metric's type.
+/// The metric's type as a page prints it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Only grows.
@@ -26,7 +26,7 @@ pub enum Reading {
     Number(i64),
     /// The buckets of a histogram.
     Histogram {
-        /// The upper edges; the last bucket, which takes the rest, has none.
+        /// The upper limits; the last bucket, which counts all larger values, has none.
         limits: &'static [f64],
         /// Per bucket, not cumulative; one more than `limits`.
         counts: Vec<u64>,
@@ -35,16 +35,16 @@ pub enum Reading {
     },
 }
 
-/// What a family needs to know about its instruments.
+/// The operations that a family needs from its instruments.
 pub trait Instrument {
-    /// The type that a page names.
+    /// The type as printed on a page.
     const KIND: Kind;
 
-    /// The value now. What other threads record meanwhile may be missing, and never counts twice.
+    /// The value now. Concurrent updates of other threads can be missing, but never count twice.
     fn read(&self) -> Reading;
 }
 
-/// Shared, so that somebody can hold on to the instrument alone.
+/// For callers that keep a reference to the instrument alone.
 impl<I: Instrument> Instrument for Arc<I> {
     const KIND: Kind = I::KIND;
 
@@ -83,7 +83,7 @@ impl Gauge {
         self.0.store(value, Ordering::Relaxed);
     }
 
-    /// Adds `n`, which may be negative.
+    /// Adds `n`, which can be negative.
     pub fn add(&self, n: i64) {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
@@ -122,14 +122,14 @@ impl Drop for GaugeGuard {
 pub struct Buckets {
     /// Invariant: ascending.
     limits: Vec<f64>,
-    /// Where a value equal to a limit counts: in the limit's own bucket, or in the next.
+    /// Whether a value equal to a limit counts in the limit's own bucket or in the next one.
     holds_its_limit: bool,
 }
 
 impl Buckets {
     /// `count` limits from `first`, each `factor` times the one before, as TensorFlow's
-    /// `Buckets::Exponential` (`monitoring/sampler.cc`). A value equal to a limit counts in the
-    /// next bucket, which Prometheus would not expect and TensorFlow does.
+    /// `Buckets::Exponential` (`monitoring/sampler.cc`). A value equal to a limit counts in the next
+    /// bucket, as in TensorFlow but against Prometheus's convention.
     pub fn exponential(first: f64, factor: f64, count: usize) -> Self {
         let limits = std::iter::successors(Some(first), |limit| Some(limit * factor));
         Self {
@@ -138,8 +138,8 @@ impl Buckets {
         }
     }
 
-    /// These limits, in ascending order. A value equal to a limit counts in its bucket, as `le`
-    /// says.
+    /// These limits, in ascending order. A value equal to a limit counts in its bucket, as the label
+    /// `le` says.
     pub fn up_to(limits: &[u64]) -> Self {
         Self {
             limits: limits.iter().map(|&limit| limit as f64).collect(),
@@ -161,7 +161,7 @@ impl Buckets {
 #[derive(Debug)]
 pub struct Histogram {
     buckets: &'static Buckets,
-    /// Invariant: one more than the limits.
+    /// Invariant: one more than there are limits.
     counts: Box<[AtomicU64]>,
     sum: AtomicU64,
 }

@@ -3,7 +3,7 @@
 //! One writer, two dialects: TensorFlow Serving's (`util/prometheus_exporter.cc`), whose number
 //! format and names are part of the protocol, and the plain one of our own page.
 //!
-//! Not here: which metrics stand on which page (`tensorflow`, `server`).
+//! Not here: which metrics are on which page (`tensorflow`, `server`).
 
 mod number;
 #[cfg(test)]
@@ -17,8 +17,8 @@ use number::{General, seconds};
 
 /// The page in TensorFlow Serving's dialect, metrics in the order of their names.
 ///
-/// Differs from the original in one thing: a newline in a label value is written `\n`, since a
-/// raw one would let a client put lines of its own on the page.
+/// Differs from TensorFlow Serving in one thing: a newline in a label value is written `\n`, because
+/// with a raw newline a client could put lines of its own on the page.
 pub fn tensorflow_page(mut metrics: Vec<Snapshot>) -> String {
     metrics.sort_unstable_by_key(|metric| metric.about.name);
     let mut page = String::new();
@@ -43,7 +43,7 @@ pub fn prometheus_page(metrics: &[Snapshot]) -> String {
     page
 }
 
-/// `no_labels` is what stands in place of a metric's labels where it has none.
+/// `no_labels` is printed instead of labels if a metric has none.
 fn write_metric(page: &mut String, name: &str, metric: &Snapshot, no_labels: &str) {
     let kind = match metric.kind {
         Kind::Counter => "counter",
@@ -132,7 +132,7 @@ fn labels(names: &[&str], point: &Point) -> String {
     text
 }
 
-/// A metric's internal name (`/tensorflow/serving/request_count`) as Prometheus sees it
+/// A metric's internal name (`/tensorflow/serving/request_count`) in Prometheus's form
 /// (`:tensorflow:serving:request_count`).
 fn tensorflow_name(internal: &str) -> String {
     sanitized(internal, |c| c.is_ascii_alphanumeric() || c == '_', ':')

@@ -4,10 +4,10 @@ use std::fmt;
 
 macro_rules! data_types {
     ($($variant:ident = $number:literal, $name:literal, $proto_name:literal, $size:expr;)*) => {
-        /// The element types of `tensorflow.DataType` (`types.proto`), reference types aside.
+        /// The element types of `tensorflow.DataType` (`types.proto`), except reference types.
         ///
         /// Only some can be in a [`Tensor`](super::Tensor): those with a [`size`](Self::size), and
-        /// strings. The others occur in the signatures of models.
+        /// strings. The others occur only in the signatures of models.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(i32)]
         #[allow(missing_docs)]
@@ -39,7 +39,7 @@ macro_rules! data_types {
                 }
             }
 
-            /// Bytes of one element; `None` where elements have no fixed size of whole bytes.
+            /// Bytes of one element; `None` if elements have no fixed size of whole bytes.
             pub fn size(self) -> Option<usize> {
                 match self {
                     $(Self::$variant => $size,)*
@@ -91,7 +91,7 @@ impl DataType {
         self as i32
     }
 
-    /// The alignment that a buffer of such elements keeps, in bytes.
+    /// The alignment of a buffer of such elements, in bytes.
     pub fn align(self) -> usize {
         match self {
             // Pairs of floats.

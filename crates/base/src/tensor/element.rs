@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use super::DataType;
 
 mod sealed {
-    /// Keeps [`Element`](super::Element) to types for which every bit pattern is a value.
+    /// Restricts [`Element`](super::Element) to types for which every bit pattern is a value.
     pub trait Sealed {}
 }
 
@@ -48,7 +48,7 @@ impl<T: Element> AsRef<[u8]> for AlignedVec<T> {
     }
 }
 
-/// The elements in `bytes`; `None` where it is misaligned or not a whole number of them.
+/// The elements in `bytes`; `None` if they are misaligned or not a whole number of elements.
 pub(super) fn view<T: Element>(bytes: &[u8]) -> Option<&[T]> {
     if bytes.is_empty() {
         return Some(&[]);
@@ -61,7 +61,7 @@ pub(super) fn view<T: Element>(bytes: &[u8]) -> Option<&[T]> {
 /// A copy that is aligned for every element type.
 pub(super) fn aligned_copy(bytes: &[u8]) -> Bytes {
     let mut words = vec![0u64; bytes.len().div_ceil(8)];
-    // SAFETY: a u64 may be written as eight bytes, and the slice covers just the vector.
+    // SAFETY: a u64 can be written as eight bytes, and the slice covers exactly the vector.
     let target =
         unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast::<u8>(), words.len() * 8) };
     target[..bytes.len()].copy_from_slice(bytes);

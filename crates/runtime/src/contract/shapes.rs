@@ -1,4 +1,4 @@
-//! Rules about shapes, about what a model is handed over with, and about ends that come early.
+//! Rules about shapes, about the data that accompanies a model, and about runs that end early.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -44,8 +44,8 @@ fn twice(backend: &dyn Backend, x: ValueInfoProto) -> Arc<dyn Graph> {
     backend.load(source).unwrap()
 }
 
-/// Sizes, and ranks that nobody declared, may be others with every run, more than a backend may
-/// keep something for, and those of before may come back.
+/// Sizes, and undeclared ranks, can change with every run, to more combinations than a backend keeps
+/// plans for, and earlier ones can come back.
 pub(crate) fn shapes_may_change_from_run_to_run(backend: &dyn Backend) {
     let matrix = twice(backend, sized("x", FLOAT, &[-1, -1]));
     let any = twice(backend, value("x", FLOAT));
@@ -112,7 +112,7 @@ pub(crate) fn unread_inputs_are_taken(backend: &dyn Backend) {
     assert_eq!(error.code(), Code::Internal, "{error}");
 }
 
-/// Data of initializers that is handed over beside the model.
+/// Data of initializers that is passed separately from the model.
 pub(crate) fn weights_beside_the_model_are_used(backend: &dyn Backend) {
     let nodes = vec![node("Add", &["x", "w"], &["y"])];
     let inputs = vec![value("x", FLOAT)];
@@ -149,7 +149,7 @@ pub(crate) fn weights_beside_the_model_are_used(backend: &dyn Backend) {
     assert_eq!(fetched, [floats(&[2], &[1.5, 2.5])]);
 }
 
-/// x·x·…·x, which takes long for a large `x`.
+/// x·x·…·x, which takes a long time for a large `x`.
 fn long(backend: &dyn Backend) -> Arc<dyn Graph> {
     const ROUNDS: usize = 400;
     let product = |round: usize| match round {
@@ -191,7 +191,7 @@ pub(crate) fn stopped_runs_are_cancelled(backend: &dyn Backend) {
     );
 }
 
-/// A run holds on to its graph: whoever else lets go of it meanwhile changes nothing.
+/// A run keeps its graph alive, even if all other owners drop it meanwhile.
 pub(crate) fn runs_outlive_other_owners(backend: &dyn Backend) {
     let graph = long(backend);
     let one = floats(&[1, 1], &[1.0]);

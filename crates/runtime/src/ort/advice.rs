@@ -1,7 +1,7 @@
-//! What can be done about a model that ONNX Runtime refuses, by what it says.
+//! Advice about a model that ONNX Runtime refuses, chosen by the error message.
 //!
-//! A sentence only where it is true of the reason: advice about operators of TensorFlow under a missing
-//! locale sends people the wrong way.
+//! A sentence appears only if it fits the reason: advice about TensorFlow's operators after a locale
+//! error would mislead.
 //!
 //! Not here: the errors themselves (`status`), which operators there are (`operators`).
 
@@ -9,8 +9,8 @@ mod operators;
 
 use self::operators::{ONNX, domain_of, full_name, last_opset, respelled, since, was_on_trial};
 
-/// What to do about the refusal `message` of a model made by `producer`, as sentences without the last
-/// full stop; `None` where that is not known.
+/// Advice about the refusal `message` of a model made by `producer`, as sentences without the last full
+/// stop; `None` if none fits.
 pub(super) fn advice(message: &str, producer: &str) -> Option<String> {
     locale(message)
         .or_else(|| too_new(message))
@@ -29,7 +29,7 @@ fn locale(message: &str) -> Option<String> {
     ))
 }
 
-/// An opset or a file format that came after this ONNX Runtime.
+/// An opset or a file format that is newer than this ONNX Runtime.
 fn too_new(message: &str) -> Option<String> {
     const NEWER: &str = "use a newer ONNX Runtime (--onnxruntime_library)";
     if let Some((_, rest)) = message.split_once("Unsupported model IR version: ") {
@@ -108,7 +108,8 @@ fn is_built_in(domain: &str) -> bool {
         || domain.starts_with("com.microsoft")
 }
 
-/// An operator that a domain of ONNX or ONNX Runtime has never had: where it is, or how it is written.
+/// An operator that a domain of ONNX or ONNX Runtime never had: the domain that has it, or its correct
+/// spelling.
 fn misnamed(domain: &str, operator: &str) -> Option<String> {
     if !is_built_in(domain) || since(domain, operator).is_some() {
         return None;
@@ -157,7 +158,7 @@ fn not_of_onnx(message: &str, producer: &str) -> Option<String> {
     let domain = domain_in(before, operator);
     let shown = full_name(domain);
     if let Some(since) = since(domain, operator) {
-        // An opset of another domain than ONNX's own is named with it.
+        // The opset is printed with the domain unless the domain is ONNX's own.
         let of_domain = match shown {
             ONNX => String::new(),
             _ => format!(" of {shown}"),
@@ -194,7 +195,7 @@ fn not_of_onnx(message: &str, producer: &str) -> Option<String> {
     })
 }
 
-/// What to do about an operator that came to an end.
+/// Advice about a deprecated operator.
 fn ended(domain: &str, operator: &str, opset: u32) -> String {
     let again = format!(
         "ONNX has dropped {operator} by opset {opset}, which the model declares. Export the model again"
@@ -207,7 +208,7 @@ fn ended(domain: &str, operator: &str, opset: u32) -> String {
         (Some(last), domain) => {
             format!("{again}, with opset {last} of {domain}, the last that has it")
         }
-        // It came back later.
+        // It was reintroduced later.
         (None, _) if operator == "GroupNormalization" => format!("{again}, with opset 21 or later"),
         (None, _) => again,
     }
@@ -220,7 +221,7 @@ fn domain_in<'a>(before: &'a str, operator: &str) -> &'a str {
     domain.map_or("", |(domain, _)| domain)
 }
 
-/// Whether a program made the file that turns TensorFlow's operators into ONNX's.
+/// Whether the file was made by a program that converts TensorFlow's operators to ONNX's.
 fn is_of_tensorflow(producer: &str) -> bool {
     let producer = producer.to_ascii_lowercase();
     let names = ["tf2onnx", "keras", "tensorflow"];
@@ -247,7 +248,7 @@ fn numbers(text: &str) -> Vec<u32> {
 mod tests {
     use super::*;
 
-    /// Messages of ONNX Runtime 1.24 and 1.28, shortened, and a part of what is said about each.
+    /// Messages of ONNX Runtime 1.24 and 1.28, shortened, and a part of the advice for each.
     #[test]
     fn each_reason_has_its_own_way_out() {
         let no_op = "Error No Op registered for";

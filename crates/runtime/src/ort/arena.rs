@@ -1,5 +1,4 @@
-//! The memory that runs work in: one arena for all sessions, which gives back in pauses what runs made
-//! it grow by.
+//! The working memory of runs: one arena for all sessions, which is trimmed in pauses.
 //!
 //! Weights are not in it: they come and go with their sessions.
 
@@ -15,10 +14,10 @@ use ort::sys::{OrtAllocatorType, OrtEnv, OrtMemType};
 
 use super::status::{Failure, check};
 
-/// The arena's options by ONNX Runtime's names for them, and their values. A region for each piece, which
-/// the strategy 1 takes, makes runs of very many small tensors take time by the square of their number,
-/// and all other runs wait. Here pieces share regions: from the size of the first on each is twice as large
-/// as the one before, up to a bound, so that little is taken that is not asked for.
+/// The arena's options by ONNX Runtime's names for them, and their values. Strategy 1, a region for
+/// each allocation, makes runs with very many small tensors take quadratic time, and all other runs
+/// wait meanwhile. Here allocations share regions. Each region is twice as large as the one before, up
+/// to a limit, so that little memory is allocated without need.
 const OPTIONS: [(&CStr, usize); 4] = [
     (c"arena_extend_strategy", 0),
     (c"initial_chunk_size_bytes", 256 << 10),
@@ -32,8 +31,8 @@ pub(super) fn register(environment: &Environment) -> Result<(), Failure> {
     let keys = OPTIONS.map(|(key, _)| key.as_ptr());
     let values = OPTIONS.map(|(_, value)| value);
     let (mut config, mut memory) = (ptr::null_mut(), ptr::null_mut());
-    // SAFETY: keys and values have one entry each. What is made here is released here; ONNX Runtime
-    // keeps copies. The environment lives as long as the process.
+    // SAFETY: keys and values have one entry each. Everything created here is released here; ONNX
+    // Runtime keeps copies. The environment lives as long as the process.
     unsafe {
         check((api.CreateArenaCfgV2)(
             keys.as_ptr(),
@@ -65,7 +64,7 @@ static IS_USED: AtomicBool = AtomicBool::new(false);
 
 /// Notes that a run uses the arena.
 pub(super) fn note_use() {
-    // All runs share it: written once between two trims, otherwise only read.
+    // All runs share the flag: it is written once between two trims, otherwise only read.
     if !IS_USED.load(Ordering::Relaxed) {
         IS_USED.store(true, Ordering::Relaxed);
     }
@@ -73,7 +72,7 @@ pub(super) fn note_use() {
 
 /// Trims the arena, if a run has used it since the last call.
 ///
-/// Before version 1.25 ONNX Runtime only does that at the end of a run: `make` makes a session of
+/// Before version 1.25 ONNX Runtime can trim only at the end of a run: `make` makes a session of
 /// [`TRIMMING_MODEL`], which is run.
 pub(super) fn release_unused(make: impl FnOnce(&[u8]) -> ort::Result<Session>) -> ort::Result<()> {
     static SESSION: Mutex<Option<Session>> = Mutex::new(None);

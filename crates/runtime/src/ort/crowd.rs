@@ -1,18 +1,18 @@
-//! Runs beside each other, which share the threads of one pool.
+//! Concurrent runs that share the threads of one pool.
 //!
 //! While there is a run for each thread of the pool, runs on several threads would only wait for each
-//! other. Whether there is follows from this moment and from the last few runs: under load one often
+//! other. This is judged by the runs of this moment and by the last few runs: under load one run often
 //! ends an instant before the next begins.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// So many runs after the last dense crowd are expected to be in another.
+/// The number of runs after a crowded one that are expected to be crowded, too.
 const OUTLASTS: usize = 8;
 
 /// The runs that share a pool.
 pub(super) struct Crowd {
     runs: AtomicUsize,
-    /// How many of the next runs are expected to be in a dense crowd, for the last ones were.
+    /// How many of the next runs are expected to be crowded, because the last ones were.
     dense: AtomicUsize,
 }
 
@@ -24,7 +24,7 @@ impl Crowd {
         }
     }
 
-    /// A run begins; the pool has so many threads.
+    /// Adds a run; the pool has `threads` threads.
     pub(super) fn join(&self, threads: usize) -> Member<'_> {
         let runs = self.runs.fetch_add(1, Ordering::Relaxed) + 1;
         Member {
@@ -36,7 +36,7 @@ impl Crowd {
     }
 }
 
-/// A run that is under way, as long as this exists.
+/// A run in flight, as long as this exists.
 #[must_use]
 pub(super) struct Member<'a> {
     crowd: &'a Crowd,
@@ -57,7 +57,7 @@ impl Drop for Member<'_> {
         let runs = self.crowd.runs.fetch_sub(1, Ordering::Relaxed);
         let dense = match self.began_dense || runs >= self.threads {
             true => OUTLASTS,
-            // Two runs that end together may count as one.
+            // Two runs that end at the same time can count as one.
             false => self.crowd.dense.load(Ordering::Relaxed).saturating_sub(1),
         };
         self.crowd.dense.store(dense, Ordering::Relaxed);
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn density_outlasts_some_runs() {
         let crowd = Crowd::new();
-        // The first began alone, and ended beside the second.
+        // The first began alone, and ended while the second ran.
         let first = crowd.join(2);
         let second = crowd.join(2);
         drop(first);

@@ -24,7 +24,7 @@ static RUNS: Crowd = Crowd::new();
 /// Sessions and the names of their inputs and outputs, ready for the C API.
 pub(super) struct OrtGraph {
     session: OwnedSession,
-    /// The same graph for runs that are kept to one thread; small models have it.
+    /// The same graph for runs that are kept to one thread; only small models have it.
     on_one_thread: Option<OwnedSession>,
     /// How many threads `session` runs on.
     pool_threads: usize,
@@ -37,7 +37,7 @@ pub(super) struct OrtGraph {
 
 struct OwnedSession {
     inner: Arc<SharedSessionInner>,
-    /// After the session, for it is dropped after it.
+    /// After the session, so that it is dropped after it.
     _weights: SharedWeights,
 }
 
@@ -51,7 +51,7 @@ impl OwnedSession {
 }
 
 impl OrtGraph {
-    /// `source` is what the sessions were made from.
+    /// `source` is the model that the sessions were made from.
     pub(super) fn new(
         (session, weights): (Session, SharedWeights),
         on_one_thread: Option<(Session, SharedWeights)>,
@@ -115,7 +115,7 @@ impl OrtGraph {
             )
         };
         let outcome = check(status);
-        // Whatever the outcome, what is not null is ours to release.
+        // Even after a failure, every value that is not null is ours to release.
         let values: Vec<Value> = output_values
             .into_iter()
             .filter(|value| !value.is_null())

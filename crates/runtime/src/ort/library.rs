@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 
 use ort::sys::OrtApiBase;
 
-/// Where the library is when no flag names it: the first of [`places`] that exists.
+/// The library to use if no flag names one: the first of [`places`] that exists.
 pub(super) fn find() -> PathBuf {
     let places = places();
     let found = places.iter().find(|path| path.exists());
     found.or(places.last()).cloned().unwrap_or_default()
 }
 
-/// Where the library is looked for: `ORT_DYLIB_PATH` and nowhere else if that is set, beside the
-/// executable, in `lib` and `../lib` of its folder, where `make onnxruntime` puts it in a checkout
-/// that the executable was built in, then by the system's loader.
+/// Where the library is looked for. If `ORT_DYLIB_PATH` is set, only there. Otherwise next to the
+/// executable, in `lib` and `../lib` of its folder, in the folder that `make onnxruntime` fills if the
+/// executable was built in a checkout, then by the system's loader.
 pub(super) fn places() -> Vec<PathBuf> {
     const NAME: &str = "libonnxruntime.so";
     if let Some(path) = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
@@ -33,8 +33,8 @@ pub(super) fn places() -> Vec<PathBuf> {
         .collect()
 }
 
-/// The version that a library states of itself, such as `1.32.0`; `None` where it cannot be loaded
-/// or is not ONNX Runtime. The library stays loaded.
+/// The version that a library reports, such as `1.32.0`; `None` if it cannot be loaded or is not ONNX
+/// Runtime. The library stays loaded.
 pub(super) fn version(path: &Path) -> Option<String> {
     let path = CString::new(path.as_os_str().as_bytes()).ok()?;
     // SAFETY: loading runs the library's initialisers, as using it would anyway. The symbol has

@@ -8,7 +8,7 @@ use ort::sys::{OrtStatus, OrtStatusPtr};
 
 use base::error::{Code, ServingError};
 
-/// What a failed call left behind.
+/// The code and the message of a failed call.
 #[derive(Debug)]
 pub(super) struct Failure {
     code: i32,
@@ -18,14 +18,13 @@ pub(super) struct Failure {
 const INVALID_ARGUMENT: i32 = 2;
 const NOT_IMPLEMENTED: i32 = 9;
 
-/// Takes a status over: `Ok` where there is none.
+/// Takes ownership of a status: `Ok` if it is null.
 pub(super) fn check(status: OrtStatusPtr) -> Result<(), Failure> {
     if status.0.is_null() {
         return Ok(());
     }
     let api = ort::api();
-    // The library may be newer than the crate's list of codes, so the code is read as the number
-    // it is.
+    // The library can be newer than the crate's list of codes, so the code is read as a plain number.
     // SAFETY: both types describe the same C function; an enum is returned as an int in C.
     let error_code: unsafe extern "system" fn(*const OrtStatus) -> i32 =
         unsafe { std::mem::transmute(api.GetErrorCode) };
@@ -49,7 +48,7 @@ impl fmt::Display for Failure {
 }
 
 impl Failure {
-    /// A failure of this server's own calls around ONNX Runtime.
+    /// A failure of this server's own code around ONNX Runtime.
     pub(super) fn new(message: &str) -> Self {
         Self {
             code: INVALID_ARGUMENT,
@@ -67,8 +66,8 @@ impl Failure {
         ServingError::new(code, format!("cannot load {origin}: {message}"))
     }
 
-    /// A failed run. What a kernel refuses is the request's fault, as TensorFlow's kernels report
-    /// it; a missing kernel and everything else is not.
+    /// A failed run. If a kernel refuses the inputs, the error blames the request, as TensorFlow's
+    /// kernels do; for a missing kernel and everything else it does not.
     pub(super) fn into_run_error(self) -> ServingError {
         let message = self.message;
         if message.contains("Failed to allocate memory") || message.contains("bad_alloc") {

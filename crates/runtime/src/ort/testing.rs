@@ -6,12 +6,12 @@ use std::sync::{Arc, OnceLock};
 use super::{OnnxRuntime, OnnxRuntimeOptions};
 use crate::Backend;
 
-/// ONNX Runtime on one thread, once for all tests of a process: the library of `ORT_DYLIB_PATH`, or the one
-/// that `make onnxruntime` fetches.
+/// ONNX Runtime on one thread, shared by all tests of a process: the library of `ORT_DYLIB_PATH`, or
+/// the one that `make onnxruntime` downloads.
 ///
 /// # Panics
 ///
-/// Where there is no library.
+/// Without a library.
 pub fn onnx_runtime() -> Arc<dyn Backend> {
     static BACKEND: OnceLock<Arc<dyn Backend>> = OnceLock::new();
     Arc::clone(BACKEND.get_or_init(|| {
@@ -20,7 +20,7 @@ pub fn onnx_runtime() -> Arc<dyn Backend> {
     }))
 }
 
-/// The same library on so many threads.
+/// The options for the same library with this number of threads.
 pub fn options(intra_op_threads: usize) -> OnnxRuntimeOptions {
     let fetched = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
         .join(".onnxruntime/lib/libonnxruntime.so");

@@ -1,4 +1,4 @@
-//! Tensors to and from `OrtValue`s, without copying what has a fixed size.
+//! Tensors to and from `OrtValue`s, without copying elements of fixed size.
 
 use std::ffi::{c_int, c_void};
 use std::ptr;
@@ -30,7 +30,7 @@ impl Drop for Value {
 }
 
 impl Value {
-    /// Takes ownership of what a run returned. Must not be null.
+    /// Takes ownership of an output of a run. Must not be null.
     pub(super) fn from_raw(raw: *mut OrtValue) -> Self {
         Self(raw)
     }
@@ -39,7 +39,7 @@ impl Value {
         self.0
     }
 
-    /// A value over the tensor's own memory, which has to outlive it; strings are copied.
+    /// A value that borrows the tensor's memory, which has to outlive it; strings are copied.
     pub(super) fn from_tensor(tensor: &Tensor) -> Result<Self> {
         let dtype = to_ort_type(tensor.dtype()).ok_or_else(|| {
             ServingError::invalid_argument(format!("{} is not supported", tensor.dtype()))
@@ -52,15 +52,15 @@ impl Value {
     }
 
     fn over_bytes(dtype: OrtType, shape: &[i64], bytes: &Bytes) -> Result<Self> {
-        // Kernels read one number of what they take for a scalar, although it may be empty.
+        // Kernels read one number of a tensor that they treat as a scalar, even if it is empty.
         static ZEROS: [u128; 4] = [0; 4];
         let data = match bytes.is_empty() {
             true => ZEROS.as_ptr().cast(),
             false => bytes.as_ptr(),
         };
         let mut raw = ptr::null_mut();
-        // SAFETY: the pointers are valid for the call. ONNX Runtime takes the data as mutable for
-        // want of a const variant; it does not write to the inputs of a run.
+        // SAFETY: the pointers are valid for the call. The data is passed as mutable because the API
+        // has no const variant; ONNX Runtime does not write to the inputs of a run.
         let status = unsafe {
             (ort::api().CreateTensorWithDataAsOrtValue)(
                 memory_info(),
@@ -110,7 +110,7 @@ impl Value {
         Ok(value)
     }
 
-    /// The value as a tensor that keeps it alive. `inputs` are the run's: an output may alias one.
+    /// The value as a tensor that keeps it alive. `inputs` are the run's: an output can alias one.
     pub(super) fn into_tensor(self, inputs: &[Tensor]) -> Result<Tensor> {
         let (dtype, shape) = self.dtype_and_shape()?;
         let tensor = match dtype.size() {
@@ -141,8 +141,8 @@ impl Value {
         let mut number: c_int = 0;
         let mut rank = 0;
         let mut dims: Vec<i64> = Vec::new();
-        // SAFETY: `info` is valid until released. The element type is written as a C int, whatever
-        // its value, which is why it is not read as the crate's enum. `dims` has `rank` elements.
+        // SAFETY: `info` is valid until released. The element type is written as a C int that can have
+        // any value, so it is not read as the crate's enum. `dims` has `rank` elements.
         let read = unsafe {
             let element_type = (&raw mut number).cast::<OrtType>();
             check((api.GetTensorElementType)(info, element_type))
@@ -174,8 +174,8 @@ impl Value {
         // SAFETY: the value is a tensor without strings.
         let status = unsafe { (ort::api().GetTensorMutableData)(self.0, &mut data) };
         check(status).map_err(|failure| failure.into_run_error())?;
-        // A graph output that is a graph input comes back over the caller's memory, which the
-        // value does not own.
+        // A graph output that is also a graph input points to the caller's memory, which the value does
+        // not own.
         for bytes in inputs.iter().filter_map(Tensor::bytes) {
             let offset = (data as usize).wrapping_sub(bytes.as_ptr() as usize);
             if offset < bytes.len() && bytes.len() - offset >= len {
@@ -200,7 +200,7 @@ impl Value {
         check(status).map_err(|failure| failure.into_run_error())?;
         let mut contents = vec![0u8; total];
         let mut offsets = vec![0usize; count];
-        // SAFETY: the buffers are as long as the library was told.
+        // SAFETY: the buffers have the lengths that are passed to the library.
         let status = unsafe {
             (api.GetStringTensorContent)(
                 self.0,
@@ -233,13 +233,13 @@ unsafe impl Send for ValueBytes {}
 
 impl AsRef<[u8]> for ValueBytes {
     fn as_ref(&self) -> &[u8] {
-        // SAFETY: the value's elements take `len` bytes from `data` on, and nobody writes to them
+        // SAFETY: the value's elements occupy `len` bytes from `data` on, and nothing writes to them
         // once the run has returned.
         unsafe { std::slice::from_raw_parts(self.data, self.len) }
     }
 }
 
-/// The description of ordinary memory, which every tensor of ours lies in.
+/// The description of ordinary memory, where all our tensors are.
 fn memory_info() -> *const OrtMemoryInfo {
     struct Info(*const OrtMemoryInfo);
     // SAFETY: immutable once made.

@@ -1,10 +1,10 @@
 //! Hands large weights to a session that is being made.
 //!
-//! ONNX Runtime gets them twice. As files in memory, for it optimises what it can compute from them
-//! and makes copies of its own. Shared ones also as initializers: it keeps those where they are
-//! instead of its copy, and what kernels make of them (packed matrices) in a container, once for all
-//! sessions. What is too large for a file in memory takes the place of one as an
-//! external initializer.
+//! ONNX Runtime gets them twice. First as files in memory: it computes constant expressions from them
+//! and makes copies of its own. Shared ones also as initializers: ONNX Runtime uses those in place
+//! instead of its copy, and keeps data that kernels derive from them (packed matrices) in a container,
+//! once for all sessions. A weight that is too large for a file in memory is passed as an external
+//! initializer instead.
 //!
 //! Not here: which weights are shared (`mapper::version_dir`).
 
@@ -19,16 +19,16 @@ use super::value::{Value, from_ort_number};
 use crate::{GraphSource, Weight};
 use base::tensor::Tensor;
 
-/// ONNX Runtime takes a file in memory into a protobuf, which can hold no more than this.
+/// ONNX Runtime copies a file in memory into a protobuf, which can hold no more than this.
 const MAX_FILE_BYTES: usize = i32::MAX as usize;
 
-/// Weights that a session uses where they lie: they have to outlive it.
+/// Weights that a session uses in place: they have to outlive it.
 #[derive(Default)]
 pub(super) struct SharedWeights {
     _kept: Vec<(Value, Tensor)>,
 }
 
-/// Prepares `builder` for the weights of `source`, which have to be there until the session is made.
+/// Prepares `builder` for the weights of `source`, which have to exist until the session is made.
 pub(super) fn hand_over(
     mut builder: SessionBuilder,
     source: &GraphSource,
@@ -82,7 +82,7 @@ fn add_files(builder: &mut SessionBuilder, weights: &[&Weight]) -> Result<(), Fa
     check(status)
 }
 
-/// Takes the place of a file in memory, and is never copied.
+/// Replaces a file in memory, and is never copied.
 fn add_large(
     builder: &mut SessionBuilder,
     weight: &Weight,
@@ -112,8 +112,8 @@ fn add_shared(
     weight: &Weight,
     shared: &mut SharedWeights,
 ) -> Result<(), Failure> {
-    // A type that this server has no tensors of, or bytes that do not lie on the borders of
-    // elements, as in a file that was written without: the session keeps its copy.
+    // If this server has no tensors of the type, or the bytes are not aligned to elements, as in a file
+    // written without alignment, the session keeps its copy.
     let Some(tensor) = tensor_over(weight) else {
         return Ok(());
     };

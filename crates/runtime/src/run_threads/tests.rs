@@ -5,7 +5,7 @@ use tokio::sync::oneshot::error::RecvError;
 
 use super::*;
 
-/// Longest wait for what has to come.
+/// The longest wait for an expected event.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn threads(max_threads: usize, keep_alive: Duration) -> &'static RunThreads {
@@ -36,7 +36,7 @@ fn finished<T>((receiver, _place): Work<T>) -> Result<T, RecvError> {
     receiver.blocking_recv()
 }
 
-/// Occupies a thread until something is sent; says which.
+/// Occupies a thread until something is sent; returns the thread's id.
 fn occupy(threads: &'static RunThreads) -> (mpsc::Sender<()>, Work<ThreadId>) {
     occupy_for(&share(), threads)
 }
@@ -142,7 +142,7 @@ fn idle_threads_end_and_others_follow() {
         poll_until(|| !threads.lock().has_threads());
         assert_eq!(threads.lock().idle.len(), 0);
     }
-    // Each is given as the thread of the one before ends.
+    // Each is submitted while the thread of the one before ends.
     for number in 0..2000 {
         assert_eq!(
             finished(threads.spawn(&share(), move || number)),
@@ -169,7 +169,7 @@ fn a_model_leaves_half_of_what_is_left_to_others() {
         }
         counts.push(held.len() - before - 1);
     }
-    // The last two have one each, though the others have all.
+    // The last two have one each, although the others use the whole limit.
     assert_eq!(counts, [8, 4, 2, 1, 1, 1]);
     drop(held);
     poll_until(|| threads.lock().running == 0);
@@ -260,7 +260,7 @@ mod long_runs {
     use super::*;
     use crate::priority::tests::niceness;
 
-    /// Those of one model have one thread at a time, and are long soon.
+    /// Runs each model on one thread at a time, and soon treats a run as long.
     fn impatient() -> &'static RunThreads {
         threads_of(Options {
             max_of_model: 1,
@@ -310,7 +310,7 @@ mod long_runs {
     #[test]
     fn a_thread_with_nothing_to_do_keeps_its_priority() {
         let threads = impatient();
-        // A busy machine may make one of them long.
+        // On a busy machine one of them can become long.
         poll_until(|| {
             finish(occupy(threads));
             poll_until(|| {

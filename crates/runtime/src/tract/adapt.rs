@@ -1,11 +1,11 @@
-//! Rewrites what tract reads more narrowly than ONNX means it.
+//! Rewrites nodes that tract interprets more narrowly than ONNX defines them.
 //!
-//! Not here: what tract cannot do at all (`support`).
+//! Not here: operators that tract does not support at all (`support`).
 
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{GraphProto, NodeProto, TensorProto};
 
-/// The name of the shape of one element, in each graph that needs it.
+/// The name of a constant, the shape of one element, in each graph that needs it.
 const ONE_ELEMENT: &str = "onnx_model_server/one_element";
 
 /// Rewrites the graph and those within its nodes.
@@ -36,7 +36,8 @@ pub(super) fn adapt(graph: &mut GraphProto) {
     graph.node = nodes;
 }
 
-/// The limits of NonMaxSuppression are scalars or vectors of one element, for tract vectors only.
+/// ONNX allows scalars or vectors of one element as limits of NonMaxSuppression; tract allows only
+/// vectors.
 fn limits_as_vectors(node: &mut NodeProto) -> Vec<NodeProto> {
     let output = node.output.first().cloned().unwrap_or_default();
     let limits = node.input.iter_mut().skip(2).filter(|it| !it.is_empty());

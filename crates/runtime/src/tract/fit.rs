@@ -1,7 +1,7 @@
 //! Refuses operands whose sizes do not fit each other.
 //!
-//! tract takes every two sizes as ones that may turn out to be equal, also where both are numbers.
-//! A sum of them fails when it is run, and a product is computed from a part of the larger operand.
+//! tract assumes that any two sizes might turn out to be equal, even if both are numbers. An addition
+//! with wrong sizes fails when it is run, and a product is computed from a part of the larger operand.
 
 use tract_onnx::prelude::{TDim, TractResult, TypedModel, TypedNode};
 use tract_onnx::tract_core::ops::einsum::EinSum;
@@ -28,7 +28,7 @@ pub(super) fn check_sizes(model: &TypedModel) -> TractResult<()> {
                     let shape = &model.outlet_fact(outlet)?.shape;
                     sizes.extend(positions.iter().filter_map(|&it| shape.get(it)));
                 }
-                // What is summed over is not repeated: 1 fits nothing but 1 there.
+                // A summed axis is not broadcast: 1 matches only 1 there.
                 let is_summed = axis.outputs.iter().all(|it| it.is_empty());
                 check_equal(node, sizes, !is_summed)?;
             }
@@ -37,7 +37,7 @@ pub(super) fn check_sizes(model: &TypedModel) -> TractResult<()> {
     Ok(())
 }
 
-/// Whether the known ones of these sizes are the same, but for 1 where it `may_repeat`.
+/// Whether the known sizes among these are the same, except for 1 if it `may_repeat`.
 fn check_equal<'a>(
     node: &TypedNode,
     sizes: impl IntoIterator<Item = &'a TDim>,

@@ -62,7 +62,7 @@ impl TractGraph {
     }
 }
 
-/// Runs a plan, operator by operator, until it is at its end or stopped.
+/// Runs a plan, operator by operator, until it is done or stopped.
 fn execute(
     plan: &Arc<TypedSimplePlan>,
     inputs: TVec<TValue>,
@@ -100,7 +100,7 @@ impl Graph for TractGraph {
         self.work_follows_shapes
     }
 
-    /// A run is stopped between two operators; the making of its plan is not.
+    /// A run can be stopped between two operators, but not while its plan is made.
     fn run(
         &self,
         inputs: &[Tensor],

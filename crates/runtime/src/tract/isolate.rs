@@ -1,12 +1,12 @@
-//! Keeps tract's panics from ending more than the call they happen in.
+//! Confines tract's panics to the call they happen in.
 
 use base::error::Result;
 use base::panics;
 
-/// Calls into tract, which panics in places where it finds what it did not expect. That comes back
-/// as `INTERNAL`; what it said is in the log.
+/// Calls into tract, which panics in places when it finds something unexpected. A panic comes back as
+/// `INTERNAL`; its message is in the log.
 ///
-/// What `call` changes must not be looked at after a panic, or be fit for it.
+/// After a panic, values that `call` changes must not be used, unless they tolerate that.
 pub(super) fn isolate<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
     panics::caught(call).unwrap_or_else(|_| Err(panics::ended_abnormally("a call of tract")))
 }

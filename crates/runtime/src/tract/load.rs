@@ -1,8 +1,8 @@
 //! From an ONNX model to a graph of tract's, and from that to plans.
 //!
-//! A model is loaded as far as its declarations allow: every operator is built and checked against
-//! the others with the sizes that the file declares, and those that it does not as symbols, or as 1
-//! where an operator does not do with symbols. What cannot run at all fails there, not at the first request.
+//! A model is loaded as far as its declarations allow. Every operator is built and checked against the
+//! others with the sizes that the file declares. Unknown sizes are symbols, or 1 if an operator does
+//! not support symbols. A model that cannot run at all fails there, not at the first request.
 //!
 //! Not here: keeping plans (`plans`), running them (`graph`).
 
@@ -27,22 +27,22 @@ use super::{adapt, support};
 use crate::{GraphSource, ValueInfo, Weight};
 use base::error::{Result, ServingError};
 
-/// Ranks that are tried for inputs whose rank nobody declared, the likeliest first.
+/// Ranks that are tried for inputs of undeclared rank, the likeliest first.
 const TRIED_RANKS: [usize; 6] = [2, 1, 4, 3, 0, 5];
 
 /// A model that plans are made from.
 pub(super) struct Planner {
-    /// As it was parsed: nothing inferred, inputs with what the file declares.
+    /// As it was parsed: nothing inferred, inputs as the file declares them.
     model: InferenceModel,
     pub(super) inputs: Vec<ValueInfo>,
     pub(super) outputs: Vec<ValueInfo>,
-    /// Of the inputs.
+    /// The types of the inputs.
     datum_types: Vec<DatumType>,
-    /// Of the outputs.
+    /// The outlets of the outputs.
     outlets: Vec<OutletId>,
-    /// Of the inputs, as far as the file declared them.
+    /// The shapes of the inputs, as far as the file declares them.
     declared_shapes: Vec<ShapeFactoid>,
-    /// With the threads that a plan uses.
+    /// Includes the threads that a plan uses.
     options: RunOptions,
 }
 
@@ -72,7 +72,7 @@ impl Planner {
         graph.input.iter_mut().for_each(forget_names_of_sizes);
         adapt::adapt(graph);
 
-        // Types of what lies between are inferred; converters declare wrong ones.
+        // Types of intermediate values are inferred, because converters declare wrong ones.
         let framework = tract_onnx::onnx().with_ignore_value_info(true);
         support::check(&proto, &framework.op_register)?;
         let ParseResult {
@@ -111,7 +111,7 @@ impl Planner {
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` where operators refuse the shapes.
+    /// `INVALID_ARGUMENT` if operators refuse the shapes.
     pub(super) fn plan(&self, key: &PlanKey) -> Result<Arc<TypedSimplePlan>> {
         let outlets: Vec<OutletId> = key.outputs.iter().map(|&it| self.outlets[it]).collect();
         let shapes = key.shapes.iter().map(|shape| shape.as_slice().into());
@@ -122,7 +122,7 @@ impl Planner {
         plan.map_err(invalid)
     }
 
-    /// Whether there are inputs that the whole graph takes.
+    /// Checks that some inputs fit the whole graph.
     fn check(&self) -> TractResult<()> {
         let shapes = &self.declared_shapes;
         if shapes.iter().any(ShapeFactoid::is_open) {
@@ -137,7 +137,7 @@ impl Planner {
         self.typed(ones, &self.outlets).map(|_| ()).or(Err(error))
     }
 
-    /// Whether there are ranks that the whole graph takes.
+    /// Checks that inputs of at least one of the tried ranks fit the whole graph.
     fn check_ranks(&self, shapes: &[ShapeFactoid]) -> TractResult<()> {
         let mut first = None;
         for rank in TRIED_RANKS {
@@ -153,7 +153,7 @@ impl Planner {
         first.map_or(Ok(()), Err)
     }
 
-    /// With a symbol for each size that neither the file nor an operator says.
+    /// Checks with a symbol for each size that neither the file nor an operator determines.
     fn check_symbols(&self, shapes: &[ShapeFactoid]) -> TractResult<()> {
         let mut model = self.copy();
         model.select_output_outlets(&self.outlets)?;
@@ -172,8 +172,8 @@ impl Planner {
         check_sizes(&model.into_typed()?)
     }
 
-    /// The model to be changed. Names of sizes that come up meanwhile are its own, so that they do not
-    /// gather with every plan, unless the model came with some.
+    /// A copy of the model to change. Symbols that are added to the copy are its own, so that they do
+    /// not accumulate with every plan, unless the model already has some.
     fn copy(&self) -> InferenceModel {
         let mut model = self.model.clone();
         if model.symbols.all_symbols().is_empty() {
@@ -182,7 +182,7 @@ impl Planner {
         model
     }
 
-    /// The graph with what follows from inputs of these shapes, of which every size is known.
+    /// The graph with everything inferred from inputs of these shapes, of which every size is known.
     fn typed(
         &self,
         shapes: impl Iterator<Item = ShapeFactoid>,
@@ -202,7 +202,7 @@ impl Planner {
     }
 }
 
-/// What is known of a shape that was declared so.
+/// The known part of a declared shape.
 fn shape_factoid(declared: Option<&Vec<i64>>) -> ShapeFactoid {
     let Some(sizes) = declared else {
         return ShapeFactoid::open(TVec::new());
@@ -221,7 +221,7 @@ fn known(shape: &ShapeFactoid, rank: usize) -> ShapeFactoid {
     dims.map(|dim| dim.unwrap_or_else(|| 1.to_dim())).collect()
 }
 
-/// What tract has to say, from the operator that refuses down to the reason.
+/// tract's error chain, from the operator that refuses down to the reason.
 pub(super) fn invalid(error: tract_onnx::prelude::TractError) -> ServingError {
     /// Some of tract's messages print whole nodes.
     const MAX_CHARS: usize = 600;
@@ -244,7 +244,7 @@ fn put_weights_back(graph: &mut GraphProto, weights: Vec<Weight>) {
     }
 }
 
-/// Sizes of one name may be different ones: converters write the same for all.
+/// Sizes of one name can differ: converters write the same name for all.
 fn forget_names_of_sizes(input: &mut ValueInfoProto) {
     let ty = input.r#type.as_mut().and_then(|ty| ty.value.as_mut());
     let Some(type_proto::Value::TensorType(tensor)) = ty else {
@@ -264,7 +264,7 @@ fn interface(graph: &GraphProto) -> (Vec<(ValueInfo, DatumType)>, Vec<ValueInfo>
     let inputs = graph.input.iter().filter(|it| !has_value(&it.name));
     let inputs = inputs.map(|input| {
         let (info, datum_type) = value_info(input);
-        // An input that is no tensor was refused when the graph was parsed.
+        // An input that is not a tensor was refused when the graph was parsed.
         (info, datum_type.unwrap_or(DatumType::F32))
     });
     let mut outputs: Vec<ValueInfo> = Vec::new();

@@ -1,5 +1,5 @@
-//! The plans of one graph that are kept: tract optimises a graph for the exact shapes of its inputs,
-//! so every combination of shapes that requests come in has a plan of its own.
+//! The cached plans of one graph. tract optimises a graph for the exact shapes of its inputs, so every
+//! combination of shapes needs a plan of its own.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -7,17 +7,17 @@ use tract_onnx::prelude::TypedSimplePlan;
 
 use base::error::{Code, Result, ServingError};
 
-/// The most plans of a graph. Clients send one shape or two; batching makes one for each size of a
-/// batch, or as many as there are `allowed_batch_sizes`.
+/// The most plans of a graph. Clients usually send one shape or two; batching adds one for each batch
+/// size, or one for each of `allowed_batch_sizes`.
 const MAX_PLANS: usize = 64;
-/// A plan may have a copy of the weights, in the order in which its kernels read them. All plans of
-/// a graph together should not take more for it than this, as long as there are two.
+/// A plan can have a copy of the weights, in the order in which its kernels read them. If there are
+/// more than two plans, their copies together should not take more memory than this.
 const MAX_WEIGHT_BYTES: usize = 1 << 30;
 
-/// A plan, or why there is none.
+/// A plan, or the reason why there is none.
 type Outcome = Result<Arc<TypedSimplePlan>, (Code, String)>;
 
-/// What a plan is made for.
+/// The properties that a plan is made for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PlanKey {
     /// The shape of each input.
@@ -29,19 +29,20 @@ pub(super) struct PlanKey {
 /// The plans that were used last.
 pub(super) struct Plans {
     max: usize,
-    /// The one used last at the end. Held for a few comparisons; plans are made outside.
+    /// In the order of use, the last used at the end. The lock is held for a few comparisons; plans are
+    /// made without it.
     slots: Mutex<Vec<Slot>>,
 }
 
 #[derive(Clone)]
 struct Slot {
     key: PlanKey,
-    /// Filled by the first who wants it; the others wait for that one.
+    /// Filled by the first caller; the others wait for it.
     plan: Arc<OnceLock<Outcome>>,
 }
 
 impl Plans {
-    /// For a graph with so many bytes of weights.
+    /// For a graph with this many bytes of weights.
     pub(super) fn new(weight_bytes: usize) -> Self {
         Self {
             max: (MAX_WEIGHT_BYTES / weight_bytes.max(1)).clamp(2, MAX_PLANS),
@@ -49,7 +50,7 @@ impl Plans {
         }
     }
 
-    /// The plan for `key`, by `make` where it is not there. Failures are not kept.
+    /// The plan for `key`. If there is none, `make` makes it. Failures are not kept.
     pub(super) fn get(
         &self,
         key: PlanKey,

@@ -1,8 +1,8 @@
-//! What of a model tract cannot do, as far as its nodes and declarations tell.
+//! The parts of a model that tract does not support, as far as nodes and declarations show.
 //!
-//! tract takes an operator that it does not know as one that fails later, looks at names without
-//! their domains, and skips parts of a file that it has no use for. So all of that is looked
-//! at first. Not here: shapes and inferred types (`load`).
+//! tract accepts an unknown operator and fails later, ignores the domains of names, and skips parts of
+//! a file that it has no use for. So all of that is checked first. Not here: shapes and inferred types
+//! (`load`).
 
 use tract_onnx::model::OnnxOpRegister;
 use tract_onnx::pb::{
@@ -12,10 +12,10 @@ use tract_onnx::pb::{
 use super::value::dtypes;
 use base::error::{Code, Result, ServingError};
 
-/// Domains in which an operator's name means what it means to tract.
+/// Domains whose operators have the same meaning in tract.
 const DOMAINS: [&str; 3] = ["", "ai.onnx", "ai.onnx.ml"];
 
-/// Refuses what tract cannot do.
+/// Refuses models that tract does not support.
 ///
 /// # Errors
 ///
@@ -32,7 +32,7 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    /// Graphs lie within each other no deeper than protobuf's limit on messages.
+    /// The nesting of graphs is limited by protobuf's limit on nested messages.
     fn graph(&self, graph: &GraphProto) -> Result<(), String> {
         if !graph.sparse_initializer.is_empty() {
             return Err("sparse tensors".to_owned());
@@ -56,7 +56,7 @@ impl Check<'_> {
         if !self.operators.0.contains_key(op_type) {
             return Err(format!("operator {op_type}"));
         }
-        // Without it ONNX returns no box, tract all of them.
+        // Without it ONNX returns no boxes, tract all of them.
         if op_type == "NonMaxSuppression" && node.input.get(2).is_none_or(String::is_empty) {
             return Err(format!("{op_type} without max_output_boxes_per_class"));
         }

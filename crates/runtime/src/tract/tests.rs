@@ -1,4 +1,4 @@
-//! What is tract's own beside the contract: what it refuses, and the plans it keeps.
+//! tract's own behaviour in addition to the contract: the models it refuses, and the plans it keeps.
 
 use std::collections::HashMap;
 
@@ -186,7 +186,7 @@ fn sums_of_what_does_not_fit_are_refused() {
     check_refused(vec![sum], Code::InvalidArgument, "Add");
 }
 
-/// The sizes of requests count, where the file says others.
+/// The sizes of the request count, even if the file declares others.
 #[test]
 fn a_classifier_takes_as_many_features_as_it_has_coefficients_for() {
     let attribute = |name: &str| AttributeProto {

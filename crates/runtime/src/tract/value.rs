@@ -1,4 +1,4 @@
-//! Tensors to and from tract's, and which dtypes it has.
+//! Tensors to and from tract's, and the dtypes that tract has.
 //!
 //! tract owns the memory of its tensors, so inputs are copied; outputs keep theirs.
 
@@ -18,7 +18,7 @@ use base::tensor::{DataType, Element, Tensor};
 ///
 /// # Errors
 ///
-/// The name of the type, where tract has no such tensors or none that hold what clients may send:
+/// The name of the type, if tract has no such tensors or cannot hold all values that clients can send:
 /// its strings are UTF-8, those of TensorFlow any bytes.
 pub(super) fn dtypes(elem_type: i32) -> Result<(DataType, DatumType), String> {
     let onnx = OnnxType::try_from(elem_type)
@@ -76,10 +76,10 @@ fn copied<T: Element + Datum>(tensor: &Tensor) -> TractResult<TractTensor> {
     TractTensor::from_shape(tensor.shape(), elements)
 }
 
-/// What a run returned, over the memory that tract made for it.
+/// An output of a run, over the memory that tract made for it.
 pub(super) fn from_tract(value: TValue) -> Result<Tensor> {
     let mut tensor = value.into_arc_tensor();
-    // Sizes, which tract computes with in a type of its own. ONNX knows them as integers.
+    // Sizes, for which tract has a type of its own. In ONNX they are integers.
     if tensor.datum_type() == TDim::datum_type() {
         let sizes = tensor.cast_to::<i64>();
         let sizes = sizes.map_err(|error| ServingError::internal(format!("{error:#}")))?;

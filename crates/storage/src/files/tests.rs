@@ -1,4 +1,4 @@
-//! Looks at real directories.
+//! Tests with real directories.
 
 use tempfile::TempDir;
 
@@ -31,7 +31,7 @@ fn fingerprint_sees_every_change() {
         .write(true)
         .open(path.join("other.onnx"))
         .unwrap();
-    // Of a clock that jumped: any other time is a change, a past one too.
+    // As after a clock jump: any different time is a change, also an earlier one.
     file.set_modified(std::time::UNIX_EPOCH).unwrap();
     check_changed("time");
 }
@@ -90,7 +90,7 @@ fn pipes_and_links_to_nothing_are_passed_by() {
     let before = fingerprint(path);
     std::os::unix::fs::symlink("nowhere", path.join("link")).unwrap();
     assert_eq!(fingerprint(path), before);
-    // Opening it would wait for ever.
+    // Opening it would block for ever.
     let made = std::process::Command::new("mkfifo")
         .arg(path.join("batching_params.pbtxt"))
         .status();
@@ -152,7 +152,7 @@ fn links_to_themselves_do_not_keep_others_from_being_seen() {
     assert_ne!(fingerprint(path), before);
 }
 
-/// Paths that are seen under a version directory `m/1` that `make` fills.
+/// Checks which paths are found under a version directory `m/1` that `make` fills.
 #[cfg(unix)]
 #[track_caller]
 fn check_seen(make: impl FnOnce(&Path), expected: &[&str]) {
@@ -179,7 +179,7 @@ fn links_out_of_the_base_path_are_not_followed() {
     check_seen(link("/"), &["assets/a", "link"]);
     check_seen(link("../../elsewhere"), &["assets/a", "link"]);
     check_seen(link("/proc/self/root/"), &["assets/a", "link"]);
-    // To where it lies in.
+    // To a folder that contains the link.
     check_seen(link("."), &["assets/a", "link"]);
     check_seen(link(".."), &["assets/a", "link"]);
     // Within the base path.
@@ -203,7 +203,7 @@ fn links_out_of_the_base_path_are_not_followed() {
     );
 }
 
-/// A version directory may be a link that leads anywhere.
+/// A version directory can be a link that leads anywhere.
 #[cfg(unix)]
 #[test]
 fn version_directory_may_be_a_link() {

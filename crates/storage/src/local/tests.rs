@@ -1,4 +1,4 @@
-//! Paths, and directories that are not there.
+//! Paths, and directories that do not exist.
 
 use super::*;
 

@@ -22,7 +22,7 @@ MODEL = HERE.name
 EXAMPLES = 300
 OPSET = 17
 
-# Keys that are no names, since nothing says that they have to be.
+# Keys that are not valid names, because they do not have to be.
 FIXED = {
     "f": tf.io.FixedLenFeature([], tf.float32, 0.25),
     "f 2x3": tf.io.FixedLenFeature([2, 3], tf.float32, [[1.0, 2.0, 3.0], [-1.0, -2.0, -3.0]]),
@@ -161,7 +161,7 @@ def save(directory):
     from tensorflow.core.protobuf import saved_model_pb2
 
     saved = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes())
-    # What the objects in Python were is nothing that a server reads.
+    # A server does not read the Python objects.
     graph = saved.meta_graphs[0]
     graph.ClearField("object_graph_def")
     methods = graph.signature_def

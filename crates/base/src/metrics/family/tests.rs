@@ -56,7 +56,7 @@ fn names_beyond_the_bound_are_counted_as_other() {
         add(&family, [&format!("model-{i}"), "NOT_FOUND"]);
     }
 
-    // A name that has its place keeps it, for new statuses too.
+    // A name that has its place keeps it, also for new statuses.
     add(&family, ["model-0", "OK"]);
 
     let points = points(&family);
@@ -78,7 +78,7 @@ fn a_known_model_has_a_place_beyond_the_bound() {
 #[test]
 fn series_are_bounded_in_all() {
     let family = counters(&["model", "status"]);
-    // Filled in one step: one by one takes too long for a test.
+    // Filled in one step, because one by one would take too long for a test.
     let full = (0..MAX_SERIES).map(|i| {
         Arc::new(Series {
             values: ["m".into(), format!("{i:05}").into()],
@@ -128,7 +128,7 @@ fn no_update_is_lost_between_threads() {
     let sizes = Family::new(about, &["model"], || Histogram::new(&LIMITS));
     let start = Barrier::new(THREADS);
 
-    // Every round asks for one of 64 series, so inserts and updates overlap.
+    // Every round requests one of 64 series, so inserts and updates overlap.
     thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {

@@ -28,7 +28,7 @@ impl fmt::Display for General {
     }
 }
 
-/// Nanoseconds as decimal seconds, with as many digits as it takes.
+/// Nanoseconds as decimal seconds, with as many digits as necessary.
 pub(super) fn seconds(nanoseconds: f64) -> String {
     (nanoseconds / 1e9).to_string()
 }

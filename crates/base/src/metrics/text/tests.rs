@@ -80,7 +80,7 @@ fn label_values_are_escaped() {
     assert!(page.contains("{name=\"\\\"abc\\\\\\\"\"} 1"), "{page}");
 }
 
-/// The original writes the newline as it is.
+/// TensorFlow Serving writes the newline as it is.
 #[test]
 fn a_newline_in_a_label_cannot_add_a_line() {
     let total = family("/test/path/total", &["name"], Counter::default);

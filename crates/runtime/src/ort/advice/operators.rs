@@ -1,8 +1,8 @@
-//! The operators that ONNX and ONNX Runtime have, by domain and by the opset that brought them.
+//! The operators of ONNX and ONNX Runtime, by domain and by the opset that introduced them.
 //!
-//! Not here: what is said about them (`advice`).
+//! Not here: the advice about them (`advice`).
 
-/// Names, separated by spaces, by the opset that brought them.
+/// Names, separated by spaces, by the opset that introduced them.
 type Table = &'static [(u32, &'static str)];
 
 /// ONNX's own domain, as it is written out.
@@ -67,7 +67,7 @@ const OF_PREVIEW: Table = &[
     (1, "FlexAttention"),
 ];
 
-/// Each is of the first opset: the domain has one.
+/// All are of opset 1, the only one of this domain.
 #[rustfmt::skip]
 const OF_MICROSOFT: Table = &[
     (1, "Attention AttnLSTM BeamSearch BiasAdd BiasDropout BiasGelu BiasSoftmax BiasSplitGelu \
@@ -102,7 +102,7 @@ const OF_MICROSOFT: Table = &[
          VarlenNGramHashMapping WhisperBeamSearch WordConvEmbedding"),
 ];
 
-/// A domain is searched before those that come after it.
+/// In the order in which they are searched.
 const DOMAINS: [(&str, Table); 5] = [
     (ONNX, OF_ONNX),
     ("ai.onnx.ml", OF_ML),
@@ -111,11 +111,11 @@ const DOMAINS: [(&str, Table); 5] = [
     ("ai.onnx.preview", OF_PREVIEW),
 ];
 
-/// Those that ONNX once had on trial and dropped without a successor of the same name.
+/// Experimental operators that ONNX dropped without a successor of the same name.
 const DROPPED_TRIALS: &str = "Affine ConstantFill Crop DynamicSlice GRUUnit GivenTensorFill ImageScaler \
                               ParametricSoftplus Scale ScaledTanh";
 
-/// Operators of ONNX that came to an end: the last opset that has them.
+/// Deprecated operators of ONNX, and the last opset that has them.
 const ENDED: [(&str, &str, u32); 4] = [
     (ONNX, "Upsample", 9),
     (ONNX, "Scatter", 10),
@@ -131,7 +131,7 @@ pub(super) fn full_name(domain: &str) -> &str {
     }
 }
 
-/// The opset of a domain that brought an operator; `None` where the domain does not have it.
+/// The opset of a domain that introduced an operator; `None` if the domain does not have it.
 pub(super) fn since(domain: &str, operator: &str) -> Option<u32> {
     let (_, table) = DOMAINS.iter().find(|it| it.0 == full_name(domain))?;
     let mut rows = table.iter();
@@ -145,19 +145,19 @@ pub(super) fn domain_of(operator: &str) -> Option<&'static str> {
     domains.find(|domain| since(domain, operator).is_some())
 }
 
-/// An operator of this domain whose name differs in upper and lower case alone.
+/// An operator of this domain whose name differs only in upper and lower case.
 pub(super) fn respelled(domain: &str, operator: &str) -> Option<&'static str> {
     let (_, table) = DOMAINS.iter().find(|it| it.0 == full_name(domain))?;
     let mut names = table.iter().flat_map(|(_, names)| names.split(' '));
     names.find(|it| it.eq_ignore_ascii_case(operator))
 }
 
-/// Whether ONNX once had an operator on trial.
+/// Whether this once was an experimental operator of ONNX.
 pub(super) fn was_on_trial(operator: &str) -> bool {
     DROPPED_TRIALS.split(' ').any(|it| it == operator)
 }
 
-/// The last opset that has an operator which came to an end.
+/// The last opset that has a deprecated operator.
 pub(super) fn last_opset(domain: &str, operator: &str) -> Option<u32> {
     let domain = full_name(domain);
     let mut ended = ENDED.iter();
