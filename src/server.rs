@@ -31,8 +31,8 @@ use api::admin::server::AdminService;
 use api::tfs::rest::RestService;
 use base::error::Result;
 use base::panics;
-use net::activity::UnderWay;
-use net::limit::Admission;
+use net::in_flight::InFlight;
+use net::limit::LoadShed;
 use net::places::Places;
 use runtime::BackendOptions;
 use serving::inference::InferenceService;
@@ -87,7 +87,7 @@ pub struct Server {
     rest_address: Option<SocketAddr>,
     admin_address: Option<SocketAddr>,
     readiness: Readiness,
-    under_way: UnderWay,
+    in_flight: InFlight,
     drain_timeout: Duration,
     stop: watch::Sender<bool>,
     ports: Vec<JoinHandle<()>>,
@@ -158,7 +158,7 @@ impl Server {
             rest_address: None,
             admin_address: None,
             readiness,
-            under_way: UnderWay::default(),
+            in_flight: InFlight::default(),
             drain_timeout: options.drain_timeout,
             stop,
             ports: Vec::new(),
@@ -187,8 +187,7 @@ impl Server {
             monitoring_path,
             copies: Copies::default(),
         };
-        let admission =
-            Admission::new(options.max_concurrent_requests, options.max_bytes_in_flight);
+        let admission = LoadShed::new(options.max_concurrent_requests, options.max_bytes_in_flight);
         let descriptors = Descriptors::left();
         let servables: Arc<dyn ServableLookup> = Arc::clone(&self.core) as _;
         let inference = InferenceService::new(servables, Arc::clone(&self.metrics))
@@ -226,10 +225,10 @@ impl Server {
                 config::read_model_server_config(&path)
             })
         });
-        let under_way = self.under_way.clone();
+        let in_flight = self.in_flight.clone();
         tokio::spawn(memory::give_back(
             admission.clone(),
-            under_way,
+            in_flight,
             stopped.clone(),
         ));
         let places = Places::new(descriptors.clients);
@@ -269,7 +268,7 @@ impl Server {
         let stopped = match timeout_at(end, all_ended(self.ports)).await {
             Ok(()) => Stopped::Drained,
             Err(_) => Stopped::CutOff {
-                requests: self.under_way.count(),
+                requests: self.in_flight.count(),
             },
         };
         // Each on a thread of its own, so that a disk, a collector or a mount that hangs does not hold

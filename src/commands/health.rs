@@ -3,7 +3,7 @@
 //! A health check runs in the server's container without knowing the server's flags. So it reads them
 //! from the server's process, and asks the ports that they name.
 //!
-//! Not here: when a server is ready (`transport`).
+//! Not here: when a server is ready (`api`).
 
 #[cfg(test)]
 mod tests;

@@ -56,7 +56,7 @@ impl WatchedFile {
             .spawn(move || {
                 while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
                     if looks.look(fingerprint(&path)) {
-                        panics::round("the watcher of a file", &mut changed);
+                        panics::catch_panic("the watcher of a file", &mut changed);
                     }
                 }
             });

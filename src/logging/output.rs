@@ -81,7 +81,7 @@ impl Output {
             let thread = Builder::new().name("log".to_owned());
             thread.spawn(move || {
                 loop {
-                    panics::round("the log", || writer.work());
+                    panics::catch_panic("the log", || writer.work());
                 }
             })
         });

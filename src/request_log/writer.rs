@@ -61,7 +61,7 @@ impl Writer {
                 Next::Entry(entry) => self.take_safely(*entry),
                 Next::Closed => break,
                 Next::Idle => {
-                    panics::round("the request log", || self.flush());
+                    panics::catch_panic("the request log", || self.flush());
                     let wait = match self.outputs.is_empty() {
                         true => LONG_WAIT,
                         false => IDLE_WAIT,
@@ -80,7 +80,7 @@ impl Writer {
     /// A call that cannot be made into a message is lost, like one that cannot be written.
     fn take_safely(&mut self, entry: Entry) {
         let model = Arc::clone(&entry.call.servable().name);
-        if panics::round("the request log", || self.take(entry)).is_none() {
+        if panics::catch_panic("the request log", || self.take(entry)).is_none() {
             self.metrics.record_request_log(&model, LogOutcome::Failed);
         }
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use base::allocator;
-use net::activity::UnderWay;
-use net::limit::Admission;
+use net::in_flight::InFlight;
+use net::limit::LoadShed;
 use runtime;
 use serving::monitoring::resident_memory_bytes;
 
@@ -24,8 +24,8 @@ const MIN_GROWTH: u64 = 16 << 20;
 /// Returns unused memory in pauses between large requests, until the server stops. Also after the last
 /// request: an idle server holds no more than it needs.
 pub(super) async fn give_back(
-    admission: Admission,
-    under_way: UnderWay,
+    admission: LoadShed,
+    in_flight: InFlight,
     mut stopped: watch::Receiver<bool>,
 ) {
     let (mut large_before, mut begun_before, mut skipped, mut left) = (0, 0, 0, 0);
@@ -41,7 +41,7 @@ pub(super) async fn give_back(
             continue;
         }
         // Requests in flight do not count until they have ended: only then do they leave memory behind.
-        let begun = under_way.begun().wrapping_sub(under_way.count());
+        let begun = in_flight.begun().wrapping_sub(in_flight.count());
         let is_used = begun != begun_before;
         (large_before, begun_before, skipped) = (large, begun, 0);
         let released = tokio::task::spawn_blocking(move || {

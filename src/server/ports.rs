@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use api::access::observed::Observed;
+use api::access::access_log_layer::Observed;
 use api::admin::server::AdminService;
 use api::tfs::grpc;
 use api::tfs::grpc::ReloadConfig;
 use api::tfs::rest::RestService;
 use base::error::{Code, Result, ServingError};
 use net::connection::ConnectionOptions;
-use net::limit::Admission;
+use net::limit::LoadShed;
 use net::places::Places;
 use net::serve::{Listener, serve};
 use proto::tensorflow::serving::ModelServerConfig;
@@ -73,7 +73,7 @@ impl Server {
         &mut self,
         options: &ServerOptions,
         inference: InferenceService,
-        admission: &Admission,
+        admission: &LoadShed,
         places: &Places,
         stopped: &watch::Receiver<bool>,
     ) -> Result<()> {
@@ -91,7 +91,7 @@ impl Server {
         );
         let grpc = Observed::new(grpc, Arc::clone(&self.observer), Port::Grpc);
         let connections = ConnectionOptions {
-            under_way: self.under_way.clone(),
+            in_flight: self.in_flight.clone(),
             refused: self.metrics.refused_connections(Port::Grpc),
             places: places.clone(),
             ..options.grpc_connections.clone()
@@ -158,7 +158,7 @@ impl Server {
         tracing::info!("Exporting HTTP/REST API at:localhost:{port} ...");
         let rest = Observed::new(rest, Arc::clone(&self.observer), Port::Rest);
         let connections = ConnectionOptions {
-            under_way: self.under_way.clone(),
+            in_flight: self.in_flight.clone(),
             refused: self.metrics.refused_connections(Port::Rest),
             places,
             ..options.rest_connections.clone()

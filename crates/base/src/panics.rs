@@ -3,7 +3,7 @@
 //! The process's panic hook logs the message and the location; clients see neither. State that is
 //! shared with the rest of the process is behind locks that handle poisoning.
 //!
-//! Not here: the hook (`logging`), panics in request handlers (`net::isolate`).
+//! Not here: the hook (`logging`), panics in request handlers (`net::catch_panic`).
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,7 +17,7 @@ pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
 
 /// One round of a thread that has more to do. `None` if it panicked: the round is lost, and the thread
 /// continues.
-pub fn round<T>(thread: &str, work: impl FnOnce() -> T) -> Option<T> {
+pub fn catch_panic<T>(thread: &str, work: impl FnOnce() -> T) -> Option<T> {
     let done = caught(work);
     done.inspect_err(|panic| tracing::error!(panic, "{thread} panicked and goes on"))
         .ok()
@@ -52,7 +52,7 @@ mod tests {
         assert_eq!(caught(|| panic!("plain")), Err::<(), _>("plain".into()));
         let mut rounds = 0;
         for is_broken in [true, false] {
-            round("a thread", || {
+            catch_panic("a thread", || {
                 assert!(!is_broken, "on purpose");
                 rounds += 1;
             });

@@ -4,7 +4,7 @@
 //! processor: that takes tens of microseconds, of two hundred for the call. A caller that expects bytes
 //! soon says until when, and the next read asks the kernel repeatedly until then, bypassing the runtime.
 //!
-//! Not here: which clients are busy-polled (`promptness`), and by which task (`lone_stream`).
+//! Not here: which clients are busy-polled (`back_to_back`), and by which task (`inline_stream`).
 
 use std::io::{self, Read};
 use std::os::fd::AsFd;
@@ -21,7 +21,7 @@ const MAX_READ: usize = 16 << 10;
 
 /// Makes the next read of one socket busy-poll.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Attention(Arc<Mutex<Look>>);
+pub(super) struct BusyPoll(Arc<Mutex<Look>>);
 
 /// How the next read proceeds if the runtime knows of no bytes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,9 +33,9 @@ enum Look {
     Until(Instant),
 }
 
-impl Attention {
+impl BusyPoll {
     /// The next read busy-polls until then.
-    pub(super) fn look_until(&self, until: Instant) {
+    pub(super) fn poll_until(&self, until: Instant) {
         self.set(Look::Until(until));
     }
 
@@ -48,26 +48,26 @@ impl Attention {
     }
 }
 
-/// A socket with [`Attention`].
-pub(super) struct Attentive<S> {
+/// A socket with [`BusyPoll`].
+pub(super) struct BusyPollStream<S> {
     socket: S,
-    attention: Attention,
+    attention: BusyPoll,
 }
 
-impl<S> Attentive<S> {
+impl<S> BusyPollStream<S> {
     pub(super) fn new(socket: S) -> Self {
         Self {
             socket,
-            attention: Attention::default(),
+            attention: BusyPoll::default(),
         }
     }
 
-    pub(super) fn attention(&self) -> Attention {
+    pub(super) fn attention(&self) -> BusyPoll {
         self.attention.clone()
     }
 }
 
-impl<S: AsFd> Attentive<S> {
+impl<S: AsFd> BusyPollStream<S> {
     /// Reads from the kernel, bypassing the runtime.
     fn look(&self, buffer: &mut ReadBuf<'_>, until: Option<Instant>) -> Poll<io::Result<()>> {
         let socket = SockRef::from(&self.socket);
@@ -94,7 +94,7 @@ impl<S: AsFd> Attentive<S> {
     }
 }
 
-impl<S: AsyncRead + AsFd + Unpin> AsyncRead for Attentive<S> {
+impl<S: AsyncRead + AsFd + Unpin> AsyncRead for BusyPollStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -111,7 +111,7 @@ impl<S: AsyncRead + AsFd + Unpin> AsyncRead for Attentive<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Attentive<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for BusyPollStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -154,17 +154,17 @@ mod tests {
 
     /// A client, and the server's end of its connection. The tests never wait for the runtime, so that it
     /// does not learn of any bytes.
-    fn connection() -> (TcpStream, Attentive<tokio::net::TcpStream>) {
+    fn connection() -> (TcpStream, BusyPollStream<tokio::net::TcpStream>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (server, _) = listener.accept().unwrap();
         server.set_nonblocking(true).unwrap();
         let server = tokio::net::TcpStream::from_std(server).unwrap();
-        (client, Attentive::new(server))
+        (client, BusyPollStream::new(server))
     }
 
     /// The result of a read of up to four bytes; `None` if it waits.
-    fn read(server: &mut Attentive<tokio::net::TcpStream>) -> Option<Vec<u8>> {
+    fn read(server: &mut BusyPollStream<tokio::net::TcpStream>) -> Option<Vec<u8>> {
         let mut bytes = [0; 4];
         let mut buffer = ReadBuf::new(&mut bytes);
         let mut context = Context::from_waker(Waker::noop());
@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(read(&mut server), None);
         client.write_all(b"ask").unwrap();
         assert_eq!(read(&mut server), None);
-        server.attention().look_until(Instant::now() + LONG);
+        server.attention().poll_until(Instant::now() + LONG);
         assert_eq!(read(&mut server).unwrap(), b"ask");
         client.write_all(b"ask").unwrap();
         assert_eq!(read(&mut server), None);
@@ -193,7 +193,7 @@ mod tests {
     async fn look_finds_all_of_it() {
         let (mut client, mut server) = connection();
         client.write_all(b"question").unwrap();
-        server.attention().look_until(Instant::now() + LONG);
+        server.attention().poll_until(Instant::now() + LONG);
         assert_eq!(read(&mut server).unwrap(), b"ques");
         assert_eq!(read(&mut server).unwrap(), b"tion");
         assert_eq!(read(&mut server), None);
@@ -202,7 +202,7 @@ mod tests {
     #[tokio::test]
     async fn look_lasts_until_bytes_come() {
         let (mut client, mut server) = connection();
-        server.attention().look_until(Instant::now() + LONG);
+        server.attention().poll_until(Instant::now() + LONG);
         let writer = std::thread::spawn(move || client.write_all(b"ask").map(|()| client));
         assert_eq!(read(&mut server).unwrap(), b"ask");
         writer.join().unwrap().unwrap();
@@ -211,7 +211,7 @@ mod tests {
     #[tokio::test]
     async fn look_comes_to_an_end() {
         let (_client, mut server) = connection();
-        server.attention().look_until(Instant::now());
+        server.attention().poll_until(Instant::now());
         assert_eq!(read(&mut server), None);
     }
 
@@ -219,7 +219,7 @@ mod tests {
     async fn look_sees_that_the_client_has_gone() {
         let (client, mut server) = connection();
         drop(client);
-        server.attention().look_until(Instant::now() + LONG);
+        server.attention().poll_until(Instant::now() + LONG);
         assert_eq!(read(&mut server).unwrap(), b"");
     }
 
@@ -227,7 +227,7 @@ mod tests {
     async fn reader_is_woken_for_what_comes_after_a_look() {
         use tokio::io::AsyncReadExt;
         let (mut client, mut server) = connection();
-        server.attention().look_until(Instant::now());
+        server.attention().poll_until(Instant::now());
         assert_eq!(read(&mut server), None);
         client.write_all(b"ask").unwrap();
         assert_eq!(server.read_u8().await.unwrap(), b'a');

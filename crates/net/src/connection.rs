@@ -17,15 +17,15 @@ use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
-use super::activity::{Activity, AnswerBody, Overdue, RequestBody, UnderWay};
-use super::busy_poll::Attention;
+use super::busy_poll::BusyPoll;
 use super::early_answer::{self, Discards, Return, ReturnedBody, Stopped};
+use super::first_byte_timeout::FirstByteTimeout;
+use super::in_flight::{Activity, AnswerBody, InFlight, Overdue, RequestBody};
+use super::inline_stream::{StreamExecutor, Streams};
 use super::limit::Admitted;
 use super::linger::{Linger, Lingering};
-use super::lone_stream::{StreamExecutor, Streams};
 use super::peer::Peer;
 use super::places::{Place, Places};
-use super::prompt::Prompt;
 use super::request_line::{NotedLines, RequestLines};
 use super::tls::Tls;
 use base::metrics::instrument::Counter;
@@ -89,7 +89,7 @@ pub struct ConnectionOptions {
     /// back (`--busy_poll_micros`); 0 disables it.
     pub busy_poll: Duration,
     /// Counts the requests in flight.
-    pub under_way: UnderWay,
+    pub in_flight: InFlight,
     /// Counts the connections that were refused because all places were taken.
     pub refused: Arc<Counter>,
 }
@@ -111,7 +111,7 @@ impl ConnectionOptions {
             keepalive: None,
             tls: None,
             busy_poll: Duration::ZERO,
-            under_way: UnderWay::default(),
+            in_flight: InFlight::default(),
             refused: Arc::default(),
         }
     }
@@ -127,7 +127,7 @@ pub enum Protocols {
 }
 
 /// A request as services receive it.
-pub type Question = Request<RequestBody<ReturnedBody<Incoming>>>;
+pub type HttpRequest = Request<RequestBody<ReturnedBody<Incoming>>>;
 
 /// Drives the connections of one port.
 pub(super) struct Driver {
@@ -145,13 +145,13 @@ impl Driver {
     pub(super) async fn drive<T, S, B>(
         &self,
         stream: T,
-        attention: Attention,
+        attention: BusyPoll,
         peer: Peer,
         place: &Place,
         service: S,
     ) where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        S: Service<Question, Response = Response<B>, Error = Infallible>,
+        S: Service<HttpRequest, Response = Response<B>, Error = Infallible>,
         S::Future: Send + 'static,
         B: Body + Send + Unpin + 'static,
         B::Data: Send,
@@ -159,14 +159,14 @@ impl Driver {
     {
         let stall = self.options.stall_timeout;
         let activity = Activity::new(
-            self.options.under_way.clone(),
+            self.options.in_flight.clone(),
             self.options.busy_poll,
             stall,
         );
         place.set_activity(Arc::clone(&activity), peer.clone());
         let lines = RequestLines::default();
         let stream = NotedLines::new(stream, lines.clone());
-        let stream = Linger::new(Prompt::new(stream, stall), stall);
+        let stream = Linger::new(FirstByteTimeout::new(stream, stall), stall);
         let lingering = stream.lingering();
         let service = Tracked {
             service,
@@ -276,7 +276,7 @@ struct Tracked<S> {
 
 impl<S, B> Service<Request<Incoming>> for Tracked<S>
 where
-    S: Service<Question, Response = Response<B>, Error = Infallible>,
+    S: Service<HttpRequest, Response = Response<B>, Error = Infallible>,
     S::Future: Send + 'static,
     B: Send,
 {
@@ -287,14 +287,14 @@ where
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.peer.clone());
         self.lines.attach(&mut request);
-        let under_way = self.activity.begin(&request);
+        let in_flight = self.activity.begin(&request);
         let version = request.version();
         let is_http1 = version < Version::HTTP_2;
         let (stall, stop) = (self.stall, self.stop.clone());
         let (lingering, discards) = (self.lingering.clone(), self.discards.clone());
         let lines = self.lines.clone();
         let (request, body) = early_answer::returned(request);
-        let answer = self.service.call(request.map(|body| under_way.body(body)));
+        let answer = self.service.call(request.map(|body| in_flight.body(body)));
         Box::pin(async move {
             let mut response = answer.await?;
             let mut is_last = false;
@@ -306,7 +306,7 @@ where
                 if is_http1 {
                     // The handler has dropped the body that it read, and no more of it is held.
                     drop(response.extensions_mut().remove::<Arc<Admitted>>());
-                    let _awaits_rest = under_way.awaits_rest();
+                    let _awaits_rest = in_flight.awaits_rest();
                     let discard = unread.discard_before_answer(stall, stopped);
                     is_last = !Box::pin(discard).await;
                 } else {
@@ -328,7 +328,7 @@ where
             if version == Version::HTTP_10 && response.headers().contains_key(CONNECTION) {
                 *response.version_mut() = version;
             }
-            Ok(under_way.answered(response))
+            Ok(in_flight.answered(response))
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Follows where the frames of an HTTP/2 connection begin and end, to detect an incomplete one.
 //!
-//! Not here: the contents of frames (h2), closing connections with incomplete frames (`prompt`).
+//! Not here: the contents of frames (h2), closing connections with incomplete frames (`first_byte_timeout`).
 
 /// The first bytes that an HTTP/2 client sends.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -2,22 +2,22 @@
 //!
 //! Not here: the paths and their handlers (`api`), access control (`api::access`).
 
-pub mod activity;
+pub mod back_to_back;
 pub mod blocking;
 pub mod busy_poll;
+pub mod catch_panic;
+pub mod concurrency_limit;
 pub mod connection;
 pub mod early_answer;
+pub mod first_byte_timeout;
 pub mod frames;
-pub mod gate;
 pub mod head;
-pub mod isolate;
+pub mod in_flight;
+pub mod inline_stream;
 pub mod limit;
 pub mod linger;
-pub mod lone_stream;
 pub mod peer;
 pub mod places;
-pub mod prompt;
-pub mod promptness;
 pub mod receive;
 pub mod request_line;
 pub mod serve;

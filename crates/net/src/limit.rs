@@ -1,6 +1,6 @@
 //! Limits on the requests in flight: how many, and how many bytes together.
 //!
-//! [`Admission`] refuses requests beyond the server's limits.
+//! [`LoadShed`] refuses requests beyond the server's limits.
 //!
 //! A request that waits for its client never keeps another out. At a limit, the request that `waiting`
 //! ranks first makes room and is refused, or a connection whose client does not read is closed (`places`).
@@ -8,7 +8,7 @@
 //! ranking only after it has waited for a moment, so that the usual request, which is complete at the first
 //! or second poll, takes no lock.
 //!
-//! Not here: calls that wait for their turn (`gate`), limits on connections (`serve`, `connection`) and on
+//! Not here: calls that wait for their turn (`concurrency_limit`), limits on connections (`serve`, `connection`) and on
 //! one request (`receive`).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -59,7 +59,7 @@ const LOOKING_SHARE: u64 = 8;
 
 /// The limits that all requests of a server share.
 #[derive(Clone, Debug)]
-pub struct Admission(Arc<Budget>);
+pub struct LoadShed(Arc<Budget>);
 
 #[derive(Debug)]
 struct Budget {
@@ -156,7 +156,7 @@ impl Drop for LooksForRoom<'_> {
     }
 }
 
-impl Admission {
+impl LoadShed {
     /// Admits this many requests at a time (`--max_concurrent_requests`), which together hold up to this
     /// many bytes (`--max_bytes_in_flight`).
     pub fn new(max_requests: usize, max_bytes: u64) -> Self {

@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex as TurnLock, Notify, watch};
 use tokio::time::{Instant, timeout};
 
-use super::activity::{Activity, Unread};
+use super::in_flight::{Activity, Unread};
 use super::peer::{Peer, Source};
 
 /// A connection can always wait for its client for this long: a new one is about to send its request.
@@ -362,7 +362,7 @@ impl Drop for Place {
 mod tests {
     use http::Request;
 
-    use super::super::activity::UnderWay;
+    use super::super::in_flight::InFlight;
     use super::*;
 
     const NEVER: Duration = Duration::from_secs(3600);
@@ -396,7 +396,7 @@ mod tests {
         let mut held = all_free(&port);
         assert_eq!(held.len(), 3);
         let [longest, working, idle] =
-            [0, 1, 2].map(|_| Activity::new(UnderWay::default(), Duration::ZERO, NEVER));
+            [0, 1, 2].map(|_| Activity::new(InFlight::default(), Duration::ZERO, NEVER));
         tokio::time::sleep(MIN_WAIT).await;
         held[0].set_activity(Arc::clone(&longest), Peer::default());
         held[1].set_activity(Arc::clone(&working), Peer::default());
@@ -414,7 +414,7 @@ mod tests {
         gone.await.unwrap();
         // All remaining connections have a request in flight.
         let busy = [&place, &other].map(|place| {
-            let activity = Activity::new(UnderWay::default(), Duration::ZERO, NEVER);
+            let activity = Activity::new(InFlight::default(), Duration::ZERO, NEVER);
             let request = activity.begin(&Request::new(()));
             place.set_activity(activity, Peer::default());
             request

@@ -14,7 +14,7 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
-use super::activity::MIN_PROGRESS;
+use super::in_flight::MIN_PROGRESS;
 use super::limit::{Admitted, Waits};
 use base::error::{Code, Result, ServingError};
 
@@ -207,7 +207,7 @@ mod tests {
     use tokio_stream::StreamExt;
 
     use super::*;
-    use crate::limit::Admission;
+    use crate::limit::LoadShed;
 
     /// The client sends a byte now and then, or just as much as it has to.
     #[tokio::test]
@@ -217,7 +217,7 @@ mod tests {
             stall_timeout: stall,
             ..ReceiveOptions::new(1)
         };
-        let admitted = Admission::new(1, u64::MAX).enter_now(None);
+        let admitted = LoadShed::new(1, u64::MAX).enter_now(None);
         let admitted = Arc::new(admitted.unwrap());
         for (piece, is_whole) in [(1, false), (MIN_PROGRESS, true)] {
             let pieces =
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn inflating_is_bounded_and_counted() {
-        let admission = Admission::new(1, 300_000);
+        let admission = LoadShed::new(1, 300_000);
         let zeros = |len| io::repeat(0).take(len);
         {
             let admitted = admission.enter_now(None).unwrap();

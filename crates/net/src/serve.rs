@@ -20,8 +20,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
-use super::busy_poll::{Attention, Attentive};
-use super::connection::{ConnectionOptions, Driver, FAREWELL, Protocols, Question};
+use super::busy_poll::{BusyPoll, BusyPollStream};
+use super::connection::{ConnectionOptions, Driver, FAREWELL, HttpRequest, Protocols};
 use super::peer::{Peer, Source};
 use super::places::{Place, PortPlaces};
 use super::tls::{PeerNames, Tls};
@@ -95,7 +95,7 @@ pub async fn serve<S, B>(
     service: S,
     mut stop: watch::Receiver<bool>,
 ) where
-    S: Service<Question, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<HttpRequest, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
     B: Body + Send + Unpin + 'static,
     B::Data: Send,
@@ -193,7 +193,7 @@ struct Reception<S> {
 impl<S> Reception<S> {
     async fn receive<B>(self, (stream, attention, address): Accepted, place: Place)
     where
-        S: Service<Question, Response = Response<B>, Error = Infallible>,
+        S: Service<HttpRequest, Response = Response<B>, Error = Infallible>,
         S::Future: Send + 'static,
         B: Body + Send + Unpin + 'static,
         B::Data: Send,
@@ -324,12 +324,12 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// An accepted socket, the handle that makes its reader busy-poll, and the client's address.
-type Accepted = (Box<dyn Stream>, Attention, Option<SocketAddr>);
+type Accepted = (Box<dyn Stream>, BusyPoll, Option<SocketAddr>);
 
 fn attentive(socket: impl Stream + AsFd + 'static) -> Accepted {
     let address = SockRef::from(&socket).peer_addr().ok();
     let address = address.and_then(|it| it.as_socket());
-    let socket = Attentive::new(socket);
+    let socket = BusyPollStream::new(socket);
     let attention = socket.attention();
     (Box::new(socket), attention, address)
 }

@@ -2,14 +2,14 @@
 //!
 //! Dropping a stream's future resets the stream.
 //!
-//! Not here: connections on which all answers stall, and the bookkeeping (`activity`).
+//! Not here: connections on which all answers stall, and the bookkeeping (`in_flight`).
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::activity::{MIN_PROGRESS, UnderWayRequest};
+use super::in_flight::{MIN_PROGRESS, UnderWayRequest};
 
 /// A stream, until its answer stalls.
 pub(super) struct UntilStalled<F> {
@@ -99,7 +99,7 @@ mod tests {
     use tokio::sync::oneshot;
     use tokio::task::JoinHandle;
 
-    use super::super::activity::{Activity, UnderWay};
+    use super::super::in_flight::{Activity, InFlight};
     use super::*;
 
     const STALL: Duration = Duration::from_millis(20);
@@ -129,7 +129,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_ends_once_its_answer_stalls() {
-        let activity = Activity::new(UnderWay::default(), Duration::ZERO, STALL);
+        let activity = Activity::new(InFlight::default(), Duration::ZERO, STALL);
         let mut request = Request::new(());
         *request.version_mut() = Version::HTTP_2;
         for moves_on in [false, true] {

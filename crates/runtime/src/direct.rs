@@ -1,12 +1,12 @@
-//! Runs each request by itself: on the caller's thread if `short_runs` allows it, else on a thread that
+//! Runs each request by itself: on the caller's thread if `inline_policy` allows it, else on a thread that
 //! is allowed to block.
 
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::blocking_pool::{self, QueuedJob, Share};
 use super::executor::{Executed, Execution, Executor, RunTimes};
-use super::run_threads::{self, Place, Share};
-use super::short_runs::{Kind, ShortRuns, UnderWay};
+use super::inline_policy::{InFlight, InlinePolicy, RunShape};
 use super::{Graph, RunControl};
 use base::error::{Result, ServingError};
 use base::panics;
@@ -15,7 +15,7 @@ use base::tensor::Tensor;
 /// Runs every request by itself.
 pub struct DirectExecutor {
     graph: Arc<dyn Graph>,
-    short_runs: ShortRuns,
+    inline_policy: InlinePolicy,
     share: Arc<Share>,
 }
 
@@ -24,14 +24,14 @@ impl DirectExecutor {
     pub fn new(graph: Arc<dyn Graph>, model: &str) -> Self {
         Self {
             share: Share::of_model(model),
-            short_runs: ShortRuns::new(graph.as_ref()),
+            inline_policy: InlinePolicy::new(graph.as_ref()),
             graph,
         }
     }
 
     fn run_here(
         &self,
-        kind: Kind,
+        kind: RunShape,
         control: &RunControl,
         feeds: &[Tensor],
         fetches: &[usize],
@@ -43,7 +43,7 @@ impl DirectExecutor {
         }
         run(self.graph.as_ref(), feeds, fetches, control, enqueued).inspect_err(|_| {
             // Failing can take long, too.
-            self.short_runs.learn(kind, enqueued.elapsed(), false);
+            self.inline_policy.learn(kind, enqueued.elapsed(), false);
         })
     }
 
@@ -59,9 +59,9 @@ impl DirectExecutor {
         let (run, place) = {
             let graph = Arc::clone(&self.graph);
             let control = Arc::clone(&control);
-            let under_way = UnderWay::beside_others();
-            run_threads::spawn(&self.share, move || {
-                let _under_way = under_way;
+            let in_flight = InFlight::beside_others();
+            blocking_pool::spawn(&self.share, move || {
+                let _under_way = in_flight;
                 run(graph.as_ref(), &feeds, &fetches, &control, enqueued)
             })
         };
@@ -93,13 +93,13 @@ impl Executor for DirectExecutor {
         deadline: Option<Instant>,
     ) -> Execution<'_> {
         Box::pin(async move {
-            let kind = Kind::of(&feeds);
+            let kind = RunShape::of(&feeds);
             let control = RunControl::default();
-            let on_one_thread = self.short_runs.suits_one_thread(kind);
+            let on_one_thread = self.inline_policy.suits_one_thread(kind);
             if on_one_thread {
                 control.keep_to_one_thread();
             }
-            let executed = match self.short_runs.admit(kind) {
+            let executed = match self.inline_policy.admit(kind) {
                 Some(_under_way) => self.run_here(kind, &control, &feeds, &fetches, deadline),
                 None => {
                     let run = self.run_on_thread(control, feeds, fetches, deadline);
@@ -107,7 +107,8 @@ impl Executor for DirectExecutor {
                 }
             }?;
             let RunTimes { started, ended, .. } = executed.times;
-            self.short_runs.learn(kind, ended - started, on_one_thread);
+            self.inline_policy
+                .learn(kind, ended - started, on_one_thread);
             Ok(executed)
         })
     }
@@ -134,7 +135,7 @@ fn run(
 struct GiveUpOnDrop {
     control: Arc<RunControl>,
     /// A run that is still queued leaves the queue.
-    _place: Place,
+    _place: QueuedJob,
 }
 
 impl Drop for GiveUpOnDrop {

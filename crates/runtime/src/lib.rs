@@ -8,12 +8,12 @@ pub mod ort;
 #[cfg(feature = "tract")]
 pub mod tract;
 
+mod blocking_pool;
 mod choice;
 mod direct;
 mod executor;
+mod inline_policy;
 mod priority;
-mod run_threads;
-mod short_runs;
 mod weights;
 
 #[cfg(test)]
@@ -32,7 +32,7 @@ use base::tensor::{DataType, Tensor};
 pub use self::choice::{BackendChoice, BackendOptions};
 pub use self::direct::DirectExecutor;
 pub use self::executor::{Executed, Execution, Executor, RunTimes};
-pub use self::short_runs::{Kind, ShortRuns, UnderWay};
+pub use self::inline_policy::{InFlight, InlinePolicy, RunShape};
 pub use self::weights::{Weight, WeightSharing};
 
 /// A library that executes ONNX graphs.

@@ -5,7 +5,7 @@
 
 mod advice;
 mod arena;
-mod crowd;
+mod contention;
 mod graph;
 mod library;
 mod status;

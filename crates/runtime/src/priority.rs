@@ -4,7 +4,7 @@
 //! A lower priority is permanent, because raising it again needs privileges. And threads inherit it
 //! from the thread that starts them.
 //!
-//! Not here: which thread gets which priority (`run_threads`), loads
+//! Not here: which thread gets which priority (`blocking_pool`), loads
 //! (`serving::lifecycle::low_priority`).
 
 #[cfg(target_os = "linux")]

@@ -2,13 +2,13 @@
 //!
 //! `support` refuses operators that tract does not support, `adapt` rewrites nodes that tract reads too
 //! narrowly, `fit` refuses sizes that tract does not check, `load` makes a graph from a model, `plans`
-//! caches plans for the shapes of requests, `graph` runs them, `value` converts tensors, and `isolate`
+//! caches plans for the shapes of requests, `graph` runs them, `value` converts tensors, and `catch_panic`
 //! catches tract's panics.
 
 mod adapt;
+mod catch_panic;
 mod fit;
 mod graph;
-mod isolate;
 mod load;
 mod plans;
 mod support;
@@ -22,8 +22,8 @@ use std::sync::Arc;
 use tract_onnx::prelude::RunOptions;
 use tract_onnx::prelude::multithread::Executor;
 
+use self::catch_panic::catch_panic;
 use self::graph::TractGraph;
-use self::isolate::isolate;
 use self::load::Planner;
 use super::{Backend, Graph, GraphSource};
 use base::error::{Result, ServingError};
@@ -62,7 +62,7 @@ impl Tract {
         let executor = match threads {
             1 => Executor::SingleThread,
             // Panics if threads cannot be started.
-            _ => isolate(|| Ok(Executor::multithread_with_name(threads, "tract")))?,
+            _ => catch_panic(|| Ok(Executor::multithread_with_name(threads, "tract")))?,
         };
         tracing::info!(version = VERSION, threads, threads_from, "tract is ready");
         let options = RunOptions {
@@ -90,7 +90,7 @@ impl Backend for Tract {
         let weights = source.weights.iter().map(|weight| weight.data.len());
         let weight_bytes = source.model.len() + weights.sum::<usize>();
         let work_follows_shapes = source.work_follows_shapes;
-        let planner = isolate(|| Planner::try_new(source, self.options.clone()))?;
+        let planner = catch_panic(|| Planner::try_new(source, self.options.clone()))?;
         let graph = TractGraph::new(planner, weight_bytes, work_follows_shapes);
         Ok(Arc::new(graph))
     }

@@ -14,8 +14,8 @@ mod options;
 mod scheduler;
 
 mod batch;
-mod company;
-mod enough;
+mod batch_size_tuner;
+mod lone_request;
 mod queue;
 mod task;
 

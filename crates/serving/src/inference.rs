@@ -4,7 +4,7 @@
 //! methods below. REST needs the signature between the two to decode numbers; because both steps
 //! use the same handle, a version switch cannot happen between them.
 //!
-//! Not here: wire formats (`wire`), sockets and status numbers (`transport`).
+//! Not here: wire formats (`wire`), sockets and status numbers (`api`).
 
 mod classify;
 mod examples;

@@ -6,7 +6,7 @@
 //! which do nothing outside of a scope. If all is switched off, each costs one look at a
 //! thread-local variable.
 //!
-//! Not here: HTTP headers and bodies (`api::access::observed`), metrics (`monitoring`), the process's
+//! Not here: HTTP headers and bodies (`api::access::access_log_layer`), metrics (`monitoring`), the process's
 //! log (`logging`), copies of requests and responses (`request_log`).
 
 mod access_log;

@@ -4,7 +4,7 @@
 //! A version directory that is itself a link can lead anywhere, because its creator decides which
 //! directory is the version. But links inside it must not lead out again.
 //!
-//! Not here: opening files (`loader::directory`), examining them (`source::files`).
+//! Not here: opening files (`version_directory`), examining them (`files`).
 
 use std::io::Result;
 use std::os::unix::ffi::OsStrExt;

@@ -1,7 +1,7 @@
 //! Where version directories are: the file system trait for the source and the loads, and the local
 //! file system behind it.
 //!
-//! Not here: the properties of a version's files (`source::files`), which names are versions
+//! Not here: the properties of a version's files (`files`), which names are versions
 //! (`source::versions`), reading a model (`mapper::version_dir`).
 
 use std::fs;

@@ -1,6 +1,6 @@
 //! Wire formats: converts bytes to typed requests, and typed responses to bytes. Pure functions.
 //!
-//! Not here: sockets and status codes (`transport`), the semantics of requests (`inference`).
+//! Not here: sockets and status codes (`api`), the semantics of requests (`inference`).
 
 pub mod classification;
 pub mod decoded_bytes;

@@ -7,7 +7,7 @@ use http::header::{HeaderValue, WWW_AUTHENTICATE};
 use http::{Request, Response, StatusCode};
 
 use super::auth::{Auth, Caller};
-use super::observe::Observation;
+use super::request_metrics::Observation;
 use crate::admin::pages::Pages;
 use crate::tfs::rest::refusal;
 use net::peer::Peer;

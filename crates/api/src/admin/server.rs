@@ -15,9 +15,9 @@ use super::pages::{Pages, drop_body, html_page, is_read, response};
 use crate::access::admit::admit;
 use crate::access::auth::Auth;
 use crate::tfs::rest::{model_list, refusal};
+use net::catch_panic::catch_panic;
 use net::head::Head;
-use net::isolate::isolated;
-use net::limit::{Admission, Beside};
+use net::limit::{Beside, LoadShed};
 use serving::inference::InferenceService;
 use serving::monitoring::Api;
 
@@ -27,17 +27,12 @@ pub struct AdminService {
     pages: Pages,
     inference: InferenceService,
     auth: Auth,
-    admission: Admission,
+    admission: LoadShed,
 }
 
 impl AdminService {
     /// A port with these pages and the states of the models of `inference`.
-    pub fn new(
-        pages: Pages,
-        inference: InferenceService,
-        auth: Auth,
-        admission: Admission,
-    ) -> Self {
+    pub fn new(pages: Pages, inference: InferenceService, auth: Auth, admission: LoadShed) -> Self {
         Self {
             pages,
             inference,
@@ -89,7 +84,7 @@ impl<B: Send + Sync + 'static> hyper::service::Service<Request<B>> for AdminServ
     fn call(&self, mut request: Request<B>) -> Self::Future {
         let admin = self.clone();
         Box::pin(async move {
-            let answered = isolated(admin.answer(&mut request)).await;
+            let answered = catch_panic(admin.answer(&mut request)).await;
             let mut response = answered.unwrap_or_else(|error| refusal(&error));
             if request.method() == Method::HEAD {
                 drop_body(&mut response);
@@ -142,7 +137,7 @@ mod tests {
             copies: Copies::default(),
         };
         let inference = InferenceService::new(Arc::new(Fragile), metrics);
-        let admin = AdminService::new(pages, inference, Auth::default(), Admission::new(1, 1000));
+        let admin = AdminService::new(pages, inference, Auth::default(), LoadShed::new(1, 1000));
         for (path, status) in [("/readyz", 500), ("/v1/models", 500), ("/healthz", 200)] {
             let answer = admin.call(Request::get(path).body(()).unwrap()).await;
             let answer = answer.unwrap();

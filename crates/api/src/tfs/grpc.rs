@@ -37,13 +37,13 @@ use self::prediction_service::PredictionServiceImpl;
 use self::services::{Access, Declared, Takes};
 use self::status::to_status;
 use crate::access::auth::Auth;
-use crate::access::observe::Observation;
+use crate::access::request_metrics::Observation;
 use base::error::{Code, ServingError};
 use net::blocking::off_worker;
-use net::gate::Gate;
+use net::catch_panic::catch_panic;
+use net::concurrency_limit::ConcurrencyLimit;
 use net::head::Head;
-use net::isolate::isolated;
-use net::limit::{Admission, Admitted, Beside};
+use net::limit::{Admitted, Beside, LoadShed};
 use net::receive::ReceiveOptions;
 use proto::SERVED_DESCRIPTORS;
 use proto::tensorflow::profiler_service_server::ProfilerServiceServer;
@@ -83,7 +83,7 @@ pub fn service(
     metrics: &Arc<Metrics>,
     servables: Arc<dyn ServableLookup>,
     reloader: Arc<dyn ReloadConfig>,
-    admission: Admission,
+    admission: LoadShed,
     options: GrpcOptions,
     stopped: watch::Receiver<bool>,
 ) -> GrpcService {
@@ -100,7 +100,7 @@ pub fn service(
         inference.clone(),
         Arc::clone(metrics),
         options.serialize_as_tensor_content,
-        Gate::new(options.max_calls),
+        ConcurrencyLimit::new(options.max_calls),
     ));
     let model_service =
         model_service::ModelServiceImpl::new(inference.clone(), Arc::clone(metrics), reloader);
@@ -178,7 +178,7 @@ struct Services {
     declared: Declared,
     guard: Guard,
     metrics: Arc<Metrics>,
-    admission: Admission,
+    admission: LoadShed,
     receive: ReceiveOptions,
     receive_small: ReceiveOptions,
 }
@@ -390,7 +390,7 @@ where
         let services = Arc::clone(&self.0);
         // A panic in one call must not end the connection and its other calls.
         Box::pin(async move {
-            let answered = isolated(services.answer(request)).await;
+            let answered = catch_panic(services.answer(request)).await;
             Ok(answered.unwrap_or_else(|error| to_status(&error).into_http()))
         })
     }

@@ -24,19 +24,19 @@ use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use http_body_util::Full;
 
-use self::handlers::{Answer, Call};
+use self::handlers::{Call, HttpReply};
 
 use self::status::http_status;
 use crate::access::admit::admit;
 use crate::access::auth::{Auth, Caller};
-use crate::access::observe::{AnsweredBy, Observation};
+use crate::access::request_metrics::{AnsweredBy, Observation};
 use crate::admin::pages::{Pages, drop_body, html_page, is_read, response};
 use base::error::{Code, Result, ServingError};
 use net::blocking::off_worker;
-use net::gate::Gate;
+use net::catch_panic::catch_panic;
+use net::concurrency_limit::ConcurrencyLimit;
 use net::head::Head;
-use net::isolate::isolated;
-use net::limit::{Admission, Admitted, Beside};
+use net::limit::{Admitted, Beside, LoadShed};
 use net::receive::ReceiveOptions;
 use net::request_line::full_target;
 use serving::inference::InferenceService;
@@ -98,8 +98,8 @@ pub struct RestService {
 struct Inner {
     inference: InferenceService,
     pages: Pages,
-    admission: Admission,
-    gate: Gate,
+    admission: LoadShed,
+    gate: ConcurrencyLimit,
     options: RestOptions,
 }
 
@@ -108,14 +108,14 @@ impl RestService {
     pub fn new(
         inference: InferenceService,
         pages: Pages,
-        admission: Admission,
+        admission: LoadShed,
         options: RestOptions,
     ) -> Self {
         let inner = Inner {
             inference,
             pages,
             admission,
-            gate: Gate::new(options.max_calls),
+            gate: ConcurrencyLimit::new(options.max_calls),
             options,
         };
         Self {
@@ -135,8 +135,9 @@ where
     fn call(&self, request: Request<B>) -> Self::Future {
         let inner = Arc::clone(&self.inner);
         Box::pin(async move {
-            let answered = isolated(inner.respond(request)).await;
-            let response = answered.unwrap_or_else(|error| Answer::error(&error).into_response());
+            let answered = catch_panic(inner.respond(request)).await;
+            let response =
+                answered.unwrap_or_else(|error| HttpReply::error(&error).into_response());
             Ok(response.map(Full::new))
         })
     }
@@ -144,10 +145,10 @@ where
 
 /// The error response.
 pub fn refusal(error: &ServingError) -> Response<Bytes> {
-    Answer::error(error).into_response()
+    HttpReply::error(error).into_response()
 }
 
-impl Answer {
+impl HttpReply {
     fn into_response(self) -> Response<Bytes> {
         let mut response = response(http_status(self.code), self.content_type, self.body);
         if self.may_pass_later {
@@ -281,11 +282,11 @@ impl Inner {
                     Ok(answer)
                 });
                 (
-                    answer.unwrap_or_else(|error| Answer::error(&error)),
+                    answer.unwrap_or_else(|error| HttpReply::error(&error)),
                     Some(admitted),
                 )
             }
-            (Err(error), _) | (_, Err(error)) => (Answer::error(&error), None),
+            (Err(error), _) | (_, Err(error)) => (HttpReply::error(&error), None),
         };
         let answered_by = answer.answered_by.as_ref();
         let answered_by = answered_by.map(|(servable, signature)| AnsweredBy {
@@ -308,7 +309,7 @@ impl Inner {
         body: B,
         admitted: &Arc<Admitted>,
         observation: &mut Observation,
-    ) -> Result<Answer>
+    ) -> Result<HttpReply>
     where
         B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
     {

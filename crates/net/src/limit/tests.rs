@@ -17,7 +17,7 @@ fn makes_room(waits: &Waits) -> bool {
 
 #[test]
 fn who_waits_for_its_client_makes_room_for_requests() {
-    let admission = Admission::new(4, 1 << 30);
+    let admission = LoadShed::new(4, 1 << 30);
     let enter = |source, connection| {
         let admitted = admission.enter_from(None, &from(source, connection));
         admitted.map(Arc::new)
@@ -47,7 +47,7 @@ fn who_waits_for_its_client_makes_room_for_requests() {
 #[test]
 fn all_that_a_waiting_request_holds_counts() {
     let bound = 10 * (UNCOUNTED_BYTES + REQUEST_BYTES);
-    let admission = Admission::new(1000, bound);
+    let admission = LoadShed::new(1000, bound);
     let head = Head {
         bytes: UNCOUNTED_BYTES as usize,
         ..from(1, 1)
@@ -75,7 +75,7 @@ fn all_that_a_waiting_request_holds_counts() {
 
 #[test]
 fn the_oldest_of_a_connection_makes_room_for_its_next() {
-    let admission = Admission::new(0, 1 << 30);
+    let admission = LoadShed::new(0, 1 << 30);
     let enter = || admission.enter_from(Some(Beside::Lasting), &from(1, 1));
     let watches: Vec<_> = std::iter::from_fn(|| enter().ok()).map(Arc::new).collect();
     let waits: Vec<_> = watches.iter().map(Admitted::waits).collect();
@@ -87,7 +87,7 @@ fn the_oldest_of_a_connection_makes_room_for_its_next() {
 
 #[test]
 fn requests_beyond_the_bound_are_refused() {
-    let admission = Admission::new(2, 100);
+    let admission = LoadShed::new(2, 100);
     let first = admission.enter_now(None).unwrap();
     let _second = admission.enter_now(None).unwrap();
     let error = admission.enter_now(None).unwrap_err();
@@ -98,7 +98,7 @@ fn requests_beyond_the_bound_are_refused() {
 
 #[test]
 fn what_comes_beside_the_requests_has_bounds_of_its_own() {
-    let admission = Admission::new(0, 100);
+    let admission = LoadShed::new(0, 100);
     assert!(admission.enter_now(None).is_err());
     for kind in [Beside::Probe, Beside::Lasting, Beside::Reflection] {
         let (max, max_of_one) = [MAX_PROBES, MAX_LASTING, MAX_REFLECTIONS][kind as usize];
@@ -121,7 +121,7 @@ fn what_comes_beside_the_requests_has_bounds_of_its_own() {
 
 #[test]
 fn an_answer_counts_where_it_is_larger_than_its_request() {
-    let admission = Admission::new(2, 100);
+    let admission = LoadShed::new(2, 100);
     let admitted = admission.enter_now(None).unwrap();
     let uncounted = UNCOUNTED_BYTES as usize;
     admitted.grow(uncounted + 40).unwrap();
@@ -134,7 +134,7 @@ fn an_answer_counts_where_it_is_larger_than_its_request() {
 
 #[test]
 fn bytes_beyond_the_bound_are_refused() {
-    let admission = Admission::new(2, 100);
+    let admission = LoadShed::new(2, 100);
     let first = admission.enter_now(None).unwrap();
     let second = admission.enter_now(None).unwrap();
     let uncounted = UNCOUNTED_BYTES as usize;

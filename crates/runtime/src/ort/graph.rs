@@ -10,7 +10,7 @@ use ort::sys::{OrtRunOptions, OrtSession, OrtValue};
 use ort::value::{Outlet, ValueType};
 
 use super::arena;
-use super::crowd::Crowd;
+use super::contention::Contention;
 use super::status::check;
 use super::value::{Value, from_ort_number};
 use super::weights::SharedWeights;
@@ -19,7 +19,7 @@ use base::error::{Code, Result, ServingError};
 use base::tensor::Tensor;
 
 /// All graphs of this process share the pool of the one environment.
-static RUNS: Crowd = Crowd::new();
+static RUNS: Contention = Contention::new();
 
 /// Sessions and the names of their inputs and outputs, ready for the C API.
 pub(super) struct OrtGraph {
@@ -168,7 +168,7 @@ impl Graph for OrtGraph {
         }
         let run = RUNS.join(self.pool_threads);
         let session = match &self.on_one_thread {
-            Some(session) if run.is_in_dense_crowd() || control.is_kept_to_one_thread() => session,
+            Some(session) if run.is_contended() || control.is_kept_to_one_thread() => session,
             _ => &self.session,
         };
         let fetched = self.run_session(session, &values, outputs, &options);

@@ -7,7 +7,7 @@ use tract_onnx::prelude::{TValue, TVec, TypedSimplePlan};
 use tract_onnx::tract_core::plan;
 use tract_onnx::tract_hir::internal::format_err;
 
-use super::isolate::isolate;
+use super::catch_panic::catch_panic;
 use super::load::{Planner, invalid};
 use super::plans::{PlanKey, Plans};
 use super::value::{from_tract, to_tract};
@@ -120,7 +120,7 @@ impl Graph for TractGraph {
         if stopped.load(Ordering::Relaxed) {
             return Err(cancelled());
         }
-        let fetched = isolate(|| self.run_plan(inputs, outputs, &stopped));
+        let fetched = catch_panic(|| self.run_plan(inputs, outputs, &stopped));
         drop(registration);
         fetched
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use super::company::Company;
-use super::enough::Enough;
+use super::batch_size_tuner::BatchSizeTuner;
+use super::lone_request::LoneRequests;
 use super::metrics::BatchMetrics;
 use super::options::QueueLimits;
 use super::rows;
@@ -15,7 +15,7 @@ use super::task::{BatchRun, Task, expired_in_queue};
 use base::error::{Code, Result, ServingError};
 use base::panics;
 use base::tensor::Tensor;
-use runtime::{Executed, Graph, Kind, RunTimes, ShortRuns};
+use runtime::{Executed, Graph, InlinePolicy, RunShape, RunTimes};
 
 /// A graph whose requests are batched, with its batching limits and measurements.
 pub(super) struct BatchedGraph {
@@ -24,9 +24,9 @@ pub(super) struct BatchedGraph {
     pub(super) metrics: BatchMetrics,
     /// Batches in flight.
     pub(super) running: Arc<AtomicUsize>,
-    pub(super) short_runs: ShortRuns,
-    pub(super) company: Company,
-    pub(super) enough: Enough,
+    pub(super) short_runs: InlinePolicy,
+    pub(super) company: LoneRequests,
+    pub(super) enough: BatchSizeTuner,
 }
 
 impl BatchedGraph {
@@ -163,7 +163,7 @@ impl Batch {
             .metrics
             .record_batch(task_rows, batch_rows - task_rows);
         let feeds = Self::merge(tasks, batch_rows).map_err(Failure::Run)?;
-        let kind = Kind::of(&feeds);
+        let kind = RunShape::of(&feeds);
         let on_one_thread = self.graph.short_runs.suits_one_thread(kind);
         if on_one_thread {
             self.run.control.keep_to_one_thread();

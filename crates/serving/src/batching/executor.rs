@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::batch::BatchedGraph;
-use super::company::Company;
-use super::enough::Enough;
+use super::batch_size_tuner::BatchSizeTuner;
+use super::lone_request::LoneRequests;
 use super::metrics::BatchMetrics;
 use super::options::QueueLimits;
 use super::rows;
 use super::scheduler::{BatchScheduler, Request};
 use base::error::{Result, ServingError};
 use base::tensor::Tensor;
-use runtime::{Executed, Execution, Executor, Graph, Kind, RunTimes, ShortRuns};
+use runtime::{Executed, Execution, Executor, Graph, InlinePolicy, RunShape, RunTimes};
 
 /// The largest rank that `pad_variable_length_inputs` accepts (`batching_util.cc`).
 const MAX_PADDED_RANK: usize = 6;
@@ -52,9 +52,9 @@ impl BatchingExecutor {
             limits,
             metrics,
             running: Arc::default(),
-            short_runs: ShortRuns::new(inner.graph().as_ref()),
-            company: Company::default(),
-            enough: Enough::default(),
+            short_runs: InlinePolicy::new(inner.graph().as_ref()),
+            company: LoneRequests::default(),
+            enough: BatchSizeTuner::default(),
         };
         Arc::new(Self {
             inner,
@@ -125,17 +125,17 @@ impl Executor for BatchingExecutor {
             sorted.sort_unstable();
             sorted.dedup();
             let padded = self.graph.limits.padded_rows(rows);
-            let kind = Kind::of(&feeds).padded(rows, padded);
+            let kind = RunShape::of(&feeds).padded(rows, padded);
             let request = Request {
                 feeds,
                 rows,
                 deadline,
             };
-            let under_way = match self.graph.is_busy() || self.graph.company.is_likely() {
+            let in_flight = match self.graph.is_busy() || self.graph.company.is_likely() {
                 true => None,
                 false => self.graph.short_runs.admit(kind),
             };
-            let waits = under_way.is_none();
+            let waits = in_flight.is_none();
             let (tickets, batch) = self
                 .scheduler
                 .submit(&self.graph, &sorted, request, waits)?;
@@ -143,7 +143,7 @@ impl Executor for BatchingExecutor {
             if let Some(batch) = batch {
                 batch.execute();
             }
-            drop(under_way);
+            drop(in_flight);
             let mut parts = Vec::with_capacity(tickets.len());
             for ticket in tickets {
                 parts.push(ticket.wait().await?);

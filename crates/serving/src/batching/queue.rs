@@ -274,7 +274,7 @@ mod tests {
     use super::*;
     use crate::monitoring::Metrics;
     use base::id::ServableId;
-    use runtime::{Graph, ShortRuns};
+    use runtime::{Graph, InlinePolicy};
 
     /// The number of rows that is enough in these tests.
     const ENOUGH: usize = 4;
@@ -291,7 +291,7 @@ mod tests {
             limits: QueueLimits::try_new(&options).unwrap(),
             metrics,
             running: Arc::default(),
-            short_runs: ShortRuns::new(graph.as_ref()),
+            short_runs: InlinePolicy::new(graph.as_ref()),
             company: Default::default(),
             enough: Default::default(),
             graph,

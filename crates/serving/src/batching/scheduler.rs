@@ -255,7 +255,7 @@ impl Shared {
                 }
                 drop(state);
                 // If a batch panics, its tasks are answered by being dropped.
-                panics::round("a batch", || batch.execute());
+                panics::catch_panic("a batch", || batch.execute());
                 state = self.lock();
                 state.busy -= 1;
                 continue;
@@ -324,7 +324,7 @@ impl Shared {
 fn start_further(name: &str, batch: Batch) {
     let thread = std::thread::Builder::new().name(name.to_owned());
     let started = thread.spawn(move || {
-        panics::round("a batch", || batch.execute());
+        panics::catch_panic("a batch", || batch.execute());
     });
     if let Err(error) = started {
         tracing::error!(%error, "cannot start a further batch thread");

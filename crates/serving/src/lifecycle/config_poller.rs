@@ -44,7 +44,7 @@ impl ConfigPoller {
                 // The applied configurations whose models are still loading.
                 let mut in_flight = Vec::new();
                 loop {
-                    panics::round("the configuration's reader", || {
+                    panics::catch_panic("the configuration's reader", || {
                         finish_decided(&mut in_flight);
                         in_flight.extend(read_and_apply(&core, &read));
                         finish_decided(&mut in_flight);

@@ -216,7 +216,7 @@ impl Shared {
         let mut state = self.lock();
         while !state.is_stopped {
             // If a step panics, the next change starts another.
-            while panics::round("the manager", || self.step(&mut state)) == Some(true) {}
+            while panics::catch_panic("the manager", || self.step(&mut state)) == Some(true) {}
             let now = Instant::now();
             state = match state.next_look(now) {
                 Some(time) => {

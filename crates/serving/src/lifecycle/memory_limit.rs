@@ -9,7 +9,7 @@
 //! that was given up, which might never end and keeps its memory until then.
 //!
 //! Not here: loading (the wrapped loader), when to try again (`manager`), the memory of requests
-//! (`transport`).
+//! (`api`).
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,7 +1,7 @@
 //! The lifecycle as the rest of the server sees it: applies model configurations, finds servables,
 //! returns states (`model_servers/server_core.cc`).
 //!
-//! Not here: reading configurations (`config`), the RPC that receives one (`transport`).
+//! Not here: reading configurations (`config`), the RPC that receives one (`api`).
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 

@@ -7,7 +7,7 @@
 //! TensorFlow Serving reports.
 //!
 //! Nothing here recurses over a body, builds a tree of it, or needs more memory than a small multiple of
-//! it. Not here: URLs, HTTP status codes, signatures (`transport`, `inference`).
+//! it. Not here: URLs, HTTP status codes, signatures (`api`, `serving::inference`).
 
 mod column;
 mod document;

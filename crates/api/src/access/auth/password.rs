@@ -297,7 +297,7 @@ impl Shared {
         lower_priority();
         let mut memory = Vec::new();
         while let Some(check) = self.next() {
-            let is_right = panics::round("a password check", || check.is_right(&mut memory));
+            let is_right = panics::catch_panic("a password check", || check.is_right(&mut memory));
             let outcome = match is_right {
                 Some(true) => Outcome::Right,
                 Some(false) => Outcome::Wrong,

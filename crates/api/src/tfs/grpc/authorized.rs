@@ -15,7 +15,7 @@ use super::api_of;
 use super::services::Access;
 use super::status::to_status;
 use crate::access::auth::{Auth, Caller};
-use crate::access::observe::Observation;
+use crate::access::request_metrics::Observation;
 use base::error::{Result, ServingError};
 use net::peer::Peer;
 use proto::tensorflow::serving as pb;

@@ -13,7 +13,7 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use super::status::to_status;
-use net::isolate::isolated;
+use net::catch_panic::catch_panic;
 use serving::servable::{ManagerState, ServableLookup};
 
 /// The longest delay before a watcher learns of a change.
@@ -117,7 +117,7 @@ impl Health for HealthImpl {
         let (sender, receiver) = mpsc::channel(1);
         tokio::spawn(async move {
             let watched = report_changes(servables.as_ref(), &service, &mut stopped, &sender);
-            if let Err(error) = isolated(watched).await {
+            if let Err(error) = catch_panic(watched).await {
                 // Fails if the watcher has left.
                 let _ = sender.send(Err(to_status(&error))).await;
             }

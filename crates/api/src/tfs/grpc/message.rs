@@ -282,7 +282,7 @@ mod tests {
     use http_body_util::StreamBody;
 
     use super::*;
-    use net::limit::Admission;
+    use net::limit::LoadShed;
 
     fn options() -> ReceiveOptions {
         ReceiveOptions {
@@ -307,7 +307,7 @@ mod tests {
             .map(|part| Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(part))))
             .collect();
         let body = StreamBody::new(tokio_stream::iter(frames));
-        let admitted = Arc::new(Admission::new(1, 1 << 20).enter_now(None)?);
+        let admitted = Arc::new(LoadShed::new(1, 1 << 20).enter_now(None)?);
         let received = receive(&headers, body, &options(), &admitted, |_| None).await?;
         Ok(received.to_vec())
     }
@@ -358,7 +358,7 @@ mod tests {
             let parts = parts.map(|at| sent.slice(at..sent.len().min(at + 16_000)));
             let frames = parts.map(|part| Ok::<_, Infallible>(Frame::data(part)));
             let body = StreamBody::new(tokio_stream::iter(frames));
-            let admitted = Arc::new(Admission::new(1, 8 << 20).enter_now(None).unwrap());
+            let admitted = Arc::new(LoadShed::new(1, 8 << 20).enter_now(None).unwrap());
             let received = receive(&headers, body, &options, &admitted, aligned);
             let received = received.await.unwrap();
             assert!(received == payload);

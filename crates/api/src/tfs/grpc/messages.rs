@@ -207,7 +207,7 @@ mod tests {
     use tonic::Code;
 
     use super::*;
-    use net::limit::{Admission, Beside};
+    use net::limit::{Beside, LoadShed};
 
     const SHORT: Duration = Duration::from_millis(20);
     const NEVER: Duration = Duration::from_secs(3600);
@@ -219,7 +219,7 @@ mod tests {
         finishes: bool,
         stall: Duration,
     ) -> Vec<Result<Bytes, Code>> {
-        let admission = Admission::new(1, 1000);
+        let admission = LoadShed::new(1, 1000);
         let admitted = admission.enter_now(Some(Beside::Reflection));
         let parts: Vec<_> = parts.to_vec();
         let parts = tokio_stream::iter(parts)

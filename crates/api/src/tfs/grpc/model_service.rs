@@ -8,10 +8,10 @@ use tonic::{Request, Response, Status};
 
 use super::deadline;
 use super::status::to_status;
-use crate::access::observe::Observation;
+use crate::access::request_metrics::Observation;
 use base::error::{Code, Result, ServingError};
 use base::panics;
-use net::gate::Gate;
+use net::concurrency_limit::ConcurrencyLimit;
 use proto::tensorflow::serving as pb;
 use serving::inference::InferenceService;
 use serving::monitoring::{Api, Metrics, Protocol};
@@ -39,7 +39,7 @@ pub(super) struct ModelServiceImpl {
     metrics: Arc<Metrics>,
     reloader: Arc<dyn ReloadConfig>,
     /// Reloads wait for each other here, where waiting needs no thread.
-    gate: Gate,
+    gate: ConcurrencyLimit,
 }
 
 impl ModelServiceImpl {
@@ -52,7 +52,7 @@ impl ModelServiceImpl {
             inference,
             metrics,
             reloader,
-            gate: Gate::new(Some(1)),
+            gate: ConcurrencyLimit::new(Some(1)),
         }
     }
 

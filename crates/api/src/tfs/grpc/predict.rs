@@ -42,7 +42,7 @@ pub(super) async fn answer(
     });
     match answer {
         Ok(pieces) => {
-            let body = tonic::body::Body::new(Answer {
+            let body = tonic::body::Body::new(HttpReply {
                 pieces,
                 is_complete: false,
             });
@@ -89,12 +89,12 @@ fn encode(reply: &PredictReply, inference: &InferenceService) -> Result<VecDeque
 }
 
 /// The body of a successful answer: the message, then the status.
-struct Answer {
+struct HttpReply {
     pieces: VecDeque<Bytes>,
     is_complete: bool,
 }
 
-impl Body for Answer {
+impl Body for HttpReply {
     type Data = Bytes;
     type Error = Infallible;
 

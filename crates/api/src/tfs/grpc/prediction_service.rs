@@ -7,11 +7,11 @@ use tonic::{Request, Response, Status};
 
 use super::deadline;
 use super::status::to_status;
-use crate::access::observe::{AnsweredBy, Observation};
+use crate::access::request_metrics::{AnsweredBy, Observation};
 use base::error::Result;
 use base::id::ServableId;
 use net::blocking::off_worker;
-use net::gate::Gate;
+use net::concurrency_limit::ConcurrencyLimit;
 use proto::tensorflow::serving as pb;
 use proto::tensorflow::serving::internal::SerializedInput;
 use proto::tensorflow::serving::prediction_service_server::PredictionService;
@@ -28,7 +28,7 @@ pub(super) struct PredictionServiceImpl {
     inference: InferenceService,
     metrics: Arc<Metrics>,
     serialize_as_tensor_content: bool,
-    gate: Gate,
+    gate: ConcurrencyLimit,
 }
 
 impl PredictionServiceImpl {
@@ -36,7 +36,7 @@ impl PredictionServiceImpl {
         inference: InferenceService,
         metrics: Arc<Metrics>,
         serialize_as_tensor_content: bool,
-        gate: Gate,
+        gate: ConcurrencyLimit,
     ) -> Self {
         Self {
             inference,

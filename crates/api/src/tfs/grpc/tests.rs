@@ -33,7 +33,7 @@ impl ReloadConfig for Fragile {
     }
 }
 
-fn fragile(admission: Admission) -> (GrpcService, Arc<Metrics>) {
+fn fragile(admission: LoadShed) -> (GrpcService, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::new());
     let inference = InferenceService::new(Arc::new(Fragile), Arc::clone(&metrics));
     let options = GrpcOptions {
@@ -80,7 +80,7 @@ const OF_M: &[u8] = b"\x0a\x03\x0a\x01m";
 
 #[tokio::test]
 async fn a_panic_is_answered_and_counted() {
-    let (service, metrics) = fragile(Admission::new(1, 1000));
+    let (service, metrics) = fragile(LoadShed::new(1, 1000));
     for _ in 0..2 {
         let (code, response) = status(&service, CLASSIFY, OF_M).await;
         assert_eq!(code, INTERNAL);
@@ -94,9 +94,9 @@ async fn a_panic_is_answered_and_counted() {
 
 #[tokio::test]
 async fn too_much_at_a_time_is_refused_for_a_moment() {
-    let admission = Admission::new(1, 1000);
+    let admission = LoadShed::new(1, 1000);
     let (service, metrics) = fragile(admission.clone());
-    let _under_way = admission.enter_now(None).unwrap();
+    let _in_flight = admission.enter_now(None).unwrap();
     let (code, response) = status(&service, CLASSIFY, OF_M).await;
     assert_eq!(code, RESOURCE_EXHAUSTED);
     assert_eq!(response.headers()["grpc-retry-pushback-ms"], "1000");

@@ -112,7 +112,7 @@ mod tests {
 
     use super::*;
     use crate::tfs::rest::RestOptions;
-    use net::limit::Admission;
+    use net::limit::LoadShed;
 
     /// With the server's default options.
     async fn read<B>(headers: &HeaderMap, body: B) -> Result<Bytes>
@@ -126,7 +126,7 @@ mod tests {
     where
         B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
     {
-        let admitted = Arc::new(Admission::new(1, u64::MAX).enter_now(None)?);
+        let admitted = Arc::new(LoadShed::new(1, u64::MAX).enter_now(None)?);
         super::read(headers, body, options, &admitted).await
     }
 

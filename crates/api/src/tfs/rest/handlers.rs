@@ -8,7 +8,7 @@ use http::HeaderMap;
 use super::route::{Route, missing_name};
 use super::{RestOptions, off_worker, predict, protobuf};
 use crate::access::auth::Caller;
-use crate::access::observe::Observation;
+use crate::access::request_metrics::Observation;
 use base::error::{Code, Result, ServingError};
 use base::id::{ModelSpec, ServableId};
 use serving::inference::{ExamplesRequest, InferenceService, SIGNATURE_DEF_FIELD};
@@ -19,7 +19,7 @@ use wire::tfs::{examples, json};
 const JSON: &str = "application/json";
 
 /// An answer: a code, which becomes the HTTP status, and a document.
-pub(super) struct Answer {
+pub(super) struct HttpReply {
     pub(super) code: Code,
     pub(super) content_type: &'static str,
     pub(super) body: Bytes,
@@ -29,7 +29,7 @@ pub(super) struct Answer {
     pub(super) may_pass_later: bool,
 }
 
-impl Answer {
+impl HttpReply {
     pub(super) fn error(error: &ServingError) -> Self {
         Self {
             code: error.code(),
@@ -100,7 +100,7 @@ pub(super) async fn handle(
     call: Call<'_>,
     body: Bytes,
     observation: &mut Observation,
-) -> Answer {
+) -> HttpReply {
     let result = match route {
         Route::Predict(spec) if protobuf::is_protobuf(call.headers) => {
             let as_tensor_content = options.serialize_as_tensor_content;
@@ -122,11 +122,11 @@ pub(super) async fn handle(
         Route::Metadata(spec) => metadata(inference, &spec),
         Route::Status(spec) => status(inference, &spec),
         Route::Models if options.model_listing => {
-            Ok(Answer::states(model_list(inference, call.caller)))
+            Ok(HttpReply::states(model_list(inference, call.caller)))
         }
         Route::Models => Err(missing_name()),
     };
-    result.unwrap_or_else(|error| Answer::error(&error))
+    result.unwrap_or_else(|error| HttpReply::error(&error))
 }
 
 async fn classify(
@@ -135,14 +135,14 @@ async fn classify(
     spec: &ModelSpec,
     body: &Bytes,
     observation: &mut Observation,
-) -> Result<Answer> {
+) -> Result<HttpReply> {
     let (servable, request) = examples_request(inference, deadline, spec, body, observation)?;
     let response = inference.classify(&servable, request).await?;
     let examples = response.result.examples();
     let body = json::encode_classifications(
         examples.map(|classes| classes.map(|class| (class.label, class.score))),
     )?;
-    Ok(Answer::ok(
+    Ok(HttpReply::ok(
         body,
         response.servable,
         Some(response.signature_name),
@@ -155,11 +155,11 @@ async fn regress(
     spec: &ModelSpec,
     body: &Bytes,
     observation: &mut Observation,
-) -> Result<Answer> {
+) -> Result<HttpReply> {
     let (servable, request) = examples_request(inference, deadline, spec, body, observation)?;
     let response = inference.regress(&servable, request).await?;
     let body = json::encode_regressions(&response.values)?;
-    Ok(Answer::ok(
+    Ok(HttpReply::ok(
         body,
         response.servable,
         Some(response.signature_name),
@@ -185,17 +185,17 @@ fn examples_request(
     Ok((servable, request))
 }
 
-fn metadata(inference: &InferenceService, spec: &ModelSpec) -> Result<Answer> {
+fn metadata(inference: &InferenceService, spec: &ModelSpec) -> Result<HttpReply> {
     let metadata = inference.model_metadata(spec, &[SIGNATURE_DEF_FIELD.to_owned()])?;
     let servable = metadata.servable;
     let body =
         json::encode_model_metadata(&servable.name, servable.version, metadata.signature_defs)?;
-    Ok(Answer::ok(body, servable, None))
+    Ok(HttpReply::ok(body, servable, None))
 }
 
-fn status(inference: &InferenceService, spec: &ModelSpec) -> Result<Answer> {
+fn status(inference: &InferenceService, spec: &ModelSpec) -> Result<HttpReply> {
     let versions = version_statuses(inference.model_status(spec)?);
-    Ok(Answer::states(json::encode_model_status(&versions)))
+    Ok(HttpReply::states(json::encode_model_status(&versions)))
 }
 
 /// The document that lists all models.

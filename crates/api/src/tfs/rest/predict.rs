@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::handlers::Answer;
+use super::handlers::HttpReply;
 use super::off_worker;
-use crate::access::observe::Observation;
+use crate::access::request_metrics::Observation;
 use base::error::{Result, ServingError};
 use base::id::ModelSpec;
 use serving::inference::{InferenceService, PredictRequest, RequestTensor};
@@ -22,7 +22,7 @@ pub(super) async fn predict(
     spec: &ModelSpec,
     body: Bytes,
     observation: &mut Observation,
-) -> Result<Answer> {
+) -> Result<HttpReply> {
     // The reader can ask more than once; all answers come from one servable.
     let resolved: OnceCell<ServableHandle> = OnceCell::new();
     let started = Instant::now();
@@ -73,7 +73,7 @@ pub(super) async fn predict(
         Direction::Encode,
         (started, Instant::now()),
     );
-    Ok(Answer::ok(
+    Ok(HttpReply::ok(
         body,
         response.servable,
         Some(response.signature_name),

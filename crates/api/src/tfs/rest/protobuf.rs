@@ -6,9 +6,9 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 
-use super::handlers::Answer;
+use super::handlers::HttpReply;
 use super::off_worker;
-use crate::access::observe::Observation;
+use crate::access::request_metrics::Observation;
 use base::error::{Code, Result, ServingError};
 use base::id::ModelSpec;
 use serving::inference::{InferenceService, PredictRequest, PredictResponse};
@@ -37,7 +37,7 @@ pub(super) async fn predict(
     body: Bytes,
     as_tensor_content: bool,
     observation: &mut Observation,
-) -> Result<Answer> {
+) -> Result<HttpReply> {
     let size = body.len();
     let started = Instant::now();
     let call = off_worker(size, || PredictCall::decode(&body))
@@ -89,7 +89,7 @@ fn merged(url: &ModelSpec, message: &ModelSpec) -> Result<ModelSpec> {
     })
 }
 
-fn answer(response: PredictResponse, as_tensor_content: bool) -> Answer {
+fn answer(response: PredictResponse, as_tensor_content: bool) -> HttpReply {
     let reply = PredictReply {
         response,
         as_tensor_content,
@@ -99,7 +99,7 @@ fn answer(response: PredictResponse, as_tensor_content: bool) -> Answer {
     let mut body = BytesMut::new();
     off_worker(size, || reply.encode(&mut body, BytesMut::reserve));
     let response = reply.response;
-    Answer {
+    HttpReply {
         code: Code::Ok,
         content_type: PROTOBUF,
         body: body.freeze(),

@@ -15,7 +15,7 @@ use crate::admin::pages::Copies;
 use crate::admin::pages::Pages;
 use base::error::{Code, Result};
 use base::id::{ModelSpec, ServableId};
-use net::limit::Admission;
+use net::limit::LoadShed;
 use serving::inference::InferenceService;
 use serving::monitoring::Metrics;
 use serving::servable::{ManagerState, ServableHandle, ServableLookup, ServableState};
@@ -54,7 +54,7 @@ fn service(options: RestOptions) -> (RestService, Arc<Metrics>) {
         monitoring_path: None,
         copies: Copies::default(),
     };
-    let service = RestService::new(inference, pages, Admission::new(1, 1000), options);
+    let service = RestService::new(inference, pages, LoadShed::new(1, 1000), options);
     (service, metrics)
 }
 
@@ -114,11 +114,11 @@ async fn too_much_at_a_time_is_refused_for_a_moment() {
     assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(response.headers()[RETRY_AFTER], "1");
     // The only place is taken until the answer is written.
-    let under_way = service.call(request(b"{".to_vec())).await.unwrap();
+    let in_flight = service.call(request(b"{".to_vec())).await.unwrap();
     let response = send(&service, request(b"{".to_vec())).await;
     assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(response.headers()[RETRY_AFTER], "1");
-    drop(under_way);
+    drop(in_flight);
     let response = send(&service, request(b"{".to_vec())).await;
     assert_eq!(response.status(), StatusCode::BAD_REQUEST);
     assert!(!response.headers().contains_key(RETRY_AFTER));

@@ -12,7 +12,7 @@
 //! with the files it was loaded with, not with files seen in between: files that were deleted since
 //! then change nothing.
 //!
-//! Plain data. Not here: looking (`source::files`), when to look again (`source::queue`), which files
+//! Plain data. Not here: looking (`files`), when to look again (`source::queue`), which files
 //! are missed (`source::companions`).
 
 use std::path::PathBuf;

@@ -7,7 +7,7 @@ use base::panics;
 /// `INTERNAL`; its message is in the log.
 ///
 /// After a panic, values that `call` changes must not be used, unless they tolerate that.
-pub(super) fn isolate<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(super) fn catch_panic<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
     panics::caught(call).unwrap_or_else(|_| Err(panics::ended_abnormally("a call of tract")))
 }
 
@@ -18,7 +18,7 @@ mod tests {
 
     #[test]
     fn a_panic_becomes_an_internal_error() {
-        let error = isolate::<()>(|| panic!("no such axis")).unwrap_err();
+        let error = catch_panic::<()>(|| panic!("no such axis")).unwrap_err();
         assert_eq!(error.code(), Code::Internal);
         assert!(!error.to_string().contains("axis"), "{error}");
     }

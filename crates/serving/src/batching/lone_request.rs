@@ -13,12 +13,12 @@ const TRIAL: usize = 64;
 
 /// Whether the last batches of a graph had one request or several.
 #[derive(Debug, Default)]
-pub(super) struct Company {
+pub(super) struct LoneRequests {
     /// Batches of one request since the last batch of several.
     lone: AtomicUsize,
 }
 
-impl Company {
+impl LoneRequests {
     /// Records a batch of this many requests.
     pub(super) fn note(&self, requests: usize) {
         if requests > 1 {
@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn requests_are_lone_after_some_that_were() {
-        let company = Company::default();
+        let company = LoneRequests::default();
         for _ in 0..ENOUGH {
             assert!(company.is_likely());
             company.note(1);
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn now_and_then_a_lone_request_is_tried() {
-        let company = Company::default();
+        let company = LoneRequests::default();
         let likely = (0..ENOUGH + 10 * TRIAL).filter(|_| {
             let likely = company.is_likely();
             company.note(1);

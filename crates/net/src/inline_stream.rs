@@ -22,8 +22,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use futures_util::task::AtomicWaker;
 use hyper::rt::Executor;
 
-use super::activity::Activity;
-use super::busy_poll::Attention;
+use super::busy_poll::BusyPoll;
+use super::in_flight::Activity;
 use super::stalled::UntilStalled;
 
 /// The number of polls after which a stream becomes a task: one can find the headers, one the message, and
@@ -40,8 +40,8 @@ const MAX_LOOKS: usize = 4;
 /// The streams of one connection, as used by the task that drives it.
 pub(super) struct Streams {
     inner: Arc<Inner>,
-    bell: Arc<Bell>,
-    attention: Attention,
+    stream_waker: Arc<CoalescingWaker>,
+    attention: BusyPoll,
 }
 
 /// Runs the streams of one connection for hyper.
@@ -63,14 +63,14 @@ struct Lone {
 
 impl Streams {
     /// The streams of the connection with this activity and this socket.
-    pub(super) fn new(activity: Arc<Activity>, attention: Attention) -> Self {
+    pub(super) fn new(activity: Arc<Activity>, attention: BusyPoll) -> Self {
         let inner = Inner {
             activity,
             lone: Mutex::default(),
         };
         Self {
             inner: Arc::new(inner),
-            bell: Arc::default(),
+            stream_waker: Arc::default(),
             attention,
         }
     }
@@ -83,7 +83,7 @@ impl Streams {
     pub(super) fn drive<'a, C: Future>(&'a self, connection: Pin<&'a mut C>) -> Driving<'a, C> {
         Driving {
             streams: self,
-            waker: Waker::from(Arc::clone(&self.bell)),
+            waker: Waker::from(Arc::clone(&self.stream_waker)),
             connection,
         }
     }
@@ -111,7 +111,7 @@ impl Streams {
 /// A connection and the stream that its task polls.
 pub(super) struct Driving<'a, C> {
     streams: &'a Streams,
-    /// Rings the streams' bell.
+    /// Wakes the streams' task through [`CoalescingWaker`].
     waker: Waker,
     connection: Pin<&'a mut C>,
 }
@@ -121,19 +121,19 @@ impl<C: Future> Future for Driving<'_, C> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<C::Output> {
         let this = &mut *self;
-        let bell = &this.streams.bell;
+        let stream_waker = &this.streams.stream_waker;
         let mut inner = Context::from_waker(&this.waker);
-        bell.task.register(context.waker());
+        stream_waker.task.register(context.waker());
         let (mut rounds, mut looks) = (0, 0);
         while rounds < MAX_ROUNDS {
             rounds += 1;
-            bell.mute();
+            stream_waker.begin_polling();
             if let Poll::Ready(ended) = this.connection.as_mut().poll(&mut inner) {
                 return Poll::Ready(ended);
             }
             let is_answered = this.streams.poll_lone(&mut inner);
             // The stream can have left parts of an answer for the connection to write.
-            if bell.unmute() || is_answered {
+            if stream_waker.end_polling() || is_answered {
                 continue;
             }
             let activity = &this.streams.inner.activity;
@@ -141,7 +141,7 @@ impl<C: Future> Future for Driving<'_, C> {
             let Some(until) = expected.filter(|_| looks < MAX_LOOKS) else {
                 return Poll::Pending;
             };
-            this.streams.attention.look_until(until);
+            this.streams.attention.poll_until(until);
             // Polling for the rest of a request does not count: its time limit was set when the head came.
             let is_next = usize::from(!activity.is_lone());
             (rounds, looks) = (0, looks + is_next);
@@ -151,38 +151,38 @@ impl<C: Future> Future for Driving<'_, C> {
     }
 }
 
-/// Wakes the connection's task. While that task is polling, the bell only records that it rang.
+/// Wakes the connection's task. While that task is polling, it only records that it was notified.
 #[derive(Default)]
-struct Bell {
+struct CoalescingWaker {
     task: AtomicWaker,
     /// One of the constants below.
     state: AtomicU8,
 }
 
-const LOUD: u8 = 0;
-const MUTE: u8 = 1;
-const RANG: u8 = 2;
+const ARMED: u8 = 0;
+const POLLING: u8 = 1;
+const NOTIFIED: u8 = 2;
 
-impl Bell {
-    fn mute(&self) {
-        self.state.store(MUTE, Ordering::SeqCst);
+impl CoalescingWaker {
+    fn begin_polling(&self) {
+        self.state.store(POLLING, Ordering::SeqCst);
     }
 
-    /// Returns whether it rang while it was mute.
-    fn unmute(&self) -> bool {
-        self.state.swap(LOUD, Ordering::SeqCst) == RANG
+    /// Returns whether it was notified while the task was polling.
+    fn end_polling(&self) -> bool {
+        self.state.swap(ARMED, Ordering::SeqCst) == NOTIFIED
     }
 }
 
-impl Wake for Bell {
+impl Wake for CoalescingWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
         let order = Ordering::SeqCst;
-        let noted = self.state.compare_exchange(MUTE, RANG, order, order);
-        if noted == Err(LOUD) {
+        let noted = self.state.compare_exchange(POLLING, NOTIFIED, order, order);
+        if noted == Err(ARMED) {
             self.task.wake();
         }
     }
@@ -232,17 +232,17 @@ mod tests {
     use http_body_util::{BodyExt, StreamBody};
     use tokio::sync::oneshot;
 
-    use super::super::activity::{UnderWay, UnderWayRequest};
+    use super::super::in_flight::{InFlight, UnderWayRequest};
     use super::*;
 
     const NEVER: Duration = Duration::from_secs(3600);
 
     /// A connection with this many requests in flight.
     fn connection(requests: usize) -> (Streams, Vec<UnderWayRequest>) {
-        let activity = Activity::new(UnderWay::default(), Duration::ZERO, NEVER);
+        let activity = Activity::new(InFlight::default(), Duration::ZERO, NEVER);
         let requests = (0..requests).map(|_| activity.begin(&Request::new(())));
         let requests = requests.collect();
-        (Streams::new(activity, Attention::default()), requests)
+        (Streams::new(activity, BusyPoll::default()), requests)
     }
 
     /// Polls a connection that never ends, without a runtime: nothing can be spawned.
@@ -339,14 +339,14 @@ mod tests {
             (Duration::from_secs(60), true, 1),
             (Duration::from_secs(60), false, 1 + MAX_LOOKS),
         ] {
-            let everywhere = UnderWay::default();
+            let everywhere = InFlight::default();
             let activity = Activity::new(everywhere.clone(), busy_poll, NEVER);
             for _ in 0..100 {
                 drop(activity.begin(&Request::new(())));
             }
             let other = Activity::new(everywhere, busy_poll, NEVER);
             let _busy = is_busy.then(|| other.begin(&Request::new(())));
-            let streams = Streams::new(activity, Attention::default());
+            let streams = Streams::new(activity, BusyPoll::default());
             let mut polls = 0;
             let mut connection = pin!(poll_fn(|_| {
                 polls += 1;
@@ -363,7 +363,7 @@ mod tests {
     #[test]
     fn rest_of_a_prompt_clients_request_is_looked_for() {
         const COMES_AT: usize = 10 * MAX_LOOKS;
-        let activity = Activity::new(UnderWay::default(), Duration::from_secs(60), NEVER);
+        let activity = Activity::new(InFlight::default(), Duration::from_secs(60), NEVER);
         for _ in 0..100 {
             drop(activity.begin(&Request::new(())));
         }
@@ -373,7 +373,7 @@ mod tests {
         ));
         assert!(body.frame().now_or_never().is_none());
         let mut coming = Some((request, body));
-        let streams = Streams::new(activity, Attention::default());
+        let streams = Streams::new(activity, BusyPoll::default());
         let mut polls = 0;
         let mut connection = pin!(poll_fn(|_| {
             polls += 1;

@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const OUTLASTS: usize = 8;
 
 /// The runs that share a pool.
-pub(super) struct Crowd {
+pub(super) struct Contention {
     runs: AtomicUsize,
     /// How many of the next runs are expected to be crowded, because the last ones were.
     dense: AtomicUsize,
 }
 
-impl Crowd {
+impl Contention {
     pub(super) const fn new() -> Self {
         Self {
             runs: AtomicUsize::new(0),
@@ -28,7 +28,7 @@ impl Crowd {
     pub(super) fn join(&self, threads: usize) -> Member<'_> {
         let runs = self.runs.fetch_add(1, Ordering::Relaxed) + 1;
         Member {
-            crowd: self,
+            contention: self,
             threads,
             began_dense: runs >= threads,
             expects_dense: self.dense.load(Ordering::Relaxed) > 0,
@@ -39,7 +39,7 @@ impl Crowd {
 /// A run in flight, as long as this exists.
 #[must_use]
 pub(super) struct Member<'a> {
-    crowd: &'a Crowd,
+    contention: &'a Contention,
     threads: usize,
     began_dense: bool,
     expects_dense: bool,
@@ -47,20 +47,24 @@ pub(super) struct Member<'a> {
 
 impl Member<'_> {
     /// Whether every thread of the pool has a run of its own, or is about to.
-    pub(super) fn is_in_dense_crowd(&self) -> bool {
+    pub(super) fn is_contended(&self) -> bool {
         self.began_dense || self.expects_dense
     }
 }
 
 impl Drop for Member<'_> {
     fn drop(&mut self) {
-        let runs = self.crowd.runs.fetch_sub(1, Ordering::Relaxed);
+        let runs = self.contention.runs.fetch_sub(1, Ordering::Relaxed);
         let dense = match self.began_dense || runs >= self.threads {
             true => OUTLASTS,
             // Two runs that end at the same time can count as one.
-            false => self.crowd.dense.load(Ordering::Relaxed).saturating_sub(1),
+            false => self
+                .contention
+                .dense
+                .load(Ordering::Relaxed)
+                .saturating_sub(1),
         };
-        self.crowd.dense.store(dense, Ordering::Relaxed);
+        self.contention.dense.store(dense, Ordering::Relaxed);
     }
 }
 
@@ -70,25 +74,25 @@ mod tests {
 
     #[test]
     fn as_many_runs_as_threads_are_a_dense_crowd() {
-        let crowd = Crowd::new();
-        let first = crowd.join(2);
-        assert!(!first.is_in_dense_crowd());
-        let second = crowd.join(2);
-        assert!(second.is_in_dense_crowd());
-        assert!(!crowd.join(4).is_in_dense_crowd());
+        let contention = Contention::new();
+        let first = contention.join(2);
+        assert!(!first.is_contended());
+        let second = contention.join(2);
+        assert!(second.is_contended());
+        assert!(!contention.join(4).is_contended());
     }
 
     #[test]
     fn density_outlasts_some_runs() {
-        let crowd = Crowd::new();
+        let contention = Contention::new();
         // The first began alone, and ended while the second ran.
-        let first = crowd.join(2);
-        let second = crowd.join(2);
+        let first = contention.join(2);
+        let second = contention.join(2);
         drop(first);
         drop(second);
         for _ in 0..OUTLASTS {
-            assert!(crowd.join(2).is_in_dense_crowd());
+            assert!(contention.join(2).is_contended());
         }
-        assert!(!crowd.join(2).is_in_dense_crowd());
+        assert!(!contention.join(2).is_contended());
     }
 }

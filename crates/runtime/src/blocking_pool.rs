@@ -15,7 +15,7 @@
 //! inherit the priority. The watcher starts one instead, a thread that looks for long runs while there
 //! are threads. A short run only has to note when it began.
 //!
-//! Not here: which runs need a thread (`short_runs`), and batches, which have threads of their own.
+//! Not here: which runs need a thread (`inline_policy`), and batches, which have threads of their own.
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
@@ -40,9 +40,9 @@ const MIN_RUNS_OF_MODEL: usize = 6;
 /// How much nicer a long run is. With 10, it gets a tenth of the CPU time of a short one.
 const NICENESS: i32 = 10;
 
-static THREADS: LazyLock<RunThreads> = LazyLock::new(|| {
+static THREADS: LazyLock<BlockingPool> = LazyLock::new(|| {
     let cpus = available_parallelism().map_or(1, NonZeroUsize::get);
-    RunThreads::new(Options::for_cpus(cpus))
+    BlockingPool::new(Options::for_cpus(cpus))
 });
 
 /// Does `work` of one model on a thread that is allowed to block, unless its place is dropped while it
@@ -50,7 +50,7 @@ static THREADS: LazyLock<RunThreads> = LazyLock::new(|| {
 pub(super) fn spawn<T: Send + 'static>(
     share: &Arc<Share>,
     work: impl FnOnce() -> T + Send + 'static,
-) -> (oneshot::Receiver<T>, Place) {
+) -> (oneshot::Receiver<T>, QueuedJob) {
     THREADS.spawn(share, work)
 }
 
@@ -80,13 +80,13 @@ impl Share {
 /// The place in the queue of work that might have to wait for a thread. Dropping it removes the work
 /// from the queue.
 #[must_use]
-pub(super) struct Place {
-    threads: &'static RunThreads,
+pub(super) struct QueuedJob {
+    threads: &'static BlockingPool,
     /// `None` for work that got a thread immediately.
     number: Option<u64>,
 }
 
-impl Drop for Place {
+impl Drop for QueuedJob {
     fn drop(&mut self) {
         if let Some(number) = self.number {
             // The work can hold much memory: it is dropped without the lock.
@@ -124,7 +124,7 @@ impl Options {
     }
 }
 
-struct RunThreads {
+struct BlockingPool {
     state: Mutex<State>,
     /// There are threads to watch, or a thread of low priority has left a ready job to the watcher.
     watch: Condvar,
@@ -257,7 +257,7 @@ impl State {
     }
 }
 
-impl RunThreads {
+impl BlockingPool {
     const fn new(options: Options) -> Self {
         let state = State {
             ready: VecDeque::new(),
@@ -280,7 +280,7 @@ impl RunThreads {
         &'static self,
         share: &Arc<Share>,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> (oneshot::Receiver<T>, Place) {
+    ) -> (oneshot::Receiver<T>, QueuedJob) {
         let (sender, receiver) = oneshot::channel();
         let work = Box::new(move || {
             // The receiver is gone if it has stopped waiting.
@@ -288,7 +288,7 @@ impl RunThreads {
         });
         let number = self.submit(Arc::clone(share), work);
         let threads = self;
-        (receiver, Place { threads, number })
+        (receiver, QueuedJob { threads, number })
     }
 
     /// The number of the job in the queue, if it has to wait.
@@ -397,7 +397,7 @@ impl RunThreads {
         let mut ended = None;
         while let Some(Job { share, work, .. }) = self.next(ended.take(), &thread, &jobs) {
             *thread.began() = Some(Instant::now());
-            panics::round("a thread for runs", work);
+            panics::catch_panic("a thread for runs", work);
             ended = Some(share);
         }
     }

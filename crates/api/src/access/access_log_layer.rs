@@ -1,7 +1,7 @@
 //! A service wrapper: records each request for the access log and traces, and returns request ids to
 //! clients.
 //!
-//! Not here: processing the records (`telemetry`), counting requests (`observe`).
+//! Not here: processing the records (`telemetry`), counting requests (`request_metrics`).
 
 use std::convert::Infallible;
 use std::pin::Pin;

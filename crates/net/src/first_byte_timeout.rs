@@ -12,14 +12,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::activity::MIN_PROGRESS;
 use super::frames::Frames;
+use super::in_flight::MIN_PROGRESS;
 
 /// The length of HTTP/2's preface; an HTTP/1 request is about as long.
 const FIRST_BYTES: usize = 24;
 
 /// A stream that fails unless its first bytes arrive in time, and then the rest of each frame.
-pub(super) struct Prompt<S> {
+pub(super) struct FirstByteTimeout<S> {
     stream: S,
     timeout: Duration,
     missing: usize,
@@ -31,7 +31,7 @@ pub(super) struct Prompt<S> {
     received: usize,
 }
 
-impl<S> Prompt<S> {
+impl<S> FirstByteTimeout<S> {
     /// Waits this long for the first bytes. Must be called within a runtime.
     pub(super) fn new(stream: S, timeout: Duration) -> Self {
         Self {
@@ -46,7 +46,7 @@ impl<S> Prompt<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Prompt<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for FirstByteTimeout<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -77,7 +77,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Prompt<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Prompt<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for FirstByteTimeout<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -120,7 +120,7 @@ mod tests {
         for sent in [&b""[..], b"PRI * HTTP"] {
             let (mut client, server) = duplex(64);
             client.write_all(sent).await.unwrap();
-            let mut server = Prompt::new(server, AT_ONCE);
+            let mut server = FirstByteTimeout::new(server, AT_ONCE);
             let error = server.read_to_end(&mut Vec::new()).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{sent:?}");
         }
@@ -138,7 +138,7 @@ mod tests {
             let (mut client, server) = duplex(64);
             client.write_all(PREFACE).await.unwrap();
             client.write_all(sent).await.unwrap();
-            let mut server = Prompt::new(server, AT_ONCE);
+            let mut server = FirstByteTimeout::new(server, AT_ONCE);
             let read = async { server.read_to_end(&mut Vec::new()).await };
             let ended = tokio::time::timeout(AT_ONCE * 100, read).await;
             assert_eq!(ended.is_err(), is_whole, "{sent:?}: {ended:?}");
@@ -149,7 +149,7 @@ mod tests {
     async fn a_client_that_has_begun_may_take_its_time() {
         let (mut client, server) = duplex(64);
         client.write_all(&[b'x'; FIRST_BYTES]).await.unwrap();
-        let mut server = Prompt::new(server, AT_ONCE);
+        let mut server = FirstByteTimeout::new(server, AT_ONCE);
         server.read_exact(&mut [0; FIRST_BYTES]).await.unwrap();
         let pause = tokio::time::timeout(AT_ONCE * 10, server.read_u8()).await;
         assert!(pause.is_err(), "the read waits: {pause:?}");

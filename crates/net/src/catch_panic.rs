@@ -14,7 +14,7 @@ use base::panics;
 /// `INTERNAL` if it panicked; the panic's message is only logged.
 //
 // Not an `async fn`, because its future would reserve space for `work` twice.
-pub fn isolated<T>(work: impl Future<Output = T>) -> impl Future<Output = Result<T>> {
+pub fn catch_panic<T>(work: impl Future<Output = T>) -> impl Future<Output = Result<T>> {
     // Nothing that a panic can leave half-done is used again: `work` is dropped, and its state that is
     // shared with other requests is behind locks that expect poisoning.
     AssertUnwindSafe(work).catch_unwind().map_err(|panic| {
@@ -33,7 +33,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_becomes_an_error() {
-        let error = isolated(async { panic!("at the first poll") })
+        let error = catch_panic(async { panic!("at the first poll") })
             .await
             .map(|(): ()| ())
             .unwrap_err();
@@ -47,6 +47,6 @@ mod tests {
             tokio::task::yield_now().await;
             7
         };
-        assert_eq!(isolated(work).await.unwrap(), 7);
+        assert_eq!(catch_panic(work).await.unwrap(), 7);
     }
 }

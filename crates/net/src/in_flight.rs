@@ -22,8 +22,8 @@ use http::{HeaderMap, Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, sleep};
 
+use super::back_to_back::BackToBack;
 use super::limit::Admitted;
-use super::promptness::Promptness;
 
 /// How much of an answer a client has to read, or of a body it has to send, within the stall timeout; less
 /// if less is left. With the default of 50 s that is 330 bytes a second, which any line carries.
@@ -39,7 +39,7 @@ const COUNTED_PERIODS: usize = 32;
 
 /// Counts the requests in flight on all connections that share it.
 #[derive(Clone, Debug, Default)]
-pub struct UnderWay(Arc<Counts>);
+pub struct InFlight(Arc<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -47,7 +47,7 @@ struct Counts {
     begun: AtomicUsize,
 }
 
-impl UnderWay {
+impl InFlight {
     /// The number of requests in flight.
     pub fn count(&self) -> usize {
         self.0.now.load(Ordering::Relaxed)
@@ -83,8 +83,8 @@ pub(super) struct Activity {
     is_http2: AtomicBool,
     /// The latest HTTP/2 request, until its stream is polled.
     latest: Mutex<Option<Arc<Ongoing>>>,
-    promptness: Promptness,
-    everywhere: UnderWay,
+    back_to_back: BackToBack,
+    everywhere: InFlight,
 }
 
 /// Answers that a client does not read.
@@ -111,7 +111,7 @@ impl Activity {
     /// The activity of a connection that was opened now. Its next bytes are [expected](Self::expects_until)
     /// for `busy_poll` after an answer and after the head of a request. Its client stalls if it reads
     /// nothing of an answer for `stall`.
-    pub(super) fn new(everywhere: UnderWay, busy_poll: Duration, stall: Duration) -> Arc<Self> {
+    pub(super) fn new(everywhere: InFlight, busy_poll: Duration, stall: Duration) -> Arc<Self> {
         Arc::new(Self {
             opened: Instant::now(),
             stall,
@@ -126,7 +126,7 @@ impl Activity {
             by_period: Default::default(),
             is_http2: AtomicBool::new(false),
             latest: Mutex::default(),
-            promptness: Promptness::new(busy_poll),
+            back_to_back: BackToBack::new(busy_poll),
             everywhere,
         })
     }
@@ -150,9 +150,9 @@ impl Activity {
         self.touch();
         match others {
             0 => self
-                .promptness
+                .back_to_back
                 .note(number, self.changed().saturating_sub(before)),
-            _ => self.promptness.reset(),
+            _ => self.back_to_back.reset(),
         }
         let is_http2 = request.version() == Version::HTTP_2;
         let ongoing = Arc::new(Ongoing {
@@ -288,7 +288,7 @@ impl Activity {
     /// The time until which the next request, or the rest of the current one, is likely to arrive. `None`
     /// while any other request is in flight, or if the client does not send requests back to back.
     pub(super) fn expects_until(&self) -> Option<std::time::Instant> {
-        let window = self.promptness.window()?;
+        let window = self.back_to_back.window()?;
         if self.everywhere.count() != self.receiving.load(Ordering::Relaxed) {
             return None;
         }

@@ -33,14 +33,14 @@ const RETRY: usize = 1000;
 static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
 
 /// The statistics of one graph's runs.
-pub struct ShortRuns {
+pub struct InlinePolicy {
     work_follows_shapes: bool,
     brief: Expectation,
     short: Expectation,
     one_thread: OneThread,
 }
 
-impl ShortRuns {
+impl InlinePolicy {
     /// Nothing is expected of this graph yet.
     pub fn new(graph: &dyn Graph) -> Self {
         Self {
@@ -53,13 +53,13 @@ impl ShortRuns {
 
     /// Whether a run of this kind is allowed on a worker now. The run counts as in flight until the
     /// returned guard is dropped.
-    pub fn admit(&self, kind: Kind) -> Option<UnderWay> {
+    pub fn admit(&self, kind: RunShape) -> Option<InFlight> {
         if !self.work_follows_shapes || kind.is_empty {
             None
         } else if self.brief.is_met_by(kind) {
-            Some(UnderWay::beside_others())
+            Some(InFlight::beside_others())
         } else if self.short.is_met_by(kind) {
-            UnderWay::alone()
+            InFlight::alone()
         } else {
             None
         }
@@ -67,7 +67,7 @@ impl ShortRuns {
 
     /// Whether a run of this kind should be [kept to one
     /// thread](super::RunControl::keep_to_one_thread).
-    pub fn suits_one_thread(&self, kind: Kind) -> bool {
+    pub fn suits_one_thread(&self, kind: RunShape) -> bool {
         self.work_follows_shapes
             && !kind.is_empty
             && self.short.is_met_by(kind)
@@ -76,7 +76,7 @@ impl ShortRuns {
 
     /// Records a run, on whichever thread it was. Two that end at the same time can count as one, which
     /// costs one more trial.
-    pub fn learn(&self, kind: Kind, took: Duration, on_one_thread: bool) {
+    pub fn learn(&self, kind: RunShape, took: Duration, on_one_thread: bool) {
         if kind.is_empty {
             return;
         }
@@ -93,9 +93,9 @@ impl ShortRuns {
 /// Counts one run as in flight for as long as it exists.
 #[must_use]
 #[derive(Debug)]
-pub struct UnderWay(());
+pub struct InFlight(());
 
-impl UnderWay {
+impl InFlight {
     /// `None` if another run is in flight.
     fn alone() -> Option<Self> {
         let taken = UNDER_WAY.compare_exchange(0, 1, Ordering::Relaxed, Ordering::Relaxed);
@@ -109,7 +109,7 @@ impl UnderWay {
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for InFlight {
     fn drop(&mut self) {
         UNDER_WAY.fetch_sub(1, Ordering::Relaxed);
     }
@@ -117,7 +117,7 @@ impl Drop for UnderWay {
 
 /// The properties of a run that predict how long it takes.
 #[derive(Clone, Copy, Debug)]
-pub struct Kind {
+pub struct RunShape {
     /// The bytes of all inputs together.
     bytes: usize,
     /// The ranks of the inputs: new ranks can mean that a graph has to be loaded first.
@@ -126,7 +126,7 @@ pub struct Kind {
     is_empty: bool,
 }
 
-impl Kind {
+impl RunShape {
     /// The kind of a run with these inputs.
     pub fn of(feeds: &[Tensor]) -> Self {
         let rank = |feed: &Tensor| feed.shape().len();
@@ -182,12 +182,12 @@ impl Expectation {
         }
     }
 
-    fn is_met_by(&self, kind: Kind) -> bool {
+    fn is_met_by(&self, kind: RunShape) -> bool {
         kind.ranks == self.ranks.load(Ordering::Relaxed)
             && kind.bytes < self.short_below.load(Ordering::Relaxed)
     }
 
-    fn learn(&self, kind: Kind, took: Duration) {
+    fn learn(&self, kind: RunShape, took: Duration) {
         let was_expected = self.is_met_by(kind);
         if took >= LONG {
             self.trials.store(0, Ordering::Relaxed);
@@ -227,12 +227,12 @@ impl Default for OneThread {
 }
 
 impl OneThread {
-    fn suits(&self, kind: Kind) -> bool {
+    fn suits(&self, kind: RunShape) -> bool {
         kind.bytes < self.too_long_from.load(Ordering::Relaxed)
     }
 
     /// Only several in a row count: a single one might have been interrupted.
-    fn learn(&self, kind: Kind, took: Duration) {
+    fn learn(&self, kind: RunShape, took: Duration) {
         if took <= SHORT {
             self.long.store(0, Ordering::Relaxed);
         } else if self.long.fetch_add(1, Ordering::Relaxed) + 1 >= TRIALS {
@@ -243,7 +243,7 @@ impl OneThread {
     }
 
     /// Records a run on several threads.
-    fn miss(&self, kind: Kind) {
+    fn miss(&self, kind: RunShape) {
         if !self.suits(kind) && self.missed.fetch_add(1, Ordering::Relaxed) + 1 >= RETRY {
             self.missed.store(0, Ordering::Relaxed);
             self.too_long_from.store(usize::MAX, Ordering::Relaxed);
@@ -257,11 +257,11 @@ mod tests {
 
     const QUICK: Duration = Duration::from_micros(50);
 
-    fn rows(count: usize) -> Kind {
-        Kind::of(&[Tensor::from_vec(&[count, 1], vec![0.0f32; count]).unwrap()])
+    fn rows(count: usize) -> RunShape {
+        RunShape::of(&[Tensor::from_vec(&[count, 1], vec![0.0f32; count]).unwrap()])
     }
 
-    fn after_trials(kind: Kind) -> Expectation {
+    fn after_trials(kind: RunShape) -> Expectation {
         let expectation = Expectation::of_runs_up_to(SHORT);
         for _ in 0..TRIALS {
             assert!(!expectation.is_met_by(kind));
@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn what_is_brief_is_short_but_not_the_other_way_round() {
-        let runs = ShortRuns {
+        let runs = InlinePolicy {
             work_follows_shapes: true,
             brief: Expectation::of_runs_up_to(BRIEF),
             short: Expectation::of_runs_up_to(SHORT),
@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn nothing_is_admitted_of_a_graph_whose_values_decide() {
-        let runs = ShortRuns {
+        let runs = InlinePolicy {
             work_follows_shapes: false,
             brief: after_trials(rows(10)),
             short: after_trials(rows(10)),
@@ -315,7 +315,7 @@ mod tests {
 
     #[test]
     fn no_run_on_an_empty_tensor_is_admitted() {
-        let runs = ShortRuns {
+        let runs = InlinePolicy {
             work_follows_shapes: true,
             brief: after_trials(rows(10)),
             short: after_trials(rows(10)),
@@ -332,7 +332,7 @@ mod tests {
 
     #[test]
     fn what_is_long_on_one_thread_goes_back_to_several() {
-        let runs = ShortRuns {
+        let runs = InlinePolicy {
             work_follows_shapes: true,
             brief: Expectation::of_runs_up_to(BRIEF),
             short: after_trials(rows(10)),
@@ -365,9 +365,9 @@ mod tests {
     fn other_ranks_are_not_expected() {
         let expectation = after_trials(rows(10));
         let flat = Tensor::from_vec(&[10], vec![0.0f32; 10]).unwrap();
-        assert!(!expectation.is_met_by(Kind::of(std::slice::from_ref(&flat))));
+        assert!(!expectation.is_met_by(RunShape::of(std::slice::from_ref(&flat))));
         let pair = [flat.reshaped(&[5, 2]).unwrap(), flat];
-        assert!(!expectation.is_met_by(Kind::of(&pair)));
+        assert!(!expectation.is_met_by(RunShape::of(&pair)));
     }
 
     #[test]

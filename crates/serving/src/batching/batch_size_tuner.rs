@@ -26,7 +26,7 @@ const TRIAL: usize = 64;
 
 /// The measured costs of a graph's batches.
 #[derive(Debug)]
-pub(super) struct Enough {
+pub(super) struct BatchSizeTuner {
     classes: Mutex<[Class; CLASSES]>,
     rows: AtomicUsize,
     batches: AtomicUsize,
@@ -40,7 +40,7 @@ struct Class {
     cost: f64,
 }
 
-impl Default for Enough {
+impl Default for BatchSizeTuner {
     fn default() -> Self {
         Self {
             classes: Mutex::default(),
@@ -50,7 +50,7 @@ impl Default for Enough {
     }
 }
 
-impl Enough {
+impl BatchSizeTuner {
     /// The number of rows that is enough; `usize::MAX` as long as the largest batches are the cheapest.
     pub(super) fn rows(&self) -> usize {
         self.rows.load(Ordering::Relaxed)
@@ -110,8 +110,8 @@ mod tests {
     use super::*;
 
     /// Records some batches of each size, each of which takes `fixed` plus `per_row` for its rows, in µs.
-    fn learned(sizes: &[usize], fixed: u64, per_row: u64) -> Enough {
-        let enough = Enough::default();
+    fn learned(sizes: &[usize], fixed: u64, per_row: u64) -> BatchSizeTuner {
+        let enough = BatchSizeTuner::default();
         for &rows in sizes {
             for _ in 0..SAMPLES {
                 let micros = fixed + per_row * rows as u64;
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn one_batch_of_some_is_a_trial() {
-        let enough = Enough::default();
+        let enough = BatchSizeTuner::default();
         let trials = (0..10 * TRIAL).filter(|_| enough.is_trial());
         assert_eq!(trials.count(), 10);
     }

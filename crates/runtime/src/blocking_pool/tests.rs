@@ -8,7 +8,7 @@ use super::*;
 /// The longest wait for an expected event.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn threads(max_threads: usize, keep_alive: Duration) -> &'static RunThreads {
+fn threads(max_threads: usize, keep_alive: Duration) -> &'static BlockingPool {
     threads_of(Options {
         max_threads,
         max_of_model: max_threads,
@@ -17,33 +17,33 @@ fn threads(max_threads: usize, keep_alive: Duration) -> &'static RunThreads {
     })
 }
 
-fn threads_of(options: Options) -> &'static RunThreads {
-    Box::leak(Box::new(RunThreads::new(options)))
+fn threads_of(options: Options) -> &'static BlockingPool {
+    Box::leak(Box::new(BlockingPool::new(options)))
 }
 
 fn share() -> Arc<Share> {
     Arc::default()
 }
 
-fn waiting(threads: &RunThreads) -> usize {
+fn waiting(threads: &BlockingPool) -> usize {
     let state = threads.lock();
     state.waiting.iter().map(VecDeque::len).sum::<usize>() + state.ready.len()
 }
 
-type Work<T> = (oneshot::Receiver<T>, Place);
+type Work<T> = (oneshot::Receiver<T>, QueuedJob);
 
 fn finished<T>((receiver, _place): Work<T>) -> Result<T, RecvError> {
     receiver.blocking_recv()
 }
 
 /// Occupies a thread until something is sent; returns the thread's id.
-fn occupy(threads: &'static RunThreads) -> (mpsc::Sender<()>, Work<ThreadId>) {
+fn occupy(threads: &'static BlockingPool) -> (mpsc::Sender<()>, Work<ThreadId>) {
     occupy_for(&share(), threads)
 }
 
 fn occupy_for(
     share: &Arc<Share>,
-    threads: &'static RunThreads,
+    threads: &'static BlockingPool,
 ) -> (mpsc::Sender<()>, Work<ThreadId>) {
     let (go_on, wait) = mpsc::channel();
     let (begins, begun) = mpsc::channel();
@@ -210,7 +210,7 @@ fn running_of(share: &Arc<Share>) -> usize {
     share.running.load(Ordering::Relaxed)
 }
 
-fn waiting_of(threads: &RunThreads, share: &Arc<Share>) -> usize {
+fn waiting_of(threads: &BlockingPool, share: &Arc<Share>) -> usize {
     let state = threads.lock();
     let jobs = state.waiting.iter().flatten();
     jobs.filter(|it| Arc::ptr_eq(&it.share, share)).count()
@@ -261,7 +261,7 @@ mod long_runs {
     use crate::priority::tests::niceness;
 
     /// Runs each model on one thread at a time, and soon treats a run as long.
-    fn impatient() -> &'static RunThreads {
+    fn impatient() -> &'static BlockingPool {
         threads_of(Options {
             max_of_model: 1,
             keep_alive: PATIENCE,
@@ -270,7 +270,7 @@ mod long_runs {
         })
     }
 
-    fn poll_until_low(threads: &RunThreads) {
+    fn poll_until_low(threads: &BlockingPool) {
         poll_until(|| threads.lock().started.iter().any(|it| it.is_low()));
     }
 

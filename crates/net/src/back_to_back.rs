@@ -1,6 +1,6 @@
 //! Detects a client that sends requests back to back while no other client sends any.
 //!
-//! Not here: busy-polling such a client (`lone_stream`, `busy_poll`).
+//! Not here: busy-polling such a client (`inline_stream`, `busy_poll`).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,15 +9,15 @@ use std::time::Duration;
 /// send requests now and then.
 const ENOUGH: usize = 64;
 
-/// The promptness of the last requests of one connection.
-pub(super) struct Promptness {
+/// The back_to_back of the last requests of one connection.
+pub(super) struct BackToBack {
     window: Duration,
     in_a_row: AtomicUsize,
     /// The last request's number among those of all connections.
     last: AtomicUsize,
 }
 
-impl Promptness {
+impl BackToBack {
     /// A request is prompt if it comes within `window` of the previous answer.
     pub(super) fn new(window: Duration) -> Self {
         Self {
@@ -57,38 +57,38 @@ mod tests {
     const WINDOW: Duration = Duration::from_micros(300);
 
     /// After the required number of prompt requests, numbered from 1.
-    fn prompt() -> Promptness {
-        let promptness = Promptness::new(WINDOW);
+    fn prompt() -> BackToBack {
+        let back_to_back = BackToBack::new(WINDOW);
         for number in 1..=ENOUGH {
-            assert_eq!(promptness.window(), None);
-            promptness.note(number, WINDOW);
+            assert_eq!(back_to_back.window(), None);
+            back_to_back.note(number, WINDOW);
         }
-        assert_eq!(promptness.window(), Some(WINDOW));
-        promptness
+        assert_eq!(back_to_back.window(), Some(WINDOW));
+        back_to_back
     }
 
     #[test]
     fn client_that_takes_its_time_is_not_prompt() {
-        let promptness = prompt();
-        promptness.note(ENOUGH + 1, WINDOW + Duration::from_micros(1));
-        assert_eq!(promptness.window(), None);
-        promptness.note(ENOUGH + 2, Duration::ZERO);
-        assert_eq!(promptness.window(), None);
+        let back_to_back = prompt();
+        back_to_back.note(ENOUGH + 1, WINDOW + Duration::from_micros(1));
+        assert_eq!(back_to_back.window(), None);
+        back_to_back.note(ENOUGH + 2, Duration::ZERO);
+        assert_eq!(back_to_back.window(), None);
     }
 
     #[test]
     fn client_beside_another_is_not_prompt() {
-        let promptness = prompt();
-        promptness.note(ENOUGH + 2, Duration::ZERO);
-        assert_eq!(promptness.window(), None);
+        let back_to_back = prompt();
+        back_to_back.note(ENOUGH + 2, Duration::ZERO);
+        assert_eq!(back_to_back.window(), None);
     }
 
     #[test]
     fn nobody_is_prompt_without_a_window() {
-        let promptness = Promptness::new(Duration::ZERO);
+        let back_to_back = BackToBack::new(Duration::ZERO);
         for number in 1..=2 * ENOUGH {
-            promptness.note(number, Duration::ZERO);
+            back_to_back.note(number, Duration::ZERO);
         }
-        assert_eq!(promptness.window(), None);
+        assert_eq!(back_to_back.window(), None);
     }
 }

@@ -12,9 +12,9 @@ use base::error::{Result, ServingError};
 /// Admits a limited or unlimited number of calls at a time. Further calls wait, first come, first served,
 /// until their deadline.
 #[derive(Clone, Debug)]
-pub struct Gate(Option<Arc<Semaphore>>);
+pub struct ConcurrencyLimit(Option<Arc<Semaphore>>);
 
-impl Gate {
+impl ConcurrencyLimit {
     /// A gate that admits this many calls; `None` means unlimited.
     pub fn new(max_calls: Option<usize>) -> Self {
         Self(max_calls.map(|max| Arc::new(Semaphore::new(max.clamp(1, Semaphore::MAX_PERMITS)))))
@@ -50,7 +50,7 @@ mod tests {
 
     #[tokio::test]
     async fn calls_beyond_the_bound_wait_until_their_deadline() {
-        let gate = Gate::new(Some(1));
+        let gate = ConcurrencyLimit::new(Some(1));
         let first = gate.enter(None).await.unwrap();
         let error = gate.enter(Some(Instant::now())).await.unwrap_err();
         assert_eq!(error.code(), Code::DeadlineExceeded);
@@ -60,7 +60,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_bound_nobody_waits() {
-        let gate = Gate::new(None);
+        let gate = ConcurrencyLimit::new(None);
         assert!(gate.enter(None).await.unwrap().is_none());
     }
 }

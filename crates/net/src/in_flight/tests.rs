@@ -10,7 +10,7 @@ const NEVER: Duration = Duration::from_secs(3600);
 
 #[tokio::test]
 async fn a_connection_without_requests_is_idle() {
-    let activity = Activity::new(UnderWay::default(), Duration::ZERO, SHORT);
+    let activity = Activity::new(InFlight::default(), Duration::ZERO, SHORT);
     let request = activity.begin(&Request::new(()));
     assert_eq!(activity.waits_for_client(0), None);
     // The connection is not overdue while the server works on a request.
@@ -25,7 +25,7 @@ async fn a_connection_without_requests_is_idle() {
 
 #[tokio::test]
 async fn an_answer_counts_until_it_is_written() {
-    let everywhere = UnderWay::default();
+    let everywhere = InFlight::default();
     let activity = Activity::new(everywhere.clone(), Duration::ZERO, SHORT);
     let request = activity.begin(&Request::new(()));
     let answer = Response::new(Full::new(Bytes::from_static(b"answer")));
@@ -65,7 +65,7 @@ async fn handed_over(
 #[tokio::test]
 async fn one_answer_that_is_taken_does_not_keep_another() {
     let stall = SHORT * 40;
-    let activity = Activity::new(UnderWay::default(), Duration::ZERO, stall);
+    let activity = Activity::new(InFlight::default(), Duration::ZERO, stall);
     let (stalled, taken) = (
         activity.begin(&http2_request()),
         activity.begin(&http2_request()),
@@ -94,7 +94,7 @@ async fn one_answer_that_is_taken_does_not_keep_another() {
 
 #[tokio::test]
 async fn the_end_of_a_large_answer_follows_what_is_written() {
-    let activity = Activity::new(UnderWay::default(), Duration::ZERO, NEVER);
+    let activity = Activity::new(InFlight::default(), Duration::ZERO, NEVER);
     let (mut body, data) = handed_over(activity.begin(&http2_request()), LARGE_PIECE).await;
     assert!(!body.is_end_stream());
     assert!(body.frame().now_or_never().is_none());
@@ -109,7 +109,7 @@ async fn the_end_of_a_large_answer_follows_what_is_written() {
 
 #[test]
 fn a_prompt_client_is_expected_to_go_on() {
-    let everywhere = UnderWay::default();
+    let everywhere = InFlight::default();
     let activity = Activity::new(everywhere.clone(), NEVER, NEVER);
     let begin = || activity.begin(&Request::new(()));
     for _ in 0..100 {
