@@ -95,7 +95,7 @@ class Case:
         names = [f"x{index}" for index in range(len(self.inputs))]
         names = [name if name in given else "" for name in names]
         results = [f"y{index}" for index in range(self.returns)]
-        # Older versions of `Where` do not exist.
+        # `Where` exists from opset 9 on.
         if is_computed and self.opset >= 9:
             names = self._compute(graph, names)
         for op, inputs, output in self.before:

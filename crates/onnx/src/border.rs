@@ -13,9 +13,9 @@ use proto::onnx::{AttributeProto, NodeProto, attribute_proto::AttributeType};
 pub struct Transform {
     /// A permutation of the dimensions; empty for none.
     pub transpose: Vec<i64>,
-    /// As ONNX Reshape: 0 keeps a dim, one -1 takes the rest; empty for none.
+    /// As in ONNX Reshape: 0 keeps a dim, and a single -1 is computed; empty for none.
     pub reshape: Vec<i64>,
-    /// The dtype on the client's side, where it is not the graph's.
+    /// The dtype on the client's side, if it differs from the graph's.
     pub dtype: Option<DataType>,
 }
 

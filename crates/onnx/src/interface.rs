@@ -138,7 +138,7 @@ pub(super) fn tensor_type(value: &ValueInfoProto) -> Option<&type_proto::Tensor>
     }
 }
 
-/// A declaration of a tensor of this shape, or of any.
+/// A declaration of a tensor of this shape, or of any shape.
 pub(super) fn shaped_tensor_value(
     name: &str,
     elem_type: i32,
@@ -174,7 +174,7 @@ pub(super) fn ranked_tensor_value(name: &str, elem_type: i32, rank: usize) -> Va
     shaped_tensor_value(name, elem_type, Some(TensorShapeProto { dim }))
 }
 
-/// ONNX's element types by TensorFlow's.
+/// ONNX's element types and the TensorFlow types for them.
 const TYPES: &[(OnnxType, DataType)] = &[
     (OnnxType::Float, DataType::Float),
     (OnnxType::Uint8, DataType::UInt8),

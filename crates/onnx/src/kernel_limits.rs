@@ -15,7 +15,7 @@ use super::known::{Elem, Origin, Scopes};
 use super::{is_onnx_domain, is_op, walk};
 use proto::onnx::{NodeProto, tensor_proto::DataType as OnnxType};
 
-/// The version of ONNX Runtime that the lists were found on.
+/// The version of ONNX Runtime on which the lists were found.
 pub(super) const FOUND_ON: &str = "1.32.0";
 
 const MICROSOFT: &str = "com.microsoft";
@@ -43,7 +43,7 @@ pub(super) enum Check {
     OneElement,
     /// Integers other than 0.
     NoZeros,
-    /// Of matrices with as many rows as columns.
+    /// Square matrices.
     Square,
     /// An image that, with its pads, is large enough for the node's window.
     HoldsWindow,

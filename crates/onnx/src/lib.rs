@@ -1,7 +1,7 @@
 //! Reading and editing ONNX files.
 //!
-//! Edits are made once, at load, on the protobuf, so that the backend optimises them away. The copies
-//! of a model share the bytes of its weights: a clone copies nodes only.
+//! Edits are made once, at load, on the protobuf, so that the backend optimises them away. Clones of a model
+//! share the bytes of its weights: only nodes are copied.
 //!
 //! Not here: the meaning of aliases (`signature`), which files are allowed (`mapper::version_dir`), running
 //! graphs (`runtime`).

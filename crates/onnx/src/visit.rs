@@ -10,7 +10,7 @@ use super::{OnnxModel, is_onnx_domain, walk};
 use base::error::Result;
 use proto::onnx::{GraphProto, NodeProto, OperatorSetIdProto};
 
-/// The version of ONNX's own operators for models that have none of them.
+/// The version of ONNX's own operators for models that do not import them.
 const OPSET: i64 = 17;
 
 /// The place of a node.

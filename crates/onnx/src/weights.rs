@@ -114,7 +114,7 @@ fn byte_count(tensor: &TensorProto, bits: usize) -> Option<usize> {
     Some(count.checked_mul(bits)?.div_ceil(8))
 }
 
-/// Gives large tensors whose elements are listed one by one their `raw_data`.
+/// Converts large tensors whose elements are listed one by one to `raw_data`.
 pub(super) fn make_raw(graph: &mut GraphProto) {
     for tensor in &mut graph.initializer {
         let is_large = tensor.encoded_len() >= MIN_WEIGHT_BYTES;

@@ -97,7 +97,7 @@ impl Proofs {
         name.is_some_and(|name| self.pools.contains(name))
     }
 
-    /// The smallest sizes that the first input of a node has to have.
+    /// The smallest sizes that the first input of a node must have.
     pub(super) fn required_by(&self, node: &NodeProto) -> Option<&Sizes> {
         self.entries.get(node.output.first()?)
     }

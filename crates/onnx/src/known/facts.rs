@@ -54,7 +54,7 @@ pub(crate) enum Elem {
     Unknown,
     /// A type that is neither int32 nor int64.
     Other,
-    /// This type of ONNX's.
+    /// This ONNX type.
     Is(i32),
 }
 

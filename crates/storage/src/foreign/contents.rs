@@ -115,7 +115,7 @@ fn is_pickle(head: &[u8]) -> bool {
     matches!(head, [0x80, 2..=5, next, ..] if opcodes.contains(next))
 }
 
-/// The length of a JSON header, and the header.
+/// Whether the file begins with the length of a JSON header and then the header.
 fn is_safetensors(sample: &Sample<'_>) -> bool {
     let Some((length, rest)) = sample.head.split_first_chunk::<8>() else {
         return false;

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Magic bytes, then something.
+/// Magic bytes, then arbitrary ones.
 fn begins(magic: &[u8]) -> Vec<u8> {
     let mut bytes = magic.to_vec();
     bytes.extend_from_slice(&[7, 0, 200, 1, 0, 9, 250, 3]);
