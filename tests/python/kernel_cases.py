@@ -20,7 +20,7 @@ DATA_TYPES = {
 # The types that `Where` has kernels for.
 CHOSEN = ("float32", "float64", "int32", "int64", "uint8", "object")
 RETURN_SEQUENCE = """SequenceConstruct SequenceErase SequenceInsert SplitToSequence ZipMap""".split()
-# In the short form one in this many mutations of an unchecked input is sent.
+# In the short form, one in this many mutations of an unchecked input is sent.
 FEW = 5
 
 
@@ -95,7 +95,7 @@ class Case:
         names = [f"x{index}" for index in range(len(self.inputs))]
         names = [name if name in given else "" for name in names]
         results = [f"y{index}" for index in range(self.returns)]
-        # Older versions of `Where` do not exist.
+        # `Where` exists from opset 9 on.
         if is_computed and self.opset >= 9:
             names = self._compute(graph, names)
         for op, inputs, output in self.before:
@@ -360,7 +360,7 @@ def ones(dtype, *shape):
     return np.ones(shape, dtype)
 
 
-# Elementwise, of one input.
+# Elementwise, with one input.
 UNARY = """Abs Acos Acosh Asin Asinh Atan Atanh Ceil Celu Clip Cos Cosh Dropout Elu Erf Exp Floor
     HardSigmoid HardSwish Hardmax Identity IsInf IsNaN LeakyRelu Log LogSoftmax LpNormalization
     Neg NonZero Reciprocal Relu Round Selu Shape Shrink Sigmoid Sign Sin Sinh Size Softmax Softplus

@@ -32,13 +32,14 @@ TENSORFLOW = {
     "float32": 1, "float64": 2, "int32": 3, "uint8": 4, "int16": 5, "int8": 6, "object": 7,
     "int64": 9, "bool": 10, "uint16": 17, "float16": 19, "uint32": 22, "uint64": 23,
 }  # fmt: skip
-# A run that lasts longer is stopped, which is an answer as well.
+# A run that lasts longer is stopped, which also counts as an answer.
 SECONDS = 2
-# A stopped run ends at its node's end at the latest. One that goes on for longer takes a CPU for good.
+# A stopped run ends when its current node ends, at the latest. One that goes on for longer occupies a CPU
+# forever.
 ENDLESS_SECONDS = 60
-# The long form is as many tests, so that one sees how far it is.
+# The long form is split into this many tests, to show its progress.
 PARTS = 12
-# So that no kernel takes the memory of the whole machine; what it asks for beyond fails.
+# Keeps a kernel from using all of the machine's memory; an allocation beyond the limit fails.
 MEMORY = 8 << 30
 
 
@@ -96,7 +97,7 @@ class Asked:
         for name in list(left):
             case, started = left[name], time.monotonic()
             for what, inputs in case.mutations(limited and limited[case.op]):
-                # The first request waits for the machine and for what is loaded for it.
+                # The first request waits for the machine and for its model to load.
                 code = ask(stub, name, inputs, 60 if what == "as it is" else SECONDS)
                 if what == "as it is":
                     assert code == OK, f"{case}: {code}"
@@ -236,8 +237,8 @@ def test_every_listed_operator_is_asked():
     assert listed - asked == set(WITHOUT_CASE) - {"WhisperBeamSearch"}
 
 
-# Without inputs, with graphs inside, with values that are no tensors, that need a locale, or older than opset 7;
-# and one that reads its numbers as BeamSearch does.
+# Operators without inputs, with graphs inside, with values that are not tensors, that need a locale, or older
+# than opset 7; and one that reads its numbers as BeamSearch does.
 WITHOUT_CASE = """Affine Constant Crop DynamicSlice ImageScaler Optional OptionalGetElement
     OptionalHasElement ParametricSoftplus RandomNormal RandomUniform ScaledTanh SequenceEmpty
     SequenceMap StringNormalizer TreeEnsemble WhisperBeamSearch ZipMap""".split()
@@ -276,7 +277,7 @@ def test_division_wraps_around(start, tmp_path, opset, dtype):
         inputs = {"a": [int(smallest), 7, -7, int(smallest)], "b": [-1, -1, 2, 2]}
         body = '{"inputs": {"a": %s, "b": %s}}' % (inputs["a"], inputs["b"])
         status, reply = server.predict_rest(name, body)
-        # As TensorFlow: truncated, and wrapped around where the quotient does not fit.
+        # As in TensorFlow: truncated, and wrapped around if the quotient does not fit.
         expected = [int(smallest), -7, -3, int(smallest) // 2]
         assert status == 200 and b"".join(reply.split()) == (
             b'{"outputs":%s}' % str(expected).replace(" ", "").encode()

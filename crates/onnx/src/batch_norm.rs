@@ -1,8 +1,8 @@
-//! Batch normalization that is written as a product and a sum with a number for each channel.
+//! Batch normalization written as a multiplication and an addition with one number per channel.
 //!
-//! ONNX Runtime merges both into a convolution right before them. After an activation or a pool it
-//! does not; and as it keeps images in blocks of channels there (NCHWc), it brings each image into the
-//! ordinary layout for the sum, and back. `BatchNormalization` it computes on blocks.
+//! ONNX Runtime merges both into a convolution directly before them, but not after an activation or a pool.
+//! There it keeps images in blocks of channels (NCHWc), so the addition makes it convert each image to the
+//! ordinary layout and back. It computes `BatchNormalization` on the blocks themselves.
 
 use std::collections::HashMap;
 
@@ -12,10 +12,10 @@ use super::{OnnxModel, is_op, node, walk};
 use base::tensor::Tensor;
 use proto::onnx::{AttributeProto, NodeProto, TensorProto, attribute_proto::AttributeType};
 
-/// The opset from which on the operator is what it is here.
+/// The first opset in which the operator has the meaning used here.
 const SINCE: i64 = 9;
 
-/// Operators that ONNX Runtime computes on blocks of channels, and that keep channels apart.
+/// Operators that ONNX Runtime computes on blocks of channels and that do not mix channels.
 const ON_BLOCKS: &[&str] = &[
     "AveragePool",
     "Clip",
@@ -29,8 +29,8 @@ const ON_BLOCKS: &[&str] = &[
 ];
 
 impl OnnxModel {
-    /// Makes one operator of a product and a sum after a convolution's activation or pool. Returns
-    /// whether there were any.
+    /// Replaces a multiplication and an addition after a convolution's activation or pool with one operator.
+    /// Returns whether it replaced any.
     pub(super) fn join_batch_norms(&mut self) -> bool {
         if self.opset() < SINCE {
             return false;
@@ -65,7 +65,7 @@ impl OnnxModel {
             });
         }
         for output in &graph.output {
-            // Read from outside, too.
+            // Also read from outside.
             values.readers.remove(output.name());
         }
         let products = graph.node.iter().enumerate();
@@ -106,8 +106,8 @@ impl OnnxModel {
         BatchNorm::new(names, data, output, [scale, offset], [index, sum_index])
     }
 
-    /// The channels of a tensor that a convolution of images made, with at least one operator in
-    /// between.
+    /// The number of channels of a tensor that comes from a convolution of images through at least one other
+    /// operator.
     fn channels_on_blocks(&self, values: &Values<'_>, name: &str) -> Option<usize> {
         let mut name = name;
         for hop in 0..MAX_HOPS {
@@ -127,8 +127,8 @@ impl OnnxModel {
         None
     }
 
-    /// The numbers of a constant that has one for each channel of an image. Others than finite ones do not
-    /// go through the operator's formula as through a product and a sum.
+    /// The values of a constant that holds one per channel of an image. `None` if any is not finite: the
+    /// operator's formula treats those differently from a multiplication and an addition.
     fn per_channel(&self, name: &str, channels: usize) -> Option<Vec<f32>> {
         let constant = self.constant(name)?;
         let fits =
@@ -139,7 +139,7 @@ impl OnnxModel {
     }
 }
 
-/// Both ways to tell an operator's two inputs apart.
+/// Both ways to assign an operator's two inputs.
 fn operands(node: &NodeProto) -> impl Iterator<Item = (&str, &str)> {
     let ways = match node.input.as_slice() {
         [a, b] => vec![(a.as_str(), b.as_str()), (b.as_str(), a.as_str())],
@@ -148,11 +148,11 @@ fn operands(node: &NodeProto) -> impl Iterator<Item = (&str, &str)> {
     ways.into_iter()
 }
 
-/// Who makes and who reads what.
+/// The nodes that write and read each tensor.
 #[derive(Default)]
 struct Values<'a> {
     makers: HashMap<&'a str, &'a NodeProto>,
-    /// Indices of nodes; nothing for what the graph returns.
+    /// Indices of nodes; no entry for the graph's outputs.
     readers: HashMap<&'a str, Vec<usize>>,
 }
 
@@ -160,7 +160,7 @@ struct BatchNorm {
     /// Indices of nodes.
     product: usize,
     sum: usize,
-    /// What replaces both.
+    /// The node that replaces both.
     node: NodeProto,
     parameters: [TensorProto; 4],
 }
@@ -178,7 +178,7 @@ impl BatchNorm {
             let name = names.take(&format!("{output}/batch_norm/{part}"));
             from_tensor(&name, &Tensor::from_vec(&[channels], values)?)
         };
-        // With a mean of 0 and a variance of 1, nothing is left but the product and the sum.
+        // With a mean of 0 and a variance of 1, only the multiplication and the addition remain.
         let parameters = [
             parameter("scale", scale)?,
             parameter("offset", offset)?,

@@ -1,4 +1,4 @@
-//! What stands between a client and a graph: transposes, reshapes, casts and constants, as nodes.
+//! Nodes between a client and a graph: transposes, reshapes, casts and constants.
 
 use super::interface::{
     elem_type, is_served, ranked_tensor_value, tensor_type, tensor_value, value_info,
@@ -8,31 +8,31 @@ use base::error::{Result, ServingError};
 use base::tensor::{DataType, Tensor};
 use proto::onnx::{AttributeProto, NodeProto, attribute_proto::AttributeType};
 
-/// What is done to a tensor on its way in or out: `transpose`, then `reshape`, then a cast.
+/// The steps applied to a tensor on its way in or out: `transpose`, then `reshape`, then a cast.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Transform {
     /// A permutation of the dimensions; empty for none.
     pub transpose: Vec<i64>,
-    /// As ONNX Reshape: 0 keeps a dim, one -1 takes the rest; empty for none.
+    /// As in ONNX Reshape: 0 keeps a dim, and a single -1 is computed; empty for none.
     pub reshape: Vec<i64>,
-    /// The dtype on the client's side, where it is not the graph's.
+    /// The dtype on the client's side, if it differs from the graph's.
     pub dtype: Option<DataType>,
 }
 
 impl Transform {
-    /// Whether nothing is done.
+    /// Whether it has no steps.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
 impl OnnxModel {
-    /// Puts `transform` behind the graph's input `name`, which takes what the client sends from
-    /// then on. Returns the input's new name.
+    /// Puts `transform` in front of the graph's input `name`, so that it receives the client's tensor.
+    /// Returns the input's new name.
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` where there is no such input or ONNX has no such type.
+    /// `INVALID_ARGUMENT` if the graph lacks this input or ONNX lacks this type.
     pub fn transform_input(&mut self, name: &str, transform: &Transform) -> Result<String> {
         let index = self.graph().input.iter().position(|it| it.name() == name);
         let index = index.ok_or_else(|| self.no_such("input", name))?;
@@ -57,11 +57,11 @@ impl OnnxModel {
         Ok(sent)
     }
 
-    /// Puts `transform` in front of the graph's output `name`. Returns the output's new name.
+    /// Puts `transform` after the graph's output `name`. Returns the output's new name.
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` where there is no such output or ONNX has no such type.
+    /// `INVALID_ARGUMENT` if the graph lacks this output or ONNX lacks this type.
     pub fn transform_output(&mut self, name: &str, transform: &Transform) -> Result<String> {
         let index = self.graph().output.iter().position(|it| it.name() == name);
         let index = index.ok_or_else(|| self.no_such("output", name))?;
@@ -80,11 +80,11 @@ impl OnnxModel {
         Ok(served)
     }
 
-    /// Gives the graph's input `name` a value that no client sends.
+    /// Sets the graph's input `name` to a constant, so that clients do not send it.
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` where there is no such input or its type is another.
+    /// `INVALID_ARGUMENT` if the graph lacks this input or it has a different type.
     pub fn set_constant(&mut self, name: &str, value: &Tensor) -> Result<()> {
         let index = self.graph().input.iter().position(|it| it.name() == name);
         let index = index.ok_or_else(|| self.no_such("input", name))?;
@@ -106,8 +106,8 @@ impl OnnxModel {
         Ok(())
     }
 
-    /// Puts a node in front of every output that is an input or a constant of the graph too: ONNX
-    /// Runtime wants one between the two. Returns old and new names.
+    /// Puts a node in front of every output that is also an input or a constant of the graph: ONNX Runtime
+    /// requires one between the two. Returns the old and new names.
     pub fn separate_outputs(&mut self) -> Vec<(String, String)> {
         let graph = self.graph();
         let taken = |name: &str| {
@@ -130,7 +130,7 @@ impl OnnxModel {
         renamed
     }
 
-    /// Declares the type of the graph's input `name`, where the file left it open.
+    /// Declares the type of the graph's input `name` if the file does not.
     pub fn set_input_type(&mut self, name: &str, dtype: DataType) {
         let Some(elem_type) = elem_type(dtype) else {
             return;
@@ -143,7 +143,7 @@ impl OnnxModel {
         }
     }
 
-    /// Renames what a node of the graph makes, for the node and for its readers; the graph's
+    /// Renames a tensor that a node of the graph writes, in that node and in its readers; the graph's
     /// declared outputs keep their names.
     pub(super) fn rename_made(&mut self, name: &str, new: &str) {
         let graph = self.graph_mut();
@@ -177,7 +177,7 @@ impl OnnxModel {
         Ok(steps)
     }
 
-    /// Nodes that lead from `from` through all steps to `to`.
+    /// Nodes that apply all steps to `from` and write `to`.
     fn chain(&self, from: &str, steps: Vec<Step>, to: &str) -> Vec<NodeProto> {
         let count = steps.len();
         let mut nodes = Vec::with_capacity(count.max(1));
@@ -240,8 +240,8 @@ fn cast(to: i32) -> Step {
     }
 }
 
-/// Renames a tensor wherever nodes read it, also in nested graphs that have no other of that name.
-/// Returns whether any does.
+/// Renames a tensor wherever nodes read it, including in nested graphs that do not define that name
+/// themselves. Returns whether any node reads it.
 pub(super) fn rename_read(nodes: &mut [NodeProto], name: &str, new: &str) -> bool {
     let mut is_read = false;
     for node in nodes {

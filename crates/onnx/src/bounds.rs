@@ -1,17 +1,17 @@
-//! Refuses files that would take far more memory decoded than they have bytes.
+//! Refuses files that need far more memory decoded than they have bytes.
 //!
-//! A message of no bytes takes two in the file and hundreds in memory. Honest models have millions
-//! of messages only where those hold something. So beyond [`FREE_MESSAGES`], each message has to come
-//! with [`BYTES_PER_MESSAGE`] of the file: what is decoded takes at most half a gigabyte, and besides
-//! that sixteen times the file, which lists of empty strings can come to.
+//! An empty message is two bytes in the file and hundreds in memory. Real models with millions of messages
+//! have contents in them. So beyond [`FREE_MESSAGES`], the file must have [`BYTES_PER_MESSAGE`] per message.
+//! Decoding then needs at most half a gigabyte, plus sixteen times the file's size, which lists of empty
+//! strings can reach.
 
 use codec::proto_wire::{Fields, Malformed, Value};
 
-/// So many messages are always allowed.
+/// The number of messages that any file is allowed.
 const FREE_MESSAGES: usize = 1 << 20;
-/// What each further message needs of the file.
+/// The bytes that the file must have for each further message.
 const BYTES_PER_MESSAGE: usize = 64;
-/// As in prost, which refuses what is nested deeper.
+/// The limit of prost, which refuses messages nested deeper.
 const MAX_DEPTH: usize = 100;
 
 /// The kinds of messages in onnx.proto that hold others.
@@ -30,19 +30,19 @@ enum Kind {
     TensorType,
     ElementType,
     Shape,
-    /// Holds none, or few.
+    /// Holds no messages, or few.
     Leaf,
 }
 
-/// Whether decoding these bytes of a `ModelProto` stays within bounds. What is malformed does: it is
-/// refused when decoded.
+/// Whether the decoded size of these bytes of a `ModelProto` is bounded. Malformed bytes count as bounded:
+/// decoding refuses them.
 pub(super) fn is_bounded(model: &[u8]) -> bool {
     let allowed = FREE_MESSAGES.max(model.len() / BYTES_PER_MESSAGE);
     let mut left = allowed;
     count(Kind::Model, model, MAX_DEPTH, &mut left).is_some()
 }
 
-/// Takes the messages within one off `left`; `None` where there are more.
+/// Subtracts the messages within one from `left`; `None` if there are more than that.
 fn count(kind: Kind, message: &[u8], depth: usize, left: &mut usize) -> Option<()> {
     if depth == 0 {
         return Some(());
@@ -64,7 +64,7 @@ fn count(kind: Kind, message: &[u8], depth: usize, left: &mut usize) -> Option<(
 }
 
 impl Kind {
-    /// The kind of the messages in a field; `None` where it holds no messages.
+    /// The kind of the messages in a field; `None` if it holds no messages.
     fn field(self, number: u32) -> Option<Self> {
         Some(match (self, number) {
             (Self::Model, 7) => Self::Graph,

@@ -11,12 +11,12 @@ use proto::onnx::{
     tensor_proto,
 };
 
-/// How many `Identity` nodes are followed.
+/// The maximum number of `Identity` nodes to follow.
 pub(super) const MAX_HOPS: usize = 16;
 
 impl OnnxModel {
-    /// The value of a tensor that is constant: an initializer, a `Constant`, or either behind
-    /// `Identity`. `None` where it is none, or its data lies outside the file.
+    /// The value of a constant tensor: an initializer, a `Constant`, or either behind `Identity`. `None` if
+    /// it is not constant or its data is outside the file.
     pub(super) fn constant(&self, name: &str) -> Option<Tensor> {
         let mut name = name;
         for _ in 0..MAX_HOPS {
@@ -43,7 +43,7 @@ impl OnnxModel {
         initializer(self.graph(), name).filter(|_| !self.is_default(name))
     }
 
-    /// Adds a constant. Returns its name, made from `wish`; `None` where ONNX has no such type.
+    /// Adds a constant. Returns its name, made from `wish`; `None` if ONNX has no such type.
     pub(super) fn add_constant(&mut self, wish: &str, tensor: &Tensor) -> Option<String> {
         let name = self.unused_name(wish);
         let proto = from_tensor(&name, tensor)?;
@@ -59,7 +59,7 @@ pub(super) fn initializer<'a>(graph: &'a GraphProto, name: &str) -> Option<&'a T
         .find(|tensor| tensor.name() == name)
 }
 
-/// A tensor of an ONNX file; `None` where it is damaged, external, or of a type unknown here.
+/// A tensor of an ONNX file; `None` if it is damaged, external, or of an unknown type.
 pub(super) fn to_tensor(proto: &TensorProto) -> Option<Tensor> {
     if proto.data_location() == tensor_proto::DataLocation::External {
         return None;
@@ -104,7 +104,7 @@ pub(super) fn to_tensor(proto: &TensorProto) -> Option<Tensor> {
     }
 }
 
-/// A named constant of an ONNX file; `None` where ONNX has no such type.
+/// A named constant of an ONNX file; `None` if ONNX has no such type.
 pub(super) fn from_tensor(name: &str, tensor: &Tensor) -> Option<TensorProto> {
     let dims = tensor.shape().iter().map(|&dim| i64::try_from(dim).ok());
     Some(TensorProto {
@@ -117,7 +117,7 @@ pub(super) fn from_tensor(name: &str, tensor: &Tensor) -> Option<TensorProto> {
     })
 }
 
-/// A node that makes a constant; `None` where ONNX has no such type.
+/// A node that makes a constant; `None` if ONNX has no such type.
 pub(super) fn constant_node(output: &str, tensor: &Tensor) -> Option<NodeProto> {
     let mut constant = node("Constant", &[], output);
     constant.attribute.push(AttributeProto {

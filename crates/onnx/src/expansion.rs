@@ -1,11 +1,10 @@
-//! Refuses models whose functions come to far more nodes than the file has.
+//! Refuses models whose functions expand to far more nodes than the file has.
 //!
-//! A runtime writes out every call of a function. Where each of thirty functions calls the next one
-//! twice, that is a billion nodes, from a file of a few kilobytes: the load would go on until memory or
-//! patience is gone. So the calls are followed here, before anything else looks at the model, and no
-//! further than the bound.
+//! A runtime writes out every call of a function. If each of thirty functions calls the next one twice, a
+//! file of a few kilobytes expands to a billion nodes, and the load runs until memory is exhausted. So the
+//! calls are followed here, before anything else looks at the model, and only up to the limit.
 //!
-//! Not here: how large and how deep the file itself may be (`bounds`).
+//! Not here: limits on the size and depth of the file itself (`bounds`).
 
 use std::collections::HashMap;
 
@@ -14,17 +13,17 @@ use super::{is_onnx_domain, walk};
 use base::error::{Result, ServingError};
 use proto::onnx::{AttributeProto, FunctionProto, ModelProto, NodeProto};
 
-/// Most nodes that all calls together may come to. ONNX Runtime takes a minute or two for as many.
+/// The maximum number of nodes that all calls together expand to. ONNX Runtime needs a minute or two for that
+/// many.
 const MAX_NODES: usize = 1 << 16;
-/// How deep calls and graphs may lie within each other once the calls are written out. ONNX Runtime
-/// takes 100.
+/// The maximum depth of nested calls and graphs once the calls are written out. ONNX Runtime accepts 100.
 const MAX_DEPTH: usize = 200;
 
-/// Checks what the functions of a model come to; `origin` names it in errors.
+/// Checks the expanded size of a model's functions; `origin` names the model in errors.
 ///
 /// # Errors
 ///
-/// `INVALID_ARGUMENT` where that is too much, or never ends.
+/// `INVALID_ARGUMENT` if the expansion is too large or never ends.
 pub(super) fn check(origin: &str, model: &ModelProto) -> Result<()> {
     let Some(graph) = model.graph.as_ref().filter(|_| !model.functions.is_empty()) else {
         return Ok(());
@@ -46,7 +45,7 @@ pub(super) fn check(origin: &str, model: &ModelProto) -> Result<()> {
         })
 }
 
-/// What there is too much of.
+/// The limit that the expansion exceeds.
 enum Excess {
     Nodes,
     Depth,
@@ -54,21 +53,21 @@ enum Excess {
 
 struct Expansion<'a> {
     functions: HashMap<FunctionKey, &'a FunctionProto>,
-    /// How many more nodes may come of calls.
+    /// The number of nodes that calls can still add.
     left: usize,
 }
 
-/// The call that a function's nodes are written out for.
+/// A call whose function body is written out.
 #[derive(Clone, Copy)]
 struct Call<'a> {
     node: &'a NodeProto,
     function: &'a FunctionProto,
-    /// The call around that one.
+    /// The call that contains this one.
     outer: Option<&'a Call<'a>>,
 }
 
 impl<'a> Call<'a> {
-    /// What an attribute of this name is in the call.
+    /// The value of an attribute of this name in the call.
     fn attribute(&self, name: &str) -> Option<&'a AttributeProto> {
         let default = || self.function.attribute_proto.iter();
         let given = walk::attribute(self.node, name);
@@ -76,13 +75,13 @@ impl<'a> Call<'a> {
     }
 }
 
-/// Where a graph is.
+/// The place of a graph.
 #[derive(Clone, Copy, Default)]
 struct Place<'a> {
     /// The call whose attributes its nodes refer to.
     call: Option<&'a Call<'a>>,
     depth: usize,
-    /// Whether a call is what it is written out for.
+    /// Whether it is written out because of a call.
     is_of_call: bool,
 }
 
@@ -116,7 +115,7 @@ impl Expansion<'_> {
         Ok(())
     }
 
-    /// Follows the graphs of an attribute, which may be one of the call's.
+    /// Follows the graphs of an attribute, which can be a reference to one of the call's.
     fn follow_attribute(
         &mut self,
         attribute: &AttributeProto,
@@ -136,7 +135,7 @@ impl Expansion<'_> {
     }
 }
 
-/// The name of ONNX's own domain has two spellings.
+/// ONNX's own domain has two spellings.
 fn plain((domain, name, overload): FunctionKey) -> FunctionKey {
     let domain = if is_onnx_domain(&domain) {
         String::new()
@@ -190,7 +189,8 @@ mod tests {
         node
     }
 
-    /// A model of these nodes and functions is refused with a text that has this in it, or taken.
+    /// Checks that a model of these nodes and functions is accepted, or refused with an error that contains
+    /// `refused`.
     #[track_caller]
     fn check_parse(nodes: Vec<NodeProto>, functions: Vec<FunctionProto>, refused: Option<&str>) {
         let model = ModelProto {
@@ -216,7 +216,7 @@ mod tests {
         Some("m.onnx is refused: the model's functions expand to more than 65536 nodes");
     const TOO_DEEP: Option<&str> = Some("the model's functions call each other deeper than 200");
 
-    /// Each function does this, and the last of them a `Relu`.
+    /// Each function has this body; the last is a `Relu`.
     fn levels(count: usize, body: impl Fn(usize) -> Vec<NodeProto>) -> Vec<FunctionProto> {
         let mut functions: Vec<_> = (0..count).map(|it| function(it, body(it + 1))).collect();
         functions.push(function(count, vec![node("Relu", &["a"], "b")]));
@@ -228,9 +228,9 @@ mod tests {
         let twice = |next| vec![call(next), call(next)];
         check_parse(vec![call(0)], levels(30, twice), TOO_MANY);
         check_parse(vec![call(0)], levels(14, twice), None);
-        // As many come of calls side by side.
+        // Calls next to each other add up to as many.
         check_parse(vec![call(0); 4], levels(14, twice), TOO_MANY);
-        // Nothing comes of what is not called.
+        // Functions that are not called add nothing.
         check_parse(vec![node("Relu", &["x"], "y")], levels(30, twice), None);
     }
 
@@ -244,7 +244,7 @@ mod tests {
         check_parse(branches(0), levels(5, branches), None);
     }
 
-    /// A graph that is given to a call counts wherever the function uses it.
+    /// A graph passed to a call counts wherever the function uses it.
     #[test]
     fn graphs_given_to_calls_count() {
         let twice = |name: &str| {
@@ -259,7 +259,7 @@ mod tests {
             with_graph(call(0), "body", nodes)
         };
         check_parse(vec![first(1)], functions, TOO_MANY);
-        // One function that uses a large graph over and over.
+        // One function that uses a large graph repeatedly.
         let uses = |count: usize| vec![function(0, vec![twice("body"); count])];
         check_parse(vec![first(1000)], uses(10), None);
         check_parse(vec![first(1000)], uses(40), TOO_MANY);
@@ -294,7 +294,7 @@ mod tests {
         check_parse([many, vec![call(0)]].concat(), functions, None);
     }
 
-    /// Graphs within graphs, from bytes: as many levels as no library would write.
+    /// Graphs within graphs, from bytes: more levels than any library would write.
     #[test]
     fn deeply_nested_graphs_are_refused() {
         let delimited = |field: u8, inner: Vec<u8>| {

@@ -1,10 +1,9 @@
-//! Weights that lie in files beside the model.
+//! Weights stored in files next to the model.
 //!
-//! Once read, a model is the same wherever its weights were: the data of the main graph's tensors
-//! are views of the files; those of nested graphs, functions and attributes, which are small, are
-//! copied.
+//! Once read, a model is the same wherever its weights were stored. The data of the main graph's tensors are
+//! views of the files; those of nested graphs, functions and attributes, which are small, are copied.
 //!
-//! Not here: which files may be read (`mapper::version_dir`), how weights reach a backend (`weights`).
+//! Not here: which files are allowed (`mapper::version_dir`), how weights reach a backend (`weights`).
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -18,7 +17,7 @@ use super::{OnnxModel, walk};
 use base::error::{Result, ServingError};
 use proto::onnx::{GraphProto, NodeProto, TensorProto, tensor_proto::DataLocation};
 
-/// Contents of the files by the name that the model gives them.
+/// Contents of the files, by the name in the model.
 struct Files<'a> {
     origin: &'a str,
     read: &'a mut dyn FnMut(&Path) -> Result<Bytes>,
@@ -33,7 +32,7 @@ impl OnnxModel {
     ///
     /// # Errors
     ///
-    /// Those of `read`; `INVALID_ARGUMENT` where a tensor's place is not inside its file.
+    /// Those of `read`; `INVALID_ARGUMENT` if a tensor's range is not inside its file.
     pub fn read_external_data(
         &mut self,
         read: &mut dyn FnMut(&Path) -> Result<Bytes>,
@@ -67,7 +66,7 @@ impl OnnxModel {
 }
 
 impl Files<'_> {
-    /// The bytes of an external tensor, in those of its file.
+    /// The bytes of an external tensor, a slice of its file.
     fn slice(&mut self, tensor: &TensorProto) -> Result<Bytes> {
         let location = location(tensor);
         let contents = match self.by_location.get(location) {

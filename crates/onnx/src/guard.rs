@@ -1,11 +1,11 @@
-//! Checks in front of kernels that would end the process.
+//! Checks in front of kernels that would otherwise end the process.
 //!
-//! A check is a node, or a few, that return their input as it is, or fail as any kernel does that
-//! refuses its input. Most are a `Reshape` to what the tensor already is: the sign 0 keeps a size, and
-//! fails where there is no such dimension; the sign -1 computes one, and fails where another is 0. It
-//! copies nothing. What is known to be right is not checked.
+//! A check is one or a few nodes that either return their input unchanged or fail like a kernel that refuses
+//! its input. Most are a `Reshape` to the shape that the tensor already has: the sign 0 keeps a size and
+//! fails if the tensor lacks that dimension; the sign -1 computes a size and fails if another is 0. It copies
+//! nothing. Properties that are known to hold are not checked.
 //!
-//! Not here: which kernels need what (`kernel_limits`).
+//! Not here: the requirements of each kernel (`kernel_limits`).
 
 #[cfg(all(test, feature = "onnxruntime"))]
 mod opsets;
@@ -26,11 +26,11 @@ use base::error::{Result, ServingError};
 use base::tensor::Tensor;
 use proto::onnx::{AttributeProto, NodeProto, tensor_proto::DataType as OnnxType};
 
-/// The opset from which on `Reshape` has its shape as an input.
+/// The first opset in which `Reshape` takes its shape as an input.
 const SHAPE_INPUT_SINCE: i64 = 5;
-/// The opset from which on `Constant` may be of integers.
+/// The first opset in which `Constant` can hold integers.
 const INTEGER_CONSTANT_SINCE: i64 = 9;
-/// The opset from which on ONNX Runtime has kernels for what checks consist of; the rest is older.
+/// The first opset with an ONNX Runtime kernel for each operator that checks use; the others are older.
 const KERNELS_SINCE: &[(&str, i64)] = &[
     ("Abs", 6),
     ("Add", 7),
@@ -44,9 +44,9 @@ const KERNELS_SINCE: &[(&str, i64)] = &[
     ("Sub", 7),
     ("Sum", 6),
 ];
-/// The opset from which on every check can be made.
+/// The first opset in which every check can be made.
 const CHECKED_SINCE: i64 = 7;
-/// How far outside an image a box may be: so many times its height and width together, and so many pixels.
+/// How far outside an image a box can be: this multiple of its height plus width, plus this number of pixels.
 const NEAR_SIDES: f32 = 4.0;
 const NEAR_PIXELS: f32 = 64.0;
 
@@ -56,24 +56,24 @@ impl OnnxModel {
     ///
     /// # Errors
     ///
-    /// `UNIMPLEMENTED` for an operator or an attribute that no check can save, and for a check that cannot
-    /// be made in the model's opset.
+    /// `UNIMPLEMENTED` for an operator or an attribute that no check can make safe, and for a check that
+    /// cannot be made in the model's opset.
     pub fn guard_kernels(&mut self, ranked: &HashSet<String>) -> Result<()> {
         self.guard(ranked, &mut |_| {})
     }
 
-    /// The operators whose kernels get checks where no rank is known.
+    /// The operators whose kernels get checks if no rank is known.
     pub fn checked_operators(&self) -> BTreeSet<String> {
         let mut names = BTreeSet::new();
         let mut add = |node: &NodeProto| {
             names.insert(node.op_type().to_owned());
         };
-        // One that cannot be checked is not the question here.
+        // Operators that cannot be checked do not matter here.
         let _ = self.clone().guard(&HashSet::new(), &mut add);
         names
     }
 
-    /// Puts checks in front of kernels, and tells `tell` which nodes got some.
+    /// Puts checks in front of kernels, and calls `tell` for each node that got some.
     fn guard(&mut self, ranked: &HashSet<String>, tell: &mut dyn FnMut(&NodeProto)) -> Result<()> {
         let origin = self.origin.clone();
         let proofs = Proofs::of(self.graph(), &self.proto.functions);
@@ -173,21 +173,21 @@ fn refused_attribute(node: &NodeProto, attribute: &str, origin: &str) -> Serving
     ))
 }
 
-/// What a pool needs of an image.
+/// The image sizes that a pool requires.
 pub(super) struct Window {
-    /// The first axis that the window has.
+    /// The first axis that the window covers.
     pub(super) first_axis: usize,
     /// The smallest size along each axis.
     pub(super) sizes: Vec<i64>,
 }
 
 impl Window {
-    /// Whether there are images that it does not fit into; empty ones are refused by all kernels.
+    /// Whether some images are too small for it; all kernels refuse empty ones.
     fn is_larger_than_pads(&self) -> bool {
         self.sizes.iter().any(|&size| size > 1)
     }
 
-    /// That of a pool; `None` where its attributes do not say it.
+    /// The window of a pool; `None` if its attributes do not give it.
     pub(super) fn of(node: &NodeProto) -> Option<Self> {
         let known = |name: &str| match walk::attribute(node, name) {
             Some(attribute) if !attribute.ref_attr_name().is_empty() => None,
@@ -222,7 +222,7 @@ impl Window {
 struct Guard<'a, 'b> {
     node: &'a NodeProto,
     input: usize,
-    /// What is known of the tensor, checks included.
+    /// The known facts about the tensor, including those ensured by checks.
     facts: Facts,
     /// The tensor, as the last check returned it.
     current: String,
@@ -296,7 +296,7 @@ impl Guard<'_, '_> {
         }
     }
 
-    /// No size is 0 but perhaps that along `axis`; no size at all if that cannot be told.
+    /// No size is 0, except perhaps along `axis`; if the axis is not known, no size at all.
     fn filled_but(&mut self, axis: Option<i64>) {
         if self.facts.is_filled {
             return;
@@ -319,7 +319,7 @@ impl Guard<'_, '_> {
         }
     }
 
-    /// Where the rank is known, two signs do: each sees a 0 along all axes but its own.
+    /// If the rank is known, two signs are enough: each sees a 0 along all axes but its own.
     fn filled_of_rank(&mut self) {
         match self.facts.rank {
             Some(0) => {}
@@ -355,7 +355,7 @@ impl Guard<'_, '_> {
         self.reshape_to(&same, &what);
     }
 
-    /// The rank is not one that could be inferred before a run.
+    /// Checks the rank in a way from which ONNX Runtime cannot infer it before a run.
     fn rank_untold(&mut self, rank: usize) {
         let what = format!("has rank {rank}");
         let shape = self.shape();
@@ -368,7 +368,7 @@ impl Guard<'_, '_> {
         self.reshape_to(&same, &what);
     }
 
-    /// The tensor has a dimension for every `each` numbers of another input, which may have none.
+    /// The tensor has one dimension for every `each` numbers of another input, which can be empty.
     fn rank_of_length(&mut self, input: usize, each: usize) {
         let Some(name) = self.node.input.get(input).filter(|name| !name.is_empty()) else {
             return;
@@ -377,7 +377,7 @@ impl Guard<'_, '_> {
         match self.place.known.input(self.node, input).len {
             Some(0) => {}
             Some(len) if len % each == 0 => self.check(Check::Rank(len / each)),
-            // Its kernel refuses it; and what is not known now may be computed at load.
+            // The kernel refuses a known wrong length; an unknown one might be computed at load.
             _ => {
                 let what = format!("has the rank that input {input} is for");
                 let shape = self.shape();
@@ -426,8 +426,8 @@ impl Guard<'_, '_> {
         self.reshape_to(&same, what);
     }
 
-    /// No coordinate is further away than [`NEAR_SIDES`] times the image's sides and [`NEAR_PIXELS`].
-    /// There may be no box at all: the shape of what is compared is that of the boxes.
+    /// No coordinate is further away than [`NEAR_SIDES`] times the image's sides plus [`NEAR_PIXELS`]. There
+    /// might be no boxes: the compared tensors have the shape of the boxes.
     fn near_image(&mut self) {
         let what = "has no box far outside the image";
         let scale = walk::attribute(self.node, "spatial_scale").map_or(1.0, AttributeProto::f);
@@ -464,7 +464,7 @@ impl Guard<'_, '_> {
         output
     }
 
-    /// The comparison is one of floats: older models have no other.
+    /// Compares floats: older models have no other comparison.
     fn holds(&mut self, smallest: &[i64]) {
         let what = "has room for the window";
         let along = smallest.iter().zip(0_i64..).filter(|(size, _)| **size > 1);
@@ -523,7 +523,7 @@ impl Guard<'_, '_> {
     }
 
     fn integers(&mut self, values: &[i64], what: &str) -> String {
-        // Constants in functions were floats once.
+        // Constants in functions had to be floats before that opset.
         if self.place.opset < INTEGER_CONSTANT_SINCE {
             let floats = values.iter().map(|&it| it as f32).collect();
             let tensor = Tensor::from_vec(&[values.len()], floats);
@@ -546,7 +546,7 @@ impl Guard<'_, '_> {
         output
     }
 
-    /// A node whose name says in ONNX Runtime's errors what it is about.
+    /// A node whose name explains the check in ONNX Runtime's errors.
     fn named(&mut self, op_type: &str, inputs: &[&str], output: &str, what: &str) -> NodeProto {
         let mut named = node(op_type, inputs, output);
         named.name = Some(self.name(what));
@@ -572,7 +572,7 @@ mod tests {
     use super::*;
     use proto::onnx::{GraphProto, ModelProto, OperatorSetIdProto, ValueInfoProto};
 
-    /// The operators of the graph, guarded; nothing is known of the ranks of its inputs.
+    /// The operators of the graph after `guard`; the ranks of its inputs are not known.
     fn guarded_operators(nodes: Vec<NodeProto>) -> Result<Vec<String>> {
         let input = ["x", "w"].map(|name| ValueInfoProto {
             name: Some(name.to_owned()),
@@ -620,7 +620,7 @@ mod tests {
         assert!(operators.iter().any(|it| it == "Reshape"), "{operators:?}");
     }
 
-    /// A check would bring them out of the blocks of channels that they are in.
+    /// A check would convert them from the blocks of channels to the ordinary layout.
     #[test]
     fn images_that_are_empty_together_are_joined_without_a_check() {
         let joined = |axis: i64, stride: i64| {
@@ -659,7 +659,7 @@ mod tests {
         let first = operators(known);
         assert_eq!(first[first.len() - 2..], ["Reshape", "Resize"]);
         assert!(!first.iter().any(|it| it == "Equal"), "{first:?}");
-        // Computed: only a run tells.
+        // Computed: known only in a run.
         let computed = operators(vec![node("Resize", &["x", "", "w"], "y")]);
         assert!(computed.iter().any(|it| it == "Equal"), "{computed:?}");
         let sizes = vec![node("Resize", &["x", "", "", "w"], "y")];
@@ -677,7 +677,7 @@ mod tests {
             ]);
             operators.unwrap().iter().any(|it| it == "Reshape")
         };
-        // A request has elements.
+        // Requests have elements.
         assert!(!quantized("MatMul"));
         assert!(quantized("Compress"));
         let plain = vec![
@@ -698,7 +698,7 @@ mod tests {
             ];
             nodes[0].output.push("own".to_owned());
             let operators = guarded_operators(nodes).unwrap();
-            // One is for the product itself.
+            // One check is for the product itself.
             operators.iter().filter(|it| *it == "Reshape").count() > 1
         };
         assert!(product("w"));

@@ -14,8 +14,8 @@ use proto::onnx::{
 use runtime::ValueInfo;
 
 impl OnnxModel {
-    /// The inputs that every run has to be given, in the file's order. Those with a value in the
-    /// file are no inputs.
+    /// The inputs that every run must be given, in the file's order. Those with a value in the file are left
+    /// out.
     pub fn inputs(&self) -> Vec<ValueInfo> {
         let graph = self.graph();
         let has_value = |name: &str| {
@@ -31,7 +31,8 @@ impl OnnxModel {
             .collect()
     }
 
-    /// What clients could neither send nor get of the inputs and outputs, by name: the type in words.
+    /// The inputs and outputs whose types clients can neither send nor receive, by name, with the type in
+    /// words.
     pub fn unserved(&self) -> BTreeMap<String, String> {
         let graph = self.graph();
         let values = graph.input.iter().chain(&graph.output);
@@ -43,7 +44,7 @@ impl OnnxModel {
         unserved.collect()
     }
 
-    /// What the graph returns, each name once, in the file's order.
+    /// The outputs of the graph, each name once, in the file's order.
     pub fn outputs(&self) -> Vec<ValueInfo> {
         let mut outputs: Vec<ValueInfo> = Vec::new();
         for output in &self.graph().output {
@@ -108,7 +109,7 @@ fn elem_text(elem_type: i32) -> String {
     }
 }
 
-/// A declaration in this server's terms. A symbolic or absent dimension is -1.
+/// A declaration as a `ValueInfo`. A symbolic or absent dimension is -1.
 pub(super) fn value_info(value: &ValueInfoProto) -> ValueInfo {
     let (mut dtype, mut shape) = (None, None);
     if let Some(tensor) = tensor_type(value) {
@@ -129,7 +130,7 @@ pub(super) fn value_info(value: &ValueInfoProto) -> ValueInfo {
     }
 }
 
-/// The declared tensor type; `None` for sequences, maps and the like.
+/// The declared tensor type; `None` for sequences, maps and other types.
 pub(super) fn tensor_type(value: &ValueInfoProto) -> Option<&type_proto::Tensor> {
     match value.r#type.as_ref()?.value.as_ref()? {
         type_proto::Value::TensorType(tensor) => Some(tensor),
@@ -137,7 +138,7 @@ pub(super) fn tensor_type(value: &ValueInfoProto) -> Option<&type_proto::Tensor>
     }
 }
 
-/// A declaration of a tensor of this shape, or of any.
+/// A declaration of a tensor of this shape, or of any shape.
 pub(super) fn shaped_tensor_value(
     name: &str,
     elem_type: i32,
@@ -173,7 +174,7 @@ pub(super) fn ranked_tensor_value(name: &str, elem_type: i32, rank: usize) -> Va
     shaped_tensor_value(name, elem_type, Some(TensorShapeProto { dim }))
 }
 
-/// ONNX's element types by TensorFlow's.
+/// ONNX's element types and the TensorFlow types for them.
 const TYPES: &[(OnnxType, DataType)] = &[
     (OnnxType::Float, DataType::Float),
     (OnnxType::Uint8, DataType::UInt8),
@@ -197,7 +198,7 @@ const TYPES: &[(OnnxType, DataType)] = &[
     (OnnxType::Float8e5m2fnuz, DataType::Float8E5M2Fnuz),
 ];
 
-/// Whether clients can send and get tensors of a type: those that a backend takes, too.
+/// Whether clients can send and receive tensors of a type; backends must accept it, too.
 pub(super) fn is_served(elem_type: i32) -> bool {
     data_type(elem_type).is_some_and(|dtype| {
         !matches!(
@@ -212,13 +213,13 @@ pub(super) fn is_served(elem_type: i32) -> bool {
     })
 }
 
-/// TensorFlow's type for the number of one of ONNX's.
+/// TensorFlow's type for the number of an ONNX type.
 pub(super) fn data_type(elem_type: i32) -> Option<DataType> {
     let known = TYPES.iter().find(|(onnx, _)| *onnx as i32 == elem_type);
     known.map(|&(_, dtype)| dtype)
 }
 
-/// The number of ONNX's type; `None` where it has no such.
+/// The number of ONNX's type; `None` if ONNX has no such type.
 pub(super) fn elem_type(dtype: DataType) -> Option<i32> {
     let known = TYPES.iter().find(|(_, known)| *known == dtype);
     known.map(|&(onnx, _)| onnx as i32)

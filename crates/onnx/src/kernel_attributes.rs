@@ -1,10 +1,10 @@
-//! Attributes with which a kernel of ONNX Runtime ends the process, or does not return, on any request.
+//! Attributes that make a kernel of ONNX Runtime end the process, or never return, on any request.
 //!
-//! Found like the lists of `kernel_limits`, on the same version: every operator with each of its
-//! attributes at 0, negative, at the limits of 32 and 64 bits, of other lengths and left out, one by one
-//! and together. All other values that make no sense are refused by ONNX Runtime itself.
+//! Found like the lists of `kernel_limits`, on the same version: every operator was tried with each of its
+//! attributes at 0, negative, at the limits of 32 and 64 bits, with other lengths and left out, one by one
+//! and together. ONNX Runtime itself refuses all other nonsensical values.
 //!
-//! Not here: what inputs have to be (`kernel_limits`), how a refusal reads (`guard`).
+//! Not here: requirements on inputs (`kernel_limits`), the text of a refusal (`guard`).
 
 use std::collections::HashMap;
 
@@ -14,18 +14,20 @@ use proto::onnx::{AttributeProto, NodeProto};
 const MICROSOFT: &str = "com.microsoft";
 const ML: &str = "ai.onnx.ml";
 
-/// ONNX Runtime's tensors have no more dimensions in practice; a number of them beyond is an error or worse.
+/// ONNX Runtime's tensors have no more dimensions in practice; a larger number of dimensions is an error or
+/// worse.
 const MAX_RANK: i64 = 64;
-/// Samples along one side of a bin: their square takes memory for each bin.
+/// Samples along one side of a bin: each bin needs memory for their square.
 const MAX_SAMPLING: i64 = 1024;
-/// Attention has thousands at most; the kernel divides by the lower 32 bits of what the file says.
+/// Attention has thousands at most; the kernel divides by the lower 32 bits of the file's value.
 const MAX_HEADS: i64 = 1 << 16;
 /// ONNX Runtime builds trees by recursion, on the stack of the thread that loads.
 const MAX_TREE_DEPTH: usize = 2000;
-/// A kernel goes through all distances up to this one.
+/// A kernel iterates over all distances up to this one.
 const MAX_SKIPS: i64 = 1 << 16;
 
-/// The attribute that a node may not have as it is, or whose value is its caller's.
+/// The name of an attribute that makes the node unsafe: by its value, or because the caller of a function
+/// sets it.
 pub(super) fn fatal(node: &NodeProto) -> Option<&'static str> {
     let attributes = Attributes(node);
     let checks: &[(&'static str, IsFine)] = match (node.domain(), node.op_type()) {
@@ -50,13 +52,13 @@ pub(super) fn fatal(node: &NodeProto) -> Option<&'static str> {
             ("max_skip_count", |it, name| it.int(name, 0, 0..=MAX_SKIPS)),
             ("ngram_indexes", |it, _| it.has_index_for_each_ngram()),
         ],
-        // It transposes what the body returns, which may be without elements.
+        // It transposes the outputs of the body, which might have no elements.
         (domain, "Scan") if is_onnx_domain(domain) => &[("scan_output_axes", |it, name| {
             it.ints(name).iter().all(|&axis| axis == 0)
         })],
         (ML, "TreeEnsembleClassifier") => &[
             ("nodes_truenodeids", |it, _| it.trees_are_shallow()),
-            // It has two classes where there is one.
+            // It uses two classes even if there is only one.
             ("classlabels_strings", |it, name| {
                 it.get(name).is_none_or(|it| it.strings.len() != 1)
             }),
@@ -78,7 +80,7 @@ pub(super) fn fatal(node: &NodeProto) -> Option<&'static str> {
     failed.next().map(|(name, _)| *name)
 }
 
-/// Whether the attribute of this name is one that the kernel lives with.
+/// Whether the kernel is safe with the attribute of this name.
 type IsFine = fn(&Attributes<'_>, &str) -> bool;
 
 struct Attributes<'a>(&'a NodeProto);
@@ -88,7 +90,7 @@ impl Attributes<'_> {
         walk::attribute(self.0, name)
     }
 
-    /// In a function, where the value is that of an attribute of the function.
+    /// Whether, in a function, the value is that of an attribute of the function.
     fn is_of_caller(&self, name: &str) -> bool {
         self.get(name)
             .is_some_and(|it| !it.ref_attr_name().is_empty())
@@ -106,8 +108,8 @@ impl Attributes<'_> {
         self.get(name).map_or(&[], |it| it.ints.as_slice())
     }
 
-    /// The pool holds all n-grams of one item, then all of two and so on, from the offsets in
-    /// `ngram_counts`; each n-gram has an index. The kernel does not count them.
+    /// The pool holds all n-grams of one item, then all of two and so on, starting at the offsets in
+    /// `ngram_counts`; each n-gram has an index. The kernel does not check that there are enough.
     fn has_index_for_each_ngram(&self) -> bool {
         let strings = self.get("pool_strings").map_or(0, |it| it.strings.len());
         let pool = self.ints("pool_int64s").len().max(strings);
@@ -121,7 +123,7 @@ impl Attributes<'_> {
         ngrams.sum::<usize>() <= self.ints("ngram_indexes").len()
     }
 
-    /// Trees whose nodes have a number within their tree.
+    /// Trees whose nodes are numbered within each tree.
     fn trees_are_shallow(&self) -> bool {
         let numbers = self
             .ints("nodes_treeids")
@@ -147,7 +149,7 @@ impl Attributes<'_> {
         })
     }
 
-    /// Trees whose nodes are numbered together, leaves by themselves.
+    /// Trees whose nodes are all numbered together, and leaves separately.
     fn roots_are_shallow(&self) -> bool {
         let sides = [
             ("nodes_truenodeids", "nodes_trueleafs"),
@@ -164,8 +166,8 @@ impl Attributes<'_> {
     }
 }
 
-/// Whether no way along the children of `count` nodes is longer than [`MAX_TREE_DEPTH`]. Layer by layer
-/// from the nodes that are no child; each layer has a node once, so that the bound ends it.
+/// Whether no path along the children of `count` nodes is longer than [`MAX_TREE_DEPTH`]. Goes layer by layer
+/// from the nodes that are not children. Each layer has a node at most once, so the limit ends the loop.
 fn is_shallow(count: usize, children: impl Fn(usize) -> Vec<usize>) -> bool {
     let mut is_child = vec![false; count];
     for node in 0..count {

@@ -1,12 +1,12 @@
-//! Kernels of ONNX Runtime that end the process on ranks, sizes or values they do not expect or leave what
-//! they return unwritten, and the operators that refuse wrong ranks with an error.
+//! Kernels of ONNX Runtime that, on unexpected ranks, sizes or values, end the process or leave their output
+//! unwritten, and the operators that refuse wrong ranks with an error.
 //!
-//! Both lists were found by experiment, on the version in [`FOUND_ON`]: every operator with each of its
-//! inputs in other ranks, with sizes of 0, and with extreme values (`tests/python/test_kernels.py`, whose
-//! long form is part of `make test-full`). An operator that is in neither list is not believed.
+//! Both lists were found by experiment, on the version in [`FOUND_ON`]: every operator was tried with other
+//! ranks of each of its inputs, with sizes of 0, and with extreme values (`tests/python/test_kernels.py`,
+//! whose long form is part of `make test-full`). An operator that is in neither list is not trusted.
 //!
-//! Not here: what is done about them (`guard`), which ranks a request may change (`rank_paths`), integer
-//! division (`divide`).
+//! Not here: the checks (`guard`), which ranks a request can change (`rank_paths`), integer division
+//! (`divide`).
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
@@ -15,26 +15,27 @@ use super::known::{Elem, Origin, Scopes};
 use super::{is_onnx_domain, is_op, walk};
 use proto::onnx::{NodeProto, tensor_proto::DataType as OnnxType};
 
-/// The version of ONNX Runtime that the lists were found on.
+/// The version of ONNX Runtime on which the lists were found.
 pub(super) const FOUND_ON: &str = "1.32.0";
 
 const MICROSOFT: &str = "com.microsoft";
 const ML: &str = "ai.onnx.ml";
 
-/// What an input has to be so that its kernel does not end the process.
+/// The property that an input needs so that its kernel does not end the process.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Check {
     /// Of this rank.
     Rank(usize),
-    /// Of this rank, which ONNX Runtime is not told: it would want to know that of other inputs as well.
+    /// Of this rank, hidden from ONNX Runtime, which would otherwise require the ranks of other inputs as
+    /// well.
     RankUntold(usize),
     /// Of this rank or a higher one.
     MinRank(usize),
-    /// Without a size of 0, but for that along this axis.
+    /// Without a size of 0, except along this axis.
     FilledBut(usize),
     /// Without a size of 0.
     Filled,
-    /// Without a size of 0, but for that along the axis of the attribute `axis`.
+    /// Without a size of 0, except along the axis of the attribute `axis`.
     FilledButAxis,
     /// With a last size other than 0.
     FilledAtEnd,
@@ -42,31 +43,31 @@ pub(super) enum Check {
     OneElement,
     /// Integers other than 0.
     NoZeros,
-    /// Of matrices with as many rows as columns.
+    /// Square matrices.
     Square,
-    /// An image that, with its pads, the window of the node fits into.
+    /// An image that, with its pads, is large enough for the node's window.
     HoldsWindow,
-    /// The same; one whose window is not known has its sizes hidden.
+    /// The same; if the window is not known, the image's sizes are hidden instead.
     FitsWindow,
     /// Boxes not far outside the image that is the node's first input.
     NearImage,
-    /// This other input has so many numbers for each dimension.
+    /// This other input has `each` numbers for every dimension.
     RankOfLength { input: usize, each: usize },
-    /// Not seen to come from the node that returns it.
+    /// Hidden, so that ONNX Runtime does not see which node returns it.
     Hidden,
     /// This attribute has one number for each dimension.
     RankOfAttribute(&'static str),
 }
 
-/// A kernel that needs one of its inputs checked before.
+/// A kernel that needs a check in front of one of its inputs.
 pub(super) struct Limit {
     domain: &'static str,
     op_type: &'static str,
     input: usize,
-    /// Every so many inputs after that one are such an input as well; 0 for none.
+    /// The distance to the next input with the same checks, up to the last input; 0 if this is the only one.
     step: usize,
     pub(super) checks: &'static [Check],
-    /// Whether this node's kernel is the one that needs it.
+    /// Whether this node's kernel needs the checks.
     concerns: fn(&NodeProto, &Scopes) -> bool,
 }
 
@@ -119,30 +120,30 @@ const ONE_AT_1: Check = Check::RankOfLength { input: 1, each: 1 };
 const ONE_AT_2: Check = Check::RankOfLength { input: 2, each: 1 };
 
 const LIMITS: &[Limit] = &[
-    // Between quantizers, ONNX Runtime puts its own QLinearAdd and QLinearMul in their place.
+    // Between quantizers, ONNX Runtime replaces them with its own QLinearAdd and QLinearMul.
     onnx("Add", 0, &[Check::Filled]).where_(may_be_of_integers),
     onnx("Add", 1, &[Check::Filled]).where_(may_be_of_integers),
     // The cache of keys and values.
     onnx("Attention", 4, &[Check::Rank(4)]),
     onnx("Attention", 5, &[Check::Rank(4)]),
-    // Its own kernel refuses such images. Those with their channels in blocks or last, which ONNX
-    // Runtime puts in its place where it knows the number of channels, do not; the same with MaxPool.
+    // Its own kernel refuses such images. If ONNX Runtime knows the number of channels, it uses kernels with
+    // the channels in blocks or last, which do not refuse them; the same applies to MaxPool.
     onnx("AveragePool", 0, &[Check::HoldsWindow]),
-    // A size that comes out negative at load ends the process in the operators behind it.
+    // A size that becomes negative at load ends the process in the operators behind it.
     onnx("Conv", 0, &[Check::FitsWindow]).where_(has_sizes),
     onnx("ConvInteger", 0, &[Check::FitsWindow]).where_(has_sizes),
-    // Its products of integers do not write what is a sum of nothing; the same with those below.
+    // Its integer products do not write sums of no elements; the same applies to those below.
     onnx("ConvInteger", 1, &[Check::Filled]),
     onnx("LpPool", 0, &[Check::FitsWindow]).where_(has_sizes),
     onnx("QLinearConv", 0, &[Check::FitsWindow]).where_(has_sizes),
     // It never returns.
     onnx("Conv", 1, &[Check::Filled]),
-    // Of volumes; other numbers of dimensions have another kernel.
+    // For volumes; other numbers of dimensions have another kernel.
     onnx("ConvTranspose", 0, &[Check::FilledBut(0)]).where_(convolves_volumes),
     onnx("DFT", 0, &[Check::MinRank(1)]),
     onnx("DFT", 1, &[Check::OneElement]),
     onnx("DFT", 2, &[Check::OneElement]),
-    // Between several inputs it transposes, which divides by the size of what has no elements.
+    // Between several inputs it transposes, which divides by the size of a tensor without elements.
     onnx("Einsum", 0, &[Check::Filled])
         .every(1)
         .where_(|node, _| node.input.len() > 1),
@@ -164,7 +165,7 @@ const LIMITS: &[Limit] = &[
     onnx("MaxRoiPool", 1, &[Check::Rank(2)]),
     onnx("Mul", 0, &[Check::Filled]).where_(may_be_of_integers),
     onnx("Mul", 1, &[Check::Filled]).where_(may_be_of_integers),
-    // The scale of a product of integers: the two are made one kernel.
+    // The scale of a product of integers: ONNX Runtime fuses the two into one kernel.
     onnx("Mul", 0, &[Check::Filled]).where_(|node, known| scales_product(node, known, 1)),
     onnx("Mul", 1, &[Check::Filled]).where_(|node, known| scales_product(node, known, 0)),
     onnx("QLinearConv", 3, &[Check::Filled]),
@@ -174,18 +175,19 @@ const LIMITS: &[Limit] = &[
     onnx("NonMaxSuppression", 2, &[Check::OneElement]),
     onnx("NonMaxSuppression", 3, &[Check::OneElement]),
     onnx("NonMaxSuppression", 4, &[Check::OneElement]),
-    // Types without a kernel go through a loop.
+    // Types without a kernel are computed in a loop.
     onnx("Range", 0, &[Check::OneElement]).where_(counts_in_a_loop),
     onnx("Range", 1, &[Check::OneElement]).where_(counts_in_a_loop),
     onnx("Range", 2, &[Check::OneElement]).where_(counts_in_a_loop),
-    // It reads its scales and its box at load, where they are constant, and goes by the rank of the
-    // request. Scales were its second input once.
+    // If its scales and its box are constant, it reads them at load, but uses the rank of the request. In
+    // older opsets, scales were its second input.
     onnx("Resize", 0, &[ONE_AT_2]).where_(|node, _| has_scales_at(2, node)),
     onnx("Resize", 0, &[ONE_AT_1]).where_(|node, _| has_scales_at(1, node)),
     onnx("Resize", 0, &[Check::RankOfLength { input: 1, each: 2 }]).where_(crops),
     onnx("ReverseSequence", 0, &[Check::MinRank(2)]),
     onnx("RoiAlign", 0, &[Check::Rank(4), Check::FilledBut(0)]),
-    // It takes samples by the area of the box, wherever that is: one small request would keep it for hours.
+    // The number of samples grows with the area of the box, wherever it is: one small request would run for
+    // hours.
     onnx("RoiAlign", 1, &[Check::Rank(2), Check::NearImage]).where_(samples_by_area),
     onnx("RoiAlign", 1, &[Check::Rank(2)]).where_(|node, known| !samples_by_area(node, known)),
     onnx("RoiAlign", 2, &[Check::Rank(1)]),
@@ -193,18 +195,18 @@ const LIMITS: &[Limit] = &[
     onnx("STFT", 2, &[Check::Rank(1), Check::Filled]),
     onnx("STFT", 1, &[Check::OneElement]),
     onnx("STFT", 3, &[Check::OneElement, Check::NoZeros]),
-    // It transposes what it goes through along another axis than the first.
+    // It transposes its scanned inputs if they are scanned along an axis other than the first.
     onnx("Scan", 0, &[Check::Filled])
         .every(1)
         .where_(scans_along_other_axes),
-    // A scalar without elements that a node returned has no memory.
+    // A scalar without elements, if returned by a node, has no memory.
     onnx("SequenceAt", 1, &[Check::OneElement]),
     onnx("SequenceErase", 1, &[Check::OneElement]),
     onnx("SequenceInsert", 2, &[Check::OneElement]),
     onnx("Unique", 0, &[Check::FilledButAxis]).where_(has_axis),
     onnx("Upsample", 0, &[ONE_AT_1]),
     onnx("Upsample", 0, &[Check::RankOfAttribute("scales")]),
-    // What looks for quantized branches takes these scales and zero points for constants. Requests to
+    // The search for quantized branches assumes that these scales and zero points are constants. Requests to
     // such a model have elements.
     onnx("Where", 1, &[Check::Hidden]).where_(|node, known| is_freely_dequantized(node, known, 1)),
     onnx("Where", 2, &[Check::Hidden]).where_(|node, known| is_freely_dequantized(node, known, 2)),
@@ -237,7 +239,7 @@ const LIMITS: &[Limit] = &[
     microsoft("MatMulIntegerToFloat", 3, &[Check::Filled]),
     microsoft("MoE", 0, &[Check::Filled]).every(1),
     microsoft("MultiHeadAttention", 0, &[Check::Filled]),
-    // Otherwise its sizes have to be those of the two others, which the kernel sees to.
+    // Otherwise its sizes must be those of the two others, which the kernel checks.
     microsoft("MultiHeadAttention", 1, &[Check::Filled]).where_(|node, _| node.input.len() < 3),
     microsoft("MultiHeadAttention", 2, &[Check::Filled]),
     microsoft("QAttention", 0, &[Check::Rank(3), Check::FilledBut(2)]),
@@ -245,7 +247,7 @@ const LIMITS: &[Limit] = &[
     microsoft("QGemm", 3, &[Check::Filled]),
     microsoft("QLinearAdd", 0, &[Check::Filled]),
     microsoft("QLinearAdd", 3, &[Check::Filled]),
-    // With its channels last, which ONNX Runtime makes of others as well.
+    // With its channels last, a layout that ONNX Runtime also creates from others.
     microsoft("QLinearAveragePool", 0, &[Check::HoldsWindow]),
     microsoft("QLinearConcat", 0, &[Check::OneElement]),
     microsoft("QLinearConcat", 1, &[Check::OneElement]),
@@ -279,11 +281,11 @@ const LIMITS: &[Limit] = &[
     microsoft("WhisperBeamSearch", 6, &[Check::Filled]),
 ];
 
-/// Operators that end the process on what the model itself may hold, and that no check can save: they
-/// are refused at load.
+/// Operators that end the process because of values that the model itself can hold, so that no check helps:
+/// they are refused at load.
 const REFUSED: &[(&str, &str)] = &[(MICROSOFT, "AttnLSTM")];
 
-/// Operators whose limits are about sizes alone, and of whose ranks nothing is known.
+/// Operators whose limits concern sizes only; their behaviour on other ranks is not known.
 const SIZES_ALONE: &[&str] = &[
     "BeamSearch",
     "GreedySearch",
@@ -303,13 +305,13 @@ pub(super) fn limits<'a>(
     })
 }
 
-/// All checks, with the number of the input that they are for.
+/// All checks, with the number of the input that they apply to.
 #[cfg(test)]
 pub(super) fn all() -> impl Iterator<Item = (usize, &'static [Check])> {
     LIMITS.iter().map(|it| (it.input, it.checks))
 }
 
-/// What a node joins into one tensor.
+/// The inputs that a node joins into one tensor.
 pub(super) struct Parts<'a> {
     /// The tensors, or the one sequence of them.
     pub(super) names: Vec<&'a str>,
@@ -318,11 +320,11 @@ pub(super) struct Parts<'a> {
     pub(super) first: usize,
 }
 
-/// What a node joins whose kernel may leave a part of its output unwritten; `None` where it is another.
+/// The joined inputs of a node whose kernel can leave a part of its output unwritten; `None` for other nodes.
 pub(super) fn parts(node: &NodeProto) -> Option<Parts<'_>> {
     let (first, step) = match (node.domain(), node.op_type()) {
         (domain, "Concat" | "ConcatFromSequence") if is_onnx_domain(domain) => (0, 1),
-        // Each with its scale and zero point, behind those of the output.
+        // Each with its scale and zero point, after those of the output.
         (MICROSOFT, "QLinearConcat") => (2, 3),
         _ => return None,
     };
@@ -341,7 +343,7 @@ pub(super) fn is_refused(node: &NodeProto) -> bool {
     REFUSED.contains(&(node.domain(), node.op_type()))
 }
 
-/// Whether it is not known what a kernel does with inputs of other ranks than its author expected.
+/// Whether the kernel's behaviour on unexpected ranks is not known.
 pub(super) fn is_untried(node: &NodeProto) -> bool {
     let mut limits = LIMITS.iter();
     let is_limited =
@@ -389,18 +391,18 @@ fn has_scales_at(index: usize, node: &NodeProto) -> bool {
     place == index && is_given(index) && !is_given(3) && !has_axes
 }
 
-/// Whether a `Resize` takes a box out of the image.
+/// Whether a `Resize` crops a box out of the image.
 fn crops(node: &NodeProto, _: &Scopes) -> bool {
     let mode = walk::attribute(node, "coordinate_transformation_mode");
-    // That of a function may be its caller's.
+    // In a function, the caller can set it.
     let crops =
         mode.is_some_and(|it| !it.ref_attr_name().is_empty() || it.s() == b"tf_crop_and_resize");
     crops && node.input.len() > 2 && walk::attribute(node, "axes").is_none()
 }
 
-/// Whether a kernel of integers may be chosen instead.
+/// Whether ONNX Runtime might choose an integer kernel instead.
 fn may_be_of_integers(node: &NodeProto, known: &Scopes) -> bool {
-    // `Other` may be any float.
+    // `Other` can be any float.
     let is_float = |index| match known.input(node, index).elem {
         Elem::Unknown | Elem::Other => true,
         Elem::Is(number) => number == OnnxType::Float as i32 || number == OnnxType::Float16 as i32,
@@ -408,12 +410,12 @@ fn may_be_of_integers(node: &NodeProto, known: &Scopes) -> bool {
     known.quantizes && is_float(0) && is_float(1)
 }
 
-/// Whether a product may be one of integers instead, and its sums of nothing.
+/// Whether ONNX Runtime might use a product of integers instead, with sums of no elements.
 fn multiplies_integers(node: &NodeProto, known: &Scopes, inputs: [usize; 2]) -> bool {
     known.quantizes && sums_may_be_empty(node, known, inputs)
 }
 
-/// Whether a product of two matrices may have sums of nothing: one with elements has no such.
+/// Whether a product of two matrices can have sums of no elements: if one matrix has elements, it cannot.
 fn sums_may_be_empty(node: &NodeProto, known: &Scopes, inputs: [usize; 2]) -> bool {
     inputs
         .iter()
@@ -505,7 +507,7 @@ mod tests {
             let mut checks = it.checks.iter();
             checks.any(|it| matches!(it, Check::MinRank(_) | Check::Rank(_)))
         };
-        // Their own kernels refuse wrong ranks; the check serves the one that follows it.
+        // Their own kernels refuse wrong ranks; the check is for the one that follows it.
         let own = ["GRU", "LSTM", "QAttention"];
         for limit in LIMITS.iter().filter(checks_rank) {
             let node = NodeProto {
@@ -520,7 +522,8 @@ mod tests {
 
     #[test]
     fn lists_are_those_of_the_pinned_version() {
-        // tools/fetch_onnxruntime.py pins it: with another, the long form of test_kernels.py runs first.
+        // tools/fetch_onnxruntime.py pins it: for another version, run the long form of test_kernels.py
+        // first.
         let script = concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/../../tools/fetch_onnxruntime.py"

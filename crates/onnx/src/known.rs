@@ -1,9 +1,10 @@
-//! What a model says about its tensors before any run: element types, and ranks where they are sure.
+//! Facts about a model's tensors that hold in any run: element types, and ranks if they are certain.
 //!
-//! `facts` is what can be known of a tensor, `rules` what operators make of it, `scopes` the names that a
-//! place in a model sees, `functions` what calls of the model's own functions return.
+//! `facts` has the facts about one tensor, `rules` the facts that follow for the outputs of operators,
+//! `scopes` the names visible at a place in a model, and `functions` the results of calls to the model's own
+//! functions.
 //!
-//! Not here: what is made of it (`divide`, `guard`), shapes (`reshape`).
+//! Not here: the use of these facts (`divide`, `guard`), shapes (`reshape`).
 
 mod facts;
 mod functions;

@@ -1,24 +1,24 @@
 //! Transposes that tf2onnx wrote as reshapes.
 //!
-//! Where an image has one channel, moving that dimension to the front and reshaping give the same,
-//! and tf2onnx writes the cheaper one. But a reshape also takes images of other sizes, which the
-//! original refused, and returns nonsense for them.
+//! If an image has one channel, moving that dimension to the front and reshaping give the same result, and
+//! tf2onnx writes the cheaper one. But a reshape also accepts images of other sizes, which the TensorFlow
+//! model refused, and returns nonsense for them.
 //!
-//! The name of the shape says who wrote the reshape, no more. That it is a transpose follows from the
-//! declared sizes: the dimensions that change places have to have size 1, else the two differ.
+//! The name of the shape only says who wrote the reshape. That it is a transpose follows from the declared
+//! sizes: the dimensions that change places must have size 1, otherwise the two differ.
 
 use super::border::ints_attribute;
 use super::interface::value_info;
 use super::{OnnxModel, is_op, node, walk};
 use proto::onnx::NodeProto;
 
-/// How tf2onnx calls the shape that it reshapes to in the place of a transpose. Other reshapes keep
-/// taking images of all sizes.
+/// The prefix of the name of the shape that tf2onnx reshapes to instead of transposing. Other reshapes keep
+/// accepting images of all sizes.
 const NEW_SHAPE_PREFIX: &str = "new_shape__";
 
 impl OnnxModel {
-    /// Makes transposes again of the reshapes of the graph's inputs that stand for one.
-    /// Returns whether there were any.
+    /// Turns reshapes of the graph's inputs that stand for a transpose back into transposes. Returns whether
+    /// there were any.
     pub(super) fn restore_transposes(&mut self) -> bool {
         let found: Vec<(usize, Vec<i64>)> = self
             .graph()
@@ -66,16 +66,15 @@ impl OnnxModel {
     }
 }
 
-/// What a tensor is reshaped to.
+/// The shape that a tensor is reshaped to.
 struct Target<'a> {
     dims: &'a [i64],
-    /// Zero does not stand for the size that is there.
+    /// Zero means a size of zero rather than the existing size.
     zero_is_zero: bool,
 }
 
 impl Target<'_> {
-    /// Whether reshaping a tensor of the declared sizes is the same as permuting it; -1 is a size that
-    /// is not known.
+    /// Whether reshaping a tensor of the declared sizes is the same as permuting it; -1 is an unknown size.
     fn is_transposed(&self, declared: &[i64], permutation: &[i64]) -> Option<bool> {
         if declared.len() != self.dims.len() {
             return Some(false);
@@ -86,7 +85,7 @@ impl Target<'_> {
             let from = usize::try_from(from).ok()?;
             let size = *declared.get(from)?;
             let is_same = match to {
-                // It is what is left, which is right where all others are.
+                // It is the remaining size, which is right if all others are.
                 -1 => {
                     computed += 1;
                     true
@@ -94,7 +93,7 @@ impl Target<'_> {
                 0 if !self.zero_is_zero => from == axis || size == *declared.get(axis)? && size > 0,
                 _ => size == to,
             };
-            // What has one element along an axis may be anywhere; the others stay in order.
+            // A dimension of size 1 can be anywhere; the others stay in order.
             let stays_in_order = size == 1 || from >= last;
             if !is_same || !stays_in_order {
                 return Some(false);
@@ -137,7 +136,7 @@ mod tests {
         value
     }
 
-    /// What becomes of a reshape of `x` of these sizes, -1 for any.
+    /// The result for a reshape of `x` with these sizes, -1 for any.
     fn rewritten(sizes: &[i64], target: &[i64], outputs: &[&str], allowzero: bool) -> NodeProto {
         let mut reshape = node("Reshape", &["x", "new_shape__1"], "y");
         reshape.output = outputs.iter().map(|&name| name.to_owned()).collect();
@@ -160,7 +159,7 @@ mod tests {
         model.graph().node[0].clone()
     }
 
-    /// The permutation that a reshape becomes; `None` where it stays.
+    /// The permutation that a reshape becomes; `None` if it stays.
     fn permuted(sizes: &[i64], target: &[i64]) -> Option<Vec<i64>> {
         let node = rewritten(sizes, target, &["y"], false);
         let permutation = walk::attribute(&node, "perm").map(|it| it.ints.clone());
@@ -181,17 +180,17 @@ mod tests {
     #[test]
     fn reshape_that_mixes_what_it_moves_stays() {
         for (sizes, target) in [
-            // As large as a transpose would make it, with other elements in each place.
+            // The same shape as after a transpose, but with the elements in other places.
             ([-1, 3, 4, 5], [-1, 5, 3, 4]),
             ([-1, 3, 4, 5], [-1, 4, 5, 3]),
             ([2, 3, 3, 3], [2, 3, 3, 3]),
             ([-1, 5, 4, 2], [-1, 2, 5, 4]),
-            // Other sizes than those of a transpose.
+            // Sizes that a transpose would not give.
             ([-1, 5, 4, 1], [-1, 1, 4, 5]),
-            // A channel count that a request tells.
+            // A channel count known only from the request.
             ([-1, 5, 4, -1], [-1, 1, 5, 4]),
             ([2, 5, 4, -1], [2, -1, 5, 4]),
-            // The size at the place is another.
+            // Another size at that place.
             ([2, -1, 4, 1], [2, 1, 0, 4]),
         ] {
             assert_eq!(permuted(&sizes, &target), None, "{sizes:?} {target:?}");

@@ -1,10 +1,10 @@
 //! Reading and editing ONNX files.
 //!
-//! Edits are made once, at load, on the protobuf, so that the backend optimises them away. The copies
-//! of a model share the bytes of its weights: a clone copies nodes only.
+//! Edits are made once, at load, on the protobuf, so that the backend optimises them away. Clones of a model
+//! share the bytes of its weights: only nodes are copied.
 //!
-//! Not here: what aliases mean (`signature`), which files may be read (`mapper::version_dir`),
-//! running graphs (`runtime`).
+//! Not here: the meaning of aliases (`signature`), which files are allowed (`mapper::version_dir`), running
+//! graphs (`runtime`).
 
 mod batch_norm;
 mod border;
@@ -58,33 +58,33 @@ pub use self::zip_map::ClassLabels;
 
 /// An ONNX model in memory.
 ///
-/// Invariant: `proto.graph` is there.
+/// Invariant: `proto.graph` is present.
 #[derive(Clone)]
 pub struct OnnxModel {
     origin: String,
     proto: ModelProto,
-    /// The shapes of inputs that `proto` does not declare any more.
+    /// The shapes of inputs that `proto` no longer declares.
     declared_shapes: HashMap<String, Vec<i64>>,
     /// The values that the file had for inputs.
     defaults: BTreeMap<String, Tensor>,
     /// The sequences that the file's graph returns.
     sequences: Vec<Sequence>,
     edits: edit::Edits,
-    /// What the file has where `proto` has another text.
+    /// The file's bytes for texts that `proto` has in another form.
     not_utf8: text::NotUtf8,
 }
 
 impl OnnxModel {
     /// Parses an ONNX file; `origin` names it in errors. External data is not read yet, see
-    /// [`read_external_data`](Self::read_external_data). Nothing of `bytes` is referred to later. Text
-    /// that is not UTF-8 gets U+FFFD; an output without a type gets the one that follows from the graph.
+    /// [`read_external_data`](Self::read_external_data). The result does not refer to `bytes`. Text that is
+    /// not UTF-8 gets U+FFFD; an output without a type gets the one that follows from the graph.
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` where it is no ONNX model: two inputs of one name, which no backend takes,
-    /// are none either. Graphs nested deeper than protobuf's usual limit of 100 messages are refused
-    /// as well, files of millions of empty messages, which would take hundreds of times their
-    /// size, and functions that call each other so often that it would take as much to write them out.
+    /// `INVALID_ARGUMENT` if it is not a valid ONNX model; two inputs of one name, which no backend accepts,
+    /// make it invalid. It also refuses graphs nested deeper than protobuf's usual limit of 100 messages,
+    /// files of millions of empty messages, which would need hundreds of times their size, and functions
+    /// whose calls would expand to a similar amount.
     pub fn parse(origin: impl Into<String>, bytes: &[u8]) -> Result<Self> {
         let origin = origin.into();
         if !bounds::is_bounded(bytes) {
@@ -129,7 +129,7 @@ impl OnnxModel {
         &self.origin
     }
 
-    /// The program that made the file; empty where it does not say.
+    /// The program that made the file; empty if the file does not say.
     pub fn producer(&self) -> &str {
         self.proto.producer_name()
     }
@@ -157,13 +157,13 @@ impl OnnxModel {
         self.proto.graph.as_mut().expect("checked by parse")
     }
 
-    /// A name that nothing in the model has, made from `wish`.
+    /// A name that does not occur in the model, made from `wish`.
     fn unused_name(&self, wish: &str) -> String {
         self.names().take(wish)
     }
 
-    /// Whether `name` is an input with a value in the file that a client may replace: the value is a
-    /// default, not a constant.
+    /// Whether `name` is an input with a value in the file that clients can replace: the value is a default,
+    /// not a constant.
     fn is_default(&self, name: &str) -> bool {
         self.has_defaults() && self.graph().input.iter().any(|it| it.name() == name)
     }
@@ -186,8 +186,8 @@ impl OnnxModel {
             .unwrap_or(1)
     }
 
-    /// Names of the operators of ONNX's own domain and others that the graph uses, as errors name
-    /// them: `Conv`, `ai.onnx.ml.ZipMap`.
+    /// Names of the operators of all domains that the graph uses, as written in errors: `Conv`,
+    /// `ai.onnx.ml.ZipMap`.
     pub fn operators(&self) -> BTreeSet<String> {
         let mut operators = BTreeSet::new();
         walk::for_each_node(&self.graph().node, &mut |node| {

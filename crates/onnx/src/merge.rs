@@ -1,15 +1,15 @@
-//! One graph for signatures that differ in their heads only, so that the weights below them are in
+//! One graph for signatures that differ only in their heads, so that the weights below the heads are in
 //! memory once.
 //!
-//! Not here: which signatures there are (`mapper::version_dir`).
+//! Not here: which signatures exist (`mapper::version_dir`).
 
 use std::collections::HashMap;
 
 use super::{OnnxModel, is_onnx_domain, walk};
 use proto::onnx::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 
-/// Operators that one signature may bear with for the sake of another: cheap beside the weights
-/// that both need, and not choosy about values.
+/// Operators that one signature can run on behalf of another: cheap compared with the shared weights, and
+/// without requirements on values.
 const HEAD_OPERATORS: &[&str] = &[
     "Add",
     "ArgMax",
@@ -41,15 +41,15 @@ const HEAD_OPERATORS: &[&str] = &[
     "Transpose",
 ];
 
-/// Smaller models are not worth it.
+/// Smaller models are not worth merging.
 const MIN_COMMON_BYTES: usize = 1 << 20;
-/// A signature's weights have to be all but this part of those of the merged graph.
+/// Each signature can lack at most one part in this many of the merged graph's weights.
 const MAX_FOREIGN_PART: usize = 16;
 
 impl OnnxModel {
-    /// The graph that returns what `self` and `other`, graphs of one file, return. `None` where it
-    /// would not be worth it or not be the same: where they take other inputs, need weights of
-    /// their own that are more than a sixteenth, or differ in more than `HEAD_OPERATORS`.
+    /// The graph that returns the outputs of both `self` and `other`, graphs of one file. `None` if merging
+    /// is not worthwhile or would change the results: if they have different inputs, if one lacks more than
+    /// a sixteenth of the merged weights, or if they differ in more than `HEAD_OPERATORS`.
     pub fn merged(&self, other: &Self) -> Option<Self> {
         if !is_same_but_graph(&self.proto, &other.proto) {
             return None;
@@ -61,7 +61,7 @@ impl OnnxModel {
             return None;
         }
         let foreign = foreign_parts(mine, others)?;
-        // What `self` has and `other` has not is subject to the same rules.
+        // The parts of `self` that `other` lacks are subject to the same rules.
         foreign_parts(others, mine)?;
         let mut merged = self.clone();
         let graph = merged.graph_mut();
@@ -84,14 +84,14 @@ impl OnnxModel {
     }
 }
 
-/// What one graph has and another has not.
+/// The parts of one graph that another lacks.
 struct Foreign<'a> {
     nodes: Vec<&'a NodeProto>,
     tensors: Vec<&'a TensorProto>,
 }
 
-/// What `others` has besides `mine`; `None` where a name means something else in each, or a foreign
-/// node is no head's.
+/// The parts of `others` that `mine` lacks; `None` if the graphs use one name for different things, or if a
+/// foreign node is not part of a head.
 fn foreign_parts<'a>(mine: &GraphProto, others: &'a GraphProto) -> Option<Foreign<'a>> {
     let mut makers: HashMap<&str, &NodeProto> = HashMap::new();
     for node in &mine.node {
@@ -131,7 +131,7 @@ fn is_head(node: &NodeProto) -> bool {
     is_onnx_domain(node.domain()) && HEAD_OPERATORS.contains(&node.op_type())
 }
 
-/// Compares the bytes of two weights by their place: copies of one model share them.
+/// Compares the bytes of two weights by their address: copies of one model share them.
 fn is_same_tensor(one: &TensorProto, other: &TensorProto) -> bool {
     match (&one.raw_data, &other.raw_data) {
         (Some(a), Some(b)) if a.as_ptr() == b.as_ptr() && a.len() == b.len() => {
@@ -158,7 +158,7 @@ mod tests {
     use super::*;
     use crate::interface::tensor_value;
 
-    /// `x` through a weight of 1 MiB to `y`, and through these nodes to `output`.
+    /// `x` multiplied by a weight of 1 MiB to give `y`, and then through these nodes to `output`.
     fn model(heads: &[(&str, &[&str], &str)], output: &str) -> OnnxModel {
         let mut graph = GraphProto {
             node: vec![super::super::node("MatMul", &["x", "w"], "y")],

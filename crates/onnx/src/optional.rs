@@ -1,10 +1,10 @@
-//! Graph inputs that have a value in the file: a default that a run may replace (IR version 4 and later).
+//! Graph inputs with a value in the file: a default that a run can replace (IR version 4 and later).
 //!
-//! Such an input is made a plain one, and its value is kept for whoever does without it. Exporters that
-//! list every weight as an input do not mean that clients send them: where those are many or large, they
-//! stay constants, unless a signature map names them.
+//! Such an input becomes a plain one, and its value is kept for clients that do not send it. Some exporters
+//! list every weight as an input, although clients are not meant to send them: if those are many or large,
+//! they stay constants, unless a signature map names them.
 //!
-//! Not here: what clients see of a default (`signature`), the graph for requests without any
+//! Not here: how clients see a default (`signature`), the graph for requests without any
 //! (`mapper::version_dir`).
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -19,15 +19,15 @@ use proto::onnx::{
     type_proto,
 };
 
-/// The first version of the format in which a run may replace such a value.
+/// The first version of the format in which a run can replace such a value.
 const IR_VERSION: i64 = 4;
 
-/// Of a file that lists all its values as inputs, clients are offered so many.
+/// The maximum number of inputs offered to clients from a file that lists all its values as inputs.
 const MAX_LISTED: usize = 16;
-/// And so many bytes.
+/// The maximum total size of those inputs in bytes.
 const MAX_LISTED_BYTES: usize = 64 << 10;
 
-/// Operators whose output is a weight where their first input is one.
+/// Operators whose output is a weight if their first input is one.
 const PASSES: [&str; 11] = [
     "Cast",
     "DequantizeLinear",
@@ -60,8 +60,8 @@ const TRAINED: [(&str, usize); 13] = [
 ];
 
 impl OnnxModel {
-    /// Makes plain inputs of those that have a value in the file, and constants of the others. `named`
-    /// are tensors that a signature names.
+    /// Turns the inputs with a value that clients can send into plain inputs, and the others into constants.
+    /// `named` are tensors that a signature names.
     pub fn open_optional_inputs(&mut self, named: &HashSet<String>) {
         if self.proto.ir_version() < IR_VERSION {
             return;
@@ -96,7 +96,7 @@ impl OnnxModel {
         }
     }
 
-    /// Gives inputs of no declared type those of their values.
+    /// Gives inputs without a declared type the type of their values.
     fn declare_by_value(&mut self) {
         let graph = self.graph_mut();
         for input in graph.input.iter_mut().filter(|it| is_untyped(it)) {
@@ -126,8 +126,8 @@ impl OnnxModel {
     }
 }
 
-/// The inputs with a value that clients may send without being named in a map. Where the file lists all its
-/// values and operators read some as weights: all if they are few, else those that are no weights.
+/// The inputs with a value that clients can send even if no map names them. If the file lists all its values
+/// and operators read some as weights: all inputs if they are few, otherwise those that are not weights.
 fn offered<'a>(graph: &'a GraphProto, inputs: &HashSet<&str>) -> HashSet<&'a str> {
     let values = || graph.initializer.iter();
     let listed: Vec<&TensorProto> = values().filter(|it| inputs.contains(it.name())).collect();
@@ -148,7 +148,7 @@ fn offered<'a>(graph: &'a GraphProto, inputs: &HashSet<&str>) -> HashSet<&'a str
     if are_few(&others) {
         return names(others);
     }
-    // What is added to or multiplied with the results of weights was trained, too.
+    // Values that are added to the results of weights, or multiplied by them, were trained, too.
     let is_trained = |it: &TensorProto| {
         let is_float = data_type(it.data_type()).is_some_and(is_float);
         is_float && it.dims.iter().any(|&size| size != 1)
@@ -178,7 +178,7 @@ fn byte_count(value: &TensorProto) -> usize {
     strings.fold(elements, usize::saturating_add)
 }
 
-/// What operators read as a trained weight, be it converted or in another shape.
+/// The tensors that operators read as a trained weight, directly, converted or reshaped.
 fn read_as_weights(graph: &GraphProto) -> HashSet<&str> {
     let mut nodes = Vec::new();
     walk::for_each_node(&graph.node, &mut |node| nodes.push(node));
@@ -203,7 +203,7 @@ fn is_float(dtype: DataType) -> bool {
     matches!(dtype, Float | Double | Half | BFloat16)
 }
 
-/// Whether a declaration says nothing about the type.
+/// Whether a declaration does not give the type.
 fn is_untyped(value: &ValueInfoProto) -> bool {
     match value.r#type.as_ref().and_then(|it| it.value.as_ref()) {
         None => true,

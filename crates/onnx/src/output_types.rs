@@ -1,6 +1,6 @@
-//! Types of outputs that a file declares by their names only, as people do to see an inner tensor.
+//! Types of outputs that a file declares only by name, as people do to see an inner tensor.
 //!
-//! Not here: what follows from operators (`known`).
+//! Not here: the types that follow from operators (`known`).
 
 use super::OnnxModel;
 use super::interface::tensor_value;
@@ -8,7 +8,7 @@ use super::known::{Elem, Facts, Functions, Scopes};
 use proto::onnx::{GraphProto, TypeProto, ValueInfoProto, type_proto};
 
 impl OnnxModel {
-    /// Declares the types of the graph's outputs where the file does not and they follow from it.
+    /// Declares missing types of the graph's outputs if they follow from the graph.
     pub(super) fn infer_output_types(&mut self) {
         let graph = self.graph();
         if graph.output.iter().all(has_type) {
@@ -31,7 +31,7 @@ impl OnnxModel {
     }
 }
 
-/// Whether a declaration says the type: a tensor may be declared without that of its elements.
+/// Whether a declaration gives the type: a tensor can be declared without its element type.
 pub(super) fn has_type(value: &ValueInfoProto) -> bool {
     match value.r#type.as_ref().and_then(|ty| ty.value.as_ref()) {
         None => false,
@@ -40,7 +40,7 @@ pub(super) fn has_type(value: &ValueInfoProto) -> bool {
     }
 }
 
-/// The type of an output: as another declaration of the tensor says, else as follows from the nodes.
+/// The type of an output: from another declaration of the tensor, otherwise from the nodes.
 fn declared(graph: &GraphProto, output: &ValueInfoProto, facts: Facts) -> Option<TypeProto> {
     let mut others = graph.value_info.iter().chain(&graph.input);
     let same = others.find(|it| it.name() == output.name() && has_type(it));
@@ -51,7 +51,7 @@ fn declared(graph: &GraphProto, output: &ValueInfoProto, facts: Facts) -> Option
         return None;
     };
     let mut tensor = tensor_value(output.name(), elem_type).r#type?;
-    // The file may say the shape alone.
+    // The file can declare the shape alone.
     if let (
         Some(type_proto::Value::TensorType(declared)),
         Some(type_proto::Value::TensorType(new)),

@@ -1,7 +1,6 @@
-//! TensorFlow's `ParseExample` operators, which converters leave in the file and no runtime knows.
+//! TensorFlow's `ParseExample` operators, which converters leave in the file and no runtime supports.
 //!
-//! They are cut out: what they returned becomes inputs of the graph, fed by this server's own
-//! parser.
+//! They are cut out: their outputs become inputs of the graph, fed by this server's own parser.
 //!
 //! Not here: parsing tf.Example (`codec::example`).
 
@@ -14,8 +13,7 @@ use proto::onnx::NodeProto;
 
 /// A parse node that was cut out of a graph.
 ///
-/// tf2onnx drops the attributes `Tdense` and `dense_shapes`: what is not known from the file is
-/// `None`.
+/// tf2onnx drops the attributes `Tdense` and `dense_shapes`: anything that the file does not give is `None`.
 #[derive(Clone, Debug)]
 pub struct ParseExample {
     /// The node's name.
@@ -72,13 +70,12 @@ pub struct RaggedKey {
 }
 
 impl OnnxModel {
-    /// Cuts every `ParseExample` and `ParseExampleV2` out of the graph. What they returned are
-    /// inputs from then on.
+    /// Cuts every `ParseExample` and `ParseExampleV2` out of the graph. Their outputs become inputs.
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` where a node's keys are no constants or do not go with its inputs and
-    /// outputs; `UNIMPLEMENTED` for `ParseSingleExample`, which takes one example without a batch.
+    /// `INVALID_ARGUMENT` if a node's keys are not constants or do not match its inputs and outputs;
+    /// `UNIMPLEMENTED` for `ParseSingleExample`, which parses one example without a batch.
     pub fn cut_parse_examples(&mut self) -> Result<Vec<ParseExample>> {
         let mut nodes = self.graph().node.iter();
         if let Some(node) = nodes.find(|node| is_op(node, "ParseSingleExample")) {
@@ -175,7 +172,7 @@ impl OnnxModel {
     fn dense_key(&self, key: String, tensor: String, default: &str) -> DenseKey {
         let default = self.constant(default);
         let (declared_dtype, declared_shape) = self.declared(&tensor);
-        // The first dim of what the node returns is the batch.
+        // The first dim of the node's output is the batch.
         let declared_shape = declared_shape.and_then(|shape| Some(shape.get(1..)?.to_vec()));
         let dtype = default.as_ref().map(Tensor::dtype).or(declared_dtype);
         let default = default.filter(|it| !it.is_empty());
@@ -225,7 +222,7 @@ impl OnnxModel {
         })
     }
 
-    /// What `value_info` or an output's declaration says about a tensor.
+    /// The dtype and shape of a tensor according to `value_info` or an output's declaration.
     fn declared(&self, name: &str) -> (Option<DataType>, Option<Vec<i64>>) {
         let graph = self.graph();
         let mut values = graph.value_info.iter().chain(&graph.output);

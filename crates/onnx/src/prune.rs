@@ -1,4 +1,4 @@
-//! Leaves of a graph what some of its outputs need.
+//! Reduces a graph to the parts that some of its outputs need.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,9 +7,9 @@ use super::{OnnxModel, walk};
 use proto::onnx::GraphProto;
 
 impl OnnxModel {
-    /// Makes `outputs` the graph's outputs, in this order, each once, and drops every node,
-    /// initializer and input that they do not need. Names that the graph does not declare as
-    /// outputs are left out. Without the edit, nodes stay that need no further input.
+    /// Makes `outputs` the graph's outputs, in this order, each once, and drops every node, initializer and
+    /// input that they do not need. Names that the graph does not declare as outputs are left out. If the
+    /// edit is turned off, unneeded nodes stay unless they need further inputs.
     pub fn prune(&mut self, outputs: &[String]) {
         let keeps_nodes = !self.edits.wants(Edit::UnneededNodes);
         let graph = self.graph_mut();
@@ -32,7 +32,8 @@ fn name_of(value: &proto::onnx::ValueInfoProto) -> &str {
     value.name()
 }
 
-/// Drops what no output reaches. An input that has a value in the file becomes a plain constant.
+/// Drops everything that no output depends on. An input that has a value in the file becomes a plain
+/// constant.
 fn drop_unneeded(graph: &mut GraphProto, keeps_nodes: bool) {
     let outputs = graph.output.iter().map(|output| output.name());
     let mut needed = needed_names(graph, outputs.collect());
@@ -64,14 +65,14 @@ fn drop_unneeded(graph: &mut GraphProto, keeps_nodes: bool) {
         .retain(|value| needed.contains(value.name()));
 }
 
-/// The names of all tensors that depend on inputs which are not in `needed`.
+/// The names of all tensors that depend on inputs outside `needed`.
 fn names_beyond<'a>(graph: &'a GraphProto, needed: &HashSet<String>) -> HashSet<&'a str> {
     let has_value = |name: &str| graph.initializer.iter().any(|it| it.name() == name);
     let inputs = graph.input.iter().map(|it| it.name());
     let mut beyond: HashSet<&str> = inputs
         .filter(|name| !needed.contains(*name) && !has_value(name))
         .collect();
-    // Nodes may be in any order.
+    // Nodes can be in any order.
     loop {
         let count = beyond.len();
         for node in &graph.node {

@@ -1,10 +1,10 @@
-//! Which declared ranks a request may change: those of inputs that reach operators only which refuse
-//! a wrong rank with an error.
+//! Which declared ranks a request can change: those of inputs that only reach operators which refuse a wrong
+//! rank with an error.
 //!
-//! Whatever a node reads may change the rank of whatever it returns, unless that is known from the graph;
-//! graphs nested in it and functions that it calls are taken as a whole.
+//! Any tensor that a node reads might change the rank of any tensor that it returns, unless the graph
+//! determines that rank; graphs nested in the node and functions that it calls are treated as a whole.
 //!
-//! Not here: which operators these are (`kernel_limits`), dropping ranks (`relax`).
+//! Not here: the list of these operators (`kernel_limits`), dropping ranks (`relax`).
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -14,19 +14,19 @@ use base::error::{Result, ServingError};
 use proto::onnx::{FunctionProto, NodeProto};
 
 impl OnnxModel {
-    /// The inputs whose declared rank has to be enforced, since an operator behind them is not known
-    /// to check it.
+    /// The inputs whose declared rank must be enforced because an operator behind them is not known to check
+    /// it.
     pub fn inputs_to_keep_ranked(&self) -> HashSet<String> {
         self.inputs_that_reach(kernel_limits::checks_ranks, &HashSet::new())
     }
 
-    /// Of the inputs that reach an operator of which it is not known what other ranks do to it: those
-    /// whose declared rank has to be enforced.
+    /// The inputs whose declared rank must be enforced because they reach an operator whose behaviour with
+    /// other ranks is not known.
     ///
     /// # Errors
     ///
-    /// `UNIMPLEMENTED` where such an input has no declared rank, and none follows from the graph for what
-    /// the operator reads.
+    /// `UNIMPLEMENTED` if such an input has no declared rank, and the graph does not determine the rank of
+    /// the tensor that the operator reads.
     pub fn inputs_of_untried_operators(&self) -> Result<HashSet<String>> {
         let trusts = |node: &NodeProto| !kernel_limits::is_untried(node);
         let reaching = self.inputs_that_reach(trusts, &HashSet::new());
@@ -51,8 +51,8 @@ impl OnnxModel {
         }
     }
 
-    /// The names of tensors whose rank follows from the graph and the ranks of these inputs, wherever in
-    /// the model something has that name.
+    /// The names of tensors whose rank follows from the graph and the ranks of these inputs, for every tensor
+    /// of that name in the model.
     fn names_of_known_rank(&self, ranked: &HashSet<String>) -> Result<HashSet<String>> {
         let (mut known, mut unknown) = (HashSet::new(), HashSet::new());
         self.clone()
@@ -69,7 +69,7 @@ impl OnnxModel {
         Ok(known)
     }
 
-    /// The names of operators that are in no list of what they do.
+    /// The names of operators that are in neither list of `kernel_limits`.
     fn untried_operators(&self) -> String {
         let functions: HashSet<FunctionKey> = self.proto.functions.iter().map(key_of).collect();
         let mut names = BTreeSet::new();
@@ -84,7 +84,7 @@ impl OnnxModel {
         Vec::from_iter(names).join(", ")
     }
 
-    /// The inputs that reach a node for which `trusts` says no, but for ways through the `settled` tensors.
+    /// The inputs that reach a node that `trusts` rejects, ignoring paths through the `settled` tensors.
     fn inputs_that_reach(
         &self,
         trusts: fn(&NodeProto) -> bool,
@@ -113,7 +113,7 @@ impl OnnxModel {
                     });
                 }
             }
-            // Nodes are in order, so that one pass finds all; if not, further ones do.
+            // If the nodes are in order, one pass finds all; otherwise further passes do.
             if reaches.len() == before {
                 break;
             }
@@ -125,10 +125,10 @@ impl OnnxModel {
 }
 
 struct Trust<'a> {
-    /// Of an operator of a backend.
+    /// For an operator of a backend.
     trusts: fn(&NodeProto) -> bool,
     functions: HashMap<FunctionKey, &'a FunctionProto>,
-    /// By function; one that is being looked at is not trusted, as it calls itself.
+    /// By function; a function that is being examined is not trusted, because it calls itself.
     known: HashMap<FunctionKey, bool>,
 }
 
@@ -204,7 +204,7 @@ mod tests {
         ];
         let model = model(nodes, vec![]);
         assert_eq!(model.inputs_to_keep_ranked(), names(&["x"]));
-        // A check stands in front of it: it is not untried.
+        // It is not untried, because a check stands in front of it.
         assert!(model.inputs_of_untried_operators().unwrap().is_empty());
     }
 

@@ -1,15 +1,14 @@
-//! Forgets declared shapes: ONNX Runtime enforces them, TensorFlow never did, and converters write
-//! wrong ones.
+//! Drops declared shapes: ONNX Runtime enforces them, TensorFlow never did, and converters write wrong ones.
 //!
-//! Ranks are worth keeping where they are right: without them ONNX Runtime leaves transposes and
-//! fusions as they are, and a model of convolutions takes a quarter longer. Sizes are not.
+//! Correct ranks are worth keeping: without them ONNX Runtime does not optimise transposes or fuse operators,
+//! and a model of convolutions takes a quarter longer. Sizes are not worth keeping.
 
 use std::collections::HashSet;
 
 use super::{OnnxModel, is_onnx_domain, is_op, walk};
 use proto::onnx::{GraphProto, NodeProto, TensorShapeProto, ValueInfoProto, type_proto};
 
-/// Operators that refuse every other rank of their first input.
+/// Operators that accept only one rank of their first input.
 const FIX_RANK: &[&str] = &[
     "AveragePool",
     "Conv",
@@ -22,7 +21,7 @@ const FIX_RANK: &[&str] = &[
     "QLinearConv",
     "RNN",
 ];
-/// Operators that return what has the rank of their first input.
+/// Operators whose output has the rank of their first input.
 const KEEP_RANK: &[&str] = &[
     "Abs",
     "Cast",
@@ -37,13 +36,12 @@ const KEEP_RANK: &[&str] = &[
     "Sqrt",
     "Tanh",
 ];
-/// Operators that return what has the rank of one input where the other is a vector or scalar.
+/// Operators whose output has the rank of one input if the other is a vector or scalar.
 const BROADCAST: &[&str] = &["Add", "Div", "Max", "Min", "Mul", "Pow", "Sub"];
 
 impl OnnxModel {
-    /// Drops the shapes that the graph declares for its inputs, its outputs and what lies between.
-    /// Of the inputs in `ranked` the rank stays. The backend infers what it can from the operators,
-    /// and is told what was declared.
+    /// Drops the declared shapes of the graph's inputs, outputs and inner tensors. Inputs in `ranked` keep
+    /// their rank. The backend infers shapes from the operators, and receives the declared ones separately.
     pub fn relax_shapes(&mut self, ranked: &HashSet<String>) {
         for input in self.inputs() {
             self.declared_shapes
@@ -62,7 +60,7 @@ impl OnnxModel {
         relax_nested(&mut graph.node);
     }
 
-    /// Whether an operator refuses every rank of the input `name` but one.
+    /// Whether an operator accepts only one rank of the input `name`.
     pub fn fixes_rank_of(&self, name: &str) -> bool {
         let graph = self.graph();
         let mut same_rank: HashSet<&str> = HashSet::from([name]);
@@ -96,10 +94,10 @@ impl OnnxModel {
 
 fn relax_nested(nodes: &mut [NodeProto]) {
     for node in nodes {
-        // ONNX Runtime wants to know the ranks of what the body of a Scan returns.
+        // ONNX Runtime requires the ranks of the outputs of a Scan's body.
         let ranks_needed = is_op(node, "Scan");
-        // A Loop's counter and condition are scalars, and a run fails where that is not said. What it
-        // collects of no round at all has the sizes that are declared for one.
+        // A run of a Loop fails unless its counter and condition are declared as scalars. If it runs no
+        // rounds, the outputs that it collects have the sizes declared for one round.
         let (scalars, kept_from) = match is_op(node, "Loop") {
             true => (2, node.input.len().saturating_sub(1)),
             false => (0, usize::MAX),

@@ -1,8 +1,8 @@
-//! Shapes that a graph computes of sizes that the reshaped tensor has itself.
+//! Shapes that a graph computes from the sizes of the reshaped tensor itself.
 //!
-//! Flattening keeps the first size, and converters write it so: take the shape, pick the first size,
-//! put it before the others. That is half a dozen operators on a handful of numbers, in every run,
-//! where `Reshape` knows a sign for "the size that is there": 0.
+//! Flattening keeps the first size, and converters write it as several steps: take the shape, pick the first
+//! size, put it before the others. That is half a dozen operators on a few numbers in every run, although
+//! `Reshape` has a sign for "keep this size": 0.
 //!
 //! Not here: reshapes that stand for transposes (`layout`).
 
@@ -13,14 +13,14 @@ use super::{OnnxModel, is_op, walk};
 use base::tensor::Tensor;
 use proto::onnx::{NodeProto, tensor_proto::DataType as OnnxType};
 
-/// Operators that are looked at for one shape.
+/// The maximum number of operators examined for one shape.
 const MAX_STEPS: usize = 64;
-/// Longer shapes are not looked at.
+/// Longer shapes are skipped.
 const MAX_RANK: usize = 16;
 
 impl OnnxModel {
-    /// Makes constants of the shapes that hold, beside constants, sizes of the reshaped tensor in
-    /// their own places. What computed them is left without use. Returns whether there were any.
+    /// Replaces shapes that consist of constants and of sizes of the reshaped tensor in the same places with
+    /// constants. The nodes that computed them become unused. Returns whether it replaced any.
     pub(super) fn settle_shapes(&mut self) -> bool {
         let mut makers = HashMap::new();
         for node in &self.graph().node {
@@ -110,7 +110,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// What a tensor holds; `None` where it is not made of constants and sizes alone.
+    /// The values of a tensor; `None` if it is not made of constants and sizes alone.
     fn read(&mut self, name: &str) -> Option<Sizes<'a>> {
         self.steps += 1;
         if self.steps > MAX_STEPS {
@@ -123,7 +123,7 @@ impl<'a> Reader<'a> {
         let input = node.input.first()?;
         if is_op(node, "Cast") {
             let to = walk::attribute(node, "to")?.i();
-            // What sizes fit into.
+            // Types wide enough for sizes.
             let is_wide = [OnnxType::Int32, OnnxType::Int64]
                 .contains(&OnnxType::try_from(i32::try_from(to).ok()?).ok()?);
             self.read(input).filter(|_| is_wide)
@@ -231,7 +231,7 @@ impl<'a> Reader<'a> {
         Sizes::vector(part.to_vec())
     }
 
-    /// Whether `data` has along `axis` what `tensor` has along `its_axis`.
+    /// Whether the size of `data` along `axis` is that of `tensor` along `its_axis`.
     fn is_size_of(&mut self, data: &str, axis: usize, tensor: &str, its_axis: usize) -> bool {
         if data == tensor {
             return axis == its_axis;
@@ -276,7 +276,7 @@ mod tests {
         transpose
     }
 
-    /// The shape that the last node, a reshape, is left with; `None` where it is still computed.
+    /// The shape of the last node, a reshape; `None` if it is still computed.
     fn settled(nodes: Vec<NodeProto>, constants: Vec<TensorProto>) -> Option<Vec<i64>> {
         let graph = GraphProto {
             node: nodes,
@@ -294,7 +294,7 @@ mod tests {
         constant.as_slice::<i64>().map(<[i64]>::to_vec)
     }
 
-    /// As tf2onnx flattens: the shape of what was an image in its original layout, `perm`.
+    /// As tf2onnx flattens: with the shape of the image in its original layout, `perm`.
     fn flattened(perm: &[i64], slice: [i64; 2]) -> Option<Vec<i64>> {
         flattened_by_way_of(OnnxType::Int32, perm, slice)
     }

@@ -1,6 +1,6 @@
-//! How many tensors a sequence has, as far as the graph says it whatever a request holds.
+//! The number of tensors in a sequence, if the graph determines it independently of the request.
 //!
-//! Not here: what is made of it (`sequences`).
+//! Not here: the use of these lengths (`sequences`).
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -11,16 +11,16 @@ use super::known::{call_key, key_of};
 use super::{is_onnx_domain, is_op, walk};
 use proto::onnx::{FunctionProto, GraphProto, NodeProto, TensorProto, ValueInfoProto};
 
-/// A search through graphs that refer to each other ends after this.
+/// The maximum number of steps of a search through graphs that refer to each other.
 const MAX_STEPS: usize = 10_000;
-/// Nested graphs, calls of functions and what they are called with are followed so deep.
+/// The maximum depth to follow nested graphs, function calls and their arguments.
 const MAX_DEPTH: usize = 100;
 
 /// The number of tensors in a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Length {
     pub(super) tensors: usize,
-    /// It follows from a declared size, which a request may not keep to.
+    /// It follows from a declared size, which a request might not match.
     pub(super) is_declared: bool,
 }
 
@@ -37,7 +37,7 @@ struct Scope<'a> {
     makers: HashMap<&'a str, (&'a NodeProto, usize)>,
     initializers: HashMap<&'a str, &'a TensorProto>,
     declared: HashMap<&'a str, &'a ValueInfoProto>,
-    /// What the caller of a function hands in.
+    /// The arguments from the caller of a function.
     given: HashMap<&'a str, Option<Length>>,
     around: Option<&'a Scope<'a>>,
 }
@@ -51,7 +51,7 @@ impl<'a> Lengths<'a> {
         }
     }
 
-    /// That of the sequence `name` in the main graph; `None` where it is not known.
+    /// The length of the sequence `name` in the main graph; `None` if it is not known.
     pub(super) fn of(&self, graph: &GraphProto, name: &str) -> Option<Length> {
         self.steps.set(0);
         self.find(&Scope::of_graph(graph, None), name)
@@ -87,7 +87,7 @@ impl<'a> Lengths<'a> {
         })
     }
 
-    /// What both branches return.
+    /// The length that both branches return.
     fn branches(&self, scope: &Scope<'_>, node: &NodeProto, output: usize) -> Option<Length> {
         let mut lengths = walk::subgraphs(node).map(|graph| {
             let inner = Scope::of_graph(graph, Some(scope));
@@ -98,7 +98,7 @@ impl<'a> Lengths<'a> {
         lengths.all(is_same).then_some(first)
     }
 
-    /// What a function of the model returns.
+    /// The length that a function of the model returns.
     fn called(&self, scope: &Scope<'_>, node: &NodeProto, output: usize) -> Option<Length> {
         let key = call_key(node);
         let function = self.functions.iter().find(|it| key_of(it) == key)?;
@@ -152,7 +152,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// Where a name comes from, from here outwards.
+    /// The source of a name, searched from this scope outwards.
     fn maker(&self, name: &str) -> Option<Maker<'_, 'a>> {
         if let Some(length) = self.given.get(name) {
             return Some(Maker::Caller(*length));
@@ -164,7 +164,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// The length of what a `SplitToSequence` makes.
+    /// The length of the output of a `SplitToSequence`.
     fn split(&self, node: &NodeProto) -> Option<Length> {
         let sizes = match node.input.get(1).filter(|name| !name.is_empty()) {
             None => Some((0, vec![1])),
@@ -204,7 +204,7 @@ impl<'a> Scope<'a> {
         integers(walk::attribute(node, "value")?.t.as_ref()?)
     }
 
-    /// The declared size of what a node splits, along the axis of the splits.
+    /// The declared size of a node's input along the axis of the split.
     fn declared_size(&self, node: &NodeProto) -> Option<usize> {
         let shape = value_info(self.declared.get(node.input.first()?.as_str())?).shape?;
         let axis = walk::attribute(node, "axis").map_or(0, |it| it.i());

@@ -1,7 +1,7 @@
-//! Sequences of tensors that a graph returns: clients get each tensor as an output of its own, or all of
-//! them stacked.
+//! Sequences of tensors returned by a graph: clients get each tensor as an output of its own, or all of them
+//! stacked.
 //!
-//! Not here: how many tensors a sequence has (`sequence_lengths`), sequences of maps (`zip_map`).
+//! Not here: the number of tensors in a sequence (`sequence_lengths`), sequences of maps (`zip_map`).
 
 use std::collections::HashSet;
 
@@ -14,7 +14,7 @@ use base::error::{Result, ServingError};
 use base::tensor::Tensor;
 use proto::onnx::{GraphProto, NodeProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto};
 
-/// So many outputs are made of the sequences of a graph.
+/// The maximum number of outputs made from the sequences of a graph.
 const MAX_TENSORS: usize = 1024;
 
 /// A sequence of tensors that the file's graph returns.
@@ -22,14 +22,14 @@ const MAX_TENSORS: usize = 1024;
 pub struct Sequence {
     /// Its name.
     pub name: String,
-    /// The outputs that have taken its place, one for each tensor; `None` where their number is not
-    /// known before a run, or large.
+    /// The outputs that replace it, one for each tensor; `None` if their number is not known before a run, or
+    /// large.
     pub elements: Option<Vec<String>>,
     elem_type: i32,
 }
 
 impl OnnxModel {
-    /// Puts an output for each of its tensors in the place of every sequence that the graph returns.
+    /// Replaces every sequence that the graph returns with one output per tensor.
     pub fn take_sequences_apart(&mut self) {
         let functions = self.proto.functions.clone();
         let mut names = Names::of(self.graph());
@@ -61,11 +61,12 @@ impl OnnxModel {
         &self.sequences
     }
 
-    /// Makes the tensors of the sequence `name` one output, stacked along a new axis. Returns its name.
+    /// Makes the tensors of the sequence `name` one output, stacked along a new axis. Returns the output's
+    /// name.
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` where the graph returned no such sequence.
+    /// `INVALID_ARGUMENT` if the graph returned no such sequence.
     pub fn stack_sequence(&mut self, name: &str, axis: i64) -> Result<String> {
         let known = self.sequences.iter().find(|it| it.name == name);
         let elem_type = known.map(|it| it.elem_type).ok_or_else(|| {
@@ -123,8 +124,8 @@ impl OnnxModel {
         outputs
     }
 
-    /// Nodes that take one tensor out of a sequence. Where `positions` is given, it holds the numbers of
-    /// all.
+    /// Nodes that take one tensor out of a sequence. If `positions` is given, it holds the numbers of all
+    /// tensors.
     fn element(
         &mut self,
         sequence: &str,
@@ -144,8 +145,8 @@ impl OnnxModel {
         ]
     }
 
-    /// The numbers of a sequence's tensors, in a tensor that fails to be computed where there are more or
-    /// fewer than `count`.
+    /// The numbers of a sequence's tensors, in a tensor whose computation fails if there are more or fewer
+    /// than `count`.
     fn checked_positions(&mut self, sequence: &str, count: usize, names: &mut Names) -> String {
         let numbers: Vec<i64> = (0..count).filter_map(|it| i64::try_from(it).ok()).collect();
         let numbers = Tensor::from_vec(&[count], numbers);
@@ -175,7 +176,7 @@ impl OnnxModel {
         name
     }
 
-    /// `wish` as the name of an output; what has it inside the graph gets another, if it can.
+    /// `wish` as the name of an output; a tensor inside the graph with that name gets another, if it can.
     fn free_output_name(&mut self, wish: &str, names: &mut Names) -> String {
         let is_made = || {
             let mut nodes = self.graph().node.iter();
@@ -194,8 +195,8 @@ impl OnnxModel {
         name
     }
 
-    /// The tensors that a sequence is put together from, where that is one node: nothing has to be taken out
-    /// of it then.
+    /// The tensors that a sequence consists of, if a single node constructs it: then nothing has to be taken
+    /// out of it.
     fn tensors_of(&self, sequence: &str) -> Option<Vec<String>> {
         let nodes = &self.graph().node;
         let mut name = sequence;
@@ -224,7 +225,7 @@ impl OnnxModel {
 /// The names of a graph.
 struct Names {
     taken: HashSet<String>,
-    /// Those of outputs.
+    /// The names of outputs.
     visible: HashSet<String>,
 }
 
@@ -248,8 +249,8 @@ impl Names {
     }
 }
 
-/// The type of the tensors of a sequence, if they can be served, and their shape where it is declared.
-/// Converters write none as no dimensions.
+/// The type of the tensors of a sequence, if they can be served, and their shape if declared. Converters
+/// write an undeclared shape as one without dimensions.
 fn sequence_type(value: &ValueInfoProto) -> Option<(i32, Option<TensorShapeProto>)> {
     let inner: &TypeProto = match value.r#type.as_ref()?.value.as_ref()? {
         type_proto::Value::SequenceType(sequence) => sequence.elem_type.as_ref()?,

@@ -1,16 +1,16 @@
 //! Comparing strings.
 //!
-//! ONNX compares strings from opset 19 on, and nothing is changed there. Before, tf2onnx, which writes no
-//! later one, casts both sides to int32, which loads and then fails with every run. Here both sides get the
-//! numbers of their distinct strings.
+//! ONNX compares strings from opset 19 on, and nothing is changed there. For earlier opsets, tf2onnx, which
+//! writes no later one, casts both sides to int32; such a model loads, but every run fails. Here the distinct
+//! strings of both sides are numbered, and the numbers are compared.
 //!
-//! A comparison is one of strings where both sides are strings, or come from strings that were cast to
-//! int32. What is cast is followed by data flow (`follow`): through nested graphs and operators that only
-//! move elements, which move the strings as well. Functions are written out (`inline`). A cast that
-//! something else reads stays for that; what nothing reads any more is dropped (`unread`).
+//! A comparison is one of strings if both sides are strings, or come from strings that were cast to int32.
+//! Data flow analysis (`follow`) traces the results of casts through nested graphs and operators that only
+//! move elements, and moves the strings in the same way. Functions are inlined (`inline`). A cast stays if
+//! another node reads it; nodes that are no longer read are dropped (`unread`).
 //!
-//! Constant strings that are numbers, tf2onnx casts itself. So the other side of a cast may be an int32
-//! constant, which stands for its decimal text. A model that parses numbers of strings to compare them has
+//! If constant strings are numbers, tf2onnx casts them itself. So the other side of a cast can be an int32
+//! constant, which stands for its decimal text. A model that parses numbers from strings to compare them has
 //! the same nodes, and gets the same answers for decimal texts without leading zeros.
 
 mod comparison;
@@ -23,7 +23,7 @@ use super::{OnnxModel, is_op, walk};
 use base::error::Result;
 use proto::onnx::{NodeProto, ValueInfoProto, type_proto};
 
-/// Operators that only move elements, and which of their inputs those are: the first.
+/// Operators that only move the elements of their first input.
 const MOVE_FIRST: &[&str] = &[
     "Compress",
     "ConcatFromSequence",
@@ -49,12 +49,12 @@ const MOVE_FIRST: &[&str] = &[
 const MOVE_ALL: &[&str] = &["Concat", "SequenceConstruct"];
 
 impl OnnxModel {
-    /// Mends comparisons of strings everywhere in the model; see the module. Returns whether there were
+    /// Corrects comparisons of strings everywhere in the model; see the module. Returns whether there were
     /// any.
     ///
     /// # Errors
     ///
-    /// None of its own.
+    /// Does not return errors of its own.
     pub(super) fn rewrite_string_equal(&mut self) -> Result<bool> {
         if !self.has_operator(&|op_type| op_type == "Equal") || !self.has_strings() {
             return Ok(false);
@@ -69,7 +69,7 @@ impl OnnxModel {
         Ok(false)
     }
 
-    /// Whether anything in the model may be strings.
+    /// Whether anything in the model can be strings.
     fn has_strings(&self) -> bool {
         let graph = self.graph();
         let declared = graph.input.iter().any(is_of_strings);
@@ -115,7 +115,7 @@ fn is_integer_cast(node: &NodeProto) -> bool {
     is_cast_to(node, INT32) || is_cast_to(node, INT64)
 }
 
-/// The inputs whose elements an operator moves; empty where it does anything else.
+/// The inputs whose elements an operator moves; empty if it does anything else.
 fn moved(node: &NodeProto) -> Vec<usize> {
     let is_one_of = |list: &[&str]| list.iter().any(|it| is_op(node, it));
     match () {

@@ -1,7 +1,8 @@
 //! Text of an ONNX file that is not UTF-8.
 //!
-//! The format is of proto2, where C++ takes any bytes for a string, and so does ONNX Runtime. Here a text
-//! gets U+FFFD for what is not UTF-8, the same text everywhere in the file; two that differ stay two.
+//! The format is proto2, where C++ accepts any bytes as a string, and so does ONNX Runtime. Here U+FFFD
+//! replaces bytes that are not UTF-8, in the same way everywhere in the file; two different texts stay
+//! different.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::LazyLock;
@@ -14,12 +15,12 @@ use codec::proto_wire::{Fields, Value, put_varint};
 use proto::ONNX_DESCRIPTORS;
 use proto::onnx::ModelProto;
 
-/// As in prost, which refuses what is nested deeper.
+/// The limit of prost, which refuses messages nested deeper.
 const MAX_DEPTH: usize = 100;
 /// The wire type of strings, bytes and messages.
 const DELIMITED: u64 = 2;
 
-/// The bytes that the file has for a text which was made here.
+/// The file's bytes for each text that was changed here.
 pub(super) type NotUtf8 = HashMap<String, Vec<u8>>;
 
 static MODEL: LazyLock<Option<MessageDescriptor>> = LazyLock::new(|| {
@@ -27,7 +28,8 @@ static MODEL: LazyLock<Option<MessageDescriptor>> = LazyLock::new(|| {
     pool.get_message_by_name("onnx.ModelProto")
 });
 
-/// Decodes a model some of whose text is not UTF-8, and returns what that was; `None` where that is not what is wrong with it.
+/// Decodes a model with text that is not UTF-8, and also returns the bytes of that text; `None` if the model
+/// is malformed in some other way.
 pub(super) fn decode(model: &[u8]) -> Option<(ModelProto, NotUtf8)> {
     let descriptor = MODEL.as_ref()?;
     let mut taken = HashSet::new();
@@ -53,7 +55,7 @@ pub(super) fn decode(model: &[u8]) -> Option<(ModelProto, NotUtf8)> {
     Some((decoded, not_utf8.collect()))
 }
 
-/// A text that no other is, made from `wish`.
+/// A text that differs from all others, made from `wish`.
 fn unused(wish: &str, taken: &mut HashSet<String>) -> String {
     let mut text = wish.to_owned();
     let mut number = 0;
@@ -64,7 +66,7 @@ fn unused(wish: &str, taken: &mut HashSet<String>) -> String {
     text
 }
 
-/// A part of a message, as it is or made here.
+/// A part of a message, either unchanged or newly made.
 enum Piece<'a> {
     Kept(&'a [u8]),
     Made(Vec<u8>),
@@ -79,8 +81,8 @@ impl Piece<'_> {
     }
 }
 
-/// A message with other strings: those that `replace` returns for what they are. `None` where all stay,
-/// and where it is malformed.
+/// A message with strings replaced: `replace` returns the new one for each. `None` if all stay, and if the
+/// message is malformed.
 fn rewritten<'a>(
     message: &MessageDescriptor,
     bytes: &'a [u8],
@@ -121,11 +123,11 @@ fn rewritten<'a>(
     Some(pieces)
 }
 
-/// Pieces as one buffer; weights are not copied into another first.
+/// Pieces presented as one buffer, so that weights are not copied into another first.
 struct Pieces<'a> {
-    /// The first one has bytes that are not read yet, unless there are none at all.
+    /// The first piece, if any, has unread bytes.
     pieces: VecDeque<Piece<'a>>,
-    /// How much of the first one is read.
+    /// The number of bytes of the first piece that are already read.
     read: usize,
     remaining: usize,
 }
@@ -170,7 +172,7 @@ mod tests {
     use super::*;
     use proto::onnx::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
 
-    /// A model with a text in each kind of place; `~` is a byte that is no UTF-8.
+    /// A model with a text in each kind of place; `~` is a byte that is not UTF-8.
     fn encoded(model: &ModelProto) -> Vec<u8> {
         let mut bytes = model.encode_to_vec();
         for byte in &mut bytes {

@@ -1,4 +1,4 @@
-//! What a client would have to send for a graph to get a given tensor: a transform, the other way round.
+//! The inverse of a transform: the tensor that a client must send so that the graph gets a given one.
 //!
 //! Not here: the transform itself, as nodes (`border`).
 
@@ -8,14 +8,14 @@ use super::Transform;
 use base::tensor::{DataType, Element, Tensor};
 
 impl Transform {
-    /// What a client would send for the graph to get `tensor`; `None` where that cannot be said exactly.
+    /// The tensor that a client would send for the graph to get `tensor`; `None` if it is not known exactly.
     pub fn undone(&self, tensor: &Tensor) -> Option<Tensor> {
         let converted = match self.dtype {
             Some(dtype) => converted(tensor, dtype)?,
             None => tensor.clone(),
         };
         match (self.transpose.is_empty(), self.reshape.is_empty()) {
-            // What has the shape that it would get keeps it.
+            // The tensor already has the shape after the reshape, and keeps it.
             (true, _) => Some(converted),
             (false, true) => untransposed(&converted, &self.transpose),
             // The shape between the two is not known.
@@ -41,7 +41,7 @@ fn converted(tensor: &Tensor, dtype: DataType) -> Option<Tensor> {
         DataType::UInt32 => make(shape, &numbers, |it| it as u32),
         _ => None,
     };
-    // A default of float shown as double and back is the same; one of double may not fit into float.
+    // A float default converted to double and back is the same; a double default might not fit into float.
     made.filter(is_same)
 }
 
@@ -49,7 +49,7 @@ fn make<T: Element>(shape: &[usize], numbers: &[f64], as_element: fn(f64) -> T) 
     Tensor::from_vec(shape, numbers.iter().map(|&it| as_element(it)).collect())
 }
 
-/// The elements, where a double holds them exactly.
+/// The elements, if a double holds them exactly.
 fn numbers(tensor: &Tensor) -> Option<Vec<f64>> {
     fn wide<T: Element + Into<f64>>(tensor: &Tensor) -> Option<Vec<f64>> {
         Some(
@@ -78,7 +78,7 @@ fn numbers(tensor: &Tensor) -> Option<Vec<f64>> {
     }
 }
 
-/// What becomes `tensor` when its axes are permuted by `axes`.
+/// The tensor that becomes `tensor` when its axes are permuted by `axes`.
 fn untransposed(tensor: &Tensor, axes: &[i64]) -> Option<Tensor> {
     let (to, rank) = (tensor.shape(), tensor.shape().len());
     let axes = axes.iter().map(|&it| usize::try_from(it).ok());
@@ -96,7 +96,7 @@ fn untransposed(tensor: &Tensor, axes: &[i64]) -> Option<Tensor> {
     for axis in (1..rank).rev() {
         strides[axis - 1] = strides[axis] * to[axis];
     }
-    // How far apart in `tensor` neighbours along an axis of the result are.
+    // The distance in `tensor` between neighbours along each axis of the result.
     let mut steps = vec![0; rank];
     for (index, &axis) in axes.iter().enumerate() {
         steps[axis] = strides[index];

@@ -1,7 +1,7 @@
-//! Replaces nodes everywhere in a model: in the main graph, in graphs nested in it and in functions,
-//! with what is known of tensors there.
+//! Replaces nodes everywhere in a model: in the main graph, in graphs nested in it and in functions, using
+//! the known facts about tensors there.
 //!
-//! Not here: what nodes are replaced by (`divide`, `guard`, `rewrite`, `strings`).
+//! Not here: the replacements themselves (`divide`, `guard`, `rewrite`, `strings`).
 
 use std::collections::HashSet;
 
@@ -10,12 +10,12 @@ use super::{OnnxModel, is_onnx_domain, walk};
 use base::error::Result;
 use proto::onnx::{GraphProto, NodeProto, OperatorSetIdProto};
 
-/// The version of ONNX's own operators for models that have none of them.
+/// The version of ONNX's own operators for models that do not import them.
 const OPSET: i64 = 17;
 
-/// Where a node is.
+/// The place of a node.
 pub(super) struct Place<'a> {
-    /// What is known of the tensors that it reads.
+    /// The known facts about the tensors that it reads.
     pub(super) known: &'a Scopes,
     /// The version of ONNX's own operators there.
     pub(super) opset: i64,
@@ -30,7 +30,7 @@ pub(super) struct Place<'a> {
 pub(super) struct Names(HashSet<String>);
 
 impl Names {
-    /// Takes a name that nothing has, made from `wish`.
+    /// Takes an unused name, made from `wish`.
     pub(super) fn take(&mut self, wish: &str) -> String {
         let mut name = wish.to_owned();
         let mut number = 0;
@@ -42,11 +42,11 @@ impl Names {
     }
 }
 
-/// What becomes of a node: `None` if it stays as it is.
+/// The replacement for a node: `None` if it stays as it is.
 pub(super) type Replaced = Result<Option<Vec<NodeProto>>>;
 
 impl OnnxModel {
-    /// Replaces nodes by what `replace` returns for them. `ranked` are the graph's inputs whose
+    /// Replaces nodes with the nodes that `replace` returns for them. `ranked` are the graph's inputs whose
     /// declared rank is enforced.
     pub(super) fn replace_everywhere(
         &mut self,
@@ -80,9 +80,9 @@ impl OnnxModel {
         Ok(())
     }
 
-    /// Lets a model of other operators, and functions of such, have ONNX's own as well.
+    /// Imports ONNX's own operators into models and functions that only use others.
     fn import_onnx(&mut self) {
-        // What imports nothing is of the first version.
+        // A model without imports is of the first version.
         if !self.proto.opset_import.is_empty() {
             import(&mut self.proto.opset_import, OPSET);
         }
@@ -92,8 +92,8 @@ impl OnnxModel {
         }
     }
 
-    /// Whether there are operators that quantize and such that dequantize. A backend may choose kernels
-    /// of integers for what is between them, which do not expect tensors without elements.
+    /// Whether the model has both an operator that quantizes and one that dequantizes. A backend can choose
+    /// integer kernels for the operators between them, which do not expect tensors without elements.
     pub fn quantizes(&self) -> bool {
         ["QuantizeLinear", "DequantizeLinear"]
             .iter()
@@ -175,13 +175,13 @@ impl Visit<'_, '_> {
         Ok(())
     }
 
-    /// Visits the graphs nested in a node. Returns what is known of what each returns.
+    /// Visits the graphs nested in a node. Returns the known facts about the results of each.
     fn nested(&mut self, node: &mut NodeProto) -> Result<Vec<Vec<Facts>>> {
         if walk::subgraphs(node).next().is_none() {
             return Ok(Vec::new());
         }
         let mut bodies = Vec::new();
-        // The graphs are taken out to be changed while the rest of the node is looked at.
+        // The graphs are moved out, to be changed while the rest of the node is read.
         let mut graphs: Vec<GraphProto> = walk::subgraphs_mut(node).map(std::mem::take).collect();
         for graph in &mut graphs {
             self.scopes.enter_nested(node, graph);

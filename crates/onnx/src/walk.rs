@@ -1,12 +1,12 @@
 //! Visiting a graph with the graphs nested in it.
 //!
-//! Recursion is bounded: what was decoded is nested at most as deep as protobuf allows.
+//! Recursion is bounded: decoded messages are nested at most as deep as protobuf allows.
 
 use std::collections::HashSet;
 
 use proto::onnx::{AttributeProto, GraphProto, NodeProto};
 
-/// Calls `visit` for every node, also of nested graphs; an outer node comes before its inner ones.
+/// Calls `visit` for every node, including those of nested graphs; an outer node comes before its inner ones.
 pub(super) fn for_each_node<'a>(nodes: &'a [NodeProto], visit: &mut impl FnMut(&'a NodeProto)) {
     for node in nodes {
         visit(node);
@@ -23,20 +23,20 @@ pub(super) fn subgraphs(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
         .flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs))
 }
 
-/// The graphs in a node's attributes, to be changed.
+/// The graphs in a node's attributes, mutable.
 pub(super) fn subgraphs_mut(node: &mut NodeProto) -> impl Iterator<Item = &mut GraphProto> {
     node.attribute
         .iter_mut()
         .flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs))
 }
 
-/// Every tensor that a node may read from the graph that it is in: its inputs, and what its nested graphs
-/// read of the names around them.
+/// Every tensor that a node can read from its graph: its inputs, and the outer names that its nested graphs
+/// read.
 pub(super) fn for_each_name_read<'a>(node: &'a NodeProto, visit: &mut impl FnMut(&'a str)) {
     read_names(node, &mut Vec::new(), visit);
 }
 
-/// `inner` are the names that the graphs around the node define themselves, up to where it stands.
+/// `inner` are the names that the graphs around the node define themselves before it.
 fn read_names<'a>(
     node: &'a NodeProto,
     inner: &mut Vec<HashSet<&'a str>>,
@@ -66,7 +66,7 @@ fn read_names<'a>(
     }
 }
 
-/// The names of a graph's inputs and of its values.
+/// The names of a graph's inputs and initializers.
 fn given_names(graph: &GraphProto) -> impl Iterator<Item = &str> {
     let sparse = graph.sparse_initializer.iter();
     let inputs = graph.input.iter().map(|value| value.name());
@@ -75,7 +75,7 @@ fn given_names(graph: &GraphProto) -> impl Iterator<Item = &str> {
         .chain(sparse.flat_map(|it| &it.values).map(|it| it.name()))
 }
 
-/// Whether a graph has a tensor of its own of this name, which hides one of the graph around it.
+/// Whether a graph has a tensor of this name, which hides one of the graph around it.
 pub(super) fn defines(graph: &GraphProto, name: &str) -> bool {
     let mut made = graph.node.iter().flat_map(|node| &node.output);
     given_names(graph).any(|it| it == name) || made.any(|it| it == name)
@@ -128,7 +128,7 @@ mod tests {
             input: vec![named("given")],
             node: vec![
                 node("Add", &["outer", "given"], "made"),
-                // Read before it is made here: it is the one outside.
+                // Read before it is made here: it refers to the outer one.
                 node("Neg", &["late"], "copy"),
                 node("Mul", &["made", "copy"], "late"),
             ],

@@ -1,7 +1,7 @@
-//! Large weights, which stay out of the protobuf that a backend reads: a protobuf takes at most
-//! 2 GiB, and bytes beside it can be handed on and shared without a copy.
+//! Large weights, which are kept out of the protobuf that a backend reads: a protobuf is limited to 2 GiB,
+//! and separate bytes can be passed on and shared without a copy.
 //!
-//! Not here: weights that the file itself keeps in other files (`external`).
+//! Not here: weights that the file itself stores in other files (`external`).
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,22 +17,22 @@ use proto::onnx::{
 };
 use runtime::{GraphSource, Weight, WeightSharing};
 
-/// What a protobuf can be at most; ONNX Runtime reads no larger one.
+/// The maximum size of a protobuf; ONNX Runtime does not read larger ones.
 const MAX_PROTOBUF_BYTES: usize = i32::MAX as usize;
-/// Smaller weights stay in the protobuf: shapes and the like, which optimisations look at.
+/// Smaller weights stay in the protobuf: optimisations look at shapes and similar values.
 const MIN_WEIGHT_BYTES: usize = 16 << 10;
-/// Larger values than this ONNX Runtime keeps beside its graph.
+/// ONNX Runtime stores values larger than this outside its graph.
 const MAX_BYTES_IN_GRAPH: usize = 127;
-/// Operators whose weights ONNX Runtime turns into a layout of its own, for each graph anew. There
-/// is nothing to share, and a shared original would only be one more copy.
+/// Operators whose weights ONNX Runtime converts to a layout of its own, separately for each graph. Sharing
+/// their weights would only add one more copy.
 const TRANSFORM_WEIGHTS: &[&str] = &["Conv", "ConvTranspose"];
 
 impl OnnxModel {
-    /// The model as a backend takes it. The weights in `sharing` go to it as shared ones.
+    /// The model in the form that a backend takes. The weights in `sharing` are passed as shared ones.
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` where what is no weight is larger than a protobuf can be.
+    /// `INVALID_ARGUMENT` if the model without its large weights is larger than a protobuf can be.
     pub fn into_source(mut self, sharing: Option<WeightSharing>) -> Result<GraphSource> {
         let work_follows_shapes = self.work_follows_shapes();
         let mut weights = Vec::new();
@@ -75,8 +75,8 @@ impl OnnxModel {
     }
 }
 
-/// Leaves of several values of one name, here and in nested graphs, the one that ONNX Runtime takes: the last.
-/// Of those that it keeps beside the graph it is the last but one.
+/// If several values have one name, here or in a nested graph, keeps the one that ONNX Runtime uses: the
+/// last, or the last but one for values that it stores outside the graph.
 pub(super) fn drop_repeated(graph: &mut GraphProto) {
     let mut places: HashMap<&str, Vec<usize>> = HashMap::new();
     for (index, tensor) in graph.initializer.iter().enumerate() {
@@ -100,7 +100,7 @@ pub(super) fn drop_repeated(graph: &mut GraphProto) {
     }
 }
 
-/// Whether ONNX Runtime keeps the value beside the graph.
+/// Whether ONNX Runtime stores the value outside the graph.
 fn is_kept_beside(tensor: &TensorProto) -> bool {
     let bytes = element_bits(tensor.data_type()).and_then(|bits| byte_count(tensor, bits));
     bytes.is_some_and(|bytes| bytes > MAX_BYTES_IN_GRAPH)
@@ -114,7 +114,7 @@ fn byte_count(tensor: &TensorProto, bits: usize) -> Option<usize> {
     Some(count.checked_mul(bits)?.div_ceil(8))
 }
 
-/// Gives large tensors whose elements are listed one by one their `raw_data`.
+/// Converts large tensors whose elements are listed one by one to `raw_data`.
 pub(super) fn make_raw(graph: &mut GraphProto) {
     for tensor in &mut graph.initializer {
         let is_large = tensor.encoded_len() >= MIN_WEIGHT_BYTES;
@@ -143,8 +143,8 @@ fn transformed_weights(graph: &GraphProto) -> HashSet<&str> {
     names
 }
 
-/// The data of a large tensor that is what its declaration says; a wrong one is left for the
-/// backend to refuse.
+/// The data of a large tensor, if its size matches its declaration; a wrong one is left for the backend to
+/// refuse.
 fn weight_data(tensor: &TensorProto) -> Option<&Bytes> {
     let data = tensor.raw_data.as_ref()?;
     let bits = element_bits(tensor.data_type())?;
@@ -152,7 +152,7 @@ fn weight_data(tensor: &TensorProto) -> Option<&Bytes> {
     (data.len() >= MIN_WEIGHT_BYTES && data.len() == bytes).then_some(data)
 }
 
-/// Leaves of a large tensor a reference to `location`.
+/// Replaces the data of a large tensor with a reference to `location`.
 fn take_weight(tensor: &mut TensorProto, location: String) -> Option<Weight> {
     let data = weight_data(tensor)?.clone();
     tensor.raw_data = None;
@@ -176,7 +176,7 @@ fn take_weight(tensor: &mut TensorProto, location: String) -> Option<Weight> {
     })
 }
 
-/// How many bits an element takes in `raw_data`; `None` for strings and unknown types.
+/// The number of bits of an element in `raw_data`; `None` for strings and unknown types.
 fn element_bits(elem_type: i32) -> Option<usize> {
     use OnnxType as Type;
     Some(match Type::try_from(elem_type).ok()? {

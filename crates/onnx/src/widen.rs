@@ -1,6 +1,6 @@
-//! Computing in float where a converter made float16 of bfloat16.
+//! Computes in float if a converter turned bfloat16 into float16.
 //!
-//! tf2onnx writes bfloat16 models as float16, which is much narrower: what a client sends may not
+//! tf2onnx writes bfloat16 models as float16, which has a much smaller range: a client's values might not
 //! fit. Float has the range of bfloat16, more digits, and a kernel for every operator.
 
 use half::f16;
@@ -26,8 +26,8 @@ const TYPE_ATTRIBUTES: &[&str] = &[
 ];
 
 impl OnnxModel {
-    /// Makes float of every float16 in the model. Returns whether it could: not where weights of
-    /// that type lie in other files, or in functions.
+    /// Turns every float16 in the model into float. Returns false if it cannot: if weights of that type are
+    /// in other files, or if the model has functions.
     pub fn widen_half(&mut self) -> bool {
         if !self.proto.functions.is_empty() || has_external_half(self.graph()) {
             return false;

@@ -1,9 +1,9 @@
-//! Which pools have an image that their window fits into because the model's input is large enough.
+//! Pools whose window always fits into their image because the model's input is large enough.
 //!
-//! A check in front of a pool keeps ONNX Runtime from leaving the image in blocks of channels between the
-//! convolution and the pool. So the smallest image is followed back, through operators whose attributes
-//! say what they make of sizes, to the input of the graph; the check stands in front of the first
-//! operator there. Where that cannot be done it stays in front of the pool.
+//! With a check between the convolution and the pool, ONNX Runtime does not keep the image in blocks of
+//! channels there. So the smallest image size is traced back to the input of the graph, through operators
+//! whose attributes determine their output sizes, and the check stands in front of the first operator there.
+//! If that is not possible, it stays in front of the pool.
 //!
 //! Not here: the check (`guard`), the pools that need it (`kernel_limits`).
 
@@ -13,9 +13,9 @@ use super::guard::Window;
 use super::{is_onnx_domain, is_op, walk};
 use proto::onnx::{AttributeProto, FunctionProto, GraphProto, NodeProto};
 
-/// Steps back from one pool.
+/// The maximum number of steps back from one pool.
 const MAX_STEPS: usize = 1000;
-/// Larger images are not asked for.
+/// Larger images are never required.
 const MAX_SIZE: i64 = 1 << 20;
 
 /// Operators of one image that leave its sizes as they are.
@@ -39,7 +39,7 @@ const KEEP_SIZES: &[&str] = &[
     "Tanh",
 ];
 
-/// The smallest sizes of a tensor, by axis: as many as it has dimensions.
+/// The smallest sizes of a tensor, one for each dimension.
 pub(super) type Sizes = Vec<i64>;
 
 /// Nodes are named by their first output.
@@ -47,12 +47,12 @@ pub(super) type Sizes = Vec<i64>;
 pub(super) struct Proofs {
     /// Pools that need no check.
     pools: HashSet<String>,
-    /// What has to hold for the first input of a node instead.
+    /// The sizes required of a node's first input instead.
     entries: HashMap<String, Sizes>,
 }
 
 impl Proofs {
-    /// Of the pools in the main graph of a model that has these functions.
+    /// For the pools in the main graph of a model with these functions.
     pub(super) fn of(graph: &GraphProto, functions: &[FunctionProto]) -> Self {
         let producers = graph.node.iter().flat_map(|node| {
             let outputs = node.output.iter();
@@ -97,7 +97,7 @@ impl Proofs {
         name.is_some_and(|name| self.pools.contains(name))
     }
 
-    /// The smallest sizes that the first input of a node has to have.
+    /// The smallest sizes that the first input of a node must have.
     pub(super) fn required_by(&self, node: &NodeProto) -> Option<&Sizes> {
         self.entries.get(node.output.first()?)
     }
@@ -107,7 +107,7 @@ fn is_pool(node: &NodeProto) -> bool {
     is_op(node, "MaxPool") || is_op(node, "AveragePool")
 }
 
-/// What nodes in nested graphs and functions return: one may have a name of the main graph's.
+/// The outputs of nodes in nested graphs and functions: one can share a name with the main graph.
 fn names_elsewhere<'a>(graph: &'a GraphProto, functions: &'a [FunctionProto]) -> HashSet<&'a str> {
     let mut names = HashSet::new();
     let mut add = |node: &'a NodeProto| names.extend(node.output.iter().map(String::as_str));
@@ -127,7 +127,7 @@ struct Trace<'a> {
 }
 
 impl<'a> Trace<'a> {
-    /// The first node behind an input of the graph on the way to a pool, and what it needs.
+    /// The first node after an input of the graph on the way to a pool, and the sizes that it needs.
     fn entry_of(&self, pool: &NodeProto) -> Option<(&'a NodeProto, Sizes)> {
         let window = Window::of(pool)?;
         let mut sizes = vec![1; 2 + window.sizes.len()];
@@ -153,7 +153,7 @@ impl<'a> Trace<'a> {
         None
     }
 
-    /// What the first input of a node has to have so that its output has these sizes.
+    /// The sizes that a node's first input needs so that its output has these sizes.
     fn before(&self, node: &NodeProto, sizes: &Sizes) -> Option<Sizes> {
         if !is_onnx_domain(node.domain()) {
             return None;
@@ -174,7 +174,7 @@ impl<'a> Trace<'a> {
     }
 }
 
-/// Before a window that moves over the image: the inverse of the formula for the size of what it returns.
+/// The same for a window that moves over the image: the inverse of the formula for its output size.
 fn before_window(node: &NodeProto, sizes: &Sizes) -> Option<Sizes> {
     let kernel = ints(node, "kernel_shape")?;
     let (strides, pads) = (ints(node, "strides")?, ints(node, "pads")?);
@@ -211,7 +211,7 @@ fn before_window(node: &NodeProto, sizes: &Sizes) -> Option<Sizes> {
     Some(before)
 }
 
-/// The integers of an attribute, none where it is left out; `None` where they are a function's caller's.
+/// The integers of an attribute, empty if it is left out; `None` if the caller of a function gives them.
 fn ints<'a>(node: &'a NodeProto, name: &str) -> Option<&'a [i64]> {
     Some(attribute(node, name)?.map_or(&[][..], |it| it.ints.as_slice()))
 }
@@ -242,7 +242,7 @@ mod tests {
         windowed("MaxPool", from, "y", &[("kernel_shape", &[3, 2])])
     }
 
-    /// What the node that returns `entry` needs, if the pool at the end is proven.
+    /// The sizes that the node that returns `entry` needs, if the pool at the end is proven.
     fn required(nodes: Vec<NodeProto>, entry: usize) -> Option<Sizes> {
         let graph = GraphProto {
             input: vec![ValueInfoProto {
@@ -278,7 +278,7 @@ mod tests {
         images[0]
             .attribute
             .push(ints_attribute("perm", &[0, 3, 1, 2]));
-        // 3 rows of 5 at 2 apart are 9, of which 2 are pads; 2 columns of 3 are 4.
+        // 3 rows of 5 at a distance of 2 cover 9, of which 2 are pads; 2 columns of 3 cover 4.
         assert_eq!(required(images, 0), Some(vec![1, 7, 4, 1]));
         assert_eq!(required(nodes, 0), None, "without an order of axes");
     }

@@ -1,14 +1,14 @@
-//! Whether the work of a run follows from the shapes of its inputs alone, or also from values in
-//! them: a count of rounds, a size to fill.
+//! Whether the work of a run depends only on the shapes of its inputs, or also on their values: a number of
+//! rounds, a size to fill.
 //!
-//! Not here: what is made of it (`runtime::DirectExecutor`).
+//! Not here: the use of the answer (`runtime::DirectExecutor`).
 
 use std::collections::HashSet;
 
 use super::{OnnxModel, is_onnx_domain, walk};
 use proto::onnx::NodeProto;
 
-/// Operators that make as much as their inputs say, these being sizes from the given index on.
+/// Operators whose output size depends on the values of their inputs from the given index on.
 const SIZED: [(&str, usize); 17] = [
     ("AffineGrid", 1),
     ("BlackmanWindow", 0),
@@ -30,14 +30,14 @@ const SIZED: [(&str, usize); 17] = [
 ];
 
 impl OnnxModel {
-    /// Whether runs on inputs of the same shapes do about the same work, whatever is in them. Says
-    /// no where it cannot tell: for nested graphs, functions, operators of others.
+    /// Whether runs on inputs of the same shapes do about the same work regardless of their values. Returns
+    /// false if it cannot tell: for nested graphs, functions and operators of other domains.
     pub fn work_follows_shapes(&self) -> bool {
         let graph = self.graph();
         if !self.proto.functions.is_empty() {
             return false;
         }
-        // Names of what is computed from the inputs' values rather than their shapes.
+        // Names of tensors computed from the inputs' values rather than their shapes.
         let mut from_values: HashSet<&str> = graph.input.iter().map(|it| it.name()).collect();
         for tensor in &graph.initializer {
             if !self.is_default(tensor.name()) {
@@ -85,7 +85,7 @@ mod tests {
         }
     }
 
-    /// Of a model with the inputs `x` and `n`.
+    /// For a model with the inputs `x` and `n`.
     fn follows_shapes(nodes: Vec<NodeProto>) -> bool {
         let input = ["x", "n"].map(|name| ValueInfoProto {
             name: Some(name.to_owned()),

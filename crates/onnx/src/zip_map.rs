@@ -1,4 +1,4 @@
-//! scikit-learn's `ZipMap`: a sequence of maps where TensorFlow has a tensor.
+//! scikit-learn's `ZipMap`: it returns a sequence of maps where TensorFlow has a tensor.
 
 use bytes::Bytes;
 
@@ -8,7 +8,7 @@ use super::visit::opset_of;
 use super::{OnnxModel, walk};
 use proto::onnx::{NodeProto, ValueInfoProto, tensor_proto::DataType as OnnxType, type_proto};
 
-/// The opset from which on `Flatten` can be told to keep the last axis.
+/// The first opset in which `Flatten` can keep the last axis.
 const LAST_AXIS_SINCE: i64 = 11;
 
 /// The classes whose scores are the columns of an output.
@@ -21,7 +21,7 @@ pub struct ClassLabels {
 }
 
 impl OnnxModel {
-    /// Makes the output of every `ZipMap` the tensor that it zips, of shape [batch, classes], and
+    /// Replaces the output of every `ZipMap` with the tensor that it zips, of shape [batch, classes], and
     /// returns the classes.
     pub fn drop_zip_maps(&mut self) -> Vec<ClassLabels> {
         let mut found = Vec::new();
@@ -46,7 +46,7 @@ impl OnnxModel {
                 labels,
             });
             let mut zip_map = std::mem::replace(&mut graph.node[index], rows);
-            // What else reads the maps gets maps.
+            // Other readers of the maps still get maps.
             let maps = names.take(&format!("{}/maps", zip_map.output[0]));
             if super::border::rename_read(&mut graph.node, &zip_map.output[0], &maps) {
                 zip_map.output[0] = maps;
@@ -64,7 +64,7 @@ impl OnnxModel {
         found
     }
 
-    /// The same in functions, without their labels. Returns whether there was any.
+    /// The same in functions, without their labels. Returns whether there were any.
     fn drop_zip_maps_of_functions(&mut self) -> bool {
         let mut found = false;
         for function in &mut self.proto.functions {
@@ -81,7 +81,7 @@ impl OnnxModel {
     }
 }
 
-/// The scores as [batch, classes]: they may be those of one row.
+/// The scores as [batch, classes]: they can be those of a single row.
 fn rows(scores: &str, output: &str, opset: i64) -> NodeProto {
     if opset < LAST_AXIS_SINCE {
         return super::node("Identity", &[scores], output);

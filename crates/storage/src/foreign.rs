@@ -1,9 +1,9 @@
-//! Files that are not ONNX models: what they are, and the way to an ONNX model from there.
+//! Files that are not ONNX models: their formats, and how to get an ONNX model from them.
 //!
-//! People put what they have into a version directory: the file of another library, a download that
-//! failed, an archive. Contents count before names, since names are often wrong.
+//! A version directory can contain anything: the file of another library, a failed download, an archive.
+//! Contents count before names, because names are often wrong.
 //!
-//! Not here: which files of a directory are looked at (`absent`), reading ONNX (`onnx`).
+//! Not here: which files of a directory are examined (`absent`), reading ONNX (`onnx`).
 
 mod contents;
 mod names;
@@ -70,7 +70,7 @@ pub enum Foreign {
 }
 
 impl Foreign {
-    /// Whether it takes the place of a file of any kind, by accident.
+    /// Whether such a file can take the place of a file of any kind by accident.
     pub fn stands_in(self) -> bool {
         matches!(
             self,
@@ -78,11 +78,11 @@ impl Foreign {
         )
     }
 
-    /// What a file is by its name (this) and by its contents. A name says more than contents that many
-    /// formats have in common, unless they contradict it.
+    /// The format of a file, from the format suggested by its name (`self`) and that of its contents. The
+    /// name wins over contents that many formats have in common, unless they contradict it.
     pub fn or_by_contents(self, contents: Self) -> Self {
         match (self, contents) {
-            // The part that is there may look like anything.
+            // The part that has arrived can look like anything.
             (Self::Unfinished, _) => self,
             (Self::CoreMl, Self::CutOff | Self::SavedModel)
             | (Self::Keras | Self::KerasWeights, Self::Hdf5)
@@ -111,7 +111,7 @@ impl Foreign {
         )
     }
 
-    /// Whether another file in the directory may be a model that tells more.
+    /// Whether another file in the directory might be a model that tells more.
     pub fn is_weights(self) -> bool {
         matches!(
             self,
@@ -123,7 +123,7 @@ impl Foreign {
         )
     }
 
-    /// What it is, as a noun.
+    /// The format, as a noun.
     pub fn what(self) -> &'static str {
         match self {
             Self::Empty => "an empty file",
@@ -177,7 +177,7 @@ impl Foreign {
         }
     }
 
-    /// What to do about it: a sentence without its full stop.
+    /// The advice to the user: a sentence without its full stop.
     fn way_out(self) -> &'static str {
         match self {
             Self::Empty | Self::Zeros | Self::CutOff => {
@@ -286,7 +286,7 @@ impl Foreign {
     }
 }
 
-/// The noun and, as a sentence of its own, the way out.
+/// The noun and, as a sentence of its own, the advice.
 impl fmt::Display for Foreign {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}. {}", self.what(), self.way_out())

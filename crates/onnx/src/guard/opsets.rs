@@ -1,4 +1,4 @@
-//! Every check, in every opset, as ONNX Runtime takes it.
+//! Every check, in every opset, run by ONNX Runtime.
 
 use std::collections::HashSet;
 
@@ -44,8 +44,7 @@ fn value(name: &str, elem: OnnxType, rank: Option<usize>) -> ValueInfoProto {
     }
 }
 
-/// A model that returns its input `x{input}` as `checks` leave it; `None` where they cannot be made in this
-/// opset.
+/// A model that returns its input `x{input}` after `checks`; `None` if they cannot be made in this opset.
 fn checked(input: usize, checks: &[Check], rank: Option<usize>, opset: i64) -> Option<OnnxModel> {
     let names: Vec<String> = (0..INPUTS).map(|it| format!("x{it}")).collect();
     let inputs: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -127,7 +126,7 @@ fn every_check_loads_in_every_opset_or_is_not_made() {
                 };
                 made += 1;
                 let loaded = backend.load(model.into_source(None).unwrap());
-                // It sees before any run that no such tensor passes.
+                // ONNX Runtime sees before any run that no such tensor can pass.
                 let is_seen = |it: &ServingError| {
                     let text = it.to_string();
                     let mut reasons = ["Inference", "Integer division by zero"].iter();

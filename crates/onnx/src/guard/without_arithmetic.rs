@@ -1,14 +1,14 @@
-//! Checks for models of versions in which no operator adds or compares two tensors: before 7, ONNX Runtime
-//! has no kernel for those.
+//! Checks for models of versions in which no operator adds or compares two tensors: before version 7, ONNX
+//! Runtime has no kernel for those.
 //!
-//! What has to hold is a vector of ones. The signs of a `Reshape` are such: to a tensor of one element they
-//! add dimensions of 1, and a 0 fails, for there is no dimension that it could keep.
+//! The condition is a vector of ones and zeros, used as the signs of a `Reshape` of a tensor of one element:
+//! a 1 adds a dimension, and a 0 fails because it finds no dimension to keep.
 
 use super::Guard;
 use crate::border::int_attribute;
 use proto::onnx::{AttributeProto, attribute_proto::AttributeType, tensor_proto::DataType};
 
-/// The version from which on two tensors can be added and compared.
+/// The first version in which two tensors can be added and compared.
 const ARITHMETIC_SINCE: i64 = 7;
 
 impl Guard<'_, '_> {
@@ -38,7 +38,7 @@ impl Guard<'_, '_> {
         self.insist(&shape, &ones, what);
     }
 
-    /// 1 for each whole number that is positive, 0 for others.
+    /// 1 for each positive whole number, 0 for others.
     fn clipped(&mut self, numbers: &str, what: &str) -> String {
         let output = self.output();
         let mut clip = self.named("Clip", &[numbers], &output, what);
@@ -54,7 +54,7 @@ impl Guard<'_, '_> {
         self.cast(&output, DataType::Int64, what)
     }
 
-    /// Fails where one of `numbers`, each 0 or 1, is 0. `shape` is that of what is checked.
+    /// Fails if one of `numbers`, each 0 or 1, is 0. `shape` is the shape of the checked tensor.
     fn insist(&mut self, shape: &str, numbers: &str, what: &str) {
         let first = self.integers(&[-1], what);
         let signs = self.output();

@@ -1,8 +1,9 @@
-//! Checks behind kernels that join tensors and leave parts of what they return unwritten.
+//! Checks after kernels that join tensors and can leave parts of their output unwritten.
 //!
-//! ONNX Runtime's own does not compare the shapes of tensors without elements with those of others, but adds
-//! their sizes along the axis up: what it returns has more elements than were copied to it, and those are
-//! what another request left in memory. Nothing is unwritten where it has as many as the inputs together.
+//! ONNX Runtime does not compare the shapes of tensors without elements with those of the others, but adds up
+//! their sizes along the axis. Its output then has more elements than were copied into it, and the rest is
+//! memory left by another request. The output is fully written if it has as many elements as the inputs
+//! together.
 //!
 //! Not here: which kernels these are (`kernel_limits`).
 
@@ -23,12 +24,12 @@ use proto::onnx::TensorShapeProto;
 use proto::onnx::attribute_proto::AttributeType;
 use proto::onnx::tensor_proto::DataType;
 
-/// What the check says, as TensorFlow does where sizes differ.
+/// The text of the check, as TensorFlow says it for different sizes.
 const WHAT: &str = "has the sizes of the others: ConcatOp : Dimensions of inputs should match";
-/// The version from which on `Reshape` can be to a size of 0.
+/// The first version in which `Reshape` can produce a size of 0.
 const ALLOW_ZERO_SINCE: i64 = 14;
 
-/// Adds a node, with checks where parts of what it returns may be unwritten.
+/// Adds a node, with checks if parts of its output might be unwritten.
 pub(super) fn add_checked(nodes: &mut Vec<NodeProto>, mut node: NodeProto, place: &mut Place<'_>) {
     let original = node.clone();
     let parts =
@@ -47,7 +48,7 @@ pub(super) fn add_checked(nodes: &mut Vec<NodeProto>, mut node: NodeProto, place
         nodes,
     };
     if guard.has_no_arithmetic() {
-        // Such models have no comparison for behind it.
+        // Such models have no comparison to use after the node, so its inputs are checked.
         for name in &mut node.input {
             guard.current.clone_from(name);
             guard.filled();
@@ -68,10 +69,10 @@ pub(super) fn add_checked(nodes: &mut Vec<NodeProto>, mut node: NodeProto, place
     }
 }
 
-/// Whether inputs may be of other sizes where they have no elements.
+/// Whether inputs without elements can have different sizes.
 fn may_differ(node: &NodeProto, parts: &Parts<'_>, known: &Scopes) -> bool {
     let facts = || parts.names.iter().map(|name| known.facts(name));
-    // A vector has no other size than that along the axis.
+    // A vector has no size other than the one along the axis.
     let are_vectors = || facts().all(|it| it.rank == Some(1));
     let are_filled = || facts().all(|it| it.is_filled);
     let is_one = !parts.is_sequence && parts.names.len() == 1;
@@ -79,7 +80,7 @@ fn may_differ(node: &NodeProto, parts: &Parts<'_>, known: &Scopes) -> bool {
 }
 
 impl Guard<'_, '_> {
-    /// How many elements tensors have together.
+    /// The number of elements of several tensors together.
     fn elements(&mut self, names: &[&str]) -> String {
         let mut total: Option<String> = None;
         for name in names {
@@ -92,7 +93,7 @@ impl Guard<'_, '_> {
         total.unwrap_or_default()
     }
 
-    /// How many elements the tensors of a sequence have together.
+    /// The number of elements of a sequence's tensors together.
     fn elements_of_sequence(&mut self, sequence: &str) -> String {
         let rounds = self.add("SequenceLength", &[sequence], WHAT);
         let none = self.integers(&[0], WHAT);
@@ -132,7 +133,7 @@ impl Guard<'_, '_> {
         total
     }
 
-    /// The tensor has so many elements.
+    /// Checks that the tensor has `count` elements.
     fn has_elements(&mut self, count: &str) {
         let current = self.current.clone();
         if self.place.opset >= ALLOW_ZERO_SINCE {

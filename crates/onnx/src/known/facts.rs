@@ -1,4 +1,4 @@
-//! What can be known of one tensor.
+//! The facts that can be known about one tensor.
 
 use crate::constant::to_tensor;
 use proto::onnx::{TensorProto, tensor_proto::DataType as OnnxType};
@@ -7,41 +7,40 @@ pub(crate) const INT32: i32 = OnnxType::Int32 as i32;
 pub(crate) const INT64: i32 = OnnxType::Int64 as i32;
 pub(crate) const STRING: i32 = OnnxType::String as i32;
 
-/// What is known of one tensor.
+/// The known facts about one tensor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Facts {
-    /// The element type, of a sequence that of its tensors.
+    /// The element type; for a sequence, that of its tensors.
     pub(crate) elem: Elem,
     /// It is a sequence of tensors.
     pub(crate) is_sequence: bool,
     pub(crate) rank: Option<usize>,
-    /// How many elements it has, where it is a constant vector.
+    /// The number of elements of a constant vector.
     pub(crate) len: Option<usize>,
     /// It is a constant, and -1 is not in it.
     pub(crate) is_never_minus_one: bool,
-    /// The integer that it holds, where it is a constant of one.
+    /// The value of a constant that is a single integer.
     pub(crate) single: Option<i64>,
     /// It has elements in every run.
     pub(crate) is_filled: bool,
     /// It is the value of an initializer or of a `Constant`.
     pub(super) is_constant: bool,
-    /// The tensor of the main graph that it has elements with: it has some in the runs in which that has some,
-    /// and no others. By a hash of its name.
+    /// A tensor of the main graph, by a hash of its name, that has elements in exactly the same runs.
     pub(crate) emptied_with: Option<u64>,
     /// Its second size is not 0 in any run.
     pub(crate) has_channels: bool,
-    /// Its sizes may be known at load, whatever a request has.
+    /// Its sizes might be known at load, regardless of the request.
     pub(crate) has_sizes: bool,
-    /// What kernel the backend puts in the place of those around it.
+    /// Which replacement kernel the backend chooses around it.
     pub(crate) origin: Origin,
 }
 
-/// Operators whose results other kernels are chosen for.
+/// The origins of tensors for which the backend chooses other kernels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) enum Origin {
     #[default]
     Any,
-    /// A product of integers that a scale makes numbers of.
+    /// A product of integers, to be scaled to floats.
     IntegerProduct,
     /// Dequantized by a scale or a zero point that is not constant.
     FreelyDequantized,
@@ -55,7 +54,7 @@ pub(crate) enum Elem {
     Unknown,
     /// A type that is neither int32 nor int64.
     Other,
-    /// This type of ONNX's.
+    /// This ONNX type.
     Is(i32),
 }
 
@@ -67,7 +66,7 @@ impl Facts {
         }
     }
 
-    /// What holds for both.
+    /// The facts that hold for both.
     pub(super) fn common(self, other: Self) -> Self {
         let same = |one, other| if one == other { one } else { None };
         Self {
@@ -115,7 +114,7 @@ impl Facts {
 }
 
 impl Elem {
-    /// Whether it may be a type whose division can end the process.
+    /// Whether it can be a type whose division can end the process.
     pub(crate) fn may_be_wide_integer(self) -> bool {
         matches!(self, Self::Unknown | Self::Is(INT32 | INT64))
     }

@@ -1,4 +1,4 @@
-//! What follows for the outputs of operators from what is known of their inputs. Element types: `types`.
+//! Facts about the outputs of operators that follow from those about their inputs. Element types: `types`.
 
 mod types;
 
@@ -13,7 +13,7 @@ const FLOAT: i32 = OnnxType::Float as i32;
 const UINT8: i32 = OnnxType::Uint8 as i32;
 const UINT32: i32 = OnnxType::Uint32 as i32;
 
-/// What follows for the outputs of a node of one of ONNX's own operators.
+/// Derives the facts about the outputs of a node.
 pub(super) struct Rule<'a> {
     pub(super) node: &'a NodeProto,
     pub(super) inputs: &'a [Facts],
@@ -72,7 +72,7 @@ const KEEP_RANK: &[&str] = &[
     "Tanh",
     "Transpose",
 ];
-/// Operators whose first output has elements where their first input has some.
+/// Operators whose first output has elements if their first input has some.
 const KEEP_FILLED: &[&str] = &[
     "Abs",
     "ArgMax",
@@ -126,7 +126,7 @@ const KEEP_FILLED: &[&str] = &[
     "Transpose",
     "Unsqueeze",
 ];
-/// Operators whose output has elements where all their inputs have some, as those of [`BROADCAST`] do.
+/// Operators whose output has elements if all their inputs have some; those of [`BROADCAST`] do, too.
 const JOIN_FILLED: &[&str] = &[
     "Concat",
     "Gather",
@@ -135,7 +135,7 @@ const JOIN_FILLED: &[&str] = &[
     "MatMulInteger",
     "PRelu",
 ];
-/// Operators whose first output has as many elements as their first input, in the same places.
+/// Operators whose first output has as many elements as their first input, in the same positions.
 const KEEP_PLACES: &[&str] = &[
     "Abs",
     "BatchNormalization",
@@ -157,10 +157,10 @@ const KEEP_PLACES: &[&str] = &[
     "Sqrt",
     "Tanh",
 ];
-/// Operators whose window moves over an image; the first output has elements where the image and the
-/// weights have some, and the pads are as large as the window.
+/// Operators that move a window over an image. The first output has elements if the image and the weights
+/// have some and the pads are as large as the window.
 const WINDOWS: &[&str] = &["AveragePool", "Conv", "ConvInteger", "LpPool", "MaxPool"];
-/// Operators that what a kernel is chosen by stays the same behind.
+/// Operators that keep the origin, by which the backend chooses kernels.
 const KEEP_ORIGIN: &[&str] = &[
     "Cast",
     "Dropout",
@@ -221,14 +221,14 @@ impl Rule<'_> {
         match op_type {
             _ if !is_onnx_domain(self.node.domain()) => false,
             "If" => self.body(index).is_sequence,
-            // What is collected of each round is a tensor.
+            // The collected values of all rounds are a tensor.
             "Loop" => self.input(index + 2).is_sequence || self.body(index + 1).is_sequence,
             "Optional" | "OptionalGetElement" => self.input(0).is_sequence,
             _ => RETURN_SEQUENCE.contains(&op_type),
         }
     }
 
-    /// A number as an integer of another type is the same one.
+    /// A cast to another integer type keeps the number.
     fn single(&self) -> Option<i64> {
         let is_integer = matches!(self.elem(0), Elem::Is(INT32 | INT64));
         let number = self.input(0).single.filter(|_| is_integer)?;
@@ -256,7 +256,7 @@ impl Rule<'_> {
         }
     }
 
-    /// What an output has elements with, where that is what the first input has them with.
+    /// The tensor that an output has elements together with, if it is that of the first input.
     fn emptied_with(&self, index: usize) -> Option<u64> {
         let is_onnx = is_onnx_domain(self.node.domain());
         let first = self
@@ -291,7 +291,7 @@ impl Rule<'_> {
         }
     }
 
-    /// Whether the second input is a constant with elements, of no more dimensions than the first.
+    /// Whether the second input is a constant with elements and has no more dimensions than the first.
     fn takes_filled_constant(&self) -> bool {
         let (first, second) = (self.input(0), self.input(1));
         let is_within = first
@@ -301,8 +301,8 @@ impl Rule<'_> {
         second.is_constant && second.is_filled && is_within
     }
 
-    /// Whether images are joined along their channels that have elements in the same runs. Where they have
-    /// none, what is joined has none either.
+    /// Whether it joins, along their channels, images that have elements in the same runs. If they have none,
+    /// the result has none either.
     pub(super) fn joins_channels(&self) -> bool {
         let axis = self.attribute("axis").and_then(value_of);
         let first = self.input(0);
@@ -313,7 +313,7 @@ impl Rule<'_> {
             && inputs.all(|it| it.emptied_with == first.emptied_with)
     }
 
-    /// Whether a window with weights moves by one, over an image with pads that make up for its size.
+    /// Whether a window with weights moves in steps of one over an image whose pads make up for its size.
     fn has_still_window(&self) -> bool {
         let ints = |name: &str| match self.attribute(name) {
             Some(attribute) => value_of(attribute).map(|it| it.ints.as_slice()),
@@ -343,8 +343,8 @@ impl Rule<'_> {
             && still.all(|it| it)
     }
 
-    /// Whether sizes may follow from the model alone: where a node does not keep those of what a
-    /// request sends.
+    /// Whether the output's sizes might be known at load: true unless the node keeps the sizes of a request's
+    /// tensor.
     fn has_sizes(&self) -> bool {
         let op_type = self.node.op_type();
         let takes_others = BROADCAST.contains(&op_type) || op_type == "Concat";
@@ -441,7 +441,7 @@ impl Rule<'_> {
         walk::attribute(self.node, name)
     }
 
-    /// What all nested graphs return at `index`.
+    /// The common facts about the output at `index` of all nested graphs.
     fn body(&self, index: usize) -> Facts {
         let mut bodies = self.bodies.iter();
         let at = |body: &Vec<Facts>| body.get(index).copied().unwrap_or_default();
@@ -484,7 +484,7 @@ impl Rule<'_> {
         }
     }
 
-    /// How many axes an operator is told, as attribute or as input.
+    /// The number of axes that an operator gets, as an attribute or as an input.
     fn axes_len(&self) -> Option<usize> {
         match self.attribute("axes") {
             Some(axes) => value_of(axes).map(|it| it.ints.len()),
@@ -493,7 +493,7 @@ impl Rule<'_> {
     }
 }
 
-/// An attribute that has its value here; that of a function may be its caller's.
+/// An attribute that has its value here; in a function, it can be a reference to the caller's.
 fn value_of(attribute: &AttributeProto) -> Option<&AttributeProto> {
     attribute.ref_attr_name().is_empty().then_some(attribute)
 }

@@ -37,7 +37,7 @@ fn int64s(name: &str, values: &[i64]) -> TensorProto {
     }
 }
 
-/// What is known behind nodes; `x` is of floats and rank 3, `n` of int64 and rank 1.
+/// The known facts after these nodes; `x` is of floats and rank 3, `n` of int64 and rank 1.
 fn known(nodes: &[NodeProto], functions: &[FunctionProto]) -> Scopes {
     let graph = GraphProto {
         input: vec![input("x", FLOAT, 3), input("n", INT64, 1)],
@@ -66,7 +66,7 @@ fn types_follow_operators() {
     let mut cast = node("Cast", &["x"], "y");
     cast.attribute.push(int_attribute("to", i64::from(INT32)));
     assert_eq!(facts_of(cast.clone()).elem, Elem::Is(INT32));
-    // The caller of a function says the type.
+    // The caller of a function sets the type.
     cast.attribute[0].ref_attr_name = Some("type".to_owned());
     assert!(facts_of(cast).elem.may_be_wide_integer());
     let mut own = node("ExpandDims", &["x"], "y");
@@ -176,7 +176,7 @@ fn functions_know_what_all_calls_give_them() {
         Elem::Is(FLOAT)
     );
     scopes.learn_all(&[call("n", "z")], &mut all);
-    // Each call returns what it was given; the body is that of both.
+    // Each call returns its argument's type; the body has the facts common to both.
     assert_eq!(scopes.facts("z").elem, Elem::Is(INT64));
     let common = all.called_with(&functions[0]).unwrap()[0];
     assert_eq!((common.elem, common.rank), (Elem::Unknown, None));

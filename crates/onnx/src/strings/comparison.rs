@@ -11,9 +11,9 @@ use crate::visit::Names;
 use base::tensor::Tensor;
 use proto::onnx::NodeProto;
 
-/// The opset from which on `Reshape` can keep a size of 0.
+/// The first opset in which `Reshape` can keep a size of 0.
 const ALLOW_ZERO_SINCE: i64 = 14;
-/// What tf2onnx writes for an empty string, as for the text itself.
+/// The number that tf2onnx writes for an empty string, and also for the text "-1".
 pub(super) const EMPTY: i32 = -1;
 
 pub(super) struct Comparison<'a> {
@@ -46,7 +46,7 @@ impl Comparison<'_> {
         self.constant(Tensor::from_vec(&[1], vec![value]), part)
     }
 
-    /// `output = (strings == numbers)`, by their texts.
+    /// `output = (strings == numbers)`, comparing texts.
     pub(super) fn with_numbers(&mut self, strings: &str, numbers: &Tensor) -> Option<()> {
         let values = numbers.as_slice::<i32>()?;
         let texts = values.iter().map(|number| number.to_string().into());
@@ -72,7 +72,7 @@ impl Comparison<'_> {
         Some(())
     }
 
-    /// `output = (a == b)`: numbers all strings of both sides, and compares the numbers.
+    /// `output = (a == b)`: numbers all strings of both sides and compares the numbers.
     pub(super) fn finish(&mut self, a: &str, b: &str, output: &str) -> Option<()> {
         let zero = self.vector(0, "zero")?;
         let all = self.vector(-1, "all")?;

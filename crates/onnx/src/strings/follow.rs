@@ -1,8 +1,8 @@
-//! Follows what was cast from strings, so that the strings themselves can be compared.
+//! Follows tensors that were cast from strings, so that the strings themselves can be compared.
 //!
-//! For every tensor of numbers of strings there is one of the strings: what moves the elements of one moves
-//! those of the other, and nested graphs take and return both. What nothing reads goes later (`unread`).
-//! Constants are known by the scope they are in: two graphs may use one name for different ones.
+//! Every tensor of numbers cast from strings gets a counterpart that holds the strings: nodes that move the
+//! elements of one also move those of the other, and nested graphs take and return both. Unread nodes are
+//! dropped later (`unread`). Constants are tracked by scope: two graphs can use one name for different ones.
 //!
 //! Not here: the nodes of a comparison (`comparison`), the element types (`known`).
 
@@ -21,17 +21,17 @@ use proto::onnx::{
     GraphProto, NodeProto, TensorProto, ValueInfoProto, tensor_proto::DataType as OnnxType,
 };
 
-/// The opsets in which strings have to be numbered to be compared: with `Unique`, which exists from 11 on. From
-/// 19 on `Equal` takes strings, and a cast of them is one that the model wants.
+/// The opsets in which strings must be numbered to be compared: with `Unique`, which exists from 11 on. From
+/// 19 on `Equal` takes strings, and a cast of them is intended by the model.
 const NUMBERED: std::ops::Range<i64> = 11..19;
-/// Longer constants are not looked at.
+/// Longer constants are skipped.
 const MAX_NUMBERS: usize = 1 << 16;
-/// How often the body of a loop is looked at once more, because it does not pass strings on.
+/// How many times in total loop bodies are visited again because they do not pass strings on.
 const MAX_RETRIES: usize = 64;
 
 impl OnnxModel {
-    /// Has comparisons compare strings. Returns the names of strings that were added, `None` where nothing
-    /// is compared so.
+    /// Changes comparisons to compare strings. Returns the names of the added strings, or `None` if it
+    /// changed nothing.
     pub(super) fn follow_strings(&mut self) -> Option<HashSet<String>> {
         let original = self.proto.functions.clone();
         let mut visit = Visit {
@@ -72,10 +72,10 @@ impl OnnxModel {
     }
 }
 
-/// What the numbers in a tensor stand for.
+/// The values that the numbers in a tensor stand for.
 #[derive(Clone)]
 enum Source {
-    /// The strings in a tensor of this name, which are sure to be strings or may be others.
+    /// The strings in a tensor of this name, certain to be strings if `is_sure`.
     Strings { name: String, is_sure: bool },
     /// Constants, as int32.
     Numbers(Rc<Tensor>),
@@ -86,7 +86,7 @@ struct Visit<'a> {
     functions: Functions<'a>,
     opset: i64,
     names: Names,
-    /// What is known of the names of each scope, the innermost last; `None` hides one further out.
+    /// The known sources of the names in each scope, the innermost last; `None` hides one further out.
     sources: Vec<HashMap<String, Option<Source>>>,
     added: HashSet<String>,
     retries: usize,
@@ -161,7 +161,7 @@ impl Visit<'_> {
         }
     }
 
-    /// Takes note of what a node's outputs stand for, and adds nodes for the strings.
+    /// Records the sources of a node's outputs, and adds nodes for the strings.
     fn follow(&mut self, node: &NodeProto, added: &mut Vec<NodeProto>) {
         let Some(output) = node.output.first() else {
             return;
@@ -176,7 +176,7 @@ impl Visit<'_> {
             };
             let elem = self.scopes.facts(input).elem;
             if is_cast_to(node, INT32) && matches!(elem, Elem::Unknown | Elem::Is(STRING)) {
-                // Another tensor of the name may hide the strings further in: theirs is not taken.
+                // A nested graph might hide the strings' own name, so they get a new one.
                 let name = self.strings_name(output);
                 added.push(crate::node("Identity", &[input], &name));
                 let is_sure = elem == Elem::Is(STRING);
@@ -190,7 +190,7 @@ impl Visit<'_> {
         self.move_strings(node, added);
     }
 
-    /// Moves strings as their numbers are moved.
+    /// Moves strings in the same way as their numbers.
     fn move_strings(&mut self, node: &NodeProto, added: &mut Vec<NodeProto>) {
         let moved = moved(node);
         let sources = moved.iter().map(|&index| node.input.get(index));
@@ -223,8 +223,8 @@ impl Visit<'_> {
         added.push(copy);
     }
 
-    /// The name of strings, and whether they are sure to be of the model's. Numbers become their texts,
-    /// which is not one text for the number that tf2onnx writes for two.
+    /// The name of the strings, and whether they are certain to come from the model. Numbers become their
+    /// texts, unless they include the number that tf2onnx writes for two different texts.
     fn as_strings(&mut self, source: Source, added: &mut Vec<NodeProto>) -> Option<(String, bool)> {
         match source {
             Source::Strings { name, is_sure } => Some((name, is_sure)),
@@ -241,7 +241,7 @@ impl Visit<'_> {
         }
     }
 
-    /// What a comparison is replaced by if it is one of strings.
+    /// The nodes that replace a comparison if it is one of strings.
     fn compared(&mut self, equal: &NodeProto) -> Option<Vec<NodeProto>> {
         if !is_op(equal, "Equal") || !NUMBERED.contains(&self.opset) {
             return None;
@@ -292,10 +292,10 @@ impl Visit<'_> {
         Some(comparison.nodes)
     }
 
-    /// Visits the graphs in a node. `given` are what the inputs of each stand for.
+    /// Visits the graphs in a node. `given` are the sources of the inputs of each.
     fn visit_nested(&mut self, node: &mut NodeProto, given: &[(usize, Source)]) -> Made {
         let mut made = Made::default();
-        // The graphs are taken out to be changed while the rest of the node is looked at.
+        // The graphs are moved out, to be changed while the rest of the node is read.
         let mut graphs: Vec<GraphProto> = walk::subgraphs_mut(node).map(std::mem::take).collect();
         for graph in &mut graphs {
             self.scopes.enter_nested(node, graph);
@@ -317,7 +317,7 @@ impl Visit<'_> {
         made
     }
 
-    /// What a nested graph returns for strings: a tensor that it makes itself.
+    /// The strings that a nested graph returns: a tensor that it makes itself.
     fn result(&mut self, graph: &mut GraphProto, source: Source) -> Option<(ValueInfoProto, bool)> {
         let (from, is_sure) = self.as_strings(source, &mut graph.node)?;
         let name = self.strings_name(&from);
@@ -325,7 +325,7 @@ impl Visit<'_> {
         Some((strings_value(&name, is_sure), is_sure))
     }
 
-    /// A choice returns strings where all its branches do.
+    /// An `If` returns strings if all its branches do.
     fn choice(&mut self, node: &mut NodeProto) -> Made {
         let mut made = self.visit_nested(node, &[]);
         for index in 0..node.output.len() {
@@ -368,8 +368,8 @@ impl Visit<'_> {
         made
     }
 
-    /// A loop takes strings for what it carries from round to round, where every round returns strings, and
-    /// a scan for what it goes through.
+    /// A loop also carries the strings of a carried tensor if every round returns strings for it. A scan also
+    /// scans the strings of a scanned one.
     fn rounds(&mut self, node: &mut NodeProto, before: &mut Vec<NodeProto>) -> Made {
         let Some(plan) = Plan::of(node) else {
             return self.visit_nested(node, &[]);
@@ -410,7 +410,7 @@ impl Visit<'_> {
         }
     }
 
-    /// Gives a loop or scan the inputs and outputs for strings.
+    /// Adds the inputs and outputs for strings to a loop or scan.
     fn take_strings(
         &mut self,
         node: &mut NodeProto,
@@ -423,7 +423,7 @@ impl Visit<'_> {
         let Some(mut graph) = walk::subgraphs_mut(node).next().map(std::mem::take) else {
             return made;
         };
-        // The last first, so that the places of those before stay.
+        // Carried strings are inserted after the other carried inputs; scanned ones go to the end.
         let (mut scanned, mut at) = (Vec::new(), plan.carried.end);
         let old_outputs = node.output.clone();
         for (index, inner, source) in taken {
@@ -472,18 +472,18 @@ impl Visit<'_> {
     }
 }
 
-/// What visiting the graphs in a node brings.
+/// The results of visiting the graphs in a node.
 #[derive(Default)]
 struct Made {
-    /// What is known of the results of each graph.
+    /// The known facts about the results of each graph.
     facts: Vec<Vec<Facts>>,
-    /// What the results of each graph stand for.
+    /// The sources of the results of each graph.
     results: Vec<Vec<Option<Source>>>,
-    /// What the node's outputs stand for.
+    /// The sources of the node's outputs.
     outputs: Vec<(String, Source)>,
 }
 
-/// Which inputs of a loop or a scan are carried from round to round, and which are gone through.
+/// Which inputs of a loop or a scan are carried from round to round, and which are scanned.
 pub(super) struct Plan {
     pub(super) carried: std::ops::Range<usize>,
     pub(super) scanned: std::ops::Range<usize>,
@@ -495,7 +495,7 @@ impl Plan {
         let count = node.input.len();
         let (start, end) = match node.op_type() {
             "Loop" => (2, count),
-            // The first version has lengths before the rest.
+            // In the first version, an input with lengths precedes the rest.
             _ => {
                 let scanned =
                     usize::try_from(walk::attribute(node, "num_scan_inputs")?.i()).ok()?;
@@ -512,7 +512,8 @@ impl Plan {
         })
     }
 
-    /// Which output of the body the carried input at `index` becomes. The first of a loop is its condition.
+    /// The output of the body that becomes the carried input at `index`. The first output of a loop's body is
+    /// its condition.
     pub(super) fn result_of(&self, index: usize) -> usize {
         index - self.carried.start + self.carried.start.min(1)
     }

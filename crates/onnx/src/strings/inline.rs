@@ -1,6 +1,6 @@
-//! Writes functions out where they are called, so that what a caller gives is known in each.
+//! Inlines functions where they are called, so that the caller's arguments are known in each.
 //!
-//! Not here: the bound of what functions may become (`expansion`).
+//! Not here: the limit on the expanded size of functions (`expansion`).
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,13 +9,13 @@ use crate::visit::Names;
 use crate::{OnnxModel, node, walk};
 use proto::onnx::{AttributeProto, FunctionProto, GraphProto, NodeProto};
 
-/// Functions that call each other are written out this deep.
+/// The maximum depth of calls to inline.
 const MAX_DEPTH: usize = 64;
-/// No more nodes are written.
+/// The maximum number of nodes to write.
 const MAX_NODES: usize = 200_000;
 
 impl OnnxModel {
-    /// Writes out the functions of the same versions of operators; the calls of others stay.
+    /// Inlines functions that use the same versions of operators; calls of other functions stay.
     pub(super) fn write_functions_out(&mut self) {
         let imports = &self.proto.opset_import;
         let own: HashSet<&str> = self.proto.functions.iter().map(|it| it.domain()).collect();
@@ -65,7 +65,7 @@ impl Writer {
         let function = self.functions.get(&call_key(call))?.clone();
         let given = call.input.iter().filter(|it| !it.is_empty()).count();
         let written = self.written + function.node.len();
-        // What a caller leaves out cannot be named in the body.
+        // An argument that the caller leaves out has no name to use in the body.
         if given != function.input.len() || depth >= MAX_DEPTH || written > MAX_NODES {
             return None;
         }
@@ -97,7 +97,7 @@ impl Writer {
     }
 }
 
-/// Gives attributes that are the caller's their values.
+/// Replaces references to the caller's attributes with their values.
 fn settle_attributes(inner: &mut NodeProto, call: &NodeProto, function: &FunctionProto) {
     let settled = |attribute: AttributeProto| {
         let wanted = attribute.ref_attr_name();
@@ -121,7 +121,7 @@ fn settle_attributes(inner: &mut NodeProto, call: &NodeProto, function: &Functio
     }
 }
 
-/// New names for all that a body names: one for one, so that what hides another still does.
+/// New names for all names in a body, one for one, so that names that hide others still do.
 struct Renamed<'a> {
     names: &'a mut Names,
     prefix: String,

@@ -1,4 +1,4 @@
-//! Drops numbers of strings that nothing reads any more: a backend may run the casts, and fail.
+//! Drops numbers of strings that are no longer read: a backend might run the casts, and fail.
 
 use std::collections::HashSet;
 
@@ -8,8 +8,8 @@ use crate::{OnnxModel, is_op, walk};
 use proto::onnx::{GraphProto, NodeProto};
 
 impl OnnxModel {
-    /// Drops what is not read: casts to integers, what moves elements, and what nodes with one of the
-    /// `added` tensors carry or return.
+    /// Drops unread casts to integers, unread nodes that move elements, and unread tensors that nodes with
+    /// one of the `added` tensors carry or return.
     pub(super) fn drop_unread(&mut self, added: &HashSet<String>) {
         drop_from_graph(self.graph_mut(), added);
         for function in &mut self.proto.functions {
@@ -55,7 +55,7 @@ fn drop_from(nodes: &mut Vec<NodeProto>, outputs: &[String], added: &HashSet<Str
     *nodes = kept;
 }
 
-/// Whether no node reads what a later one makes.
+/// Whether no node reads the output of a later one.
 fn is_sorted(nodes: &[NodeProto]) -> bool {
     let mut later: HashSet<&str> = HashSet::new();
     for node in nodes.iter().rev() {
@@ -79,7 +79,7 @@ fn is_droppable(node: &NodeProto, added: &HashSet<String>) -> bool {
     is_integer_cast(node) || !moved(node).is_empty() || (is_added && is_op(node, "Constant"))
 }
 
-/// Drops the results of a choice that are not read.
+/// Drops the results of an `If` that are not read.
 fn drop_results(node: &mut NodeProto, read: &HashSet<String>, added: &HashSet<String>) {
     if !node.output.iter().any(|it| added.contains(it)) {
         return;
@@ -95,7 +95,7 @@ fn drop_results(node: &mut NodeProto, read: &HashSet<String>, added: &HashSet<St
     }
 }
 
-/// Drops what a loop or a scan carries from round to round for nothing but itself.
+/// Drops tensors that a loop or a scan carries from round to round without any other reader.
 fn drop_rounds(node: &mut NodeProto, read: &HashSet<String>, added: &HashSet<String>) {
     let Some(plan) = Plan::of(node) else {
         return;
@@ -128,7 +128,8 @@ fn drop_rounds(node: &mut NodeProto, read: &HashSet<String>, added: &HashSet<Str
     }
 }
 
-/// What is read for the outputs of a graph, but for those `without`, and for what is not dropped.
+/// The names read to compute the outputs of a graph, except those at `without`, and by nodes that cannot be
+/// dropped.
 fn live_names<'a>(
     graph: &'a GraphProto,
     without: &HashSet<usize>,
@@ -148,7 +149,7 @@ fn live_names<'a>(
     live
 }
 
-/// Drops what a scan goes through and does not read.
+/// Drops inputs that a scan iterates over without reading them.
 fn drop_scanned(node: &mut NodeProto, added: &HashSet<String>) {
     let Some(plan) = Plan::of(node) else {
         return;

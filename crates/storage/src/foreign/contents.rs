@@ -1,4 +1,4 @@
-//! What a file's first and last bytes say about its format.
+//! The format of a file according to its first and last bytes.
 
 use super::Foreign;
 
@@ -7,18 +7,18 @@ pub const MAX_HEAD: usize = 4096;
 /// How many bytes of a file's end are examined.
 pub const MAX_TAIL: usize = 64 << 10;
 
-/// The parts of a file that tell its format.
+/// The parts of a file that reveal its format.
 pub struct Sample<'a> {
     /// The first bytes, at most [`MAX_HEAD`].
     pub head: &'a [u8],
-    /// The last bytes, at most [`MAX_TAIL`]; may overlap with `head`.
+    /// The last bytes, at most [`MAX_TAIL`]; can overlap with `head`.
     pub tail: &'a [u8],
     /// The size of the whole file, in bytes.
     pub size: u64,
 }
 
 impl<'a> Sample<'a> {
-    /// Of a file in memory.
+    /// For a file in memory.
     pub fn of(bytes: &'a [u8]) -> Self {
         Self {
             head: &bytes[..bytes.len().min(MAX_HEAD)],
@@ -32,7 +32,7 @@ impl<'a> Sample<'a> {
     }
 }
 
-/// By the first bytes.
+/// Formats by their first bytes.
 const MAGIC: &[(&[u8], Foreign)] = &[
     (b"\x89HDF\r\n\x1a\n", Foreign::Hdf5),
     (b"GGUF", Foreign::Gguf),
@@ -53,7 +53,7 @@ const MAGIC: &[(&[u8], Foreign)] = &[
     (b"MZ", Foreign::Executable),
 ];
 
-/// What a file is that is not, or need not be, an ONNX model; `None` where its bytes do not tell.
+/// The format of a file that is not, or might not be, an ONNX model; `None` if its bytes do not tell.
 pub fn of_contents(sample: &Sample<'_>) -> Option<Foreign> {
     let head = sample.head;
     if head.is_empty() {
@@ -89,7 +89,7 @@ pub fn of_contents(sample: &Sample<'_>) -> Option<Foreign> {
     of_text(sample).or_else(|| of_protobuf(head))
 }
 
-/// The number that PyTorch's old format begins with, as Python pickles it.
+/// The number at the beginning of PyTorch's old format, as Python pickles it.
 const TORCH_MAGIC: &[u8] = b"\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
 
 /// Several formats are ZIP archives of files with certain names.
@@ -115,7 +115,7 @@ fn is_pickle(head: &[u8]) -> bool {
     matches!(head, [0x80, 2..=5, next, ..] if opcodes.contains(next))
 }
 
-/// The length of a JSON header, and the header.
+/// Whether the file begins with the length of a JSON header and then the header.
 fn is_safetensors(sample: &Sample<'_>) -> bool {
     let Some((length, rest)) = sample.head.split_first_chunk::<8>() else {
         return false;
@@ -148,7 +148,7 @@ fn of_text(sample: &Sample<'_>) -> Option<Foreign> {
     })
 }
 
-/// The text of a file's beginning: UTF-8 or an older encoding, or UTF-16; `None` for what is not text.
+/// The text of a file's beginning, in UTF-8, an older encoding or UTF-16; `None` if it is not text.
 fn decoded(head: &[u8]) -> Option<String> {
     let units = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
         let (pairs, _) = bytes.as_chunks::<2>();
@@ -158,17 +158,17 @@ fn decoded(head: &[u8]) -> Option<String> {
     let text = match head {
         [0xff, 0xfe, rest @ ..] => units(rest, u16::from_le_bytes),
         [0xfe, 0xff, rest @ ..] => units(rest, u16::from_be_bytes),
-        // Without a mark, what begins as markup does.
+        // Markup without a byte order mark.
         [b'<', 0, ..] => units(head, u16::from_le_bytes),
         [0, b'<', ..] => units(head, u16::from_be_bytes),
         [0xef, 0xbb, 0xbf, rest @ ..] => String::from_utf8_lossy(rest).into_owned(),
-        // A letter may be cut in two at the end.
+        // A character can be cut in two at the end.
         _ => match std::str::from_utf8(head) {
             Ok(text) => text.to_owned(),
             Err(error) if error.error_len().is_none() => {
                 String::from_utf8_lossy(&head[..error.valid_up_to()]).into_owned()
             }
-            // Another encoding: of a page, whose form tells it.
+            // A page in another encoding, recognised by its form.
             Err(_) if head.trim_ascii_start().starts_with(b"<") => {
                 String::from_utf8_lossy(head).into_owned()
             }
@@ -179,7 +179,7 @@ fn decoded(head: &[u8]) -> Option<String> {
     text.chars().all(is_text).then_some(text)
 }
 
-/// What a clone holds in place of a file; lower case.
+/// The kind of pointer that a clone holds in place of a file; lower case.
 fn of_pointer(text: &str) -> Option<Foreign> {
     let is_version = |line: &str| {
         let address = line.trim().strip_prefix("version http");
@@ -218,7 +218,7 @@ fn of_markup(text: &str) -> Foreign {
         return Foreign::OpenVino;
     }
     let is_document = named("<!doctype html") || named("<html");
-    // Pages need not name themselves; XML may use the names of their elements.
+    // Pages need not name themselves; XML can use the same element names.
     let is_fragment = !text.starts_with("<?xml") && HTML_ELEMENTS.iter().any(|it| named(it));
     match is_document || is_fragment {
         true => Foreign::Html,
@@ -226,7 +226,7 @@ fn of_markup(text: &str) -> Foreign {
     }
 }
 
-/// Whether this is the beginning of what `onnx.printer` writes: the model's fields between `<` and `>`.
+/// Whether this is the beginning of `onnx.printer` output: the model's fields between `<` and `>`.
 fn is_onnx_header(text: &str) -> bool {
     let fields = [
         "ir_version",
@@ -240,7 +240,7 @@ fn is_onnx_header(text: &str) -> bool {
     fields.iter().any(|field| header.starts_with(field)) && header.contains(':')
 }
 
-/// Elements that pages without a head of their own begin with.
+/// Elements at the beginning of pages without a head of their own.
 const HTML_ELEMENTS: &[&str] = &[
     "<head",
     "<body",
@@ -306,7 +306,7 @@ fn is_graph_def(head: &[u8]) -> bool {
     op.first().is_some_and(u8::is_ascii_uppercase) && op.iter().all(u8::is_ascii_alphanumeric)
 }
 
-/// A varint of up to five bytes, and what follows.
+/// A varint of up to five bytes, and the bytes after it.
 fn length_of(bytes: &[u8]) -> Option<(usize, &[u8])> {
     let mut value = 0_usize;
     for (index, &byte) in bytes.iter().take(5).enumerate() {

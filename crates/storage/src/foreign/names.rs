@@ -1,8 +1,8 @@
-//! What a file's name says about its format.
+//! The format of a file according to its name.
 
 use super::Foreign;
 
-/// By the end of the name, lower case. The first that fits counts.
+/// Formats by the end of the name, in lower case. The first match counts.
 const ENDINGS: &[(&str, Foreign)] = &[
     ("saved_model.pb", Foreign::SavedModel),
     ("saved_model.pbtxt", Foreign::SavedModel),
@@ -72,7 +72,7 @@ const ENDINGS: &[(&str, Foreign)] = &[
     (".bin", Foreign::OpenVinoWeights),
 ];
 
-/// What programs put behind a file's name, or in place of it, until all of it is there.
+/// Endings that programs append to a file's name, or use instead of its own, until the file is complete.
 const UNFINISHED: &[&str] = &[
     ".part",
     ".partial",
@@ -88,7 +88,7 @@ const UNFINISHED: &[&str] = &[
     ".temp",
 ];
 
-/// Whether a file of this name is an ONNX model that is not all there.
+/// Whether a file of this name is an incomplete ONNX model.
 pub fn is_unfinished_onnx(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let mut endings = UNFINISHED.iter();
@@ -96,9 +96,9 @@ pub fn is_unfinished_onnx(name: &str) -> bool {
     stem.is_some_and(|stem| stem.ends_with(".onnx"))
 }
 
-/// What a file of this name probably is; `None` for a name that says nothing.
+/// The probable format of a file of this name; `None` for a name that says nothing.
 pub fn of_name(name: &str) -> Option<Foreign> {
-    // Parts of a SavedModel that say nothing alone.
+    // Parts of a SavedModel, which say nothing on their own.
     if matches!(name, "fingerprint.pb" | "keras_metadata.pb") {
         return None;
     }

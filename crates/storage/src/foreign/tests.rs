@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Magic bytes, then something.
+/// Magic bytes, then arbitrary ones.
 fn begins(magic: &[u8]) -> Vec<u8> {
     let mut bytes = magic.to_vec();
     bytes.extend_from_slice(&[7, 0, 200, 1, 0, 9, 250, 3]);
@@ -113,7 +113,7 @@ fn models_of_other_libraries_are_named() {
         b"{\"format\": \"graph-model\", \"modelTopology\": {}}",
         Foreign::TensorFlowJs,
     );
-    // A document of the Data Mining Group, whose element Header is not that of a page.
+    // A document of the Data Mining Group, whose element Header is not an HTML element.
     check(
         b"<PMML version=\"4.4\"><Header copyright=\"x\"/><DataDictionary>",
         Foreign::Pmml,
@@ -176,7 +176,7 @@ fn archives_are_named_by_what_they_hold() {
     check(&tar, Foreign::Archive);
 }
 
-/// What exporters write in front of a graph.
+/// The bytes that exporters write before a graph.
 #[test]
 fn beginning_of_an_onnx_model_is_one() {
     let model = include_bytes!(concat!(

@@ -1,7 +1,7 @@
 //! The element types of the outputs of operators: ONNX's own, those of classic machine learning, and those
 //! that ONNX Runtime adds.
 //!
-//! Not here: what else is known of an output (`rules`).
+//! Not here: other facts about an output (`rules`).
 
 use super::{BFLOAT16, BOOL, FLOAT, Rule, UINT8, UINT32, value_of};
 use crate::known::facts::Elem;
@@ -92,7 +92,7 @@ const SHARE_TYPE: &[&str] = &[
     "Sub",
     "Sum",
 ];
-/// Operators of others whose outputs have the element type of their first input.
+/// Operators of other domains whose outputs have the element type of their first input.
 const KEEP_TYPE_OF_OTHERS: &[(&str, &[&str])] = &[
     ("ai.onnx.preview", &["FlexAttention"]),
     (
@@ -172,8 +172,8 @@ const KEEP_TYPE_OF_OTHERS: &[(&str, &[&str])] = &[
         ],
     ),
 ];
-/// Operators that ONNX Runtime adds, with the input that each of their outputs has the element type of. Where
-/// that is left out, as what is kept of former tokens may be, it is the first.
+/// Operators that ONNX Runtime adds, with the input that determines the element type of each output. If that
+/// input is left out (the cache of former tokens is optional), the first one does.
 const TYPE_OF_INPUT: &[(&str, &[usize])] = &[
     ("AttnLSTM", &[0, 0, 0]),
     ("BeamSearch", &[1, 5, 5]),
@@ -217,7 +217,7 @@ const TYPE_OF_INPUT: &[(&str, &[usize])] = &[
     ("WhisperBeamSearch", &[1, 5, 5]),
     ("WordConvEmbedding", &[1]),
 ];
-/// Operators that return truth values.
+/// Operators that return booleans.
 const RETURN_BOOL: &[&str] = &[
     "And",
     "Equal",
@@ -244,7 +244,7 @@ impl Rule<'_> {
         }
     }
 
-    /// Of an operator that ONNX Runtime adds.
+    /// The type for an operator that ONNX Runtime adds.
     fn contrib_elem(&self, index: usize) -> Elem {
         match (self.node.op_type(), index) {
             ("SkipLayerNormalization" | "SkipSimplifiedLayerNormalization", 0 | 3) => {
@@ -262,7 +262,7 @@ impl Rule<'_> {
                 Some(Some(positive)) if positive.i() == 0 => Elem::Is(INT32),
                 _ => Elem::Is(UINT32),
             },
-            // What is not quantized again stays a float.
+            // Without requantization, the output stays a float.
             ("QGemm", 0) if self.node.input.len() <= 8 => Elem::Is(FLOAT),
             ("QGemm", 0) => self.input(8).elem,
             (op_type, _) if TYPE_OF_INPUT.iter().any(|(name, _)| *name == op_type) => {
@@ -284,7 +284,7 @@ impl Rule<'_> {
         }
     }
 
-    /// Of an operator of classic machine learning.
+    /// The type for an operator of classic machine learning.
     fn ml_elem(&self, index: usize) -> Elem {
         let has = |name: &str| self.attribute(name).is_some();
         let class = |has_strings: bool| Elem::Is(if has_strings { STRING } else { INT64 });
@@ -359,7 +359,7 @@ impl Rule<'_> {
             ("LayerNormalization", 1..) => self.type_attribute("stash_type", Elem::Is(FLOAT)),
             ("Dropout", 1) => Elem::Is(BOOL),
             ("DequantizeLinear", 0) => {
-                // Older scales are floats, and so may be others.
+                // Older scales are floats; others might be floats as well.
                 let scale = self.input(1).elem;
                 let usual = if scale == Elem::Unknown {
                     Elem::Other
@@ -391,7 +391,8 @@ impl Rule<'_> {
             (op_type, 0) if RETURN_BOOL.contains(&op_type) => Elem::Is(BOOL),
             (op_type, 0) if KEEP_TYPE.contains(&op_type) => self.input(0).elem,
             (op_type, 0) if SHARE_TYPE.contains(&op_type) => first_known(),
-            // All others of ONNX's own are for numbers that are not integers, and return what they take.
+            // All other ONNX operators are for numbers that are not integers, and return the type that they
+            // take.
             _ => match self.input(0).elem {
                 Elem::Is(INT32 | INT64) | Elem::Unknown => Elem::Other,
                 known => known,
@@ -399,7 +400,7 @@ impl Rule<'_> {
         }
     }
 
-    /// The type that an attribute says, `default` where there is none.
+    /// The type given by an attribute, or `default` if there is none.
     fn type_attribute(&self, name: &str, default: Elem) -> Elem {
         match self.attribute(name) {
             None => default,
