@@ -31,14 +31,16 @@ use api::admin::server::AdminService;
 use api::tfs::rest::RestService;
 use base::error::Result;
 use base::panics;
+use base::vocabulary::ManagerState;
+use base::vocabulary::{ManagerState, Protocol};
 use net::in_flight::InFlight;
 use net::limit::LoadShed;
 use net::places::Places;
 use runtime::BackendOptions;
 use serving::inference::InferenceService;
 use serving::lifecycle::{ConfigPoller, ServerCore};
-use serving::monitoring::{Metrics, ModelState, Protocol};
-use serving::servable::{ManagerState, ServableLookup};
+use serving::monitoring::Metrics;
+use serving::servable::ServableLookup;
 use serving::telemetry::Observer;
 
 use self::descriptors::Descriptors;
@@ -130,7 +132,7 @@ impl Server {
         {
             let metrics = Arc::clone(&metrics);
             core.observe_states(move |state| {
-                metrics.set_model_state(&state.id, model_state(state.state));
+                metrics.set_model_state(&state.id, state.state);
             });
         }
         let request_log = RequestLog::start(options.request_log.clone(), Arc::clone(&metrics))?;
@@ -321,16 +323,6 @@ fn on_thread(name: &str, work: impl FnOnce() + Send + 'static) -> oneshot::Recei
         tracing::error!(%error, name, "no thread for a part of the stop, which is left out");
     }
     end
-}
-
-fn model_state(state: ManagerState) -> ModelState {
-    match state {
-        ManagerState::Start => ModelState::Start,
-        ManagerState::Loading => ModelState::Loading,
-        ManagerState::Available => ModelState::Available,
-        ManagerState::Unloading => ModelState::Unloading,
-        ManagerState::End => ModelState::End,
-    }
 }
 
 async fn blocking<T: Send + 'static>(

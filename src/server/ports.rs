@@ -14,6 +14,7 @@ use api::tfs::grpc;
 use api::tfs::grpc::ReloadConfig;
 use api::tfs::rest::RestService;
 use base::error::{Code, Result, ServingError};
+use base::vocabulary::Port;
 use net::connection::ConnectionOptions;
 use net::limit::LoadShed;
 use net::places::Places;
@@ -21,7 +22,6 @@ use net::serve::{Listener, serve};
 use proto::tensorflow::serving::ModelServerConfig;
 use serving::inference::InferenceService;
 use serving::lifecycle::{BasePathAllowlist, ServerCore};
-use serving::monitoring::Port;
 
 use super::{Server, ServerOptions};
 

@@ -9,3 +9,4 @@ pub mod id;
 pub mod metrics;
 pub mod panics;
 pub mod tensor;
+pub mod vocabulary;

@@ -21,12 +21,13 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::monitoring::{Api, Direction, Metrics, Protocol};
+use crate::monitoring::{Direction, Metrics};
 use crate::servable::{ExpansionBudget, Servable, ServableHandle, ServableLookup, ServableState};
 use crate::telemetry::{Stage, note_stage};
 use base::error::{Result, ServingError};
 use base::id::{ModelSpec, ServableId, VersionChoice};
 use base::tensor::Tensor;
+use base::vocabulary::{Api, Protocol};
 use mapper::signature::{
     CLASSIFY_METHOD_NAME, DEFAULT_SIGNATURE_NAME, REGRESS_METHOD_NAME, SignatureDef,
 };

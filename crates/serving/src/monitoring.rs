@@ -16,6 +16,7 @@ mod tensorflow;
 #[cfg(test)]
 mod tests;
 
+use base::vocabulary::{Api, ManagerState, Port, Protocol};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -211,8 +212,8 @@ impl Metrics {
     /// Records the state that a version has reached. Call it for every change of state, in order.
     ///
     /// A model is known while a version of it is before its end: its name is never counted as "(other)".
-    /// At [`ModelState::End`] the version leaves the page.
-    pub fn set_model_state(&self, servable: &ServableId, state: ModelState) {
+    /// At [`ManagerState::End`] the version leaves the page.
+    pub fn set_model_state(&self, servable: &ServableId, state: ManagerState) {
         self.server.set_model_state(servable, state);
     }
 
@@ -264,84 +265,6 @@ pub struct RequestLabels<'a> {
     pub signature: Option<&'a str>,
 }
 
-/// The protocol of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// gRPC.
-    Grpc,
-    /// HTTP with JSON.
-    Rest,
-}
-
-impl Protocol {
-    /// `grpc` or `rest`.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Grpc => "grpc",
-            Self::Rest => "rest",
-        }
-    }
-}
-
-/// A port of the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Port {
-    /// gRPC, over TCP or a UNIX socket.
-    Grpc,
-    /// REST.
-    Rest,
-    /// Health, metrics and model states.
-    Admin,
-}
-
-impl Port {
-    /// `grpc`, `rest` or `admin`.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Grpc => "grpc",
-            Self::Rest => "rest",
-            Self::Admin => "admin",
-        }
-    }
-}
-
-/// The call that a request asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Api {
-    /// `Predict`, `:predict`.
-    Predict,
-    /// `Classify`, `:classify`.
-    Classify,
-    /// `Regress`, `:regress`.
-    Regress,
-    /// `MultiInference`.
-    MultiInference,
-    /// `GetModelMetadata`, `/metadata`.
-    Metadata,
-    /// `GetModelStatus` and its REST form.
-    Status,
-    /// `HandleReloadConfigRequest`.
-    Reload,
-    /// A request whose call is unknown: `OPTIONS`, a malformed path.
-    Other,
-}
-
-impl Api {
-    /// The name in labels, for example `multi_inference`.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Predict => "predict",
-            Self::Classify => "classify",
-            Self::Regress => "regress",
-            Self::MultiInference => "multi_inference",
-            Self::Metadata => "metadata",
-            Self::Status => "status",
-            Self::Reload => "reload",
-            Self::Other => "other",
-        }
-    }
-}
-
 /// The direction of a conversion of the wire format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -377,35 +300,6 @@ impl LogOutcome {
             Self::Written => "OK",
             Self::Dropped => "RESOURCE_EXHAUSTED",
             Self::Failed => "INTERNAL",
-        }
-    }
-}
-
-/// A version's state; `ModelVersionStatus.State`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ModelState {
-    /// Known, not loading yet.
-    Start,
-    /// Loading.
-    Loading,
-    /// Answering requests.
-    Available,
-    /// Being unloaded.
-    Unloading,
-    /// Unloaded, or failed.
-    End,
-}
-
-impl ModelState {
-    const BEFORE_END: [Self; 4] = [Self::Start, Self::Loading, Self::Available, Self::Unloading];
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::Start => "START",
-            Self::Loading => "LOADING",
-            Self::Available => "AVAILABLE",
-            Self::Unloading => "UNLOADING",
-            Self::End => "END",
         }
     }
 }

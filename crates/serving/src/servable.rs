@@ -4,6 +4,7 @@
 
 mod expansion;
 
+use base::vocabulary::ManagerState;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -212,34 +213,4 @@ pub struct ServableState {
     pub code: Code,
     /// Empty if `code` is OK.
     pub message: String,
-}
-
-/// The states of a version, in this order only (`ServableState::ManagerState`,
-/// `core/servable_state.h`). The numbers are `ModelVersionStatus.State`'s.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(i32)]
-pub enum ManagerState {
-    /// Tracked, but not loading yet.
-    Start = 10,
-    /// Being loaded, warmup and retries included.
-    Loading = 20,
-    /// Serving.
-    Available = 30,
-    /// Accepts no new requests; those in flight finish.
-    Unloading = 40,
-    /// Unloaded, or failed to load.
-    End = 50,
-}
-
-impl ManagerState {
-    /// The name in `get_model_status.proto`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Start => "START",
-            Self::Loading => "LOADING",
-            Self::Available => "AVAILABLE",
-            Self::Unloading => "UNLOADING",
-            Self::End => "END",
-        }
-    }
 }

@@ -14,7 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::service::Service;
 
 use base::error::Code;
-use serving::monitoring::Port;
+use base::vocabulary::Port;
 use serving::telemetry::{Observer, RequestHead, RequestId, RequestRecord, TraceParent};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

@@ -10,8 +10,8 @@ use super::auth::{Auth, Caller};
 use super::request_metrics::Observation;
 use crate::admin::pages::Pages;
 use crate::tfs::rest::refusal;
+use base::vocabulary::{Api, Protocol};
 use net::peer::Peer;
-use serving::monitoring::{Api, Protocol};
 
 /// The authentication schemes that a 401 response offers (RFC 9110, section 11.6.1).
 const CHALLENGES: [&str; 2] = [

@@ -21,10 +21,10 @@ use self::credential::Credential;
 use self::password::PasswordChecks;
 use self::rules::{Identity, Models, Rules};
 use base::error::{Code, Result, ServingError};
+use base::vocabulary::Api;
 use net::head::headers_bytes;
 use net::peer::Peer;
 use proto::onnx_model_server::AuthConfig;
-use serving::monitoring::Api;
 use serving::telemetry::note_identity;
 
 pub use self::password::hash_password;

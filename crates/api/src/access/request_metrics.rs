@@ -8,7 +8,8 @@ use std::time::Instant;
 
 use base::error::{Code, ServingError};
 use base::id::ServableId;
-use serving::monitoring::{Api, Metrics, Protocol, RequestLabels};
+use base::vocabulary::{Api, Protocol};
+use serving::monitoring::{Metrics, RequestLabels};
 use serving::servable::Servable;
 use serving::telemetry::{Outcome, note_outcome};
 

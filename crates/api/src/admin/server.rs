@@ -15,11 +15,11 @@ use super::pages::{Pages, drop_body, html_page, is_read, response};
 use crate::access::admit::admit;
 use crate::access::auth::Auth;
 use crate::tfs::rest::{model_list, refusal};
+use base::vocabulary::Api;
 use net::catch_panic::catch_panic;
 use net::head::Head;
 use net::limit::{Beside, LoadShed};
 use serving::inference::InferenceService;
-use serving::monitoring::Api;
 
 /// The admin port as a hyper service.
 #[derive(Clone)]

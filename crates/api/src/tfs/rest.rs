@@ -32,6 +32,7 @@ use crate::access::auth::{Auth, Caller};
 use crate::access::request_metrics::{AnsweredBy, Observation};
 use crate::admin::pages::{Pages, drop_body, html_page, is_read, response};
 use base::error::{Code, Result, ServingError};
+use base::vocabulary::{Api, Protocol};
 use net::blocking::off_worker;
 use net::catch_panic::catch_panic;
 use net::concurrency_limit::ConcurrencyLimit;
@@ -40,7 +41,6 @@ use net::limit::{Admitted, Beside, LoadShed};
 use net::receive::ReceiveOptions;
 use net::request_line::full_target;
 use serving::inference::InferenceService;
-use serving::monitoring::{Api, Protocol};
 use wire::tfs::{decoded_bytes, json};
 
 pub use self::handlers::model_list;

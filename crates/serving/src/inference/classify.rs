@@ -10,11 +10,11 @@ use std::sync::Arc;
 use super::examples::INPUTS;
 use super::logged::tensor_bytes;
 use super::{ExamplesRequest, InferenceOptions, InferenceService, LoggedCall};
-use crate::monitoring::Api;
 use crate::servable::{Servable, ServableHandle};
 use base::error::{Result, ServingError};
 use base::id::ServableId;
 use base::tensor::{DataType, Tensor, shape_text};
+use base::vocabulary::Api;
 use mapper::signature::{CLASSIFY_METHOD_NAME, Classes, SignatureDef, definition_text};
 
 const CLASSES: &str = "classes";

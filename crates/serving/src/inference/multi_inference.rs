@@ -10,11 +10,11 @@ use super::classify::{
 };
 use super::regress::{regression_outputs, regression_values};
 use super::{Examples, InferenceService, LoggedCall};
-use crate::monitoring::Api;
 use crate::servable::ServableHandle;
 use base::error::{Result, ServingError};
 use base::id::ServableId;
 use base::tensor::{DataType, Tensor};
+use base::vocabulary::Api;
 use mapper::signature::{
     CLASSIFY_METHOD_NAME, Classes, FedTensor, REGRESS_METHOD_NAME, SignatureDef, check_run,
 };

@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use super::{InferenceService, LoggedCall};
-use crate::monitoring::Api;
 use crate::servable::ServableHandle;
 use base::error::{Result, ServingError};
 use base::id::ServableId;
 use base::tensor::Tensor;
+use base::vocabulary::Api;
 use mapper::signature::{
     CLASSIFY_METHOD_NAME, PREDICT_METHOD_NAME, REGRESS_METHOD_NAME, RequestInputs,
 };

@@ -2,11 +2,11 @@
 
 use super::examples::INPUTS;
 use super::{ExamplesRequest, InferenceOptions, InferenceService, LoggedCall};
-use crate::monitoring::Api;
 use crate::servable::ServableHandle;
 use base::error::{Result, ServingError};
 use base::id::ServableId;
 use base::tensor::{Tensor, shape_text};
+use base::vocabulary::Api;
 use mapper::signature::{REGRESS_METHOD_NAME, SignatureDef, definition_text};
 
 const OUTPUTS: &str = "outputs";

@@ -30,9 +30,10 @@ use super::policy::Action;
 use super::source::{AspiredVersion, AspiredVersionsSink};
 use super::state_monitor::StateMonitor;
 use super::{LifecycleOptions, Loader};
-use crate::servable::{ManagerState, ServableHandle};
+use crate::servable::ServableHandle;
 use base::id::ServableId;
 use base::panics;
+use base::vocabulary::ManagerState;
 use storage::local::{Files, Storage};
 
 /// How often to check whether the last request has released an unloaded version.

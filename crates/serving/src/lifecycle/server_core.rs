@@ -16,9 +16,10 @@ use super::validate::{
     check_names_and_paths, check_platforms_kept, check_platforms_known, check_transition,
 };
 use super::{LifecycleOptions, Loader, PollWait};
-use crate::servable::{ManagerState, ServableHandle, ServableLookup, ServableState};
+use crate::servable::{ServableHandle, ServableLookup, ServableState};
 use base::error::{Code, Result, ServingError};
 use base::id::ModelSpec;
+use base::vocabulary::ManagerState;
 use proto::tensorflow::serving::model_server_config::Config;
 use proto::tensorflow::serving::{ModelConfig, ModelConfigList, ModelServerConfig};
 use storage::local::{LocalStorage, Storage, local_path};

@@ -8,9 +8,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tracing::warn;
 
-use crate::servable::{ManagerState, ServableState};
+use crate::servable::ServableState;
 use base::error::{Code, Result, ServingError};
 use base::id::ServableId;
+use base::vocabulary::ManagerState;
 
 /// States of all versions that were ever tracked. No state is forgotten.
 #[derive(Default)]

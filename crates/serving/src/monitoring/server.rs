@@ -11,12 +11,13 @@ mod decimal;
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
-use super::{Direction, LogOutcome, ModelState, Port, Protocol, RequestLabels};
+use super::{Direction, LogOutcome, RequestLabels};
 use base::id::ServableId;
 use base::metrics::family::{About, Collect, Family, Point, Snapshot, Unit};
 use base::metrics::instrument::{
     Buckets, Counter, Gauge, GaugeGuard, Histogram, Instrument, Kind, Reading,
 };
+use base::vocabulary::{ManagerState, Port, Protocol};
 use decimal::Decimal;
 
 /// 50 µs to 30 s, in nanoseconds.
@@ -293,15 +294,15 @@ impl ServerMetrics {
     }
 
     /// At its end a version leaves every metric, so that series do not accumulate over years of new versions.
-    pub(super) fn set_model_state(&self, servable: &ServableId, state: ModelState) {
+    pub(super) fn set_model_state(&self, servable: &ServableId, state: ManagerState) {
         let version = Decimal::new(servable.version);
-        if state == ModelState::End {
+        if state == ManagerState::End {
             self.forget(&servable.name, version.as_str());
             return;
         }
-        for each in ModelState::BEFORE_END {
+        for each in ManagerState::BEFORE_END {
             self.model_state.update(
-                [&servable.name, version.as_str(), each.label()],
+                [&servable.name, version.as_str(), each.name()],
                 |_| true,
                 |gauge| gauge.set(i64::from(each == state)),
             );

@@ -10,10 +10,10 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::session::SessionMetrics;
-use super::{Api, Protocol};
 use base::metrics::family::{About, Collect, Family, Unit};
 use base::metrics::instrument::{Buckets, Counter, Gauge, Histogram, Instrument, Reading};
 use base::metrics::text;
+use base::vocabulary::{Api, Protocol};
 
 /// Durations of requests, runs and warmups in microseconds.
 static LATENCY: LazyLock<Buckets> = LazyLock::new(|| Buckets::exponential(10.0, 1.8, 33));

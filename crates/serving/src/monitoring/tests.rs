@@ -1,6 +1,7 @@
 //! Bucket limits and label values are those of TensorFlow Serving (`servables/tensorflow/util.cc`,
 //! `batching/batching_session.cc`, `batching_util.h`).
 
+use base::vocabulary::{Api, ManagerState, Port, Protocol};
 use std::time::Duration;
 
 use super::*;
@@ -45,7 +46,7 @@ fn busy_metrics() -> Metrics {
     let metrics = Metrics::new();
     let time = Duration::from_micros(1500);
     metrics.record_load(&mnist(), "OK", Duration::from_millis(2500));
-    metrics.set_model_state(&mnist(), ModelState::Available);
+    metrics.set_model_state(&mnist(), ManagerState::Available);
     metrics.record_request(&predict(Protocol::Grpc, "mnist"), "OK", time);
     drop(metrics.start_request(&mnist(), "serving_default", Protocol::Grpc));
     drop(metrics.enqueue(&mnist(), "serving_default"));
@@ -344,8 +345,8 @@ fn gauges_fall_when_the_level_is_dropped() {
 fn a_version_at_its_end_leaves_the_page() {
     let metrics = busy_metrics();
     let newer = ServableId::new("mnist", 4);
-    metrics.set_model_state(&newer, ModelState::Available);
-    metrics.set_model_state(&mnist(), ModelState::End);
+    metrics.set_model_state(&newer, ManagerState::Available);
+    metrics.set_model_state(&mnist(), ManagerState::End);
 
     let page = metrics.page();
     assert!(!page.contains("version=\"3\""), "{page}");
@@ -356,7 +357,7 @@ fn a_version_at_its_end_leaves_the_page() {
 #[test]
 fn names_from_clients_are_bounded_and_models_are_not() {
     let metrics = Metrics::new();
-    metrics.set_model_state(&mnist(), ModelState::Available);
+    metrics.set_model_state(&mnist(), ManagerState::Available);
     for i in 0..1500 {
         let name = format!("guess-{i}");
         let request = RequestLabels {

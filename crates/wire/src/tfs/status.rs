@@ -28,7 +28,7 @@ mod tests {
     use super::*;
     use base::error::Code;
     use base::id::ServableId;
-    use serving::servable::ManagerState;
+    use base::vocabulary::ManagerState;
 
     /// grpc.md section 8: a status is present even if it is OK, but has a text only if it is not.
     #[test]

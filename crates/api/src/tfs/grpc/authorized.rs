@@ -17,13 +17,14 @@ use super::status::to_status;
 use crate::access::auth::{Auth, Caller};
 use crate::access::request_metrics::Observation;
 use base::error::{Result, ServingError};
+use base::vocabulary::{Api, Protocol};
 use net::peer::Peer;
 use proto::tensorflow::serving as pb;
 use proto::tensorflow::serving::model_server_config::Config;
 use proto::tensorflow::serving::model_service_server::ModelService;
 use proto::tensorflow::serving::prediction_service_server::PredictionService;
 use serving::inference::InferenceService;
-use serving::monitoring::{Api, Metrics, Protocol};
+use serving::monitoring::Metrics;
 
 /// The data for the checks. Refusals are counted here, because no service sees them.
 #[derive(Clone)]

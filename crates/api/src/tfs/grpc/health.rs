@@ -13,8 +13,9 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use super::status::to_status;
+use base::vocabulary::ManagerState;
 use net::catch_panic::catch_panic;
-use serving::servable::{ManagerState, ServableLookup};
+use serving::servable::ServableLookup;
 
 /// The longest delay before a watcher learns of a change.
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);

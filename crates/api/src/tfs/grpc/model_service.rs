@@ -11,10 +11,11 @@ use super::status::to_status;
 use crate::access::request_metrics::Observation;
 use base::error::{Code, Result, ServingError};
 use base::panics;
+use base::vocabulary::{Api, Protocol};
 use net::concurrency_limit::ConcurrencyLimit;
 use proto::tensorflow::serving as pb;
 use serving::inference::InferenceService;
-use serving::monitoring::{Api, Metrics, Protocol};
+use serving::monitoring::Metrics;
 use wire::tfs::{model_spec, status};
 
 /// Puts a new model configuration into effect. Implemented by the server, on top of `lifecycle`.

@@ -20,10 +20,11 @@ use super::authorized::Guard;
 use super::prediction_service::PredictionServiceImpl;
 use super::status::to_status;
 use super::{deadline, message};
+use base::vocabulary::Api;
 use net::blocking::off_worker;
 use net::limit::Admitted;
 use serving::inference::InferenceService;
-use serving::monitoring::{Api, Direction};
+use serving::monitoring::Direction;
 use wire::tfs::predict::{PredictCall, PredictReply};
 
 /// Answers a call.

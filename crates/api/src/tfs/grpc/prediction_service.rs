@@ -10,6 +10,7 @@ use super::status::to_status;
 use crate::access::request_metrics::{AnsweredBy, Observation};
 use base::error::Result;
 use base::id::ServableId;
+use base::vocabulary::{Api, Protocol};
 use net::blocking::off_worker;
 use net::concurrency_limit::ConcurrencyLimit;
 use proto::tensorflow::serving as pb;
@@ -19,7 +20,7 @@ use serving::inference::{
     ClassificationResponse, InferenceService, ModelMetadata, MultiInferenceResponse,
     PredictRequest, RegressionResponse,
 };
-use serving::monitoring::{Api, Direction, Metrics, Protocol};
+use serving::monitoring::{Direction, Metrics};
 use wire::tfs::predict::{PredictCall, PredictReply};
 use wire::tfs::{classification, examples, metadata, multi_inference, regression};
 

@@ -11,8 +11,8 @@ use crate::access::auth::Caller;
 use crate::access::request_metrics::Observation;
 use base::error::{Code, Result, ServingError};
 use base::id::{ModelSpec, ServableId};
+use base::vocabulary::Api;
 use serving::inference::{ExamplesRequest, InferenceService, SIGNATURE_DEF_FIELD};
-use serving::monitoring::Api;
 use serving::servable::{ServableHandle, ServableState};
 use wire::tfs::{examples, json};
 

@@ -15,10 +15,11 @@ use crate::admin::pages::Copies;
 use crate::admin::pages::Pages;
 use base::error::{Code, Result};
 use base::id::{ModelSpec, ServableId};
+use base::vocabulary::ManagerState;
 use net::limit::LoadShed;
 use serving::inference::InferenceService;
 use serving::monitoring::Metrics;
-use serving::servable::{ManagerState, ServableHandle, ServableLookup, ServableState};
+use serving::servable::{ServableHandle, ServableLookup, ServableState};
 
 /// Model `m` has an available version 1; its look-up panics.
 struct Fragile;

@@ -19,9 +19,10 @@ use super::threads::{MAX_STUCK_OF_VERSION, Ticket};
 use super::{Shared, State};
 use crate::lifecycle::PollWait;
 use crate::lifecycle::signal::Signal;
-use crate::servable::{ManagerState, Servable, ServableHandle};
+use crate::servable::{Servable, ServableHandle};
 use base::error::{Code, ServingError};
 use base::id::ServableId;
+use base::vocabulary::ManagerState;
 use storage::local::{Files, Fingerprint};
 
 /// After this many consecutive loads whose files changed meanwhile, the load counts as failed.

@@ -9,10 +9,11 @@ use tracing::{error, info};
 
 use super::registry::Phase;
 use super::{Shared, State};
-use crate::servable::{ManagerState, ServableHandle};
+use crate::servable::ServableHandle;
 use base::allocator::release_freed;
 use base::id::ServableId;
 use base::panics;
+use base::vocabulary::ManagerState;
 
 /// How long to wait if the system cannot start a thread for a destruction.
 const NO_THREAD_PAUSE: Duration = Duration::from_secs(1);

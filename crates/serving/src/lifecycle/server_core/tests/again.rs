@@ -8,8 +8,9 @@ use super::loads::retries;
 use super::support::*;
 use crate::lifecycle::fake::FakeLoader;
 use crate::lifecycle::{LifecycleOptions, MemoryLimitLoader, ServerCore};
-use crate::servable::{ManagerState, ServableHandle, ServableLookup};
+use crate::servable::{ServableHandle, ServableLookup};
 use base::error::ServingError;
+use base::vocabulary::ManagerState;
 
 /// A server with version 1 of the models `m` and `other`, and the servable of `m`.
 fn serving(options: LifecycleOptions) -> (Fixture, ServableHandle) {

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use super::support::*;
 use crate::lifecycle::ConfigPoller;
-use crate::servable::{ManagerState, ServableLookup};
+use crate::servable::ServableLookup;
 use base::error::{Code, Result, ServingError};
+use base::vocabulary::ManagerState;
 use proto::tensorflow::serving::ModelServerConfig;
 use storage::local::{Files, LocalStorage, Storage};
 

@@ -2,9 +2,10 @@
 
 use super::support::*;
 use crate::lifecycle::LifecycleOptions;
-use crate::servable::{ManagerState, ServableLookup};
+use crate::servable::ServableLookup;
 use base::error::Code;
 use base::id::VersionChoice;
+use base::vocabulary::ManagerState;
 use proto::tensorflow::serving::ModelConfig;
 
 // server_core_test.cc ModelSpecMultipleVersionsAvailable

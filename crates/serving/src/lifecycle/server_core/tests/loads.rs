@@ -9,8 +9,9 @@ use super::support::*;
 use crate::lifecycle::LifecycleOptions;
 use crate::lifecycle::fake::FakeLoader;
 use crate::lifecycle::{Loader, ServerCore, WarmingLoader};
-use crate::servable::{ManagerState, ServableLookup};
+use crate::servable::ServableLookup;
 use base::error::{Code, ServingError};
+use base::vocabulary::ManagerState;
 
 pub(super) fn retries(
     max_num_load_retries: u32,

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::support::*;
 use crate::lifecycle::ConfigPoller;
-use crate::servable::ManagerState;
 use base::error::Result;
+use base::vocabulary::ManagerState;
 use storage::local::{Files, LocalStorage, Storage};
 
 /// A disk whose driver panics this many times in each of the two calls.

@@ -6,8 +6,9 @@
 
 use super::support::*;
 use crate::lifecycle::{LifecycleOptions, PollWait};
-use crate::servable::{ManagerState, ServableLookup};
+use crate::servable::ServableLookup;
 use base::error::{Code, ServingError};
+use base::vocabulary::ManagerState;
 use proto::tensorflow::serving::model_server_config::Config;
 use proto::tensorflow::serving::{LoggingConfig, ModelConfig, ModelServerConfig, ModelType};
 

@@ -8,9 +8,10 @@ use super::loads::retries;
 use super::support::*;
 use crate::lifecycle::fake::FakeLoader;
 use crate::lifecycle::{ConfigPoller, LifecycleOptions, MemoryLimitLoader, ServerCore};
-use crate::servable::{ManagerState, ServableLookup};
+use crate::servable::ServableLookup;
 use base::error::{Code, ServingError};
 use base::id::ServableId;
+use base::vocabulary::ManagerState;
 use proto::tensorflow::serving::ModelServerConfig;
 
 const HOUR: Duration = Duration::from_secs(3600);

@@ -9,9 +9,10 @@ use tempfile::TempDir;
 
 use crate::lifecycle::fake::FakeLoader;
 use crate::lifecycle::{LifecycleOptions, PollWait, ServerCore};
-use crate::servable::{ManagerState, ServableHandle, ServableLookup};
+use crate::servable::{ServableHandle, ServableLookup};
 use base::error::{Code, Result};
 use base::id::{ModelSpec, ServableId, VersionChoice};
+use base::vocabulary::ManagerState;
 use proto::tensorflow::serving::file_system_storage_path_source_config::ServableVersionPolicy;
 use proto::tensorflow::serving::file_system_storage_path_source_config::servable_version_policy::{
     All, Latest, PolicyChoice, Specific,

@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex};
 
 use super::support::*;
 use crate::lifecycle::LifecycleOptions;
-use crate::servable::{ManagerState, ServableLookup};
+use crate::servable::ServableLookup;
 use base::error::{Code, ServingError};
 use base::id::VersionChoice;
+use base::vocabulary::ManagerState;
 
 // aspired_versions_manager_test.cc ServableHandleNotFoundMissingLoaderName, …MissingVersion
 #[test]
