@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::{RequestInputs, RequestTensor, Side, Signature};
 use base::error::{Result, ServingError};
 
-/// The aliases below a map, each with its alias now; `None` if it was removed.
+/// The aliases below a map, each with its present alias; `None` if it was removed.
 #[derive(Clone, Debug, Default)]
 pub struct EarlierAliases {
     /// Of inputs.
@@ -17,7 +17,7 @@ pub struct EarlierAliases {
     pub outputs: Aliases,
 }
 
-/// The earlier alias, mapped to the alias now; `None`: it was removed.
+/// Earlier aliases, mapped to the present ones; `None`: removed.
 #[derive(Clone, Debug, Default)]
 pub struct Aliases(pub BTreeMap<String, Option<String>>);
 

@@ -79,7 +79,7 @@ impl<'a> Overlay<'a> {
         Ok(())
     }
 
-    /// Refuses changes to the `example_input` of a map below, which are not possible.
+    /// Refuses unsupported changes to the `example_input` of a map below.
     fn check_example(&self, below: &map::ExampleInput) -> Result<()> {
         let alias = &below.alias;
         if let Some(example) = self

@@ -73,7 +73,7 @@ pub struct Settled {
     pub descriptions: BTreeMap<String, Description>,
     /// The changes to the earlier aliases.
     pub changes: Vec<AliasChange>,
-    /// For each map: the aliases below it, each with its alias now; `None`: it was removed.
+    /// For each map: the aliases below it, each with its present alias; `None`: it was removed.
     pub earlier: Vec<BTreeMap<String, Option<String>>>,
 }
 
