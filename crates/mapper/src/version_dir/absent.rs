@@ -221,8 +221,8 @@ fn found_instead(directory: &VersionDirectory) -> Option<String> {
         .or_else(|| deeper(directory.path(), &names))
 }
 
-/// A file of a known format. The contents decide if the name suggests a format; if no name does, the
-/// contents alone decide. Models are preferred to weights.
+/// A file of a known format. Files whose name suggests a format come first, and their contents refine it.
+/// Without such files, the contents alone decide. Models are preferred to weights.
 fn foreign_file<'a>(
     directory: &VersionDirectory,
     names: &'a [String],

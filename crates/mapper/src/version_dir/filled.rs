@@ -1,7 +1,7 @@
 //! A graph that refuses tensors without elements.
 //!
-//! For quantized models: ONNX Runtime replaces kernels with integer ones in them, and some of these end the
-//! process on such tensors.
+//! For models that quantize: ONNX Runtime replaces some of their kernels by integer ones, and some of these
+//! end the process on such tensors.
 //!
 //! Not here: finding these models, and the checks in the graph (`onnx`).
 

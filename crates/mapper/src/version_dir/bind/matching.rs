@@ -141,7 +141,8 @@ impl Binder<'_> {
         self.find_features(&needed)
     }
 
-    /// Gives outputs that are passed through the current alias of their input, and its description.
+    /// Updates the outputs that are passed through from inputs: they refer to the input's present alias, and
+    /// get its dtype and shape.
     pub(super) fn resolve_handed_through(&mut self) -> Result<()> {
         let Some(first) = self.declaration.earlier.first() else {
             return Ok(());

@@ -100,7 +100,7 @@ pub(super) fn explain(error: ServingError, model: &OnnxModel) -> ServingError {
     }
 }
 
-/// Logs the sequences that are not returned because their length is not known.
+/// Logs the sequences that are not returned because their length is not known or too large.
 pub(super) fn tell_what_is_left_out(model: &OnnxModel, planned: &PlannedSignature) {
     let mut outputs = planned.maps.iter().flat_map(|map| &map.output);
     let lists_outputs = outputs.any(|it| !it.drop);

@@ -48,7 +48,7 @@ fn check_served(outputs: &[&str], map: &str, expected: &[(&str, f32)]) {
     assert_eq!(served(&version(outputs, map)), expected, "{map}");
 }
 
-/// It is open which of the two tensors it had before, so it must not answer with the other one.
+/// It is open which tensor the alias had before, so it must not answer with the one that the map left.
 #[test]
 fn alias_so_far_never_answers_with_what_the_map_left() {
     let refusal = version(&["output_0"], "").refusal();

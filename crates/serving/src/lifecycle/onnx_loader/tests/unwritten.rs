@@ -69,7 +69,7 @@ fn joined_tensor_has_what_was_sent_and_nothing_else() {
         refuses(&rows, &[0, 3], &[2, 0]);
         let columns = load(joined("Concat", FLOAT, 1), opset);
         refuses(&columns, &[0, 4], &[2, 3]);
-        // If an input does not add elements, its other sizes can be anything.
+        // A tensor that adds no elements can have any other sizes.
         assert_eq!(shape_of(&rows, &[0, 4], &[2, 3]), [2, 3]);
         assert_eq!(shape_of(&rows, &[5, 0], &[7, 0]), [12, 0]);
         assert_eq!(shape_of(&columns, &[0, 4], &[0, 3]), [0, 7]);
@@ -208,7 +208,7 @@ fn vectors_have_no_other_size() {
     assert_eq!(shape_of(&servable, &[0], &[0]), [0]);
 }
 
-/// For floats, a sum of nothing is 0; integer kernels do not write it.
+/// An empty sum is 0 for floats; integer kernels leave it unwritten.
 #[test]
 fn products_of_integers_are_sums_of_something() {
     let bytes = |shape: &[usize]| {
