@@ -141,8 +141,8 @@ impl Binder<'_> {
         self.find_features(&needed)
     }
 
-    /// Updates the outputs that are passed through from inputs: they refer to the input's present alias, and
-    /// get its dtype and shape.
+    /// Updates the outputs that are passed through from inputs: they refer to the input's present alias and,
+    /// without a SavedModel, get its dtype and shape.
     pub(super) fn resolve_handed_through(&mut self) -> Result<()> {
         let Some(first) = self.declaration.earlier.first() else {
             return Ok(());
