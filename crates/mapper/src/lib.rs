@@ -1,7 +1,8 @@
-//! What a model's files say, and how a request's names and types fit them.
+//! Reads a model's files and maps the names and types of requests onto its graph.
 //!
-//! `signature` maps aliases onto the tensors of a graph; `version_dir` reads a version directory and plans what
-//! is served of it. Not here: editing graphs (`onnx`), running them (`runtime`), serving them (`serving`).
+//! `signature` maps aliases onto the tensors of a graph; `version_dir` reads a version directory and
+//! decides which signatures and graphs it serves. Not here: editing graphs (`onnx`), running them
+//! (`runtime`), serving them (`serving`).
 
 pub mod signature;
 pub mod version_dir;

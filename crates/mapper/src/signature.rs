@@ -1,8 +1,8 @@
 //! Maps a model's signatures onto the tensors of its ONNX graph.
 //!
-//! Clients name inputs and outputs by *alias*; the graph by *graph name*. This module owns that
-//! mapping: it checks a request against a signature, feeds the graph's inputs in their order, and
-//! names what comes back. It is pure: no IO, no async, no locks.
+//! Clients name inputs and outputs by *alias*, the graph by *graph name*. This module owns that mapping: it
+//! checks a request against a signature, feeds the graph's inputs in their order, and names the outputs
+//! that the graph returns. It is pure: no IO, no async, no locks.
 //!
 //! Not here: reading files (`mapper::version_dir`), running graphs (`runtime`), JSON and protobuf
 //! forms of requests (`wire`).
@@ -57,10 +57,10 @@ pub use self::saved_parse::{SavedDense, SavedParseNode};
 pub use self::session::{FedTensor, check_run};
 pub use self::tensor_value::to_proto;
 
-/// The signature used when a request names none.
+/// The signature used when a request does not name one.
 pub const DEFAULT_SIGNATURE_NAME: &str = "serving_default";
 
-/// The file of a version directory that says what its signatures are.
+/// The file of a version directory that defines its signatures.
 pub const MAP_FILE: &str = "signature_map.pbtxt";
 /// `method_name` of predict signatures.
 pub const PREDICT_METHOD_NAME: &str = "tensorflow/serving/predict";
@@ -72,15 +72,15 @@ pub const REGRESS_METHOD_NAME: &str = "tensorflow/serving/regress";
 /// The inputs of a request, by alias.
 pub type RequestInputs = BTreeMap<String, RequestTensor>;
 
-/// An input as the client sent it. Whether it can be decoded is reported only after the checks
-/// that come before it in the original.
+/// An input as the client sent it. TensorFlow Serving makes other checks first, so a decoding error is
+/// reported only after these.
 #[derive(Clone, Debug)]
 pub enum RequestTensor {
     /// A tensor.
     Valid(Tensor),
-    /// A tensor of a dtype that TensorFlow has and that is not served, and its shape.
+    /// The dtype and shape of a tensor whose dtype TensorFlow has and this server does not serve.
     Unserved(DataType, Vec<usize>),
-    /// Bytes that do not make one.
+    /// Bytes that do not decode to a tensor.
     Malformed,
 }
 
@@ -97,18 +97,18 @@ pub struct Signature {
     pub outputs: Vec<Output>,
     /// Inputs that are serialized examples, parsed before the graph runs.
     pub examples: Vec<ExampleInput>,
-    /// What each graph input is fed with, in the graph's order.
+    /// The source of each graph input, in the graph's order.
     pub feeds: Vec<Feed>,
-    /// The shapes that the file declares for the graph's inputs, in the same order; `None` for an unknown rank.
+    /// The shapes that the file declares for the graph's inputs, in this order; `None` for an unknown rank.
     pub declared_shapes: Vec<Option<Vec<i64>>>,
-    /// A tensor that several inputs feed, so that no request can be answered.
+    /// A tensor that several inputs feed. If there is one, every request fails.
     pub fed_twice: Option<String>,
-    /// Whether names of tensors are those of the model's `saved_model.pb`. Only then do two
-    /// signatures mean the same tensor by the same name.
+    /// Whether tensor names are those of the model's `saved_model.pb`. Only then does the same name in two
+    /// signatures mean the same tensor.
     pub is_original: bool,
-    /// What clients see as metadata.
+    /// The metadata that clients see.
     pub definition: SignatureDef,
-    /// What a signature map did to aliases.
+    /// The changes that a signature map made to aliases.
     pub changes: Vec<AliasChange>,
     /// The aliases below each map, the innermost first.
     pub earlier: Vec<EarlierAliases>,
@@ -121,20 +121,20 @@ pub struct Input {
     pub alias: String,
     /// `TensorInfo.name`: the feed name in messages.
     pub tensor_name: String,
-    /// What the client has to send.
+    /// The dtype that the client has to send.
     pub dtype: DataType,
-    /// Stands in where the client sends nothing (`SignatureDef.defaults`).
+    /// The value used if the client does not send the input (`SignatureDef.defaults`).
     pub default: Option<Tensor>,
-    /// The model or its map says the default, so a client of REST may leave it out, too: the original
-    /// wants all inputs there.
+    /// The model or its map has the default, so REST clients can omit the input, too. In TensorFlow
+    /// Serving, REST requests have to send all inputs.
     pub is_optional: bool,
-    /// The graph has the default, and its own way to run without this input.
+    /// The graph has the default, and it can run without this input.
     pub graph_has_default: bool,
-    /// Dimension 0 counts the rows of the request, as far as the map says it.
+    /// Dimension 0 counts the rows of the request, as far as the map shows.
     pub has_rows: bool,
 }
 
-/// What a graph input is fed with.
+/// The source of a graph input.
 #[derive(Clone, Debug)]
 pub enum Feed {
     /// The signature's input with this index.
@@ -148,47 +148,46 @@ pub enum Feed {
 pub struct Output {
     /// The client's name for it.
     pub alias: String,
-    /// Where it comes from.
+    /// Its source.
     pub source: OutputSource,
-    /// For Classify: what the columns of this output, the scores, stand for, where no output says
-    /// so.
+    /// For Classify, if no output has the classes: the classes that the columns of this output, the scores,
+    /// stand for.
     pub classes: Option<Arc<Classes>>,
-    /// Dimension 0 counts the rows of the request, as far as the map says it.
+    /// Dimension 0 counts the rows of the request, as far as the map shows.
     pub has_rows: bool,
 }
 
-/// The classes that scores are given for.
+/// The classes that the scores belong to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Classes {
     /// One for each score of an example.
     pub labels: Vec<Bytes>,
-    /// Only so many of the highest scores are answered, in descending order; 0: all, in the
-    /// tensor's order.
+    /// The number of highest scores to return, in descending order; 0: all, in the tensor's order.
     pub top_k: usize,
 }
 
-/// Where an output comes from.
+/// The source of an output.
 #[derive(Clone, Debug)]
 pub enum OutputSource {
     /// The graph's output with this index.
     Graph(usize),
-    /// The signature's input with this index, handed through.
+    /// The signature's input with this index, passed through.
     Input(usize),
-    /// The tensor of the signature's input with this index, which TensorFlow does not fetch
-    /// because it is fed.
+    /// The tensor of the signature's input with this index. TensorFlow does not fetch it because it is fed.
     Fed(usize),
 }
 
-/// A request that fits its signature: what to feed, what to fetch, and what to make of it.
+/// A request that matches its signature: the tensors to feed, the outputs to fetch, and the mapping from
+/// these to the response.
 #[derive(Debug)]
 pub struct BoundCall {
-    /// One tensor for each graph input, in the graph's order; none where nothing is fetched.
+    /// One tensor for each graph input, in the graph's order; empty if nothing is fetched.
     pub feeds: Vec<Tensor>,
     /// Indices of the graph outputs to fetch, each once.
     pub fetches: Vec<usize>,
-    /// How much more memory parsed examples take than serialized ones.
+    /// How many more bytes the parsed examples take than the serialized ones.
     pub expanded_bytes: usize,
-    /// Of the requested outputs: index into [`Signature::outputs`], and the tensor if it is known
+    /// For each requested output: its index into [`Signature::outputs`], and its tensor if that is known
     /// without a run.
     outputs: Vec<(usize, Option<Tensor>)>,
 }
@@ -206,12 +205,12 @@ impl Signature {
 
     /// Finds a request's inputs and outputs in this signature.
     ///
-    /// `output_filter` empty means all outputs.
+    /// An empty `output_filter` means all outputs.
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` with the texts and in the order of `predict_util.cc`: number of inputs,
-    /// missing inputs, undecodable tensors, unknown inputs, the output filter.
+    /// `INVALID_ARGUMENT`, with the texts and in the order of `predict_util.cc`: number of inputs, missing
+    /// inputs, undecodable tensors, unknown inputs, the output filter.
     pub fn name_call(
         &self,
         inputs: RequestInputs,
@@ -231,8 +230,8 @@ impl Signature {
         answerable.map(|it| it.alias.clone()).collect()
     }
 
-    /// One tensor for each of the graph's inputs, and by how many bytes examples are larger as tensors
-    /// than they were. They are parsed here.
+    /// Parses the examples. Returns one tensor for each of the graph's inputs, and how many bytes larger
+    /// the parsed examples are than the serialized ones.
     fn feed(&self, inputs: &[Tensor]) -> Result<(Vec<Tensor>, usize)> {
         let parsed = self
             .examples
@@ -253,16 +252,16 @@ impl Signature {
         Ok((feeds.collect(), expanded))
     }
 
-    /// The name of an output's tensor (`TensorInfo.name`); empty where it has none.
+    /// The name of an output's tensor (`TensorInfo.name`); empty if it does not have one.
     pub fn output_tensor_name(&self, alias: &str) -> &str {
         self.definition.outputs.get(alias).map_or("", tensor_name)
     }
 
-    /// Names what the graph returned for `call.fetches`. Sorted by alias.
+    /// Assigns aliases to the outputs that the graph returned for `call.fetches`. Sorted by alias.
     ///
     /// # Errors
     ///
-    /// `UNKNOWN` where the graph returned another number of outputs.
+    /// `UNKNOWN` if the graph returned a different number of outputs.
     pub fn unbind(&self, call: BoundCall, fetched: Vec<Tensor>) -> Result<Vec<(String, Tensor)>> {
         if fetched.len() != call.fetches.len() {
             return Err(ServingError::new(
@@ -298,7 +297,7 @@ impl Signature {
         optional.any(|it| self.sends(inputs, &it.alias))
     }
 
-    /// One tensor for each of `self.inputs`, defaults filled in.
+    /// One tensor for each of `self.inputs`, with defaults filled in.
     fn complete_inputs(&self, mut inputs: RequestInputs) -> Result<Vec<Sent>> {
         self.check_input_count(&inputs)?;
         let mut used = Vec::with_capacity(self.inputs.len());
@@ -337,7 +336,7 @@ impl Signature {
         Ok(complete)
     }
 
-    /// `VerifyRequestInputsSize`: too many, or too few without defaults to fill the gap.
+    /// `VerifyRequestInputsSize`: too many inputs, or too few without defaults to fill the gap.
     fn check_input_count(&self, inputs: &RequestInputs) -> Result<()> {
         let has_defaults = self.inputs.iter().any(|input| input.default.is_some());
         let (sent, wanted) = (inputs.len(), self.inputs.len());
@@ -374,7 +373,7 @@ impl Signature {
         ))
     }
 
-    /// Indices of the outputs that a filter names; of all for an empty one.
+    /// Indices of the outputs that a filter names; an empty filter means all.
     fn select_outputs(&self, filter: &[String]) -> Result<Vec<usize>> {
         if filter.is_empty() {
             return Ok((0..self.outputs.len()).collect());
@@ -403,7 +402,7 @@ impl Signature {
     }
 }
 
-/// Comma-joined without blanks, as sets are printed in messages.
+/// Joins with commas and without blanks, as messages print sets.
 fn join<'a>(aliases: impl IntoIterator<Item = &'a String>) -> String {
     aliases
         .into_iter()

@@ -1,9 +1,9 @@
 //! Loads a version directory: files to signatures, signatures to graphs, graphs onto a backend.
 //!
-//! Where a signature comes from and which file has its graph: `plan`. What of a graph it needs and
-//! how clients see that: `bind`. Which graphs that makes: `graphs`. Which edit a graph can go without:
-//! `left_out`. Which files may be read: `directory`. What is said where there is no ONNX model: `absent`,
-//! `foreign`. What people are told about a directory: `show`.
+//! `plan` finds the signatures and the file with the graph of each. `bind` connects a signature to the
+//! tensors of its graph, `graphs` decides which graphs to load, and `left_out` which edits to leave out.
+//! `directory` decides which files can be read. `absent` and `foreign` write the errors for a directory
+//! without an ONNX model. `show` describes a directory for people.
 
 pub mod absent;
 mod bind;
@@ -36,7 +36,7 @@ pub use self::absent::{base_path_hint, not_records};
 pub use self::show::{Shown, check_tag_set, show};
 pub use storage::version_directory::VersionDirectory;
 
-/// The meta graph that is served where nothing else is configured.
+/// The meta graph that is served unless another one is configured.
 const DEFAULT_TAG: &str = "serve";
 /// The largest file of labels that is read.
 const MAX_LABELS_BYTES: u64 = 64 << 20;
@@ -45,7 +45,7 @@ const MAX_LABELS_BYTES: u64 = 64 << 20;
 pub struct MappedVersion {
     /// Sorted by name.
     pub signatures: Vec<MappedSignature>,
-    /// Signatures that clients see in the metadata and cannot call, such as TensorFlow 2's
+    /// Signatures that clients see in the metadata but cannot call, such as TensorFlow 2's
     /// `__saved_model_init_op`.
     pub metadata_only: BTreeMap<String, SignatureDef>,
 }
@@ -54,14 +54,14 @@ pub struct MappedVersion {
 pub struct MappedSignature {
     /// In the graph's terms.
     pub signature: Signature,
-    /// What computes it.
+    /// Computes the signature.
     pub graph: Arc<dyn Graph>,
     /// The same for requests that send an input for which `graph` has a default.
     pub with_optional: Option<(Signature, Arc<dyn Graph>)>,
 }
 
 impl From<(Signature, Arc<dyn Graph>)> for MappedSignature {
-    /// A signature all of whose inputs are fed in every run.
+    /// A signature whose inputs are all fed in every run.
     fn from((signature, graph): (Signature, Arc<dyn Graph>)) -> Self {
         Self {
             signature,
@@ -78,7 +78,7 @@ pub struct OnnxLoader {
 }
 
 impl OnnxLoader {
-    /// A loader that runs what it loads on `backend`.
+    /// A loader that runs graphs on `backend`.
     pub fn new(backend: Arc<dyn Backend>) -> Self {
         Self {
             backend,
@@ -104,7 +104,7 @@ impl OnnxLoader {
             Ok(graph) => return Ok(graph),
             Err(error) => error,
         };
-        // An operator that wants to know its shapes may live with those that are declared.
+        // An operator that needs to know its shapes might run with the declared ones.
         let (origin, producer) = (model.origin().to_owned(), model.producer().to_owned());
         let checked = match self.backend.may_end_the_process() {
             true => model.checked_operators(),
@@ -136,7 +136,7 @@ impl OnnxLoader {
 }
 
 impl OnnxLoader {
-    /// Loads a graph that takes its declared shapes only.
+    /// Loads a graph that accepts only its declared shapes.
     fn load_as_declared(
         &self,
         mut model: OnnxModel,
@@ -151,8 +151,8 @@ impl OnnxLoader {
     }
 }
 
-/// The operators whose checks a backend's error is about; of a check that it computed while it loaded, it
-/// does not say the name.
+/// The operators whose checks a backend's error is about. If the backend computed a check while it loaded
+/// the graph, the error does not name it, and all are returned.
 fn refused_checks(error: &ServingError, checked: &BTreeSet<String>) -> String {
     let text = error.to_string();
     let is_named = |operator: &str| {
@@ -168,13 +168,13 @@ fn refused_checks(error: &ServingError, checked: &BTreeSet<String>) -> String {
 }
 
 impl OnnxLoader {
-    /// Loads the version in `directory` onto the backend, completely: once it returns, nothing is read from
-    /// there.
+    /// Loads the version in `directory` onto the backend, completely: nothing is read from the directory
+    /// after this returns.
     ///
     /// # Errors
     ///
-    /// `NOT_FOUND` where there is no model, `INVALID_ARGUMENT` where there is a broken one; the text names the
-    /// file.
+    /// `NOT_FOUND` for a directory without a model, `INVALID_ARGUMENT` for a broken model; the text names
+    /// the file.
     pub fn load_version(&self, directory: &Path) -> Result<MappedVersion> {
         let read = |without: &_| Prepared::read(directory, &self.saved_model_tags, without);
         let prepared = read(&BTreeSet::new())?;
@@ -221,8 +221,9 @@ impl OnnxLoader {
     }
 }
 
-/// The signatures, each on the graph for requests that send nothing that has a default in it; behind them
-/// those on graphs that take what has one, with their places by those of the first.
+/// Splits off the inputs with defaults. First come all signatures, on graphs without these inputs. Behind
+/// them come the signatures with such inputs once more, on graphs that take them. The map has the index of
+/// the latter by that of the former.
 fn split_optional(
     signatures: Vec<BoundSignature>,
 ) -> Result<(Vec<BoundSignature>, BTreeMap<usize, usize>)> {
@@ -243,19 +244,19 @@ fn split_optional(
     Ok((first, places))
 }
 
-/// A version directory, read and checked, with nothing loaded onto a backend yet.
+/// A version directory, read and checked, but not yet loaded onto a backend.
 struct Prepared {
     /// Sorted by name.
     signatures: Vec<BoundSignature>,
-    /// The tags of the meta graph; `None` where there is no `saved_model.pb`.
+    /// The tags of the meta graph; `None` without a `saved_model.pb`.
     tags: Option<Vec<String>>,
     metadata_only: BTreeMap<String, SignatureDef>,
-    /// What the files' graphs were edited for.
+    /// The edits made to the files' graphs.
     edits: BTreeSet<Edit>,
 }
 
 impl Prepared {
-    /// Reads a version directory. The edits in `without` are left out.
+    /// Reads a version directory. The edits in `without` are not made.
     fn read(path: &Path, tags: &[String], without: &BTreeSet<Edit>) -> Result<Self> {
         let directory = VersionDirectory::open(path)?;
         let mut plan = Plan::read(&directory, tags)?;
@@ -303,7 +304,7 @@ impl Prepared {
     }
 }
 
-/// Labels inline, or one a line in a file.
+/// Reads labels, inline or from a file with one label a line.
 fn read_labels(directory: &VersionDirectory, labels: &Labels) -> Result<Vec<Bytes>> {
     if labels.file.is_empty() {
         let labels = labels.label.iter().cloned();

@@ -1,13 +1,13 @@
-//! A request whose aliases are known, on its way to the graph.
+//! A request with resolved aliases, before it runs on the graph.
 //!
-//! Not here: what a request has to name (`signature`).
+//! Not here: the inputs and outputs that a request has to name (`signature`).
 
 use super::session::fed_twice;
 use super::{BoundCall, FedTensor, OutputSource, Signature, check_run};
 use base::error::{Result, ServingError};
 use base::tensor::{DataType, Tensor};
 
-/// A request whose inputs and outputs are those of its signature. Values are not looked at yet.
+/// A request whose inputs and outputs are those of its signature. Values have not been checked yet.
 #[derive(Debug)]
 pub struct NamedCall<'a> {
     pub(super) signature: &'a Signature,
@@ -21,7 +21,7 @@ pub struct NamedCall<'a> {
 #[derive(Debug)]
 pub(super) enum Sent {
     Tensor(Tensor),
-    /// Dtype and shape of a tensor that is not served.
+    /// Dtype and shape of a tensor whose dtype is not served.
     Unserved(DataType, Vec<usize>),
 }
 
@@ -42,19 +42,19 @@ impl Sent {
 }
 
 impl NamedCall<'_> {
-    /// The shapes of the inputs, defaults included. Those for which the graph has a default are left
-    /// out: it may be fed without them.
+    /// The shapes of the inputs, including defaults. Inputs for which the graph has a default are left out
+    /// because the graph can run without them.
     pub fn input_shapes(&self) -> impl Iterator<Item = &[usize]> {
         let inputs = self.inputs.iter().zip(&self.signature.inputs);
         let fed = inputs.filter(|(_, input)| !input.graph_has_default);
         fed.map(|(sent, _)| sent.shape())
     }
 
-    /// Arranges the request for the graph. Shapes are left to the graph, as in TensorFlow.
+    /// Arranges the request for the graph. As in TensorFlow, the graph checks the shapes.
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` as [`check_run`] has it, then for examples.
+    /// `INVALID_ARGUMENT` from [`check_run`], then from parsing examples.
     pub fn bind(self) -> Result<BoundCall> {
         self.check_run()?;
         let Self {

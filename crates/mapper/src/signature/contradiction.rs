@@ -1,16 +1,18 @@
-//! Inputs whose shapes are not those that the model declares.
+//! Finds inputs whose shapes differ from those that the model declares.
 //!
-//! They are not refused: as in TensorFlow the graph decides, and many take more than they declare. Where a
-//! kernel refuses one, its error is about a tensor deep in the graph, so this is added.
+//! Such inputs are not refused. As in TensorFlow, the graph decides, and many graphs accept more than they
+//! declare. If a kernel refuses one, its error is about a tensor deep inside the graph, so the server adds
+//! this text.
 
 use super::{FeatureTensor, Feed, RequestInputs, RequestTensor, Signature};
 use base::tensor::Tensor;
 
-/// An input, or a feature of the examples in one, and the shape that was declared for it.
+/// An input, or a feature of the examples in one, with the shape that was sent and the shape that was
+/// declared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contradiction {
     alias: String,
-    /// The key of the feature, where the input takes examples.
+    /// The key of the feature, if the input takes examples.
     feature: Option<String>,
     sent: Vec<usize>,
     /// -1: any size.
@@ -25,7 +27,8 @@ enum DeclaredBy {
 }
 
 impl Signature {
-    /// The inputs whose rank, or whose size where one is fixed, is not the declared one.
+    /// The inputs whose rank differs from the declared one, or whose size differs in a dimension of fixed
+    /// size.
     pub fn contradictions(&self, inputs: &RequestInputs) -> Vec<Contradiction> {
         let mut found = Vec::new();
         for (alias, input) in inputs {
@@ -52,8 +55,8 @@ impl Signature {
         found
     }
 
-    /// The same of what the graph is fed with, by the shapes that the graph itself declares: a signature can say
-    /// less, and says nothing about features.
+    /// The same for the tensors that feed the graph, compared with the shapes that the graph itself
+    /// declares: a signature can declare less, and does not declare features.
     pub fn graph_contradictions(&self, feeds: &[Tensor]) -> Vec<Contradiction> {
         let mut found = Vec::new();
         for ((feed, tensor), declared) in self.feeds.iter().zip(feeds).zip(&self.declared_shapes) {
@@ -69,7 +72,7 @@ impl Signature {
                     let key = example.spec.dense_key(dense).map(str::to_owned);
                     (example.input, key)
                 }
-                // Sparse and ragged features have no shape of their own.
+                // Sparse and ragged features do not have a shape of their own.
                 Feed::Feature(..) => continue,
             };
             found.push(Contradiction {
@@ -119,7 +122,7 @@ impl std::fmt::Display for Contradiction {
     }
 }
 
-/// Sizes as a list, which stays short: the client chooses how many there are.
+/// Formats sizes as a list. The list is cut because the client decides how many sizes there are.
 fn list<T: ToString>(sizes: &[T]) -> String {
     const MAX_SHOWN: usize = 32;
     let mut shown: Vec<String> = sizes.iter().take(MAX_SHOWN).map(T::to_string).collect();

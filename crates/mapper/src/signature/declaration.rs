@@ -1,10 +1,10 @@
-//! What a signature is meant to be, before its graph is looked at closely: the original's
-//! definition or the graph's own names, and over that a signature map.
+//! The intended signature, before it is matched with the graph: the SavedModel's definition or the graph's
+//! own names, with the signature maps applied on top.
 //!
-//! What the map names replaces or adds, alias by alias; what it does not name stays. Where there is
-//! no original, outputs that a map leaves out are not served.
+//! Alias by alias, an entry of the map replaces or adds; aliases that the map does not name stay. Without
+//! a SavedModel, outputs that a map leaves out are not served.
 //!
-//! Not here: what a map's entry says (`overlay`), which aliases it replaces (`renaming`).
+//! Not here: the contents of a map's entry (`overlay`), the aliases that it replaces (`renaming`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,56 +24,56 @@ use runtime::ValueInfo;
 
 /// A graph's inputs and outputs, as its file declares them.
 pub struct Interface {
-    /// What every run has to be given.
+    /// The inputs of every run.
     pub inputs: Vec<ValueInfo>,
-    /// What a run can return.
+    /// The outputs that a run can return.
     pub outputs: Vec<ValueInfo>,
     /// The inputs that the graph has a default for.
     pub optional: BTreeSet<String>,
-    /// The types of those inputs and outputs that cannot be served, in words, by name.
+    /// For inputs and outputs that cannot be served: a description of their type, by name.
     pub unserved: BTreeMap<String, String>,
 }
 
-/// A signature with everything that is known about it apart from the graph's tensors.
+/// Everything known about a signature apart from the graph's tensors.
 #[derive(Clone, Debug)]
 pub struct Declaration {
     /// Its key in the model.
     pub name: String,
     /// Whether the definition is that of a `saved_model.pb`.
     pub is_original: bool,
-    /// What clients see as metadata.
+    /// The metadata that clients see.
     pub definition: SignatureDef,
     /// The same without any map.
     pub before: SignatureDef,
-    /// What each map says, the outermost one last.
+    /// The entries of each map, the outermost map last.
     pub layers: Vec<Layer>,
-    /// What the maps together say about inputs, by alias.
+    /// The combined entries of all maps for inputs, by alias.
     pub inputs: BTreeMap<String, Port>,
-    /// What the maps together say about outputs, by alias.
+    /// The combined entries of all maps for outputs, by alias.
     pub outputs: BTreeMap<String, Port>,
-    /// What became of aliases.
+    /// The changes that the maps made to aliases.
     pub changes: Vec<AliasChange>,
     /// The aliases below each map, the innermost first.
     pub earlier: Vec<EarlierAliases>,
     /// Graph inputs that no client sends, by graph name.
     pub constants: Vec<(String, Tensor)>,
-    /// What the map says about examples.
+    /// The map's entry for examples.
     pub example: Option<map::ExampleInput>,
 }
 
-/// What one map says.
+/// The entries of one map.
 #[derive(Clone, Debug, Default)]
 pub struct Layer {
-    /// About inputs, by alias.
+    /// For inputs, by alias.
     pub inputs: BTreeMap<String, Port>,
-    /// About outputs, by alias.
+    /// For outputs, by alias.
     pub outputs: BTreeMap<String, Port>,
-    /// The graph inputs that it feeds with constants and features.
+    /// The graph inputs that the map feeds with constants and features.
     pub fed: Vec<String>,
 }
 
 impl Layer {
-    /// What it says about one side.
+    /// The entries for one side.
     pub fn ports(&self, side: Side) -> &BTreeMap<String, Port> {
         match side {
             Side::Input => &self.inputs,
@@ -82,24 +82,24 @@ impl Layer {
     }
 }
 
-/// What a map says about one input or output.
+/// A map's entry for one input or output.
 #[derive(Clone, Debug, Default)]
 pub struct Port {
-    /// The graph's name; `None`: to be found.
+    /// The graph's name; `None`: still to be found.
     pub tensor: Option<String>,
-    /// The alias whose tensor it takes, where the map names that.
+    /// The alias whose tensor this one takes over, if the map names one.
     pub takes: Option<String>,
-    /// The aliases that its tensor has had so far stay.
+    /// Keep the aliases that its tensor has had so far.
     pub keep: bool,
-    /// The alias is removed.
+    /// Remove the alias.
     pub drop: bool,
-    /// What clients see as dtype; 0: the map does not say.
+    /// The dtype that clients see; 0: the map does not set one.
     pub dtype: i32,
-    /// What clients see as shape, where the map says it.
+    /// The shape that clients see, if the map sets one.
     pub shape: Option<TensorShapeProto>,
-    /// What stands in for an input.
+    /// The default of an input.
     pub default: Option<TensorProto>,
-    /// On the way to the other side, before the reshape.
+    /// Applied on the way to the other side, before the reshape.
     pub transpose: Vec<i64>,
     /// As ONNX Reshape.
     pub reshape: Vec<i64>,
@@ -107,15 +107,15 @@ pub struct Port {
     pub labels: Option<map::Labels>,
     /// For Classify; 0: all.
     pub top_k: usize,
-    /// The map says what stands in for the input.
+    /// The map sets the input's default.
     pub has_default: bool,
     /// Dimension 0 counts the tensors of a sequence, not the rows of the request.
     pub is_stacked_first: bool,
 }
 
 impl Port {
-    /// Whether dimension 0 is the same on both sides. `shape` is that on the side where the transpose begins,
-    /// as far as it is known.
+    /// Whether dimension 0 is the same on both sides. `shape` is the shape before the transpose, as far as
+    /// it is known.
     pub fn keeps_rows(&self, shape: Option<&[i64]>) -> bool {
         if self.transpose.first().is_some_and(|&axis| axis != 0) {
             return false;
@@ -127,8 +127,8 @@ impl Port {
         }
     }
 
-    /// Whether the reshape, which leaves dimension 0 open, leaves as much in each row as there was. True
-    /// where that is not known.
+    /// Whether a reshape that leaves dimension 0 open keeps the number of elements in each row. True if
+    /// that is not known.
     fn keeps_row_sizes(&self, shape: &[i64]) -> bool {
         let shape: Vec<i64> = match self.transpose.is_empty() {
             true => shape.to_vec(),
@@ -165,13 +165,13 @@ impl Port {
     }
 }
 
-/// Declares the signature `name`. `original` is what the model's own files say, if they do; each of
-/// `maps` lies over those before it.
+/// Declares the signature `name`. `original` is the definition in the model's own files, if there is one;
+/// each of `maps` lies over those before it.
 ///
 /// # Errors
 ///
-/// `INVALID_ARGUMENT` for a map that names what is not there or contradicts itself;
-/// `UNIMPLEMENTED` where a derived signature would have an input or output that is no tensor.
+/// `INVALID_ARGUMENT` for a map that contradicts itself or names a tensor or alias that does not exist;
+/// `UNIMPLEMENTED` if a derived signature would have an input or output that is not a tensor.
 pub fn declare(
     name: &str,
     original: Option<SignatureDef>,
@@ -212,7 +212,8 @@ pub fn declare(
 }
 
 impl Declaration {
-    /// The inputs that clients send, sorted by alias; of several aliases of one input the newest.
+    /// The inputs that clients send, sorted by alias. If an input has several aliases, only the newest is
+    /// listed.
     pub fn wanted_inputs(&self) -> Vec<Wanted> {
         let is_kept = |alias: &str| {
             let mut kept = self.changes.iter().filter(|it| it.kept);
@@ -232,7 +233,7 @@ impl Declaration {
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` where one makes no tensor.
+    /// `INVALID_ARGUMENT` if a default cannot be converted to a tensor.
     pub fn defaults(&self) -> Result<BTreeMap<String, Tensor>> {
         let defaults = self.definition.defaults.iter();
         defaults
@@ -249,7 +250,7 @@ impl Declaration {
     }
 }
 
-/// The aliases to be matched, sorted.
+/// The aliases to match, sorted.
 pub fn wanted(infos: &BTreeMap<String, TensorInfo>) -> Vec<Wanted> {
     let infos = infos.iter();
     infos
@@ -260,7 +261,7 @@ pub fn wanted(infos: &BTreeMap<String, TensorInfo>) -> Vec<Wanted> {
         .collect()
 }
 
-/// A definition from the graph's own names. Where a map lists outputs, others are left out.
+/// Derives a definition from the graph's own names. If a map lists outputs, the others are left out.
 fn derive(maps: &[map::Signature], graph: &Interface) -> Result<SignatureDef> {
     let inputs: BTreeSet<&str> = maps.iter().flat_map(claimed_inputs).collect();
     let examples = maps.iter().filter_map(|map| map.example_input.as_ref());
@@ -270,14 +271,14 @@ fn derive(maps: &[map::Signature], graph: &Interface) -> Result<SignatureDef> {
     let outputs: BTreeSet<&str> = entries()
         .map(|it| or_alias(&it.tensor, &it.alias))
         .collect();
-    // Tensors that the maps have made have no name of their own.
+    // Tensors that the maps have created do not have a name of their own.
     let stacked = entries().filter(|it| it.stack_axis.is_some());
     let stacked: BTreeSet<&str> = stacked.map(|it| or_alias(&it.tensor, &it.alias)).collect();
     let mut definition = SignatureDef {
         method_name: PREDICT_METHOD_NAME.to_owned(),
         ..SignatureDef::default()
     };
-    // Classify and Regress want one input and no more.
+    // Classify and Regress take exactly one input.
     let takes_examples = maps.iter().any(|map| map.example_input.is_some()) || {
         let mut methods = maps.iter().map(|map| map.method_name.as_str());
         let method = methods.rfind(|it| !it.is_empty());
@@ -311,7 +312,7 @@ fn derive(maps: &[map::Signature], graph: &Interface) -> Result<SignatureDef> {
     Ok(definition)
 }
 
-/// The graph inputs that a map says something about.
+/// The graph inputs that a map's entries refer to.
 fn claimed_inputs(map: &map::Signature) -> Vec<&str> {
     let inputs = map.input.iter();
     let inputs = inputs.map(|it| or_alias(&it.tensor, &it.alias));
@@ -340,7 +341,7 @@ pub(super) fn or_alias<'a>(tensor: &'a str, alias: &'a str) -> &'a str {
 }
 
 impl Interface {
-    /// Says that a tensor of the graph cannot be served, and what can be done.
+    /// The error for a tensor of the graph that cannot be served, with advice.
     pub(super) fn unserved(&self, what: &str, value: &ValueInfo) -> ServingError {
         let name = &value.name;
         let Some(ty) = self.unserved.get(name) else {
@@ -360,7 +361,7 @@ impl Interface {
     }
 }
 
-/// How a graph tensor looks to clients.
+/// The metadata for a graph tensor.
 fn tensor_info(graph: &Interface, what: &str, value: &ValueInfo) -> Result<TensorInfo> {
     let dtype = value.dtype.ok_or_else(|| graph.unserved(what, value))?;
     Ok(TensorInfo {
@@ -383,17 +384,17 @@ pub fn shape_proto(shape: Option<&[i64]>) -> TensorShapeProto {
     }
 }
 
-/// The sizes of one example's values that a map gives a feature; -1 is kept for the first.
+/// The shape that a map gives the values of one example of a feature; the first size can be -1.
 pub fn feature_shape(shape: &Option<TensorShapeProto>) -> Vec<i64> {
     let dims = shape.iter().flat_map(|shape| &shape.dim);
     dims.map(|dim| dim.size).collect()
 }
 
-/// A feature's default, of the feature's dtype and shape where it names none itself.
+/// A feature's default. If it does not have a dtype or shape of its own, it has those of the feature.
 ///
 /// # Errors
 ///
-/// `INVALID_ARGUMENT` where it makes no tensor.
+/// `INVALID_ARGUMENT` if it cannot be converted to a tensor.
 pub fn feature_default(feature: &map::Feature) -> Result<Option<Tensor>> {
     let Some(default) = &feature.default else {
         return Ok(None);

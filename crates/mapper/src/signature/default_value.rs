@@ -1,7 +1,7 @@
-//! What stands in for an input, said again in the dtype and the axes that a map gives the input.
+//! Restates an input's default in the dtype and the axes that a map gives the input.
 //!
-//! Not here: what a map does to dtype and axes (`description`), defaults of the graph's own file
-//! (`lifecycle::loader`).
+//! Not here: the changes that a map makes to dtype and axes (`description`), defaults of the graph's own
+//! file (`lifecycle::loader`).
 
 use super::tensor_value::{from_proto, to_proto};
 use base::error::Result;
@@ -12,19 +12,20 @@ use base::tensor::element_count;
 use onnx::Transform;
 use proto::tensorflow::TensorProto;
 
-/// What is done to the axes of what a client sends: a transpose, then a reshape.
+/// The changes to the axes of a client's tensor: a transpose, then a reshape.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Axes {
     pub(super) transpose: Vec<i64>,
     pub(super) reshape: Vec<i64>,
 }
 
-/// The default of input `alias`, said for `before`, as a client would send it that sends `dtype` and has
-/// `after` done to it: the graph gets the same.
+/// Restates the default of input `alias` so that the graph gets the same value. The default was given for
+/// the axes `before`; the result is the tensor of type `dtype` that a client would send if its axes go
+/// through `after`.
 ///
 /// # Errors
 ///
-/// `INVALID_ARGUMENT` where it makes no tensor, or cannot be said exactly.
+/// `INVALID_ARGUMENT` if it cannot be converted to a tensor or cannot be restated exactly.
 pub(super) fn restated(
     alias: &str,
     default: &TensorProto,
@@ -80,7 +81,7 @@ pub(super) fn restated(
     })
 }
 
-/// What the graph gets of `tensor`.
+/// The tensor that the graph gets if a client sends `tensor`.
 fn arranged(tensor: &Tensor, axes: &Axes) -> Option<Tensor> {
     let transposed = match axes.transpose.is_empty() {
         true => tensor.clone(),
@@ -108,7 +109,7 @@ fn inverse(permutation: &[i64]) -> Option<Vec<i64>> {
         .collect()
 }
 
-/// The shape that ONNX Reshape makes of `shape`: 0 keeps a size, one -1 takes the rest.
+/// The shape that ONNX Reshape makes of `shape`: 0 keeps a size, one -1 is computed from the rest.
 fn reshaped(shape: &[usize], sizes: &[i64]) -> Option<Vec<usize>> {
     let kept = |(axis, &size): (usize, &i64)| match size {
         0 => shape.get(axis).copied(),
@@ -123,7 +124,8 @@ fn reshaped(shape: &[usize], sizes: &[i64]) -> Option<Vec<usize>> {
     Some(made)
 }
 
-/// The shape that the graph gets of a client's `shape`; `None` where it cannot be arranged so.
+/// The shape that the graph gets if a client sends `shape`; `None` if the transpose or reshape does not
+/// apply to it.
 pub fn arranged_shape(shape: &[usize], transpose: &[i64], reshape: &[i64]) -> Option<Vec<usize>> {
     let transposed: Vec<usize> = match transpose.is_empty() {
         true => shape.to_vec(),
@@ -140,9 +142,9 @@ pub fn arranged_shape(shape: &[usize], transpose: &[i64], reshape: &[i64]) -> Op
     (element_count(&made)? == element_count(&transposed)?).then_some(made)
 }
 
-/// Whether a value of this shape is none of what the graph declares. A scalar goes with all shapes, a first
-/// size of 1 is often that of the example a model was traced with, and an unknown rank is written as no
-/// dimensions, too.
+/// Whether this shape contradicts the declared one. A scalar fits every shape. A declared first size of 1
+/// often comes from the example that a model was traced with, so it fits every size. An unknown rank is
+/// sometimes written as an empty list of dimensions, so that fits every shape, too.
 pub fn contradicts(shape: &[usize], declared: &[i64]) -> bool {
     if shape.is_empty() || declared.is_empty() {
         return false;

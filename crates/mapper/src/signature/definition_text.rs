@@ -1,8 +1,8 @@
-//! A `SignatureDef` as text, for errors that say what is wrong with it.
+//! Formats a `SignatureDef` as text, for errors about it.
 //!
-//! The layout is that of protobuf's debug text; entries of maps are sorted. Fields that no
-//! signature of a served model has (sparse and composite encodings, the type info of defaults) are
-//! left out: people read this, nothing parses it.
+//! The layout is that of protobuf's debug text; entries of maps are sorted. Fields that no signature of a
+//! served model has (sparse and composite encodings, the type info of defaults) are left out: the text is
+//! for people and is not parsed.
 
 use std::fmt::{Result, Write};
 
@@ -87,8 +87,8 @@ mod tests {
     use super::*;
     use proto::tensorflow::tensor_shape_proto::Dim;
 
-    /// `grpc/080_cls_no_out` of the recorded exchanges, less the marker that protobuf puts in
-    /// front so that nobody parses the text.
+    /// `grpc/080_cls_no_out` of the recorded exchanges, without the marker that protobuf puts in front to
+    /// prevent parsing.
     #[test]
     fn text_is_laid_out_as_protobuf_does() {
         let dim = |size| Dim {

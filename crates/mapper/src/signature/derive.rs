@@ -1,4 +1,4 @@
-//! The signature of a graph that comes without one: its own names, one `serving_default`.
+//! Derives a signature for a graph that does not have one: `serving_default` with the graph's own names.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use runtime::Graph;
 ///
 /// # Errors
 ///
-/// `UNIMPLEMENTED` for an input or output that is no tensor.
+/// `UNIMPLEMENTED` for an input or output that is not a tensor.
 pub fn derive(name: &str, graph: &dyn Graph) -> Result<Signature> {
     let interface = Interface {
         inputs: graph.inputs().to_vec(),

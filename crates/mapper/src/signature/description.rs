@@ -1,5 +1,5 @@
-//! What clients are told of an alias, and what is done between them and its tensor. It goes with the
-//! tensor: an alias that takes another's place takes all of it, apart from what its map says.
+//! The metadata of an alias, and the conversions between clients and its tensor. Both belong to the tensor:
+//! if an alias takes another's place, it inherits all of them except those that its own map entry sets.
 //!
 //! Not here: which alias takes which place (`renaming`).
 
@@ -14,31 +14,31 @@ use proto::tensorflow::TensorProto;
 use proto::tensorflow::tensor_info;
 use runtime::ValueInfo;
 
-/// All that is known of an alias apart from its tensor.
+/// Everything known about an alias apart from its tensor.
 #[derive(Clone, Debug, Default)]
 pub struct Description {
-    /// What clients see.
+    /// The metadata that clients see.
     pub info: TensorInfo,
-    /// What the maps together say.
+    /// The combined entries of the maps.
     pub port: Port,
-    /// What stands in where clients send nothing.
+    /// The value used if clients do not send the input.
     pub default: Option<TensorProto>,
-    /// What was done to the axes of what clients send when that was said.
+    /// The axes that the default was written for.
     pub(super) default_axes: Axes,
 }
 
-/// Where an alias's description comes from.
+/// The source of an alias's description.
 pub(super) enum Source {
-    /// The alias had its tensor already.
+    /// The alias already had its tensor.
     Own(Description),
-    /// The alias that had the tensor before.
+    /// Another alias had the tensor before.
     Other(Description),
     /// Only the graph knows the tensor.
     Graph,
 }
 
 impl Description {
-    /// What `port` makes of what was known before.
+    /// Applies `port` to the description known before.
     pub(super) fn new(
         side: Side,
         port: &Port,
@@ -85,7 +85,7 @@ impl Description {
             known.default.clone_from(&port.default);
             known.has_default = true;
         }
-        // Without one of its own a default has the dtype of the input that it was said for.
+        // A default without a dtype has the dtype of the input that it was written for.
         let said_now = port.default.is_some() && port.dtype != 0;
         let dtype = if said_now { port.dtype } else { new.info.dtype };
         let unnamed = new.default.iter_mut().filter(|it| it.dtype == 0);
@@ -105,14 +105,14 @@ impl Description {
         new
     }
 
-    /// Whether two aliases of one input mean the same by the same tensor.
+    /// Whether two aliases of one input have the same description.
     pub(super) fn agrees_with(&self, other: &Self) -> bool {
         let defaults = (&self.default, &other.default);
         self.is_sent_as(other)
             && (defaults.0.is_none() || defaults.1.is_none() || defaults.0 == defaults.1)
     }
 
-    /// Whether clients send the same under two aliases of one input.
+    /// Whether clients send the same dtype and axes under two aliases of one input.
     pub(super) fn is_sent_as(&self, other: &Self) -> bool {
         self.info.dtype == other.info.dtype && axes(&self.port) == axes(&other.port)
     }
@@ -121,13 +121,13 @@ impl Description {
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` where that cannot be said exactly.
+    /// `INVALID_ARGUMENT` if it cannot be restated exactly.
     pub(super) fn default_now(&self, alias: &str) -> Result<Option<TensorProto>> {
         let Some(default) = &self.default else {
             return Ok(None);
         };
         let (now, said) = (axes(&self.port), &self.default_axes);
-        // What no map speaks of is the model's.
+        // If no map refers to the input, the model's own default stays.
         let is_mapped = self.port.dtype != 0 || self.port.has_default || now != *said;
         match DataType::from_number(self.info.dtype).filter(|_| is_mapped) {
             Some(dtype) => restated(alias, default, dtype, said, &now).map(Some),

@@ -1,4 +1,4 @@
-//! What to say when a signature does not fit its graph: both sides, and a map to fill in.
+//! The error for a signature that does not fit its graph: it lists both sides, and a map to fill in.
 
 use std::fmt::Write;
 
@@ -9,11 +9,11 @@ use base::error::ServingError;
 use base::tensor::DataType;
 use runtime::ValueInfo;
 
-/// Marks what a person has to fill in.
+/// Marks a value that the user has to fill in.
 const OPEN_SLOT: &str = "???";
 
-/// The error of a signature that does not fit its graph. `unfed` are graph inputs that the
-/// signature's outputs need and that nothing feeds.
+/// The error for a signature that does not fit its graph. `unfed` are graph inputs that the signature's
+/// outputs need and that nothing feeds.
 pub fn does_not_fit(
     declaration: &Declaration,
     graph: &Interface,
@@ -102,14 +102,14 @@ fn all_wanted(declaration: &Declaration, side: Side) -> Vec<Wanted> {
     }
 }
 
-/// Those of them that have no tensor.
+/// The aliases of a side without a tensor.
 fn open(declaration: &Declaration, side: Side, matching: &Matching) -> Vec<Wanted> {
     let mut wanted = all_wanted(declaration, side);
     wanted.retain(|it| matching.open.contains(&it.alias));
     wanted
 }
 
-/// Why an alias does not have the only free tensor that may be meant.
+/// Why an alias was not matched with the only free tensor that could fit.
 fn only_text(wanted: &Wanted, only: &ValueInfo, open: &[Wanted]) -> String {
     let name = quoted(&only.name);
     let others = open.iter().filter(|it| !is_same(wanted, it));
@@ -139,7 +139,7 @@ fn is_same(one: &Wanted, other: &Wanted) -> bool {
     one.alias == other.alias || (!name.is_empty() && name == tensor_name(&other.info))
 }
 
-/// The tensors whose alias so far this may be: a map gives them another.
+/// The tensors that could have had this alias before a map gave them another one.
 fn so_far_text(wanted: &Wanted, matching: &Matching, values: &[ValueInfo]) -> Option<String> {
     let unexplained = values
         .iter()
@@ -159,7 +159,7 @@ fn alias_of(value: &ValueInfo, matching: &Matching) -> Option<String> {
     found.map(|(alias, _)| quoted(alias))
 }
 
-/// Where no free tensor fits an alias: which tensors there are, and which alias each has.
+/// For an alias that no free tensor fits: the tensors, each with its alias.
 fn taken_text(
     side: Side,
     wanted: &Wanted,
@@ -195,7 +195,7 @@ fn taken_text(
     format!("of the graph's {side}s {text}: {}", listed.join(", "))
 }
 
-/// The free tensors that an alias may mean.
+/// The free tensors that could belong to an alias.
 fn fitting<'a>(
     wanted: &Wanted,
     matching: &Matching,
@@ -258,7 +258,7 @@ fn write_map(
     if let Some(rest) = rest_of_map(declaration) {
         let _ = writeln!(text, "  # and, as in the map so far: {rest}");
     }
-    // While an input is open, what is not fed may be what it means.
+    // If an alias is open, an unfed input could be its tensor, so no constant is suggested.
     for name in unfed.iter().filter(|_| inputs.open.is_empty()) {
         let value = graph.inputs.iter().find(|it| it.name == *name);
         let dtype = value.and_then(|it| it.dtype);
@@ -272,7 +272,7 @@ fn write_map(
     text.push_str("}\n");
 }
 
-/// Which tensors an open alias may be given.
+/// The tensors to choose from for an open alias.
 fn choices(wanted: &Wanted, open: &[Wanted], matching: &Matching, values: &[ValueInfo]) -> String {
     let free = fitting(wanted, matching, values);
     let wants = |it: &&Wanted| free.iter().any(|value| fits(it, value));
@@ -291,7 +291,8 @@ fn choices(wanted: &Wanted, open: &[Wanted], matching: &Matching, values: &[Valu
     format!("one of: {}{otherwise}", choices.join(", "))
 }
 
-/// What the map so far says of an alias besides its tensor, and what of that is left to copy.
+/// The fields other than `tensor` that the map sets for an alias, and a note about fields that are too long
+/// to repeat.
 fn said_of(declaration: &Declaration, side: Side, alias: &str) -> (String, Option<String>) {
     let ports = match side {
         Side::Input => &declaration.inputs,
@@ -330,7 +331,7 @@ fn said_of(declaration: &Declaration, side: Side, alias: &str) -> (String, Optio
     (said, more)
 }
 
-/// What else the map says.
+/// The other entries of the map.
 fn rest_of_map(declaration: &Declaration) -> Option<String> {
     let mut rest = Vec::new();
     for layer in &declaration.layers {
@@ -393,7 +394,7 @@ pub fn shape_text(shape: Option<&[i64]>) -> String {
     format!("[{}]", dims.join(","))
 }
 
-/// A string of protobuf's text format.
+/// A string in protobuf's text format.
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

@@ -1,14 +1,14 @@
-//! Requests under the aliases that a signature map has changed: those that it keeps, for every client;
-//! all of them, for requests that were recorded before.
+//! Accepts requests under aliases that a signature map has changed. Kept aliases work for every client;
+//! recorded requests can use all earlier aliases.
 //!
-//! Not here: what a map changes (`renaming`).
+//! Not here: the changes that a map makes (`renaming`).
 
 use std::collections::BTreeMap;
 
 use super::{RequestInputs, RequestTensor, Side, Signature};
 use base::error::{Result, ServingError};
 
-/// What became of the aliases that there are below a map: the alias now, `None` for what is gone.
+/// The aliases below a map, each with its present alias; `None` if it was removed.
 #[derive(Clone, Debug, Default)]
 pub struct EarlierAliases {
     /// Of inputs.
@@ -17,7 +17,7 @@ pub struct EarlierAliases {
     pub outputs: Aliases,
 }
 
-/// The alias now by the one before; `None`: it is gone.
+/// Earlier aliases, mapped to the present ones; `None`: removed.
 #[derive(Clone, Debug, Default)]
 pub struct Aliases(pub BTreeMap<String, Option<String>>);
 
@@ -27,8 +27,9 @@ impl Aliases {
     }
 }
 
-/// What an alias is now: by the maps that `known` stands for, which know all aliases of a request. Where
-/// none does, what is valid stays, and for the rest the outermost map counts that knows it.
+/// The present name of an alias. `known` are the aliases below the map that knows all aliases of the request.
+/// Without such a map, a valid alias stays as it is, and others are looked up in the outermost map that has
+/// them.
 fn updated<'a>(
     alias: String,
     known: Option<&Aliases>,
@@ -47,26 +48,26 @@ fn updated<'a>(
 }
 
 impl Signature {
-    /// The further aliases that a map keeps for an input.
+    /// The additional aliases that a map keeps for an input.
     pub fn kept_aliases(&self, alias: &str) -> Vec<String> {
         let kept = self.kept_inputs().filter(|(_, new)| *new == alias);
         kept.map(|(kept, _)| kept.to_owned()).collect()
     }
 
-    /// The aliases that a map keeps for inputs, each with the one it gives it.
+    /// The aliases that a map keeps for inputs, each with the new alias.
     fn kept_inputs(&self) -> impl Iterator<Item = (&str, &str)> {
         let changes = self.changes.iter();
         let kept = changes.filter(|it| it.side == Side::Input && it.kept);
         kept.filter_map(|it| Some((it.old.as_str(), it.new.as_deref()?)))
     }
 
-    /// Whether a request has an input, under whichever of its aliases.
+    /// Whether a request has an input, under any of its aliases.
     pub(super) fn sends(&self, inputs: &RequestInputs, alias: &str) -> bool {
         let mut kept = self.kept_inputs().filter(|(_, new)| *new == alias);
         inputs.contains_key(alias) || kept.any(|(kept, _)| inputs.contains_key(kept))
     }
 
-    /// A request with kept aliases replaced by the new ones.
+    /// Replaces kept aliases in a request by the new ones.
     pub(super) fn with_new_aliases(&self, mut inputs: RequestInputs) -> Result<RequestInputs> {
         for (kept, new) in self.kept_inputs() {
             let Some(tensor) = inputs.remove(kept) else {
@@ -81,8 +82,8 @@ impl Signature {
         Ok(inputs)
     }
 
-    /// A request that was made before a map changed the aliases, such as a recorded one, as it would
-    /// be made now. One that could be made now stays as it is.
+    /// Updates a request, such as a recorded one, that was made before a map changed the aliases. A request
+    /// that is valid now stays as it is.
     pub fn update(&self, inputs: &mut RequestInputs, output_filter: &mut Vec<String>) {
         if self.accepts(inputs, output_filter) {
             return;
@@ -113,7 +114,7 @@ impl Signature {
         output_filter.extend(now);
     }
 
-    /// Whether a request names what there is now.
+    /// Whether a request is valid under the present aliases.
     fn accepts(&self, inputs: &RequestInputs, output_filter: &[String]) -> bool {
         let input_of = |alias: &String| {
             let mut kept = self.kept_inputs();

@@ -1,4 +1,4 @@
-//! An input that takes serialized `tensorflow.Example` messages, and where its features go.
+//! An input that takes serialized `tensorflow.Example` messages, and the tensors that its features feed.
 //!
 //! Not here: the parser (`example`).
 
@@ -11,16 +11,15 @@ use codec::example::{ExampleSpec, ParsedExamples, RaggedTensor, SparseTensor};
 pub struct ExampleInput {
     /// Index into [`Signature::inputs`](super::Signature::inputs).
     pub input: usize,
-    /// The features that are parsed, those that no graph input takes included.
+    /// The features to parse, including those that do not feed a graph input.
     pub spec: ExampleSpec,
-    /// Whether one example may come as a scalar (`ParseExampleV2`), or only in a vector.
+    /// Whether a single example can be a scalar (`ParseExampleV2`); otherwise only a vector is accepted.
     pub takes_scalar: bool,
-    /// The parse node of the model's `saved_model.pb`, which errors name.
+    /// The parse node of the model's `saved_model.pb`, for errors.
     pub node: Option<String>,
 }
 
-/// One of the tensors that examples are parsed into. The index counts the spec's features of that
-/// kind.
+/// One of the tensors that examples are parsed into. The index counts the spec's features of that kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FeatureTensor {
     /// A dense feature: `[n, shape...]`.
@@ -38,11 +37,11 @@ pub enum FeatureTensor {
 }
 
 impl ExampleInput {
-    /// Parses what a client sent.
+    /// Parses the examples that a client sent.
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` for a tensor of another rank and those of [`ExampleSpec::parse`].
+    /// `INVALID_ARGUMENT` for a tensor of another rank, and the errors of [`ExampleSpec::parse`].
     pub fn parse(&self, serialized: &Tensor) -> Result<ParsedExamples> {
         let parsed = self.parse_any_rank(serialized);
         parsed.map_err(|error| self.at_node(error))
@@ -70,7 +69,7 @@ impl ExampleInput {
         }
     }
 
-    /// The error with the node behind it, as TensorFlow's executor adds it.
+    /// Appends the node's name, as TensorFlow's executor does.
     fn at_node(&self, error: ServingError) -> ServingError {
         match &self.node {
             Some(node) if error.code() == Code::InvalidArgument => {
@@ -82,7 +81,7 @@ impl ExampleInput {
 }
 
 impl FeatureTensor {
-    /// This tensor among what was parsed. The spec that parsed it must have that many features.
+    /// Picks this tensor from the parsed ones. The spec that parsed them must have that many features.
     pub(super) fn of(self, parsed: &ParsedExamples) -> &Tensor {
         let sparse = |index: usize| -> &SparseTensor { &parsed.sparse[index] };
         let ragged = |index: usize| -> &RaggedTensor { &parsed.ragged[index] };

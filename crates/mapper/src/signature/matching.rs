@@ -1,7 +1,7 @@
 //! Finds the graph tensor behind every alias of a signature, by name or as the only one that fits.
 //!
-//! Exporters rename tensors and do not keep their order, so nothing is matched by position alone.
-//! What stays ambiguous stays open: `diagnosis` says so.
+//! Exporters rename tensors and do not keep their order, so nothing is matched by position alone. Ambiguous
+//! aliases stay open; `diagnosis` reports them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,30 +10,30 @@ use base::tensor::DataType;
 use proto::tensorflow::{TensorInfo, tensor_info};
 use runtime::ValueInfo;
 
-/// What led from an alias to a tensor.
+/// The rule that matched an alias with a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
-    /// A signature map says so.
+    /// The signature map names the tensor.
     Map,
     /// The graph's name is the alias.
     Alias,
-    /// The graph's name is the original tensor's (`x:0`).
+    /// The graph's name is that of the SavedModel's tensor (`x:0`).
     TensorName,
-    /// The graph's name is the original operation's (`x`).
+    /// The graph's name is that of the SavedModel's operation (`x`).
     OperationName,
     /// The graph's name is `<signature>_<alias>`, with or without `:0`.
     SignatureAlias,
-    /// The graph's name is the alias as tf2onnx cleans it.
+    /// The graph's name is the alias as tf2onnx normalises it.
     CleanedAlias,
     /// The k-th output of a function, outputs sorted by alias.
     OutputNumber,
-    /// No other tensor is left with that dtype and a compatible shape.
+    /// The only tensor left with that dtype and a compatible shape.
     OnlyOneLeft,
-    /// Handed through from an input on the same original tensor.
+    /// Passed through from an input on the same tensor of the SavedModel.
     PassThrough,
-    /// The tensor of an input of the original, which TensorFlow does not fetch.
+    /// The tensor of an input of the SavedModel, which TensorFlow does not fetch.
     Fed,
-    /// Fed with features that are parsed out of examples.
+    /// Fed with features parsed from examples.
     Examples,
 }
 
@@ -55,31 +55,31 @@ impl fmt::Display for Rule {
     }
 }
 
-/// An alias for which a tensor is looked for.
+/// An alias to find a tensor for.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     /// The client's name.
     pub alias: String,
-    /// What the signature says about it.
+    /// Its metadata in the signature.
     pub info: TensorInfo,
 }
 
-/// What was found.
+/// The result of matching.
 #[derive(Clone, Debug, Default)]
 pub struct Matching {
     /// Graph tensor and rule, by alias.
     pub found: BTreeMap<String, (String, Rule)>,
     /// Aliases without a tensor.
     pub open: Vec<String>,
-    /// Names of the tensors that no alias has.
+    /// Names of the tensors without an alias.
     pub left: Vec<String>,
-    /// Names of the tensors that a map gave a new alias while it is not known which they have had so far.
+    /// Names of the tensors that have a new alias from a map and whose earlier alias is not known.
     pub unexplained: Vec<String>,
 }
 
 /// Matches aliases with the graph's inputs or with its outputs.
 ///
-/// The last rule looks at the tensors in `likely` only: those that the signature needs.
+/// The last rule considers only the tensors in `likely`: those that the signature needs.
 pub(super) fn match_aliases(
     signature: &str,
     wanted: &[Wanted],
@@ -93,7 +93,8 @@ pub(super) fn match_aliases(
     matcher.into_matching()
 }
 
-/// The same for what is left of both sides: a number says nothing there.
+/// The same for the aliases and tensors that are left, without the rule for output numbers: here the
+/// numbers are not meaningful.
 pub(super) fn match_rest(
     signature: &str,
     wanted: &[Wanted],
@@ -106,13 +107,13 @@ pub(super) fn match_rest(
     matcher.into_matching()
 }
 
-/// Whether a tensor looks like what the signature says about an alias, whatever its name.
+/// Whether a tensor's dtype and shape are those that the signature has for an alias. Names do not matter.
 pub(super) fn looks_like(wanted: &Wanted, candidate: &ValueInfo) -> bool {
     let groups = groups(std::slice::from_ref(wanted));
     groups.iter().all(|it| it.is_compatible_with(candidate))
 }
 
-/// Aliases on one original tensor, which are matched together.
+/// Aliases of the same SavedModel tensor, which are matched together.
 struct Group {
     aliases: Vec<String>,
     /// `TensorInfo.name`.
@@ -149,7 +150,7 @@ pub fn tensor_name(info: &TensorInfo) -> &str {
     }
 }
 
-/// The declared sizes, -1 for any; `None` where the rank is not known.
+/// The declared sizes, -1 for any; `None` if the rank is not known.
 pub fn known_shape(info: &TensorInfo) -> Option<Vec<i64>> {
     let shape = info.tensor_shape.as_ref().filter(|it| !it.unknown_rank)?;
     Some(shape.dim.iter().map(|dim| dim.size).collect())
@@ -171,7 +172,7 @@ impl Group {
         }
     }
 
-    /// Whether what the signature says can be made from or into the tensor.
+    /// Whether the tensor's dtype can be cast to the signature's and back, and the ranks fit.
     fn converts_from(&self, candidate: &ValueInfo) -> bool {
         let (Some(own), Some(other)) = (self.dtype, candidate.dtype) else {
             return false;
@@ -179,18 +180,18 @@ impl Group {
         is_convertible(own, other) && ranks_fit(self.shape.as_deref(), candidate.shape.as_deref())
     }
 
-    /// Whether the tensor looks like what the signature says, whatever its name.
+    /// Whether the tensor's dtype and shape are those of the signature. Names do not matter.
     fn is_compatible_with(&self, candidate: &ValueInfo) -> bool {
         let (Some(own), Some(other)) = (self.dtype, candidate.dtype) else {
             return false;
         };
-        // tf2onnx makes float16 of bfloat16.
+        // tf2onnx converts bfloat16 to float16.
         let same = own == other || (own == DataType::BFloat16 && other == DataType::Half);
         same && shapes_fit(self.shape.as_deref(), candidate.shape.as_deref())
     }
 }
 
-/// Whether values of the one type can be converted to the other by a cast.
+/// Whether values of one type can be cast to the other.
 pub fn is_convertible(one: DataType, other: DataType) -> bool {
     let is_number = |dtype: DataType| {
         !matches!(
@@ -205,7 +206,8 @@ pub fn is_convertible(one: DataType, other: DataType) -> bool {
     one == other || (is_number(one) && is_number(other))
 }
 
-/// tf2onnx writes an unknown rank as no dimensions, so a graph tensor without any fits every rank.
+/// tf2onnx writes an unknown rank as an empty list of dimensions, so a graph tensor without dimensions fits
+/// every rank.
 fn ranks_fit(wanted: Option<&[i64]>, declared: Option<&[i64]>) -> bool {
     match (wanted, declared) {
         (Some(wanted), Some(declared)) if !declared.is_empty() => wanted.len() == declared.len(),
@@ -222,8 +224,8 @@ fn shapes_fit(wanted: Option<&[i64]>, declared: Option<&[i64]>) -> bool {
         && sizes.all(|(&a, &b)| a == b || a < 0 || b < 0 || declared.is_empty())
 }
 
-/// As tf2onnx names the inputs of a TensorFlow 1 model after their aliases: lower case, and `_` for
-/// whatever is neither letter nor digit.
+/// The names that tf2onnx gives the inputs of a TensorFlow 1 model: the alias in lower case, with `_` for
+/// all characters other than letters and digits.
 fn clean(alias: &str) -> String {
     let clean = |c: char| if c.is_alphanumeric() { c } else { '_' };
     alias.to_lowercase().chars().map(clean).collect()
@@ -277,14 +279,14 @@ impl<'a> Matcher<'a> {
         }) {}
     }
 
-    /// Gives every group the only candidate that `fits` it, unless two groups want the same.
-    /// Returns whether something was matched.
+    /// Assigns each group the only candidate that `fits` it, unless two groups want the same one. Returns
+    /// whether anything was matched.
     fn apply(&mut self, rule: Rule, fits: &dyn Fn(&Group, &ValueInfo) -> bool) -> bool {
         let mut claims: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (index, group) in self.groups.iter().enumerate() {
             let fitting = (0..self.candidates.len()).filter(|&it| fits(group, self.candidates[it]));
             let fitting: Vec<usize> = fitting.collect();
-            // Several aliases of one tensor may each have a graph tensor of their own name.
+            // Several aliases of one tensor can each have a graph tensor of their own name.
             let one_each = rule == Rule::Alias && fitting.len() <= group.aliases.len();
             if fitting.len() == 1 || (one_each && !fitting.is_empty()) {
                 for candidate in fitting {
@@ -325,8 +327,8 @@ impl<'a> Matcher<'a> {
         !matched.is_empty()
     }
 
-    /// Outputs that are called `Identity_2` or `StatefulPartitionedCall:2` are those of a Keras or
-    /// TensorFlow 2 function, which sorts them by alias.
+    /// Outputs named `Identity_2` or `StatefulPartitionedCall:2` come from a Keras or TensorFlow 2
+    /// function, which sorts its outputs by alias.
     fn apply_output_numbers(&mut self, wanted: &[Wanted], candidates: &[ValueInfo]) {
         let mut aliases: Vec<&Wanted> = wanted.iter().collect();
         aliases.sort_by(|a, b| a.alias.cmp(&b.alias));

@@ -1,6 +1,6 @@
-//! Lays a signature map over a signature: what its entries say, checked against the graph.
+//! Applies a signature map to a signature, and checks its entries against the graph.
 //!
-//! Not here: which aliases an entry replaces (`renaming`), which is known once the graph's tensors
+//! Not here: the aliases that an entry replaces (`renaming`). These are known only once the graph's tensors
 //! have been found.
 
 use std::collections::BTreeMap;
@@ -17,15 +17,15 @@ use proto::onnx_model_server as map;
 use proto::tensorflow::{TensorInfo, TensorShapeProto, tensor_info};
 use runtime::ValueInfo;
 
-/// A map's signature on its way over a definition.
+/// A map's signature to be applied to a definition.
 pub(super) struct Overlay<'a> {
     map: &'a map::Signature,
     graph: &'a Interface,
-    /// The definition below it.
+    /// The definition below the map.
     below: SignatureDef,
 }
 
-/// An entry's alias and what it says of a tensor.
+/// The fields that input and output entries have in common.
 struct Entry<'a> {
     what: &'static str,
     alias: &'a str,
@@ -79,7 +79,7 @@ impl<'a> Overlay<'a> {
         Ok(())
     }
 
-    /// Refuses what a map cannot do to the `example_input` of a map below it.
+    /// Refuses unsupported changes to the `example_input` of a map below.
     fn check_example(&self, below: &map::ExampleInput) -> Result<()> {
         let alias = &below.alias;
         if let Some(example) = self
@@ -222,8 +222,8 @@ impl<'a> Overlay<'a> {
         }
     }
 
-    /// Makes the alias one that maps above may name. How it is described follows once the graph's
-    /// tensors have been found.
+    /// Adds the alias so that maps above can name it. It is described once the graph's tensors have been
+    /// found.
     fn describe(
         &self,
         entry: &Entry<'_>,
@@ -238,7 +238,7 @@ impl<'a> Overlay<'a> {
             });
     }
 
-    /// The graph tensor that an entry means; `None` where it is that of an alias, or left to the
+    /// The graph tensor that an entry names; `None` if the entry names an alias or leaves the tensor to the
     /// matching rules.
     fn tensor(
         &self,
@@ -253,7 +253,7 @@ impl<'a> Overlay<'a> {
         } = *entry;
         check_alias(what, alias)?;
         let name = or_alias(tensor, alias);
-        // A map below says which tensor the alias has.
+        // A map below names the tensor of the alias.
         if tensor.is_empty() && mapped.get(alias).is_some_and(|it| !it.drop) {
             return Ok(None);
         }
@@ -272,7 +272,7 @@ impl<'a> Overlay<'a> {
                 "{what} '{alias}': drop removes the alias, so nothing else can be set with it"
             )));
         }
-        // What cannot be served may be dropped like the rest.
+        // Tensors that cannot be served can be dropped, too.
         let known = find(self.values(what), alias);
         if self.below(what).contains_key(alias) || known.is_some_and(|it| it.dtype.is_none()) {
             return Ok(());
@@ -362,7 +362,7 @@ fn quoted<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
     }
 }
 
-/// What clients see of a graph tensor's shape through a port's transpose.
+/// The shape of a graph tensor that clients see through a port's transpose.
 pub(super) fn client_shape(side: Side, tensor: &ValueInfo, port: &Port) -> Option<Vec<i64>> {
     let graph = tensor.shape.clone()?;
     if !port.reshape.is_empty() {
@@ -374,7 +374,7 @@ pub(super) fn client_shape(side: Side, tensor: &ValueInfo, port: &Port) -> Optio
     let mut client = vec![-1; graph.len()];
     for (index, &value) in port.transpose.iter().enumerate() {
         let axis = usize::try_from(value).ok()?;
-        // The client's dim that becomes the graph's first one is `transpose[0]`, and so on.
+        // The client's dimension that becomes the graph's first one is `transpose[0]`, and so on.
         let (from, to) = match side {
             Side::Input => (index, axis),
             Side::Output => (axis, index),
@@ -384,7 +384,7 @@ pub(super) fn client_shape(side: Side, tensor: &ValueInfo, port: &Port) -> Optio
     Some(client)
 }
 
-/// Maps that lie over each other, each with what the one below it says about its aliases.
+/// Copies the stacking of outputs from each map to the map above it, unless that map sets its own.
 pub fn layered(maps: &[map::Signature]) -> Vec<map::Signature> {
     let mut layered: Vec<map::Signature> = Vec::with_capacity(maps.len());
     for map in maps {
@@ -397,8 +397,8 @@ pub fn layered(maps: &[map::Signature]) -> Vec<map::Signature> {
     layered
 }
 
-/// A map's signature over that of an inner map: an output of the same alias and tensor is made as the
-/// inner one says. All else goes with the tensors once they have been found.
+/// Merges a map's signature with that of an inner map: for an output with the same alias and tensor, the
+/// stacking is taken from the inner one. Everything else follows the tensors once they have been found.
 fn merged(inner: &map::Signature, outer: &map::Signature) -> map::Signature {
     let mut merged = outer.clone();
     for new in merged.output.iter_mut().filter(|it| !it.drop) {
@@ -415,7 +415,7 @@ fn merged(inner: &map::Signature, outer: &map::Signature) -> map::Signature {
     merged
 }
 
-/// Fills a field that is not set, that is, its type's default.
+/// Fills a field that is unset, meaning that it has its type's default value.
 fn set_default<T: Clone + Default + PartialEq>(new: &mut T, old: &T) {
     if *new == T::default() {
         new.clone_from(old);

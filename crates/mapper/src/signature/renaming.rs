@@ -1,10 +1,10 @@
-//! What becomes of a signature's aliases when a map gives their tensors others.
+//! Applies the aliases that a map gives to tensors.
 //!
-//! First every alias is matched as if there were no map. A map's alias then takes the place of those
-//! that its tensor has had so far, unless it keeps them; what is still open after that is matched with
-//! the tensors that are left (`rest`).
+//! First every alias is matched without any map. A map's alias then replaces the aliases that its
+//! tensor has had so far, unless the map keeps them. Aliases that are still open after that are matched
+//! with the remaining tensors (`rest`).
 //!
-//! Not here: what a map says (`overlay`), the rules of matching (`matching`).
+//! Not here: the contents of a map (`overlay`), the rules of matching (`matching`).
 
 mod rest;
 
@@ -23,9 +23,9 @@ use runtime::ValueInfo;
 /// One of a signature's two sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// What clients send.
+    /// The tensors that clients send.
     Input,
-    /// What clients get.
+    /// The tensors that clients get.
     Output,
 }
 
@@ -38,16 +38,16 @@ impl fmt::Display for Side {
     }
 }
 
-/// What a signature map did to an alias.
+/// A change that a signature map made to an alias.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AliasChange {
-    /// Of which side.
+    /// The side that the alias is on.
     pub side: Side,
     /// The alias before.
     pub old: String,
-    /// The alias that its tensor has now; `None`: the alias is gone, and nothing took its place.
+    /// The alias that its tensor has now; `None`: the alias was removed without a replacement.
     pub new: Option<String>,
-    /// Whether clients may still use the old one.
+    /// Whether clients can still use the old one.
     pub kept: bool,
 }
 
@@ -64,20 +64,20 @@ impl fmt::Display for AliasChange {
     }
 }
 
-/// One side of a signature, matched, and what the maps did to its aliases.
+/// One side of a signature, matched, with the changes that the maps made to its aliases.
 #[derive(Debug, Default)]
 pub struct Settled {
     /// Under the aliases that clients use now.
     pub matching: Matching,
-    /// What is known of them.
+    /// Their descriptions.
     pub descriptions: BTreeMap<String, Description>,
-    /// What became of the aliases before.
+    /// The changes to the earlier aliases.
     pub changes: Vec<AliasChange>,
-    /// The aliases below each map, each with the one now; `None`: it is gone.
+    /// For each map: the aliases below it, each with its present alias; `None`: it was removed.
     pub earlier: Vec<BTreeMap<String, Option<String>>>,
 }
 
-/// One side of a signature before its map, and the graph's side that it is matched with.
+/// One side of a signature before its maps, and the side of the graph to match it with.
 pub struct Unsettled<'a> {
     /// The signature's name.
     pub signature: &'a str,
@@ -85,17 +85,17 @@ pub struct Unsettled<'a> {
     pub side: Side,
     /// The signature without any map.
     pub before: &'a SignatureDef,
-    /// It is that of a `saved_model.pb`.
+    /// Whether it comes from a `saved_model.pb`.
     pub is_original: bool,
     /// The aliases without any map.
     pub wanted: &'a [Wanted],
-    /// Outputs that are handed through from inputs, which no graph tensor is looked for.
+    /// Outputs that are passed through from inputs. No graph tensor is searched for them.
     pub handed_through: &'a BTreeMap<String, String>,
     /// The graph's tensors.
     pub candidates: &'a [ValueInfo],
-    /// Those of them and others that a map may name.
+    /// The candidates and other tensors that a map can name.
     pub tensors: &'a [ValueInfo],
-    /// As for `match_aliases`.
+    /// The `likely` argument of `match_aliases`.
     pub likely: &'a dyn Fn(&str) -> bool,
 }
 
@@ -103,8 +103,8 @@ pub struct Unsettled<'a> {
 ///
 /// # Errors
 ///
-/// `INVALID_ARGUMENT` where a map names an alias that a map below it removed, or describes one input
-/// in two ways.
+/// `INVALID_ARGUMENT` if a map names an alias that a map below it removed, or describes one input in two
+/// ways.
 pub fn settle(it: &Unsettled<'_>, layers: &[Layer]) -> Result<Settled> {
     let base = match_aliases(it.signature, it.wanted, it.candidates, it.likely);
     let through = it.handed_through.iter();
@@ -169,17 +169,18 @@ struct State<'a> {
     found: Found,
     open: Vec<Wanted>,
     descriptions: BTreeMap<String, Description>,
-    /// Tensors whose alias was dropped or that a map feeds otherwise.
+    /// Tensors whose alias was dropped, and those that a map feeds with a constant or a feature.
     gone: BTreeSet<String>,
-    /// Tensors with a new alias that took no known alias's place, and whether the alias so far stays.
+    /// Tensors whose new alias has not replaced a known alias, and whether the earlier alias stays.
     unexplained: BTreeMap<String, bool>,
-    /// The number of the map that named an alias last, and whether in place of others.
+    /// For each alias that a map names: the number of the last such map, and whether the alias replaces
+    /// others there.
     named: BTreeMap<String, (usize, bool)>,
-    /// As [`Settled::earlier`].
+    /// See [`Settled::earlier`].
     earlier: Vec<BTreeMap<String, Option<String>>>,
 }
 
-/// That a map gives a tensor an alias, or feeds it otherwise.
+/// A map's claim to a tensor: it gives it an alias, or feeds it with a constant or a feature.
 struct Claim<'a> {
     tensor: &'a str,
     alias: Option<&'a str>,
@@ -240,7 +241,7 @@ impl State<'_> {
                     self.open.retain(|it| it.alias != *alias);
                     self.found.insert(alias.clone(), found);
                 }
-                // It takes the place of one whose tensor has not been found yet.
+                // It replaces an alias whose tensor has not been found yet.
                 None => drop(self.found.remove(alias)),
             }
             self.named
@@ -262,7 +263,7 @@ impl State<'_> {
         Ok(())
     }
 
-    /// Refuses what names an alias that a map below removed.
+    /// Refuses entries that name an alias that a map below removed.
     fn check(&self, ports: &BTreeMap<String, Port>, aliases: &BTreeSet<String>) -> Result<()> {
         for (alias, port) in ports {
             let named = match &port.takes {
@@ -270,7 +271,7 @@ impl State<'_> {
                 None if port.drop => alias,
                 None => continue,
             };
-            // What cannot be served has no alias, and may be dropped.
+            // A tensor that cannot be served does not have an alias, and can be dropped.
             let is_unserved = port.drop && {
                 let mut tensors = self.it.tensors.iter();
                 tensors.any(|it| it.name == *named && it.dtype.is_none())
@@ -288,7 +289,7 @@ impl State<'_> {
         Ok(())
     }
 
-    /// How the aliases of a map are described.
+    /// The descriptions of the aliases that a map names.
     fn describe(
         &self,
         ports: &BTreeMap<String, Port>,
@@ -319,7 +320,7 @@ impl State<'_> {
                     let source = match (own, other) {
                         (Some(own), _) if is_own => Source::Own(own),
                         (_, Some(other)) => Source::Other(other.clone()),
-                        // The alias is the original's, and the map corrects which tensor it has.
+                        // The alias is the SavedModel's, and the map corrects its tensor.
                         (Some(own), None) if self.it.is_original => Source::Own(Description {
                             port: Port::default(),
                             ..own
@@ -343,7 +344,7 @@ impl State<'_> {
         self.it.tensors.iter().find(|it| it.name == name)
     }
 
-    /// Gives aliases without a tensor the names that a map gives them.
+    /// Renames aliases without a tensor as the map says.
     fn rename_open(&mut self, ports: &BTreeMap<String, Port>) {
         let mut open = Vec::new();
         for wanted in &self.open {
@@ -388,7 +389,7 @@ impl State<'_> {
         claims.chain(fed).collect()
     }
 
-    /// Replaces `old` where the map takes its place or claims its tensor.
+    /// Replaces `old` if the map takes its place or claims its tensor.
     fn replace(
         &mut self,
         old: &str,
@@ -406,13 +407,13 @@ impl State<'_> {
         self.found.remove(old);
         let is_new = is_taken || claims.iter().any(|claim| claim.is_new);
         let wanted = self.it.wanted.iter().find(|it| it.alias == old);
-        // It was the only one left that fits, before the map gave it to another alias.
+        // It had the only tensor left that fits, and the map gave that tensor to another alias.
         if let Some(wanted) = wanted.filter(|_| rule == Rule::OnlyOneLeft && !is_new) {
             self.open.push(wanted.clone());
         }
     }
 
-    /// The alias that what a map found under `old` has above it.
+    /// The alias above this map of the tensor that had the alias `old` below it; `None` if it was removed.
     fn transition(
         &self,
         old: &String,
@@ -440,8 +441,8 @@ impl State<'_> {
         new.map(|(alias, _)| alias.clone())
     }
 
-    /// The further aliases of tensors, each with the one that a map gives them. Of two aliases of one
-    /// input clients send either, so both are described alike.
+    /// The additional aliases of tensors, each with the newest alias. Clients can send an input under
+    /// either alias, so both need the same description.
     fn kept(&mut self) -> Result<Vec<(String, String)>> {
         let is_current = |alias: &String, it: &Self| {
             it.found.contains_key(alias) || it.open.iter().any(|open| open.alias == *alias)
@@ -519,7 +520,7 @@ impl State<'_> {
         }
     }
 
-    /// What became of the aliases, those without any map first.
+    /// The changes to the aliases, starting with those of the innermost map.
     fn changes(&self, kept: Vec<(String, String)>) -> Vec<AliasChange> {
         let side = self.it.side;
         let kept: Vec<AliasChange> = kept
@@ -550,7 +551,7 @@ impl State<'_> {
     }
 }
 
-/// The entries that take the place of an alias by its name.
+/// The entries that name `old` as the alias that they replace.
 fn takers<'a>(
     ports: &'a BTreeMap<String, Port>,
     old: &'a str,
@@ -561,11 +562,11 @@ fn takers<'a>(
 }
 
 impl Declaration {
-    /// Takes over what became of one side.
+    /// Applies the result for one side.
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` where a default cannot be said as a map wants the input.
+    /// `INVALID_ARGUMENT` if a default cannot be restated in the dtype and axes that a map gives the input.
     pub fn take(&mut self, side: Side, settled: &Settled) -> Result<()> {
         let descriptions = settled.descriptions.iter();
         let infos = descriptions

@@ -1,9 +1,9 @@
-//! Reads the signatures of a `saved_model.pb`, and of its graph what says how examples are parsed.
+//! Reads the signatures of a `saved_model.pb`, and the nodes of its graph that parse examples.
 //!
-//! The file may hold hundreds of megabytes of constants: whatever is not needed is skipped over,
-//! not decoded.
+//! The file can hold hundreds of megabytes of constants, so parts that are not needed are skipped, not
+//! decoded.
 //!
-//! Not here: variables, which the ONNX file has as weights.
+//! Not here: variables, which are weights in the ONNX file.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,19 +17,19 @@ use proto::tensorflow::{SignatureDef, meta_graph_def::MetaInfoDef};
 /// Signatures that TensorFlow adds for itself and that no client calls.
 const INTERNAL_PREFIX: &str = "__saved_model_";
 
-/// What a `saved_model.pb` says about the model.
+/// The contents of a `saved_model.pb`.
 pub struct SavedModel {
     /// The tags of the meta graph, in the file's order.
     pub tags: Vec<String>,
-    /// What clients may call, by name.
+    /// The signatures that clients can call, by name.
     pub signatures: BTreeMap<String, SignatureDef>,
-    /// What clients see in the metadata only, such as `__saved_model_init_op`.
+    /// Signatures that clients see only in the metadata, such as `__saved_model_init_op`.
     pub metadata_only: BTreeMap<String, SignatureDef>,
     /// The parse nodes of the graph and of its functions.
     pub parse_nodes: Vec<SavedParseNode>,
 }
 
-/// `tensorflow.SavedModel`, as far as needed. What is kept as bytes is decoded where it is used.
+/// `tensorflow.SavedModel`, as far as needed. Fields kept as bytes are decoded where they are used.
 #[derive(Clone, PartialEq, Message)]
 struct SavedModelHead {
     #[prost(bytes = "bytes", repeated, tag = "2")]
@@ -52,8 +52,8 @@ impl SavedModel {
     ///
     /// # Errors
     ///
-    /// `NOT_FOUND` where no meta graph has the tags, with TensorFlow's words and the tags that there are;
-    /// `OUT_OF_RANGE` where the file is damaged.
+    /// `NOT_FOUND` if no meta graph has the tags, with TensorFlow's text and the existing tag sets;
+    /// `OUT_OF_RANGE` if the file is damaged.
     pub fn parse(origin: &str, bytes: Bytes, tags: &[String]) -> Result<Self> {
         let damaged = |error| damaged(origin, &error);
         let saved_model = SavedModelHead::decode(bytes).map_err(damaged)?;
@@ -94,7 +94,7 @@ impl SavedModel {
     ///
     /// # Errors
     ///
-    /// `OUT_OF_RANGE` where the file is damaged.
+    /// `OUT_OF_RANGE` if the file is damaged.
     pub fn tag_sets(origin: &str, bytes: Bytes) -> Result<Vec<Vec<String>>> {
         let damaged = |error| damaged(origin, &error);
         let saved_model = SavedModelHead::decode(bytes).map_err(damaged)?;
@@ -108,7 +108,7 @@ impl SavedModel {
     }
 }
 
-/// A file that is not a SavedModel. TensorFlow reports how its reading ended: at the end of the file
+/// The error for a file that is not a SavedModel. Like TensorFlow, it reports that the file ended too early
 /// (`ReadBinaryProto`, `env.cc`).
 fn damaged(origin: &str, error: &prost::DecodeError) -> ServingError {
     ServingError::new(

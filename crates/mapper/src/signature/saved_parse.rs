@@ -1,4 +1,5 @@
-//! The parse nodes in the graph of a `saved_model.pb`: what a model reads from tf.Example.
+//! Finds the parse nodes in the graph of a `saved_model.pb`: the features that a model reads from
+//! tf.Example.
 
 use std::collections::HashMap;
 
@@ -9,13 +10,13 @@ use super::tensor_value;
 use base::tensor::{DataType, Tensor};
 use proto::tensorflow::{AttrValue, NodeDef, TensorShapeProto, attr_value};
 
-/// How many nodes are followed from an input of a parse node to a constant.
+/// How many nodes to follow from an input of a parse node to a constant.
 const MAX_HOPS: usize = 16;
 
 /// A `ParseExample` or `ParseExampleV2` node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SavedParseNode {
-    /// The node's name, within its function where it is in one.
+    /// The node's name; within its function, if it is in one.
     pub name: String,
     /// Whether it is in a function.
     pub is_in_function: bool,
@@ -76,8 +77,8 @@ struct NodeHead {
     op: String,
 }
 
-/// The parse nodes of a serialized `GraphDef`, functions included. A node whose keys or defaults
-/// are not constants is left out: the ONNX file or a map has to say what it reads.
+/// The parse nodes of a serialized `GraphDef`, including its functions. A node whose keys or defaults are
+/// not constants is left out; the ONNX file or a map then has to declare its features.
 pub(super) fn read(graph: Bytes) -> Result<Vec<SavedParseNode>, DecodeError> {
     let graph = GraphHead::decode(graph)?;
     let mut found = parse_nodes(&graph.node)?;
@@ -95,7 +96,7 @@ pub(super) fn read(graph: Bytes) -> Result<Vec<SavedParseNode>, DecodeError> {
 fn parse_nodes(nodes: &[Bytes]) -> Result<Vec<SavedParseNode>, DecodeError> {
     let mut parse = Vec::new();
     for (index, node) in nodes.iter().enumerate() {
-        // A node with large constants costs its two names here.
+        // For a node with large constants, only its name and operator are decoded here.
         let head = NodeHead::decode(node.clone())?;
         if matches!(head.op.as_str(), "ParseExample" | "ParseExampleV2") {
             parse.push(index);
@@ -199,7 +200,7 @@ impl Scope<'_> {
         })
     }
 
-    /// The value behind an input, where it is a constant, perhaps reshaped or handed on.
+    /// The value of an input if it is a constant, possibly through Reshape and Identity nodes.
     fn constant(&self, input: &str) -> Option<Tensor> {
         let mut input = input.to_owned();
         let mut shape: Option<Vec<usize>> = None;
@@ -229,7 +230,7 @@ impl Scope<'_> {
         None
     }
 
-    /// A shape that is a plain constant; a dim of -1 is not followed.
+    /// A shape that is a plain constant; a shape with a dimension of -1 is not resolved.
     fn constant_vector(&self, input: &str) -> Option<Vec<usize>> {
         let node = self.node(input).filter(|node| node.op == "Const")?;
         let Some(attr_value::Value::Tensor(value)) = &node.attr.get("value")?.value else {

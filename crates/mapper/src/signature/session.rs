@@ -1,7 +1,7 @@
-//! What TensorFlow's session refuses before it runs anything, by the names of tensors
+//! The checks that TensorFlow's session makes by tensor name before it runs anything
 //! (`RewriteGraphForExecution` in `subgraph.cc`, `FunctionCallFrame::SetArgs` in `function.cc`).
 //!
-//! Not here: what is checked by alias, which comes first (`signature`).
+//! Not here: the checks by alias, which come first (`signature`).
 
 use base::error::{Result, ServingError};
 use base::tensor::DataType;
@@ -11,27 +11,27 @@ use base::tensor::DataType;
 pub struct FedTensor<'a> {
     /// `TensorInfo.name`.
     pub name: &'a str,
-    /// What the signature declares.
+    /// The dtype that the signature declares.
     pub declared: DataType,
-    /// What the request has.
+    /// The dtype that the request has.
     pub sent: DataType,
 }
 
 /// Checks the feeds and fetches of one run.
 ///
-/// Feeds and fetches are sorted by name; the first that is wrong is named. `Expects arg[N]` counts
+/// Feeds and fetches are sorted by name, and the error names the first wrong one. `Expects arg[N]` counts
 /// the feeds in that order.
 ///
 /// # Errors
 ///
-/// `INVALID_ARGUMENT` for a tensor that is fed twice, one that is both fed and fetched, and for a
-/// wrong dtype, in this order.
+/// `INVALID_ARGUMENT`, in this order, for a tensor that is fed twice, for one that is both fed and fetched,
+/// and for a wrong dtype.
 pub fn check_run<'a>(
     mut fed: Vec<FedTensor<'a>>,
     fetched: impl IntoIterator<Item = &'a str>,
 ) -> Result<()> {
     fed.sort_unstable();
-    // Tensors of several parts have no name.
+    // Tensors of several parts do not have a name.
     let is_twice =
         |pair: &&[FedTensor<'_>]| pair[0].name == pair[1].name && !pair[0].name.is_empty();
     if let Some(twice) = fed.windows(2).find(is_twice) {
@@ -99,7 +99,7 @@ mod tests {
         check(&fed, &[], "Expects arg[0] to be int64 but int4 is provided");
     }
 
-    // The graph is pruned before values are looked at.
+    // The graph is pruned before the values are checked.
     #[test]
     fn names_are_checked_before_dtypes() {
         let fed = [("b", FLOAT, INT64), ("a", FLOAT, FLOAT)];

@@ -1,6 +1,6 @@
 //! Constant tensors in TensorFlow's messages: defaults, and constants of a graph.
 //!
-//! Not here: the tensors of requests (`wire`), which are large and not trusted to be small.
+//! Not here: the tensors of requests (`wire`), which can be large and are not trusted.
 
 use bytes::Bytes;
 use half::{bf16, f16};
@@ -10,16 +10,17 @@ use base::error::{Result, ServingError};
 use base::tensor::{DataType, Element, Tensor, element_count};
 use proto::tensorflow::{TensorProto, TensorShapeProto, tensor_shape_proto::Dim};
 
-/// What a constant may grow to by the repetition of its last value: a few bytes of a file must not
-/// become gigabytes, and a file may hold many.
+/// The size limit for a constant whose last value is repeated: a few bytes of a file must not become
+/// gigabytes, and a file can hold many constants.
 const MAX_EXPANDED_BYTES: usize = 4 << 20;
 
-/// The tensor that `proto` stands for, with `Tensor::FromProto`'s rules: the last of too few values
-/// is repeated, no value is zero. `dtype` and `shape` count where `proto` says none.
+/// Converts `proto` to a tensor by the rules of `Tensor::FromProto`: if there are too few values, the last
+/// one is repeated; if there are none, all are zero. `dtype` and `shape` are used if `proto` does not have
+/// them.
 ///
 /// # Errors
 ///
-/// `INVALID_ARGUMENT` where it makes no tensor.
+/// `INVALID_ARGUMENT` if it cannot be converted to a tensor.
 pub(super) fn from_proto(
     proto: &TensorProto,
     dtype: Option<DataType>,
@@ -41,7 +42,7 @@ pub(super) fn from_proto(
     tensor(proto, dtype, &shape, count).ok_or_else(|| invalid("its values do not fit its shape"))
 }
 
-/// The message of a tensor, with its values one by one where that is usual.
+/// The message for a tensor, with its values in the typed field if its dtype usually has them there.
 pub fn to_proto(tensor: &Tensor) -> TensorProto {
     let dims = tensor.shape().iter();
     let dims = dims.map(|&size| Dim {
@@ -71,7 +72,7 @@ fn values<T: Element>(tensor: &Tensor) -> Vec<T> {
     tensor.as_slice().unwrap_or_default().to_vec()
 }
 
-/// The sizes of a shape that leaves nothing open.
+/// The sizes of a fully known shape.
 pub(super) fn static_shape(shape: &TensorShapeProto) -> Option<Vec<usize>> {
     let dims = shape.dim.iter().map(|dim| usize::try_from(dim.size).ok());
     dims.collect::<Option<_>>().filter(|_| !shape.unknown_rank)

@@ -1,4 +1,4 @@
-//! What is said of a directory without an ONNX model: what it holds instead, and the way out.
+//! Errors for a directory without an ONNX model: they name its contents, and how to get to a model.
 //!
 //! Not here: the formats (`foreign`).
 
@@ -13,16 +13,16 @@ use storage::foreign::{
 };
 use storage::version_directory::VersionDirectory;
 
-/// Most entries of a directory that are looked at.
+/// Maximum number of entries of a directory to look at.
 const MAX_ENTRIES: usize = 10_000;
-/// Most files that are opened.
+/// Maximum number of files to open.
 const MAX_OPENED: usize = 32;
-/// Most versions that are named.
+/// Maximum number of versions to name.
 const MAX_NAMED: usize = 10;
-/// What a SavedModel keeps in folders of its own.
+/// The folders of a SavedModel.
 const SAVED_MODEL_FOLDERS: [&str; 3] = ["variables", "assets", "assets.extra"];
 
-/// `NOT_FOUND`: there is no `*.onnx` file in the directory.
+/// `NOT_FOUND`: the directory does not have an `*.onnx` file.
 pub(super) fn no_onnx_file(directory: &VersionDirectory) -> ServingError {
     let path = directory.path().display();
     let by_accident = sniffed(directory, SAVED_MODEL_FILE)
@@ -45,8 +45,7 @@ pub(super) fn no_onnx_file(directory: &VersionDirectory) -> ServingError {
     })
 }
 
-/// What a base path is that holds no version but other things: sentences. By names alone, since this is
-/// asked with every look.
+/// Explains a base path without versions, in sentences. It looks only at names because every poll calls it.
 pub fn base_path_hint(base_path: &Path, names: &[String]) -> Option<String> {
     let names = &names[..names.len().min(MAX_ENTRIES)];
     let first = base_path.join("1");
@@ -83,8 +82,8 @@ pub fn base_path_hint(base_path: &Path, names: &[String]) -> Option<String> {
     ))
 }
 
-/// The whole number for a folder whose name is like that of a version: `v1`, `1.0`, `version-3`,
-/// `2024-01-31`; `None` for other names, and for whole numbers.
+/// The whole number for a folder whose name resembles a version: `v1`, `1.0`, `version-3`, `2024-01-31`;
+/// `None` for other names, and for whole numbers.
 fn number_in(name: &str) -> Option<String> {
     let lower = name.to_ascii_lowercase();
     let mut prefixes = ["version", "ver", "v", "rev"].iter();
@@ -106,8 +105,8 @@ fn number_in(name: &str) -> Option<String> {
     Some(number.to_string())
 }
 
-/// The error for a file that cannot be read as an ONNX model: what it is, if that can be told, else why
-/// it cannot be read.
+/// The error for a file that cannot be parsed as an ONNX model: it names the format if that is recognised,
+/// and otherwise gives the parser's reason.
 pub(super) fn not_a_model(origin: &str, contents: &[u8], error: ServingError) -> ServingError {
     let text = error.to_string();
     let is_cut_off = || CUT_OFF.iter().any(|it| text.contains(it));
@@ -120,8 +119,8 @@ pub(super) fn not_a_model(origin: &str, contents: &[u8], error: ServingError) ->
     }
 }
 
-/// The error for a `saved_model.pb` beside an ONNX model: what it is, if it is something else, else why it
-/// cannot be used.
+/// The error for a `saved_model.pb` next to an ONNX model: it names the format if the file is something
+/// else, and otherwise gives the reason that it cannot be used.
 pub(super) fn not_a_saved_model(
     origin: &Path,
     contents: &[u8],
@@ -129,7 +128,7 @@ pub(super) fn not_a_saved_model(
 ) -> ServingError {
     let text = match of_contents(&Sample::of(contents)).map(begins_as_onnx) {
         Some(foreign) if foreign.stands_in() => foreign.to_string(),
-        // TensorFlow Serving's text for a file that is broken says enough.
+        // For a broken file, TensorFlow Serving's text is enough.
         None
         | Some(
             Foreign::SavedModel
@@ -148,7 +147,7 @@ pub(super) fn not_a_saved_model(
     ServingError::new(error.code(), text)
 }
 
-/// A file that begins as ONNX does is one, whatever it is called.
+/// A file that begins like an ONNX model is one, under any name.
 fn begins_as_onnx(foreign: Foreign) -> Foreign {
     match foreign {
         Foreign::CutOff => Foreign::OnnxOtherName,
@@ -156,7 +155,8 @@ fn begins_as_onnx(foreign: Foreign) -> Foreign {
     }
 }
 
-/// The error of reading the records in a file of a version, and what the file is, if that can be told.
+/// The error for a file of a version whose records cannot be read, with the file's format if that is
+/// recognised.
 pub fn not_records(directory: &VersionDirectory, name: &str, error: ServingError) -> ServingError {
     match sniffed(directory, name) {
         Some(foreign) if foreign.stands_in() && foreign != Foreign::Empty => {
@@ -166,12 +166,12 @@ pub fn not_records(directory: &VersionDirectory, name: &str, error: ServingError
     }
 }
 
-/// Refuses a file of weights that is something else by accident. Weights have no form of their own, so only
-/// what is text from its first byte is noticed.
+/// Refuses a weights file with the contents of another format. Weights have no format of their own, so this
+/// only recognises a file that is text from its first byte.
 ///
 /// # Errors
 ///
-/// `INVALID_ARGUMENT`, naming what it is.
+/// `INVALID_ARGUMENT`, naming the format.
 pub(super) fn check_weights(origin: &Path, contents: &[u8]) -> Result<()> {
     match of_contents(&Sample::of(contents)) {
         Some(foreign) if foreign.stands_in() && foreign != Foreign::Empty => {
@@ -184,7 +184,7 @@ pub(super) fn check_weights(origin: &Path, contents: &[u8]) -> Result<()> {
     }
 }
 
-/// What the protobuf library says of a message that ends before it should.
+/// The protobuf library's errors for a truncated message.
 const CUT_OFF: [&str; 3] = [
     "buffer underflow",
     "delimited length exceeded",
@@ -221,8 +221,8 @@ fn found_instead(directory: &VersionDirectory) -> Option<String> {
         .or_else(|| deeper(directory.path(), &names))
 }
 
-/// A file of a format that is known: by contents where the name tells one, else by contents alone. A
-/// model goes before weights.
+/// A file of a known format. Files whose name suggests a format come first, and their contents refine it.
+/// Without such files, the contents alone decide. Models are preferred to weights.
 fn foreign_file<'a>(
     directory: &VersionDirectory,
     names: &'a [String],
@@ -248,7 +248,7 @@ fn foreign_file<'a>(
     })
 }
 
-/// Which of several files tells most: the smallest.
+/// How informative each of several files is; the smallest rank wins.
 fn rank(name: &str, foreign: Foreign) -> u8 {
     match foreign {
         Foreign::Unfinished if is_unfinished_onnx(name) => 0,
@@ -258,7 +258,8 @@ fn rank(name: &str, foreign: Foreign) -> u8 {
     }
 }
 
-/// What the contents of a file say; `None` where it is not a regular file or says nothing.
+/// The format that the contents of a file suggest; `None` if it is not a regular file or the format is not
+/// recognised.
 fn sniffed(directory: &VersionDirectory, name: &str) -> Option<Foreign> {
     let (file, size) = directory.open_file(name).ok()??;
     let head = part(&file, 0, MAX_HEAD)?;
@@ -293,7 +294,7 @@ fn versions_text(path: &Path, versions: &[String]) -> Option<String> {
     ))
 }
 
-/// A model that lies a folder too deep.
+/// Finds a model that is one folder too deep.
 fn deeper(path: &Path, names: &[String]) -> Option<String> {
     let mut folders = names.iter().filter(|name| {
         let found = path.join(name).symlink_metadata();

@@ -1,5 +1,5 @@
-//! Binds a signature to its graph: finds a tensor for every alias, and makes the graph take and
-//! return just what the signature says.
+//! Binds a signature to its graph: finds a tensor for every alias, and makes the graph's inputs and outputs
+//! those of the signature.
 
 mod assemble;
 mod border;
@@ -25,27 +25,27 @@ use runtime::{Graph, ValueInfo};
 /// Graph tensor and rule, by alias.
 pub(super) type Tensors = BTreeMap<String, (String, Rule)>;
 
-/// A signature and the graph that computes it, not loaded yet.
+/// A signature and the graph that computes it, not yet loaded.
 pub(super) struct BoundSignature {
-    /// Its `feeds` and the indices of its graph outputs are settled by [`finish`](Self::finish).
+    /// [`finish`](Self::finish) sets its `feeds` and the indices of its graph outputs.
     signature: Signature,
-    /// The graph, of which nothing is left that the signature does not need.
+    /// The graph, reduced to the parts that the signature needs.
     pub(super) model: OnnxModel,
     /// By graph input.
     feeds: BTreeMap<String, Feed>,
-    /// What was found for the inputs, for people to look at.
+    /// The tensors found for the inputs, for `show`.
     pub(super) inputs: Tensors,
-    /// What was found for the outputs.
+    /// The tensors found for the outputs.
     pub(super) outputs: Tensors,
     /// The graph outputs that [`OutputSource::Graph`] counts.
     fetches: Vec<String>,
-    /// What stands in for inputs that need not be sent, by alias.
+    /// The defaults of inputs that clients can omit, by alias.
     optional: BTreeMap<String, Tensor>,
 }
 
-/// What all signatures on one ONNX file share.
+/// The data that all signatures on one ONNX file share.
 pub(super) struct GraphFile<'a> {
-    /// As signatures name it.
+    /// The name that signatures use for it.
     pub(super) name: &'a str,
     pub(super) model: &'a OnnxModel,
     pub(super) class_labels: &'a [ClassLabels],
@@ -59,9 +59,9 @@ pub(super) struct GraphFile<'a> {
 ///
 /// # Errors
 ///
-/// `INVALID_ARGUMENT` with both sides and a map to fill in where an alias has no tensor or a needed
-/// graph input has no alias; for a map that does not go with the graph; for types that cannot be
-/// converted.
+/// `INVALID_ARGUMENT` with both sides and a map to fill in if an alias does not have a tensor or a needed
+/// graph input does not have an alias; also for a map that does not fit the graph, and for types that
+/// cannot be converted.
 pub(super) fn bind(planned: &PlannedSignature, file: &GraphFile<'_>) -> Result<BoundSignature> {
     let mut model = file.model.clone();
     let maps = sequences::stack(&mut model, planned)?;
@@ -93,13 +93,12 @@ impl BoundSignature {
         &self.signature.name
     }
 
-    /// What clients see as metadata.
+    /// The metadata that clients see.
     pub(super) fn definition(&self) -> &SignatureDef {
         &self.signature.definition
     }
 
-    /// The graph inputs whose declared rank is to be believed: those that the signature gives the
-    /// same one.
+    /// The graph inputs whose declared rank can be relied on, because the signature declares the same one.
     pub(super) fn ranked_inputs(&self) -> HashSet<String> {
         let ranked = |input: &ValueInfo| {
             let declared = input.shape.as_ref()?.len();
@@ -117,7 +116,7 @@ impl BoundSignature {
         ranked.map(|input| input.name).collect()
     }
 
-    /// What a signature map did to aliases.
+    /// The changes that a signature map made to aliases.
     pub(super) fn changes(&self) -> &[AliasChange] {
         &self.signature.changes
     }
@@ -131,7 +130,7 @@ impl BoundSignature {
     ///
     /// # Errors
     ///
-    /// `INTERNAL` where the graph is not the one that was bound.
+    /// `INTERNAL` if the graph is not the bound one.
     pub(super) fn finish(&self, graph: &dyn Graph) -> Result<Signature> {
         let mut signature = self.signature.clone();
         sequences::add_shapes(&mut signature, &self.outputs, &self.model, graph);
@@ -139,7 +138,8 @@ impl BoundSignature {
             let text = format!("the loaded graph differs from the bound one in '{name}'");
             ServingError::internal(text)
         };
-        // The loaded graph's own shapes are those that it takes, which are open where requests decide.
+        // The shapes are those of the file. The loaded graph's shapes are open where requests decide their
+        // size.
         let in_file = self.model.inputs();
         for input in graph.inputs() {
             let declared = in_file.iter().find(|it| it.name == input.name);
@@ -169,13 +169,13 @@ struct Binder<'a> {
     parse_nodes: Vec<ParseExample>,
     outputs: Matching,
     inputs: Matching,
-    /// Output aliases that are handed through, with the alias of the input.
+    /// Output aliases that are passed through, each with the alias of its input.
     handed_through: BTreeMap<String, String>,
     /// By alias of the input.
     features: BTreeMap<String, Features>,
-    /// What stands in for inputs that the graph has a default for, as clients would send it, by alias.
+    /// The defaults of inputs for which the graph has one, as clients would send them, by alias.
     optional: BTreeMap<String, Tensor>,
-    /// The graph output behind every alias, once transformed.
+    /// The graph output for every alias, after the transforms.
     fetched: BTreeMap<String, String>,
     feeds: BTreeMap<String, Feed>,
 }
@@ -207,7 +207,7 @@ impl<'a> Binder<'a> {
         })
     }
 
-    /// The graph inputs that are fed with something.
+    /// The graph inputs that are fed.
     fn fed(&self) -> BTreeSet<&str> {
         let mut fed: BTreeSet<&str> = BTreeSet::new();
         fed.extend(
@@ -247,7 +247,7 @@ impl<'a> Binder<'a> {
             self.file.name,
             &self.inputs,
             &self.outputs,
-            // Which inputs are needed is known once the outputs are.
+            // The needed inputs are known only once all outputs have been matched.
             if self.outputs.open.is_empty() {
                 &unfed
             } else {

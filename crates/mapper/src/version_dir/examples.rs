@@ -1,5 +1,5 @@
-//! What a signature's examples are parsed into: from a map, from the parse node in the ONNX file,
-//! and from the one in `saved_model.pb`.
+//! The features that a signature's examples are parsed into: from a map, from the parse node in the ONNX
+//! file, or from the one in `saved_model.pb`.
 
 use std::collections::BTreeMap;
 
@@ -13,12 +13,12 @@ use proto::onnx_model_server as map;
 /// Features to parse, and the graph inputs that take them.
 pub(super) struct Features {
     pub(super) spec: ExampleSpec,
-    /// By graph input: which tensor, and its dtype.
+    /// For each graph input, its feature tensor and dtype.
     pub(super) feeds: BTreeMap<String, (FeatureTensor, DataType)>,
     pub(super) takes_scalar: bool,
 }
 
-/// Collects features and where they go.
+/// Collects features and the graph inputs that they feed.
 #[derive(Default)]
 struct Collector {
     dense: Vec<DenseFeature>,
@@ -79,7 +79,7 @@ impl Collector {
 ///
 /// # Errors
 ///
-/// `INVALID_ARGUMENT` where a feature is declared wrongly.
+/// `INVALID_ARGUMENT` if a feature is declared wrongly.
 pub(super) fn from_map(
     example: &map::ExampleInput,
     dtype_of: &dyn Fn(&str) -> Option<DataType>,
@@ -116,11 +116,11 @@ pub(super) fn from_map(
     features.finish(true)
 }
 
-/// The features of a parse node in an ONNX file, completed from the original's node.
+/// The features of a parse node in an ONNX file, completed from the SavedModel's node.
 ///
 /// # Errors
 ///
-/// `INVALID_ARGUMENT` where neither says a feature's dtype or shape.
+/// `INVALID_ARGUMENT` if neither has a feature's dtype or shape.
 pub(super) fn from_node(node: &ParseExample, saved: &[SavedParseNode]) -> Result<Features> {
     let saved = original_of(node, saved);
     let mut features = Collector::default();
@@ -169,8 +169,8 @@ pub(super) fn from_node(node: &ParseExample, saved: &[SavedParseNode]) -> Result
     features.finish(node.op_type == "ParseExampleV2")
 }
 
-/// The features of the original's parse node, for a graph that was cut behind it: its inputs are
-/// called like the keys.
+/// The features of the SavedModel's parse node, for a graph that was cut after that node: its inputs have
+/// the names of the keys.
 ///
 /// # Errors
 ///
@@ -207,8 +207,8 @@ pub(super) fn from_original(saved: &SavedParseNode, graph_inputs: &[String]) -> 
     features.finish(saved.takes_scalar)
 }
 
-/// The node of `saved_model.pb` that a node of an ONNX file was converted from: the one with the
-/// same keys and the same name, or the only one with these keys.
+/// The node of `saved_model.pb` that a node of an ONNX file was converted from: the one with the same keys
+/// and the same name, or the only one with these keys.
 fn original_of<'a>(node: &ParseExample, saved: &'a [SavedParseNode]) -> Option<&'a SavedParseNode> {
     let same_keys = |saved: &&SavedParseNode| {
         let dense = saved.dense.iter().map(|it| &it.key);
@@ -218,7 +218,7 @@ fn original_of<'a>(node: &ParseExample, saved: &'a [SavedParseNode]) -> Option<&
             && sparse.eq(node.sparse.iter().map(|it| &it.key))
             && ragged.eq(node.ragged.iter().map(|it| &it.key))
     };
-    // tf2onnx puts the names of inlined functions in front.
+    // tf2onnx adds the names of inlined functions as a prefix.
     let same_name = |saved: &&SavedParseNode| {
         let rest = node.name.strip_suffix(saved.name.as_str());
         rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('/'))

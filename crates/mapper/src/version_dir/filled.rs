@@ -1,9 +1,9 @@
 //! A graph that refuses tensors without elements.
 //!
-//! For models that quantize: ONNX Runtime puts kernels of integers in the place of others there, and
-//! some of these end the process on such tensors.
+//! For models that quantize: ONNX Runtime replaces some of their kernels by integer ones, and some of these
+//! end the process on such tensors.
 //!
-//! Not here: which models these are, and what is checked in the graph (`onnx`).
+//! Not here: finding these models, and the checks in the graph (`onnx`).
 
 use std::sync::Arc;
 

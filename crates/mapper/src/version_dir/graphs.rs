@@ -1,5 +1,5 @@
-//! Which graphs a version needs: signatures that are the same graph, or differ in their heads only,
-//! run on one, and the rest share their weights.
+//! Decides which graphs a version needs. Signatures with the same graph, or with graphs that differ only in
+//! their heads, share one; the other graphs of a file share their weights.
 //!
 //! Not here: loading a graph (`loader`), the second graph for other ranks (`ranked`).
 
@@ -12,9 +12,9 @@ use runtime::WeightSharing;
 /// A graph to be loaded, for one signature or more.
 pub(super) struct PlannedGraph {
     pub(super) model: OnnxModel,
-    /// The inputs whose declared rank is to be believed.
+    /// The inputs whose declared rank can be relied on.
     pub(super) ranked: HashSet<String>,
-    /// The weights that it has in common with the other graphs.
+    /// The weights that it shares with the other graphs.
     pub(super) sharing: Option<WeightSharing>,
     /// Indices of the signatures that run on it.
     pub(super) signatures: Vec<usize>,
@@ -22,7 +22,7 @@ pub(super) struct PlannedGraph {
     origin: String,
 }
 
-/// The graphs for `signatures`, apart from those that need none.
+/// The graphs for `signatures`. Signatures that do not need a graph are left out.
 pub(super) fn plan(signatures: &[BoundSignature]) -> Vec<PlannedGraph> {
     let mut graphs: Vec<PlannedGraph> = Vec::new();
     for (index, bound) in signatures.iter().enumerate() {
@@ -53,7 +53,7 @@ pub(super) fn plan(signatures: &[BoundSignature]) -> Vec<PlannedGraph> {
 }
 
 impl PlannedGraph {
-    /// The graph for one more signature, where that can run on it too.
+    /// The graph that can also run one more signature, if there is one.
     fn with(&self, model: &OnnxModel, ranked: &HashSet<String>) -> Option<OnnxModel> {
         if self.origin != model.origin() || self.ranked != *ranked {
             return None;
@@ -65,9 +65,9 @@ impl PlannedGraph {
     }
 }
 
-/// Gives the graphs of each file that have weights in common what they share.
+/// Sets the shared weights of the graphs of each file.
 fn share_weights(graphs: &mut [PlannedGraph]) {
-    // By file, name and address: an edit for one signature may have made another weight of it.
+    // By file, name and address: an edit for one signature can have replaced its weight.
     let mut users: HashMap<(&str, &str, usize), usize> = HashMap::new();
     for graph in graphs.iter() {
         for (name, address) in graph.model.shareable_weights() {

@@ -1,7 +1,7 @@
-//! Finds the edit because of which a backend refuses a file that it takes without, and leaves it out.
+//! If a backend refuses a file only because of an edit, finds that edit and loads the file without it.
 //!
-//! Not here: the edits (`onnx`), those without which a request could end the process: they are made, or the
-//! file is not served.
+//! Not here: the edits (`onnx`). Edits that keep requests from ending the process are never left out:
+//! without them, the file is not served.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,12 +9,12 @@ use std::path::Path;
 use base::error::{Result, ServingError};
 use onnx::Edit;
 
-/// Loads without one of `edits`, or without all of them. `error` is why it did not load with all;
-/// `load` loads without those that it is given.
+/// Loads without one of `edits`, or without all of them. `error` is the error of the load with all edits;
+/// `load` loads without the given ones.
 ///
 /// # Errors
 ///
-/// `error`, where the edits are not to blame.
+/// `error`, if the edits are not the cause.
 pub(super) fn load<T>(
     directory: &Path,
     edits: &BTreeSet<Edit>,
@@ -30,7 +30,7 @@ pub(super) fn load<T>(
             log(directory, edits, &error);
             return Ok(loaded);
         }
-        // Two copies of a model may not fit into memory.
+        // There might not be enough memory for two copies of a model.
         Ok(loaded) => drop(loaded),
     }
     for edit in edits {
@@ -58,8 +58,8 @@ fn log(directory: &Path, edits: &BTreeSet<Edit>, error: &ServingError) {
 mod tests {
     use super::*;
 
-    /// What is left out of these edits for a backend that refuses the `refused`; `Err` where it refuses
-    /// the graph anyway.
+    /// The edits that are left out for a backend that refuses the `refused` ones; `Err` if it refuses the
+    /// graph anyway.
     fn left_out(edits: &[Edit], refused: &[Edit]) -> Result<Vec<Edit>> {
         let edits: BTreeSet<Edit> = edits.iter().copied().collect();
         let error = ServingError::internal("refused");

@@ -1,4 +1,4 @@
-//! The graph of a signature whose outputs are all handed through from its inputs.
+//! The graph of a signature whose outputs are all passed through from its inputs.
 
 use base::error::Result;
 use base::tensor::Tensor;

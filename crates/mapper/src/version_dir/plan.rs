@@ -1,4 +1,4 @@
-//! Which signatures a version has, and which file each one's graph is in.
+//! Decides which signatures a version has, and which file has the graph of each.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -19,26 +19,27 @@ const MODEL_FILE: &str = "model.onnx";
 /// The key of a signature map in an ONNX file's metadata.
 const MAP_METADATA_KEY: &str = "signature_map";
 
-/// Everything that a version directory holds, before any signature is bound to its graph.
+/// The contents of a version directory, before any signature is bound to its graph.
 pub(super) struct Plan {
     /// Sorted by name.
     pub(super) signatures: Vec<PlannedSignature>,
-    /// The tags of the meta graph; `None` where there is no `saved_model.pb`.
+    /// The tags of the meta graph; `None` without a `saved_model.pb`.
     pub(super) tags: Option<Vec<String>>,
-    /// What clients see in the metadata only.
+    /// Signatures that clients see only in the metadata.
     pub(super) metadata_only: BTreeMap<String, SignatureDef>,
-    /// What the original's graph says about parsing examples.
+    /// The SavedModel's nodes that parse examples.
     pub(super) parse_nodes: Vec<SavedParseNode>,
-    /// Parsed models by file name, those that are needed.
+    /// The parsed models that are needed, by file name.
     pub(super) models: BTreeMap<String, OnnxModel>,
 }
 
 /// A signature, where its definition comes from, and where its graph is.
 pub(super) struct PlannedSignature {
     pub(super) name: String,
-    /// `None`: the graph's own names.
+    /// `None`: the signature uses the graph's own names.
     pub(super) original: Option<SignatureDef>,
-    /// Each lies over those before it: that of the ONNX file's metadata, that of the directory.
+    /// Each lies over those before it: first the map of the ONNX file's metadata, then the one of the
+    /// directory.
     pub(super) maps: Vec<MapSignature>,
     /// The name of the ONNX file.
     pub(super) file: String,
@@ -49,8 +50,8 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// `NOT_FOUND` where there is no ONNX file, with the way to make one from a SavedModel;
-    /// `INVALID_ARGUMENT` for a damaged file, or signatures that have no file or share one by
+    /// `NOT_FOUND` for a directory without an ONNX file, with advice on converting a SavedModel;
+    /// `INVALID_ARGUMENT` for a damaged file, and for signatures that do not have a file or share one by
     /// accident.
     pub(super) fn read(directory: &VersionDirectory, tags: &[String]) -> Result<Self> {
         let files = directory.onnx_files()?;
@@ -88,8 +89,8 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The signatures of a directory without `saved_model.pb`: those in the files' metadata, else
-    /// one of the graph's own names for each file.
+    /// The signatures of a directory without `saved_model.pb`: those in the files' metadata; for a file
+    /// without any, one signature with the graph's own names.
     fn derive(
         &mut self,
         directory: &VersionDirectory,
@@ -112,7 +113,7 @@ impl Plan {
         };
         let derived: Vec<(&str, &str)> = match main {
             Some(file) => vec![(DEFAULT_SIGNATURE_NAME, file)],
-            // A file that the map gives a signature needs none named after the file.
+            // If the map gives a file to a signature, the file does not need a signature named after it.
             None => files
                 .iter()
                 .filter(|file| !named(file))
@@ -197,7 +198,7 @@ impl Plan {
     }
 }
 
-/// The names that signatures on a file have for inputs, and those that their maps have for tensors.
+/// The names that the signatures on a file have for inputs, and the tensor names in their maps.
 pub(super) fn named_inputs(signatures: &[PlannedSignature], file: &str) -> HashSet<String> {
     let mut names = HashSet::new();
     for signature in signatures.iter().filter(|it| it.file == file) {
@@ -219,7 +220,7 @@ pub(super) fn named_inputs(signatures: &[PlannedSignature], file: &str) -> HashS
     names
 }
 
-/// What is known of a signature so far.
+/// The parts of a signature that are known so far.
 #[derive(Default)]
 struct Draft {
     original: Option<SignatureDef>,
@@ -237,7 +238,7 @@ fn read_map_file(directory: &VersionDirectory) -> Result<Vec<MapSignature>> {
     checked(map, &origin)
 }
 
-/// The signatures of a map, each named and none twice.
+/// Checks the signatures of a map: each gets a name, and none occurs twice.
 fn checked(map: SignatureMap, origin: &str) -> Result<Vec<MapSignature>> {
     let mut names = BTreeSet::new();
     let mut signatures = map.signature;
@@ -263,7 +264,7 @@ fn file_of(map: &MapSignature, files: &[String]) -> Option<String> {
     }
 }
 
-/// The file of a signature that no map gives one: its own, `model.onnx`, or the only one.
+/// The file of a signature without a file in the map: its own, `model.onnx`, or the only one.
 fn graph_file(signature: &str, files: &[String]) -> Option<String> {
     let own = own_file(signature);
     let mut found = [own.as_str(), MODEL_FILE].into_iter();
@@ -275,7 +276,7 @@ fn graph_file(signature: &str, files: &[String]) -> Option<String> {
     }
 }
 
-/// `<signature>.onnx`, with `_` for what should not stand in a file name.
+/// `<signature>.onnx`, with `_` for characters that should not be in a file name.
 fn own_file(signature: &str) -> String {
     let clean = |c: char| match c {
         'A'..='Z' | 'a'..='z' | '0'..='9' | '.' | '_' | '-' => c,

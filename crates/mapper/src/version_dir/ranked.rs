@@ -1,12 +1,12 @@
-//! A graph that is fast for the ranks it was declared with and runs the others too.
+//! A graph that is fast for its declared ranks and also runs other ranks.
 //!
-//! TensorFlow runs whatever its kernels take: `[1.0, 2.0, 5.0]` for an input of shape (-1, 1). ONNX
-//! Runtime enforces declared ranks and needs them to optimise. So the graph is loaded with its
-//! ranks, and once more without, when the first request of other ranks comes. Until then the model
-//! is kept, so the two share its weights.
+//! TensorFlow accepts any rank that its kernels accept: `[1.0, 2.0, 5.0]` for an input of shape (-1, 1).
+//! ONNX Runtime enforces declared ranks and needs them to optimise. So the graph is loaded with its ranks,
+//! and once more without them when the first request with other ranks arrives. The model is kept until
+//! then, and the two graphs share its weights.
 //!
-//! Inputs that reach a kernel which is not known to check ranks keep theirs in both: there ONNX Runtime
-//! refuses requests of other ranks (`onnx`'s `rank_paths`).
+//! If an input reaches a kernel that might not check ranks, it keeps its rank in both graphs: for it, ONNX
+//! Runtime refuses requests of other ranks (`onnx`'s `rank_paths`).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -18,15 +18,16 @@ use base::tensor::Tensor;
 use onnx::OnnxModel;
 use runtime::{Backend, Graph, RunControl, ValueInfo, WeightSharing};
 
-/// Larger models are not kept for a second load; they are loaded without ranks at once.
+/// Larger models are not kept for a second load; they are loaded without ranks right away.
 const MAX_KEPT_BYTES: usize = 512 << 20;
 
-/// Loads `model`. Requests may have other ranks than those of the inputs in `ranked`. `sharing` is
-/// what the model has in common with graphs of other signatures.
+/// Loads `model`. Requests can have other ranks than the declared ones of the inputs in `ranked`. `sharing`
+/// has the weights that the model shares with graphs of other signatures.
 ///
 /// # Errors
 ///
-/// Those of [`Backend::load`]; `UNIMPLEMENTED` for a model that may end the process whatever is checked.
+/// Those of [`Backend::load`]; `UNIMPLEMENTED` for a model that could end the process in spite of all
+/// checks.
 pub(super) fn load(
     backend: &Arc<dyn Backend>,
     model: &OnnxModel,
@@ -57,7 +58,7 @@ fn load_any(
     }
     let mut relaxed = model.clone();
     relaxed.relax_shapes(&kept);
-    // Where an operator refuses all other ranks anyway, one graph is enough.
+    // If an operator refuses all other ranks anyway, one graph is enough.
     let is_strict = ranked
         .iter()
         .all(|name| kept.contains(name) || model.fixes_rank_of(name));
@@ -97,12 +98,12 @@ fn load_any(
 
 struct RankedGraph {
     ranked: Arc<dyn Graph>,
-    /// Of the inputs; `None` for any.
+    /// The ranks of the inputs; `None` for any.
     ranks: Vec<Option<usize>>,
     backend: Arc<dyn Backend>,
-    /// What `relaxed` is loaded from; taken then. Held for an instant.
+    /// The source of `relaxed`, taken when it is loaded. The lock is held only briefly.
     source: Mutex<Option<(OnnxModel, WeightSharing)>>,
-    /// Without ranks, or why it could not be loaded.
+    /// The graph without ranks, or the error of loading it.
     relaxed: OnceLock<Result<Arc<dyn Graph>, (Code, String)>>,
 }
 

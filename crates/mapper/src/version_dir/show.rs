@@ -1,4 +1,4 @@
-//! Looking at a version directory without loading it: what `show` prints.
+//! Describes a version directory without loading it, for `show`.
 //!
 //! Not here: the command line (`commands`).
 
@@ -19,10 +19,10 @@ use base::tensor::DataType;
 use proto::tensorflow::TensorInfo;
 use storage::version_directory::{MAX_MESSAGE_BYTES, VersionDirectory};
 
-/// The tag of a model that is served, as SavedModels have it.
+/// The tag that SavedModels give to a model for serving.
 const DEFAULT_TAG: &str = "serve";
 
-/// What [`show`] prints. The layouts are those of `saved_model_cli show`.
+/// The part of a version that [`show`] prints. The layouts are those of `saved_model_cli show`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shown {
     /// The names of the tag sets.
@@ -35,13 +35,13 @@ pub enum Shown {
     All,
 }
 
-/// Describes the version in `directory`: its signatures, and for each alias the graph's tensor and
-/// what led to it.
+/// Describes the version in `directory`: its signatures, and for each alias the graph's tensor and the rule
+/// that matched it.
 ///
 /// # Errors
 ///
-/// As for a load, apart from what only a backend notices; `NOT_FOUND` for a signature or a tag set that
-/// the model does not have.
+/// The errors of a load, except those that only a backend reports; `NOT_FOUND` for a signature or a tag set
+/// that the model does not have.
 pub fn show(directory: &Path, saved_model_tags: &[String], shown: &Shown) -> Result<String> {
     if *shown == Shown::TagSets {
         return tag_sets(directory, saved_model_tags);
@@ -82,7 +82,7 @@ pub fn show(directory: &Path, saved_model_tags: &[String], shown: &Shown) -> Res
     Ok(text)
 }
 
-/// The tag sets of `saved_model.pb`; where there is none, the one that is asked for.
+/// The tag sets of `saved_model.pb`; without that file, the requested one.
 fn tag_sets(directory: &Path, saved_model_tags: &[String]) -> Result<String> {
     let directory = VersionDirectory::open(directory)?;
     let found = match sorted_tag_sets(&directory)? {
@@ -97,7 +97,7 @@ fn tag_sets(directory: &Path, saved_model_tags: &[String]) -> Result<String> {
     Ok(text)
 }
 
-/// The tag sets of `saved_model.pb`, sorted; `None` where there is none.
+/// The tag sets of `saved_model.pb`, sorted; `None` without that file.
 fn sorted_tag_sets(directory: &VersionDirectory) -> Result<Option<Vec<Vec<String>>>> {
     if !directory.has(SAVED_MODEL_FILE) {
         return Ok(None);
@@ -115,22 +115,22 @@ fn sorted(mut tags: Vec<String>) -> Vec<String> {
     tags
 }
 
-/// Whether the version in `directory` has this tag set.
+/// Checks that the version in `directory` has this tag set.
 ///
 /// # Errors
 ///
-/// `NOT_FOUND`, naming those that it has; where `saved_model.pb` cannot be read.
+/// `NOT_FOUND`, naming the tag sets that it has; other errors if `saved_model.pb` cannot be read.
 pub fn check_tag_set(directory: &Path, tags: &[String]) -> Result<()> {
     check_tags(directory, tags)?;
     check_default_tags(directory, tags)
 }
 
-/// Whether `saved_model.pb`, if there is one, has this tag set. A load says so in TensorFlow's words,
-/// which send people to another program; here the tag sets are named.
+/// Checks that `saved_model.pb`, if there is one, has this tag set. The error of a load has TensorFlow's
+/// text, which refers users to another program; this one names the tag sets.
 ///
 /// # Errors
 ///
-/// `NOT_FOUND` with the tag sets that it has, or where there is no ONNX model.
+/// `NOT_FOUND` with the tag sets that it has, or for a directory without an ONNX model.
 fn check_tags(directory: &Path, tags: &[String]) -> Result<()> {
     let directory = VersionDirectory::open(directory)?;
     if directory.onnx_files()?.is_empty() {
@@ -159,11 +159,12 @@ fn check_tags(directory: &Path, tags: &[String]) -> Result<()> {
     )))
 }
 
-/// Whether the default tag set is asked for where there is no `saved_model.pb`, which alone names others.
+/// Without a `saved_model.pb`, checks that only the default tag set is requested: no other file names tag
+/// sets.
 ///
 /// # Errors
 ///
-/// `NOT_FOUND` for another one.
+/// `NOT_FOUND` for another tag set.
 fn check_default_tags(directory: &Path, tags: &[String]) -> Result<()> {
     let directory = VersionDirectory::open(directory)?;
     if directory.has(SAVED_MODEL_FILE) || tags.iter().all(|tag| tag == DEFAULT_TAG) {
@@ -177,10 +178,10 @@ fn check_default_tags(directory: &Path, tags: &[String]) -> Result<()> {
     )))
 }
 
-/// A signature as it is printed.
+/// A signature to be printed.
 struct Description<'a> {
     definition: &'a SignatureDef,
-    /// Absent for what clients see and cannot call.
+    /// `None` for signatures that clients see but cannot call.
     tensors: Option<(&'a Tensors, &'a Tensors)>,
     changes: &'a [AliasChange],
 }
@@ -246,7 +247,7 @@ impl Description<'_> {
         let _ = writeln!(text, "{indent}Method name is: {method}");
     }
 
-    /// The aliases whose place an alias takes.
+    /// The aliases that an alias replaces or is served next to.
     fn origin_text(&self, side: Side, alias: &str) -> String {
         let changes = self.changes.iter();
         let changes = changes.filter(|it| it.side == side && it.new.as_deref() == Some(alias));

@@ -1,9 +1,9 @@
-//! Aliases whose tensor no rule finds, and tensors that get an alias from a map while it is not known which
-//! one they have had so far.
+//! Matches aliases whose tensor no rule finds with tensors that have a new alias from a map and whose
+//! earlier alias is not known.
 //!
-//! Such a tensor may be the one of any open alias that looks like it. So it stays a candidate for them: that
-//! a map gives it another alias leaves no other tensor as the only one that fits. An alias that is found to be
-//! its alias so far is replaced, or kept with it.
+//! Such a tensor could belong to any open alias whose dtype and shape fit it, so it stays a candidate for
+//! them. Otherwise the map's alias could leave another tensor as the only one that fits. If an alias turns
+//! out to be the tensor's earlier one, it is replaced, or kept next to the new one.
 //!
 //! Not here: aliases whose tensor was known before the map (`renaming`).
 
@@ -14,18 +14,18 @@ use crate::signature::description::{Description, Source};
 use crate::signature::matching::{Rule, Wanted, looks_like, match_rest, tensor_name};
 use runtime::ValueInfo;
 
-/// A tensor with an alias of a map, whose alias so far is not known.
+/// A tensor with an alias from a map, whose earlier alias is not known.
 #[derive(Clone)]
 struct Claimed {
     value: ValueInfo,
-    /// Its newest alias; `None` where a map above drops it.
+    /// Its newest alias; `None` if a map above drops it.
     alias: Option<String>,
-    /// Its alias so far stays, too.
+    /// Its earlier alias stays, too.
     keep: bool,
 }
 
 impl State<'_> {
-    /// Matches what is open with the tensors that are left, and with those whose alias so far is not known.
+    /// Matches open aliases with the remaining tensors, and with those whose earlier alias is not known.
     pub(super) fn match_rest(&mut self) {
         if self.open.is_empty() {
             return;
@@ -54,8 +54,8 @@ impl State<'_> {
             .retain(|name, _| claimed.iter().any(|it| it.value.name == *name));
     }
 
-    /// Aliases of which there are no more than tensors with new aliases that look like them were replaced by
-    /// these.
+    /// Replaces open aliases by the new aliases of tensors that look like them, if there are at least as
+    /// many of these tensors as aliases.
     fn replace_rest(&mut self, claimed: &[Claimed]) {
         let of = |wanted: &Wanted| -> Vec<&Claimed> {
             let claimed = claimed.iter();
@@ -69,7 +69,7 @@ impl State<'_> {
             let claim = match own.as_slice() {
                 [] => continue,
                 [only] => Some(*only),
-                // One of them took its place, whichever it was.
+                // One of them replaced it; it does not matter which.
                 several if several.iter().all(|it| !it.keep) => None,
                 _ => continue,
             };
@@ -80,8 +80,8 @@ impl State<'_> {
         }
     }
 
-    /// The alias `old` was that of a claimed tensor: the new one is described as it, and replaces it or is
-    /// served besides.
+    /// Records that `old` was the alias of a claimed tensor: the new alias inherits its description, and
+    /// replaces it or is served next to it.
     fn take_place(&mut self, old: &str, claim: Option<&Claimed>) {
         let new = claim.and_then(|it| it.alias.clone());
         if let Some(new) = &new {
@@ -99,7 +99,7 @@ impl State<'_> {
         }
     }
 
-    /// Describes `new` as `old`, apart from what the map says.
+    /// Gives `new` the description of `old`, except for the fields that the map sets.
     fn inherit(&mut self, old: &str, new: &str) {
         let Some(before) = self.descriptions.get(old).cloned() else {
             return;
@@ -135,7 +135,7 @@ impl State<'_> {
             let found = self.found.iter();
             let aliases = found.filter(|(_, (tensor, _))| *tensor == value.name);
             let aliases: Vec<&String> = aliases.map(|(alias, _)| alias).collect();
-            // The map says itself which of the aliases so far is its.
+            // The map itself names one of the earlier aliases for this tensor.
             if aliases.iter().any(|alias| is_old(alias)) {
                 continue;
             }
@@ -164,7 +164,7 @@ impl State<'_> {
     }
 }
 
-/// What tells whether two aliases were of one tensor.
+/// The key by which aliases of the same SavedModel tensor are recognised.
 fn original_of(wanted: &Wanted) -> &str {
     match tensor_name(&wanted.info) {
         "" => &wanted.alias,

@@ -1,4 +1,4 @@
-//! Turns what was found into a signature.
+//! Turns the matched tensors into a signature.
 
 use std::sync::Arc;
 
@@ -99,8 +99,8 @@ impl Binder<'_> {
             .collect()
     }
 
-    /// The parse node that the input's tensor goes to in the graph of `saved_model.pb`. Within
-    /// functions, errors name more than the node.
+    /// The parse node that reads the input's tensor in the graph of `saved_model.pb`. Nodes in functions
+    /// are left out because errors there name more than the node.
     fn parse_node_name(&self, alias: &str) -> Option<String> {
         let info = self.declaration.definition.inputs.get(alias)?;
         let operation = tensor_name(info).strip_suffix(":0")?;
@@ -109,7 +109,8 @@ impl Binder<'_> {
         node.map(|it| it.name.clone())
     }
 
-    /// The first tensor that several inputs feed: under one name in the signature, or by a map.
+    /// The first tensor that several inputs feed, because they have the same name in the signature or
+    /// because of a map.
     fn fed_twice(&self, inputs: &[Input]) -> Option<String> {
         let mapped = inputs.iter().map(|input| {
             let found = self.inputs.found.get(&input.alias);
@@ -119,7 +120,7 @@ impl Binder<'_> {
         first_repeated(named).or_else(|| first_repeated(mapped))
     }
 
-    /// The outputs; the graph's are collected in `fetches`, each once.
+    /// The outputs. Adds each graph output that they need to `fetches`, once.
     fn signature_outputs(
         &self,
         inputs: &[Input],

@@ -1,4 +1,4 @@
-//! Makes a graph take and return what clients send and get: casts, transposes, reshapes.
+//! Converts between the tensors of clients and those of the graph: casts, transposes, reshapes.
 
 use super::Binder;
 use crate::signature::{
@@ -11,7 +11,7 @@ use onnx::Transform;
 use runtime::ValueInfo;
 
 impl Binder<'_> {
-    /// Where the signature is of bfloat16 and the graph of float16, the graph computes in float.
+    /// If the signature has bfloat16 and the graph float16, makes the graph compute in float.
     pub(super) fn widen_bfloat16(&mut self) {
         let definition = &self.declaration.definition;
         let infos = definition
@@ -116,7 +116,7 @@ impl Binder<'_> {
         Ok(())
     }
 
-    /// Refuses a map's default of a shape that the graph does not take.
+    /// Refuses a map's default whose shape the graph does not accept.
     fn check_default(
         &self,
         alias: &str,
@@ -155,7 +155,7 @@ impl Binder<'_> {
         self.explain(&format!("{what} '{alias}'"), &error)
     }
 
-    /// What has to be done between the client and a graph tensor.
+    /// The conversions between the client and a graph tensor.
     fn transform(
         &self,
         (what, alias): (&str, &str),
@@ -191,8 +191,8 @@ impl Binder<'_> {
     }
 }
 
-/// Refuses a map's transpose that is none of the axes that there are. `sent` is the shape that clients send,
-/// where it is an input.
+/// Refuses a map's transpose that is not a permutation of the tensor's axes. For an input, `sent` is the
+/// shape that clients send.
 fn check_axes(
     port: Option<&Port>,
     declared: Option<&ValueInfo>,
@@ -210,7 +210,7 @@ fn check_axes(
             transpose.len() - 1
         )));
     }
-    // An unknown rank is written as no dimensions, too.
+    // An unknown rank is sometimes written as an empty list of dimensions.
     let of_graph = declared.and_then(|it| it.shape.as_deref());
     let of_graph = of_graph.filter(|it| !it.is_empty());
     let transposed = match (sent, port.reshape.is_empty()) {

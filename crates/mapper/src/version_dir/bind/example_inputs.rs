@@ -1,4 +1,4 @@
-//! What is said where a graph parses examples and no alias feeds them to it.
+//! The error for a graph that parses examples if no alias feeds them to it.
 //!
 //! Not here: finding the inputs that take examples (`matching`), parse nodes (`onnx`).
 
@@ -8,8 +8,8 @@ use base::error::ServingError;
 use onnx::ParseExample;
 
 impl Binder<'_> {
-    /// Graph inputs that nothing feeds, as the file names them: what a parse node returned is an input only
-    /// once the node is cut out, so that the input of the node stands for it.
+    /// Unfed graph inputs, by their names in the file. The outputs of a parse node become inputs only when
+    /// the node is cut out, so for them the input of the node is named.
     pub(super) fn unfed_of_the_file(&self, unfed: Vec<String>) -> Vec<String> {
         let mut named: Vec<String> = Vec::with_capacity(unfed.len());
         for name in unfed {
@@ -23,7 +23,7 @@ impl Binder<'_> {
         named
     }
 
-    /// The error where nothing but examples is missing.
+    /// The error if only the examples are missing.
     pub(super) fn unfed_examples(&self, unfed: &[String]) -> Option<ServingError> {
         let is_all_that_is_missing = self.inputs.open.is_empty() && self.outputs.open.is_empty();
         let is_serialized =
@@ -55,7 +55,7 @@ impl Binder<'_> {
     }
 }
 
-/// Whether a parse node returned this tensor.
+/// Whether this tensor is an output of the parse node.
 fn returns(node: &ParseExample, name: &str) -> bool {
     let dense = node.dense.iter().map(|it| &it.tensor);
     let sparse = node.sparse.iter().flat_map(|it| &it.tensors);

@@ -1,4 +1,4 @@
-//! Finds the graph tensors behind a signature's aliases, and what is fed from examples.
+//! Finds the graph tensors for a signature's aliases, and the tensors that examples feed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,8 +12,8 @@ use base::tensor::DataType;
 use runtime::ValueInfo;
 
 impl Binder<'_> {
-    /// Matches the outputs and drops what of the graph they do not need. An output on the tensor of
-    /// an input is handed through, or refused where TensorFlow refuses it: in a SavedModel.
+    /// Matches the outputs and prunes the parts of the graph that they do not need. An output on the tensor
+    /// of an input is passed through. For a SavedModel, requests for it fail, as in TensorFlow.
     pub(super) fn match_outputs(&mut self) -> Result<()> {
         let before = &self.declaration.before;
         let inputs = wanted(&before.inputs);
@@ -33,7 +33,7 @@ impl Binder<'_> {
             .iter()
             .cloned()
             .partition(|it| is_through(&it.name));
-        // A file may have such an output nevertheless, and a map may name it.
+        // The file can have such an output anyway, and a map can name it.
         let name_of = |output: &Wanted| {
             let mut passed = passed.iter().map(|it| &it.name);
             let name = passed.find(|name| is_of(output, name));
@@ -73,7 +73,7 @@ impl Binder<'_> {
             .take(Side::Output, &settled)
             .map_err(|error| self.refused(&error))?;
         if self.declaration.is_original {
-            // Whatever a map says of the graph, TensorFlow fetches none of these.
+            // TensorFlow does not fetch any of these, regardless of the map.
             for output in self.declaration.wanted_outputs() {
                 if let Some(input) = same_tensor(&output, &inputs) {
                     self.outputs.found.remove(&output.alias);
@@ -85,7 +85,8 @@ impl Binder<'_> {
         let fetched = self.outputs.found.values();
         let mut fetched: Vec<String> = fetched.map(|(tensor, _)| tensor.clone()).collect();
         if !self.outputs.open.is_empty() {
-            // The load fails. What the open ones may need is not known, so nothing is said of it.
+            // The load will fail. It is not known which inputs the open outputs need, so the error does not
+            // mention any.
             fetched.extend_from_slice(&self.outputs.left);
         }
         self.model.prune(&fetched);
@@ -140,7 +141,8 @@ impl Binder<'_> {
         self.find_features(&needed)
     }
 
-    /// Outputs that are handed through name their inputs as the map does, and look like them.
+    /// Updates the outputs that are passed through from inputs: they refer to the input's present alias and,
+    /// without a SavedModel, get its dtype and shape.
     pub(super) fn resolve_handed_through(&mut self) -> Result<()> {
         let Some(first) = self.declaration.earlier.first() else {
             return Ok(());
@@ -183,8 +185,8 @@ impl Binder<'_> {
         ServingError::new(error.code(), text)
     }
 
-    /// Inputs to be matched. One that the original parses as examples is of strings, whatever
-    /// the signature says: nobody checked that in TensorFlow, and half_plus_three says float.
+    /// The inputs to match. An input that the SavedModel parses as examples holds strings, even if the
+    /// signature says otherwise: TensorFlow does not check this, and half_plus_three says float.
     fn as_strings(&self, mut wanted: Vec<Wanted>) -> Vec<Wanted> {
         for it in &mut wanted {
             let operation = tensor_name(&it.info).strip_suffix(":0");
@@ -196,8 +198,8 @@ impl Binder<'_> {
         wanted
     }
 
-    /// Finds the inputs that take examples: those in front of a parse node of the file, and those
-    /// that were in front of one in the original.
+    /// Finds the inputs that take examples: those that feed a parse node of the file, and those that fed
+    /// one in the SavedModel.
     fn find_features(&mut self, needed: &BTreeSet<String>) -> Result<()> {
         for (alias, (tensor, _)) in &self.inputs.found {
             for node in self
@@ -243,14 +245,14 @@ impl Binder<'_> {
     }
 }
 
-/// The input on the same original tensor as an output.
+/// The input with the same SavedModel tensor as an output.
 fn same_tensor<'a>(output: &Wanted, inputs: &'a [Wanted]) -> Option<&'a Wanted> {
     let name = tensor_name(&output.info);
     let mut inputs = inputs.iter().filter(|_| !name.is_empty());
     inputs.find(|input| tensor_name(&input.info) == name)
 }
 
-/// The original's parse node behind an input, if all that may be meant read the same.
+/// The SavedModel's parse node for an input, if all candidates read the same features.
 fn parse_node_behind<'a>(
     wanted: &Wanted,
     nodes: &'a [SavedParseNode],

@@ -1,7 +1,7 @@
-//! Graph inputs for which the file has a default: clients may send them, and a graph of its own, in which
-//! the default is a constant, runs without.
+//! Graph inputs for which the file has a default. Clients can send them. Requests without them run on a
+//! second graph, in which the default is a constant.
 //!
-//! Not here: which inputs those are (`onnx`), which graph a request runs on (`servable`).
+//! Not here: finding these inputs (`onnx`), choosing the graph for a request (`servable`).
 
 use super::{Binder, BoundSignature};
 use crate::signature::{AliasChange, Feed, Input, Side, SignatureDef, to_proto};
@@ -9,11 +9,11 @@ use base::error::{Result, ServingError};
 use base::tensor::Tensor;
 use onnx::Transform;
 
-/// Clients are not shown larger defaults.
+/// Larger defaults are not shown to clients.
 const MAX_SHOWN_BYTES: usize = 64 << 10;
 
 impl Binder<'_> {
-    /// Makes constants of what has a default and no alias.
+    /// Turns inputs that have a default and no alias into constants.
     pub(super) fn leave_defaults(&mut self) -> Result<()> {
         let fed = self.fed();
         let left = self.needed().into_iter();
@@ -26,7 +26,7 @@ impl Binder<'_> {
         Ok(())
     }
 
-    /// What stands in for an input that the graph has a default for, as the client would send it.
+    /// The default of an input for which the graph has one, as the client would send it.
     pub(super) fn default(
         &self,
         alias: &str,
@@ -51,12 +51,12 @@ impl Binder<'_> {
 }
 
 impl BoundSignature {
-    /// The same signature on a graph that takes none of the inputs that need not be sent; `None` where
-    /// there are none.
+    /// The same signature on a graph without the inputs that can be omitted; `None` if all inputs have to
+    /// be sent.
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` where a default is of another type than its input.
+    /// `INVALID_ARGUMENT` if a default has another type than its input.
     pub(in crate::version_dir) fn without_optional(&self) -> Result<Option<Self>> {
         if self.optional.is_empty() {
             return Ok(None);
@@ -86,7 +86,7 @@ impl BoundSignature {
     }
 }
 
-/// Puts what stands in for inputs into the metadata, under all aliases of theirs.
+/// Adds the inputs' defaults to the metadata, under all of their aliases.
 pub(super) fn show_defaults(
     definition: &mut SignatureDef,
     inputs: &[Input],

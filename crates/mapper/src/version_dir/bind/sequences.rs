@@ -1,7 +1,7 @@
-//! What a signature makes of the sequences that its graph returns: outputs of their own for the tensors,
-//! or one in which they are stacked, where the map asks for it.
+//! Turns the sequences that a graph returns into outputs of a signature: one output per tensor or, if the
+//! map asks for it, one output with the stacked tensors.
 //!
-//! Not here: the nodes that do it (`onnx`).
+//! Not here: the nodes for this (`onnx`).
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
@@ -14,8 +14,8 @@ use onnx::{OnnxModel, Sequence};
 use proto::onnx_model_server::{Output, Signature as MapSignature};
 use runtime::Graph;
 
-/// Stacks what the maps want stacked, and returns the maps in terms of that, each with what those below
-/// it say about its aliases.
+/// Stacks the sequences for which the maps ask, and returns maps that name the stacked tensors. Each map
+/// also has the stacking of the maps below it.
 pub(super) fn stack(
     model: &mut OnnxModel,
     planned: &PlannedSignature,
@@ -42,7 +42,7 @@ pub(super) fn stack(
                         }
                     };
                 }
-                // A map below gives this name to something that can be served.
+                // A map below gives this name to a tensor that can be served.
                 (None, Some(_)) if aliases.contains(&name) => {}
                 (None, Some(sequence)) => {
                     return Err(ServingError::invalid_argument(format!(
@@ -71,7 +71,7 @@ fn check_stack_axis(model: &OnnxModel, sequence: Option<&Sequence>, axis: i64) -
     let rank = elements.find_map(|element| {
         let output = outputs.iter().find(|it| it.name == *element);
         let shape = output.and_then(|it| it.shape.as_ref());
-        // An unknown rank is written as no dimensions, too.
+        // An unknown rank is sometimes written as an empty list of dimensions.
         shape.map(Vec::len).filter(|&rank| rank > 0)
     });
     let rank = rank.and_then(|it| i64::try_from(it).ok());
@@ -85,7 +85,7 @@ fn check_stack_axis(model: &OnnxModel, sequence: Option<&Sequence>, axis: i64) -
     }
 }
 
-/// Adds to an error about a signature without outputs what is left out.
+/// Adds the sequence that was left out to an error about a signature without outputs.
 pub(super) fn explain(error: ServingError, model: &OnnxModel) -> ServingError {
     if error.code() != Code::InvalidArgument || !model.outputs().is_empty() {
         return error;
@@ -100,7 +100,7 @@ pub(super) fn explain(error: ServingError, model: &OnnxModel) -> ServingError {
     }
 }
 
-/// Tells which sequences a signature would return if their length were known.
+/// Logs the sequences that are not returned because their length is not known or too large.
 pub(super) fn tell_what_is_left_out(model: &OnnxModel, planned: &PlannedSignature) {
     let mut outputs = planned.maps.iter().flat_map(|map| &map.output);
     let lists_outputs = outputs.any(|it| !it.drop);
@@ -137,7 +137,7 @@ fn advice(sequence: &Sequence) -> String {
     }
 }
 
-/// Tells clients the shapes of tensors taken out of sequences: the files rarely declare them, and the
+/// Adds the shapes of tensors taken out of sequences to the metadata: files rarely declare them, but the
 /// backend has inferred them.
 pub(super) fn add_shapes(
     signature: &mut Signature,
@@ -156,7 +156,7 @@ pub(super) fn add_shapes(
             continue;
         };
         let known = graph.outputs().iter().find(|it| it.name == *tensor);
-        // A backend may say an unknown rank as no dimensions.
+        // A backend can report an unknown rank as an empty list of dimensions.
         let shape = known.and_then(|it| it.shape.as_deref()).unwrap_or_default();
         if known_shape(info).is_none() && !shape.is_empty() {
             info.tensor_shape = Some(shape_proto(Some(shape)));

@@ -1,5 +1,5 @@
-//! The layouts are what `saved_model_cli show` of TensorFlow 2.21 printed for
-//! the same directories, with the lines `graph:` added.
+//! The layouts are those that `saved_model_cli show` of TensorFlow 2.21 printed for the same directories,
+//! plus the lines with `graph:`.
 
 use std::path::Path;
 

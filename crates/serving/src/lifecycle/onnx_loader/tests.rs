@@ -1,7 +1,8 @@
-//! Loads whole model directories on ONNX Runtime and compares with what the original answered.
+//! Loads whole model directories on ONNX Runtime and compares with the recorded answers of TensorFlow
+//! Serving.
 //!
-//! `tests/data/zoo` is part of the repository; further collections of the same layout are looked
-//! for beside it (`../shared`), and are not needed.
+//! `tests/data/zoo` is part of the repository. Further collections of the same layout are optional, and are
+//! searched for next to it (`../shared`).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -60,7 +61,7 @@ fn load(directory: &Path) -> Result<Servable> {
     OnnxLoader::new(backend()).load(&id, directory)
 }
 
-/// What the command `check` says, without a warmup.
+/// The report of the command `check`, without a warmup.
 fn check(backend: Arc<dyn Backend>, directory: &Path, tags: &[String]) -> CheckReport {
     let loader = OnnxLoader::new(backend).with_saved_model_tags(tags.to_vec());
     lifecycle::check(&loader, directory, tags, &|_| Vec::new())

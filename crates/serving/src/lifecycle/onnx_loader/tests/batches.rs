@@ -1,17 +1,17 @@
-//! Rows of a batch beside rows of a run alone: bit for bit the same where the kernels' order of
-//! additions does not depend on the number of rows, else within 1e-6.
+//! Compares the rows of a batch with the rows of single runs: they are bit for bit the same if the kernels'
+//! order of additions does not depend on the number of rows, else the same within 1e-6.
 //!
-//! Batching only joins inputs and splits outputs along their first dim, which its own tests show.
+//! Batching only joins inputs and splits outputs along their first dimension, which its own tests cover.
 
 use super::zoo::{collections, floats, inputs, versions};
 use super::*;
 
-/// So many requests are in a batch.
+/// The number of requests in a batch.
 const BATCH: usize = 3;
 /// Absolute, or relative to larger values.
 const TOLERANCE: f64 = 1e-6;
 
-/// The tensor `BATCH` times, along the first dim; `None` for a scalar.
+/// The tensor `BATCH` times, along the first dimension; `None` for a scalar.
 fn repeated(tensor: &Tensor) -> Option<Tensor> {
     let mut shape = tensor.shape().to_vec();
     *shape.first_mut()? *= BATCH;
@@ -21,7 +21,7 @@ fn repeated(tensor: &Tensor) -> Option<Tensor> {
     }
 }
 
-/// The case's inputs `BATCH` times; `None` where they are not what can be merged.
+/// The case's inputs `BATCH` times; `None` if they cannot be merged.
 fn batch_of(inputs: &RequestInputs) -> Option<RequestInputs> {
     let mut rows = None;
     let mut batch = RequestInputs::new();
@@ -38,7 +38,7 @@ fn batch_of(inputs: &RequestInputs) -> Option<RequestInputs> {
     Some(batch)
 }
 
-/// How far the rows of `batch` are from those of `alone`; `None` where the sizes are others.
+/// The distance between the rows of `batch` and those of `alone`; `None` if the sizes differ.
 fn distance(alone: &Tensor, batch: &Tensor) -> Option<f64> {
     let expected = repeated(alone)?;
     if (batch.dtype(), batch.shape()) != (expected.dtype(), expected.shape()) {
@@ -55,7 +55,7 @@ fn distance(alone: &Tensor, batch: &Tensor) -> Option<f64> {
     Some(differences.map(difference).fold(0.0, f64::max))
 }
 
-/// The largest distance of any output of a case; `None` where it cannot be merged.
+/// The largest distance of any output of a case; `None` if its inputs cannot be merged.
 fn case_distance(servable: &Servable, case: &Value) -> Option<f64> {
     let signature = case["signature_name"].as_str().unwrap();
     let alone = inputs(case)?;
@@ -67,7 +67,7 @@ fn case_distance(servable: &Servable, case: &Value) -> Option<f64> {
         .map(|((_, a), (_, b))| distance(a, b))
         .try_fold(0.0, |most: f64, it| {
             let it = it?;
-            // A NaN is no distance.
+            // A NaN is not a distance.
             Some(if it.is_nan() {
                 f64::INFINITY
             } else {

@@ -1,4 +1,4 @@
-//! What `check` reports.
+//! The report of `check`.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Comparisons of strings that a converter made of casts to int32: each fails with every request as written.
+//! String comparisons that a converter turned into casts to int32: as written, they fail for every request.
 
 use super::net::{BOOL, INT32, Net, answer};
 use super::*;

@@ -1,11 +1,11 @@
-//! What is added to a kernel's error where a shape is not the declared one.
+//! The text added to a kernel's error if a shape differs from the declared one.
 
 use super::net::{FLOAT, INT64, Net, Version, floats, floats_def};
 use super::*;
 use proto::onnx::TensorProto;
 use proto::tensorflow::{Example, Feature, Features, FloatList, feature::Kind};
 
-/// x: float[-1, 4] is made [-1, 2, 2] by a Reshape that counts on its size.
+/// x: float[-1, 4] becomes [-1, 2, 2] in a Reshape that relies on its size.
 fn version() -> Version {
     let mut net = Net::default()
         .input("x", FLOAT, &[-1, 4])
@@ -48,7 +48,7 @@ fn size_that_contradicts_the_declared_one_is_named() {
     check_error(call(&servable, &[3, 5]), expected);
 }
 
-/// The signature of `saved_model.pb` says nothing of the shape; the graph does.
+/// The signature of `saved_model.pb` does not declare the shape; the graph does.
 #[test]
 fn size_that_contradicts_the_graph_is_named() {
     let mut definition = floats_def(&[("x", "x:0")], &[("y", "y:0")]);

@@ -1,4 +1,4 @@
-//! Which files of a version directory are read, and what is said where they are not right.
+//! Which files of a version directory are read, and the errors for wrong ones.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -269,7 +269,7 @@ fn external_data_is_read() {
     assert_eq!(outputs, [("y".to_owned(), y)]);
 }
 
-/// As weights of models above 2 GiB, these never enter a protobuf; nor need they be aligned.
+/// Like weights of models above 2 GiB, these never enter a protobuf, and they need not be aligned.
 #[test]
 fn large_external_data_is_read_from_any_place() {
     const ELEMENTS: usize = 100_000;
@@ -283,7 +283,7 @@ fn large_external_data_is_read_from_any_place() {
         fs::write(version.path().join("w.data"), weights).unwrap();
         let servable = load(&version.path()).unwrap_or_else(|error| panic!("{error}"));
 
-        // The second run is of another rank, and takes the weights from the second graph.
+        // The second run has another rank, and takes the weights from the second graph.
         for shape in [vec![1], vec![1, 1]] {
             let rank = shape.len();
             let x = Tensor::from_vec(&shape, vec![0.5f32]).unwrap();
@@ -324,7 +324,7 @@ fn external_data_has_to_lie_in_its_file() {
     with_external("w.data", &most, "8").check_refused(Code::InvalidArgument, &["'w'"]);
 }
 
-/// A graph in a graph in a graph: what a recursive reader would follow until the stack ends.
+/// Nested graphs in which a recursive reader would overflow the stack.
 #[test]
 fn absurd_nesting_is_refused() {
     let mut graph = Vec::new();
@@ -338,7 +338,7 @@ fn absurd_nesting_is_refused() {
                 length >>= 7;
             }
             outer.push(length as u8);
-            // The inner message is put behind its header, so prefixes are collected in reverse.
+            // A header goes in front of its message, so all bytes are collected in reverse.
             outer.reverse();
             graph.extend(outer);
         }

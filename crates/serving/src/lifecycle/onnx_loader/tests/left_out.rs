@@ -1,4 +1,4 @@
-//! Edits because of which a backend refuses a graph, and that are left out.
+//! Edits that are left out because a backend refuses the graph with them.
 
 use super::net::{FLOAT, INT32, Net, answer};
 use super::*;
@@ -6,7 +6,7 @@ use base::error::ServingError;
 use onnx::OnnxModel;
 use runtime::{Graph, GraphSource};
 
-/// ONNX Runtime, had it no kernels for these operators.
+/// ONNX Runtime without kernels for these operators.
 struct Without(&'static [&'static str]);
 
 impl Backend for Without {
@@ -61,7 +61,7 @@ fn ints(values: &[i32]) -> Tensor {
 
 #[test]
 fn edit_that_is_refused_is_left_out() {
-    // Safe divisions of a known type compare for equality; those of any type do not.
+    // Safe divisions of a known type use Equal; those of an unknown type do not.
     let servable = load_without(&["Equal"], quotient()).unwrap();
     let (a, b) = (ints(&[i32::MIN, 7]), ints(&[-1, 2]));
     let outputs = answer(&servable, "", [("a", a), ("b", b)]);
@@ -70,11 +70,11 @@ fn edit_that_is_refused_is_left_out() {
 
 #[test]
 fn edit_that_protects_the_process_is_never_left_out() {
-    // All safe divisions have a choice.
+    // All safe divisions use Where.
     let refused = load_without(&["Where"], quotient()).err();
     let error = refused.expect("it is refused").to_string();
     assert!(error.contains("no kernel for Where"), "{error}");
-    // Empty images end the process: a check stands in front.
+    // Empty images end the process, so a check comes first.
     let net = || {
         Net::default()
             .input("x", FLOAT, &[-1, 1, -1])
@@ -95,7 +95,7 @@ fn graph_that_is_refused_as_it_is_stays_refused() {
     assert!(error.to_string().contains("no kernel for Div"), "{error}");
 }
 
-/// `y = x + w`, in which every `~` of the file is a byte that is not UTF-8.
+/// `y = x + w`, with every `~` of the file replaced by a byte that is not UTF-8.
 #[test]
 fn weights_may_lie_in_a_file_whose_name_is_not_utf8() {
     use std::ffi::OsStr;

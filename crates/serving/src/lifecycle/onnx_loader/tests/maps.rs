@@ -1,4 +1,4 @@
-//! Signature maps and matching rules, on small graphs made here.
+//! Signature maps and matching rules, on small graphs built here.
 
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,7 +7,7 @@ use super::net::{FLOAT, INT32, Net, answer, floats, floats_def};
 use super::*;
 use runtime::{Graph, GraphSource};
 
-/// y = a - b: which is which shows in the answer.
+/// y = a - b: the answer shows which input is which.
 fn difference() -> Net {
     Net::default()
         .input("p", FLOAT, &[-1])
@@ -33,7 +33,7 @@ fn ambiguous_inputs_are_refused_with_a_map_to_fill_in() {
         assert!(refusal.contains(text), "{refusal}");
     }
 
-    // The printed map, filled in, is one.
+    // The printed map, filled in, is valid.
     let map = refusal.split_once("filled in:\n").unwrap().1;
     let map = map.replacen("???", "q", 1).replacen("???", "p", 1);
     let version = version.map(&map);
@@ -183,7 +183,7 @@ fn map_in_the_metadata_replaces_derived_names() {
     assert_eq!(outputs["difference"], floats(&[1], &[3.0]));
     assert_eq!(outputs.len(), 1);
 
-    // The file lies over the metadata.
+    // The file overrides the metadata.
     let map = r#"signature { name: "sub" output { alias: "difference" dtype: DT_INT32 } }"#;
     let servable = version.map(map).load();
     let definition = &servable.definitions()["sub"];
@@ -291,7 +291,7 @@ fn features_of_every_kind_are_fed() {
     assert_eq!(outputs["neg"], floats(&[2, 2], &[-1.0, -2.0, -7.0, -7.0]));
     let indices = Tensor::from_vec(&[2, 2], vec![0i64, 0, 0, 1]).unwrap();
     assert_eq!(outputs["indices_out"], indices);
-    // The graph takes int32, examples hold int64: converted.
+    // The graph takes int32 and examples hold int64, so they are converted.
     assert_eq!(
         outputs["values_out"],
         Tensor::from_vec(&[2], vec![-4, -5]).unwrap()
@@ -307,7 +307,7 @@ fn features_of_every_kind_are_fed() {
     assert!(error.to_string().contains("unused"), "{error}");
 }
 
-/// Counts what is loaded.
+/// Counts the graphs that are loaded.
 struct Counting(Arc<dyn Backend>, AtomicUsize);
 
 impl Backend for Counting {
@@ -346,7 +346,7 @@ fn signatures_over_the_same_tensors_share_a_graph() {
         .load(&ServableId::new("m", 1), &version.path)
         .unwrap();
     assert_eq!(counting.1.load(Ordering::Relaxed), 2);
-    // Pruned: q is not asked for.
+    // Pruned: q is not needed.
     let outputs = answer(&servable, "c", [("p", floats(&[1], &[5.0]))]);
     assert_eq!(outputs["z"], floats(&[1], &[-5.0]));
 }
@@ -364,7 +364,7 @@ fn other_ranks_are_loaded_when_they_come() {
         .load(&ServableId::new("m", 1), &version.path)
         .unwrap();
     let loads = || counting.1.load(Ordering::Relaxed);
-    // Other sizes than declared need no second graph, other ranks do.
+    // Other sizes than the declared ones do not need a second graph; other ranks do.
     let outputs = answer(&servable, "", [("x", floats(&[1, 2], &[1.0, 2.0]))]);
     assert_eq!(outputs["y"], floats(&[1, 2], &[-1.0, -2.0]));
     assert_eq!(loads(), 1);

@@ -1,4 +1,4 @@
-//! Small graphs made here, as version directories.
+//! Small graphs built here, as version directories.
 
 use std::fs;
 
@@ -76,7 +76,7 @@ impl Net {
         self
     }
 
-    /// Gives the last node an attribute.
+    /// Adds an attribute to the last node.
     pub(super) fn attribute(mut self, name: &str, value: i64) -> Self {
         let node = self.graph.node.last_mut().expect("there is a node");
         node.attribute.push(AttributeProto {
@@ -212,7 +212,7 @@ impl Version {
     }
 }
 
-/// Inputs and outputs of floats of any shape, by alias and original tensor.
+/// Inputs and outputs of floats of any shape, by alias and SavedModel tensor.
 pub(super) fn floats_def(inputs: &[(&str, &str)], outputs: &[(&str, &str)]) -> SignatureDef {
     let info = |name: &str| TensorInfo {
         dtype: DataType::Float.number(),

@@ -1,10 +1,10 @@
-//! Checks in front of kernels, in models of a version that has few operators.
+//! Checks in front of kernels, in models of an old opset with few operators.
 
 use super::net::{FLOAT, Net, answer, floats};
 use super::*;
 use proto::onnx::{AttributeProto, ModelProto, attribute_proto};
 
-/// The net in version 6.
+/// The net in opset 6.
 fn load_as_old(net: Net) -> Servable {
     let version = net.version();
     let path = version.path.join("model.onnx");

@@ -1,4 +1,4 @@
-//! Graph inputs that have a value in the file, on small graphs made here.
+//! Graph inputs that have a value in the file, on small graphs built here.
 
 use super::net::{FLOAT, INT64, Net, answer, floats};
 use super::*;
@@ -62,7 +62,7 @@ fn rewrites_take_no_default_for_a_constant() {
     assert_eq!(outputs["y"].shape(), [2, 1]);
 }
 
-/// y = x · w0 + b0 and so on, as exporters write it that list all weights as inputs: 2 x + 1.
+/// y = x · w0 + b0 and so on, in the style of exporters that list all weights as inputs: 2 x + 1.
 fn dense(layers: usize) -> Net {
     let mut net = Net::default().input("x", FLOAT, &[-1, 2]);
     let mut from = "x".to_owned();
@@ -116,7 +116,8 @@ fn few_small_weights_are_inputs() {
     assert_eq!(y(&servable, [row()]), [7.0, 9.0]);
 }
 
-/// A value that no operator reads as a weight can be sent, however many or large the weights are.
+/// Clients can send a value that no operator reads as a weight, regardless of the number and size of the
+/// weights.
 #[test]
 fn weights_close_nothing_but_weights() {
     let scaled = |net: Net| {
@@ -221,7 +222,7 @@ fn original_signature_need_not_know_of_a_default() {
     assert_eq!(y(&servable, [x()]), [12.0, 14.0]);
 }
 
-/// One input under two aliases runs on the graph that takes it, whichever a client sends.
+/// An input with two aliases runs on the graph that takes it, under either alias.
 #[test]
 fn map_keeps_and_drops_aliases_of_inputs_with_defaults() {
     let map = "signature { \

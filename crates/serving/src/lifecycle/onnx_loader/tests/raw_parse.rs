@@ -1,5 +1,5 @@
-//! `ParseExample` and `ParseExampleV2` as converters leave them in the file, with many sparse and
-//! ragged features. What they return follows from the documentation of `tf.io.parse_example`.
+//! `ParseExample` and `ParseExampleV2` as converters leave them in the file, with many sparse and ragged
+//! features. The expected outputs follow from the documentation of `tf.io.parse_example`.
 
 use super::*;
 use proto::onnx::{
@@ -12,7 +12,7 @@ const FLOAT: i32 = 1;
 const INT64: i32 = 7;
 const STRING: i32 = 8;
 
-/// Features of each kind, and examples.
+/// The number of features of each kind, and of examples.
 const KEYS: usize = 40;
 const EXAMPLES: usize = 500;
 
@@ -67,7 +67,7 @@ fn with_suffix<'a>(keys: &'a [String], suffix: &'a str) -> impl Iterator<Item = 
     keys.iter().map(move |key| format!("{key}_{suffix}"))
 }
 
-/// A graph that hands on what its parse node returns, each tensor under the name `out_<tensor>`.
+/// A graph that returns the outputs of its parse node, each tensor under the name `out_<tensor>`.
 fn model(op_type: &str) -> ModelProto {
     let is_v2 = op_type == "ParseExampleV2";
     let (sparse, dense) = (keys('s'), keys('d'));
@@ -253,7 +253,7 @@ fn raw_v2_node_with_many_ragged_features_is_served() {
     }
 }
 
-/// The tensors that a node returned are inputs only once it is cut out: the file has none of these names.
+/// The node's outputs become inputs only when it is cut out: their names are not inputs of the file.
 #[test]
 fn dropped_examples_are_named_as_the_file_names_them() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,10 +1,10 @@
-//! Aliases that a signature map gives, keeps and removes, on small graphs made here.
+//! Aliases that a signature map adds, keeps and removes, on small graphs built here.
 
 use super::net::{FLOAT, INT64, Net, Version, answer, floats, floats_def};
 use super::*;
 use mapper::version_dir::{Shown, show};
 
-/// y_pred = p - q, neg = q - p, over an original that calls them otherwise.
+/// y_pred = p - q, neg = q - p, with a SavedModel whose tensors have other names.
 fn version(map: &str) -> Version {
     let definition = floats_def(
         &[("p", "in_p:0"), ("q", "in_q:0")],
@@ -96,7 +96,7 @@ fn inputs_are_renamed_by_tensor_or_by_alias() {
     }
 }
 
-/// The outputs have numbers, which count in the order of the aliases before.
+/// The outputs are numbered, and the numbers follow the order of the aliases before the map.
 #[test]
 fn renaming_one_of_the_numbered_outputs_leaves_the_others() {
     let net = Net::default()
@@ -119,7 +119,7 @@ fn renaming_one_of_the_numbered_outputs_leaves_the_others() {
     assert_eq!(outputs.len(), 3);
 }
 
-/// No name says which alias is which tensor; the map does, for all of them.
+/// No name connects the aliases with the tensors; the map names a new alias for all of them.
 #[test]
 fn aliases_that_nothing_else_matches_are_replaced() {
     let definition = floats_def(
@@ -137,7 +137,7 @@ fn aliases_that_nothing_else_matches_are_replaced() {
     assert_eq!(outputs["n"], floats(&[1], &[-3.0]));
     assert_eq!(outputs.len(), 2);
 
-    // With one of them named, which of the two old ones it replaces stays open.
+    // If the map names only one of them, it stays open which of the two old ones it replaces.
     let version = version.map("signature { output { alias: 'd' tensor: 'y_pred' } }");
     let refusal = version.refusal();
     assert!(
@@ -211,7 +211,7 @@ fn dropped_input_is_needed_or_fed_otherwise() {
     assert_eq!(outputs["y_pred"], floats(&[1], &[3.0]));
 }
 
-/// Each is described as the tensor that it has now.
+/// Each alias has the description of its present tensor.
 #[test]
 fn aliases_of_the_graphs_own_names_change_places() {
     let net = Net::default()
@@ -262,7 +262,7 @@ fn map_beside_a_map_of_metadata_replaces_its_aliases() {
     let definition = &servable.definitions()["sub"];
     assert!(definition.inputs.keys().eq(["a", "subtrahend"]));
     assert!(definition.outputs.keys().eq(["d", "other"]));
-    // What the map of the metadata says about the tensor stays.
+    // The tensor keeps the fields that the map of the metadata sets.
     let inputs = [
         ("a", floats(&[1], &[5.0])),
         ("subtrahend", floats(&[1], &[2.0])),
@@ -300,7 +300,7 @@ fn renamed_alias_keeps_the_originals_dtype() {
     );
 }
 
-/// As in TensorFlow the original's output on an input's tensor cannot be asked for, whatever its alias.
+/// As in TensorFlow, requests for the SavedModel's output on an input's tensor fail, under any alias.
 #[test]
 fn output_on_an_input_of_a_saved_model_is_renamed_and_dropped() {
     let definition = floats_def(
@@ -380,7 +380,7 @@ fn refusals_list_what_there_is() {
     }
 }
 
-/// An alias whose tensor the file lacks: the error lists what it has, and who has that.
+/// For an alias whose tensor the file lacks, the error lists the file's tensors and their aliases.
 #[test]
 fn open_alias_lists_the_tensors_that_are_taken() {
     let definition = floats_def(

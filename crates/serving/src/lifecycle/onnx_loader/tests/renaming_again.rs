@@ -1,4 +1,4 @@
-//! Maps whose aliases change places, go round or were others in a map below.
+//! Maps whose aliases swap places or rotate, or that rename aliases of a map below.
 
 use super::net::{FLOAT, INT64, Net, Version, answer, floats, floats_def};
 use super::*;
@@ -18,7 +18,7 @@ fn signature(text: &str) -> String {
     format!("signature {{ name: 'serving_default' {text} }}")
 }
 
-/// A map over one in the metadata.
+/// A map over the map in the metadata.
 fn layered(metadata: &str, map: &str) -> Version {
     let net = pair().metadata(&signature(metadata));
     net.version().map(&signature(map))
@@ -39,7 +39,7 @@ fn outputs_of(version: &Version, inputs: &[(&str, Tensor)]) -> BTreeMap<String, 
         .collect()
 }
 
-/// The values of a = 1 and b = 2 by the aliases that they have.
+/// The values of a = 1 and b = 2, with the present alias of each.
 fn values(outputs: &BTreeMap<String, Tensor>) -> Vec<(&str, f32)> {
     let outputs = outputs.iter();
     outputs
@@ -173,7 +173,7 @@ fn output_that_is_an_input_is_described_as_that() {
     assert_eq!(outputs["a"], x);
 }
 
-/// gc = -ga of float, gd = -gb of int64, under a.. and b.. in the original.
+/// gc = -ga of float, gd = -gb of int64, with the aliases a to d in the SavedModel.
 fn two_types(map: &str) -> Version {
     let net = Net::default()
         .input("ga", FLOAT, &[-1])
@@ -194,7 +194,7 @@ fn two_types(map: &str) -> Version {
         .map(&signature(map))
 }
 
-/// 2^53 + 1 is no float64 and no float.
+/// 2^53 + 1 does not fit a double or a float.
 #[test]
 fn original_aliases_that_change_places_are_described_as_their_tensors() {
     let large = (1_i64 << 53) + 1;
@@ -244,7 +244,7 @@ fn original_aliases_that_change_places_are_described_as_their_tensors() {
     }
 }
 
-/// What a map below says of a tensor goes with the tensor.
+/// The fields that a map below sets for a tensor go with the tensor.
 #[test]
 fn dtypes_transposes_and_defaults_go_with_the_tensor() {
     let net = || {
@@ -322,7 +322,7 @@ fn defaults_of_saved_model_go_with_the_tensor() {
     }
 }
 
-/// TensorFlow fetches none of these, whichever alias they have.
+/// TensorFlow does not fetch any of these, under any alias.
 #[test]
 fn outputs_on_an_input_of_saved_model_change_places() {
     let definition = || {
@@ -389,7 +389,7 @@ fn two_entries_for_one_input_mean_either() {
     assert!(refusal.contains(text), "{refusal}");
 }
 
-/// All who ask for the kept aliases are told the same one.
+/// All kept aliases lead to the same newest alias.
 #[test]
 fn kept_aliases_of_several_maps_are_all_of_the_newest() {
     let version = layered(
@@ -428,7 +428,7 @@ fn one_alias_twice_in_one_map_is_refused() {
     }
 }
 
-/// What a request recorded with a = 1, b = 2 and a filter becomes.
+/// The updated form of a request recorded with a = 1, b = 2 and a filter.
 fn updated(version: &Version, filter: &[&str]) -> (Vec<(String, f32)>, Vec<String>) {
     let input = |alias: &str, value: f32| {
         let tensor = RequestTensor::Valid(floats(&[1], &[value]));
@@ -498,7 +498,7 @@ fn recorded_requests_are_rewritten_as_a_whole() {
     assert_eq!(filter, ["w", "w"]);
 }
 
-/// Each was a panic, or a signature that no request can satisfy.
+/// Each of these caused a panic or a signature that no request could satisfy.
 #[test]
 fn changes_to_the_example_input_of_a_map_below_are_refused() {
     let example = |alias: &str| {

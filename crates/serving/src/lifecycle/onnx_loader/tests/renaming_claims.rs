@@ -1,10 +1,10 @@
-//! Maps that name a tensor whose alias so far no rule finds, and what they make of defaults and axes.
+//! Maps that name a tensor whose earlier alias no rule finds, and their defaults and axes.
 
 use super::net::{FLOAT, INT64, Net, Version, answer, floats, floats_def};
 use super::*;
 use mapper::signature::to_proto;
 
-/// y_pred = -x and logits = |x|, which look alike.
+/// y_pred = -x and logits = |x|, which have the same dtype and shape.
 fn alike() -> Net {
     Net::default()
         .input("x", FLOAT, &[-1])
@@ -14,7 +14,7 @@ fn alike() -> Net {
         .output("logits", FLOAT, &[-1])
 }
 
-/// Under a SavedModel with these outputs, whose names say nothing of the graph's.
+/// The same graph with a SavedModel that has these outputs. Their names do not match the graph's.
 fn version(outputs: &[&str], map: &str) -> Version {
     let outputs: Vec<(&str, String)> = outputs
         .iter()
@@ -32,7 +32,7 @@ fn signature(map: &str) -> String {
     format!("signature {{ name: 'serving_default' {map} }}")
 }
 
-/// The values that each output has of x = 3.
+/// The value of each output for x = 3.
 fn served(version: &Version) -> Vec<(String, f32)> {
     let outputs = answer(&version.load(), "", [("x", floats(&[1], &[3.0]))]);
     let value = |it: Tensor| it.as_slice::<f32>().unwrap()[0];
@@ -48,7 +48,7 @@ fn check_served(outputs: &[&str], map: &str, expected: &[(&str, f32)]) {
     assert_eq!(served(&version(outputs, map)), expected, "{map}");
 }
 
-/// Which of the two it was before is open, so it must not answer with the other one.
+/// It is open which tensor the alias had before, so it must not answer with the one that the map left.
 #[test]
 fn alias_so_far_never_answers_with_what_the_map_left() {
     let refusal = version(&["output_0"], "").refusal();
@@ -104,7 +104,7 @@ fn input_so_far_is_replaced_or_kept_where_the_map_puts_the_new_one() {
             assert_eq!(outputs["s"], floats(&[1], &[3.0]), "{map} {alias}");
         }
     }
-    // Which of the two the map replaces is open.
+    // It is open which of the two the map replaces.
     let refusal = load("input { alias: 'w' tensor: 'p' dtype: DT_DOUBLE keep: true }").refusal();
     for text in [
         "input \"u\" (float, originally \"in_u:0\"): \"q\" may be meant, or is the tensor of \"v\"; or it was \
@@ -135,7 +135,7 @@ fn kept_alias_goes_where_the_others_leave_it() {
     assert!(refusal.contains(text), "{refusal}");
 }
 
-/// Before, the inputs were said to be taken, because nothing was known to need them.
+/// The error used to report the inputs as taken, because it was not known that any output needs them.
 #[test]
 fn open_outputs_leave_the_inputs_what_they_are() {
     let definition = floats_def(&[("u", "in_u:0")], &[("a", "call_a:0")]);
@@ -150,7 +150,7 @@ fn open_outputs_leave_the_inputs_what_they_are() {
     );
 }
 
-/// s = a + b, with [[1, 2], [3, 4]] or ones in the SavedModel where b is left out.
+/// s = a + b; the SavedModel's default for b is [[1, 2], [3, 4]] or ones.
 fn with_default(default: &Tensor, map: &str) -> Version {
     let sizes: Vec<i64> = default.shape().iter().map(|&it| it as i64).collect();
     let mut definition = floats_def(&[("a", "a:0"), ("b", "b:0")], &[("s", "s:0")]);
@@ -246,7 +246,7 @@ fn kept_input_is_sent_as_before_or_refused() {
             "input 'n' keeps 'b', and clients would send another dtype, transpose or reshape";
         assert!(refusal.contains(text), "{refusal}");
     }
-    // The dtype that it has already is no other.
+    // Naming the dtype that the input already has is not a change.
     let map = "input { alias: 'n' tensor: 'b' keep: true dtype: DT_FLOAT }";
     let servable = with_default(&default, map).load();
     let zeros = || Tensor::zeros(DataType::Float, &[2, 2]).unwrap();

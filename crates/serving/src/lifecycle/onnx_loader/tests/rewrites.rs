@@ -1,4 +1,4 @@
-//! Edits of graphs for what backends cannot compute, compute otherwise, or more slowly.
+//! Edits of graphs for operators that backends cannot compute, compute differently, or compute slowly.
 
 use super::net::{BOOL, FLOAT, INT32, INT64, Net, answer, floats};
 use super::*;
@@ -31,8 +31,7 @@ fn strings_are_compared_without_opset_19() {
     assert_eq!(outputs["same"], bools(&[0, 2], &[]));
 }
 
-/// What TensorFlow 2.21 answers to `tf.math.truncatediv` of these; ONNX Runtime alone ends the
-/// process.
+/// The results of `tf.math.truncatediv` in TensorFlow 2.21. ONNX Runtime without the edit ends the process.
 #[test]
 fn smallest_integers_are_divided_by_minus_one() {
     let ints = |values: [i32; 3]| Tensor::from_vec(&[3], values.to_vec()).unwrap();
@@ -56,7 +55,7 @@ fn smallest_integers_are_divided_by_minus_one() {
     let outputs = answer(&long, "", [("a", long_a), ("b", long_b)]);
     assert_eq!(outputs["q"], long_quotient);
 
-    // The type follows from operators in between, the quotient lies in a nested graph.
+    // The type follows from operators in between, and the quotient is in a nested graph.
     let branch = Net::default()
         .node("Div", &["same_a", "slice"], "branch_q")
         .output("branch_q", 0, &[]);
@@ -149,7 +148,7 @@ impl Net {
         .node("Add", &[&product, &name("offset")], output)
     }
 
-    /// A flattening as tf2onnx writes it: `size` numbers a row, channels at the end.
+    /// A flattening as tf2onnx writes it: `size` numbers a row, channels last.
     fn flattened(self, input: &str, size: i64, output: &str) -> Self {
         let ints = |values: &[i64]| Tensor::from_vec(&[values.len()], values.to_vec()).unwrap();
         let nhwc = [0, 2, 3, 1];
@@ -184,7 +183,7 @@ fn images() -> Net {
 
 const IMAGES: [f32; 4] = [3.0, -4.0, 0.5, 1.0];
 
-/// The values follow from the operators, by hand: of 3 comes 31 and 602, of -4 comes 1 and 2.
+/// Values computed by hand: 3 becomes 31 and 602, and -4 becomes 1 and 2.
 #[test]
 fn batch_norm_and_flattening_answer_as_written() {
     let net = images().flattened("images", 4, "y");
@@ -195,7 +194,7 @@ fn batch_norm_and_flattening_answer_as_written() {
     assert_eq!(outputs["y"], floats(&[2, 4], &expected));
 }
 
-/// What goes on as above is averaged, normalized, flattened and multiplied.
+/// The images of the test above are averaged, normalized, flattened and multiplied.
 #[test]
 fn batch_norms_between_weights_answer_as_written() {
     let net = images()
@@ -218,7 +217,7 @@ fn batch_norms_between_weights_answer_as_written() {
     assert_eq!(outputs["y"], floats(&[2, 3], &expected));
 }
 
-/// At the edge, a padded convolution sees zeros, not what scaling would make of zeros.
+/// At the edge, a padded convolution reads zeros, not scaled zeros.
 #[test]
 fn padding_is_not_scaled() {
     let net = images().constants(&[("sum", floats(&[1, 2, 1, 3], &[1.0; 6]))]);
@@ -235,7 +234,7 @@ fn padding_is_not_scaled() {
     assert_eq!(outputs["y"], floats(&[1, 1, 1, 2], &[636.0, 636.0]));
 }
 
-/// Images of twice the size would make twice as many rows if the first size were made to fit.
+/// If the first size were computed to fit, images of twice the size would make twice as many rows.
 #[test]
 fn flattening_refuses_other_sizes() {
     let net = images().flattened("images", 4, "y");

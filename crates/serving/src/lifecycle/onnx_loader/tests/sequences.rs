@@ -1,4 +1,4 @@
-//! Sequences that graphs return, on small graphs made here.
+//! Sequences that graphs return, on small graphs built here.
 
 use super::net::{FLOAT, Net, Version, answer, floats, value};
 use super::*;
@@ -116,7 +116,7 @@ fn functions_are_followed() {
     assert_eq!(outputs(&net.version().load()), ["y_0", "y_1"]);
 }
 
-/// From IR version 10 on, functions may share domain and name.
+/// From IR version 10 on, functions can share domain and name.
 #[test]
 fn overload_that_is_called_counts() {
     let overload = |overload: &str, tensors: usize| FunctionProto {
@@ -178,7 +178,7 @@ fn long_chains_of_branches_and_calls_come_to_an_end() {
         net.graph.node.last_mut().unwrap().domain = Some("own".to_owned());
     }
     net.functions.push(function);
-    // What is followed no further is left out.
+    // Longer chains are not followed, and their sequence is left out.
     assert_eq!(
         outputs(&net.sequence("s5000", FLOAT).version().load()),
         ["y"]
@@ -306,7 +306,7 @@ fn types_that_cannot_be_sent_are_refused_by_name() {
         assert_eq!(error.code(), Code::Unimplemented, "{error}");
         assert!(error.to_string().contains(text), "{error}");
     }
-    // What a map leaves out does not matter.
+    // An output that a map leaves out can have any type.
     let both = || {
         plain(FLOAT, FLOAT)
             .node("Cast", &["x"], "z")
@@ -358,7 +358,7 @@ fn map_renames_keeps_and_drops_tensors_of_a_sequence() {
     assert!(refusal.contains(text), "{refusal}");
 }
 
-/// What a map says over that of the file's metadata about a sequence that this one has stacked.
+/// A map over a map in the file's metadata that stacks a sequence.
 #[test]
 fn stacked_output_is_renamed_and_stacked_otherwise() {
     let inner =
@@ -392,7 +392,7 @@ fn stacked_output_is_renamed_and_stacked_otherwise() {
     );
     let servable = of("output { alias: 's' tensor: 'y' }");
     assert_eq!(answer(&servable, "", [x()])["s"], x().1);
-    // Both ways of stacking, of which one has no alias so far.
+    // Both ways of stacking; one of them did not have an alias before.
     let servable = of("output { alias: 'rows' tensor: 's' stack_axis: 1 keep: true }");
     assert_eq!(outputs(&servable), ["rows", "s"]);
     let answered = answer(&servable, "", [x()]);

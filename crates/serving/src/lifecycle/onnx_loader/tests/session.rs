@@ -41,7 +41,7 @@ fn output_on_an_input_of_a_saved_model_is_refused() {
     let values = [("p", 5.0), ("q", 2.0)];
     check_refused(&servable, &values, "q:0 is both fed and fetched.");
 
-    // A map that names a tensor of the graph changes nothing about the original's.
+    // A map that names a tensor of the graph does not change the SavedModel's tensor.
     let copied = difference().node("Identity", &["q"], "copy");
     let version = copied.output("copy", FLOAT, &[-1]).version();
     let version = version
@@ -50,7 +50,7 @@ fn output_on_an_input_of_a_saved_model_is_refused() {
     check_refused(&version.load(), &values, "q:0 is both fed and fetched.");
 }
 
-// There is no TensorFlow to be like: ONNX Runtime answers.
+// Without a SavedModel, TensorFlow's rule does not apply, so ONNX Runtime answers.
 #[test]
 fn output_on_an_input_of_an_onnx_file_is_answered() {
     let servable = difference().output("q", FLOAT, &[-1]).version().load();
@@ -74,7 +74,7 @@ fn tensor_that_two_inputs_feed_is_refused() {
         r#"signature { name: "serving_default" input { alias: "a" tensor: "q" }
              input { alias: "b" tensor: "q" } }"#,
     );
-    // A map that gives one input two aliases means either of them.
+    // If a map gives one input two aliases, clients can use either.
     let servable = version.load();
     for alias in ["a", "b"] {
         let values = [(alias, 2.0), ("p", 5.0)].map(|(alias, it)| (alias, floats(&[1], &[it])));

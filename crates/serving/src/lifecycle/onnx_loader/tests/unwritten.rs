@@ -1,5 +1,5 @@
-//! Kernels that leave a part of what they return unwritten, where tensors without elements are joined or
-//! multiplied: memory of other requests, which no client gets.
+//! Kernels that do not write all of their output if they join or multiply tensors without elements. The
+//! rest would be memory of other requests, which clients must not get.
 
 use super::net::{BOOL, FLOAT, INT64, Net, answer, floats};
 use super::*;
@@ -10,7 +10,7 @@ use proto::onnx::attribute_proto;
 const STRING: i32 = 8;
 const UINT8: i32 = 2;
 const INT32: i32 = 6;
-/// TensorFlow's, of tensors whose other sizes differ.
+/// TensorFlow's error for tensors whose other sizes differ.
 const DIFFER: &str = "ConcatOp : Dimensions of inputs should match";
 
 /// `p` and `k`, both of two dimensions, joined by `op_type`.
@@ -69,7 +69,7 @@ fn joined_tensor_has_what_was_sent_and_nothing_else() {
         refuses(&rows, &[0, 3], &[2, 0]);
         let columns = load(joined("Concat", FLOAT, 1), opset);
         refuses(&columns, &[0, 4], &[2, 3]);
-        // What adds nothing may have any other sizes.
+        // A tensor that adds no elements can have any other sizes.
         assert_eq!(shape_of(&rows, &[0, 4], &[2, 3]), [2, 3]);
         assert_eq!(shape_of(&rows, &[5, 0], &[7, 0]), [12, 0]);
         assert_eq!(shape_of(&columns, &[0, 4], &[0, 3]), [0, 7]);
@@ -89,7 +89,7 @@ fn joined_tensor_has_what_was_sent_and_nothing_else() {
     assert_eq!(outputs["y"], floats(&[1, 3], &[1.0, 2.0, 3.0]));
 }
 
-/// Opset 6 adds and compares no two tensors.
+/// In opset 6, ONNX Runtime cannot add or compare two tensors, so the check has to do without.
 #[test]
 fn old_model_joins_tensors_with_elements() {
     let servable = load(joined("Concat", FLOAT, 0), 6);
@@ -151,7 +151,7 @@ fn sequences_are_joined_alike() {
     }
 }
 
-/// Emptied by the graph, in a nested graph.
+/// The graph empties the tensor, in a nested graph.
 #[test]
 fn what_a_graph_empties_is_checked_where_it_is_joined() {
     let branch = Net::default()
@@ -208,7 +208,7 @@ fn vectors_have_no_other_size() {
     assert_eq!(shape_of(&servable, &[0], &[0]), [0]);
 }
 
-/// A sum of nothing is 0 for floats; kernels of integers do not write it.
+/// An empty sum is 0 for floats; integer kernels leave it unwritten.
 #[test]
 fn products_of_integers_are_sums_of_something() {
     let bytes = |shape: &[usize]| {

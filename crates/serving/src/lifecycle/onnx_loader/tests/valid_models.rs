@@ -1,5 +1,5 @@
-//! Valid models that an edit of the graph would have answered otherwise than ONNX Runtime does by itself, or
-//! refused.
+//! Valid models that an edit of the graph once broke: they were refused, or answered differently from plain
+//! ONNX Runtime.
 
 use super::net::{BOOL, FLOAT, INT64, Net, answer, floats, value};
 use super::*;
@@ -41,8 +41,8 @@ fn number(value: i64) -> Tensor {
     Tensor::from_vec(&[], vec![value]).unwrap()
 }
 
-/// What a loop collects of no round has the sizes that its body declares: ONNX's test suite and ONNX Runtime
-/// have (0, 2, 3) here.
+/// After zero iterations, a loop's collected output has the sizes that its body declares: (0, 2, 3) here in
+/// ONNX's test suite and in ONNX Runtime.
 #[test]
 fn loop_without_rounds_returns_the_declared_sizes() {
     let body = Net::default()
@@ -68,8 +68,9 @@ fn loop_without_rounds_returns_the_declared_sizes() {
     }
 }
 
-/// ONNX Runtime orders nodes by those that nothing reads: without the last, it looks at the chain before the
-/// scan, whose body has a name of its own that the chain has, too, and refuses the file.
+/// ONNX Runtime orders nodes starting from those whose output is not read. Without the last node it visits
+/// the chain before the scan. The scan's body has a name that the chain also has, so ONNX Runtime refuses
+/// the file.
 #[test]
 fn nodes_that_nothing_needs_stay_where_the_rest_is_refused() {
     let body = Net::default()
@@ -114,7 +115,7 @@ fn nodes_that_nothing_needs_stay_where_the_rest_is_refused() {
     assert_eq!(outputs["z"], floats(&[1, 2], &[-2.0, -4.0]));
 }
 
-/// From opset 19 on ONNX compares strings, and what is cast before is meant to be a number.
+/// From opset 19 on, ONNX compares strings, so a cast before a comparison is meant to produce a number.
 #[test]
 fn strings_are_parsed_where_strings_could_be_compared() {
     let strings = |values: &[&'static str]| {
@@ -157,7 +158,8 @@ fn strings_are_parsed_where_strings_could_be_compared() {
     }
 }
 
-/// Of several values of one name ONNX Runtime 1.32 takes the last; of more than 127 bytes the last but one.
+/// If several values have one name, ONNX Runtime 1.32 takes the last; if they have more than 127 bytes, the
+/// last but one.
 #[test]
 fn one_of_the_values_of_a_name_counts() {
     let small = Net::default()
@@ -173,7 +175,7 @@ fn one_of_the_values_of_a_name_counts() {
         [("x", floats(&[2, 5, 1], &numbers))],
     );
     assert_eq!(outputs["y"], floats(&[5, 1, 2], &numbers));
-    // Large ones lie beside the graph that the backend reads.
+    // Large values are stored next to the graph that the backend reads.
     const SIDE: usize = 100;
     let sides = [SIDE as i64; 2];
     let large = Net::default()
@@ -217,7 +219,7 @@ fn one_of_the_values_of_a_name_counts_in_a_nested_graph() {
     assert_eq!(outputs["y"], floats(&[5, 1, 2], &numbers));
 }
 
-/// 2 * inf + 0 is inf; through the formula of a batch normalization it is no number.
+/// 2 * inf + 0 is inf; with the formula of a batch normalization, the result is NaN.
 #[test]
 fn scale_of_infinity_stays_one() {
     for (scale, offset, expected) in [
@@ -291,7 +293,7 @@ fn scores_of_one_row_are_a_row() {
     assert_eq!(outputs["y"], rows());
 }
 
-/// The types that ONNX Runtime 1.32 says of these outputs, which the file declares by name only.
+/// The types that ONNX Runtime 1.32 reports for these outputs, which the file declares only by name.
 #[test]
 fn types_of_outputs_follow_where_inputs_are_left_out() {
     const BFLOAT16: i32 = 16;

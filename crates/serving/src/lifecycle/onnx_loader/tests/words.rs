@@ -1,5 +1,5 @@
-//! What is said where a directory holds something else than an ONNX model, and where ONNX Runtime refuses
-//! one: the reason, and a way out that is true of it.
+//! Errors for a directory without an ONNX model, and for models that ONNX Runtime refuses: the reason, and
+//! advice that fits it.
 
 use std::fs;
 
@@ -184,7 +184,7 @@ fn files_of_other_libraries_are_named() {
     }
 }
 
-/// The model is there; what it needs is a pointer or a page.
+/// The model is there, but a file that it needs is a pointer or an HTML page.
 #[test]
 fn other_files_that_are_pointers_are_named() {
     let model = fs::read(project().join("models/half_plus_two/1/model.onnx")).unwrap();
@@ -195,7 +195,7 @@ fn other_files_that_are_pointers_are_named() {
             "DIR/saved_model.pb is not a SavedModel but ",
             "again",
         );
-        // What the commands say is what the server says.
+        // The commands report the same error as the server.
         let (_folder, path) = version(&files);
         let said = load(&path).err().expect("it was loaded").to_string();
         let serve = ["serve".to_owned()];
@@ -232,7 +232,7 @@ fn other_files_that_are_pointers_are_named() {
     assert!(text.contains(part), "{text}");
 }
 
-/// Whatever has the name of a SavedModel is named by its contents, as under any other name.
+/// A file named like a SavedModel is identified by its contents, like a file of any other name.
 #[test]
 fn saved_model_that_is_something_else_is_named() {
     let model = fs::read(project().join("models/half_plus_two/1/model.onnx")).unwrap();
@@ -281,7 +281,7 @@ fn unfinished_downloads_are_not_to_be_renamed() {
             assert!(!text.contains("Rename it"), "{text}");
         }
     }
-    // A file that is whole tells more.
+    // A complete file is more informative.
     let text = refusal(&[("a.tmp", b"\x01"), ("m.keras", KERAS)]);
     assert!(text.contains("m.keras is a Keras model"), "{text}");
 }
@@ -443,7 +443,7 @@ fn tag_set_that_is_not_there_names_those_that_are() {
     assert!(!report.text.contains("saved_model_cli"), "{}", report.text);
 }
 
-/// A file's tags are named by `saved_model.pb` alone.
+/// Only `saved_model.pb` names tags.
 #[test]
 fn tag_set_without_a_saved_model_is_not_there() {
     let directory = project().join("models/half_plus_two/1");
@@ -472,7 +472,7 @@ fn node(op_type: &str, elem_type: i32) -> Net {
         .output("y", elem_type, &[-1])
 }
 
-/// Lower case in a language; no machine has that of `xx_YY`.
+/// Lower case in a language; no machine has the locale `xx_YY`.
 fn with_locale(locale: &str) -> Net {
     let mut net = node("StringNormalizer", STRING);
     let attribute = |name: &str, value: &str| AttributeProto {
@@ -524,7 +524,7 @@ fn failed_load_ends_with_what_is_true_of_it() {
         (node("relu", FLOAT).version(), "ai.onnx writes it Relu"),
         (node("ATen", FLOAT).version(), "operators of PyTorch"),
         (node("Affine", FLOAT).version(), "ONNX has removed"),
-        // Refused for the model's own fault, which the reason names.
+        // Refused because of an error in the model, which the reason names.
         (
             node("Not", FLOAT).version(),
             "parameter (x) of operator (Not)",

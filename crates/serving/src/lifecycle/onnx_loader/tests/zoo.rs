@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// The original's signatures, from the file itself.
+/// The signatures of the SavedModel, from the file itself.
 fn original_definitions(directory: &Path) -> Option<BTreeMap<String, SignatureDef>> {
     let contents = std::fs::read(directory.join("saved_model.pb")).ok()?;
     let saved_model = SavedModel::decode(contents.as_slice()).unwrap();
@@ -24,7 +24,7 @@ fn tensor(value: &Value) -> Tensor {
     Tensor::from_bytes(dtype, &shape, decode(&value["b64"])).unwrap()
 }
 
-/// What the case sends; `None` where only REST can say it.
+/// The inputs of the case; `None` if only REST can express them.
 pub(super) fn inputs(case: &Value) -> Option<RequestInputs> {
     if let Some(examples) = case["examples_b64"].as_array() {
         let examples: Vec<Bytes> = examples.iter().map(decode).collect();
@@ -79,13 +79,13 @@ fn is_expected(got: &Tensor, expected: &Tensor, (abs, rel): (f64, f64)) -> bool 
     got_values.iter().zip(&values).all(near)
 }
 
-/// Absolute and relative, of the case or else of all cases of the model.
+/// The absolute and the relative tolerance, of the case or else of all cases of the model.
 fn tolerance(case: &Value, cases: &Value) -> (f64, f64) {
     let own = case.get("tolerance").unwrap_or(&cases["tolerance"]);
     (own["abs"].as_f64().unwrap(), own["rel"].as_f64().unwrap())
 }
 
-/// What is wrong with the answer to a case; `None` for nothing.
+/// The difference from the expected answer to a case; `None` if there is none.
 fn failure(
     servable: &Servable,
     case: &Value,
@@ -192,7 +192,7 @@ fn check_version(directory: &Path, cases: &Value, serves: &str) -> Line {
     Line { text, failures }
 }
 
-/// The collections that are there; the first one always is.
+/// The collections that exist; the first one always does.
 pub(super) fn collections() -> Vec<PathBuf> {
     let project = project();
     let beside = [
@@ -246,7 +246,7 @@ fn every_model_answers_as_its_original() {
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
 }
 
-/// The twins of the models that answered the recorded exchanges, where they are there.
+/// The twins of the models that answered the recorded exchanges, if they are available.
 #[test]
 fn every_twin_has_its_definitions() {
     let places = ["../shared/golden/models", "../../shared/golden/models"];
