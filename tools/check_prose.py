@@ -22,7 +22,7 @@ PATTERNS = [
     (r"\bwhat(?:ever)?\b(?! to\b| kind\b| if\b)(?![^.]*\?)", "the noun instead of a clause with `what`"),
     (r"(?:^|[.;:(] )who(?:ever)?\b(?![^.]*\?)|\bwhoever\b", "the noun instead of a clause with `who`"),
     (r"\bso (?:many|much|long|few|large|small)\b(?! as\b| that\b)", "the number or the size itself"),
-    (r"\b(?:is|are|was|were) no\b(?! longer\b)", "is not a"),
+    (r"(?<!\bthere )\b(?:is|are|was|were) no\b(?! longer\b)", "is not a"),
     (r", since\b", "because"),
     (r"\bmay\b", "can, might, or is allowed to"),
     (r"\bbesides?\b", "next to, with, in addition to"),

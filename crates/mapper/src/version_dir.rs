@@ -2,7 +2,7 @@
 //!
 //! `plan` finds the signatures and the file with the graph of each. `bind` connects a signature to the
 //! tensors of its graph, `graphs` decides which graphs to load, and `left_out` which edits to leave out.
-//! `directory` decides which files can be read. `absent` and `foreign` write the errors for a directory
+//! `storage::version_directory` decides which files can be read. `absent` and `storage::foreign` write the errors for a directory
 //! without an ONNX model. `show` describes a directory for people.
 
 pub mod absent;

@@ -1,7 +1,7 @@
 //! Restates an input's default in the dtype and the axes that a map gives the input.
 //!
 //! Not here: the changes that a map makes to dtype and axes (`description`), defaults of the graph's own
-//! file (`lifecycle::loader`).
+//! file (`version_dir::bind::optional`).
 
 use super::tensor_value::{from_proto, to_proto};
 use base::error::Result;

@@ -1,7 +1,7 @@
 //! Decides which graphs a version needs. Signatures with the same graph, or with graphs that differ only in
 //! their heads, share one; the other graphs of a file share their weights.
 //!
-//! Not here: loading a graph (`loader`), the second graph for other ranks (`ranked`).
+//! Not here: loading a graph (`version_dir`), the second graph for other ranks (`ranked`).
 
 use std::collections::{HashMap, HashSet};
 
