@@ -134,7 +134,7 @@ fn serve(flags: &Flags) -> Result<u8, ServingError> {
         signals.start_serving();
         tracing::info!("Entering the event loop ...");
         signals.wait();
-        tracing::info!("Stopping: requests under way are answered first");
+        tracing::info!("Stopping after the requests in flight are answered");
         if let Stopped::CutOff { requests } = runtime.block_on(server.stop()) {
             tracing::error!(requests, "requests were cut off after {drain_seconds} s");
         }

@@ -92,7 +92,7 @@ async fn watch(
     tokio::select! {
         kind = next(&mut signals) => leave(status_of(kind)),
         () = tokio::time::sleep_until(end) => {
-            tracing::error!("the stop takes longer than it may: the process ends without it");
+            tracing::error!("stopping takes longer than allowed: ending the process");
             leave(0);
         }
     }

@@ -125,7 +125,7 @@ fn keep_up<M: 'static>(
         match read().and_then(|config| apply(&config)) {
             Ok(()) => tracing::info!("{shown} has changed and is in effect"),
             Err(error) => tracing::error!(
-                "{shown} has changed and is not used, what was loaded before stays: {}: {error}",
+                "ignoring changed {shown}, keeping the previous configuration: {}: {error}",
                 error.code()
             ),
         }

@@ -177,7 +177,7 @@ def mnist_request_body(server):
 
 def test_a_refusal_says_who_may_not_what(guarded):
     status, reply = rest(guarded, "POST", "/v1/models/mnist:predict", bearer(ROBOT), "{}")
-    assert (status, reply.json()) == (403, {"error": "'robot' may not call model 'mnist'"})
+    assert (status, reply.json()) == (403, {"error": "'robot' is not allowed to call model 'mnist'"})
     # Nor does the answer reveal whether the model exists.
     assert rest(guarded, "POST", "/v1/models/nosuch:predict", bearer(ROBOT), "{}")[0] == 403
     assert rest(guarded, "POST", "/v1/models/nosuch:predict", bearer(ADMIN), BODY)[0] == 404

@@ -148,7 +148,7 @@ UNSERVABLE = {
     "ambiguous": (
         DIFFERENCE,
         {"saved_model.pb": saved_model(["a", "b"], ["y"])},
-        ['input "a"', 'may be meant: "p", "q"', 'input { alias: "a" tensor: "???" }'],
+        ['input "a"', 'match: "p", "q"', 'input { alias: "a" tensor: "???" }'],
     ),
     "alias_missing": (
         None,

@@ -265,7 +265,7 @@ def test_the_last_lines_are_written_before_the_end(tmp_path):
     server = start(tmp_path, FLAGS)
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(model_server.STOP_SECONDS) == 0
-    assert "Stopping: requests under way are answered first" in server.log()
+    assert "Stopping after the requests in flight are answered" in server.log()
     server = start(tmp_path, [*FLAGS, "--access_log=all"])
     send_requests(server, 200, "last-lines")
     server.process.send_signal(signal.SIGABRT)

@@ -25,9 +25,7 @@ pub fn catch_panic<T>(thread: &str, work: impl FnOnce() -> T) -> Option<T> {
 
 /// The error for work on another thread that ended without an answer.
 pub fn ended_abnormally(what: &str) -> ServingError {
-    ServingError::internal(format!(
-        "{what} ended abnormally; the server's log says more"
-    ))
+    ServingError::internal(format!("{what} ended abnormally; see the server log"))
 }
 
 /// The message of a panic.

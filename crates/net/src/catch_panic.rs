@@ -22,7 +22,7 @@ pub fn catch_panic<T>(work: impl Future<Output = T>) -> impl Future<Output = Res
             panic = panics::text(&*panic),
             "a request's handler panicked"
         );
-        ServingError::internal("the server failed on this request; its log says more")
+        ServingError::internal("internal server error; see the server log")
     })
 }
 

@@ -103,7 +103,7 @@ impl Files<'_> {
         };
         text.parse().map(Some).map_err(|_| {
             ServingError::invalid_argument(format!(
-                "{}: the {key} of the external data of '{}' is no number: '{text}'",
+                "{}: the {key} of the external data of '{}' is not a number: '{text}'",
                 self.origin,
                 tensor.name()
             ))

@@ -196,7 +196,7 @@ impl VersionDirectory {
     fn check_within(&self, name: &Path, path: &Path, allowed: &[&PathBuf]) -> Result<()> {
         match allowed.iter().any(|folder| path.starts_with(folder)) {
             true => Ok(()),
-            false => Err(self.refused(name, "it leads out of the directory it may be in")),
+            false => Err(self.refused(name, "it leads out of its directory")),
         }
     }
 
@@ -287,7 +287,7 @@ fn check_small_file(origin: &Path, contents: &[u8]) -> Result<()> {
     match of_contents(&Sample::of(contents)) {
         Some(foreign) if foreign.stands_in() && foreign != Foreign::Empty => {
             Err(ServingError::invalid_argument(format!(
-                "{} is not what its name says but {foreign}",
+                "{} is not the real file but {foreign}",
                 origin.display()
             )))
         }
@@ -351,7 +351,7 @@ mod tests {
             fs::remove_dir_all(file.parent().unwrap()).unwrap();
             symlink(secret, file.parent().unwrap()).unwrap();
         };
-        check_exchanged(exchange, "it leads out of the directory it may be in");
+        check_exchanged(exchange, "it leads out of its directory");
     }
 
     #[test]
@@ -387,7 +387,7 @@ mod tests {
                 directory.read("file", 1000).unwrap_err(),
                 directory.read_small("file", 1000).unwrap_err(),
             ] {
-                let part = format!("file is not what its name says but {what}");
+                let part = format!("file is not the real file but {what}");
                 assert_eq!(error.code(), Code::InvalidArgument);
                 assert!(error.to_string().contains(&part), "{error}");
             }

@@ -182,7 +182,7 @@ impl Caller {
         if is_allowed(models) {
             return Ok(());
         }
-        let text = format!("'{}' may not {verb} {}", identity.name, object());
+        let text = format!("'{}' is not allowed to {verb} {}", identity.name, object());
         Err(ServingError::new(Code::PermissionDenied, text))
     }
 }

@@ -83,7 +83,7 @@ impl Column {
             _ => (false, shape.as_slice()),
         };
         let dims: Option<Vec<usize>> = dims.iter().copied().collect();
-        let dims = dims.ok_or_else(|| refuse("only its first dimension may be unknown"))?;
+        let dims = dims.ok_or_else(|| refuse("only its first dimension can be unknown"))?;
         let elements = element_count(&dims).ok_or_else(|| refuse("its shape is too large"))?;
         let layout = if variable {
             if elements == 0 {

@@ -40,7 +40,7 @@ pub fn does_not_fit(
             value_text(name, &graph.inputs)
         );
     }
-    text.push_str("write a signature_map.pbtxt beside the model, with every ??? filled in:\n");
+    text.push_str("write a signature_map.pbtxt next to the model, with every ??? filled in:\n");
     write_map(
         &mut text,
         declaration,
@@ -71,10 +71,7 @@ fn describe(
             [only] => Some(only_text(it, only, &wanted)),
             several => {
                 let names: Vec<String> = several.iter().map(|it| quoted(&it.name)).collect();
-                Some(format!(
-                    "several tensors may be meant: {}",
-                    names.join(", ")
-                ))
+                Some(format!("several tensors match: {}", names.join(", ")))
             }
         };
         let reasons: Vec<String> = found.into_iter().chain(so_far).collect();
@@ -125,11 +122,8 @@ fn only_text(wanted: &Wanted, only: &ValueInfo, open: &[Wanted]) -> String {
         };
     }
     match others.is_empty() {
-        true => format!("{name} may be meant"),
-        false => format!(
-            "{name} may be meant, or is the tensor of {}",
-            others.join(", ")
-        ),
+        true => format!("{name} matches"),
+        false => format!("{name} matches, or is the tensor of {}", others.join(", ")),
     }
 }
 

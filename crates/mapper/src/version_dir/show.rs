@@ -252,7 +252,7 @@ impl Description<'_> {
         let changes = self.changes.iter();
         let changes = changes.filter(|it| it.side == side && it.new.as_deref() == Some(alias));
         let origins = changes.map(|it| match it.kept {
-            true => format!(", besides '{}'", it.old),
+            true => format!(", in addition to '{}'", it.old),
             false => format!(", in place of '{}'", it.old),
         });
         origins.collect()

@@ -34,7 +34,7 @@ impl BasePathAllowlist {
             let canonical = path.is_absolute().then(|| path.canonicalize());
             canonical.and_then(io::Result::ok).ok_or_else(|| {
                 ServingError::invalid_argument(format!(
-                    "--model_base_path_allowlist: {folder} is no absolute path of a folder"
+                    "--model_base_path_allowlist: {folder} is not the absolute path of a folder"
                 ))
             })
         });
@@ -67,7 +67,7 @@ impl BasePathAllowlist {
                 return Err(ServingError::new(
                     Code::PermissionDenied,
                     format!(
-                        "model {}: base path {} is in no folder that a reload may name",
+                        "model {}: base path {} is outside --model_base_path_allowlist",
                         model.name, model.base_path
                     ),
                 ));

@@ -73,7 +73,7 @@ where
                 tracing::info!(
                     servable = %id,
                     signature = signature.name,
-                    "not batched: a default of the graph may have rows of its own"
+                    "not batched: a default of the graph can have rows of its own"
                 );
                 return executor;
             }

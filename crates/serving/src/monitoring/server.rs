@@ -111,7 +111,7 @@ impl ServerMetrics {
             ),
             run_duration: family(
                 "onnx_model_server_run_duration_seconds",
-                "Time of one run of the graph, which may serve a batch of requests.",
+                "Time of one run of the graph, which can serve a batch of requests.",
                 &["model", "version", "signature"],
                 || Histogram::new(&DURATIONS),
             ),
@@ -153,13 +153,13 @@ impl ServerMetrics {
             ),
             request_log_records: family(
                 "onnx_model_server_request_log_records_total",
-                "Sampled requests of the request log, by what became of them.",
+                "Sampled requests of the request log, by result.",
                 &["model", "outcome"],
                 Counter::default,
             ),
             connections_refused: family(
                 "onnx_model_server_connections_refused_total",
-                "Connections closed at once, since their port had as many as it may.",
+                "Connections rejected because the port was at --max_connections.",
                 &["port"],
                 Default::default,
             ),

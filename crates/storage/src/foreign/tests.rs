@@ -61,7 +61,10 @@ fn pointers_and_failed_downloads_are_named() {
         lfs.replace('\n', "\r\n"),
     ] {
         check(pointer.as_bytes(), Foreign::GitLfsPointer);
-        let units = pointer.encode_utf16().flat_map(u16::to_le_bytes);
+        let units = pointer
+            .trim_start_matches('\u{feff}')
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes);
         let marked: Vec<u8> = [0xff, 0xfe].into_iter().chain(units).collect();
         check(&marked, Foreign::GitLfsPointer);
     }

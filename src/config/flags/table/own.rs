@@ -8,21 +8,21 @@ pub(super) const FLAGS: &[Definition] = &[
         backend,
         String,
         Real,
-        "What runs models: onnxruntime, tract, or auto: ONNX Runtime if its library is found, else \
-         tract if this program was built with it"
+        "The backend that runs models: onnxruntime, tract, or auto. auto takes ONNX Runtime if \
+         its library is found, otherwise tract if this program was built with it"
     ),
     row!(
         onnxruntime_library,
         String,
         Real,
-        "Path of the ONNX Runtime shared library; empty: ORT_DYLIB_PATH, then beside the \
+        "Path of the ONNX Runtime shared library. Empty: ORT_DYLIB_PATH, then next to the \
          executable or in ../lib, then the system's libonnxruntime.so"
     ),
     row!(
         onnxruntime_allow_spinning,
         Bool,
         Real,
-        "Let idle threads of ONNX Runtime spin before they sleep: shorter runs, busier cores"
+        "Let idle threads of ONNX Runtime spin before they sleep: shorter runs, busier CPUs"
     ),
     row!(
         synthesize_warmup,
@@ -34,14 +34,15 @@ pub(super) const FLAGS: &[Definition] = &[
         wait_for_models,
         Bool,
         Real,
-        "Open the ports once every model has an available version; false: open them at once"
+        "Open the ports only when every model has an available version. false opens them \
+         immediately"
     ),
     row!(
         enable_model_listing,
         Bool,
         Real,
-        "Answer GET /v1/models with a list of the models; false: with an error, as TensorFlow \
-         Serving"
+        "Answer GET /v1/models with a list of the models. false answers with an error, as \
+         TensorFlow Serving does"
     ),
     row!(
         rest_api_enable_response_compression,
@@ -53,185 +54,193 @@ pub(super) const FLAGS: &[Definition] = &[
         rest_api_response_compression_min_bytes,
         Int32,
         Real,
-        "Size from which REST responses are compressed, where that is enabled"
+        "Compress REST responses of at least this size, if compression is enabled"
     ),
     row!(
         adaptive_batching,
         Bool,
         Real,
-        "Let batches wait only while another is running, and be no larger than is worth it"
+        "Wait for more requests only while a batch is running, and cap the batch size where \
+         larger batches stop being faster"
     ),
     row!(
         rest_api_use_ssl,
         Bool,
         Real,
-        "Serve the REST API over TLS, too, by --ssl_config_file"
+        "Serve the REST API over TLS as well, with --ssl_config_file"
     ),
     row!(
         auth_config_file,
         String,
         Real,
-        "Text file with an AuthConfig message, read again when it changes; empty: anybody may call"
+        "Text file with an AuthConfig message, read again when it changes. Empty: no \
+         authentication"
     ),
     row!(
         model_base_path_allowlist,
         String,
         Real,
-        "Folders, separated by commas, that HandleReloadConfigRequest may name base paths in; \
-         empty: any"
+        "Comma-separated folders. HandleReloadConfigRequest is refused for base paths outside \
+         them. Empty: no restriction"
     ),
     row!(
         log_format,
         String,
         Real,
-        "text: TensorFlow's lines; json: one object for each event"
+        "text writes TensorFlow's lines, json writes one object per event"
     ),
     row!(
         access_log,
         String,
         Real,
-        "Requests to log: off, errors, sampled (errors and a share of the others) or all"
+        "Which requests to log: off, errors, sampled (errors and a share of the others) or all"
     ),
     row!(
         access_log_sampling_rate,
         Float,
         Real,
-        "The share of --access_log=sampled, from 0 to 1"
+        "The share of requests that --access_log=sampled logs, from 0 to 1"
     ),
     row!(
         otlp_endpoint,
         String,
         Real,
-        "Send traces to this OpenTelemetry collector by gRPC, as http://host:4317; empty: none"
+        "Send traces to this OpenTelemetry collector by gRPC, for example http://host:4317. \
+         Empty: no traces"
     ),
     row!(
         otlp_sampling_rate,
         Float,
         Real,
-        "Share of requests to trace, from 0 to 1, where the client has not decided"
+        "Share of requests to trace, from 0 to 1, unless the client has decided"
     ),
     row!(
         request_log_max_file_bytes,
         Int64,
         Real,
-        "Size at which a file of logging_config is ended and the next is begun"
+        "Start a new file of logging_config at this size"
     ),
     row!(
         request_log_path_allowlist,
         String,
         Real,
-        "Folders, separated by commas, that a logging_config may write to; empty: any"
+        "Comma-separated folders. A logging_config is refused if it writes outside them. Empty: \
+         no restriction"
     ),
     row!(
         grpc_host,
         String,
         Real,
-        "Address or host name that --port is opened on; empty: all IPv4 interfaces"
+        "Address or host name for --port. Empty: all IPv4 interfaces"
     ),
     row!(
         rest_api_host,
         String,
         Real,
-        "Address or host name that --rest_api_port is opened on; empty: all interfaces"
+        "Address or host name for --rest_api_port. Empty: all interfaces"
     ),
     row!(
         admin_port,
         Int32,
         Real,
-        "TCP port of health, metrics and model states over HTTP, open from the start; 0: none"
+        "TCP port for health, metrics and model states over HTTP, open from the start. 0 disables \
+         it"
     ),
     row!(
         admin_host,
         String,
         Real,
-        "Address or host name that --admin_port is opened on; empty: as --rest_api_host"
+        "Address or host name for --admin_port. Empty: the value of --rest_api_host"
     ),
     row!(
         drain_timeout_seconds,
         Int32,
         Real,
-        "Seconds that requests under way have to finish after SIGTERM or SIGINT"
+        "How long requests in flight can take to finish after SIGTERM or SIGINT"
     ),
     row!(
         max_connections,
         Int32,
         Real,
-        "Connections on one port. A new one beyond takes the place of the one that waits longest for its client"
+        "Maximum number of connections per port. At the limit, a new connection replaces the one \
+         that has waited longest for its client"
     ),
     row!(
         max_concurrent_requests,
         Int32,
         Real,
-        "Requests at a time; more are refused"
+        "Maximum number of requests in flight. Further requests are refused"
     ),
     row!(
         max_bytes_in_flight,
         Int64,
         Real,
-        "Bytes of all requests at a time; more are refused. 0: half the memory there is"
+        "Maximum number of bytes of all requests in flight. Further requests are refused. 0: half \
+         of the available memory"
     ),
     row!(
         companion_files_wait_seconds,
         Int32,
         Real,
-        "Seconds that a new version waits for files that the serving version has and it lacks, such \
-         as a signature map; then it loads without them. 0: does not wait"
+        "How long a new version waits for files that the serving version has and it lacks, such \
+         as a signature map, before it loads without them. 0 disables the wait"
     ),
     row!(
         model_memory_limit_mb,
         Int64,
         Real,
-        "MiB that this process may have resident once a model is loaded; a load that may take it \
-         beyond is refused. 0: no limit"
+        "Refuse to load a model if that could push resident memory above this many MiB. 0 means \
+         unlimited"
     ),
     row!(
         model_load_timeout_seconds,
         Int32,
         Real,
-        "Seconds after which a load is given up, so that others can go on. 0: never"
+        "Give up a load after this time, so that other loads can go on. 0 means never"
     ),
     row!(
         max_request_bytes,
         Int32,
         Real,
-        "Size of a gRPC message or a REST body as it is sent"
+        "Maximum size of a gRPC message or a REST body, before decompression"
     ),
     row!(
         max_decompressed_bytes,
         Int32,
         Real,
-        "Size of a decompressed request; 0: 100 MiB for REST, as TensorFlow Serving; for \
-         gRPC as --max_request_bytes"
+        "Maximum size of a decompressed request. 0: 100 MiB for REST, as TensorFlow Serving; \
+         --max_request_bytes for gRPC"
     ),
     row!(
         max_header_bytes,
         Int32,
         Real,
-        "Size of a request's headers; 0: 64 KiB"
+        "Maximum size of a request's headers. 0: 64 KiB"
     ),
     row!(
         rest_api_max_json_depth,
         Int32,
         Real,
-        "How deep the JSON of a request may nest; 0: any depth, which costs nothing"
+        "Maximum nesting depth of the JSON of a request. 0 means unlimited"
     ),
     row!(
         rest_api_idle_timeout_seconds,
         Int32,
         Real,
-        "Seconds that a REST connection may be without a request; 0: any time"
+        "Close a REST connection after this time without a request. 0 means never"
     ),
     row!(
         stall_timeout_seconds,
         Int32,
         Real,
-        "Seconds that a client may stall in a request or in taking its answer"
+        "Give up a request whose client stalls for this long, while sending it or while reading \
+         the response"
     ),
     row!(
         busy_poll_micros,
         Int32,
         Real,
-        "Microseconds after an answer, and after a request's head, in which a worker looks for more \
-         from a lone client that has been as quick, before it sleeps; 0: none"
+        "How long (in microseconds) to busy-poll a connection before sleeping. Applies only to a \
+         single client that sends requests back to back. 0 disables it"
     ),
 ];

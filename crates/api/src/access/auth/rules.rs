@@ -95,7 +95,7 @@ impl Rules {
             if !is_argon2(&message.password_argon2) {
                 return Err(wrong(
                     message,
-                    "has a password_argon2 that is no such hash, or costs too much",
+                    "has a password_argon2 that is not an Argon2 hash, or is too expensive",
                 ));
             }
             self.by_user

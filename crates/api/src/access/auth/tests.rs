@@ -144,7 +144,10 @@ async fn callers_may_what_the_lists_say() {
     assert!(robot.may_any(Api::Metadata).is_err());
     let error = robot.may(Api::Predict, "c").unwrap_err();
     assert_eq!(error.code(), Code::PermissionDenied);
-    assert_eq!(error.to_string(), "'robot' may not call model 'c'");
+    assert_eq!(
+        error.to_string(),
+        "'robot' is not allowed to call model 'c'"
+    );
 }
 
 #[tokio::test]
@@ -232,18 +235,18 @@ fn rules_that_make_no_sense_are_refused() {
         ),
         (
             &[with_password("x", "open sesame")],
-            "identity 'x' has a password_argon2 that is no such hash, or costs too much",
+            "identity 'x' has a password_argon2 that is not an Argon2 hash, or is too expensive",
         ),
         (
             &[with_password(
                 "x",
                 "$2b$12$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW",
             )],
-            "identity 'x' has a password_argon2 that is no such hash, or costs too much",
+            "identity 'x' has a password_argon2 that is not an Argon2 hash, or is too expensive",
         ),
         (
             &[with_password("x", &expensive)],
-            "identity 'x' has a password_argon2 that is no such hash, or costs too much",
+            "identity 'x' has a password_argon2 that is not an Argon2 hash, or is too expensive",
         ),
         (
             &[with_password("x:y", ALICES_HASH)],

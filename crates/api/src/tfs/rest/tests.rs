@@ -84,7 +84,7 @@ async fn a_panic_is_answered_and_counted() {
         assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
         assert_eq!(
             response.body(),
-            "{\n    \"error\": \"the server failed on this request; its log says more\"\n}"
+            "{\n    \"error\": \"internal server error; see the server log\"\n}"
         );
     }
     let page = metrics.tensorflow_page();

@@ -248,7 +248,7 @@ impl Shared {
             if !reports.is_empty() {
                 drop(state);
                 for report in reports {
-                    error!("{report}; what it serves stays until it does");
+                    error!("{report}; its versions keep serving until it does");
                 }
                 state = self.lock();
                 continue;

@@ -24,7 +24,7 @@ fn ambiguous_inputs_are_refused_with_a_map_to_fill_in() {
         .original(&[("serving_default", definition)]);
     let refusal = version.refusal();
     for text in [
-        "input \"a\" (float, originally \"in_a:0\"): several tensors may be meant: \"p\", \"q\"",
+        "input \"a\" (float, originally \"in_a:0\"): several tensors match: \"p\", \"q\"",
         "graph input \"p\" (float[?])",
         "signature {\n  name: \"serving_default\"\n  graph: \"model.onnx\"\n",
         "  input { alias: \"a\" tensor: \"???\" }  # one of: \"p\", \"q\"\n",

@@ -171,7 +171,7 @@ fn keep_serves_both_aliases() {
     );
     let text = shown(&version);
     assert!(
-        text.contains("graph: p (signature map, besides 'p')"),
+        text.contains("graph: p (signature map, in addition to 'p')"),
         "{text}"
     );
 }

@@ -206,7 +206,7 @@ fn other_files_that_are_pointers_are_named() {
             assert_eq!(error.to_string(), said);
         }
         let files = [("model.onnx", &*model), ("signature_map.pbtxt", contents)];
-        let begin = "DIR/signature_map.pbtxt is not what its name says but ";
+        let begin = "DIR/signature_map.pbtxt is not the real file but ";
         check_refusal(&files, begin, "again");
         let begin = "no ONNX model (*.onnx) in DIR: saved_model.pb is ";
         check_refusal(&[("saved_model.pb", contents)], begin, "again");
