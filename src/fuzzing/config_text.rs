@@ -6,8 +6,7 @@ use prost::{Message, Name};
 use prost_reflect::{DescriptorPool, DynamicMessage};
 
 use super::version;
-use crate::config::tls_config;
-use crate::config::version_batching_options;
+use crate::config::{tls_config, version_batching_options};
 use api::access::auth::Auth;
 use codec::proto_text;
 use mapper::version_dir::VersionDirectory;

@@ -114,7 +114,7 @@ def test_memory_limits_have_room_for_ten_thousand_images():
 
 
 def test_images_have_the_tag_of_this_version():
-    version = tomllib.loads((PROJECT / "Cargo.toml").read_text())["package"]["version"]
+    version = tomllib.loads((PROJECT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
     (copier,) = documents(KUBERNETES / "copy-models.yaml")
     for container in [*containers(), *copier["spec"]["containers"]]:
         assert container["image"] == f"onnx-model-server:{version}"

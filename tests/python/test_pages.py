@@ -34,7 +34,7 @@ def test_links_lead_somewhere(page):
 
 
 def test_readme_names_the_rust_that_cargo_wants():
-    version = tomllib.loads(text_of("Cargo.toml"))["package"]["rust-version"]
+    version = tomllib.loads(text_of("Cargo.toml"))["workspace"]["package"]["rust-version"]
     assert f"Rust {version}" in text_of("README.md")
 
 

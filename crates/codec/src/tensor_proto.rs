@@ -7,8 +7,10 @@ mod encode;
 #[cfg(test)]
 mod tests;
 
-pub use self::decode::{ExpansionBudget, MAX_EXPANSION, STRING_BYTES, decode, decoded_bytes};
-pub use self::decode::{decode_and_check, decode_unserved};
+pub use self::decode::{
+    ExpansionBudget, MAX_EXPANSION, STRING_BYTES, decode, decode_and_check, decode_unserved,
+    decoded_bytes,
+};
 pub use self::encode::{Encoder, Form};
 
 use base::tensor::DataType;

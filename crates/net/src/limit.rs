@@ -460,7 +460,7 @@ impl Admitted {
         if !fits && !self.budget.make_room_for_bytes(held) {
             return Err(ServingError::Overloaded {
                 reason: format!(
-                    "the requests under way have reached {} bytes together \
+                    "the requests in flight have reached {} bytes together \
                      (--max_bytes_in_flight)",
                     self.budget.max_bytes
                 ),

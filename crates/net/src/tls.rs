@@ -14,11 +14,10 @@ mod peer;
 mod scheme;
 mod verify;
 
-use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;

@@ -16,12 +16,11 @@ use std::collections::{BTreeSet, HashSet};
 
 use super::border::{int_attribute, ints_attribute};
 use super::constant::constant_node;
-use super::kernel_attributes;
 use super::kernel_limits::{self, Check};
 use super::known::Facts;
 use super::visit::{Place, Replaced};
 use super::window_proof::Proofs;
-use super::{OnnxModel, node, walk};
+use super::{OnnxModel, kernel_attributes, node, walk};
 use base::error::{Result, ServingError};
 use base::tensor::Tensor;
 use proto::onnx::{AttributeProto, NodeProto, tensor_proto::DataType as OnnxType};

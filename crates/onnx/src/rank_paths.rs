@@ -162,9 +162,7 @@ mod tests {
     use crate::constant::constant_node;
     use crate::node;
     use base::tensor::Tensor;
-    use proto::onnx::GraphProto;
-    use proto::onnx::ModelProto;
-    use proto::onnx::ValueInfoProto;
+    use proto::onnx::{GraphProto, ModelProto, ValueInfoProto};
 
     /// A model with the inputs `x` and `n`, neither of which has a shape.
     fn model(nodes: Vec<NodeProto>, functions: Vec<FunctionProto>) -> OnnxModel {

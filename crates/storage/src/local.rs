@@ -4,9 +4,8 @@
 //! Not here: the properties of a version's files (`files`), which names are versions
 //! (`source::versions`), reading a model (`mapper::version_dir`).
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use bytes::Bytes;
 

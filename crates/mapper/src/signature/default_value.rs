@@ -4,11 +4,8 @@
 //! file (`version_dir::bind::optional`).
 
 use super::tensor_value::{from_proto, to_proto};
-use base::error::Result;
-use base::error::ServingError;
-use base::tensor::DataType;
-use base::tensor::Tensor;
-use base::tensor::element_count;
+use base::error::{Result, ServingError};
+use base::tensor::{DataType, Tensor, element_count};
 use onnx::Transform;
 use proto::tensorflow::TensorProto;
 

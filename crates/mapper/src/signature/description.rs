@@ -9,9 +9,7 @@ use super::overlay::client_shape;
 use super::renaming::Side;
 use base::error::Result;
 use base::tensor::DataType;
-use proto::tensorflow::TensorInfo;
-use proto::tensorflow::TensorProto;
-use proto::tensorflow::tensor_info;
+use proto::tensorflow::{TensorInfo, TensorProto, tensor_info};
 use runtime::ValueInfo;
 
 /// Everything known about an alias apart from its tensor.

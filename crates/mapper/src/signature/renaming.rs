@@ -15,8 +15,7 @@ use super::SignatureDef;
 use super::declaration::{Declaration, Layer, Port};
 use super::description::{Description, Source};
 use super::matching::{Matching, Rule, Wanted, match_aliases};
-use base::error::Result;
-use base::error::ServingError;
+use base::error::{Result, ServingError};
 use proto::tensorflow::TensorInfo;
 use runtime::ValueInfo;
 

@@ -7,14 +7,11 @@ use prost::Message;
 use super::*;
 use crate::known::Scopes;
 use crate::visit::Names;
-use proto::onnx::GraphProto;
-use proto::onnx::ModelProto;
-use proto::onnx::OperatorSetIdProto;
-use proto::onnx::TensorShapeProto;
-use proto::onnx::TypeProto;
-use proto::onnx::ValueInfoProto;
 use proto::onnx::tensor_shape_proto::Dimension;
-use proto::onnx::type_proto;
+use proto::onnx::{
+    GraphProto, ModelProto, OperatorSetIdProto, TensorShapeProto, TypeProto, ValueInfoProto,
+    type_proto,
+};
 use runtime::Backend;
 use runtime::ort::OnnxRuntime;
 use runtime::ort::testing::options;

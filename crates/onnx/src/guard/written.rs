@@ -10,19 +10,13 @@
 use super::Guard;
 use crate::border::int_attribute;
 use crate::interface::shaped_tensor_value;
-use crate::kernel_limits;
 use crate::kernel_limits::Parts;
-use crate::known::Facts;
-use crate::known::INT64;
-use crate::known::Scopes;
-use crate::node;
+use crate::known::{Elem, Facts, INT64, Scopes};
 use crate::visit::Place;
-use proto::onnx::AttributeProto;
-use proto::onnx::GraphProto;
-use proto::onnx::NodeProto;
-use proto::onnx::TensorShapeProto;
+use crate::{kernel_limits, node};
 use proto::onnx::attribute_proto::AttributeType;
 use proto::onnx::tensor_proto::DataType;
+use proto::onnx::{AttributeProto, GraphProto, NodeProto, TensorShapeProto};
 
 /// The text of the check, as TensorFlow says it for different sizes.
 const WHAT: &str = "has the sizes of the others: ConcatOp : Dimensions of inputs should match";
@@ -79,12 +73,50 @@ fn may_differ(node: &NodeProto, parts: &Parts<'_>, known: &Scopes) -> bool {
     !is_one && (parts.is_sequence || !(are_vectors() || are_filled() || known.joins_channels(node)))
 }
 
+/// The element types that `Size` has a kernel for; `Shape` takes all.
+const SIZED: [DataType; 13] = [
+    DataType::Float,
+    DataType::Double,
+    DataType::Float16,
+    DataType::Int8,
+    DataType::Int16,
+    DataType::Int32,
+    DataType::Int64,
+    DataType::Uint8,
+    DataType::Uint16,
+    DataType::Uint32,
+    DataType::Uint64,
+    DataType::Bool,
+    DataType::String,
+];
+
+/// The product of the numbers in a vector, as a scalar.
+fn product(vector: &str, output: &str) -> NodeProto {
+    let mut product = node("ReduceProd", &[vector], output);
+    product.attribute.push(int_attribute("keepdims", 0));
+    product
+}
+
 impl Guard<'_, '_> {
+    /// The number of elements of a tensor.
+    fn size(&mut self, tensor: &str) -> String {
+        let elem = self.place.known.facts(tensor).elem;
+        if SIZED.iter().any(|it| elem == Elem::Is(*it as i32)) {
+            return self.add("Size", &[tensor], WHAT);
+        }
+        let shape = self.add("Shape", &[tensor], WHAT);
+        let output = self.output();
+        let mut product = product(&shape, &output);
+        product.name = Some(self.name(WHAT));
+        self.nodes.push(product);
+        output
+    }
+
     /// The number of elements of several tensors together.
     fn elements(&mut self, names: &[&str]) -> String {
         let mut total: Option<String> = None;
         for name in names {
-            let size = self.add("Size", &[name], WHAT);
+            let size = self.size(name);
             total = Some(match total {
                 Some(total) => self.add("Add", &[&total, &size], WHAT),
                 None => size,
@@ -97,9 +129,10 @@ impl Guard<'_, '_> {
     fn elements_of_sequence(&mut self, sequence: &str) -> String {
         let rounds = self.add("SequenceLength", &[sequence], WHAT);
         let none = self.integers(&[0], WHAT);
-        let [round, go, go_on, before, element, size, after] =
-            ["round", "go", "go_on", "before", "element", "size", "after"]
-                .map(|part| self.place.names.take(&format!("{sequence}/checked/{part}")));
+        let [round, go, go_on, before, element, shape, size, after] = [
+            "round", "go", "go_on", "before", "element", "shape", "size", "after",
+        ]
+        .map(|part| self.place.names.take(&format!("{sequence}/checked/{part}")));
         let scalar = || Some(TensorShapeProto::default());
         let bool = DataType::Bool as i32;
         let body = GraphProto {
@@ -111,7 +144,8 @@ impl Guard<'_, '_> {
             ],
             node: vec![
                 node("SequenceAt", &[sequence, &round], &element),
-                node("Size", &[&element], &size),
+                node("Shape", &[&element], &shape),
+                product(&shape, &size),
                 node("Add", &[&before, &size], &after),
                 node("Identity", &[&go], &go_on),
             ],
@@ -148,7 +182,7 @@ impl Guard<'_, '_> {
             }
             return;
         }
-        let size = self.add("Size", &[&current], WHAT);
+        let size = self.size(&current);
         let is_right = self.add("Equal", &[&size, count], WHAT);
         let as_number = self.cast(&is_right, DataType::Int64, WHAT);
         let one = self.add("Div", &[&as_number, &as_number], WHAT);

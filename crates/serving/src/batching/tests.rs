@@ -12,8 +12,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use super::fake::{FakeGraph, Gate};
-use super::{BatchMetrics, BatchScheduler, BatchingExecutor};
-use super::{BatchingOptions, QueueLimits};
+use super::{BatchMetrics, BatchScheduler, BatchingExecutor, BatchingOptions, QueueLimits};
 use crate::monitoring::Metrics;
 use base::error::{Code, Result};
 use base::id::ServableId;

@@ -51,7 +51,7 @@ impl ExpansionBudget {
         if bytes > 0 && before > 0 && before.saturating_add(bytes) > self.max {
             return Err(ServingError::Overloaded {
                 reason: format!(
-                    "the defaults, padding and contexts of the examples under way have reached {} \
+                    "the defaults, padding and contexts of the examples in flight have reached {} \
                      bytes together (half of --max_bytes_in_flight)",
                     self.max
                 ),

@@ -19,9 +19,8 @@ use tokio::sync::watch;
 
 use super::login_queue::{LoginQueue, Turn, User};
 use super::rules::{Identity, PasswordTag, Rules};
-use base::allocator;
 use base::error::{Code, Result, ServingError};
-use base::panics;
+use base::{allocator, panics};
 use net::peer::{ConnectionNumber, Peer, Source};
 use net::shares::Shares;
 

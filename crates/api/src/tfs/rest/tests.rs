@@ -11,8 +11,7 @@ use tokio::sync::watch;
 
 use super::{RestOptions, RestService};
 use crate::admin::health::Readiness;
-use crate::admin::pages::Copies;
-use crate::admin::pages::Pages;
+use crate::admin::pages::{Copies, Pages};
 use base::error::{Code, Result};
 use base::id::{ModelSpec, ServableId};
 use base::vocabulary::ManagerState;
@@ -99,7 +98,7 @@ async fn a_panic_outside_the_api_is_answered() {
     let response = call(RestOptions::default(), "GET", "/readyz").await;
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     let body = String::from_utf8_lossy(response.body());
-    assert!(body.contains("the server failed"), "{body}");
+    assert!(body.contains("internal server error"), "{body}");
     assert!(!body.contains("secret"), "{body}");
 }
 

@@ -1,8 +1,7 @@
 //! The meaning of a request's bytes, and which bytes are refused.
 
 use bytes::{Bytes, BytesMut};
-use prost::Message;
-use prost::encoding;
+use prost::{Message, encoding};
 
 use super::{DTYPES, decode, decode_proto, decode_with, message, shape_proto};
 use crate::tensor_proto::{ExpansionBudget, MAX_EXPANSION};

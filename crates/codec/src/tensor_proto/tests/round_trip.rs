@@ -4,8 +4,7 @@ use bytes::{Bytes, BytesMut};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use prost::Message;
-use prost::encoding;
+use prost::{Message, encoding};
 
 use super::{DTYPES, decode, decode_proto, message, typed_proto};
 use crate::tensor_proto::{Encoder, Form};

@@ -4,8 +4,7 @@ use super::Binder;
 use crate::signature::{
     Feed, Port, arranged_shape, contradicts, is_convertible, known_shape, shape_text,
 };
-use base::error::Result;
-use base::error::ServingError;
+use base::error::{Result, ServingError};
 use base::tensor::DataType;
 use onnx::Transform;
 use runtime::ValueInfo;

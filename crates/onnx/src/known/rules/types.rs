@@ -4,10 +4,7 @@
 //! Not here: other facts about an output (`rules`).
 
 use super::{BFLOAT16, BOOL, FLOAT, Rule, UINT8, UINT32, value_of};
-use crate::known::facts::Elem;
-use crate::known::facts::INT32;
-use crate::known::facts::INT64;
-use crate::known::facts::STRING;
+use crate::known::facts::{Elem, INT32, INT64, STRING};
 
 /// Operators whose first output has the element type of their first input.
 const KEEP_TYPE: &[&str] = &[

@@ -14,8 +14,7 @@ use bytes::Bytes;
 use prost::Message;
 use serde_json::Value;
 
-use crate::lifecycle::Loader;
-use crate::lifecycle::{self, CheckReport};
+use crate::lifecycle::{self, CheckReport, Loader};
 use crate::servable::{ExpansionBudget, Servable};
 use base::error::{Code, Result};
 use base::id::ServableId;

@@ -7,13 +7,11 @@ use bytes::Bytes;
 
 use base::error::{Result, ServingError};
 use base::tensor::{DataType, Element, Tensor, element_count};
-use codec::json::base64;
 use codec::json::cursor::{Cursor, Kind};
 use codec::json::debug_text::debug_text;
-use codec::json::number;
 use codec::json::number::Number;
-use codec::json::string;
 use codec::json::syntax::byte_at;
+use codec::json::{base64, number, string};
 
 /// The maximum rank of TensorFlow's `TensorShape`.
 pub(super) const MAX_DIMENSIONS: usize = 254;

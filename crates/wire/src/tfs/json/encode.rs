@@ -5,10 +5,9 @@ use bytes::Bytes;
 use super::predict::Format;
 use base::error::{Result, ServingError};
 use base::tensor::{DataType, Tensor};
-use codec::json::base64;
 use codec::json::float_text::{write_f32, write_f64, write_integer};
-use codec::json::string;
 use codec::json::writer::{Lists, close_object, new_line, open_object, write_key, write_list};
+use codec::json::{base64, string};
 
 /// If the name of a string output ends with this, it holds bytes rather than text.
 const BYTES_SUFFIX: &str = "_bytes";

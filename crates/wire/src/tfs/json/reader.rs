@@ -3,9 +3,8 @@
 use std::borrow::Cow;
 
 use super::column::Scan;
-use codec::json::string;
-use codec::json::syntax;
 use codec::json::syntax::{byte_at, skip_whitespace};
+use codec::json::{string, syntax};
 
 /// A position in unchecked text.
 pub(super) struct Reader<'a> {

@@ -104,7 +104,7 @@ fn input_so_far_is_replaced_or_kept_where_the_map_puts_the_new_one() {
     // It is open which of the two the map replaces.
     let refusal = load("input { alias: 'w' tensor: 'p' dtype: DT_DOUBLE keep: true }").refusal();
     for text in [
-        "input \"u\" (float, originally \"in_u:0\"): \"q\" may be meant, or is the tensor of \"v\"; or it was \
+        "input \"u\" (float, originally \"in_u:0\"): \"q\" matches, or is the tensor of \"v\"; or it was \
          the alias of \"p\", which the map calls \"w\"",
         "input { alias: \"u\" tensor: \"???\" }  # one of: \"q\"; or, to leave it out, drop: true for tensor",
         "input { alias: \"w\" tensor: \"p\" keep: true dtype: DT_DOUBLE }",

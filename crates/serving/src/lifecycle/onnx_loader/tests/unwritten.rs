@@ -3,9 +3,7 @@
 
 use super::net::{BOOL, FLOAT, INT64, Net, answer, floats};
 use super::*;
-use proto::onnx::AttributeProto;
-use proto::onnx::OperatorSetIdProto;
-use proto::onnx::attribute_proto;
+use proto::onnx::{AttributeProto, OperatorSetIdProto, attribute_proto};
 
 const STRING: i32 = 8;
 const UINT8: i32 = 2;

@@ -4,15 +4,10 @@
 use super::net::{BOOL, FLOAT, INT64, Net, answer, floats, value};
 use super::*;
 use onnx::OnnxModel;
-use proto::onnx::AttributeProto;
-use proto::onnx::GraphProto;
-use proto::onnx::ModelProto;
-use proto::onnx::OperatorSetIdProto;
-use proto::onnx::TensorProto;
-use proto::onnx::TypeProto;
-use proto::onnx::ValueInfoProto;
-use proto::onnx::attribute_proto;
-use proto::onnx::type_proto;
+use proto::onnx::{
+    AttributeProto, GraphProto, ModelProto, OperatorSetIdProto, TensorProto, TypeProto,
+    ValueInfoProto, attribute_proto, type_proto,
+};
 
 const STRING: i32 = 8;
 const UINT8: i32 = 2;

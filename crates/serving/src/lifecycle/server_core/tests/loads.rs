@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::support::*;
-use crate::lifecycle::LifecycleOptions;
 use crate::lifecycle::fake::FakeLoader;
-use crate::lifecycle::{Loader, ServerCore, WarmingLoader};
+use crate::lifecycle::{LifecycleOptions, Loader, ServerCore, WarmingLoader};
 use crate::servable::ServableLookup;
 use base::error::{Code, ServingError};
 use base::vocabulary::ManagerState;
