@@ -34,13 +34,13 @@ impl OnnxModel {
     /// `UNIMPLEMENTED` for a division whose types are not known in a model that is too old for nodes
     /// that take every type.
     pub(super) fn guard_integer_division(&mut self) -> Result<bool> {
+        self.specialise_divisions()?;
         let origin = self.origin.clone();
         let uses_types = self.edits.wants(Edit::TypedDivisions);
         let guards_untyped = self.edits.wants(Edit::UntypedDivisions);
         let (mut is_typed, mut is_untyped) = (false, false);
         self.replace_everywhere(&HashSet::new(), &mut |node, place| {
-            let elem = elem_of(node, place).filter(|_| !place.is_call);
-            let Some(mut elem) = elem else {
+            let Some(mut elem) = elem_of(node, place) else {
                 return Ok(None);
             };
             if elem == Elem::Unknown && !guards_untyped {
@@ -62,8 +62,9 @@ impl OnnxModel {
     }
 }
 
-/// The type of what a node divides, where it may be integers and the divisor -1.
-fn elem_of(division: &NodeProto, place: &Place<'_>) -> Option<Elem> {
+/// The type of the operands of a node, if they can be integers and the divisor -1. Backends have an operator
+/// of this name, so they do not call a function of this name.
+pub(super) fn elem_of(division: &NodeProto, place: &Place<'_>) -> Option<Elem> {
     let ([_, _], [_]) = (division.input.as_slice(), division.output.as_slice()) else {
         return None;
     };

@@ -14,5 +14,5 @@ mod scopes;
 mod tests;
 
 pub(super) use self::facts::{Elem, Facts, INT32, INT64, Origin, STRING};
-pub(super) use self::functions::{FunctionKey, Functions, call_key, key_of};
+pub(super) use self::functions::{FunctionKey, Functions, call_key, key_of, may_be_operator};
 pub(super) use self::scopes::Scopes;

@@ -31,6 +31,7 @@ mod reshape;
 mod rewrite;
 mod sequence_lengths;
 mod sequences;
+mod specialise;
 mod strings;
 mod text;
 mod undo;

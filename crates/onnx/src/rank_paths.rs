@@ -8,10 +8,10 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::known::{FunctionKey, call_key, key_of};
+use super::known::{FunctionKey, call_key, key_of, may_be_operator};
 use super::{OnnxModel, kernel_limits, walk};
 use base::error::{Result, ServingError};
-use proto::onnx::{FunctionProto, NodeProto};
+use proto::onnx::{AttributeProto, FunctionProto, NodeProto};
 
 impl OnnxModel {
     /// The inputs whose declared rank must be enforced because an operator behind them is not known to check
@@ -76,7 +76,8 @@ impl OnnxModel {
         let bodies = self.proto.functions.iter().map(|it| &it.node);
         for nodes in bodies.chain([&self.graph().node]) {
             walk::for_each_node(nodes, &mut |node| {
-                if kernel_limits::is_untried(node) && !functions.contains(&call_key(node)) {
+                let is_call = functions.contains(&call_key(node));
+                if kernel_limits::is_untried(node) && (!is_call || may_be_operator(node.domain())) {
                     names.insert(node.op_type());
                 }
             });
@@ -137,10 +138,20 @@ impl Trust<'_> {
     fn node(&mut self, node: &NodeProto) -> bool {
         let key = call_key(node);
         if let Some(&function) = self.functions.get(&key) {
-            return self.function(key, function);
+            let is_trusted = self.function(key, function) && self.graphs(&node.attribute);
+            if !is_trusted || !may_be_operator(node.domain()) {
+                return is_trusted;
+            }
         }
-        (self.trusts)(node)
-            && walk::subgraphs(node).all(|graph| graph.node.iter().all(|it| self.node(it)))
+        (self.trusts)(node) && self.graphs(&node.attribute)
+    }
+
+    fn graphs(&mut self, attributes: &[AttributeProto]) -> bool {
+        let graphs = attributes
+            .iter()
+            .flat_map(|it| it.g.iter().chain(&it.graphs));
+        let mut nodes = graphs.flat_map(|it| &it.node);
+        nodes.all(|it| self.node(it))
     }
 
     fn function(&mut self, key: FunctionKey, function: &FunctionProto) -> bool {
@@ -148,7 +159,8 @@ impl Trust<'_> {
             return known;
         }
         self.known.insert(key.clone(), false);
-        let trusted = function.node.iter().all(|it| self.node(it));
+        let trusted =
+            function.node.iter().all(|it| self.node(it)) && self.graphs(&function.attribute_proto);
         self.known.insert(key, trusted);
         trusted
     }
@@ -248,6 +260,34 @@ mod tests {
         let kept = |body| model(vec![call.clone()], vec![function(body)]).inputs_to_keep_ranked();
         assert_eq!(kept("Relu"), names(&[]));
         assert_eq!(kept("DFT"), names(&["x"]));
+        let mut with_default = function("Relu");
+        with_default.attribute_proto.push(AttributeProto {
+            g: Some(GraphProto {
+                node: vec![node("DFT", &["a"], "c")],
+                ..GraphProto::default()
+            }),
+            ..AttributeProto::default()
+        });
+        let model = model(vec![call.clone()], vec![with_default]);
+        assert_eq!(model.inputs_to_keep_ranked(), names(&["x"]));
+    }
+
+    /// A backend has an operator of that name.
+    #[test]
+    fn functions_do_not_hide_operators() {
+        let mut call = node("BeamSearch", &["x"], "y");
+        call.domain = Some("com.microsoft".to_owned());
+        let function = FunctionProto {
+            name: Some("BeamSearch".to_owned()),
+            domain: Some("com.microsoft".to_owned()),
+            input: vec!["a".to_owned()],
+            output: vec!["b".to_owned()],
+            node: vec![node("Relu", &["a"], "b")],
+            ..FunctionProto::default()
+        };
+        let model = model(vec![call], vec![function]);
+        let error = model.inputs_of_untried_operators().unwrap_err().to_string();
+        assert!(error.contains("BeamSearch"), "{error}");
     }
 
     #[test]

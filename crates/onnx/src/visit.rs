@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use super::known::{Facts, Functions, Scopes};
 use super::{OnnxModel, is_onnx_domain, walk};
 use base::error::Result;
-use proto::onnx::{GraphProto, NodeProto, OperatorSetIdProto};
+use proto::onnx::{FunctionProto, GraphProto, NodeProto, OperatorSetIdProto};
 
 /// The version of ONNX's own operators for models that do not import them.
 const OPSET: i64 = 17;
@@ -55,33 +55,19 @@ impl OnnxModel {
     ) -> Result<()> {
         self.import_onnx();
         let original = self.proto.functions.clone();
-        let scopes = Scopes::of_model(self.quantizes(), self.has_defaults());
-        let mut visit = Visit {
-            scopes,
-            functions: Functions::new(&original),
-            opset: self.opset(),
-            names: self.names(),
-            replace,
-        };
-        let graph = self.graph_mut();
-        visit.scopes.enter_main(graph, |name| ranked.contains(name));
-        visit.nodes(&mut graph.node)?;
-        visit.scopes.leave();
+        let mut visit = Visit::of(self, &original, replace);
+        visit.main(self.graph_mut(), ranked)?;
+        visit.defaults(&mut self.proto.functions)?;
         for function in &mut self.proto.functions {
-            let Some(inputs) = visit.functions.called_with(function) else {
-                continue;
-            };
-            let inputs: Vec<Facts> = inputs.to_vec();
-            visit.scopes.enter_function(function, &inputs);
-            visit.opset = opset_of(&function.opset_import);
-            visit.nodes(&mut function.node)?;
-            visit.scopes.leave();
+            if let Some(inputs) = visit.called_with(function) {
+                visit.function(function, &inputs)?;
+            }
         }
         Ok(())
     }
 
     /// Imports ONNX's own operators into models and functions that only use others.
-    fn import_onnx(&mut self) {
+    pub(super) fn import_onnx(&mut self) {
         // A model without imports is of the first version.
         if !self.proto.opset_import.is_empty() {
             import(&mut self.proto.opset_import, OPSET);
@@ -116,6 +102,12 @@ impl OnnxModel {
         for function in &self.proto.functions {
             let declared = function.value_info.iter().map(|value| value.name());
             names.extend(declared);
+            let defaults = &function.attribute_proto;
+            let defaults = defaults.iter().flat_map(|it| it.g.iter().chain(&it.graphs));
+            for graph in defaults {
+                names.extend(walk::names(graph));
+                add_node_names(&graph.node, &mut names);
+            }
             let values = function.input.iter().chain(&function.output);
             names.extend(values.map(String::as_str));
             walk::collect_node_names(&function.node, &mut names);
@@ -146,7 +138,8 @@ pub(super) fn opset_of(imports: &[OperatorSetIdProto]) -> i64 {
     onnx.map(|it| it.version()).max().unwrap_or(1)
 }
 
-struct Visit<'a, 'b> {
+/// A visit of the graphs of a model.
+pub(super) struct Visit<'a, 'b> {
     scopes: Scopes,
     functions: Functions<'a>,
     opset: i64,
@@ -154,7 +147,66 @@ struct Visit<'a, 'b> {
     replace: &'b mut dyn FnMut(&NodeProto, &mut Place<'_>) -> Replaced,
 }
 
-impl Visit<'_, '_> {
+impl<'a, 'b> Visit<'a, 'b> {
+    /// A visit of a model that has these functions.
+    pub(super) fn of(
+        model: &OnnxModel,
+        functions: &'a [FunctionProto],
+        replace: &'b mut dyn FnMut(&NodeProto, &mut Place<'_>) -> Replaced,
+    ) -> Self {
+        Self {
+            scopes: Scopes::of_model(model.quantizes(), model.has_defaults()),
+            functions: Functions::new(functions),
+            opset: model.opset(),
+            names: model.names(),
+            replace,
+        }
+    }
+
+    /// Visits the main graph. Like `defaults`, it comes before `function`: both contain calls.
+    pub(super) fn main(&mut self, graph: &mut GraphProto, ranked: &HashSet<String>) -> Result<()> {
+        self.scopes.enter_main(graph, |name| ranked.contains(name));
+        self.nodes(&mut graph.node)?;
+        self.scopes.leave();
+        Ok(())
+    }
+
+    /// Visits the graphs that are defaults of functions' attributes. Their names are those of the place where
+    /// the function uses the attribute, so every name is unknown.
+    pub(super) fn defaults(&mut self, functions: &mut [FunctionProto]) -> Result<()> {
+        for function in functions {
+            self.opset = opset_of(&function.opset_import);
+            let around = self.scopes.take_all();
+            let mut holder = NodeProto {
+                attribute: std::mem::take(&mut function.attribute_proto),
+                ..NodeProto::default()
+            };
+            let visited = self.nested(&mut holder);
+            function.attribute_proto = holder.attribute;
+            self.scopes.put_back(around);
+            visited?;
+        }
+        Ok(())
+    }
+
+    /// The facts about the inputs of a function that hold in all calls; `None` if it is not called.
+    pub(super) fn called_with(&self, function: &FunctionProto) -> Option<Vec<Facts>> {
+        self.functions.called_with(function).map(<[_]>::to_vec)
+    }
+
+    /// Visits a function that is called with `inputs`.
+    pub(super) fn function(
+        &mut self,
+        function: &mut FunctionProto,
+        inputs: &[Facts],
+    ) -> Result<()> {
+        self.scopes.enter_function(function, inputs);
+        self.opset = opset_of(&function.opset_import);
+        self.nodes(&mut function.node)?;
+        self.scopes.leave();
+        Ok(())
+    }
+
     fn nodes(&mut self, nodes: &mut Vec<NodeProto>) -> Result<()> {
         let mut visited = Vec::with_capacity(nodes.len());
         for mut node in std::mem::take(nodes) {
@@ -181,6 +233,9 @@ impl Visit<'_, '_> {
             return Ok(Vec::new());
         }
         let mut bodies = Vec::new();
+        // A function can use a graph that it is given in a place where its names are others.
+        let is_given = self.functions.has(node);
+        let around = is_given.then(|| self.scopes.take_all());
         // The graphs are moved out, to be changed while the rest of the node is read.
         let mut graphs: Vec<GraphProto> = walk::subgraphs_mut(node).map(std::mem::take).collect();
         for graph in &mut graphs {
@@ -191,6 +246,9 @@ impl Visit<'_, '_> {
         }
         for (place, graph) in walk::subgraphs_mut(node).zip(graphs) {
             *place = graph;
+        }
+        if let Some(around) = around {
+            self.scopes.put_back(around);
         }
         Ok(bodies)
     }

@@ -78,7 +78,10 @@ impl<'a> Functions<'a> {
         scopes.learn_all(&function.node, self);
         self.depth -= 1;
         let results = function.output.iter().map(|name| scopes.facts(name));
-        let results: Vec<Facts> = results.collect();
+        let results: Vec<Facts> = match may_be_operator(&call.0.0) {
+            true => vec![unknown(); function.output.len()],
+            false => results.collect(),
+        };
         self.results.insert(call, results.clone());
         Some(results)
     }
@@ -96,17 +99,28 @@ impl<'a> Functions<'a> {
                 if let Some(function) = self.by_key.get(&callee)
                     && seen.insert(callee.clone())
                 {
-                    let unknown = Facts {
-                        has_sizes: true,
-                        ..Facts::default()
-                    };
-                    let unknown = vec![unknown; function.input.len()];
+                    let unknown = vec![unknown(); function.input.len()];
                     self.called_with.insert(callee.clone(), unknown);
                     callers.push(callee);
                 }
             });
         }
     }
+}
+
+/// The facts about an unknown tensor.
+fn unknown() -> Facts {
+    Facts {
+        has_sizes: true,
+        ..Facts::default()
+    }
+}
+
+/// Whether backends have operators in this domain. Of an operator and a function of one name, a backend takes
+/// the operator, so that the facts about a call hold for neither.
+pub(crate) fn may_be_operator(domain: &str) -> bool {
+    let own = ["ai.onnx", "com.microsoft", "com.ms"];
+    domain.is_empty() || own.iter().any(|it| domain.starts_with(it))
 }
 
 /// A function by itself.

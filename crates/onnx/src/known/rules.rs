@@ -443,6 +443,11 @@ impl Rule<'_> {
 
     /// The common facts about the output at `index` of all nested graphs.
     fn body(&self, index: usize) -> Facts {
+        // A graph that the caller of a function gives is unknown here.
+        let mut attributes = self.node.attribute.iter();
+        if attributes.any(|it| !it.ref_attr_name().is_empty()) {
+            return Facts::default();
+        }
         let mut bodies = self.bodies.iter();
         let at = |body: &Vec<Facts>| body.get(index).copied().unwrap_or_default();
         let first = bodies.next().map(at).unwrap_or_default();

@@ -29,7 +29,7 @@ pub(crate) struct Scopes {
 
 /// The names of one graph or function.
 #[derive(Default)]
-struct Scope {
+pub(crate) struct Scope {
     facts: HashMap<String, Facts>,
 }
 
@@ -110,6 +110,17 @@ impl Scopes {
 
     pub(crate) fn leave(&mut self) {
         self.scopes.pop();
+    }
+
+    /// Leaves all scopes, so that every name is unknown. `put_back` enters them again.
+    pub(crate) fn take_all(&mut self) -> Vec<Scope> {
+        // The scope that is entered next is not the main graph.
+        std::mem::replace(&mut self.scopes, vec![Scope::default()])
+    }
+
+    /// Enters scopes that were left by `take_all`.
+    pub(crate) fn put_back(&mut self, scopes: Vec<Scope>) {
+        self.scopes = scopes;
     }
 
     /// What is known of the inputs of a nested graph from those of its node.
@@ -205,8 +216,13 @@ impl Scopes {
     /// Takes note of what follows for the outputs of nodes in order.
     pub(crate) fn learn_all(&mut self, nodes: &[NodeProto], functions: &mut Functions<'_>) {
         for node in nodes {
+            // A function can use a graph that it is given in a place where its names are others.
+            let around = functions.has(node).then(|| self.take_all());
             let bodies = walk::subgraphs(node).map(|graph| self.body(node, graph, functions));
             let bodies: Vec<Vec<Facts>> = bodies.collect();
+            if let Some(around) = around {
+                self.put_back(around);
+            }
             self.learn(node, &bodies, functions);
         }
     }

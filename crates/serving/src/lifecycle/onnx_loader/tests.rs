@@ -30,6 +30,7 @@ mod checks;
 mod comparisons;
 mod contradictions;
 mod files;
+mod functions;
 mod left_out;
 mod maps;
 mod net;
