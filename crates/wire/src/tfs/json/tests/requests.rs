@@ -58,6 +58,7 @@ fn check_element_error(inputs: Inputs<'_>, body: &str, place: &str, expected: &s
     check_error(inputs, body, &expected);
 }
 
+/// Long, because it has the specification's examples of every dtype.
 #[test]
 fn numbers_become_tensors_of_their_dtype() {
     use DataType::*;

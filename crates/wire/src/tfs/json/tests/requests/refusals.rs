@@ -2,6 +2,7 @@
 
 use super::*;
 
+/// Long, because it is a table of the specification's examples.
 #[test]
 fn values_of_other_types_are_named() {
     use DataType::*;
@@ -150,6 +151,7 @@ fn wrong_sets_of_inputs_are_named() {
     }
 }
 
+/// Long, because it is a table of the specification's examples.
 #[test]
 fn uneven_nesting_is_named() {
     // E63 to E69, E80.
