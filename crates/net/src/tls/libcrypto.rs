@@ -4,7 +4,8 @@
 //! keys as C-core. `aws-lc-rs` wraps its cryptography, but neither X.509 nor RSA keys of less than 2048
 //! bits. All calls into C are in this file and in `roots`; `docs/unsafe.md` says why they are sound.
 //!
-//! Not here: verifying a client's certificate (`roots`), using a key in a handshake (`key`), the alert for a refusal (`verify`).
+//! Not here: verifying a client's certificate (`roots`), using a key in a handshake (`key`), the alert for a
+//! refusal (`verify`).
 
 mod roots;
 

@@ -1,6 +1,7 @@
 //! Handing over a version that has settled, once it has the files that the serving version has.
 //!
-//! Not here: whether it has settled (`source::settling`), which files it lacks (`source::companions`, `source::contents`).
+//! Not here: whether it has settled (`source::settling`), which files it lacks (`source::companions`,
+//! `source::contents`).
 
 use std::path::Path;
 use std::sync::Arc;
