@@ -76,7 +76,8 @@ impl LoadShed {
     ///
     /// # Errors
     ///
-    /// [`ServingError::Overloaded`] if the limit of its kind is reached and none makes room.
+    /// [`Overloaded`](base::error::ServingError::Overloaded) if the limit of its kind is reached and none makes
+    /// room.
     pub async fn enter(&self, kind: Option<Beside>, head: &Head) -> Result<Admitted> {
         if self.0.take_free(kind, head) {
             return self.let_in(kind, head);
