@@ -177,17 +177,7 @@ impl Server {
         options: &ServerOptions,
         stopped: &watch::Receiver<bool>,
     ) -> Result<()> {
-        let monitoring_path = match (options.rest_address, &options.monitoring_config_file) {
-            (Some(_), Some(file)) => monitoring_path(file)?,
-            _ => None,
-        };
-        let pages = Pages {
-            metrics: Arc::clone(&self.metrics),
-            readiness: self.readiness.clone(),
-            shows_errors: options.security.auth_config_file.is_none(),
-            monitoring_path,
-            copies: Copies::default(),
-        };
+        let pages = self.pages(options)?;
         let admission = LoadShed::new(options.max_concurrent_requests, options.max_bytes_in_flight);
         let descriptors = Descriptors::left();
         let servables: Arc<dyn ServableLookup> = Arc::clone(&self.core) as _;
@@ -210,6 +200,42 @@ impl Server {
             admission.make_room_in(places.clone());
             self.open_admin(address, options, admin, places)?;
         }
+        self.load_models(options).await?;
+        let in_flight = self.in_flight.clone();
+        tokio::spawn(memory::give_back(
+            admission.clone(),
+            in_flight,
+            stopped.clone(),
+        ));
+        let places = Places::new(descriptors.clients);
+        admission.make_room_in(places.clone());
+        self.open_grpc(options, inference.clone(), &admission, &places, stopped)?;
+        if let Some(address) = options.rest_address {
+            let inference = inference.for_protocol(Protocol::Rest);
+            let rest = RestService::new(inference, pages, admission, options.rest.clone());
+            self.open_rest(address, options, rest, places, stopped);
+        }
+        self.readiness.set_serving();
+        Ok(())
+    }
+
+    /// The pages for operators, as clients of the REST port see them.
+    fn pages(&self, options: &ServerOptions) -> Result<Pages> {
+        let monitoring_path = match (options.rest_address, &options.monitoring_config_file) {
+            (Some(_), Some(file)) => monitoring_path(file)?,
+            _ => None,
+        };
+        Ok(Pages {
+            metrics: Arc::clone(&self.metrics),
+            readiness: self.readiness.clone(),
+            shows_errors: options.security.auth_config_file.is_none(),
+            monitoring_path,
+            copies: Copies::default(),
+        })
+    }
+
+    /// Loads the models, then begins to poll the file that names them.
+    async fn load_models(&mut self, options: &ServerOptions) -> Result<()> {
         let (core, models) = (Arc::clone(&self.core), options.models.clone());
         let wait = options.wait_for_models;
         blocking(move || {
@@ -226,21 +252,6 @@ impl Server {
                 config::read_model_server_config(&path)
             })
         });
-        let in_flight = self.in_flight.clone();
-        tokio::spawn(memory::give_back(
-            admission.clone(),
-            in_flight,
-            stopped.clone(),
-        ));
-        let places = Places::new(descriptors.clients);
-        admission.make_room_in(places.clone());
-        self.open_grpc(options, inference.clone(), &admission, &places, stopped)?;
-        if let Some(address) = options.rest_address {
-            let inference = inference.for_protocol(Protocol::Rest);
-            let rest = RestService::new(inference, pages, admission, options.rest.clone());
-            self.open_rest(address, options, rest, places, stopped);
-        }
-        self.readiness.set_serving();
         Ok(())
     }
 

@@ -114,6 +114,7 @@ pub struct Flags {
 }
 
 impl Default for Flags {
+    /// Long, because it lists every flag.
     fn default() -> Self {
         let cpus = schedulable_cpus();
         Self {

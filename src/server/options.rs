@@ -1,13 +1,17 @@
 //! The options of a server, and how they follow from flags. Not here: starting it (`server`), the flags
-//! themselves (`config`).
+//! themselves (`config`), reading the value of one flag (`values`).
 
-use std::fmt::Display;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+mod values;
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+pub(super) use self::values::non_empty;
+
+use self::values::{address, folders, not_one_of, number, port, seconds, share, tags, too_small};
 use super::{SecurityOptions, memory};
 use crate::config::{self, Flags};
 use crate::logging::LogFormat;
@@ -93,40 +97,15 @@ impl ServerOptions {
     /// Those of [`Flags::validate`] and of the files.
     pub fn from_flags(flags: &Flags) -> Result<Self> {
         flags.validate()?;
-        let poll_seconds = u64::try_from(flags.model_config_file_poll_wait_seconds).unwrap_or(0);
-        let poll = (poll_seconds > 0 && !flags.model_config_file.is_empty()).then(|| {
-            (
-                flags.model_config_file.clone().into(),
-                Duration::from_secs(poll_seconds),
-            )
-        });
         let rest_connections = rest_connections(flags)?;
-        let mut grpc_connections = ConnectionOptions {
-            protocols: Protocols::Http2,
-            idle_timeout: None,
-            ..rest_connections.clone()
-        };
-        channel_arguments::apply(&flags.grpc_channel_arguments, &mut grpc_connections)?;
-        let timeout_ms = u64::try_from(flags.rest_api_timeout_in_ms).unwrap_or(0);
+        let grpc_connections = grpc_connections(flags, &rest_connections)?;
         let models = config::model_server_config(flags)?;
         config::check_platform_config(flags)?;
         Ok(Self {
-            grpc_address: port("port", flags.port)?
-                .map(|port| address(&flags.grpc_host, Ipv4Addr::UNSPECIFIED.into(), port))
-                .transpose()?,
+            grpc_address: grpc_address(flags)?,
             grpc_socket_path: non_empty(&flags.grpc_socket_path),
-            rest_address: port("rest_api_port", flags.rest_api_port)?
-                .map(|port| address(&flags.rest_api_host, Ipv6Addr::UNSPECIFIED.into(), port))
-                .transpose()?,
-            admin_address: port("admin_port", flags.admin_port)?
-                .map(|port| {
-                    let host = match flags.admin_host.as_str() {
-                        "" => &flags.rest_api_host,
-                        host => host,
-                    };
-                    address(host, Ipv6Addr::UNSPECIFIED.into(), port)
-                })
-                .transpose()?,
+            rest_address: rest_address(flags)?,
+            admin_address: admin_address(flags)?,
             drain_timeout: seconds("drain_timeout_seconds", flags.drain_timeout_seconds, 0)?,
             max_concurrent_requests: number(
                 "max_concurrent_requests",
@@ -135,7 +114,7 @@ impl ServerOptions {
             )?,
             max_bytes_in_flight: max_bytes_in_flight(flags)?,
             models,
-            model_config_poll: poll,
+            model_config_poll: model_config_poll(flags),
             base_path_allowlist: BasePathAllowlist::try_new(&flags.model_base_path_allowlist)?,
             lifecycle: lifecycle_options(flags)?,
             wait_for_models: flags.wait_for_models,
@@ -146,13 +125,7 @@ impl ServerOptions {
                 ..batching
             }),
             batching_per_version: flags.enable_per_model_batching_parameters,
-            warmup: WarmupOptions {
-                is_enabled: flags.enable_model_warmup,
-                num_request_iterations: u32::try_from(flags.num_request_iterations_for_warmup)
-                    .unwrap_or(0),
-                timeout: model_load_timeout(flags)?,
-                synthesizes: flags.synthesize_warmup,
-            },
+            warmup: warmup_options(flags)?,
             backend: backend_options(flags)?,
             security: SecurityOptions {
                 ssl_config_file: non_empty(&flags.ssl_config_file),
@@ -171,35 +144,99 @@ impl ServerOptions {
             },
             grpc_connections,
             monitoring_config_file: non_empty(&flags.monitoring_config_file),
-            grpc: GrpcOptions {
-                serialize_as_tensor_content: flags.enable_serialization_as_tensor_content,
-                health_service: flags.enable_grpc_healthcheck_service,
-                profiler_service: flags.enable_profiler,
-                max_calls: max_calls(flags, "grpc_max_threads", flags.grpc_max_threads),
-                receive: receive(flags, flags.max_request_bytes)?,
-                auth: Auth::default(),
-            },
-            rest: RestOptions {
-                timeout: (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms)),
-                cors: flags.rest_api_enable_cors_support,
-                max_calls: max_calls(flags, "rest_api_num_threads", flags.rest_api_num_threads),
-                serialize_as_tensor_content: flags.enable_serialization_as_tensor_content,
-                model_listing: flags.enable_model_listing,
-                compression_min_bytes: flags.rest_api_enable_response_compression.then(|| {
-                    usize::try_from(flags.rest_api_response_compression_min_bytes).unwrap_or(0)
-                }),
-                receive: receive(flags, REST_MAX_DECOMPRESSED_BYTES)?,
-                max_json_depth: Some(number(
-                    "rest_api_max_json_depth",
-                    flags.rest_api_max_json_depth,
-                    0,
-                )?)
-                .filter(|&max| max > 0),
-                auth: Auth::default(),
-            },
+            grpc: grpc_options(flags)?,
+            rest: rest_options(flags)?,
             rest_connections,
         })
     }
+}
+
+fn grpc_address(flags: &Flags) -> Result<Option<SocketAddr>> {
+    port("port", flags.port)?
+        .map(|port| address(&flags.grpc_host, Ipv4Addr::UNSPECIFIED.into(), port))
+        .transpose()
+}
+
+fn rest_address(flags: &Flags) -> Result<Option<SocketAddr>> {
+    port("rest_api_port", flags.rest_api_port)?
+        .map(|port| address(&flags.rest_api_host, Ipv6Addr::UNSPECIFIED.into(), port))
+        .transpose()
+}
+
+fn admin_address(flags: &Flags) -> Result<Option<SocketAddr>> {
+    port("admin_port", flags.admin_port)?
+        .map(|port| {
+            let host = match flags.admin_host.as_str() {
+                "" => &flags.rest_api_host,
+                host => host,
+            };
+            address(host, Ipv6Addr::UNSPECIFIED.into(), port)
+        })
+        .transpose()
+}
+
+/// The file with the models to read again, and how often.
+fn model_config_poll(flags: &Flags) -> Option<(PathBuf, Duration)> {
+    let poll_seconds = u64::try_from(flags.model_config_file_poll_wait_seconds).unwrap_or(0);
+    (poll_seconds > 0 && !flags.model_config_file.is_empty()).then(|| {
+        (
+            flags.model_config_file.clone().into(),
+            Duration::from_secs(poll_seconds),
+        )
+    })
+}
+
+fn warmup_options(flags: &Flags) -> Result<WarmupOptions> {
+    Ok(WarmupOptions {
+        is_enabled: flags.enable_model_warmup,
+        num_request_iterations: u32::try_from(flags.num_request_iterations_for_warmup).unwrap_or(0),
+        timeout: model_load_timeout(flags)?,
+        synthesizes: flags.synthesize_warmup,
+    })
+}
+
+fn grpc_options(flags: &Flags) -> Result<GrpcOptions> {
+    Ok(GrpcOptions {
+        serialize_as_tensor_content: flags.enable_serialization_as_tensor_content,
+        health_service: flags.enable_grpc_healthcheck_service,
+        profiler_service: flags.enable_profiler,
+        max_calls: max_calls(flags, "grpc_max_threads", flags.grpc_max_threads),
+        receive: receive(flags, flags.max_request_bytes)?,
+        auth: Auth::default(),
+    })
+}
+
+fn rest_options(flags: &Flags) -> Result<RestOptions> {
+    let timeout_ms = u64::try_from(flags.rest_api_timeout_in_ms).unwrap_or(0);
+    Ok(RestOptions {
+        timeout: (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms)),
+        cors: flags.rest_api_enable_cors_support,
+        max_calls: max_calls(flags, "rest_api_num_threads", flags.rest_api_num_threads),
+        serialize_as_tensor_content: flags.enable_serialization_as_tensor_content,
+        model_listing: flags.enable_model_listing,
+        compression_min_bytes: flags
+            .rest_api_enable_response_compression
+            .then(|| usize::try_from(flags.rest_api_response_compression_min_bytes).unwrap_or(0)),
+        receive: receive(flags, REST_MAX_DECOMPRESSED_BYTES)?,
+        max_json_depth: Some(number(
+            "rest_api_max_json_depth",
+            flags.rest_api_max_json_depth,
+            0,
+        )?)
+        .filter(|&max| max > 0),
+        auth: Auth::default(),
+    })
+}
+
+/// The options of the gRPC port's connections: those of the REST port, except for what gRPC has of its own.
+fn grpc_connections(flags: &Flags, rest: &ConnectionOptions) -> Result<ConnectionOptions> {
+    let mut options = ConnectionOptions {
+        protocols: Protocols::Http2,
+        idle_timeout: None,
+        ..rest.clone()
+    };
+    channel_arguments::apply(&flags.grpc_channel_arguments, &mut options)?;
+    Ok(options)
 }
 
 /// TensorFlow Serving's limit on a gunzipped REST body.
@@ -284,44 +321,6 @@ fn model_memory_limit(flags: &Flags) -> Result<Option<u64>> {
             0,
         )),
     }
-}
-
-/// The address to listen on: `host` can be a name, or empty for `any`.
-///
-/// # Errors
-///
-/// `INVALID_ARGUMENT` for a name without an address.
-fn address(host: &str, any: IpAddr, port: u16) -> Result<SocketAddr> {
-    if host.is_empty() {
-        return Ok((any, port).into());
-    }
-    let unknown = |reason: String| {
-        ServingError::invalid_argument(format!("cannot listen on host '{host}': {reason}"))
-    };
-    let mut addresses = (host, port)
-        .to_socket_addrs()
-        .map_err(|error| unknown(error.to_string()))?;
-    addresses
-        .next()
-        .ok_or_else(|| unknown("it has no address".to_owned()))
-}
-
-fn seconds(name: &str, value: i32, min: i32) -> Result<Duration> {
-    number(name, value, min).map(Duration::from_secs)
-}
-
-/// The value of a flag that is a limit.
-///
-/// # Errors
-///
-/// `INVALID_ARGUMENT` below `min`.
-fn number<T: TryFrom<i32>>(name: &str, value: i32, min: i32) -> Result<T> {
-    let number = T::try_from(value).ok().filter(|_| value >= min);
-    number.ok_or_else(|| too_small(name, value, min))
-}
-
-fn too_small(name: &str, value: impl Display, min: i32) -> ServingError {
-    ServingError::invalid_argument(format!("--{name}={value} is less than {min}"))
 }
 
 /// TensorFlow Serving's numbers of threads are arbitrary defaults, so a number limits the calls only if
@@ -413,42 +412,4 @@ fn observer_options(flags: &Flags) -> Result<ObserverOptions> {
         sampling_rate,
     });
     Ok(ObserverOptions { access_log, otlp })
-}
-
-fn not_one_of(name: &str, value: &str, expected: &str) -> ServingError {
-    ServingError::invalid_argument(format!("--{name}={value}: expected one of {expected}"))
-}
-
-fn share(name: &str, flag: f32) -> Result<f64> {
-    if (0.0..=1.0).contains(&flag) {
-        return Ok(flag.into());
-    }
-    let text = format!("--{name}={flag}: expected a number from 0 to 1");
-    Err(ServingError::invalid_argument(text))
-}
-
-fn folders(flag: &str) -> Vec<PathBuf> {
-    let folders = flag.split(',').filter(|folder| !folder.is_empty());
-    folders.map(PathBuf::from).collect()
-}
-
-fn tags(flag: &str) -> Vec<String> {
-    let tags = flag.split(',').filter(|tag| !tag.is_empty());
-    tags.map(str::to_owned).collect()
-}
-
-/// The port of a flag, `None` for 0.
-///
-/// # Errors
-///
-/// `INVALID_ARGUMENT` for an invalid port, as for TensorFlow Serving's failure to bind it.
-fn port(name: &str, flag: i32) -> Result<Option<u16>> {
-    let port = u16::try_from(flag).map_err(|_| {
-        ServingError::invalid_argument(format!("--{name}={flag} is not a port number"))
-    })?;
-    Ok(Some(port).filter(|&port| port != 0))
-}
-
-pub(super) fn non_empty(flag: &str) -> Option<PathBuf> {
-    (!flag.is_empty()).then(|| flag.into())
 }

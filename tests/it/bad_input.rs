@@ -18,7 +18,7 @@ use crate::support::tensor::shape_proto;
 const PATH: &str = "/v1/models/half_plus_two:predict";
 
 // `Tensor::FromProto` of TensorFlow refuses these, too. The server must not try to allocate a size that
-// overflows.
+// overflows. Long, because it is a table of tensors.
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_tensors_are_refused() {
     let server = TestServer::half_plus_two().await;

@@ -195,7 +195,8 @@ fn delimited(number: u8, content: &[u8]) -> Vec<u8> {
     [&head, content].concat()
 }
 
-/// gRPC refuses a request that does not parse, regardless of other errors in it.
+/// gRPC refuses a request that does not parse, regardless of other errors in it. Long, because it is a table
+/// of messages in bytes.
 #[tokio::test(flavor = "multi_thread")]
 async fn malformed_message_within_a_request_is_internal() {
     let server = server(&["vv", "exs"], &[]).await;

@@ -159,6 +159,7 @@ fn check_trace(spans: &[Span], name: &str) -> Span {
     root.clone()
 }
 
+/// Long, because it compares all attributes of three spans.
 #[tokio::test(flavor = "multi_thread")]
 async fn spans_continue_the_clients_trace() {
     let collector = Collector::default();

@@ -395,7 +395,7 @@ def test_rules_are_exchanged_while_serving(start_server, tmp_path):
     # A truncated file, and one that is not a configuration, is ignored.
     for count, broken in enumerate(["", admin + "identity { name: '"], start=1):
         write(auth, broken)
-        wait_until(lambda: server.log(None).count("is not used, what was loaded before") == count)
+        wait_until(lambda: server.log(None).count("keeping the previous configuration") == count)
         assert (status(ADMIN), status("new"), status(ROBOT)) == (200, 200, 401)
 
 

@@ -354,7 +354,7 @@ def test_rotation_under_load(start_server, authority, stranger, tmp_path):
             wait_until(lambda: served_by(port, trusted) == "second")
         load.go_on(5)
         config.write_text("server_key: 'broken'")
-        wait_until(lambda: "is not used, what was loaded before stays" in server.log(None))
+        wait_until(lambda: "keeping the previous configuration" in server.log(None))
         assert served_by(server.grpc_port, trusted) == "second"
         load.go_on(5)
         write_ssl_config(config, authority.sign("third"))

@@ -157,12 +157,8 @@ impl Driver {
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let stall = self.options.stall_timeout;
-        let activity = Activity::new(
-            self.options.in_flight.clone(),
-            self.options.busy_poll,
-            stall,
-        );
+        let (options, stall) = (&self.options, self.options.stall_timeout);
+        let activity = Activity::new(options.in_flight.clone(), options.busy_poll, stall);
         place.set_activity(Arc::clone(&activity), peer.clone());
         let lines = RequestLines::default();
         let stream = NotedLines::new(stream, lines.clone());
@@ -180,7 +176,7 @@ impl Driver {
         };
         let stream = TokioIo::new(stream);
         let streams = Streams::new(Arc::clone(&activity), attention);
-        let builder = builder(&self.options, streams.executor());
+        let builder = builder(options, streams.executor());
         let mut connection = pin!(builder.serve_connection(stream, service));
 
         let why = tokio::select! {
@@ -194,7 +190,7 @@ impl Driver {
         }
         // HTTP/2 announces the end and answers the requests in flight. On HTTP/1 the next answer announces
         // it, so clients get a little time to send one more request.
-        let is_http2 = self.options.protocols == Protocols::Http2 || activity.is_http2();
+        let is_http2 = options.protocols == Protocols::Http2 || activity.is_http2();
         if why == Ending::Stop && !is_http2 {
             tokio::select! {
                 ended = streams.drive(connection.as_mut()) => return log_end(ended),
@@ -202,23 +198,8 @@ impl Driver {
             }
         }
         connection.as_mut().graceful_shutdown();
-        if why == Ending::ForAnother {
-            // The new connection waits for this one's place.
-            let said = streams.drive(connection.as_mut());
-            if let Ok(ended) = tokio::time::timeout(LAST_WORDS, said).await {
-                log_end(ended);
-            }
-            return;
-        }
-        let given_up = async {
-            tokio::time::sleep(FAREWELL).await;
-            activity.overdue(Some(FAREWELL)).await
-        };
-        tokio::select! {
-            ended = streams.drive(connection.as_mut()) => log_end(ended),
-            _ = given_up => {}
-            () = place.has_to_go() => {}
-        }
+        let last = streams.drive(connection.as_mut());
+        drive_to_end(last, why, &activity, place).await;
     }
 
     async fn ending(&self, activity: &Activity, lingering: &Lingering) -> Ending {
@@ -255,7 +236,34 @@ enum Ending {
     ForAnother,
 }
 
-fn log_end(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
+/// Drives a connection that was asked to end, within the time that it has for that.
+async fn drive_to_end(
+    last: impl Future<Output = Ended>,
+    why: Ending,
+    activity: &Activity,
+    place: &Place,
+) {
+    if why == Ending::ForAnother {
+        // The new connection waits for this one's place.
+        if let Ok(ended) = tokio::time::timeout(LAST_WORDS, last).await {
+            log_end(ended);
+        }
+        return;
+    }
+    let given_up = async {
+        tokio::time::sleep(FAREWELL).await;
+        activity.overdue(Some(FAREWELL)).await
+    };
+    tokio::select! {
+        ended = last => log_end(ended),
+        _ = given_up => {}
+        () = place.has_to_go() => {}
+    }
+}
+
+type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+fn log_end(ended: Ended) {
     if let Err(error) = ended {
         tracing::debug!(error, "connection ended");
     }

@@ -7,30 +7,30 @@
 //! Each answer has its own clock: reading one answer does not keep the others alive. A client that reads
 //! less than `MIN_PROGRESS` of an answer within the stall timeout counts as not reading it.
 //!
-//! Not here: closing such connections (`connection`).
+//! Not here: bodies and their pieces (`request_body`, `answer_body`), closing such connections
+//! (`connection`).
 
-use std::io::IoSlice;
-use std::pin::Pin;
+mod answer_body;
+mod request_body;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
 use futures_util::task::AtomicWaker;
-use http::{HeaderMap, Request, Response, Version};
-use http_body::{Body, Frame, SizeHint};
+use http::{Request, Response, Version};
 use tokio::time::{Instant, sleep};
 
+pub(super) use self::answer_body::AnswerBody;
+pub use self::request_body::RequestBody;
+
+use self::request_body::AwaitsRest;
 use super::back_to_back::BackToBack;
 use super::limit::Admitted;
 
 /// How much of an answer a client has to read, or of a body it has to send, within the stall timeout; less
 /// if less is left. With the default of 50 s that is 330 bytes a second, which any line carries.
 pub(super) const MIN_PROGRESS: usize = 16 << 10;
-
-/// An HTTP/2 stream whose answer has pieces of at least this size is kept until they are written.
-const LARGE_PIECE: usize = 16 << 10;
 
 /// The stall timeout is divided into this many periods, in which pieces are counted. The counts of
 /// `COUNTED_PERIODS` periods are kept: a connection with an older piece has ended by then.
@@ -317,18 +317,12 @@ struct Ongoing {
 impl UnderWayRequest {
     /// Wraps the body of the request.
     pub(super) fn body<B>(&self, body: B) -> RequestBody<B> {
-        RequestBody {
-            body,
-            activity: Arc::clone(&self.0.activity),
-            is_awaited: false,
-        }
+        RequestBody::new(body, Arc::clone(&self.0.activity))
     }
 
     /// Notes that the request waits for the rest of its body, until the returned value is dropped.
     pub(super) fn awaits_rest(&self) -> AwaitsRest {
-        let activity = Arc::clone(&self.0.activity);
-        activity.receiving.fetch_add(1, Ordering::Relaxed);
-        AwaitsRest(activity)
+        AwaitsRest::new(Arc::clone(&self.0.activity))
     }
 
     /// Wraps the answer, which keeps the request in flight until it is written. If the service has put an
@@ -342,12 +336,7 @@ impl UnderWayRequest {
             // It was not set before.
             let _ = self.0.admitted.set(admitted);
         }
-        response.map(|body| AnswerBody {
-            body,
-            request: self.0,
-            has_large_piece: false,
-            end: None,
-        })
+        response.map(|body| AnswerBody::new(body, self.0))
     }
 
     /// How many bytes of the answer the client has read so far; `None` if no piece waits for the client.
@@ -371,223 +360,6 @@ impl Drop for Ongoing {
         }
         activity.requests.fetch_sub(1, Ordering::Relaxed);
         activity.everywhere.0.now.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A request's body. It notes in the connection's activity whether it waits for the client.
-pub struct RequestBody<B> {
-    body: B,
-    activity: Arc<Activity>,
-    is_awaited: bool,
-}
-
-/// A request that waits for the rest of its body before its answer can be sent.
-pub(super) struct AwaitsRest(Arc<Activity>);
-
-impl Drop for AwaitsRest {
-    fn drop(&mut self) {
-        self.0.receiving.fetch_sub(1, Ordering::Relaxed);
-        self.0.touch();
-    }
-}
-
-impl<B> RequestBody<B> {
-    fn await_it(&mut self, is_awaited: bool) {
-        if is_awaited && !self.is_awaited {
-            self.activity.receiving.fetch_add(1, Ordering::Relaxed);
-        } else if self.is_awaited && !is_awaited {
-            self.activity.receiving.fetch_sub(1, Ordering::Relaxed);
-            self.activity.touch();
-        }
-        self.is_awaited = is_awaited;
-    }
-}
-
-impl<B: Body + Unpin> Body for RequestBody<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, B::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        self.await_it(polled.is_pending());
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl<B> Drop for RequestBody<B> {
-    fn drop(&mut self) {
-        self.await_it(false);
-    }
-}
-
-/// An answer's body.
-///
-/// On HTTP/2 the end of a body with large pieces is held back until they are written: hyper drops a stream
-/// once it has the end, and only the holder of a stream can reset it.
-pub(super) struct AnswerBody<B> {
-    body: B,
-    request: Arc<Ongoing>,
-    has_large_piece: bool,
-    /// The end, once it is known: trailers, or none.
-    end: Option<Option<HeaderMap>>,
-}
-
-impl<B> AnswerBody<B> {
-    fn holds_back(&self) -> bool {
-        self.has_large_piece && self.request.pieces.load(Ordering::Acquire) > 0
-    }
-
-    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<Option<Frame<AnswerData<B::Data>>>>
-    where
-        B: Body,
-    {
-        self.request.all_written.register(context.waker());
-        if self.holds_back() {
-            return Poll::Pending;
-        }
-        let end = self.end.take().flatten();
-        Poll::Ready(end.map(Frame::trailers))
-    }
-}
-
-impl<B: Body + Unpin> Body for AnswerBody<B> {
-    type Data = AnswerData<B::Data>;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, B::Error>>> {
-        let this = &mut *self;
-        if this.end.is_some() {
-            return this.poll_end(context).map(|end| end.map(Ok));
-        }
-        let frame = match ready!(Pin::new(&mut this.body).poll_frame(context)) {
-            Some(Ok(frame)) => frame,
-            Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-            None if this.holds_back() => {
-                this.end = Some(None);
-                return this.poll_end(context).map(|end| end.map(Ok));
-            }
-            None => return Poll::Ready(None),
-        };
-        if frame.is_trailers() && this.holds_back() {
-            this.end = frame.into_trailers().ok().map(Some);
-            return this.poll_end(context).map(|end| end.map(Ok));
-        }
-        Poll::Ready(Some(Ok(frame.map_data(|data| {
-            this.has_large_piece |= this.request.is_http2 && data.remaining() >= LARGE_PIECE;
-            AnswerData::new(data, &this.request)
-        }))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.end.is_none() && !self.holds_back() && self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// A piece of an answer; its writer advances it.
-pub(super) struct AnswerData<D> {
-    data: D,
-    request: Arc<Ongoing>,
-    /// The period in which it last made progress, and the bytes written since.
-    period: usize,
-    written: usize,
-}
-
-impl<D> AnswerData<D> {
-    fn new(data: D, request: &Arc<Ongoing>) -> Self {
-        let activity = &request.activity;
-        if activity.unwritten.fetch_add(1, Ordering::Relaxed) == 0 {
-            activity.touch_written();
-            let now = activity.written.load(Ordering::Relaxed);
-            activity.unwritten_since.store(now, Ordering::Relaxed);
-        }
-        if request.pieces.fetch_add(1, Ordering::Relaxed) == 0 {
-            activity.answering.fetch_add(1, Ordering::Relaxed);
-        }
-        let period = activity.period_now();
-        activity.by_period[period % COUNTED_PERIODS].fetch_add(1, Ordering::Relaxed);
-        Self {
-            data,
-            request: Arc::clone(request),
-            period,
-            written: 0,
-        }
-    }
-
-    fn note_written(&mut self, bytes: usize) {
-        let Ongoing {
-            activity, taken, ..
-        } = &*self.request;
-        activity.touch_written();
-        taken.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.written += bytes;
-        if self.written >= MIN_PROGRESS {
-            self.written = 0;
-            let period = activity.period_now();
-            let of = |period: usize| &activity.by_period[period % COUNTED_PERIODS];
-            of(self.period).fetch_sub(1, Ordering::Relaxed);
-            of(period).fetch_add(1, Ordering::Relaxed);
-            self.period = period;
-        }
-    }
-}
-
-impl<D> Drop for AnswerData<D> {
-    fn drop(&mut self) {
-        let request = &*self.request;
-        let activity = &request.activity;
-        activity.touch_written();
-        activity.by_period[self.period % COUNTED_PERIODS].fetch_sub(1, Ordering::Relaxed);
-        activity.unwritten.fetch_sub(1, Ordering::Relaxed);
-        if request.pieces.fetch_sub(1, Ordering::Release) == 1 {
-            activity.answering.fetch_sub(1, Ordering::Relaxed);
-            request
-                .taken
-                .fetch_add(MIN_PROGRESS as u64, Ordering::Relaxed);
-            request.all_written.wake();
-        }
-    }
-}
-
-impl<D: Buf> Buf for AnswerData<D> {
-    fn remaining(&self) -> usize {
-        self.data.remaining()
-    }
-
-    fn chunk(&self) -> &[u8] {
-        self.data.chunk()
-    }
-
-    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        self.data.chunks_vectored(slices)
-    }
-
-    fn advance(&mut self, count: usize) {
-        self.data.advance(count);
-        self.note_written(count);
-    }
-
-    fn copy_to_bytes(&mut self, len: usize) -> Bytes {
-        let bytes = self.data.copy_to_bytes(len);
-        self.note_written(len);
-        bytes
     }
 }
 

@@ -120,57 +120,8 @@ pub async fn serve<S, B>(
         service,
         open,
     };
-    // Logged once, not twenty times a second.
-    let mut is_failing = false;
-    loop {
-        let stream: io::Result<Accepted> = tokio::select! {
-            stream = accept(&listener) => stream,
-            _ = stop.wait_for(|stop| *stop) => break,
-        };
-        match stream {
-            Ok(stream) => {
-                is_failing = false;
-                if let Some(place) = doorman.free_place() {
-                    tokio::spawn(reception.clone().receive(stream, place));
-                    continue;
-                }
-                // Further connections stay with the kernel.
-                let waits = tokio::select! {
-                    waits = doorman.waits() => waits,
-                    _ = stop.wait_for(|stop| *stop) => break,
-                };
-                let (doorman, reception) = (Arc::clone(&doorman), reception.clone());
-                tokio::spawn(async move {
-                    // Without a place the stream is dropped, which closes it. For a client or a load
-                    // balancer that is better than waiting for a place that might never be free.
-                    let place = doorman.place().await;
-                    drop(waits);
-                    if let Some(place) = place {
-                        reception.receive(stream, place).await;
-                    }
-                });
-            }
-            Err(error) if is_one_connections(&error) => {}
-            Err(error) => {
-                if !is_failing {
-                    tracing::warn!(%error, "cannot accept connections");
-                }
-                is_failing = true;
-                tokio::time::sleep(ACCEPT_ERROR_PAUSE).await;
-            }
-        }
-    }
-    // Connections that the kernel has accepted already might have sent a request.
-    loop {
-        match accept_waiting(&listener) {
-            Ok(stream) => match doorman.free_place() {
-                Some(place) => drop(tokio::spawn(reception.clone().receive(stream, place))),
-                None => doorman.refuse(),
-            },
-            Err(error) if is_one_connections(&error) => {}
-            Err(_) => break,
-        }
-    }
+    reception.accept(&listener, &doorman, &mut stop).await;
+    reception.accept_waiting(&listener, &doorman);
     if let Listener::Unix(_, path) = &listener {
         // Best effort: a leftover is removed at the next start.
         let _ = std::fs::remove_file(path);
@@ -190,15 +141,78 @@ struct Reception<S> {
     open: mpsc::Sender<()>,
 }
 
-impl<S> Reception<S> {
-    async fn receive<B>(self, (stream, attention, address): Accepted, place: Place)
-    where
-        S: Service<HttpRequest, Response = Response<B>, Error = Infallible>,
-        S::Future: Send + 'static,
-        B: Body + Send + Unpin + 'static,
-        B::Data: Send,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+impl<S, B> Reception<S>
+where
+    S: Service<HttpRequest, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// Accepts connections until the server stops.
+    async fn accept(
+        &self,
+        listener: &Listener,
+        doorman: &Arc<Doorman>,
+        stop: &mut watch::Receiver<bool>,
+    ) {
+        // Logged once, not twenty times a second.
+        let mut is_failing = false;
+        loop {
+            let stream: io::Result<Accepted> = tokio::select! {
+                stream = accept(listener) => stream,
+                _ = stop.wait_for(|stop| *stop) => break,
+            };
+            match stream {
+                Ok(stream) => {
+                    is_failing = false;
+                    if let Some(place) = doorman.free_place() {
+                        tokio::spawn(self.clone().receive(stream, place));
+                        continue;
+                    }
+                    // Further connections stay with the kernel.
+                    let waits = tokio::select! {
+                        waits = doorman.waits() => waits,
+                        _ = stop.wait_for(|stop| *stop) => break,
+                    };
+                    let (doorman, reception) = (Arc::clone(doorman), self.clone());
+                    tokio::spawn(async move {
+                        // Without a place the stream is dropped, which closes it. For a client or a load
+                        // balancer that is better than waiting for a place that might never be free.
+                        let place = doorman.place().await;
+                        drop(waits);
+                        if let Some(place) = place {
+                            reception.receive(stream, place).await;
+                        }
+                    });
+                }
+                Err(error) if is_one_connections(&error) => {}
+                Err(error) => {
+                    if !is_failing {
+                        tracing::warn!(%error, "cannot accept connections");
+                    }
+                    is_failing = true;
+                    tokio::time::sleep(ACCEPT_ERROR_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Receives the connections that the kernel has accepted already: they might have sent a request.
+    fn accept_waiting(&self, listener: &Listener, doorman: &Doorman) {
+        loop {
+            match accept_waiting(listener) {
+                Ok(stream) => match doorman.free_place() {
+                    Some(place) => drop(tokio::spawn(self.clone().receive(stream, place))),
+                    None => doorman.refuse(),
+                },
+                Err(error) if is_one_connections(&error) => {}
+                Err(_) => break,
+            }
+        }
+    }
+
+    async fn receive(self, (stream, attention, address): Accepted, place: Place) {
         let made = tokio::select! {
             made = self.handshake.make(stream, address) => made,
             () = place.has_to_go() => None,

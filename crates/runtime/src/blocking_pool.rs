@@ -15,9 +15,11 @@
 //! inherit the priority. The watcher starts one instead, a thread that looks for long runs while there
 //! are threads. A short run only has to note when it began.
 //!
-//! Not here: which runs need a thread (`inline_policy`), and batches, which have threads of their own.
+//! Not here: the order in which runs get threads (`state`), which runs need a thread (`inline_policy`), and
+//! batches, which have threads of their own.
 
-use std::collections::VecDeque;
+mod state;
+
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError, Weak, mpsc};
@@ -26,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use self::state::{Job, State};
 use super::priority::ThreadNumber;
 use base::panics;
 
@@ -94,12 +97,6 @@ impl Drop for QueuedJob {
     }
 }
 
-struct Job {
-    number: u64,
-    share: Arc<Share>,
-    work: Box<dyn FnOnce() + Send>,
-}
-
 struct Options {
     /// The limit of runs at a time for all models together. Each model's first run comes on top.
     max_threads: usize,
@@ -160,115 +157,10 @@ impl Thread {
     }
 }
 
-struct State {
-    /// Jobs that count as running and will get a thread that is starting or ending its run. No thread
-    /// is idle while there are any.
-    ready: VecDeque<Job>,
-    /// Jobs of models that have used their share, in the order of the models' turns. No queue is empty.
-    waiting: VecDeque<VecDeque<Job>>,
-    last_number: u64,
-    /// In the order in which they became idle.
-    idle: Vec<Arc<Thread>>,
-    /// All but those that are starting.
-    started: Vec<Arc<Thread>>,
-    /// Threads that have not looked for a job yet.
-    starting: usize,
-    /// Runs of all models.
-    running: usize,
-}
-
-impl State {
-    /// Whether the limits allow one more run of a model.
-    fn has_room(&self, share: &Share, options: &Options) -> bool {
-        let running = share.running.load(Ordering::Relaxed);
-        let left = options.max_threads.saturating_sub(self.running);
-        running == 0 || running < left.min(options.max_of_model)
-    }
-
-    fn has_threads(&self) -> bool {
-        self.starting > 0 || !self.started.is_empty()
-    }
-
-    fn remove(&mut self, thread: &Arc<Thread>) {
-        self.started.retain(|it| !Arc::ptr_eq(it, thread));
-    }
-
-    fn begin(&mut self, share: &Share) {
-        share.running.fetch_add(1, Ordering::Relaxed);
-        self.running += 1;
-    }
-
-    fn end(&mut self, share: &Share) {
-        share.running.fetch_sub(1, Ordering::Relaxed);
-        self.running -= 1;
-    }
-
-    fn wait(&mut self, job: Job) {
-        let queue = self.waiting.iter_mut().find(|queue| {
-            let first = queue.front();
-            first.is_some_and(|it| Arc::ptr_eq(&it.share, &job.share))
-        });
-        match queue {
-            Some(queue) => queue.push_back(job),
-            None => self.waiting.push_back(VecDeque::from([job])),
-        }
-    }
-
-    /// Makes waiting jobs ready while there is room: one job of each model in turn.
-    fn promote(&mut self, options: &Options) {
-        while let Some(index) = self.waiting.iter().position(|queue| {
-            let first = queue.front();
-            first.is_some_and(|it| self.has_room(&it.share, options))
-        }) {
-            let Some(mut queue) = self.waiting.remove(index) else {
-                return;
-            };
-            if let Some(job) = queue.pop_front() {
-                self.begin(&job.share);
-                self.ready.push_back(job);
-            }
-            if !queue.is_empty() {
-                self.waiting.push_back(queue);
-            }
-        }
-    }
-
-    fn leave(&mut self, number: u64) -> Option<Job> {
-        let of_number = |it: &Job| it.number == number;
-        if let Some(index) = self.ready.iter().position(of_number) {
-            let job = self.ready.remove(index)?;
-            self.end(&job.share);
-            return Some(job);
-        }
-        for index in 0..self.waiting.len() {
-            let queue = &mut self.waiting[index];
-            // In ascending order of their numbers.
-            let Ok(place) = queue.binary_search_by_key(&number, |it| it.number) else {
-                continue;
-            };
-            let job = queue.remove(place);
-            if queue.is_empty() {
-                self.waiting.remove(index);
-            }
-            return job;
-        }
-        None
-    }
-}
-
 impl BlockingPool {
     const fn new(options: Options) -> Self {
-        let state = State {
-            ready: VecDeque::new(),
-            waiting: VecDeque::new(),
-            last_number: 0,
-            idle: Vec::new(),
-            started: Vec::new(),
-            starting: 0,
-            running: 0,
-        };
         Self {
-            state: Mutex::new(state),
+            state: Mutex::new(State::new()),
             watch: Condvar::new(),
             has_watcher: AtomicBool::new(false),
             options,

@@ -156,38 +156,13 @@ fn walk(
         } else {
             root.join(&path)
         };
-        let listed = fs::metadata(&full).and_then(|metadata| {
-            if is_link && !links.follow(&full)? {
-                return Ok(None);
-            }
-            let children = match metadata.is_dir() && depth < MAX_DEPTH {
-                true => Some(fs::read_dir(&full)?),
-                false => None,
-            };
-            Ok(Some((metadata, children)))
-        });
-        // A link to itself, or a name that is too long. Treated like `lost+found`.
-        if let Err(error) = &listed
-            && !is_root
-            && matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENAMETOOLONG))
-        {
-            visit(&path, None);
-            continue;
-        }
-        let (metadata, children) = match listed.map_err(|error| describe(&full, &error)) {
-            Ok(Some(listed)) => listed,
-            Ok(None) => {
+        let (metadata, children) = match examine(&full, depth, is_link, &mut links)? {
+            Examined::Known(metadata, children) => (metadata, children),
+            Examined::Unknown => {
                 visit(&path, None);
                 continue;
             }
-            // It was deleted after the listing, or is a dangling link.
-            Err(error) if !is_root && error.code() == Code::NotFound => continue,
-            // Such as `lost+found`. If the model needs it, the load reports the error.
-            Err(error) if !is_root && error.code() == Code::PermissionDenied => {
-                visit(&path, None);
-                continue;
-            }
-            Err(error) => return Err(error),
+            Examined::Gone => continue,
         };
         if !metadata.is_dir() {
             visit(&path, Some(&metadata));
@@ -213,6 +188,43 @@ fn walk(
         rest[first..].sort_unstable();
     }
     Ok(())
+}
+
+/// What is known about a path under a version directory.
+enum Examined {
+    /// With the list of its children, if it is a folder to be looked into.
+    Known(fs::Metadata, Option<fs::ReadDir>),
+    /// It exists, but cannot be examined, or is a link that is not followed.
+    Unknown,
+    Gone,
+}
+
+fn examine(full: &Path, depth: usize, is_link: bool, links: &mut Links<'_>) -> Result<Examined> {
+    let is_root = depth == 0;
+    let listed = fs::metadata(full).and_then(|metadata| {
+        if is_link && !links.follow(full)? {
+            return Ok(Examined::Unknown);
+        }
+        let children = match metadata.is_dir() && depth < MAX_DEPTH {
+            true => Some(fs::read_dir(full)?),
+            false => None,
+        };
+        Ok(Examined::Known(metadata, children))
+    });
+    // A link to itself, or a name that is too long. Treated like `lost+found`.
+    if let Err(error) = &listed
+        && !is_root
+        && matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENAMETOOLONG))
+    {
+        return Ok(Examined::Unknown);
+    }
+    match listed.map_err(|error| describe(full, &error)) {
+        // It was deleted after the listing, or is a dangling link.
+        Err(error) if !is_root && error.code() == Code::NotFound => Ok(Examined::Gone),
+        // Such as `lost+found`. If the model needs it, the load reports the error.
+        Err(error) if !is_root && error.code() == Code::PermissionDenied => Ok(Examined::Unknown),
+        examined => examined,
+    }
 }
 
 /// Decides which links are followed.

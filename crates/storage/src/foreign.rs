@@ -177,7 +177,7 @@ impl Foreign {
         }
     }
 
-    /// The advice to the user: a sentence without its full stop.
+    /// The advice to the user: a sentence without its full stop. Long, because it has one for each kind.
     fn way_out(self) -> &'static str {
         match self {
             Self::Empty | Self::Zeros | Self::CutOff => {

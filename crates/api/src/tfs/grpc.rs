@@ -124,11 +124,7 @@ pub fn service(
         declared.add(&services::HEALTH);
     }
     add_reflection(&mut routes, &mut declared);
-    let receive_small = ReceiveOptions {
-        max_bytes: options.receive.max_bytes.min(MAX_SMALL_BYTES),
-        max_decompressed_bytes: MAX_SMALL_BYTES,
-        ..options.receive
-    };
+    let receive_small = receive_small(&options.receive);
     GrpcService(Arc::new(Services {
         predict,
         prediction,
@@ -140,6 +136,15 @@ pub fn service(
         receive: options.receive,
         receive_small,
     }))
+}
+
+/// The limits on messages that are small.
+fn receive_small(receive: &ReceiveOptions) -> ReceiveOptions {
+    ReceiveOptions {
+        max_bytes: receive.max_bytes.min(MAX_SMALL_BYTES),
+        max_decompressed_bytes: MAX_SMALL_BYTES,
+        ..*receive
+    }
 }
 
 /// Describes the declared services and their messages, in both versions of the reflection protocol.

@@ -163,24 +163,7 @@ fn write_decimal(negative: bool, decimal: Decimal, precision: usize, out: &mut V
     let Decimal { significand, power } = decimal;
     // Exponent of the first digit.
     let exponent = power + precision as i32 - 1;
-    // Sixteen digits, the first one in the lowest byte, and a seventeenth.
-    let (digits, last) = match precision {
-        6 => (
-            ZEROS << 64 | u128::from(eight_digits(significand * 100)),
-            b'0',
-        ),
-        9 => {
-            let first = u128::from(b'0') + u128::from(significand / 100_000_000);
-            let others = u128::from(eight_digits(significand % 100_000_000));
-            (ZEROS << 72 | others << 8 | first, b'0')
-        }
-        _ => {
-            let (sixteen, last) = (significand / 10, significand % 10);
-            let high = u128::from(eight_digits(sixteen / 100_000_000));
-            let low = u128::from(eight_digits(sixteen % 100_000_000));
-            (low << 64 | high, b'0' + last as u8)
-        }
-    };
+    let (digits, last) = seventeen_digits(significand, precision);
     let count = match last {
         b'0' => 16 - ((digits ^ ZEROS).leading_zeros() / 8) as usize,
         _ => 17,
@@ -221,6 +204,29 @@ fn write_decimal(negative: bool, decimal: Decimal, precision: usize, out: &mut V
         (point + 2).max(count + 1)
     };
     out.truncate(start + length);
+}
+
+/// A number of `precision` digits as text: sixteen digits, the first one in the lowest byte, and a
+/// seventeenth.
+#[inline(always)]
+fn seventeen_digits(significand: u64, precision: usize) -> (u128, u8) {
+    match precision {
+        6 => (
+            ZEROS << 64 | u128::from(eight_digits(significand * 100)),
+            b'0',
+        ),
+        9 => {
+            let first = u128::from(b'0') + u128::from(significand / 100_000_000);
+            let others = u128::from(eight_digits(significand % 100_000_000));
+            (ZEROS << 72 | others << 8 | first, b'0')
+        }
+        _ => {
+            let (sixteen, last) = (significand / 10, significand % 10);
+            let high = u128::from(eight_digits(sixteen / 100_000_000));
+            let low = u128::from(eight_digits(sixteen % 100_000_000));
+            (low << 64 | high, b'0' + last as u8)
+        }
+    }
 }
 
 /// Sixteen zeros as text.

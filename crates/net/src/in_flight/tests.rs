@@ -1,8 +1,12 @@
 use std::convert::Infallible;
+use std::task::Poll;
 
+use bytes::{Buf, Bytes};
 use futures_util::{FutureExt, stream};
+use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full, StreamBody};
 
+use super::answer_body::{AnswerData, LARGE_PIECE};
 use super::*;
 
 const SHORT: Duration = Duration::from_millis(1);
@@ -87,7 +91,7 @@ async fn one_answer_that_is_taken_does_not_keep_another() {
         why = overdue => assert_eq!(why, Overdue::Unread),
         () = client => {}
     }
-    assert!(trickling.data.remaining() > 0 && steady.data.remaining() > 0);
+    assert!(trickling.remaining() > 0 && steady.remaining() > 0);
     assert!(stream.unread().is_none());
     drop((working, steady));
 }

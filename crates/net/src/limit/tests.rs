@@ -1,6 +1,8 @@
 use futures_util::FutureExt;
 
+use super::budget::{MAX_LASTING, MAX_PROBES, MAX_REFLECTIONS};
 use super::*;
+use crate::peer::{ConnectionNumber, Source};
 use base::error::Code;
 
 fn from(source: u8, connection: ConnectionNumber) -> Head {

@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::thread::{ThreadId, current};
 use std::time::Instant;
 

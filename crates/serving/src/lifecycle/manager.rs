@@ -13,6 +13,7 @@ mod threads;
 
 mod load;
 mod loads;
+mod managed;
 mod unload;
 
 use std::io;
@@ -23,7 +24,8 @@ use std::time::{Duration, Instant};
 
 use tracing::error;
 
-use self::registry::{Phase, Registry};
+use self::managed::Phase;
+use self::registry::Registry;
 use self::threads::LoadThreads;
 use super::lookup::LookupTable;
 use super::policy::Action;

@@ -70,6 +70,7 @@ pub(super) struct ServerMetrics {
 }
 
 impl ServerMetrics {
+    /// All families, without series. Long, because it lists each metric with its text and labels.
     pub(super) fn new() -> Self {
         Self {
             requests: family(

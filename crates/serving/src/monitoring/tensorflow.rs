@@ -52,6 +52,7 @@ pub(super) struct TensorflowMetrics {
 }
 
 impl TensorflowMetrics {
+    /// All families, without series. Long, because it lists each metric with its labels.
     pub(super) fn new() -> Self {
         Self {
             request_count: family(

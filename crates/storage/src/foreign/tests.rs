@@ -80,6 +80,7 @@ fn pointers_and_failed_downloads_are_named() {
     check(&[0; 100_000], Foreign::Zeros);
 }
 
+/// Long, because it has a line for each kind.
 #[test]
 fn models_of_other_libraries_are_named() {
     check(&begins(b"\x89HDF\r\n\x1a\n"), Foreign::Hdf5);

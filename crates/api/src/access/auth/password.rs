@@ -198,10 +198,7 @@ impl PasswordChecks {
         };
         peer.note_login(outcome == Outcome::Right);
         if outcome == Outcome::Wrong {
-            let others = self.shared.waiting_of_user(peer.source(), &user_of(found));
-            let others = u32::try_from(others).unwrap_or(u32::MAX);
-            let pause = WRONG_AFTER_EACH.saturating_mul(others);
-            tokio::time::sleep(pause.min(MAX_WRONG_AFTER)).await;
+            self.pause_after_wrong(peer, found).await;
         }
         drop(caller);
         match outcome {
@@ -209,6 +206,14 @@ impl PasswordChecks {
             Outcome::Panicked => Err(panics::ended_abnormally("a password check")),
             Outcome::Wrong | Outcome::Unknown => Ok(None),
         }
+    }
+
+    /// Waits after a wrong password, for longer the more checks of this user wait.
+    async fn pause_after_wrong(&self, peer: &Peer, found: Option<&Arc<Identity>>) {
+        let others = self.shared.waiting_of_user(peer.source(), &user_of(found));
+        let others = u32::try_from(others).unwrap_or(u32::MAX);
+        let pause = WRONG_AFTER_EACH.saturating_mul(others);
+        tokio::time::sleep(pause.min(MAX_WRONG_AFTER)).await;
     }
 
     /// Counts a caller as waiting.

@@ -193,6 +193,7 @@ async fn right_passwords_stay_known_where_they_are_kept() {
     assert!(!is_known(&auth));
 }
 
+/// Long, because it is a table with a case for each rule.
 #[test]
 fn rules_that_make_no_sense_are_refused() {
     let with_token = |name: &str, hash: &str| Message {

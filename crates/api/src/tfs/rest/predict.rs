@@ -15,7 +15,7 @@ use serving::monitoring::Direction;
 use serving::servable::ServableHandle;
 use wire::tfs::json;
 
-/// Looks up the model while it decodes: the signature determines the dtypes of the numbers in the body.
+/// Answers one Predict call.
 pub(super) async fn predict(
     inference: &InferenceService,
     deadline: Option<Instant>,
@@ -23,27 +23,9 @@ pub(super) async fn predict(
     body: Bytes,
     observation: &mut Observation,
 ) -> Result<HttpReply> {
-    // The reader can ask more than once; all answers come from one servable.
-    let resolved: OnceCell<ServableHandle> = OnceCell::new();
     let started = Instant::now();
-    let decoded = off_worker(body.len(), || {
-        json::decode_predict(&body, |signature_name| {
-            let servable = match resolved.get() {
-                Some(servable) => servable,
-                None => {
-                    let servable = inference.resolve(spec)?;
-                    resolved.get_or_init(|| servable)
-                }
-            };
-            observation.reached(servable, Some(signature_name));
-            json_inputs(servable, signature_name)
-        })
-    })?;
-    drop(body);
+    let (decoded, servable) = decode(inference, spec, body, observation)?;
     let decoding = (started, Instant::now());
-    let servable = resolved
-        .into_inner()
-        .ok_or_else(|| ServingError::internal("no signature was looked up"))?;
     let inputs = decoded
         .inputs
         .into_iter()
@@ -78,6 +60,34 @@ pub(super) async fn predict(
         response.servable,
         Some(response.signature_name),
     ))
+}
+
+/// Looks up the model while it decodes: the signature determines the dtypes of the numbers in the body.
+fn decode(
+    inference: &InferenceService,
+    spec: &ModelSpec,
+    body: Bytes,
+    observation: &mut Observation,
+) -> Result<(json::PredictBody, ServableHandle)> {
+    // The reader can ask more than once; all answers come from one servable.
+    let resolved: OnceCell<ServableHandle> = OnceCell::new();
+    let decoded = off_worker(body.len(), || {
+        json::decode_predict(&body, |signature_name| {
+            let servable = match resolved.get() {
+                Some(servable) => servable,
+                None => {
+                    let servable = inference.resolve(spec)?;
+                    resolved.get_or_init(|| servable)
+                }
+            };
+            observation.reached(servable, Some(signature_name));
+            json_inputs(servable, signature_name)
+        })
+    })?;
+    let servable = resolved
+        .into_inner()
+        .ok_or_else(|| ServingError::internal("no signature was looked up"))?;
+    Ok((decoded, servable))
 }
 
 /// The facts about a signature that the JSON reader needs.

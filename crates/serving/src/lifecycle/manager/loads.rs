@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, info_span, warn};
 
 use super::load::{LoadJob, Outcome, cancelled};
-use super::registry::{GivenUp, Left, Managed, Phase, Progress};
+use super::managed::{GivenUp, Left, Managed, Phase, Progress};
 use super::threads::{MAX_STUCK_OF_VERSION, Ticket};
 use super::{Shared, State};
 use crate::lifecycle::PollWait;

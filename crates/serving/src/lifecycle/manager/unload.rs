@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{error, info};
 
-use super::registry::Phase;
+use super::managed::Phase;
 use super::{Shared, State};
 use crate::servable::ServableHandle;
 use base::allocator::release_freed;

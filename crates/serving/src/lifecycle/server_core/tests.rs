@@ -10,6 +10,7 @@ mod faults;
 mod labels;
 mod loads;
 mod panics;
+mod refused;
 mod reload;
 mod stuck;
 mod versions;

@@ -232,6 +232,7 @@ fn function_outputs_are_matched_by_number() {
     assert_eq!(outputs["small"], floats(&[1], &[2.0]));
 }
 
+/// Long, because one graph takes features of every kind.
 #[test]
 fn features_of_every_kind_are_fed() {
     use proto::tensorflow::{

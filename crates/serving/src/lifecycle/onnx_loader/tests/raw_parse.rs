@@ -67,7 +67,8 @@ fn with_suffix<'a>(keys: &'a [String], suffix: &'a str) -> impl Iterator<Item = 
     keys.iter().map(move |key| format!("{key}_{suffix}"))
 }
 
-/// A graph that returns the outputs of its parse node, each tensor under the name `out_<tensor>`.
+/// A graph that returns the outputs of its parse node, each tensor under the name `out_<tensor>`. Long,
+/// because it writes a whole model.
 fn model(op_type: &str) -> ModelProto {
     let is_v2 = op_type == "ParseExampleV2";
     let (sparse, dense) = (keys('s'), keys('d'));

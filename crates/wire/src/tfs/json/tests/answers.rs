@@ -47,6 +47,7 @@ fn check_error<const N: usize>(outputs: [(&str, Tensor); N], format: Format, exp
     assert_eq!(error.code(), Code::InvalidArgument);
 }
 
+/// Long, because it has the specification's examples with their whole texts.
 #[test]
 fn one_output_stands_without_its_name() {
     // E97, E98, E102 to E105.

@@ -101,6 +101,7 @@ fn features_may_be_empty_negative_or_repeated() {
     assert_eq!(examples, [expected, Example { features: None }]);
 }
 
+/// Long, because it is a table of the specification's examples.
 #[test]
 fn wrong_examples_are_named() {
     let cases = [

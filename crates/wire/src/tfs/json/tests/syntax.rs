@@ -8,6 +8,7 @@ fn check(body: impl AsRef<[u8]>, expected: &str) {
     assert_eq!(error.to_string(), expected);
 }
 
+/// Long, because it is a table of the specification's examples.
 #[test]
 fn broken_bodies_have_the_parsers_texts_and_offsets() {
     let cases: &[(&str, &str)] = &[
