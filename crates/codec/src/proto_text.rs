@@ -85,7 +85,7 @@ impl std::error::Error for ParseError {}
 /// # Errors
 ///
 /// The first error in the text, unknown fields included. Messages nested deeper than
-/// [`parser::MAX_DEPTH`] and strings that are not UTF-8 are errors.
+/// `parser::MAX_DEPTH` and strings that are not UTF-8 are errors.
 pub fn parse<M: Message + Name + Default>(text: &[u8]) -> Result<M, ParseError> {
     let name = M::full_name();
     let message = parse_dynamic(&SERVED, &name, text)?;
@@ -183,7 +183,7 @@ fn invalid_file(path: &Path, error: &ParseError) -> ServingError {
     ServingError::invalid_argument(format!("Invalid protobuf file: '{}'", path.display()))
 }
 
-/// Reads a whole file, up to [`MAX_FILE_BYTES`].
+/// Reads a whole file, up to `MAX_FILE_BYTES`.
 ///
 /// # Errors
 ///

@@ -40,7 +40,7 @@ pub struct ReceiveOptions {
     pub stall_timeout: Duration,
 }
 
-/// The progress of a body: the time by which its client has to have sent [`MIN_PROGRESS`] more.
+/// The progress of a body: the time by which its client has to have sent `MIN_PROGRESS` more.
 #[derive(Debug, Default)]
 pub struct Pace {
     /// `None` before the first piece is waited for.

@@ -121,7 +121,7 @@ impl Files {
 ///
 /// # Errors
 ///
-/// Those of [`Files::read`].
+/// Those of `Files::read`.
 pub fn file_bytes(directory: &Path) -> Result<u64> {
     // A volume mounted by Kubernetes shows the same file at several paths.
     let mut distinct = BTreeMap::new();

@@ -4,7 +4,7 @@
 //! combination appears, so a request takes no lock and allocates nothing.
 //!
 //! Clients choose some label values (a model's name), so the number of combinations is limited; further
-//! ones are counted under [`OTHER`].
+//! ones are counted under `OTHER`.
 //!
 //! Not here: the values (`instrument`), the metrics themselves (`tensorflow`, `server`).
 
@@ -99,7 +99,7 @@ impl<M: Instrument, const N: usize> Family<M, N> {
     }
 
     /// Applies `change` to the instrument of these label values. `is_known` returns whether the first
-    /// value is the name of a model that the server has: such names are never replaced by [`OTHER`].
+    /// value is the name of a model that the server has: such names are never replaced by `OTHER`.
     pub fn update(
         &self,
         values: [&str; N],

@@ -1,6 +1,6 @@
 //! Reads JSON numbers into the elements of tensors, fast and correctly rounded.
 //!
-//! [`Number::read`] serves texts that were checked before. The `scan_*` functions serve the fast
+//! `Number::read` serves texts that were checked before. The `scan_*` functions serve the fast
 //! path: they check while they read, and return `None` for anything but a plain number of the
 //! wanted type, which leaves the decision to the exact path.
 

@@ -15,7 +15,7 @@ pub(super) fn skip(text: &[u8], pos: usize) -> Result<usize, SyntaxError> {
     scan(text, pos, &mut ())
 }
 
-/// As [`skip`], and also appends the string's unescaped bytes to `out`.
+/// As `skip`, and also appends the string's unescaped bytes to `out`.
 #[inline]
 pub fn read(text: &[u8], pos: usize, out: &mut Vec<u8>) -> Result<usize, SyntaxError> {
     scan(text, pos, out)

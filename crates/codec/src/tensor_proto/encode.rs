@@ -63,7 +63,7 @@ impl<'a> Encoder<'a> {
         self.plain
     }
 
-    /// Writes the message: exactly [`len`](Self::len) bytes.
+    /// Writes the message: exactly `len` bytes.
     pub fn write(&self, buf: &mut impl BufMut) {
         self.write_head(buf);
         if let Some(values) = self.plain {

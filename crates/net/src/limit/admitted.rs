@@ -58,7 +58,7 @@ impl Admitted {
         }
     }
 
-    /// Adds bytes that this request holds from now on. The first [`UNCOUNTED_BYTES`] are free.
+    /// Adds bytes that this request holds from now on. The first `UNCOUNTED_BYTES` are free.
     ///
     /// # Errors
     ///
