@@ -98,7 +98,7 @@ test-rust: onnxruntime
 # Not part of `make test`, because compiling tract alone takes minutes. CI runs it. First the tests that
 # name tract: its own and the contract's, the choice of a backend, the zoo; then a check that everything
 # compiles, with either backend and with both.
-TRACT_TESTS := ::tract _tract
+TRACT_TESTS := tract:: _tract
 test-tract: onnxruntime
 	@if $(CARGO) nextest --version > /dev/null 2>&1; then \
 		set -ex; \
