@@ -306,7 +306,7 @@ pub(super) fn limits<'a>(
 }
 
 /// All checks, with the number of the input that they apply to.
-#[cfg(test)]
+#[cfg(all(test, feature = "onnxruntime"))]
 pub(super) fn all() -> impl Iterator<Item = (usize, &'static [Check])> {
     LIMITS.iter().map(|it| (it.input, it.checks))
 }
