@@ -51,7 +51,7 @@ pub struct LoadShed(Arc<Budget>);
 /// Calls that do not count as requests. A busy server still answers them, so they have limits of their own,
 /// and one connection can use only a small part of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Beside {
+pub enum ExemptCall {
     /// A probe or a page: it is answered within a moment.
     Probe,
     /// A call that lasts until the client or the server ends it.
@@ -78,7 +78,7 @@ impl LoadShed {
     ///
     /// [`Overloaded`](base::error::ServingError::Overloaded) if the limit of its kind is reached and none makes
     /// room.
-    pub async fn enter(&self, kind: Option<Beside>, head: &Head) -> Result<Admitted> {
+    pub async fn enter(&self, kind: Option<ExemptCall>, head: &Head) -> Result<Admitted> {
         if self.0.take_free(kind, head) {
             return self.let_in(kind, head);
         }
@@ -97,10 +97,10 @@ impl LoadShed {
     }
 
     /// Tries once to admit a request; `None` if room might be made in a moment.
-    fn try_enter(&self, kind: Option<Beside>, head: &Head) -> Result<Option<Admitted>> {
+    fn try_enter(&self, kind: Option<ExemptCall>, head: &Head) -> Result<Option<Admitted>> {
         let room = match kind {
             None => self.0.take(),
-            Some(kind) => self.0.take_beside(kind, head),
+            Some(kind) => self.0.take_exempt(kind, head),
         };
         match room {
             Room::Made => self.let_in(kind, head).map(Some),
@@ -110,7 +110,7 @@ impl LoadShed {
     }
 
     /// Admits a request that has its place.
-    fn let_in(&self, kind: Option<Beside>, head: &Head) -> Result<Admitted> {
+    fn let_in(&self, kind: Option<ExemptCall>, head: &Head) -> Result<Admitted> {
         let admitted = Admitted::new(&self.0, kind, head);
         admitted.grow(head.bytes)?;
         Ok(admitted)
@@ -118,12 +118,12 @@ impl LoadShed {
 
     /// Like [`enter`](Self::enter), without waiting for room.
     #[cfg(any(test, feature = "testing"))]
-    pub fn enter_now(&self, kind: Option<Beside>) -> Result<Admitted> {
+    pub fn enter_now(&self, kind: Option<ExemptCall>) -> Result<Admitted> {
         self.enter_from(kind, &Head::default())
     }
 
     #[cfg(any(test, feature = "testing"))]
-    fn enter_from(&self, kind: Option<Beside>, head: &Head) -> Result<Admitted> {
+    fn enter_from(&self, kind: Option<ExemptCall>, head: &Head) -> Result<Admitted> {
         self.try_enter(kind, head)?
             .ok_or_else(|| self.0.is_full(kind))
     }

@@ -18,7 +18,7 @@ use crate::tfs::rest::{model_list, refusal};
 use base::vocabulary::Api;
 use net::catch_panic::catch_panic;
 use net::head::Head;
-use net::limit::{Beside, LoadShed};
+use net::limit::{ExemptCall, LoadShed};
 use serving::inference::InferenceService;
 
 /// The admin port as a hyper service.
@@ -43,7 +43,7 @@ impl AdminService {
 
     async fn answer<B>(&self, request: &mut Request<B>) -> Response<Bytes> {
         let head = Head::of(request);
-        let admitted = match self.admission.enter(Some(Beside::Probe), &head).await {
+        let admitted = match self.admission.enter(Some(ExemptCall::Probe), &head).await {
             Ok(admitted) => admitted,
             Err(error) => return refusal(&error),
         };

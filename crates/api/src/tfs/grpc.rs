@@ -44,7 +44,7 @@ use net::blocking::off_worker;
 use net::catch_panic::catch_panic;
 use net::concurrency_limit::ConcurrencyLimit;
 use net::head::Head;
-use net::limit::{Admitted, Beside, LoadShed};
+use net::limit::{Admitted, ExemptCall, LoadShed};
 use net::receive::ReceiveOptions;
 use proto::SERVED_DESCRIPTORS;
 use proto::tensorflow::profiler_service_server::ProfilerServiceServer;
@@ -195,7 +195,7 @@ enum Call {
     /// A call of the inference and model services.
     Request(Api),
     /// A call of another service, with one small message.
-    Small(Option<Beside>),
+    Small(Option<ExemptCall>),
     SmallStream,
 }
 
@@ -211,7 +211,7 @@ impl Services {
         }
         match call {
             Some(Call::Request(api)) => self.answer_request(request, api).await,
-            Some(Call::Small(beside)) => self.answer_small(request, beside).await,
+            Some(Call::Small(exempt)) => self.answer_small(request, exempt).await,
             Some(Call::SmallStream) => self.answer_stream(request).await,
             // As TensorFlow Serving answers unknown methods and services.
             None => Status::unimplemented("").into_http(),
@@ -226,8 +226,8 @@ impl Services {
         let call = match service.takes {
             Takes::Request => api_of(path).map(Call::Request),
             Takes::SmallRequest => Some(Call::Small(None)),
-            Takes::Probe if method == "Watch" => Some(Call::Small(Some(Beside::Lasting))),
-            Takes::Probe => Some(Call::Small(Some(Beside::Probe))),
+            Takes::Probe if method == "Watch" => Some(Call::Small(Some(ExemptCall::Lasting))),
+            Takes::Probe => Some(Call::Small(Some(ExemptCall::Probe))),
             Takes::SmallStream => Some(Call::SmallStream),
         };
         (service.access, call)
@@ -286,11 +286,11 @@ impl Services {
         }
     }
 
-    /// Answers a call of another service; `beside` is its kind if it does not count as a request.
+    /// Answers a call of another service; `exempt` is its kind if it does not count as a request.
     async fn answer_small<B>(
         &self,
         request: Request<B>,
-        beside: Option<Beside>,
+        exempt: Option<ExemptCall>,
     ) -> http::Response<tonic::body::Body>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
@@ -299,7 +299,7 @@ impl Services {
         let head = Head::of(&request);
         let (parts, body) = request.into_parts();
         let received = async {
-            let admitted = Arc::new(self.admission.enter(beside, &head).await?);
+            let admitted = Arc::new(self.admission.enter(exempt, &head).await?);
             let (headers, receive) = (&parts.headers, &self.receive_small);
             let message = message::receive(headers, body, receive, &admitted, |_| None).await?;
             Ok((message, admitted))
@@ -323,7 +323,10 @@ impl Services {
         B::Error: std::error::Error + Send + Sync + 'static,
     {
         let head = Head::of(&request);
-        let entered = self.admission.enter(Some(Beside::Reflection), &head).await;
+        let entered = self
+            .admission
+            .enter(Some(ExemptCall::Reflection), &head)
+            .await;
         let (parts, body) = request.into_parts();
         let admitted = match entered {
             Ok(admitted) => Arc::new(admitted),

@@ -37,7 +37,7 @@ use net::blocking::off_worker;
 use net::catch_panic::catch_panic;
 use net::concurrency_limit::ConcurrencyLimit;
 use net::head::Head;
-use net::limit::{Admitted, Beside, LoadShed};
+use net::limit::{Admitted, ExemptCall, LoadShed};
 use net::receive::ReceiveOptions;
 use net::request_line::full_target;
 use serving::inference::InferenceService;
@@ -203,7 +203,7 @@ impl Inner {
             || (path == openapi::PATH && is_read(request.method()));
         let mut response = if is_page {
             let head = Head::of(&request);
-            let admitted = match self.admission.enter(Some(Beside::Probe), &head).await {
+            let admitted = match self.admission.enter(Some(ExemptCall::Probe), &head).await {
                 Ok(admitted) => Arc::new(admitted),
                 Err(error) => return refusal(&error),
             };

@@ -9,7 +9,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 use super::budget::{Budget, weight};
-use super::{Beside, REQUEST_BYTES, UNCOUNTED_BYTES};
+use super::{ExemptCall, REQUEST_BYTES, UNCOUNTED_BYTES};
 use crate::head::Head;
 use crate::peer::{ConnectionNumber, Source};
 use base::error::{Result, ServingError};
@@ -23,7 +23,7 @@ pub struct Admitted {
     budget: Arc<Budget>,
     peer: (Source, ConnectionNumber),
     /// `None` if it counts as a request.
-    beside: Option<Beside>,
+    exempt: Option<ExemptCall>,
     pub(super) began: Instant,
     bytes: AtomicU64,
     /// This many of its bytes are not counted.
@@ -44,11 +44,11 @@ pub struct Waits {
 }
 
 impl Admitted {
-    pub(super) fn new(budget: &Arc<Budget>, beside: Option<Beside>, head: &Head) -> Self {
+    pub(super) fn new(budget: &Arc<Budget>, exempt: Option<ExemptCall>, head: &Head) -> Self {
         Self {
             budget: Arc::clone(budget),
             peer: (head.source, head.connection),
-            beside,
+            exempt,
             began: Instant::now(),
             bytes: AtomicU64::new(0),
             uncounted: AtomicU64::new(UNCOUNTED_BYTES),
@@ -109,7 +109,7 @@ impl Admitted {
             budget.bytes.fetch_add(more, Ordering::Relaxed);
             held += REQUEST_BYTES;
         }
-        let mut waiting = budget.waiting(self.beside);
+        let mut waiting = budget.waiting(self.exempt);
         let number = waiting.add(self.peer, weight(held), Arc::clone(self));
         drop(waiting);
         // This can make this request itself give up its place.
@@ -125,12 +125,15 @@ impl Admitted {
         let (budget, count) = (&self.budget, || {
             self.budget.requests.load(Ordering::Relaxed)
         });
-        self.beside.is_some() || count() >= budget.max_requests / 2
+        self.exempt.is_some() || count() >= budget.max_requests / 2
     }
 
     /// Whether it lasts until either side ends it.
     pub fn lasts(&self) -> bool {
-        matches!(self.beside, Some(Beside::Lasting | Beside::Reflection))
+        matches!(
+            self.exempt,
+            Some(ExemptCall::Lasting | ExemptCall::Reflection)
+        )
     }
 
     /// Gives its place to another request; its memory is about to be freed.
@@ -141,7 +144,7 @@ impl Admitted {
         let going = self.counted();
         self.going.store(going, Ordering::Relaxed);
         self.budget.going_bytes.fetch_add(going, Ordering::Relaxed);
-        self.budget.give_back(self.beside, self.peer.1);
+        self.budget.give_back(self.exempt, self.peer.1);
         self.told.notify_one();
     }
 
@@ -154,7 +157,7 @@ impl Admitted {
 impl Drop for Admitted {
     fn drop(&mut self) {
         if !*self.has_made_room.get_mut() {
-            self.budget.give_back(self.beside, self.peer.1);
+            self.budget.give_back(self.exempt, self.peer.1);
         }
         let bytes = self.counted();
         if bytes > 0 {
@@ -185,7 +188,7 @@ impl Waits {
 impl Drop for Waits {
     fn drop(&mut self) {
         let admitted = &self.admitted;
-        let mut waiting = admitted.budget.waiting(admitted.beside);
+        let mut waiting = admitted.budget.waiting(admitted.exempt);
         let removed = waiting.remove(admitted.peer, self.number);
         drop(waiting);
         drop(removed);

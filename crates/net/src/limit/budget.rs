@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::admitted::Admitted;
-use super::{Beside, LOOK_PAUSE, REQUEST_BYTES, UNCOUNTED_BYTES};
+use super::{ExemptCall, LOOK_PAUSE, REQUEST_BYTES, UNCOUNTED_BYTES};
 use crate::head::Head;
 use crate::peer::ConnectionNumber;
 use crate::places::{Going, Places};
@@ -45,9 +45,9 @@ pub(super) struct Budget {
     looking_bytes: AtomicU64,
     /// The number of large requests that ever ended.
     pub(super) large: AtomicUsize,
-    beside: [Shares; KINDS_BESIDE],
+    exempt: [Shares; EXEMPT_KINDS],
     /// By kind; the last element is for ordinary requests.
-    waiting: [Mutex<Waiting<Arc<Admitted>>>; KINDS_BESIDE + 1],
+    waiting: [Mutex<Waiting<Arc<Admitted>>>; EXEMPT_KINDS + 1],
     /// The connections; one can be closed for its unread answers.
     pub(super) places: Mutex<Vec<Places>>,
     leaving: Mutex<Leaving>,
@@ -75,7 +75,7 @@ pub(super) enum Room {
     Never,
 }
 
-const KINDS_BESIDE: usize = 3;
+const EXEMPT_KINDS: usize = 3;
 
 /// A request that looks for room, until this is dropped.
 pub(super) struct LooksForRoom<'a> {
@@ -101,7 +101,7 @@ impl Budget {
             going_bytes: AtomicU64::new(0),
             looking_bytes: AtomicU64::new(0),
             large: AtomicUsize::new(0),
-            beside: [MAX_PROBES, MAX_LASTING, MAX_REFLECTIONS]
+            exempt: [MAX_PROBES, MAX_LASTING, MAX_REFLECTIONS]
                 .map(|(max, of_one)| Shares::new(max, of_one)),
             waiting: Default::default(),
             places: Mutex::default(),
@@ -115,20 +115,23 @@ impl Budget {
         }
     }
 
-    pub(super) fn waiting(&self, kind: Option<Beside>) -> MutexGuard<'_, Waiting<Arc<Admitted>>> {
-        lock(&self.waiting[kind.map_or(KINDS_BESIDE, |it| it as usize)])
+    pub(super) fn waiting(
+        &self,
+        kind: Option<ExemptCall>,
+    ) -> MutexGuard<'_, Waiting<Arc<Admitted>>> {
+        lock(&self.waiting[kind.map_or(EXEMPT_KINDS, |it| it as usize)])
     }
 
     /// The error for a request that is not admitted.
-    pub(super) fn is_full(&self, kind: Option<Beside>) -> ServingError {
+    pub(super) fn is_full(&self, kind: Option<ExemptCall>) -> ServingError {
         let reason = match kind {
             None => format!(
                 "the server is at its limit of {} requests at a time (--max_concurrent_requests)",
                 self.max_requests
             ),
-            Some(Beside::Probe) => "the server is at its limit of probes and pages".to_owned(),
-            Some(Beside::Lasting) => "the server is at its limit of watches".to_owned(),
-            Some(Beside::Reflection) => {
+            Some(ExemptCall::Probe) => "the server is at its limit of probes and pages".to_owned(),
+            Some(ExemptCall::Lasting) => "the server is at its limit of watches".to_owned(),
+            Some(ExemptCall::Reflection) => {
                 "the server is at its limit of streams of server reflection".to_owned()
             }
         };
@@ -138,7 +141,7 @@ impl Budget {
     /// Counts the head of a request that looks for room, until the returned value is dropped.
     pub(super) fn hold_meanwhile(
         &self,
-        kind: Option<Beside>,
+        kind: Option<ExemptCall>,
         head: &Head,
     ) -> Result<LooksForRoom<'_>> {
         let bytes = head.bytes as u64 + REQUEST_BYTES;
@@ -154,9 +157,9 @@ impl Budget {
     }
 
     /// Takes a free place, if there is one.
-    pub(super) fn take_free(&self, kind: Option<Beside>, head: &Head) -> bool {
+    pub(super) fn take_free(&self, kind: Option<ExemptCall>, head: &Head) -> bool {
         if let Some(kind) = kind {
-            return self.beside[kind as usize].take(head.connection).is_ok();
+            return self.exempt[kind as usize].take(head.connection).is_ok();
         }
         let is_free = self.requests.fetch_add(1, Ordering::Relaxed) < self.max_requests;
         if !is_free {
@@ -178,8 +181,8 @@ impl Budget {
     }
 
     /// Takes a place for a call that does not count as a request.
-    pub(super) fn take_beside(&self, kind: Beside, head: &Head) -> Room {
-        let (shares, connection) = (&self.beside[kind as usize], head.connection);
+    pub(super) fn take_exempt(&self, kind: ExemptCall, head: &Head) -> Room {
+        let (shares, connection) = (&self.exempt[kind as usize], head.connection);
         let taken = match shares.take(connection) {
             Ok(()) => return Room::Made,
             Err(Full::OfOne) => {
@@ -200,7 +203,7 @@ impl Budget {
 
     /// Makes a request that waits for its client give its place to another of its kind, or closes a
     /// connection.
-    fn make_room(&self, kind: Option<Beside>) -> Room {
+    fn make_room(&self, kind: Option<ExemptCall>) -> Room {
         // If the first in the ranking holds no more than the new request and has just arrived, a connection
         // whose client does not read is the better choice, as long as there might be one. The request is
         // taken out under the lock, and notified without it.
@@ -231,7 +234,7 @@ impl Budget {
     /// limit; those that weigh less than a request with `kept_by_other` bytes stay. Returns whether the
     /// limit is met.
     pub(super) fn make_room_for_bytes(&self, kept_by_other: u64) -> bool {
-        use Beside::{Lasting, Probe, Reflection};
+        use ExemptCall::{Lasting, Probe, Reflection};
         let fits = || {
             let going = self.going_bytes.load(Ordering::Relaxed);
             self.bytes.load(Ordering::Relaxed) <= self.max_bytes.saturating_add(going)
@@ -278,10 +281,10 @@ impl Budget {
         Room::Made
     }
 
-    pub(super) fn give_back(&self, beside: Option<Beside>, connection: ConnectionNumber) {
-        match beside {
+    pub(super) fn give_back(&self, exempt: Option<ExemptCall>, connection: ConnectionNumber) {
+        match exempt {
             None => drop(self.requests.fetch_sub(1, Ordering::Relaxed)),
-            Some(kind) => self.beside[kind as usize].give_back(connection),
+            Some(kind) => self.exempt[kind as usize].give_back(connection),
         }
     }
 }

@@ -78,7 +78,7 @@ fn all_that_a_waiting_request_holds_counts() {
 #[test]
 fn the_oldest_of_a_connection_makes_room_for_its_next() {
     let admission = LoadShed::new(0, 1 << 30);
-    let enter = || admission.enter_from(Some(Beside::Lasting), &from(1, 1));
+    let enter = || admission.enter_from(Some(ExemptCall::Lasting), &from(1, 1));
     let watches: Vec<_> = std::iter::from_fn(|| enter().ok()).map(Arc::new).collect();
     let waits: Vec<_> = watches.iter().map(Admitted::waits).collect();
     let next = Arc::new(enter().unwrap());
@@ -102,7 +102,11 @@ fn requests_beyond_the_bound_are_refused() {
 fn what_comes_beside_the_requests_has_bounds_of_its_own() {
     let admission = LoadShed::new(0, 100);
     assert!(admission.enter_now(None).is_err());
-    for kind in [Beside::Probe, Beside::Lasting, Beside::Reflection] {
+    for kind in [
+        ExemptCall::Probe,
+        ExemptCall::Lasting,
+        ExemptCall::Reflection,
+    ] {
         let (max, max_of_one) = [MAX_PROBES, MAX_LASTING, MAX_REFLECTIONS][kind as usize];
         let enter = |connection| admission.enter_from(Some(kind), &from(1, connection));
         let held: Vec<_> = std::iter::from_fn(|| enter(1).ok()).collect();

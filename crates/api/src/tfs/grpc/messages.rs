@@ -207,7 +207,7 @@ mod tests {
     use tonic::Code;
 
     use super::*;
-    use net::limit::{Beside, LoadShed};
+    use net::limit::{ExemptCall, LoadShed};
 
     const SHORT: Duration = Duration::from_millis(20);
     const NEVER: Duration = Duration::from_secs(3600);
@@ -220,7 +220,7 @@ mod tests {
         stall: Duration,
     ) -> Vec<Result<Bytes, Code>> {
         let admission = LoadShed::new(1, 1000);
-        let admitted = admission.enter_now(Some(Beside::Reflection));
+        let admitted = admission.enter_now(Some(ExemptCall::Reflection));
         let parts: Vec<_> = parts.to_vec();
         let parts = tokio_stream::iter(parts)
             .map(|it| Ok::<_, Infallible>(Frame::data(Bytes::from_static(it))));
