@@ -53,7 +53,7 @@ def run(*command):
 
 
 def linked_crates(metadata):
-    """The packages that the root reaches over normal dependencies, without itself, by name."""
+    """The packages that the root reaches over normal dependencies, without the workspace's own, by name."""
     packages = {package["id"]: package for package in metadata["packages"]}
     nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
     root = metadata["resolve"]["root"]
@@ -64,7 +64,7 @@ def linked_crates(metadata):
             if None in kinds and dependency["pkg"] not in reached:
                 reached.add(dependency["pkg"])
                 left.append(dependency["pkg"])
-    reached.remove(root)
+    reached.difference_update(metadata["workspace_members"])
     return sorted((packages[id] for id in reached), key=lambda crate: crate["name"])
 
 
