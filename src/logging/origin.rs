@@ -5,12 +5,19 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tracing::Metadata;
 
+use super::CRATES;
+
 /// An event's place: `<crate>/<path below src>:<line>`.
 pub(super) struct Source<'a>(pub(super) &'a Metadata<'a>);
 
 impl fmt::Display for Source<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let krate = self.0.target().split("::").next().unwrap_or_default();
+        // The crates of the server are parts of one program to the reader of its log.
+        let [server, parts @ ..] = CRATES;
+        if parts.contains(&krate) {
+            write!(f, "{server}/")?;
+        }
         let file = self.0.file().unwrap_or_default();
         let file = file.rsplit_once("src/").map_or(file, |(_, file)| file);
         write!(f, "{krate}/{file}:{}", self.0.line().unwrap_or(0))

@@ -172,11 +172,11 @@ fn every_crate_is_heard_as_the_server() {
         tracing::debug!(target: "serving::lifecycle", "D");
         tracing::debug!(target: "hyper::proto", "D");
     };
-    assert_eq!(
-        logged(None, Some("onnx_model_server=debug"), events)
-            .lines()
-            .count(),
-        1
+    let text = logged(None, Some("onnx_model_server=debug"), events);
+    assert_eq!(text.lines().count(), 1);
+    assert!(
+        text.contains(" onnx_model_server/serving/logging/tests.rs:"),
+        "{text}"
     );
     assert_eq!(
         logged(None, Some("warn,net=debug"), events).lines().count(),
