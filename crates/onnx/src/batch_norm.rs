@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use super::constant::{MAX_HOPS, from_tensor};
 use super::visit::Names;
-use super::{OnnxModel, is_op, node, walk};
+use super::{OnnxModel, is_op, node, traverse};
 use base::tensor::Tensor;
 use proto::onnx::{AttributeProto, NodeProto, TensorProto, attribute_proto::AttributeType};
 
@@ -60,7 +60,7 @@ impl OnnxModel {
         for (index, node) in graph.node.iter().enumerate() {
             let outputs = node.output.iter().map(|name| (name.as_str(), node));
             values.makers.extend(outputs);
-            walk::for_each_name_read(node, &mut |name| {
+            traverse::for_each_name_read(node, &mut |name| {
                 values.readers.entry(name).or_default().push(index);
             });
         }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use half::{bf16, f16};
 
 use super::interface::{data_type, elem_type};
-use super::{OnnxModel, is_op, node, walk};
+use super::{OnnxModel, is_op, node, traverse};
 use base::tensor::{DataType, Tensor};
 use proto::onnx::{
     AttributeProto, GraphProto, NodeProto, TensorProto, attribute_proto::AttributeType,
@@ -28,7 +28,7 @@ impl OnnxModel {
                 |node: &&NodeProto| node.output.first().is_some_and(|output| output == name);
             let node = graph.node.iter().find(makes)?;
             if is_op(node, "Constant") {
-                return to_tensor(walk::attribute(node, "value")?.t.as_ref()?);
+                return to_tensor(traverse::attribute(node, "value")?.t.as_ref()?);
             }
             if !is_op(node, "Identity") {
                 return None;

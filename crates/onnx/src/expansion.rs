@@ -4,12 +4,12 @@
 //! file of a few kilobytes expands to a billion nodes, and the load runs until memory is exhausted. So the
 //! calls are followed here, before anything else looks at the model, and only up to the limit.
 //!
-//! Not here: limits on the size and depth of the file itself (`bounds`).
+//! Not here: limits on the size and depth of the file itself (`decode_limits`).
 
 use std::collections::HashMap;
 
 use super::known::{FunctionKey, call_key, key_of};
-use super::{is_onnx_domain, walk};
+use super::{is_onnx_domain, traverse};
 use base::error::{Result, ServingError};
 use proto::onnx::{AttributeProto, FunctionProto, ModelProto, NodeProto};
 
@@ -70,7 +70,7 @@ impl<'a> Call<'a> {
     /// The value of an attribute of this name in the call.
     fn attribute(&self, name: &str) -> Option<&'a AttributeProto> {
         let default = || self.function.attribute_proto.iter();
-        let given = walk::attribute(self.node, name);
+        let given = traverse::attribute(self.node, name);
         given.or_else(|| default().find(|it| it.name() == name))
     }
 }

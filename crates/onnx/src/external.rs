@@ -13,7 +13,7 @@ use std::path::Path;
 use bytes::Bytes;
 
 use super::text::NotUtf8;
-use super::{OnnxModel, walk};
+use super::{OnnxModel, traverse};
 use base::error::{Result, ServingError};
 use proto::onnx::{GraphProto, NodeProto, TensorProto, tensor_proto::DataLocation};
 
@@ -139,7 +139,7 @@ impl Files<'_> {
                     self.inline(tensor)?;
                 }
             }
-            for graph in walk::subgraphs_mut(node) {
+            for graph in traverse::subgraphs_mut(node) {
                 for tensor in &mut graph.initializer {
                     self.inline(tensor)?;
                 }

@@ -14,13 +14,13 @@ mod written;
 
 use std::collections::{BTreeSet, HashSet};
 
-use super::border::{int_attribute, ints_attribute};
 use super::constant::constant_node;
+use super::io_transforms::{int_attribute, ints_attribute};
 use super::kernel_limits::{self, Check};
 use super::known::Facts;
 use super::visit::{Place, Replaced};
 use super::window_proof::Proofs;
-use super::{OnnxModel, kernel_attributes, node, walk};
+use super::{OnnxModel, kernel_attributes, node, traverse};
 use base::error::{Result, ServingError};
 use base::tensor::Tensor;
 use proto::onnx::{AttributeProto, NodeProto, tensor_proto::DataType as OnnxType};
@@ -188,7 +188,7 @@ impl Window {
 
     /// The window of a pool; `None` if its attributes do not give it.
     pub(super) fn of(node: &NodeProto) -> Option<Self> {
-        let known = |name: &str| match walk::attribute(node, name) {
+        let known = |name: &str| match traverse::attribute(node, name) {
             Some(attribute) if !attribute.ref_attr_name().is_empty() => None,
             found => Some(found),
         };
@@ -245,7 +245,7 @@ impl Guard<'_, '_> {
             }
             Check::FilledBut(axis) => self.filled_but(i64::try_from(axis).ok()),
             Check::FilledButAxis => {
-                let axis = walk::attribute(self.node, "axis");
+                let axis = traverse::attribute(self.node, "axis");
                 let axis = axis.filter(|it| it.ref_attr_name().is_empty());
                 self.filled_but(axis.map(AttributeProto::i));
             }
@@ -268,7 +268,7 @@ impl Guard<'_, '_> {
             }
             Check::RankOfLength { input, each } => self.rank_of_length(input, each),
             Check::RankOfAttribute(name) => {
-                let attribute = walk::attribute(self.node, name);
+                let attribute = traverse::attribute(self.node, name);
                 if let Some(attribute) = attribute.filter(|it| it.ref_attr_name().is_empty()) {
                     self.check(Check::Rank(attribute.floats.len()));
                 }
@@ -429,7 +429,7 @@ impl Guard<'_, '_> {
     /// might be no boxes: the compared tensors have the shape of the boxes.
     fn near_image(&mut self) {
         let what = "has no box far outside the image";
-        let scale = walk::attribute(self.node, "spatial_scale").map_or(1.0, AttributeProto::f);
+        let scale = traverse::attribute(self.node, "spatial_scale").map_or(1.0, AttributeProto::f);
         let image = self.node.input[0].clone();
         let shape = self.add("Shape", &[&image], what);
         let sides = [2, 3].map(|axis| {

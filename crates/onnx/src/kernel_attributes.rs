@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use super::{is_onnx_domain, walk};
+use super::{is_onnx_domain, traverse};
 use proto::onnx::{AttributeProto, NodeProto};
 
 const MICROSOFT: &str = "com.microsoft";
@@ -87,7 +87,7 @@ struct Attributes<'a>(&'a NodeProto);
 
 impl Attributes<'_> {
     fn get(&self, name: &str) -> Option<&AttributeProto> {
-        walk::attribute(self.0, name)
+        traverse::attribute(self.0, name)
     }
 
     /// Whether, in a function, the value is that of an attribute of the function.
@@ -198,7 +198,7 @@ fn is_shallow(count: usize, children: impl Fn(usize) -> Vec<usize>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::border::{int_attribute, ints_attribute};
+    use crate::io_transforms::{int_attribute, ints_attribute};
     use crate::node;
 
     fn with(op_type: &str, domain: &str, attributes: Vec<AttributeProto>) -> NodeProto {

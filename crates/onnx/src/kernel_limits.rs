@@ -6,13 +6,13 @@
 //! whose long form is part of `make test-full`). An operator that is in neither list is not trusted.
 //!
 //! Not here: the checks (`guard`), which ranks a request can change (`rank_paths`), integer division
-//! (`divide`).
+//! (`integer_division`).
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use super::known::{Elem, Origin, Scopes};
-use super::{is_onnx_domain, is_op, walk};
+use super::{is_onnx_domain, is_op, traverse};
 use proto::onnx::{NodeProto, tensor_proto::DataType as OnnxType};
 
 /// The version of ONNX Runtime on which the lists were found.
@@ -386,18 +386,18 @@ fn counts_in_a_loop(node: &NodeProto, known: &Scopes) -> bool {
 
 fn has_scales_at(index: usize, node: &NodeProto) -> bool {
     let is_given = |index: usize| node.input.get(index).is_some_and(|it| !it.is_empty());
-    let has_axes = walk::attribute(node, "axes").is_some();
+    let has_axes = traverse::attribute(node, "axes").is_some();
     let place = if node.input.len() == 2 { 1 } else { 2 };
     place == index && is_given(index) && !is_given(3) && !has_axes
 }
 
 /// Whether a `Resize` crops a box out of the image.
 fn crops(node: &NodeProto, _: &Scopes) -> bool {
-    let mode = walk::attribute(node, "coordinate_transformation_mode");
+    let mode = traverse::attribute(node, "coordinate_transformation_mode");
     // In a function, the caller can set it.
     let crops =
         mode.is_some_and(|it| !it.ref_attr_name().is_empty() || it.s() == b"tf_crop_and_resize");
-    crops && node.input.len() > 2 && walk::attribute(node, "axes").is_none()
+    crops && node.input.len() > 2 && traverse::attribute(node, "axes").is_none()
 }
 
 /// Whether ONNX Runtime might choose an integer kernel instead.
@@ -435,16 +435,16 @@ fn is_freely_dequantized(node: &NodeProto, known: &Scopes, index: usize) -> bool
 }
 
 fn samples_by_area(node: &NodeProto, _: &Scopes) -> bool {
-    walk::attribute(node, "sampling_ratio").is_none_or(|it| it.i() <= 0)
+    traverse::attribute(node, "sampling_ratio").is_none_or(|it| it.i() <= 0)
 }
 
 fn scans_along_other_axes(node: &NodeProto, _: &Scopes) -> bool {
-    let axes = walk::attribute(node, "scan_input_axes");
+    let axes = traverse::attribute(node, "scan_input_axes");
     axes.is_some_and(|it| !it.ref_attr_name().is_empty() || it.ints.iter().any(|&axis| axis != 0))
 }
 
 fn has_axis(node: &NodeProto, _: &Scopes) -> bool {
-    walk::attribute(node, "axis").is_some()
+    traverse::attribute(node, "axis").is_some()
 }
 
 static CHECKED: LazyLock<HashSet<&str>> = LazyLock::new(|| {

@@ -4,7 +4,7 @@
 //! `scopes` the names visible at a place in a model, and `functions` the results of calls to the model's own
 //! functions.
 //!
-//! Not here: the use of these facts (`divide`, `guard`), shapes (`reshape`).
+//! Not here: the use of these facts (`integer_division`, `guard`), shapes (`reshape`).
 
 mod facts;
 mod functions;

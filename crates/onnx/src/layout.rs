@@ -7,9 +7,9 @@
 //! The name of the shape only says who wrote the reshape. That it is a transpose follows from the declared
 //! sizes: the dimensions that change places must have size 1, otherwise the two differ.
 
-use super::border::ints_attribute;
 use super::interface::value_info;
-use super::{OnnxModel, is_op, node, walk};
+use super::io_transforms::ints_attribute;
+use super::{OnnxModel, is_op, node, traverse};
 use proto::onnx::NodeProto;
 
 /// The prefix of the name of the shape that tf2onnx reshapes to instead of transposing. Other reshapes keep
@@ -50,7 +50,7 @@ impl OnnxModel {
         let input = self.graph().input.iter().find(|it| it.name() == data)?;
         let declared = value_info(input).shape?;
         let target = self.constant(shape)?;
-        let zero_is_zero = walk::attribute(reshape, "allowzero").is_some_and(|it| it.i() != 0);
+        let zero_is_zero = traverse::attribute(reshape, "allowzero").is_some_and(|it| it.i() != 0);
         let target = Target {
             dims: target.as_slice::<i64>()?,
             zero_is_zero,
@@ -110,8 +110,8 @@ impl Target<'_> {
 mod tests {
     use prost::Message;
 
-    use super::super::border::int_attribute;
     use super::super::interface::tensor_value;
+    use super::super::io_transforms::int_attribute;
     use super::*;
     use crate::constant::from_tensor;
     use base::tensor::Tensor;
@@ -162,7 +162,7 @@ mod tests {
     /// The permutation that a reshape becomes; `None` if it stays.
     fn permuted(sizes: &[i64], target: &[i64]) -> Option<Vec<i64>> {
         let node = rewritten(sizes, target, &["y"], false);
-        let permutation = walk::attribute(&node, "perm").map(|it| it.ints.clone());
+        let permutation = traverse::attribute(&node, "perm").map(|it| it.ints.clone());
         assert_eq!(permutation.is_some(), node.op_type() == "Transpose");
         permutation
     }

@@ -7,15 +7,17 @@
 //! graphs (`runtime`).
 
 mod batch_norm;
-mod border;
-mod bounds;
 mod constant;
-mod divide;
+mod decode_limits;
+mod dynamic_shapes;
 mod edit;
 mod expansion;
 mod external;
 mod guard;
+mod half_to_float;
+mod integer_division;
 mod interface;
+mod io_transforms;
 mod kernel_attributes;
 mod kernel_limits;
 mod known;
@@ -26,21 +28,19 @@ mod output_types;
 mod parse_example;
 mod prune;
 mod rank_paths;
-mod relax;
 mod reshape;
 mod rewrite;
 mod sequence_lengths;
 mod sequences;
+mod shape_dependence;
 mod specialise;
 mod strings;
 mod text;
+mod traverse;
 mod undo;
 mod visit;
-mod walk;
 mod weights;
-mod widen;
 mod window_proof;
-mod work;
 mod zip_map;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -51,8 +51,8 @@ use base::error::{Result, ServingError};
 use base::tensor::Tensor;
 use proto::onnx::{GraphProto, ModelProto, NodeProto};
 
-pub use self::border::Transform;
 pub use self::edit::Edit;
+pub use self::io_transforms::Transform;
 pub use self::parse_example::{DenseKey, ParseExample, RaggedKey, SparseKey};
 pub use self::sequences::Sequence;
 pub use self::zip_map::ClassLabels;
@@ -88,7 +88,7 @@ impl OnnxModel {
     /// whose calls would expand to a similar amount.
     pub fn parse(origin: impl Into<String>, bytes: &[u8]) -> Result<Self> {
         let origin = origin.into();
-        if !bounds::is_bounded(bytes) {
+        if !decode_limits::is_bounded(bytes) {
             return Err(ServingError::invalid_argument(format!(
                 "{origin} is refused: it consists of millions of nearly empty parts"
             )));
@@ -191,7 +191,7 @@ impl OnnxModel {
     /// `ai.onnx.ml.ZipMap`.
     pub fn operators(&self) -> BTreeSet<String> {
         let mut operators = BTreeSet::new();
-        walk::for_each_node(&self.graph().node, &mut |node| {
+        traverse::for_each_node(&self.graph().node, &mut |node| {
             operators.insert(if is_onnx_domain(node.domain()) {
                 node.op_type().to_owned()
             } else {

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::{OnnxModel, is_onnx_domain, walk};
+use super::{OnnxModel, is_onnx_domain, traverse};
 use proto::onnx::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 
 /// Operators that one signature can run on behalf of another: cheap compared with the shared weights, and
@@ -101,7 +101,7 @@ fn foreign_parts<'a>(mine: &GraphProto, others: &'a GraphProto) -> Option<Foreig
     let values = mine.initializer.iter().map(|it| (it.name(), it));
     let values: HashMap<&str, &TensorProto> = values.collect();
     // A name in a graph nested in mine would hide a foreign one.
-    let taken = walk::names(mine);
+    let taken = traverse::names(mine);
 
     let mut foreign = Foreign {
         nodes: Vec::new(),

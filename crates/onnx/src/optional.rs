@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::constant::to_tensor;
 use super::interface::{data_type, is_served, shaped_tensor_value};
-use super::{OnnxModel, is_onnx_domain, walk};
+use super::{OnnxModel, is_onnx_domain, traverse};
 use base::tensor::{DataType, Tensor};
 use proto::onnx::{
     GraphProto, NodeProto, TensorProto, TensorShapeProto, ValueInfoProto,
@@ -139,7 +139,7 @@ fn offered<'a>(graph: &'a GraphProto, inputs: &HashSet<&str>) -> HashSet<&'a str
     }
     let mut read: HashSet<&str> = graph.output.iter().map(|it| it.name()).collect();
     for node in &graph.node {
-        walk::for_each_name_read(node, &mut |name| {
+        traverse::for_each_name_read(node, &mut |name| {
             read.insert(name);
         });
     }
@@ -181,7 +181,7 @@ fn byte_count(value: &TensorProto) -> usize {
 /// The tensors that operators read as a trained weight, directly, converted or reshaped.
 fn read_as_weights(graph: &GraphProto) -> HashSet<&str> {
     let mut nodes = Vec::new();
-    walk::for_each_node(&graph.node, &mut |node| nodes.push(node));
+    traverse::for_each_node(&graph.node, &mut |node| nodes.push(node));
     let mut weights: HashSet<&str> = HashSet::new();
     for node in nodes.into_iter().rev() {
         weights.extend(

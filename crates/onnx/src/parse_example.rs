@@ -6,7 +6,7 @@
 
 use super::constant::MAX_HOPS;
 use super::interface::{data_type, elem_type, tensor_value, value_info};
-use super::{OnnxModel, is_op, walk};
+use super::{OnnxModel, is_op, traverse};
 use base::error::{Result, ServingError};
 use base::tensor::{DataType, Tensor};
 use proto::onnx::NodeProto;
@@ -207,7 +207,7 @@ impl OnnxModel {
                 inputs_before_defaults: 5,
             });
         }
-        let count = |name: &str| usize::try_from(walk::attribute(node, name)?.i()).ok();
+        let count = |name: &str| usize::try_from(traverse::attribute(node, name)?.i()).ok();
         let (sparse, dense) = (count("Nsparse")?, count("Ndense")?);
         let defaults_at = sparse.checked_add(dense)?.checked_add(2)?;
         let names = node.input.get(2..defaults_at)?;
@@ -279,7 +279,7 @@ struct Keys {
 
 /// The dtypes in an attribute such as `sparse_types`, which tf2onnx keeps as ONNX's numbers.
 fn dtypes(node: &NodeProto, name: &str) -> Vec<Option<DataType>> {
-    let attribute = walk::attribute(node, name);
+    let attribute = traverse::attribute(node, name);
     let numbers = attribute.into_iter().flat_map(|it| &it.ints);
     numbers
         .map(|&number| data_type(i32::try_from(number).unwrap_or_default()))

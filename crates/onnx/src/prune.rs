@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::edit::Edit;
-use super::{OnnxModel, walk};
+use super::{OnnxModel, traverse};
 use proto::onnx::GraphProto;
 
 impl OnnxModel {
@@ -77,7 +77,7 @@ fn names_beyond<'a>(graph: &'a GraphProto, needed: &HashSet<String>) -> HashSet<
         let count = beyond.len();
         for node in &graph.node {
             let mut is_beyond = false;
-            walk::for_each_name_read(node, &mut |name| is_beyond |= beyond.contains(name));
+            traverse::for_each_name_read(node, &mut |name| is_beyond |= beyond.contains(name));
             if is_beyond {
                 let outputs = node.output.iter().filter(|name| !name.is_empty());
                 beyond.extend(outputs.map(String::as_str));
@@ -104,7 +104,7 @@ fn needed_names<'a>(graph: &'a GraphProto, outputs: Vec<&'a str>) -> HashSet<Str
             continue;
         }
         if let Some(&index) = makers.get(name) {
-            walk::for_each_name_read(&graph.node[index], &mut |name| open.push(name));
+            traverse::for_each_name_read(&graph.node[index], &mut |name| open.push(name));
         }
     }
     needed

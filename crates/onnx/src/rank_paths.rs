@@ -4,12 +4,12 @@
 //! Any tensor that a node reads might change the rank of any tensor that it returns, unless the graph
 //! determines that rank; graphs nested in the node and functions that it calls are treated as a whole.
 //!
-//! Not here: the list of these operators (`kernel_limits`), dropping ranks (`relax`).
+//! Not here: the list of these operators (`kernel_limits`), dropping ranks (`dynamic_shapes`).
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::known::{FunctionKey, call_key, key_of, may_be_operator};
-use super::{OnnxModel, kernel_limits, walk};
+use super::{OnnxModel, kernel_limits, traverse};
 use base::error::{Result, ServingError};
 use proto::onnx::{AttributeProto, FunctionProto, NodeProto};
 
@@ -75,7 +75,7 @@ impl OnnxModel {
         let mut names = BTreeSet::new();
         let bodies = self.proto.functions.iter().map(|it| &it.node);
         for nodes in bodies.chain([&self.graph().node]) {
-            walk::for_each_node(nodes, &mut |node| {
+            traverse::for_each_node(nodes, &mut |node| {
                 let is_call = functions.contains(&call_key(node));
                 if kernel_limits::is_untried(node) && (!is_call || may_be_operator(node.domain())) {
                     names.insert(node.op_type());
@@ -107,7 +107,7 @@ impl OnnxModel {
             for (node, is_trusted) in graph.node.iter().zip(&trusted).rev() {
                 let mut outputs = node.output.iter();
                 if !is_trusted || outputs.any(|name| reaches.contains(name.as_str())) {
-                    walk::for_each_name_read(node, &mut |name| {
+                    traverse::for_each_name_read(node, &mut |name| {
                         if !settled.contains(name) {
                             reaches.insert(name);
                         }

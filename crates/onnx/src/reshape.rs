@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 
 use super::constant::from_tensor;
-use super::{OnnxModel, is_op, walk};
+use super::{OnnxModel, is_op, traverse};
 use base::tensor::Tensor;
 use proto::onnx::{NodeProto, tensor_proto::DataType as OnnxType};
 
@@ -54,7 +54,7 @@ impl OnnxModel {
         let ([data, shape], [_]) = (reshape.input.as_slice(), reshape.output.as_slice()) else {
             return None;
         };
-        let zero_is_zero = walk::attribute(reshape, "allowzero").is_some_and(|it| it.i() != 0);
+        let zero_is_zero = traverse::attribute(reshape, "allowzero").is_some_and(|it| it.i() != 0);
         if !is_op(reshape, "Reshape") || zero_is_zero || !makers.contains_key(shape.as_str()) {
             return None;
         }
@@ -122,7 +122,7 @@ impl<'a> Reader<'a> {
         let node = *self.makers.get(name)?;
         let input = node.input.first()?;
         if is_op(node, "Cast") {
-            let to = walk::attribute(node, "to")?.i();
+            let to = traverse::attribute(node, "to")?.i();
             // Types wide enough for sizes.
             let is_wide = [OnnxType::Int32, OnnxType::Int64]
                 .contains(&OnnxType::try_from(i32::try_from(to).ok()?).ok()?);
@@ -241,7 +241,7 @@ impl<'a> Reader<'a> {
         let Some(transpose) = maker.filter(|it| is_op(it, "Transpose")) else {
             return false;
         };
-        let from = walk::attribute(transpose, "perm").and_then(|it| it.ints.get(axis));
+        let from = traverse::attribute(transpose, "perm").and_then(|it| it.ints.get(axis));
         let from = from.and_then(|&from| usize::try_from(from).ok());
         match (from, transpose.input.first()) {
             (Some(from), Some(input)) if self.steps <= MAX_STEPS => {
@@ -256,7 +256,7 @@ impl<'a> Reader<'a> {
 mod tests {
     use prost::Message;
 
-    use super::super::border::{int_attribute, ints_attribute};
+    use super::super::io_transforms::{int_attribute, ints_attribute};
     use super::super::node;
     use super::*;
     use proto::onnx::{GraphProto, ModelProto, TensorProto};

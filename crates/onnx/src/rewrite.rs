@@ -1,13 +1,13 @@
 //! TensorFlow operators that converters leave in a file and that ONNX can say in its own.
 //!
-//! Not here: strings (`strings`), transposes (`layout`), divisions (`divide`), tf.Example
+//! Not here: strings (`strings`), transposes (`layout`), divisions (`integer_division`), tf.Example
 //! (`parse_example`), what is only faster (`reshape`, `batch_norm`).
 
 use std::collections::{BTreeSet, HashSet};
 
-use super::border::int_attribute;
 use super::constant::constant_node;
 use super::edit::Edit;
+use super::io_transforms::int_attribute;
 use super::known::Elem;
 use super::visit::{Place, Replaced};
 use super::{OnnxModel, is_op, node};

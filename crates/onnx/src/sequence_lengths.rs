@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use super::constant::to_tensor;
 use super::interface::value_info;
 use super::known::{call_key, key_of};
-use super::{is_onnx_domain, is_op, walk};
+use super::{is_onnx_domain, is_op, traverse};
 use proto::onnx::{FunctionProto, GraphProto, NodeProto, TensorProto, ValueInfoProto};
 
 /// The maximum number of steps of a search through graphs that refer to each other.
@@ -89,7 +89,7 @@ impl<'a> Lengths<'a> {
 
     /// The length that both branches return.
     fn branches(&self, scope: &Scope<'_>, node: &NodeProto, output: usize) -> Option<Length> {
-        let mut lengths = walk::subgraphs(node).map(|graph| {
+        let mut lengths = traverse::subgraphs(node).map(|graph| {
             let inner = Scope::of_graph(graph, Some(scope));
             self.find_within(&inner, graph.output.get(output)?.name())
         });
@@ -195,19 +195,19 @@ impl<'a> Scope<'a> {
         if !is_op(node, "Constant") {
             return None;
         }
-        if let Some(value) = walk::attribute(node, "value_int") {
+        if let Some(value) = traverse::attribute(node, "value_int") {
             return Some((0, vec![value.i()]));
         }
-        if let Some(values) = walk::attribute(node, "value_ints") {
+        if let Some(values) = traverse::attribute(node, "value_ints") {
             return Some((1, values.ints.clone()));
         }
-        integers(walk::attribute(node, "value")?.t.as_ref()?)
+        integers(traverse::attribute(node, "value")?.t.as_ref()?)
     }
 
     /// The declared size of a node's input along the axis of the split.
     fn declared_size(&self, node: &NodeProto) -> Option<usize> {
         let shape = value_info(self.declared.get(node.input.first()?.as_str())?).shape?;
-        let axis = walk::attribute(node, "axis").map_or(0, |it| it.i());
+        let axis = traverse::attribute(node, "axis").map_or(0, |it| it.i());
         let rank = i64::try_from(shape.len()).ok()?;
         let axis = if axis < 0 { axis + rank } else { axis };
         let size = shape.get(usize::try_from(axis).ok()?)?;

@@ -5,11 +5,11 @@
 
 use std::collections::HashSet;
 
-use super::border::int_attribute;
 use super::constant::{MAX_HOPS, from_tensor};
 use super::interface::{is_served, shaped_tensor_value};
+use super::io_transforms::int_attribute;
 use super::sequence_lengths::{Length, Lengths};
-use super::{OnnxModel, is_op, node, walk};
+use super::{OnnxModel, is_op, node, traverse};
 use base::error::{Result, ServingError};
 use base::tensor::Tensor;
 use proto::onnx::{GraphProto, NodeProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto};
@@ -233,7 +233,10 @@ impl Names {
     fn of(graph: &GraphProto) -> Self {
         let visible = graph.output.iter().map(|it| it.name().to_owned());
         Self {
-            taken: walk::names(graph).into_iter().map(str::to_owned).collect(),
+            taken: traverse::names(graph)
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
             visible: visible.collect(),
         }
     }

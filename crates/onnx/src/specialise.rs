@@ -5,16 +5,16 @@
 //! every type. Each copy is called with one combination, so that its divisions have one type. All types whose
 //! division needs no guard count as one.
 //!
-//! Not here: the guards (`divide`), functions whose types depend on attributes: they get the guard for any
+//! Not here: the guards (`integer_division`), functions whose types depend on attributes: they get the guard for any
 //! type.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use super::divide::elem_of;
+use super::integer_division::elem_of;
 use super::known::{Elem, Facts, FunctionKey, call_key, key_of, may_be_operator};
 use super::visit::{Place, Replaced, Visit};
-use super::{OnnxModel, is_op, walk};
+use super::{OnnxModel, is_op, traverse};
 use base::error::{Result, ServingError};
 use proto::onnx::{FunctionProto, NodeProto};
 
@@ -115,10 +115,10 @@ impl OnnxModel {
 fn any_node(function: &FunctionProto, is_wanted: impl Fn(&NodeProto) -> bool) -> bool {
     let mut found = false;
     let mut look = |node: &NodeProto| found |= is_wanted(node);
-    walk::for_each_node(&function.node, &mut look);
+    traverse::for_each_node(&function.node, &mut look);
     for attribute in &function.attribute_proto {
         for graph in attribute.g.iter().chain(&attribute.graphs) {
-            walk::for_each_node(&graph.node, &mut look);
+            traverse::for_each_node(&graph.node, &mut look);
         }
     }
     found
@@ -158,7 +158,7 @@ impl Copies {
         let mut taken = HashSet::new();
         let bodies = functions.iter().map(|it| &it.node);
         for nodes in bodies.chain([&model.graph().node]) {
-            walk::for_each_node(nodes, &mut |node| {
+            traverse::for_each_node(nodes, &mut |node| {
                 taken.insert((node.domain().to_owned(), node.op_type().to_owned()));
             });
         }

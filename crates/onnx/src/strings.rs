@@ -19,7 +19,7 @@ mod inline;
 mod unread;
 
 use super::known::{INT32, STRING};
-use super::{OnnxModel, is_op, walk};
+use super::{OnnxModel, is_op, traverse};
 use base::error::Result;
 use proto::onnx::{NodeProto, ValueInfoProto, type_proto};
 
@@ -76,7 +76,7 @@ impl OnnxModel {
         let mut found = declared || graph.initializer.iter().any(|it| it.data_type() == STRING);
         let functions = self.proto.functions.iter().map(|it| &it.node);
         for nodes in functions.chain([&graph.node]) {
-            walk::for_each_node(nodes, &mut |node| found |= makes_strings(node));
+            traverse::for_each_node(nodes, &mut |node| found |= makes_strings(node));
         }
         found
     }
@@ -92,7 +92,7 @@ fn is_of_strings(value: &ValueInfoProto) -> bool {
 }
 
 fn makes_strings(node: &NodeProto) -> bool {
-    let mut graphs = walk::subgraphs(node);
+    let mut graphs = traverse::subgraphs(node);
     graphs.any(|graph| graph.initializer.iter().any(|it| it.data_type() == STRING))
         || is_cast_to(node, STRING)
         || node.domain() == "ai.onnx.ml"
@@ -105,7 +105,7 @@ fn makes_strings(node: &NodeProto) -> bool {
 }
 
 fn is_cast_to(node: &NodeProto, elem: i32) -> bool {
-    let to = walk::attribute(node, "to").map(|to| to.i());
+    let to = traverse::attribute(node, "to").map(|to| to.i());
     is_op(node, "Cast") && to == Some(i64::from(elem))
 }
 

@@ -1,6 +1,6 @@
 //! The inverse of a transform: the tensor that a client must send so that the graph gets a given one.
 //!
-//! Not here: the transform itself, as nodes (`border`).
+//! Not here: the transform itself, as nodes (`io_transforms`).
 
 use bytes::Bytes;
 

@@ -1,12 +1,12 @@
 //! Replaces nodes everywhere in a model: in the main graph, in graphs nested in it and in functions, using
 //! the known facts about tensors there.
 //!
-//! Not here: the replacements themselves (`divide`, `guard`, `rewrite`, `strings`).
+//! Not here: the replacements themselves (`integer_division`, `guard`, `rewrite`, `strings`).
 
 use std::collections::HashSet;
 
 use super::known::{Facts, Functions, Scopes};
-use super::{OnnxModel, is_onnx_domain, walk};
+use super::{OnnxModel, is_onnx_domain, traverse};
 use base::error::Result;
 use proto::onnx::{FunctionProto, GraphProto, NodeProto, OperatorSetIdProto};
 
@@ -90,14 +90,14 @@ impl OnnxModel {
         let functions = self.proto.functions.iter().map(|it| &it.node);
         let mut found = false;
         for nodes in functions.chain([&self.graph().node]) {
-            walk::for_each_node(nodes, &mut |node| found |= is_wanted(node.op_type()));
+            traverse::for_each_node(nodes, &mut |node| found |= is_wanted(node.op_type()));
         }
         found
     }
 
     /// Every name of a tensor or a node in the model.
     pub(super) fn names(&self) -> Names {
-        let mut names = walk::names(self.graph());
+        let mut names = traverse::names(self.graph());
         add_node_names(&self.graph().node, &mut names);
         for function in &self.proto.functions {
             let declared = function.value_info.iter().map(|value| value.name());
@@ -105,12 +105,12 @@ impl OnnxModel {
             let defaults = &function.attribute_proto;
             let defaults = defaults.iter().flat_map(|it| it.g.iter().chain(&it.graphs));
             for graph in defaults {
-                names.extend(walk::names(graph));
+                names.extend(traverse::names(graph));
                 add_node_names(&graph.node, &mut names);
             }
             let values = function.input.iter().chain(&function.output);
             names.extend(values.map(String::as_str));
-            walk::collect_node_names(&function.node, &mut names);
+            traverse::collect_node_names(&function.node, &mut names);
             add_node_names(&function.node, &mut names);
         }
         Names(names.into_iter().map(str::to_owned).collect())
@@ -127,7 +127,7 @@ fn import(imports: &mut Vec<OperatorSetIdProto>, version: i64) {
 }
 
 fn add_node_names<'a>(nodes: &'a [NodeProto], names: &mut HashSet<&'a str>) {
-    walk::for_each_node(nodes, &mut |node| {
+    traverse::for_each_node(nodes, &mut |node| {
         names.insert(node.name());
     });
 }
@@ -229,7 +229,7 @@ impl<'a, 'b> Visit<'a, 'b> {
 
     /// Visits the graphs nested in a node. Returns the known facts about the results of each.
     fn nested(&mut self, node: &mut NodeProto) -> Result<Vec<Vec<Facts>>> {
-        if walk::subgraphs(node).next().is_none() {
+        if traverse::subgraphs(node).next().is_none() {
             return Ok(Vec::new());
         }
         let mut bodies = Vec::new();
@@ -237,14 +237,15 @@ impl<'a, 'b> Visit<'a, 'b> {
         let is_given = self.functions.has(node);
         let around = is_given.then(|| self.scopes.take_all());
         // The graphs are moved out, to be changed while the rest of the node is read.
-        let mut graphs: Vec<GraphProto> = walk::subgraphs_mut(node).map(std::mem::take).collect();
+        let mut graphs: Vec<GraphProto> =
+            traverse::subgraphs_mut(node).map(std::mem::take).collect();
         for graph in &mut graphs {
             self.scopes.enter_nested(node, graph);
             self.nodes(&mut graph.node)?;
             bodies.push(self.scopes.results(graph));
             self.scopes.leave();
         }
-        for (place, graph) in walk::subgraphs_mut(node).zip(graphs) {
+        for (place, graph) in traverse::subgraphs_mut(node).zip(graphs) {
             *place = graph;
         }
         if let Some(around) = around {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::constant::{from_tensor, to_tensor};
-use super::{OnnxModel, is_onnx_domain, walk};
+use super::{OnnxModel, is_onnx_domain, traverse};
 use base::error::{Result, ServingError};
 use proto::onnx::{
     GraphProto, StringStringEntryProto, TensorProto, tensor_proto::DataLocation,
@@ -95,7 +95,7 @@ pub(super) fn drop_repeated(graph: &mut GraphProto) {
             .initializer
             .retain(|_| index.next().is_none_or(|index| taken.contains(&index)));
     }
-    for nested in graph.node.iter_mut().flat_map(walk::subgraphs_mut) {
+    for nested in graph.node.iter_mut().flat_map(traverse::subgraphs_mut) {
         drop_repeated(nested);
     }
 }
@@ -135,7 +135,7 @@ pub(super) fn make_raw(graph: &mut GraphProto) {
 
 fn transformed_weights(graph: &GraphProto) -> HashSet<&str> {
     let mut names = HashSet::new();
-    walk::for_each_node(&graph.node, &mut |node| {
+    traverse::for_each_node(&graph.node, &mut |node| {
         if is_onnx_domain(node.domain()) && TRANSFORM_WEIGHTS.contains(&node.op_type()) {
             names.extend(node.input.iter().skip(1).map(String::as_str));
         }

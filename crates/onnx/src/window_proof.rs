@@ -10,7 +10,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::guard::Window;
-use super::{is_onnx_domain, is_op, walk};
+use super::{is_onnx_domain, is_op, traverse};
 use proto::onnx::{AttributeProto, FunctionProto, GraphProto, NodeProto};
 
 /// The maximum number of steps back from one pool.
@@ -112,10 +112,10 @@ fn names_elsewhere<'a>(graph: &'a GraphProto, functions: &'a [FunctionProto]) ->
     let mut names = HashSet::new();
     let mut add = |node: &'a NodeProto| names.extend(node.output.iter().map(String::as_str));
     for function in functions {
-        walk::for_each_node(&function.node, &mut add);
+        traverse::for_each_node(&function.node, &mut add);
     }
-    for nested in graph.node.iter().flat_map(walk::subgraphs) {
-        walk::for_each_node(&nested.node, &mut add);
+    for nested in graph.node.iter().flat_map(traverse::subgraphs) {
+        traverse::for_each_node(&nested.node, &mut add);
     }
     names
 }
@@ -217,7 +217,7 @@ fn ints<'a>(node: &'a NodeProto, name: &str) -> Option<&'a [i64]> {
 }
 
 fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<Option<&'a AttributeProto>> {
-    match walk::attribute(node, name) {
+    match traverse::attribute(node, name) {
         Some(attribute) if !attribute.ref_attr_name().is_empty() => None,
         found => Some(found),
     }
@@ -226,7 +226,7 @@ fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<Option<&'a Attribute
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::border::ints_attribute;
+    use crate::io_transforms::ints_attribute;
     use crate::node;
     use proto::onnx::ValueInfoProto;
 

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 
-use super::border::int_attribute;
 use super::interface::tensor_value;
+use super::io_transforms::int_attribute;
 use super::visit::opset_of;
-use super::{OnnxModel, walk};
+use super::{OnnxModel, traverse};
 use proto::onnx::{NodeProto, ValueInfoProto, tensor_proto::DataType as OnnxType, type_proto};
 
 /// The first opset in which `Flatten` can keep the last axis.
@@ -48,7 +48,7 @@ impl OnnxModel {
             let mut zip_map = std::mem::replace(&mut graph.node[index], rows);
             // Other readers of the maps still get maps.
             let maps = names.take(&format!("{}/maps", zip_map.output[0]));
-            if super::border::rename_read(&mut graph.node, &zip_map.output[0], &maps) {
+            if super::io_transforms::rename_read(&mut graph.node, &zip_map.output[0], &maps) {
                 zip_map.output[0] = maps;
                 graph.node.push(zip_map);
             }
@@ -105,8 +105,8 @@ fn is_sequence_of_maps(value: &ValueInfoProto) -> bool {
 }
 
 fn labels(node: &NodeProto) -> Vec<Bytes> {
-    let strings = walk::attribute(node, "classlabels_strings").map(|it| &it.strings);
-    let ints = walk::attribute(node, "classlabels_int64s").map(|it| &it.ints);
+    let strings = traverse::attribute(node, "classlabels_strings").map(|it| &it.strings);
+    let ints = traverse::attribute(node, "classlabels_int64s").map(|it| &it.ints);
     let strings = strings.into_iter().flatten().cloned();
     let ints = ints.into_iter().flatten();
     strings

@@ -5,7 +5,7 @@
 //! a 1 adds a dimension, and a 0 fails because it finds no dimension to keep.
 
 use super::Guard;
-use crate::border::int_attribute;
+use crate::io_transforms::int_attribute;
 use proto::onnx::{AttributeProto, attribute_proto::AttributeType, tensor_proto::DataType};
 
 /// The first version in which two tensors can be added and compared.

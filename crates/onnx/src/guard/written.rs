@@ -8,8 +8,8 @@
 //! Not here: which kernels these are (`kernel_limits`).
 
 use super::Guard;
-use crate::border::int_attribute;
 use crate::interface::shaped_tensor_value;
+use crate::io_transforms::int_attribute;
 use crate::kernel_limits::Parts;
 use crate::known::{Elem, Facts, INT64, Scopes};
 use crate::visit::Place;

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::facts::Facts;
 use super::scopes::Scopes;
-use crate::walk;
+use crate::traverse;
 use proto::onnx::{FunctionProto, NodeProto};
 
 /// Functions that call each other are followed this deep. Of those further down nothing is known.
@@ -94,7 +94,7 @@ impl<'a> Functions<'a> {
             let Some(function) = self.by_key.get(&caller) else {
                 continue;
             };
-            walk::for_each_node(&function.node, &mut |node| {
+            traverse::for_each_node(&function.node, &mut |node| {
                 let callee = call_key(node);
                 if let Some(function) = self.by_key.get(&callee)
                     && seen.insert(callee.clone())

@@ -4,7 +4,7 @@ mod types;
 
 use super::facts::{Elem, Facts, INT32, INT64, Origin, STRING};
 use crate::guard::Window;
-use crate::{is_onnx_domain, is_op, walk};
+use crate::{is_onnx_domain, is_op, traverse};
 use proto::onnx::{AttributeProto, NodeProto, tensor_proto::DataType as OnnxType};
 
 const BFLOAT16: i32 = OnnxType::Bfloat16 as i32;
@@ -438,7 +438,7 @@ impl Rule<'_> {
     }
 
     fn attribute(&self, name: &str) -> Option<&AttributeProto> {
-        walk::attribute(self.node, name)
+        traverse::attribute(self.node, name)
     }
 
     /// The common facts about the output at `index` of all nested graphs.

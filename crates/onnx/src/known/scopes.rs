@@ -9,7 +9,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use super::facts::{Elem, Facts, INT64};
 use super::functions::Functions;
 use super::rules::Rule;
-use crate::walk;
+use crate::traverse;
 use proto::onnx::{
     FunctionProto, GraphProto, NodeProto, TypeProto, ValueInfoProto,
     tensor_proto::DataType as OnnxType, type_proto,
@@ -218,7 +218,7 @@ impl Scopes {
         for node in nodes {
             // A function can use a graph that it is given in a place where its names are others.
             let around = functions.has(node).then(|| self.take_all());
-            let bodies = walk::subgraphs(node).map(|graph| self.body(node, graph, functions));
+            let bodies = traverse::subgraphs(node).map(|graph| self.body(node, graph, functions));
             let bodies: Vec<Vec<Facts>> = bodies.collect();
             if let Some(around) = around {
                 self.put_back(around);

@@ -1,5 +1,5 @@
 use super::*;
-use crate::border::{int_attribute, ints_attribute};
+use crate::io_transforms::{int_attribute, ints_attribute};
 use crate::node;
 use proto::onnx::{
     AttributeProto, FunctionProto, GraphProto, NodeProto, TensorProto, TypeProto, ValueInfoProto,

@@ -4,8 +4,8 @@
 
 use bytes::Bytes;
 
-use crate::border::int_attribute;
 use crate::constant::constant_node;
+use crate::io_transforms::int_attribute;
 use crate::node;
 use crate::visit::Names;
 use base::tensor::Tensor;

@@ -15,7 +15,7 @@ use crate::constant::{constant_node, to_tensor};
 use crate::interface::tensor_value;
 use crate::known::{Elem, Facts, Functions, INT32, STRING, Scopes};
 use crate::visit::Names;
-use crate::{OnnxModel, is_onnx_domain, is_op, node, walk};
+use crate::{OnnxModel, is_onnx_domain, is_op, node, traverse};
 use base::tensor::Tensor;
 use proto::onnx::{
     GraphProto, NodeProto, TensorProto, ValueInfoProto, tensor_proto::DataType as OnnxType,
@@ -296,7 +296,8 @@ impl Visit<'_> {
     fn visit_nested(&mut self, node: &mut NodeProto, given: &[(usize, Source)]) -> Made {
         let mut made = Made::default();
         // The graphs are moved out, to be changed while the rest of the node is read.
-        let mut graphs: Vec<GraphProto> = walk::subgraphs_mut(node).map(std::mem::take).collect();
+        let mut graphs: Vec<GraphProto> =
+            traverse::subgraphs_mut(node).map(std::mem::take).collect();
         for graph in &mut graphs {
             self.scopes.enter_nested(node, graph);
             self.enter(graph);
@@ -311,7 +312,7 @@ impl Visit<'_> {
             made.results.push(sources);
             self.leave();
         }
-        for (place, graph) in walk::subgraphs_mut(node).zip(graphs) {
+        for (place, graph) in traverse::subgraphs_mut(node).zip(graphs) {
             *place = graph;
         }
         made
@@ -348,14 +349,14 @@ impl Visit<'_> {
             }
             let mut are_sure = false;
             let mut graphs: Vec<GraphProto> =
-                walk::subgraphs_mut(node).map(std::mem::take).collect();
+                traverse::subgraphs_mut(node).map(std::mem::take).collect();
             for (graph, source) in graphs.iter_mut().zip(sources) {
                 if let Some((value, is_sure)) = self.result(graph, source) {
                     graph.output.push(value);
                     are_sure |= is_sure;
                 }
             }
-            for (place, graph) in walk::subgraphs_mut(node).zip(graphs) {
+            for (place, graph) in traverse::subgraphs_mut(node).zip(graphs) {
                 *place = graph;
             }
             let output = node.output[index].clone();
@@ -420,7 +421,7 @@ impl Visit<'_> {
         mut made: Made,
         before: &mut Vec<NodeProto>,
     ) -> Made {
-        let Some(mut graph) = walk::subgraphs_mut(node).next().map(std::mem::take) else {
+        let Some(mut graph) = traverse::subgraphs_mut(node).next().map(std::mem::take) else {
             return made;
         };
         // Carried strings are inserted after the other carried inputs; scanned ones go to the end.
@@ -465,7 +466,7 @@ impl Visit<'_> {
                 _ => {}
             }
         }
-        if let Some(place) = walk::subgraphs_mut(node).next() {
+        if let Some(place) = traverse::subgraphs_mut(node).next() {
             *place = graph;
         }
         made
@@ -491,14 +492,14 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn of(node: &NodeProto) -> Option<Self> {
-        let graph = walk::subgraphs(node).next()?;
+        let graph = traverse::subgraphs(node).next()?;
         let count = node.input.len();
         let (start, end) = match node.op_type() {
             "Loop" => (2, count),
             // In the first version, an input with lengths precedes the rest.
             _ => {
                 let scanned =
-                    usize::try_from(walk::attribute(node, "num_scan_inputs")?.i()).ok()?;
+                    usize::try_from(traverse::attribute(node, "num_scan_inputs")?.i()).ok()?;
                 (0, count.checked_sub(scanned)?)
             }
         };

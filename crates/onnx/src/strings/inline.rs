@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::known::{FunctionKey, call_key, key_of};
 use crate::visit::Names;
-use crate::{OnnxModel, node, walk};
+use crate::{OnnxModel, node, traverse};
 use proto::onnx::{AttributeProto, FunctionProto, GraphProto, NodeProto};
 
 /// The maximum depth of calls to inline.
@@ -50,7 +50,7 @@ struct Writer {
 impl Writer {
     fn nodes(&mut self, nodes: &mut Vec<NodeProto>, depth: usize) {
         for mut node in std::mem::take(nodes) {
-            for graph in walk::subgraphs_mut(&mut node) {
+            for graph in traverse::subgraphs_mut(&mut node) {
                 self.nodes(&mut graph.node, depth);
             }
             match self.body(&node, depth) {
@@ -105,7 +105,7 @@ fn settle_attributes(inner: &mut NodeProto, call: &NodeProto, function: &Functio
             return Some(attribute);
         }
         let mut defaults = function.attribute_proto.iter();
-        let value = walk::attribute(call, wanted);
+        let value = traverse::attribute(call, wanted);
         let value = value.or_else(|| defaults.find(|it| it.name() == wanted))?;
         Some(AttributeProto {
             name: attribute.name.clone(),
@@ -114,7 +114,7 @@ fn settle_attributes(inner: &mut NodeProto, call: &NodeProto, function: &Functio
     };
     let attributes = std::mem::take(&mut inner.attribute);
     inner.attribute = attributes.into_iter().filter_map(settled).collect();
-    for graph in walk::subgraphs_mut(inner) {
+    for graph in traverse::subgraphs_mut(inner) {
         for nested in &mut graph.node {
             settle_attributes(nested, call, function);
         }
@@ -146,7 +146,7 @@ impl Renamed<'_> {
         for name in node.input.iter_mut().chain(&mut node.output) {
             *name = self.name(name);
         }
-        for graph in walk::subgraphs_mut(node) {
+        for graph in traverse::subgraphs_mut(node) {
             self.graph(graph);
         }
     }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::follow::Plan;
 use super::{is_integer_cast, moved};
-use crate::{OnnxModel, is_op, walk};
+use crate::{OnnxModel, is_op, traverse};
 use proto::onnx::{GraphProto, NodeProto};
 
 impl OnnxModel {
@@ -40,13 +40,13 @@ fn drop_from(nodes: &mut Vec<NodeProto>, outputs: &[String], added: &HashSet<Str
         if is_op(&node, "Loop") || is_op(&node, "Scan") {
             drop_rounds(&mut node, &read, added);
         }
-        for graph in walk::subgraphs_mut(&mut node) {
+        for graph in traverse::subgraphs_mut(&mut node) {
             drop_from_graph(graph, added);
         }
         if is_op(&node, "Scan") {
             drop_scanned(&mut node, added);
         }
-        walk::for_each_name_read(&node, &mut |name| {
+        traverse::for_each_name_read(&node, &mut |name| {
             read.insert(name.to_owned());
         });
         kept.push(node);
@@ -66,7 +66,7 @@ fn is_sorted(nodes: &[NodeProto]) -> bool {
                 .map(String::as_str),
         );
         let mut is_early = false;
-        walk::for_each_name_read(node, &mut |name| is_early |= later.contains(name));
+        traverse::for_each_name_read(node, &mut |name| is_early |= later.contains(name));
         if is_early {
             return false;
         }
@@ -89,7 +89,7 @@ fn drop_results(node: &mut NodeProto, read: &HashSet<String>, added: &HashSet<St
             continue;
         }
         node.output.remove(index);
-        for graph in walk::subgraphs_mut(node) {
+        for graph in traverse::subgraphs_mut(node) {
             graph.output.remove(index);
         }
     }
@@ -100,7 +100,7 @@ fn drop_rounds(node: &mut NodeProto, read: &HashSet<String>, added: &HashSet<Str
     let Some(plan) = Plan::of(node) else {
         return;
     };
-    let Some(graph) = walk::subgraphs(node).next() else {
+    let Some(graph) = traverse::subgraphs(node).next() else {
         return;
     };
     if !graph.input.iter().any(|it| added.contains(it.name())) || !is_sorted(&graph.node) {
@@ -121,7 +121,7 @@ fn drop_rounds(node: &mut NodeProto, read: &HashSet<String>, added: &HashSet<Str
     for index in dropped.into_iter().rev() {
         node.input.remove(index);
         node.output.remove(index - plan.carried.start);
-        if let Some(graph) = walk::subgraphs_mut(node).next() {
+        if let Some(graph) = traverse::subgraphs_mut(node).next() {
             graph.input.remove(index);
             graph.output.remove(plan.result_of(index));
         }
@@ -141,7 +141,7 @@ fn live_names<'a>(
     for node in graph.node.iter().rev() {
         let is_live = node.output.iter().any(|it| live.contains(it.as_str()));
         if is_live || !is_droppable(node, added) {
-            walk::for_each_name_read(node, &mut |name| {
+            traverse::for_each_name_read(node, &mut |name| {
                 live.insert(name);
             });
         }
@@ -154,7 +154,7 @@ fn drop_scanned(node: &mut NodeProto, added: &HashSet<String>) {
     let Some(plan) = Plan::of(node) else {
         return;
     };
-    let Some(graph) = walk::subgraphs(node).next() else {
+    let Some(graph) = traverse::subgraphs(node).next() else {
         return;
     };
     let mut inputs = graph.input.iter();
@@ -169,7 +169,7 @@ fn drop_scanned(node: &mut NodeProto, added: &HashSet<String>) {
     }
     for index in unread.into_iter().rev() {
         node.input.remove(index);
-        if let Some(graph) = walk::subgraphs_mut(node).next() {
+        if let Some(graph) = traverse::subgraphs_mut(node).next() {
             graph.input.remove(index);
         }
         for attribute in &mut node.attribute {

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use super::{OnnxModel, is_onnx_domain, walk};
+use super::{OnnxModel, is_onnx_domain, traverse};
 use proto::onnx::NodeProto;
 
 /// Operators whose output size depends on the values of their inputs from the given index on.
@@ -46,7 +46,7 @@ impl OnnxModel {
         }
         for node in &graph.node {
             let is_known = is_onnx_domain(node.domain()) || node.domain() == "ai.onnx.ml";
-            if !is_known || walk::subgraphs(node).next().is_some() {
+            if !is_known || traverse::subgraphs(node).next().is_some() {
                 return false;
             }
             let mut sizes = node.input.iter().skip(first_size(node));

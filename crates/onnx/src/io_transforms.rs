@@ -3,7 +3,7 @@
 use super::interface::{
     elem_type, is_served, ranked_tensor_value, tensor_type, tensor_value, value_info,
 };
-use super::{OnnxModel, constant, node, walk};
+use super::{OnnxModel, constant, node, traverse};
 use base::error::{Result, ServingError};
 use base::tensor::{DataType, Tensor};
 use proto::onnx::{AttributeProto, NodeProto, attribute_proto::AttributeType};
@@ -249,7 +249,7 @@ pub(super) fn rename_read(nodes: &mut [NodeProto], name: &str, new: &str) -> boo
             *input = new.to_owned();
             is_read = true;
         }
-        let visible = walk::subgraphs_mut(node).filter(|graph| !walk::defines(graph, name));
+        let visible = traverse::subgraphs_mut(node).filter(|graph| !traverse::defines(graph, name));
         for graph in visible {
             for output in graph.output.iter_mut().filter(|it| it.name() == name) {
                 output.name = Some(new.to_owned());

@@ -15,7 +15,7 @@ use super::edit::Edit;
 use super::known::Elem;
 use super::visit::{Place, Replaced};
 use super::{OnnxModel, constant, is_op, node};
-use crate::border::int_attribute;
+use crate::io_transforms::int_attribute;
 use base::error::{Result, ServingError};
 use base::tensor::{Element, Tensor};
 use proto::onnx::{NodeProto, tensor_proto::DataType as OnnxType};

@@ -6,7 +6,7 @@
 use half::f16;
 
 use super::constant::{from_tensor, to_tensor};
-use super::{OnnxModel, walk};
+use super::{OnnxModel, traverse};
 use proto::onnx::{
     GraphProto, NodeProto, TensorProto, TypeProto, ValueInfoProto, tensor_proto::DataLocation,
     tensor_proto::DataType as OnnxType, type_proto,
@@ -69,7 +69,7 @@ fn widen_graph(graph: &mut GraphProto) {
     }
     for node in &mut graph.node {
         widen_node(node);
-        for inner in walk::subgraphs_mut(node) {
+        for inner in traverse::subgraphs_mut(node) {
             widen_graph(inner);
         }
     }

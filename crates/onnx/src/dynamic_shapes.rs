@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use super::{OnnxModel, is_onnx_domain, is_op, walk};
+use super::{OnnxModel, is_onnx_domain, is_op, traverse};
 use proto::onnx::{GraphProto, NodeProto, TensorShapeProto, ValueInfoProto, type_proto};
 
 /// Operators that accept only one rank of their first input.
@@ -73,7 +73,7 @@ impl OnnxModel {
                 continue;
             };
             let op_type = node.op_type();
-            let permutes = is_op(node, "Transpose") && walk::attribute(node, "perm").is_some();
+            let permutes = is_op(node, "Transpose") && traverse::attribute(node, "perm").is_some();
             if index == 0 && (permutes || FIX_RANK.contains(&op_type)) {
                 return true;
             }
@@ -102,7 +102,7 @@ fn relax_nested(nodes: &mut [NodeProto]) {
             true => (2, node.input.len().saturating_sub(1)),
             false => (0, usize::MAX),
         };
-        for graph in walk::subgraphs_mut(node) {
+        for graph in traverse::subgraphs_mut(node) {
             relax_subgraph(graph, ranks_needed, scalars, kept_from);
             relax_nested(&mut graph.node);
         }
