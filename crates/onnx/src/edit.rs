@@ -1,4 +1,4 @@
-//! The edits that a graph can go without, so that one which a backend does not take can be left out.
+//! The optional edits of a graph: an edit that a backend does not accept can be left out.
 //!
 //! Not here: making them (`rewrite`), checks in front of kernels, which are never left out (`guard`),
 //! deciding which edit to leave out (`mapper::version_dir`).
@@ -6,34 +6,34 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// An edit of a graph that can be left out: those that protect a process only for a backend that does not
-/// need them.
+/// An edit of a graph that can be left out. Those that protect the process are left out only for a backend
+/// that does not need them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Edit {
     /// `Erfc` in terms of `Erf`.
     Erfc,
     /// Comparisons of casts of strings as comparisons of strings.
     StringComparisons,
-    /// Transposes in the place of reshapes that stand for them.
+    /// Transposes instead of reshapes that stand for them.
     Transposes,
-    /// Constants in the place of computed shapes.
+    /// Constants instead of computed shapes.
     ConstantShapes,
     /// One operator for a product and a sum for each channel.
     BatchNorms,
-    /// Without the nodes that no output needs. The order in which a backend looks at the rest may change
-    /// with them.
+    /// Without the nodes that no output needs. Dropping them can change the order in which a backend looks at
+    /// the rest.
     UnneededNodes,
-    /// Safe divisions of integers that use what is known of the type. Without it, they are those for
-    /// all types.
+    /// Safe divisions of integers that depend on the known type. Without this edit, the divisions that work
+    /// for all types are used.
     TypedDivisions,
-    /// Safe divisions where it is not known whether they are of integers.
+    /// Safe divisions of operands that might be integers or not.
     UntypedDivisions,
     /// Safe divisions of integers.
     Divisions,
 }
 
 impl Edit {
-    /// Whether a request may end the process where this is left out.
+    /// Whether a request might end the process if this edit is left out.
     pub fn protects(self) -> bool {
         matches!(self, Self::UntypedDivisions | Self::Divisions)
     }
@@ -55,7 +55,7 @@ impl fmt::Display for Edit {
     }
 }
 
-/// Which edits were made of a model, and which are left out.
+/// The edits that were made to a model, and those that are left out.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Edits {
     pub(super) left_out: BTreeSet<Edit>,
@@ -67,7 +67,7 @@ impl Edits {
         !self.left_out.contains(&edit)
     }
 
-    /// Takes note of an edit that changed something.
+    /// Records an edit if it changed something.
     pub(super) fn note(&mut self, edit: Edit, is_changed: bool) {
         if is_changed {
             self.made.insert(edit);

@@ -1,4 +1,4 @@
-//! The functions of a model: what all their callers give them, and what each call returns.
+//! The functions of a model: facts about their inputs that hold in all calls, and the results of each call.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,17 +7,17 @@ use super::scopes::Scopes;
 use crate::traverse;
 use proto::onnx::{FunctionProto, NodeProto};
 
-/// Functions that call each other are followed this deep. Of those further down nothing is known.
+/// The maximum depth to which calls in functions are followed. Deeper calls have unknown results.
 const MAX_CALL_DEPTH: usize = 32;
 
-/// A function by what calls it.
+/// Identifies a function in the way that a call does: domain, name, overload.
 pub(crate) type FunctionKey = (String, String, String);
 
-/// The functions of a model, and what their callers give them.
+/// The functions of a model, and the facts about the inputs that their callers give them.
 #[derive(Default)]
 pub(crate) struct Functions<'a> {
     by_key: HashMap<FunctionKey, &'a FunctionProto>,
-    /// What holds for the inputs in all calls seen so far.
+    /// The facts about the inputs that hold in all calls seen so far.
     called_with: HashMap<FunctionKey, Vec<Facts>>,
     /// Results of calls.
     results: HashMap<(FunctionKey, Vec<Facts>), Vec<Facts>>,
@@ -33,7 +33,7 @@ impl<'a> Functions<'a> {
         }
     }
 
-    /// What holds for the inputs of a function in all calls; `None` where it is not called.
+    /// The facts about the inputs of a function that hold in all calls; `None` if it is not called.
     pub(crate) fn called_with(&self, function: &FunctionProto) -> Option<&[Facts]> {
         self.called_with.get(&key_of(function)).map(Vec::as_slice)
     }
@@ -43,11 +43,11 @@ impl<'a> Functions<'a> {
         !self.by_key.is_empty() && self.by_key.contains_key(&call_key(node))
     }
 
-    /// What a call returns; `None` where the node calls no function of the model.
+    /// The facts about the results of a call; `None` if the node does not call a function of the model.
     pub(super) fn call(&mut self, node: &NodeProto, inputs: Vec<Facts>) -> Option<Vec<Facts>> {
         let key = call_key(node);
         let function = *self.by_key.get(&key)?;
-        // A call with another number or with another tensor is not another call.
+        // Calls that differ only in the number or in the tensor they pass count as the same call.
         let inputs = inputs.into_iter();
         let alike = |it: Facts| Facts {
             single: None,
@@ -86,7 +86,7 @@ impl<'a> Functions<'a> {
         Some(results)
     }
 
-    /// Notes that nothing is known of the calls that a function makes, or those of what it calls.
+    /// Records that nothing is known about the calls that a function makes, directly or through others.
     fn forget_callees(&mut self, caller: &FunctionKey) {
         let mut callers = vec![caller.clone()];
         let mut seen = HashSet::new();
@@ -116,21 +116,21 @@ fn unknown() -> Facts {
     }
 }
 
-/// Whether backends have operators in this domain. Of an operator and a function of one name, a backend takes
-/// the operator, so that the facts about a call hold for neither.
+/// Whether backends have operators in this domain. If an operator and a function have one name, a backend
+/// uses the operator, so the facts that follow from the function's body are not certain.
 pub(crate) fn may_be_operator(domain: &str) -> bool {
     let own = ["ai.onnx", "com.microsoft", "com.ms"];
     domain.is_empty() || own.iter().any(|it| domain.starts_with(it))
 }
 
-/// A function by itself.
+/// The key of a function.
 pub(crate) fn key_of(function: &FunctionProto) -> FunctionKey {
     let parts = [function.domain(), function.name(), function.overload()];
     let [domain, name, overload] = parts.map(str::to_owned);
     (domain, name, overload)
 }
 
-/// The function that a node would call.
+/// The key of the function that a node would call.
 pub(crate) fn call_key(node: &NodeProto) -> FunctionKey {
     let parts = [node.domain(), node.op_type(), node.overload()];
     let [domain, name, overload] = parts.map(str::to_owned);

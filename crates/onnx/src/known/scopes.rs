@@ -1,7 +1,7 @@
-//! The names that a place in a model sees.
+//! The names that are visible at a place in a model, with the facts about their tensors.
 //!
-//! A nested graph sees the names around it, and two nested graphs may use one name for different tensors.
-//! A function sees its own inputs only; what is known of them is what all its callers agree on.
+//! A nested graph sees the names around it, and two nested graphs can use one name for different tensors.
+//! A function sees its own inputs only; the facts about them are those that hold for all its callers.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -15,13 +15,13 @@ use proto::onnx::{
     tensor_proto::DataType as OnnxType, type_proto,
 };
 
-/// The names that a place in a model sees, the innermost scope last.
+/// The names that are visible at a place in a model, the innermost scope last.
 #[derive(Default)]
 pub(crate) struct Scopes {
     scopes: Vec<Scope>,
-    /// It quantizes and dequantizes. No request has an input without elements then.
+    /// The model quantizes and dequantizes. Then no request has an input without elements.
     pub(crate) quantizes: bool,
-    /// An input's value in the file is a default that a client may replace.
+    /// An input's value in the file is a default that a client can replace.
     has_defaults: bool,
     /// The outermost scope is the main graph.
     is_of_main: bool,
@@ -34,7 +34,7 @@ pub(crate) struct Scope {
 }
 
 impl Scopes {
-    /// Nothing is known yet but what operators the model has, and whether the values of inputs are
+    /// Starts without any names: only the model's operators are known, and whether the values of inputs are
     /// defaults.
     pub(crate) fn of_model(quantizes: bool, has_defaults: bool) -> Self {
         Self {
@@ -44,20 +44,20 @@ impl Scopes {
         }
     }
 
-    /// What is known of a tensor that is visible here.
+    /// The facts about a tensor that is visible here.
     pub(crate) fn facts(&self, name: &str) -> Facts {
         let mut scopes = self.scopes.iter().rev();
         let found = scopes.find_map(|scope| scope.facts.get(name));
         found.copied().unwrap_or_default()
     }
 
-    /// The facts of a node's input; nothing is known of one that is left out.
+    /// The facts about a node's input; none if the input is left out.
     pub(crate) fn input(&self, node: &NodeProto, index: usize) -> Facts {
         let name = node.input.get(index).filter(|name| !name.is_empty());
         name.map_or_else(Facts::default, |name| self.facts(name))
     }
 
-    /// Enters the main graph. Of the inputs that `is_ranked` the declared rank is sure.
+    /// Enters the main graph. The declared ranks of the inputs that satisfy `is_ranked` are certain.
     pub(crate) fn enter_main(&mut self, graph: &GraphProto, is_ranked: impl Fn(&str) -> bool) {
         let filled = Facts {
             is_filled: self.quantizes,
@@ -74,7 +74,7 @@ impl Scopes {
         }
     }
 
-    /// Of an input that has a value in the file, a client may send another of its type.
+    /// Keeps only the type of an input that has a value in the file: a client can send another value.
     fn forget_defaults(&mut self, graph: &GraphProto) {
         for input in &graph.input {
             let facts = self.facts(input.name());
@@ -123,7 +123,7 @@ impl Scopes {
         self.scopes = scopes;
     }
 
-    /// What is known of the inputs of a nested graph from those of its node.
+    /// The facts about the inputs of a nested graph that follow from those of its node.
     fn nested_inputs(&self, node: &NodeProto, graph: &GraphProto) -> Vec<Facts> {
         let elem = |index| Facts {
             elem: self.input(node, index).elem,
@@ -139,7 +139,7 @@ impl Scopes {
                     _ => elem(index),
                 })
                 .collect(),
-            // The first version had the lengths of sequences before the rest.
+            // In the first version, an input with the lengths of sequences precedes the rest.
             "Scan" if graph.input.len() < node.input.len() => {
                 inputs.map(|index| elem(index + 1)).collect()
             }
@@ -166,7 +166,8 @@ impl Scopes {
         rule.joins_channels()
     }
 
-    /// What a name of the main graph has elements with, if not with another.
+    /// The number by which a tensor of the main graph is recognised, if it does not have elements together
+    /// with another one.
     fn own_emptied_with(&self, name: &str) -> Option<u64> {
         let is_main = self.is_of_main && self.scopes.len() == 1;
         is_main.then(|| {
@@ -176,12 +177,12 @@ impl Scopes {
         })
     }
 
-    /// What is known of a name of the innermost scope.
+    /// The facts about a name of the innermost scope.
     fn own(&self, name: &str) -> Option<Facts> {
         self.scopes.last()?.facts.get(name).copied()
     }
 
-    /// Takes note of what a graph declares.
+    /// Records the facts that a graph declares.
     fn declare(&mut self, graph: &GraphProto, is_ranked: impl Fn(&str) -> bool) {
         for input in &graph.input {
             let mut facts = self.own(input.name()).unwrap_or_default();
@@ -213,10 +214,10 @@ impl Scopes {
         }
     }
 
-    /// Takes note of what follows for the outputs of nodes in order.
+    /// Records the facts that follow for the outputs of nodes, in order.
     pub(crate) fn learn_all(&mut self, nodes: &[NodeProto], functions: &mut Functions<'_>) {
         for node in nodes {
-            // A function can use a graph that it is given in a place where its names are others.
+            // A function can use a graph that it is given at a place where its names mean other tensors.
             let around = functions.has(node).then(|| self.take_all());
             let bodies = traverse::subgraphs(node).map(|graph| self.body(node, graph, functions));
             let bodies: Vec<Vec<Facts>> = bodies.collect();
@@ -227,7 +228,7 @@ impl Scopes {
         }
     }
 
-    /// What a nested graph returns.
+    /// The facts about the results of a nested graph.
     fn body(
         &mut self,
         node: &NodeProto,
@@ -241,13 +242,14 @@ impl Scopes {
         results
     }
 
-    /// What is known of the outputs of the graph that is entered.
+    /// The facts about the outputs of the graph that was entered.
     pub(crate) fn results(&self, graph: &GraphProto) -> Vec<Facts> {
         let outputs = graph.output.iter();
         outputs.map(|output| self.facts(output.name())).collect()
     }
 
-    /// Takes note of what follows for a node's outputs; `bodies` are what its nested graphs return.
+    /// Records the facts that follow for a node's outputs; `bodies` has those about the results of its nested
+    /// graphs.
     pub(crate) fn learn(
         &mut self,
         node: &NodeProto,
@@ -271,7 +273,7 @@ impl Scopes {
                 .output(index),
             };
             if facts.elem == Elem::Unknown {
-                // As declared, if it was.
+                // The declared type, if there is one.
                 facts.elem = self.own(output).unwrap_or_default().elem;
             }
             facts.emptied_with = facts.emptied_with.or_else(|| self.own_emptied_with(output));
@@ -280,7 +282,7 @@ impl Scopes {
     }
 }
 
-/// What a declaration says of the type.
+/// The facts about the type in a declaration.
 fn declared(value: &ValueInfoProto) -> Option<Facts> {
     of_type(value.r#type.as_ref()?)
 }
