@@ -16,7 +16,7 @@ const MAX_DEPTH: usize = 100;
 
 /// The kinds of messages in onnx.proto that hold others.
 #[derive(Clone, Copy)]
-enum Kind {
+enum MessageKind {
     Model,
     Graph,
     Function,
@@ -39,11 +39,11 @@ enum Kind {
 pub(super) fn is_bounded(model: &[u8]) -> bool {
     let allowed = FREE_MESSAGES.max(model.len() / BYTES_PER_MESSAGE);
     let mut left = allowed;
-    count(Kind::Model, model, MAX_DEPTH, &mut left).is_some()
+    count(MessageKind::Model, model, MAX_DEPTH, &mut left).is_some()
 }
 
 /// Subtracts the messages within one from `left`; `None` if there are more than that.
-fn count(kind: Kind, message: &[u8], depth: usize, left: &mut usize) -> Option<()> {
+fn count(kind: MessageKind, message: &[u8], depth: usize, left: &mut usize) -> Option<()> {
     if depth == 0 {
         return Some(());
     }
@@ -57,13 +57,13 @@ fn count(kind: Kind, message: &[u8], depth: usize, left: &mut usize) -> Option<(
             continue;
         };
         *left = left.checked_sub(1)?;
-        if !matches!(kind, Kind::Leaf) {
+        if !matches!(kind, MessageKind::Leaf) {
             count(kind, inner, depth - 1, left)?;
         }
     }
 }
 
-impl Kind {
+impl MessageKind {
     /// The kind of the messages in a field; `None` if it holds no messages.
     fn field(self, number: u32) -> Option<Self> {
         Some(match (self, number) {

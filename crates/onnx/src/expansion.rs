@@ -38,7 +38,7 @@ pub(super) fn check(origin: &str, model: &ModelProto) -> Result<()> {
         ServingError::invalid_argument(text)
     };
     expansion
-        .follow(&graph.node, Place::default())
+        .follow(&graph.node, GraphContext::default())
         .map_err(|error| match error {
             Excess::Nodes => refused(format!("expand to more than {MAX_NODES} nodes")),
             Excess::Depth => refused(format!("call each other deeper than {MAX_DEPTH} levels")),
@@ -75,9 +75,9 @@ impl<'a> Call<'a> {
     }
 }
 
-/// The place of a graph.
+/// The surroundings of a graph.
 #[derive(Clone, Copy, Default)]
-struct Place<'a> {
+struct GraphContext<'a> {
     /// The call whose attributes its nodes refer to.
     call: Option<&'a Call<'a>>,
     depth: usize,
@@ -87,26 +87,26 @@ struct Place<'a> {
 
 impl Expansion<'_> {
     /// Follows the nodes of one graph, or of a function's body.
-    fn follow(&mut self, nodes: &[NodeProto], place: Place<'_>) -> Result<(), Excess> {
-        if place.depth > MAX_DEPTH {
+    fn follow(&mut self, nodes: &[NodeProto], context: GraphContext<'_>) -> Result<(), Excess> {
+        if context.depth > MAX_DEPTH {
             return Err(Excess::Depth);
         }
         for node in nodes {
-            if place.is_of_call {
+            if context.is_of_call {
                 self.left = self.left.checked_sub(1).ok_or(Excess::Nodes)?;
             }
             for attribute in &node.attribute {
-                self.follow_attribute(attribute, place)?;
+                self.follow_attribute(attribute, context)?;
             }
             if let Some(&function) = self.functions.get(&plain(call_key(node))) {
                 let call = Call {
                     node,
                     function,
-                    outer: place.call,
+                    outer: context.call,
                 };
-                let body = Place {
+                let body = GraphContext {
                     call: Some(&call),
-                    depth: place.depth + 1,
+                    depth: context.depth + 1,
                     is_of_call: true,
                 };
                 self.follow(&function.node, body)?;
@@ -119,19 +119,19 @@ impl Expansion<'_> {
     fn follow_attribute(
         &mut self,
         attribute: &AttributeProto,
-        mut place: Place<'_>,
+        mut context: GraphContext<'_>,
     ) -> Result<(), Excess> {
         let name = attribute.ref_attr_name();
-        if let Some(call) = place.call.filter(|_| !name.is_empty()) {
-            place.call = call.outer;
+        if let Some(call) = context.call.filter(|_| !name.is_empty()) {
+            context.call = call.outer;
             return match call.attribute(name) {
-                Some(given) => self.follow_attribute(given, place),
+                Some(given) => self.follow_attribute(given, context),
                 None => Ok(()),
             };
         }
-        place.depth += 1;
+        context.depth += 1;
         let mut graphs = attribute.g.iter().chain(&attribute.graphs);
-        graphs.try_for_each(|graph| self.follow(&graph.node, place))
+        graphs.try_for_each(|graph| self.follow(&graph.node, context))
     }
 }
 

@@ -18,7 +18,7 @@ use super::constant::constant_node;
 use super::io_transforms::{int_attribute, ints_attribute};
 use super::kernel_limits::{self, Check};
 use super::known::Facts;
-use super::visit::{Place, Replaced};
+use super::visit::{NodeContext, Replaced};
 use super::window_proof::Proofs;
 use super::{OnnxModel, kernel_attributes, node, traverse};
 use base::error::{Result, ServingError};
@@ -76,8 +76,8 @@ impl OnnxModel {
     fn guard(&mut self, ranked: &HashSet<String>, tell: &mut dyn FnMut(&NodeProto)) -> Result<()> {
         let origin = self.origin.clone();
         let proofs = Proofs::of(self.graph(), &self.proto.functions);
-        self.replace_everywhere(ranked, &mut |node, place| {
-            let replaced = guarded(node, place, &proofs, &origin)?;
+        self.replace_everywhere(ranked, &mut |node, context| {
+            let replaced = guarded(node, context, &proofs, &origin)?;
             if replaced.is_some() {
                 tell(node);
             }
@@ -86,7 +86,12 @@ impl OnnxModel {
     }
 }
 
-fn guarded(original: &NodeProto, place: &mut Place<'_>, proofs: &Proofs, origin: &str) -> Replaced {
+fn guarded(
+    original: &NodeProto,
+    context: &mut NodeContext<'_>,
+    proofs: &Proofs,
+    origin: &str,
+) -> Replaced {
     if kernel_limits::is_refused(original) {
         return Err(ServingError::unimplemented(format!(
             "{origin}: the operator {} is not served: on some inputs its kernel ends the process \
@@ -98,7 +103,7 @@ fn guarded(original: &NodeProto, place: &mut Place<'_>, proofs: &Proofs, origin:
     if let Some(attribute) = kernel_attributes::fatal(original) {
         return Err(refused_attribute(original, attribute, origin));
     }
-    let known = place.known;
+    let known = context.known;
     let mut nodes = Vec::new();
     let mut changed = original.clone();
     if let Some(sizes) = proofs.required_by(original) {
@@ -107,7 +112,7 @@ fn guarded(original: &NodeProto, place: &mut Place<'_>, proofs: &Proofs, origin:
             input: 0,
             facts: known.input(original, 0),
             current: changed.input[0].clone(),
-            place,
+            context,
             nodes: &mut nodes,
         };
         guard.check(Check::Rank(sizes.len()));
@@ -130,7 +135,7 @@ fn guarded(original: &NodeProto, place: &mut Place<'_>, proofs: &Proofs, origin:
                 input: index,
                 facts: known.input(original, index),
                 current: input.clone(),
-                place,
+                context,
                 nodes: &mut nodes,
             };
             for check in limit.checks {
@@ -139,18 +144,18 @@ fn guarded(original: &NodeProto, place: &mut Place<'_>, proofs: &Proofs, origin:
             *input = guard.current;
         }
     }
-    written::add_checked(&mut nodes, changed, place);
+    written::add_checked(&mut nodes, changed, context);
     if nodes.len() == 1 {
         return Ok(None);
     }
     let mut checks = nodes.iter().filter(|it| it.op_type() != original.op_type());
-    if checks.any(|it| kernel_since(it) > place.opset) {
+    if checks.any(|it| kernel_since(it) > context.opset) {
         return Err(ServingError::unimplemented(format!(
             "{origin}: the operator {} is not served in opset {}: some inputs make its kernel end the \
              process (found on ONNX Runtime {}), and no check can be put in front of it. Convert the \
              model to opset {CHECKED_SINCE} or later",
             original.op_type(),
-            place.opset,
+            context.opset,
             kernel_limits::FOUND_ON
         )));
     }
@@ -225,7 +230,7 @@ struct Guard<'a, 'b> {
     facts: Facts,
     /// The tensor, as the last check returned it.
     current: String,
-    place: &'a mut Place<'b>,
+    context: &'a mut NodeContext<'b>,
     nodes: &'a mut Vec<NodeProto>,
 }
 
@@ -373,7 +378,7 @@ impl Guard<'_, '_> {
             return;
         };
         let name = name.clone();
-        match self.place.known.input(self.node, input).len {
+        match self.context.known.input(self.node, input).len {
             Some(0) => {}
             Some(len) if len % each == 0 => self.check(Check::Rank(len / each)),
             // The kernel refuses a known wrong length; an unknown one might be computed at load.
@@ -503,7 +508,7 @@ impl Guard<'_, '_> {
     }
 
     fn reshape(&mut self, shape: &[i64], what: &str) {
-        if self.place.opset >= SHAPE_INPUT_SINCE {
+        if self.context.opset >= SHAPE_INPUT_SINCE {
             let shape = self.integers(shape, what);
             self.reshape_to(&shape, what);
             return;
@@ -523,7 +528,7 @@ impl Guard<'_, '_> {
 
     fn integers(&mut self, values: &[i64], what: &str) -> String {
         // Constants in functions had to be floats before that opset.
-        if self.place.opset < INTEGER_CONSTANT_SINCE {
+        if self.context.opset < INTEGER_CONSTANT_SINCE {
             let floats = values.iter().map(|&it| it as f32).collect();
             let tensor = Tensor::from_vec(&[values.len()], floats);
             let numbers = self.output();
@@ -555,12 +560,12 @@ impl Guard<'_, '_> {
     fn name(&mut self, what: &str) -> String {
         let (op_type, index) = (self.node.op_type(), self.input);
         let wish = format!("check that input {index} of {op_type} {what}");
-        self.place.names.take(&wish)
+        self.context.names.take(&wish)
     }
 
     fn output(&mut self) -> String {
         let input = &self.node.input[self.input];
-        self.place.names.take(&format!("{input}/checked"))
+        self.context.names.take(&format!("{input}/checked"))
     }
 }
 

@@ -1,46 +1,45 @@
 //! Dividing integers.
 //!
-//! The smallest integer of a type, divided by -1, is one more than the type can hold. TensorFlow
-//! answers with the smallest integer again; ONNX Runtime's kernel uses an instruction that ends the
-//! process, so that one request could. Here a divisor of -1 becomes 1, and the quotient changes its
-//! sign afterwards, which wraps around as TensorFlow's does.
+//! The smallest integer of a type, divided by -1, is larger by one than the type can hold. TensorFlow returns
+//! the smallest integer again; ONNX Runtime's kernel uses an instruction that ends the process, so a single
+//! request could end it. Here a divisor of -1 becomes 1, and the sign of the quotient is changed afterwards,
+//! which wraps around as in TensorFlow.
 //!
-//! Narrow integers need no change, their quotients are computed in wider ones; neither does the
-//! division by 0, which the kernel refuses. Where it is not known what is divided, nodes are taken
-//! that return the same for every type.
+//! Narrow integers are left alone because their quotients are computed in wider ones, and so is the division
+//! by 0, which the kernel refuses. If the type is not known, the nodes are ones that return the same for
+//! every type.
 
 use std::collections::HashSet;
 
 use super::edit::Edit;
 use super::known::Elem;
-use super::visit::{Place, Replaced};
+use super::visit::{NodeContext, Replaced};
 use super::{OnnxModel, constant, is_op, node};
 use crate::io_transforms::int_attribute;
 use base::error::{Result, ServingError};
 use base::tensor::{Element, Tensor};
 use proto::onnx::{NodeProto, tensor_proto::DataType as OnnxType};
 
-/// The opset from which on `Where` exists.
+/// The first opset with `Where`.
 const WHERE_SINCE: i64 = 9;
 
 const DOUBLE: i32 = OnnxType::Double as i32;
 
 impl OnnxModel {
-    /// Makes the division of integers safe; see the module. Returns whether there were any to be
-    /// made safe.
+    /// Makes divisions of integers safe; see the module. Returns whether there were any to make safe.
     ///
     /// # Errors
     ///
-    /// `UNIMPLEMENTED` for a division whose types are not known in a model that is too old for nodes
-    /// that take every type.
+    /// `UNIMPLEMENTED` for a division of unknown type in a model that is too old for nodes that take every
+    /// type.
     pub(super) fn guard_integer_division(&mut self) -> Result<bool> {
         self.specialise_divisions()?;
         let origin = self.origin.clone();
         let uses_types = self.edits.wants(Edit::TypedDivisions);
         let guards_untyped = self.edits.wants(Edit::UntypedDivisions);
         let (mut is_typed, mut is_untyped) = (false, false);
-        self.replace_everywhere(&HashSet::new(), &mut |node, place| {
-            let Some(mut elem) = elem_of(node, place) else {
+        self.replace_everywhere(&HashSet::new(), &mut |node, context| {
+            let Some(mut elem) = elem_of(node, context) else {
                 return Ok(None);
             };
             if elem == Elem::Unknown && !guards_untyped {
@@ -53,7 +52,7 @@ impl OnnxModel {
             if !uses_types {
                 elem = Elem::Unknown;
             }
-            guarded(node, elem, place, &origin)
+            guarded(node, elem, context, &origin)
         })?;
         self.edits
             .note(Edit::TypedDivisions, is_typed && uses_types);
@@ -64,11 +63,11 @@ impl OnnxModel {
 
 /// The type of the operands of a node, if they can be integers and the divisor -1. Backends have an operator
 /// of this name, so they do not call a function of this name.
-pub(super) fn elem_of(division: &NodeProto, place: &Place<'_>) -> Option<Elem> {
+pub(super) fn elem_of(division: &NodeProto, context: &NodeContext<'_>) -> Option<Elem> {
     let ([_, _], [_]) = (division.input.as_slice(), division.output.as_slice()) else {
         return None;
     };
-    let [dividend, divisor] = [0, 1].map(|index| place.known.input(division, index));
+    let [dividend, divisor] = [0, 1].map(|index| context.known.input(division, index));
     if !is_op(division, "Div") || divisor.is_never_minus_one {
         return None;
     }
@@ -80,16 +79,21 @@ pub(super) fn elem_of(division: &NodeProto, place: &Place<'_>) -> Option<Elem> {
     elem.may_be_wide_integer().then_some(elem)
 }
 
-/// What a division of integers is replaced by.
-fn guarded(division: &NodeProto, elem: Elem, place: &mut Place<'_>, origin: &str) -> Replaced {
+/// The nodes that replace a division of integers.
+fn guarded(
+    division: &NodeProto,
+    elem: Elem,
+    context: &mut NodeContext<'_>,
+    origin: &str,
+) -> Replaced {
     let mut guard = Guard {
         division,
-        place,
+        context,
         nodes: Vec::new(),
     };
     let is_guarded = match elem {
         Elem::Is(elem) => guard.integers(elem),
-        _ if guard.place.opset < WHERE_SINCE => {
+        _ if guard.context.opset < WHERE_SINCE => {
             return Err(ServingError::unimplemented(format!(
                 "{origin}: it cannot be told whether {} divides integers. Convert the model to \
                  opset {WHERE_SINCE} or later",
@@ -103,7 +107,7 @@ fn guarded(division: &NodeProto, elem: Elem, place: &mut Place<'_>, origin: &str
 
 struct Guard<'a, 'b> {
     division: &'a NodeProto,
-    place: &'a mut Place<'b>,
+    context: &'a mut NodeContext<'b>,
     nodes: Vec<NodeProto>,
 }
 
@@ -122,7 +126,7 @@ impl Guard<'_, '_> {
         output
     }
 
-    /// A whole number of an integer type. Constants in functions were floats once.
+    /// A whole number of an integer type. In old opsets, constants in functions are floats.
     fn whole(&mut self, value: f32, elem: i32, part: &str) -> Option<String> {
         let float = self.scalar(value, &format!("{part}_as_float"))?;
         Some(self.cast(&float, elem, part))
@@ -137,7 +141,9 @@ impl Guard<'_, '_> {
 
     fn name(&mut self, part: &str) -> String {
         let quotient = &self.division.output[0];
-        self.place.names.take(&format!("{quotient}/divide/{part}"))
+        self.context
+            .names
+            .take(&format!("{quotient}/divide/{part}"))
     }
 
     fn finish(&mut self, op_type: &str, inputs: &[&str]) {
@@ -152,7 +158,7 @@ impl Guard<'_, '_> {
         let plus = self.whole(1.0, elem, "one")?;
         let minus = self.whole(-1.0, elem, "minus_one")?;
         let is_minus = self.add("Equal", &[divisor, &minus], "is_minus_one");
-        let (safe, sign) = if self.place.opset < WHERE_SINCE {
+        let (safe, sign) = if self.context.opset < WHERE_SINCE {
             let counted = self.cast(&is_minus, elem, "count");
             let twice = self.add("Add", &[&counted, &counted], "twice");
             let safe = self.add("Add", &[divisor, &twice], "safe_divisor");
@@ -166,8 +172,8 @@ impl Guard<'_, '_> {
         Some(())
     }
 
-    /// A division of what may be integers or not. What equals -1 as a double is -1 in every type;
-    /// its square is 1, and a product with it is the sign's change, in every type that has it.
+    /// A division of operands that might be integers or not. A divisor that equals -1 as a double is -1 in
+    /// every type. In every type that has -1, its square is 1, and a product with it changes the sign.
     fn anything(&mut self) -> Option<()> {
         let division = self.division;
         let [dividend, divisor] = [0, 1].map(|index| division.input[index].as_str());

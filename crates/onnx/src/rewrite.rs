@@ -1,7 +1,8 @@
-//! TensorFlow operators that converters leave in a file and that ONNX can say in its own.
+//! Makes the optional edits of a model, and replaces TensorFlow operators that converters leave in a file by
+//! ONNX's own.
 //!
 //! Not here: strings (`strings`), transposes (`layout`), divisions (`integer_division`), tf.Example
-//! (`parse_example`), what is only faster (`reshape`, `batch_norm`).
+//! (`parse_example`), edits for speed alone (`reshape`, `batch_norm`).
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -9,21 +10,21 @@ use super::constant::constant_node;
 use super::edit::Edit;
 use super::io_transforms::int_attribute;
 use super::known::Elem;
-use super::visit::{Place, Replaced};
+use super::visit::{NodeContext, Replaced};
 use super::{OnnxModel, is_op, node};
 use base::error::Result;
 use base::tensor::Tensor;
 use proto::onnx::{NodeProto, tensor_proto::DataType as OnnxType};
 
-/// The opset from which on `CastLike` exists.
+/// The first opset with `CastLike`.
 const CAST_LIKE_SINCE: i64 = 15;
 const FLOAT: i32 = OnnxType::Float as i32;
 
 impl OnnxModel {
-    /// Rewrites what no runtime knows and ONNX can express, and what converters got wrong: `Erfc`,
-    /// comparisons of strings, transposes that became reshapes. And divisions that would end the
-    /// process, and what backends would compute more slowly than need be. The edits in `without` are
-    /// left out, here and later.
+    /// Rewrites operators that no runtime has and that ONNX can express (`Erfc`), conversions that are wrong
+    /// (comparisons of strings, transposes that became reshapes), divisions that would end the process, and
+    /// nodes that backends would compute more slowly than necessary. The edits in `without` are left out,
+    /// here and later.
     ///
     /// # Errors
     ///
@@ -65,11 +66,11 @@ impl OnnxModel {
             return Ok(false);
         }
         let mut is_changed = false;
-        self.replace_everywhere(&HashSet::new(), &mut |node, place| {
-            if !is_op(node, "Erfc") || place.is_call {
+        self.replace_everywhere(&HashSet::new(), &mut |node, context| {
+            if !is_op(node, "Erfc") || context.is_call {
                 return Ok(None);
             }
-            let replaced = erfc(node, place)?;
+            let replaced = erfc(node, context)?;
             is_changed |= replaced.is_some();
             Ok(replaced)
         })?;
@@ -77,16 +78,16 @@ impl OnnxModel {
     }
 }
 
-/// erfc(x) = 1 - erf(x), computed in float, the only type that `Erf` has a kernel for.
-fn erfc(original: &NodeProto, place: &mut Place<'_>) -> Replaced {
+/// erfc(x) = 1 - erf(x), computed in float, the only type for which `Erf` has a kernel.
+fn erfc(original: &NodeProto, context: &mut NodeContext<'_>) -> Replaced {
     let ([x], [y]) = (original.input.as_slice(), original.output.as_slice()) else {
         return Ok(None);
     };
     let Some(one) = Tensor::from_vec(&[], vec![1.0_f32]) else {
         return Ok(None);
     };
-    let elem = place.known.facts(x).elem;
-    let mut name = |part: &str| place.names.take(&format!("{y}/erfc/{part}"));
+    let elem = context.known.facts(x).elem;
+    let mut name = |part: &str| context.names.take(&format!("{y}/erfc/{part}"));
     let (float, erf, one_name, result) = (name("float"), name("erf"), name("one"), name("result"));
     let mut nodes = vec![
         cast(x, FLOAT, &float),
@@ -96,7 +97,7 @@ fn erfc(original: &NodeProto, place: &mut Place<'_>) -> Replaced {
     nodes.splice(0..0, constant_node(&one_name, &one));
     nodes.push(match elem {
         Elem::Is(elem) if elem != FLOAT => cast(&result, elem, y),
-        Elem::Unknown if place.opset >= CAST_LIKE_SINCE => node("CastLike", &[&result, x], y),
+        Elem::Unknown if context.opset >= CAST_LIKE_SINCE => node("CastLike", &[&result, x], y),
         _ => node("Identity", &[&result], y),
     });
     Ok(Some(nodes))

@@ -13,7 +13,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::integer_division::elem_of;
 use super::known::{Elem, Facts, FunctionKey, call_key, key_of, may_be_operator};
-use super::visit::{Place, Replaced, Visit};
+use super::visit::{NodeContext, Replaced, Visit};
 use super::{OnnxModel, is_op, traverse};
 use base::error::{Result, ServingError};
 use proto::onnx::{FunctionProto, NodeProto};
@@ -40,8 +40,9 @@ impl OnnxModel {
         }
         let original = self.proto.functions.clone();
         let copies = RefCell::new(Copies::of(self, &original, divide));
-        let mut rename =
-            |node: &NodeProto, place: &mut Place<'_>| copies.borrow_mut().renamed(node, place);
+        let mut rename = |node: &NodeProto, context: &mut NodeContext<'_>| {
+            copies.borrow_mut().renamed(node, context)
+        };
         let mut visit = Visit::of(self, &original, &mut rename);
         visit.main(self.graph_mut(), &HashSet::new())?;
         let mut made = Vec::new();
@@ -77,8 +78,8 @@ impl OnnxModel {
             return Ok(found);
         }
         let is_unknown = Cell::new(false);
-        let mut look = |node: &NodeProto, place: &mut Place<'_>| {
-            let is_division = elem_of(node, place) == Some(Elem::Unknown);
+        let mut look = |node: &NodeProto, context: &mut NodeContext<'_>| {
+            let is_division = elem_of(node, context) == Some(Elem::Unknown);
             is_unknown.set(is_unknown.get() || is_division);
             Ok(None)
         };
@@ -174,13 +175,13 @@ impl Copies {
     }
 
     /// The call of the copy for the types that a node gives.
-    fn renamed(&mut self, node: &NodeProto, place: &Place<'_>) -> Replaced {
+    fn renamed(&mut self, node: &NodeProto, context: &NodeContext<'_>) -> Replaced {
         let key = call_key(node);
-        if !place.is_call || !self.divide.contains(&key) {
+        if !context.is_call || !self.divide.contains(&key) {
             return Ok(None);
         }
         let inputs = 0..node.input.len();
-        let elem = |index| match place.known.input(node, index).elem {
+        let elem = |index| match context.known.input(node, index).elem {
             elem if elem.may_be_wide_integer() => elem,
             _ => Elem::Other,
         };

@@ -13,8 +13,8 @@ use proto::onnx::{FunctionProto, GraphProto, NodeProto, OperatorSetIdProto};
 /// The version of ONNX's own operators for models that do not import them.
 const OPSET: i64 = 17;
 
-/// The place of a node.
-pub(super) struct Place<'a> {
+/// The surroundings of a node.
+pub(super) struct NodeContext<'a> {
     /// The known facts about the tensors that it reads.
     pub(super) known: &'a Scopes,
     /// The version of ONNX's own operators there.
@@ -51,7 +51,7 @@ impl OnnxModel {
     pub(super) fn replace_everywhere(
         &mut self,
         ranked: &HashSet<String>,
-        replace: &mut dyn FnMut(&NodeProto, &mut Place<'_>) -> Replaced,
+        replace: &mut dyn FnMut(&NodeProto, &mut NodeContext<'_>) -> Replaced,
     ) -> Result<()> {
         self.import_onnx();
         let original = self.proto.functions.clone();
@@ -144,7 +144,7 @@ pub(super) struct Visit<'a, 'b> {
     functions: Functions<'a>,
     opset: i64,
     names: Names,
-    replace: &'b mut dyn FnMut(&NodeProto, &mut Place<'_>) -> Replaced,
+    replace: &'b mut dyn FnMut(&NodeProto, &mut NodeContext<'_>) -> Replaced,
 }
 
 impl<'a, 'b> Visit<'a, 'b> {
@@ -152,7 +152,7 @@ impl<'a, 'b> Visit<'a, 'b> {
     pub(super) fn of(
         model: &OnnxModel,
         functions: &'a [FunctionProto],
-        replace: &'b mut dyn FnMut(&NodeProto, &mut Place<'_>) -> Replaced,
+        replace: &'b mut dyn FnMut(&NodeProto, &mut NodeContext<'_>) -> Replaced,
     ) -> Self {
         Self {
             scopes: Scopes::of_model(model.quantizes(), model.has_defaults()),
@@ -212,13 +212,13 @@ impl<'a, 'b> Visit<'a, 'b> {
         for mut node in std::mem::take(nodes) {
             let bodies = self.nested(&mut node)?;
             self.scopes.learn(&node, &bodies, &mut self.functions);
-            let mut place = Place {
+            let mut context = NodeContext {
                 known: &self.scopes,
                 opset: self.opset,
                 names: &mut self.names,
                 is_call: self.functions.has(&node),
             };
-            match (self.replace)(&node, &mut place)? {
+            match (self.replace)(&node, &mut context)? {
                 Some(new) => visited.extend(new),
                 None => visited.push(node),
             }

@@ -53,7 +53,7 @@ fn checked(input: usize, checks: &[Check], rank: Option<usize>, opset: i64) -> O
         ..AttributeProto::default()
     });
     let mut names = Names::default();
-    let mut place = Place {
+    let mut context = NodeContext {
         known: &Scopes::default(),
         opset,
         names: &mut names,
@@ -67,7 +67,7 @@ fn checked(input: usize, checks: &[Check], rank: Option<usize>, opset: i64) -> O
         input,
         facts,
         current: operator.input[input].clone(),
-        place: &mut place,
+        context: &mut context,
         nodes: &mut nodes,
     };
     for check in checks {

@@ -13,7 +13,7 @@ const ARITHMETIC_SINCE: i64 = 7;
 
 impl Guard<'_, '_> {
     pub(super) fn has_no_arithmetic(&self) -> bool {
-        self.place.opset < ARITHMETIC_SINCE
+        self.context.opset < ARITHMETIC_SINCE
     }
 
     pub(super) fn filled_without(&mut self) {

@@ -12,7 +12,7 @@ use crate::interface::shaped_tensor_value;
 use crate::io_transforms::int_attribute;
 use crate::kernel_limits::Parts;
 use crate::known::{Elem, Facts, INT64, Scopes};
-use crate::visit::Place;
+use crate::visit::NodeContext;
 use crate::{kernel_limits, node};
 use proto::onnx::attribute_proto::AttributeType;
 use proto::onnx::tensor_proto::DataType;
@@ -24,21 +24,25 @@ const WHAT: &str = "has the sizes of the others: ConcatOp : Dimensions of inputs
 const ALLOW_ZERO_SINCE: i64 = 14;
 
 /// Adds a node, with checks if parts of its output might be unwritten.
-pub(super) fn add_checked(nodes: &mut Vec<NodeProto>, mut node: NodeProto, place: &mut Place<'_>) {
+pub(super) fn add_checked(
+    nodes: &mut Vec<NodeProto>,
+    mut node: NodeProto,
+    context: &mut NodeContext<'_>,
+) {
     let original = node.clone();
     let parts =
-        kernel_limits::parts(&original).filter(|parts| may_differ(&original, parts, place.known));
+        kernel_limits::parts(&original).filter(|parts| may_differ(&original, parts, context.known));
     let (Some(parts), Some(output)) = (parts, original.output.first()) else {
         nodes.push(node);
         return;
     };
-    let joined = place.names.take(&format!("{output}/joined"));
+    let joined = context.names.take(&format!("{output}/joined"));
     let mut guard = Guard {
         node: &original,
         input: parts.first,
         facts: Facts::default(),
         current: joined.clone(),
-        place,
+        context,
         nodes,
     };
     if guard.has_no_arithmetic() {
@@ -100,7 +104,7 @@ fn product(vector: &str, output: &str) -> NodeProto {
 impl Guard<'_, '_> {
     /// The number of elements of a tensor.
     fn size(&mut self, tensor: &str) -> String {
-        let elem = self.place.known.facts(tensor).elem;
+        let elem = self.context.known.facts(tensor).elem;
         if SIZED.iter().any(|it| elem == Elem::Is(*it as i32)) {
             return self.add("Size", &[tensor], WHAT);
         }
@@ -132,7 +136,11 @@ impl Guard<'_, '_> {
         let [round, go, go_on, before, element, shape, size, after] = [
             "round", "go", "go_on", "before", "element", "shape", "size", "after",
         ]
-        .map(|part| self.place.names.take(&format!("{sequence}/checked/{part}")));
+        .map(|part| {
+            self.context
+                .names
+                .take(&format!("{sequence}/checked/{part}"))
+        });
         let scalar = || Some(TensorShapeProto::default());
         let bool = DataType::Bool as i32;
         let body = GraphProto {
@@ -170,7 +178,7 @@ impl Guard<'_, '_> {
     /// Checks that the tensor has `count` elements.
     fn has_elements(&mut self, count: &str) {
         let current = self.current.clone();
-        if self.place.opset >= ALLOW_ZERO_SINCE {
+        if self.context.opset >= ALLOW_ZERO_SINCE {
             let flat = self.integers(&[-1], WHAT);
             let flat = self.add("Reshape", &[count, &flat], WHAT);
             let shape = self.shape();
