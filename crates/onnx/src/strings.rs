@@ -16,6 +16,9 @@
 mod comparison;
 mod follow;
 mod inline;
+mod loop_plan;
+mod nested;
+mod source;
 mod unread;
 
 use super::known::{INT32, STRING};

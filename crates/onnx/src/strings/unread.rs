@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::follow::Plan;
+use super::loop_plan::Plan;
 use super::{is_integer_cast, moved};
 use crate::{OnnxModel, is_op, traverse};
 use proto::onnx::{GraphProto, NodeProto};
