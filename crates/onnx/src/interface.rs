@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::OnnxModel;
-use super::output_types::has_type;
 use base::tensor::DataType;
 use proto::onnx::{
     TensorShapeProto, TypeProto, ValueInfoProto,
@@ -53,6 +52,15 @@ impl OnnxModel {
             }
         }
         outputs
+    }
+}
+
+/// Whether a declaration gives the type: a tensor can be declared without its element type.
+pub(super) fn has_type(value: &ValueInfoProto) -> bool {
+    match value.r#type.as_ref().and_then(|ty| ty.value.as_ref()) {
+        None => false,
+        Some(type_proto::Value::TensorType(tensor)) => tensor.elem_type() != 0,
+        Some(_) => true,
     }
 }
 

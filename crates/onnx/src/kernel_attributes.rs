@@ -8,11 +8,9 @@
 
 use std::collections::HashMap;
 
-use super::{is_onnx_domain, traverse};
+use super::domains::{MICROSOFT, ML, is_onnx_domain};
+use super::traverse;
 use proto::onnx::{AttributeProto, NodeProto};
-
-const MICROSOFT: &str = "com.microsoft";
-const ML: &str = "ai.onnx.ml";
 
 /// ONNX Runtime's tensors have no more dimensions in practice; a larger number of dimensions is an error or
 /// worse.

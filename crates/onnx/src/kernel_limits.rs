@@ -8,18 +8,23 @@
 //! Not here: the checks (`guard`), which ranks a request can change (`rank_paths`), integer division
 //! (`integer_division`).
 
-use std::collections::HashSet;
-use std::sync::LazyLock;
+mod checked_ranks;
+mod conditions;
 
-use super::known::{Elem, Origin, Scopes};
-use super::{is_onnx_domain, is_op, traverse};
-use proto::onnx::{NodeProto, tensor_proto::DataType as OnnxType};
+use self::conditions::{
+    convolves_volumes, counts_in_a_loop, crops, has_axis, has_scales_at, has_sizes,
+    is_freely_dequantized, may_be_of_integers, multiplies_integers, samples_by_area,
+    scales_product, scans_along_other_axes, sums_may_be_empty,
+};
+use super::domains::{MICROSOFT, ML};
+use super::known::Scopes;
+use super::{is_onnx_domain, is_op};
+use proto::onnx::NodeProto;
+
+pub(super) use self::checked_ranks::checks_ranks;
 
 /// The version of ONNX Runtime on which the lists were found.
 pub(super) const FOUND_ON: &str = "1.32.0";
-
-const MICROSOFT: &str = "com.microsoft";
-const ML: &str = "ai.onnx.ml";
 
 /// The property that an input needs so that its kernel does not end the process.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -353,149 +358,9 @@ pub(super) fn is_untried(node: &NodeProto) -> bool {
     (!is_limited || is_about_sizes) && !checks_ranks(node)
 }
 
-/// Whether an operator is known to refuse a wrong rank of any of its inputs with an error.
-pub(super) fn checks_ranks(node: &NodeProto) -> bool {
-    let checked = match node.domain() {
-        domain if is_onnx_domain(domain) => &CHECKED,
-        ML => &CHECKED_ML,
-        MICROSOFT => &CHECKED_MICROSOFT,
-        _ => return false,
-    };
-    checked.contains(node.op_type())
-}
-
 fn same_domain(one: &str, other: &str) -> bool {
     one == other || (is_onnx_domain(one) && is_onnx_domain(other))
 }
-
-fn convolves_volumes(node: &NodeProto, known: &Scopes) -> bool {
-    !matches!(known.input(node, 1).rank, Some(3 | 4))
-}
-
-fn counts_in_a_loop(node: &NodeProto, known: &Scopes) -> bool {
-    use OnnxType::{Double, Float, Int16, Int32, Int64};
-    let mut elems = (0..3).map(|index| known.input(node, index).elem);
-    let has_kernel = |elem: Elem| match elem {
-        Elem::Is(number) => [Double, Float, Int16, Int32, Int64]
-            .iter()
-            .any(|it| *it as i32 == number),
-        Elem::Unknown | Elem::Other => false,
-    };
-    !elems.any(has_kernel)
-}
-
-fn has_scales_at(index: usize, node: &NodeProto) -> bool {
-    let is_given = |index: usize| node.input.get(index).is_some_and(|it| !it.is_empty());
-    let has_axes = traverse::attribute(node, "axes").is_some();
-    let place = if node.input.len() == 2 { 1 } else { 2 };
-    place == index && is_given(index) && !is_given(3) && !has_axes
-}
-
-/// Whether a `Resize` crops a box out of the image.
-fn crops(node: &NodeProto, _: &Scopes) -> bool {
-    let mode = traverse::attribute(node, "coordinate_transformation_mode");
-    // In a function, the caller can set it.
-    let crops =
-        mode.is_some_and(|it| !it.ref_attr_name().is_empty() || it.s() == b"tf_crop_and_resize");
-    crops && node.input.len() > 2 && traverse::attribute(node, "axes").is_none()
-}
-
-/// Whether ONNX Runtime might choose an integer kernel instead.
-fn may_be_of_integers(node: &NodeProto, known: &Scopes) -> bool {
-    // `Other` can be any float.
-    let is_float = |index| match known.input(node, index).elem {
-        Elem::Unknown | Elem::Other => true,
-        Elem::Is(number) => number == OnnxType::Float as i32 || number == OnnxType::Float16 as i32,
-    };
-    known.quantizes && is_float(0) && is_float(1)
-}
-
-/// Whether ONNX Runtime might use a product of integers instead, with sums of no elements.
-fn multiplies_integers(node: &NodeProto, known: &Scopes, inputs: [usize; 2]) -> bool {
-    known.quantizes && sums_may_be_empty(node, known, inputs)
-}
-
-/// Whether a product of two matrices can have sums of no elements: if one matrix has elements, it cannot.
-fn sums_may_be_empty(node: &NodeProto, known: &Scopes, inputs: [usize; 2]) -> bool {
-    inputs
-        .iter()
-        .all(|index| !known.input(node, *index).is_filled)
-}
-
-fn has_sizes(node: &NodeProto, known: &Scopes) -> bool {
-    known.input(node, 0).has_sizes
-}
-
-fn scales_product(node: &NodeProto, known: &Scopes, product: usize) -> bool {
-    known.input(node, product).origin == Origin::IntegerProduct
-}
-
-fn is_freely_dequantized(node: &NodeProto, known: &Scopes, index: usize) -> bool {
-    known.input(node, index).origin == Origin::FreelyDequantized
-}
-
-fn samples_by_area(node: &NodeProto, _: &Scopes) -> bool {
-    traverse::attribute(node, "sampling_ratio").is_none_or(|it| it.i() <= 0)
-}
-
-fn scans_along_other_axes(node: &NodeProto, _: &Scopes) -> bool {
-    let axes = traverse::attribute(node, "scan_input_axes");
-    axes.is_some_and(|it| !it.ref_attr_name().is_empty() || it.ints.iter().any(|&axis| axis != 0))
-}
-
-fn has_axis(node: &NodeProto, _: &Scopes) -> bool {
-    traverse::attribute(node, "axis").is_some()
-}
-
-static CHECKED: LazyLock<HashSet<&str>> = LazyLock::new(|| {
-    "Abs Acos Acosh Add Affine AffineGrid And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool \
-     BatchNormalization Bernoulli BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor \
-     BlackmanWindow Cast CastLike Ceil Celu CenterCropPad Clip Col2Im Compress Concat ConcatFromSequence \
-     Constant ConstantOfShape Conv ConvInteger ConvTranspose Cos Cosh Crop CumProd CumSum DeformConv \
-     DepthToSpace DequantizeLinear Det Div Dropout DynamicQuantizeLinear DynamicSlice Einsum \
-     Elu Equal Erf Exp Expand EyeLike Flatten Floor GRU Gather GatherElements GatherND Gelu \
-     Gemm GlobalAveragePool GlobalLpPool GlobalMaxPool Greater GreaterOrEqual \
-     GroupNormalization HammingWindow HannWindow HardSigmoid HardSwish Hardmax Identity If \
-     ImageScaler InstanceNormalization IsInf IsNaN LRN LSTM LayerNormalization LeakyRelu Less \
-     LessOrEqual Log LogSoftmax Loop LpNormalization LpPool MatMul MatMulInteger Max MaxPool \
-     MaxUnpool Mean MeanVarianceNormalization MelWeightMatrix Min Mish Mod Mul Neg \
-     NegativeLogLikelihoodLoss NonMaxSuppression NonZero Not OneHot Optional \
-     OptionalGetElement OptionalHasElement Or PRelu Pad ParametricSoftplus Pow QLinearConv QLinearMatMul \
-     QuantizeLinear RMSNormalization RNN RandomNormal RandomNormalLike RandomUniform RandomUniformLike Range Reciprocal ReduceL1 \
-     ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd \
-     ReduceSum ReduceSumSquare RegexFullMatch Relu Reshape RotaryEmbedding Round \
-     ScaledTanh Scatter ScatterElements ScatterND Selu SequenceAt SequenceConstruct SequenceEmpty \
-     SequenceErase SequenceInsert SequenceLength SequenceMap \
-     Shape Shrink Sigmoid Sign SimplifiedLayerNormalization Sin Sinh Size Slice Softmax \
-     SoftmaxCrossEntropyLoss Softplus Softsign SpaceToDepth Split SplitToSequence Sqrt \
-     Squeeze StringConcat StringNormalizer StringSplit Sub Sum Swish Tan Tanh TensorScatter \
-     TfIdfVectorizer ThresholdedRelu Tile TopK Transpose Trilu Unique Unsqueeze Where Xor"
-    .split_whitespace()
-    .collect()
-});
-
-static CHECKED_ML: LazyLock<HashSet<&str>> = LazyLock::new(|| {
-    "ArrayFeatureExtractor Binarizer CategoryMapper FeatureVectorizer Imputer LabelEncoder \
-     LinearClassifier LinearRegressor Normalizer OneHotEncoder SVMClassifier SVMRegressor \
-     Scaler TreeEnsemble TreeEnsembleClassifier TreeEnsembleRegressor ZipMap"
-        .split_whitespace()
-        .collect()
-});
-
-static CHECKED_MICROSOFT: LazyLock<HashSet<&str>> = LazyLock::new(|| {
-    "Attention BiasGelu CDist CausalConvWithState ConvTransposeWithDynamicPads CropAndResize \
-     DecoderMaskedMultiHeadAttention DequantizeLinear DynamicQuantizeLSTM \
-     DynamicQuantizeMatMul DynamicTimeWarping ExpandDims FastGelu FusedConv FusedGemm \
-     FusedMatMul GatherBlockQuantized GatherND Gelu MatMulBnb4 MatMulInteger16 \
-     MatMulIntegerToFloat MatMulNBits MaxpoolWithMask MoE MultiHeadAttention MurmurHash3 \
-     NGramRepeatBlock NhwcMaxPool Pad QAttention QEmbedLayerNormalization QGemm QLinearAdd \
-     QLinearAveragePool QLinearConcat QLinearConv QLinearGlobalAveragePool QLinearLeakyRelu \
-     QLinearMul QLinearSigmoid QLinearSoftmax QLinearWhere QMoE QuantizeLinear QuickGelu \
-     Range RotaryEmbedding SampleOp SkipLayerNormalization SkipSimplifiedLayerNormalization \
-     Tokenizer TransposeMatMul Trilu UnfoldTensor Unique WordConvEmbedding"
-        .split_whitespace()
-        .collect()
-});
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,7 @@
 //! Not here: the types that follow from operators (`known`).
 
 use super::OnnxModel;
-use super::interface::tensor_value;
+use super::interface::{has_type, tensor_value};
 use super::known::{Elem, Facts, Functions, Scopes};
 use proto::onnx::{GraphProto, TypeProto, ValueInfoProto, type_proto};
 
@@ -28,15 +28,6 @@ impl OnnxModel {
                 output.r#type = inferred;
             }
         }
-    }
-}
-
-/// Whether a declaration gives the type: a tensor can be declared without its element type.
-pub(super) fn has_type(value: &ValueInfoProto) -> bool {
-    match value.r#type.as_ref().and_then(|ty| ty.value.as_ref()) {
-        None => false,
-        Some(type_proto::Value::TensorType(tensor)) => tensor.elem_type() != 0,
-        Some(_) => true,
     }
 }
 

@@ -9,24 +9,13 @@ use super::constant::{MAX_HOPS, from_tensor};
 use super::interface::{is_served, shaped_tensor_value};
 use super::io_transforms::int_attribute;
 use super::sequence_lengths::{Length, Lengths};
-use super::{OnnxModel, is_op, node, traverse};
+use super::{OnnxModel, Sequence, is_op, node, traverse};
 use base::error::{Result, ServingError};
 use base::tensor::Tensor;
 use proto::onnx::{GraphProto, NodeProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto};
 
 /// The maximum number of outputs made from the sequences of a graph.
 const MAX_TENSORS: usize = 1024;
-
-/// A sequence of tensors that the file's graph returns.
-#[derive(Clone, Debug)]
-pub struct Sequence {
-    /// Its name.
-    pub name: String,
-    /// The outputs that replace it, one for each tensor; `None` if their number is not known before a run, or
-    /// large.
-    pub elements: Option<Vec<String>>,
-    elem_type: i32,
-}
 
 impl OnnxModel {
     /// Replaces every sequence that the graph returns with one output per tensor.

@@ -9,7 +9,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::guard::Window;
+use super::pooling_window::Window;
 use super::{is_onnx_domain, is_op, traverse};
 use proto::onnx::{AttributeProto, FunctionProto, GraphProto, NodeProto};
 

@@ -5,12 +5,15 @@ use std::collections::HashSet;
 use prost::Message;
 
 use super::*;
-use crate::known::Scopes;
+use crate::io_transforms::ints_attribute;
+use crate::known::{Facts, Scopes};
+use crate::node;
 use crate::visit::Names;
+use proto::onnx::tensor_proto::DataType as OnnxType;
 use proto::onnx::tensor_shape_proto::Dimension;
 use proto::onnx::{
-    GraphProto, ModelProto, OperatorSetIdProto, TensorShapeProto, TypeProto, ValueInfoProto,
-    type_proto,
+    AttributeProto, GraphProto, ModelProto, OperatorSetIdProto, TensorShapeProto, TypeProto,
+    ValueInfoProto, type_proto,
 };
 use runtime::Backend;
 use runtime::ort::OnnxRuntime;

@@ -4,7 +4,7 @@
 //! The condition is a vector of ones and zeros, used as the signs of a `Reshape` of a tensor of one element:
 //! a 1 adds a dimension, and a 0 fails because it finds no dimension to keep.
 
-use super::Guard;
+use super::checks::Guard;
 use crate::io_transforms::int_attribute;
 use proto::onnx::{AttributeProto, attribute_proto::AttributeType, tensor_proto::DataType};
 

@@ -7,7 +7,7 @@
 //!
 //! Not here: which kernels these are (`kernel_limits`).
 
-use super::Guard;
+use super::checks::Guard;
 use crate::interface::shaped_tensor_value;
 use crate::io_transforms::int_attribute;
 use crate::kernel_limits::Parts;

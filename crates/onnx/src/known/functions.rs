@@ -1,11 +1,16 @@
 //! The functions of a model: facts about their inputs that hold in all calls, and the results of each call.
+//!
+//! Nodes and calls are followed together: a function is followed when a node calls it.
+//!
+//! Not here: the rules for single operators (`rules`).
 
 use std::collections::{HashMap, HashSet};
 
-use super::facts::Facts;
+use super::facts::{Elem, Facts};
+use super::rules::Rule;
 use super::scopes::Scopes;
 use crate::traverse;
-use proto::onnx::{FunctionProto, NodeProto};
+use proto::onnx::{FunctionProto, GraphProto, NodeProto};
 
 /// The maximum depth to which calls in functions are followed. Deeper calls have unknown results.
 const MAX_CALL_DEPTH: usize = 32;
@@ -104,6 +109,69 @@ impl<'a> Functions<'a> {
                     callers.push(callee);
                 }
             });
+        }
+    }
+}
+
+impl Scopes {
+    /// Records the facts that follow for the outputs of nodes, in order.
+    pub(crate) fn learn_all(&mut self, nodes: &[NodeProto], functions: &mut Functions<'_>) {
+        for node in nodes {
+            // A function can use a graph that it is given at a place where its names mean other tensors.
+            let around = functions.has(node).then(|| self.take_all());
+            let bodies = traverse::subgraphs(node).map(|graph| self.body(node, graph, functions));
+            let bodies: Vec<Vec<Facts>> = bodies.collect();
+            if let Some(around) = around {
+                self.put_back(around);
+            }
+            self.learn(node, &bodies, functions);
+        }
+    }
+
+    /// The facts about the results of a nested graph.
+    fn body(
+        &mut self,
+        node: &NodeProto,
+        graph: &GraphProto,
+        functions: &mut Functions<'_>,
+    ) -> Vec<Facts> {
+        self.enter_nested(node, graph);
+        self.learn_all(&graph.node, functions);
+        let results = self.results(graph);
+        self.leave();
+        results
+    }
+
+    /// Records the facts that follow for a node's outputs; `bodies` has those about the results of its nested
+    /// graphs.
+    pub(crate) fn learn(
+        &mut self,
+        node: &NodeProto,
+        bodies: &[Vec<Facts>],
+        functions: &mut Functions<'_>,
+    ) {
+        let inputs = (0..node.input.len()).map(|index| self.input(node, index));
+        let inputs: Vec<Facts> = inputs.collect();
+        let called = functions.call(node, inputs.clone());
+        for (index, output) in node.output.iter().enumerate() {
+            if output.is_empty() {
+                continue;
+            }
+            let mut facts = match &called {
+                Some(results) => results.get(index).copied().unwrap_or_default(),
+                None => Rule {
+                    node,
+                    inputs: &inputs,
+                    bodies,
+                }
+                .output(index),
+            };
+            if facts.elem == Elem::Unknown {
+                // The declared type, if there is one.
+                facts.elem = self.own(output).unwrap_or_default().elem;
+            }
+            facts.emptied_with = facts.emptied_with.or_else(|| self.own_emptied_with(output));
+            self.insert(output, facts);
         }
     }
 }

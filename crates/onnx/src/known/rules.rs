@@ -1,9 +1,15 @@
-//! Facts about the outputs of operators that follow from those about their inputs. Element types: `types`.
+//! Facts about the outputs of operators that follow from those about their inputs. Element types: `types`; lists of operators:
+//! `operators`.
 
+mod operators;
 mod types;
 
+use self::operators::{
+    BROADCAST, JOIN_FILLED, KEEP_FILLED, KEEP_ORIGIN, KEEP_PLACES, KEEP_RANK, RETURN_SEQUENCE,
+    WINDOWS,
+};
 use super::facts::{Elem, Facts, INT32, INT64, Origin, STRING};
-use crate::guard::Window;
+use crate::pooling_window::Window;
 use crate::{is_onnx_domain, is_op, traverse};
 use proto::onnx::{AttributeProto, NodeProto, tensor_proto::DataType as OnnxType};
 
@@ -19,179 +25,6 @@ pub(super) struct Rule<'a> {
     pub(super) inputs: &'a [Facts],
     pub(super) bodies: &'a [Vec<Facts>],
 }
-
-/// Operators that return a sequence.
-const RETURN_SEQUENCE: &[&str] = &[
-    "SequenceConstruct",
-    "SequenceEmpty",
-    "SequenceErase",
-    "SequenceInsert",
-    "SequenceMap",
-    "SplitToSequence",
-];
-/// Operators whose first output has the rank of their first input.
-const KEEP_RANK: &[&str] = &[
-    "Abs",
-    "AveragePool",
-    "BatchNormalization",
-    "Cast",
-    "CastLike",
-    "Ceil",
-    "Clip",
-    "Conv",
-    "ConvTranspose",
-    "CumSum",
-    "DequantizeLinear",
-    "Dropout",
-    "Elu",
-    "Erf",
-    "Exp",
-    "Floor",
-    "GlobalAveragePool",
-    "GlobalMaxPool",
-    "HardSigmoid",
-    "HardSwish",
-    "Identity",
-    "InstanceNormalization",
-    "LeakyRelu",
-    "Log",
-    "LogSoftmax",
-    "MaxPool",
-    "Neg",
-    "Not",
-    "QuantizeLinear",
-    "Relu",
-    "Round",
-    "Selu",
-    "Sigmoid",
-    "Sign",
-    "Slice",
-    "Softmax",
-    "Softplus",
-    "Sqrt",
-    "Tanh",
-    "Transpose",
-];
-/// Operators whose first output has elements if their first input has some.
-const KEEP_FILLED: &[&str] = &[
-    "Abs",
-    "ArgMax",
-    "ArgMin",
-    "BatchNormalization",
-    "Cast",
-    "CastLike",
-    "Ceil",
-    "Clip",
-    "CumSum",
-    "DepthToSpace",
-    "DequantizeLinear",
-    "Dropout",
-    "DynamicQuantizeLinear",
-    "Elu",
-    "Erf",
-    "Exp",
-    "Flatten",
-    "Floor",
-    "Gelu",
-    "GlobalAveragePool",
-    "GlobalMaxPool",
-    "HardSigmoid",
-    "HardSwish",
-    "Identity",
-    "InstanceNormalization",
-    "LayerNormalization",
-    "LeakyRelu",
-    "Log",
-    "LogSoftmax",
-    "Neg",
-    "Not",
-    "QuantizeLinear",
-    "Reciprocal",
-    "ReduceMax",
-    "ReduceMean",
-    "ReduceMin",
-    "ReduceSum",
-    "Relu",
-    "Reshape",
-    "Round",
-    "Selu",
-    "Sigmoid",
-    "Sign",
-    "Softmax",
-    "Softplus",
-    "Softsign",
-    "Sqrt",
-    "Squeeze",
-    "Tanh",
-    "Transpose",
-    "Unsqueeze",
-];
-/// Operators whose output has elements if all their inputs have some; those of [`BROADCAST`] do, too.
-const JOIN_FILLED: &[&str] = &[
-    "Concat",
-    "Gather",
-    "Gemm",
-    "MatMul",
-    "MatMulInteger",
-    "PRelu",
-];
-/// Operators whose first output has as many elements as their first input, in the same positions.
-const KEEP_PLACES: &[&str] = &[
-    "Abs",
-    "BatchNormalization",
-    "Cast",
-    "Clip",
-    "Dropout",
-    "Elu",
-    "Erf",
-    "Exp",
-    "HardSigmoid",
-    "HardSwish",
-    "Identity",
-    "LeakyRelu",
-    "Neg",
-    "Relu",
-    "Selu",
-    "Sigmoid",
-    "Softplus",
-    "Sqrt",
-    "Tanh",
-];
-/// Operators that move a window over an image. The first output has elements if the image and the weights
-/// have some and the pads are as large as the window.
-const WINDOWS: &[&str] = &["AveragePool", "Conv", "ConvInteger", "LpPool", "MaxPool"];
-/// Operators that keep the origin, by which the backend chooses kernels.
-const KEEP_ORIGIN: &[&str] = &[
-    "Cast",
-    "Dropout",
-    "Flatten",
-    "Reshape",
-    "Squeeze",
-    "Transpose",
-    "Unsqueeze",
-];
-/// Operators whose output has the highest rank of their inputs.
-const BROADCAST: &[&str] = &[
-    "Add",
-    "And",
-    "Div",
-    "Equal",
-    "Greater",
-    "GreaterOrEqual",
-    "Less",
-    "LessOrEqual",
-    "Max",
-    "Mean",
-    "Min",
-    "Mod",
-    "Mul",
-    "Or",
-    "Pow",
-    "Sub",
-    "Sum",
-    "Where",
-    "Xor",
-];
 
 impl Rule<'_> {
     pub(super) fn output(&self, index: usize) -> Facts {

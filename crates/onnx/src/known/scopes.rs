@@ -6,10 +6,8 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::facts::{Elem, Facts, INT64};
-use super::functions::Functions;
+use super::facts::{Facts, INT64};
 use super::rules::Rule;
-use crate::traverse;
 use proto::onnx::{
     FunctionProto, GraphProto, NodeProto, TypeProto, ValueInfoProto,
     tensor_proto::DataType as OnnxType, type_proto,
@@ -148,7 +146,7 @@ impl Scopes {
         }
     }
 
-    fn insert(&mut self, name: &str, facts: Facts) {
+    pub(super) fn insert(&mut self, name: &str, facts: Facts) {
         if let Some(scope) = self.scopes.last_mut() {
             scope.facts.insert(name.to_owned(), facts);
         }
@@ -168,7 +166,7 @@ impl Scopes {
 
     /// The number by which a tensor of the main graph is recognised, if it does not have elements together
     /// with another one.
-    fn own_emptied_with(&self, name: &str) -> Option<u64> {
+    pub(super) fn own_emptied_with(&self, name: &str) -> Option<u64> {
         let is_main = self.is_of_main && self.scopes.len() == 1;
         is_main.then(|| {
             let mut hasher = DefaultHasher::new();
@@ -178,7 +176,7 @@ impl Scopes {
     }
 
     /// The facts about a name of the innermost scope.
-    fn own(&self, name: &str) -> Option<Facts> {
+    pub(super) fn own(&self, name: &str) -> Option<Facts> {
         self.scopes.last()?.facts.get(name).copied()
     }
 
@@ -214,71 +212,10 @@ impl Scopes {
         }
     }
 
-    /// Records the facts that follow for the outputs of nodes, in order.
-    pub(crate) fn learn_all(&mut self, nodes: &[NodeProto], functions: &mut Functions<'_>) {
-        for node in nodes {
-            // A function can use a graph that it is given at a place where its names mean other tensors.
-            let around = functions.has(node).then(|| self.take_all());
-            let bodies = traverse::subgraphs(node).map(|graph| self.body(node, graph, functions));
-            let bodies: Vec<Vec<Facts>> = bodies.collect();
-            if let Some(around) = around {
-                self.put_back(around);
-            }
-            self.learn(node, &bodies, functions);
-        }
-    }
-
-    /// The facts about the results of a nested graph.
-    fn body(
-        &mut self,
-        node: &NodeProto,
-        graph: &GraphProto,
-        functions: &mut Functions<'_>,
-    ) -> Vec<Facts> {
-        self.enter_nested(node, graph);
-        self.learn_all(&graph.node, functions);
-        let results = self.results(graph);
-        self.leave();
-        results
-    }
-
     /// The facts about the outputs of the graph that was entered.
     pub(crate) fn results(&self, graph: &GraphProto) -> Vec<Facts> {
         let outputs = graph.output.iter();
         outputs.map(|output| self.facts(output.name())).collect()
-    }
-
-    /// Records the facts that follow for a node's outputs; `bodies` has those about the results of its nested
-    /// graphs.
-    pub(crate) fn learn(
-        &mut self,
-        node: &NodeProto,
-        bodies: &[Vec<Facts>],
-        functions: &mut Functions<'_>,
-    ) {
-        let inputs = (0..node.input.len()).map(|index| self.input(node, index));
-        let inputs: Vec<Facts> = inputs.collect();
-        let called = functions.call(node, inputs.clone());
-        for (index, output) in node.output.iter().enumerate() {
-            if output.is_empty() {
-                continue;
-            }
-            let mut facts = match &called {
-                Some(results) => results.get(index).copied().unwrap_or_default(),
-                None => Rule {
-                    node,
-                    inputs: &inputs,
-                    bodies,
-                }
-                .output(index),
-            };
-            if facts.elem == Elem::Unknown {
-                // The declared type, if there is one.
-                facts.elem = self.own(output).unwrap_or_default().elem;
-            }
-            facts.emptied_with = facts.emptied_with.or_else(|| self.own_emptied_with(output));
-            self.insert(output, facts);
-        }
     }
 }
 

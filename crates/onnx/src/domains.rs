@@ -1,0 +1,31 @@
+//! The domains of operators, and nodes of ONNX's own domain.
+//!
+//! Not here: the properties of operators (`kernel_limits`, `known`).
+
+use proto::onnx::NodeProto;
+
+/// The domain of the operators that ONNX Runtime adds.
+pub(super) const MICROSOFT: &str = "com.microsoft";
+/// The domain of the operators for classic machine learning.
+pub(super) const ML: &str = "ai.onnx.ml";
+
+/// Whether a domain is that of ONNX's own operators.
+pub(super) fn is_onnx_domain(domain: &str) -> bool {
+    matches!(domain, "" | "ai.onnx")
+}
+
+/// Whether a node is this operator of ONNX's own domain.
+pub(super) fn is_op(node: &NodeProto, op_type: &str) -> bool {
+    node.op_type() == op_type && is_onnx_domain(node.domain())
+}
+
+/// A node of ONNX's own domain with one output.
+pub(super) fn node(op_type: &str, inputs: &[&str], output: &str) -> NodeProto {
+    NodeProto {
+        op_type: Some(op_type.to_owned()),
+        name: Some(format!("{output}/{op_type}")),
+        input: inputs.iter().map(|&name| name.to_owned()).collect(),
+        output: vec![output.to_owned()],
+        ..NodeProto::default()
+    }
+}
