@@ -1,9 +1,10 @@
 //! Loads a version directory: files to signatures, signatures to graphs, graphs onto a backend.
 //!
-//! `plan` finds the signatures and the file with the graph of each. `bind` connects a signature to the
-//! tensors of its graph, `graphs` decides which graphs to load, and `left_out` which edits to leave out.
-//! `storage::version_directory` decides which files can be read. `absent` and `storage::foreign` write the errors for a directory
-//! without an ONNX model. `show` describes a directory for people.
+//! `prepared` reads all of a directory: `plan` finds the signatures and the file with the graph of each, and
+//! `bind` connects a signature to the tensors of its graph. `graphs` decides which graphs to load, and
+//! `left_out` which edits to leave out. `storage::version_directory` decides which files can be read. `absent`
+//! and `storage::foreign` write the errors for a directory without an ONNX model. `show` describes a directory
+//! for people.
 
 pub mod absent;
 mod bind;
@@ -13,6 +14,7 @@ mod graphs;
 mod left_out;
 mod no_graph;
 mod plan;
+mod prepared;
 mod ranked;
 mod show;
 
@@ -20,16 +22,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
-use self::bind::{BoundSignature, GraphFile, bind};
+use self::bind::BoundSignature;
 use self::graphs::PlannedGraph;
 use self::no_graph::NoGraph;
-use self::plan::Plan;
+use self::prepared::Prepared;
 use crate::signature::{Signature, SignatureDef};
 use base::error::{Result, ServingError};
-use onnx::{ClassLabels, Edit, OnnxModel};
-use proto::onnx_model_server::Labels;
+use onnx::OnnxModel;
 use runtime::{Backend, Graph, WeightSharing};
 
 pub use self::absent::{base_path_hint, not_records};
@@ -38,9 +37,6 @@ pub use storage::version_directory::VersionDirectory;
 
 /// The meta graph that is served unless another one is configured.
 const DEFAULT_TAG: &str = "serve";
-/// The largest file of labels that is read.
-const MAX_LABELS_BYTES: u64 = 64 << 20;
-
 /// A version whose graphs are loaded.
 pub struct MappedVersion {
     /// Sorted by name.
@@ -242,79 +238,4 @@ fn split_optional(
     }
     first.extend(others);
     Ok((first, places))
-}
-
-/// A version directory, read and checked, but not yet loaded onto a backend.
-struct Prepared {
-    /// Sorted by name.
-    signatures: Vec<BoundSignature>,
-    /// The tags of the meta graph; `None` without a `saved_model.pb`.
-    tags: Option<Vec<String>>,
-    metadata_only: BTreeMap<String, SignatureDef>,
-    /// The edits made to the files' graphs.
-    edits: BTreeSet<Edit>,
-}
-
-impl Prepared {
-    /// Reads a version directory. The edits in `without` are not made.
-    fn read(path: &Path, tags: &[String], without: &BTreeSet<Edit>) -> Result<Self> {
-        let directory = VersionDirectory::open(path)?;
-        let mut plan = Plan::read(&directory, tags)?;
-        let mut class_labels: BTreeMap<String, Vec<ClassLabels>> = BTreeMap::new();
-        let mut edits = BTreeSet::new();
-        for (file, model) in &mut plan.models {
-            model.read_external_data(&mut |name| {
-                let data = directory.read_external_data(name)?;
-                absent::check_weights(&directory.path().join(name), &data)?;
-                Ok(data)
-            })?;
-            model.open_optional_inputs(&plan::named_inputs(&plan.signatures, file));
-            model.rewrite_operators(without)?;
-            edits.extend(model.edits());
-            class_labels.insert(file.clone(), model.drop_zip_maps());
-            model.take_sequences_apart();
-        }
-        let read_labels = |labels: &Labels| read_labels(&directory, labels);
-        let bound = plan.signatures.iter().map(|planned| {
-            let file = GraphFile {
-                name: &planned.file,
-                model: &plan.models[&planned.file],
-                class_labels: &class_labels[&planned.file],
-                parse_nodes: &plan.parse_nodes,
-                read_labels: &read_labels,
-            };
-            bind(planned, &file)
-        });
-        Ok(Self {
-            signatures: bound.collect::<Result<_>>()?,
-            tags: plan.tags,
-            metadata_only: plan.metadata_only,
-            edits,
-        })
-    }
-
-    /// The edits that were made and that this backend can do without.
-    fn edits(&self, backend: &dyn Backend) -> BTreeSet<Edit> {
-        let mut edits = self.edits.clone();
-        for bound in &self.signatures {
-            edits.extend(bound.model.edits());
-        }
-        edits.retain(|it| !(it.protects() && backend.may_end_the_process()));
-        edits
-    }
-}
-
-/// Reads labels, inline or from a file with one label a line.
-fn read_labels(directory: &VersionDirectory, labels: &Labels) -> Result<Vec<Bytes>> {
-    if labels.file.is_empty() {
-        let labels = labels.label.iter().cloned();
-        return Ok(labels.map(Bytes::from).collect());
-    }
-    let text = directory.read(&labels.file, MAX_LABELS_BYTES)?;
-    let text = text
-        .strip_suffix(b"\n")
-        .map_or(text.clone(), |it| text.slice_ref(it));
-    let lines = text.split(|&byte| byte == b'\n');
-    let lines = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    Ok(lines.map(|line| text.slice_ref(line)).collect())
 }

@@ -1,9 +1,11 @@
 //! A request with resolved aliases, before it runs on the graph.
 //!
-//! Not here: the inputs and outputs that a request has to name (`signature`).
+//! Not here: the inputs and outputs that a request has to name (`request`).
 
-use super::session::fed_twice;
-use super::{BoundCall, FedTensor, OutputSource, Signature, check_run};
+use bytes::Bytes;
+
+use super::mapping::{Feed, OutputSource, Signature};
+use super::session::{FedTensor, check_run, fed_twice};
 use base::error::{Result, ServingError};
 use base::tensor::{DataType, Tensor};
 
@@ -15,6 +17,21 @@ pub struct NamedCall<'a> {
     pub(super) inputs: Vec<Sent>,
     /// Indices into [`Signature::outputs`].
     pub(super) outputs: Vec<usize>,
+}
+
+/// A request that matches its signature: the tensors to feed, the outputs to fetch, and the mapping from
+/// these to the response.
+#[derive(Debug)]
+pub struct BoundCall {
+    /// One tensor for each graph input, in the graph's order; empty if nothing is fetched.
+    pub feeds: Vec<Tensor>,
+    /// Indices of the graph outputs to fetch, each once.
+    pub fetches: Vec<usize>,
+    /// How many more bytes the parsed examples take than the serialized ones.
+    pub expanded_bytes: usize,
+    /// For each requested output: its index into [`Signature::outputs`], and its tensor if that is known
+    /// without a run.
+    pub(super) outputs: Vec<(usize, Option<Tensor>)>,
 }
 
 /// An input of a request, decoded.
@@ -123,5 +140,29 @@ impl NamedCall<'_> {
         let fetched =
             fetched.map(|&index| signature.output_tensor_name(&signature.outputs[index].alias));
         check_run(fed.collect(), fetched)
+    }
+}
+
+impl Signature {
+    /// Parses the examples. Returns one tensor for each of the graph's inputs, and how many bytes larger
+    /// the parsed examples are than the serialized ones.
+    fn feed(&self, inputs: &[Tensor]) -> Result<(Vec<Tensor>, usize)> {
+        let parsed = self
+            .examples
+            .iter()
+            .map(|example| example.parse(&inputs[example.input]))
+            .collect::<Result<Vec<_>>>()?;
+        let expanded = self.examples.iter().zip(&parsed).map(|(example, parsed)| {
+            let sent = inputs[example.input].strings().unwrap_or_default();
+            let sent: usize = sent.iter().map(Bytes::len).sum();
+            parsed.bytes().saturating_sub(sent)
+        });
+        let expanded = expanded.sum();
+        let feeds = self.feeds.iter();
+        let feeds = feeds.map(|feed| match feed {
+            Feed::Input(index) => inputs[*index].clone(),
+            Feed::Feature(example, feature) => feature.of(&parsed[*example]).clone(),
+        });
+        Ok((feeds.collect(), expanded))
     }
 }

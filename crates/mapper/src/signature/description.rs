@@ -3,10 +3,10 @@
 //!
 //! Not here: which alias takes which place (`renaming`).
 
+use super::alias_change::Side;
 use super::declaration::{Port, shape_proto};
 use super::default_value::{Axes, restated};
 use super::overlay::client_shape;
-use super::renaming::Side;
 use base::error::Result;
 use base::tensor::DataType;
 use proto::tensorflow::{TensorInfo, TensorProto, tensor_info};

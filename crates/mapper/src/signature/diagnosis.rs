@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
+use super::alias_change::Side;
 use super::declaration::{Declaration, Interface};
 use super::matching::{Matching, Wanted, is_convertible, known_shape, looks_like, tensor_name};
-use super::renaming::Side;
 use base::error::ServingError;
 use base::tensor::DataType;
 use runtime::ValueInfo;

@@ -1,31 +1,12 @@
 //! Accepts requests under aliases that a signature map has changed. Kept aliases work for every client;
 //! recorded requests can use all earlier aliases.
 //!
-//! Not here: the changes that a map makes (`renaming`).
+//! Not here: the changes that a map makes (`alias_change`, `renaming`).
 
-use std::collections::BTreeMap;
-
-use super::{RequestInputs, RequestTensor, Side, Signature};
+use super::alias_change::{Aliases, EarlierAliases, Side};
+use super::mapping::Signature;
+use super::request::{RequestInputs, RequestTensor};
 use base::error::{Result, ServingError};
-
-/// The aliases below a map, each with its present alias; `None` if it was removed.
-#[derive(Clone, Debug, Default)]
-pub struct EarlierAliases {
-    /// Of inputs.
-    pub inputs: Aliases,
-    /// Of outputs.
-    pub outputs: Aliases,
-}
-
-/// Earlier aliases, mapped to the present ones; `None`: removed.
-#[derive(Clone, Debug, Default)]
-pub struct Aliases(pub BTreeMap<String, Option<String>>);
-
-impl Aliases {
-    fn has(&self, aliases: &[String]) -> bool {
-        aliases.iter().all(|alias| self.0.contains_key(alias))
-    }
-}
 
 /// The present name of an alias. `known` are the aliases below the map that knows all aliases of the request.
 /// Without such a map, a valid alias stays as it is, and others are looked up in the outermost map that has

@@ -64,11 +64,14 @@ pub struct Wanted {
     pub info: TensorInfo,
 }
 
+/// Graph tensor and rule, by alias.
+pub type Tensors = BTreeMap<String, (String, Rule)>;
+
 /// The result of matching.
 #[derive(Clone, Debug, Default)]
 pub struct Matching {
-    /// Graph tensor and rule, by alias.
-    pub found: BTreeMap<String, (String, Rule)>,
+    /// The tensors that were found.
+    pub found: Tensors,
     /// Aliases without a tensor.
     pub open: Vec<String>,
     /// Names of the tensors without an alias.

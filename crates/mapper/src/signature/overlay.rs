@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 
 use super::SignatureDef;
+use super::alias_change::Side;
 use super::declaration::{Declaration, Interface, Layer, Port, fed_inputs, or_alias, shape_proto};
 use super::default_value::contradicts;
 use super::diagnosis::shape_text;
-use super::renaming::Side;
 use super::tensor_value::from_proto;
 use base::error::{Result, ServingError};
 use base::tensor::DataType;

@@ -6,7 +6,7 @@ use std::fs::{self, DirEntry, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::plan::SAVED_MODEL_FILE;
+use crate::signature::SAVED_MODEL_FILE;
 use base::error::{Result, ServingError};
 use storage::foreign::{
     Foreign, MAX_HEAD, MAX_TAIL, Sample, is_unfinished_onnx, of_contents, of_name,

@@ -13,17 +13,14 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use super::examples::Features;
 use super::plan::PlannedSignature;
 use crate::signature::{
-    AliasChange, Declaration, Feed, Interface, Matching, OutputSource, Rule, SavedParseNode,
-    Signature, SignatureDef, declare, does_not_fit, known_shape,
+    AliasChange, Declaration, Feed, Interface, Matching, OutputSource, SavedParseNode, Signature,
+    SignatureDef, Tensors, declare, does_not_fit, known_shape,
 };
 use base::error::{Result, ServingError};
 use base::tensor::Tensor;
 use onnx::{ClassLabels, OnnxModel, ParseExample};
 use proto::onnx_model_server::Labels;
 use runtime::{Graph, ValueInfo};
-
-/// Graph tensor and rule, by alias.
-pub(super) type Tensors = BTreeMap<String, (String, Rule)>;
 
 /// A signature and the graph that computes it, not yet loaded.
 pub(super) struct BoundSignature {

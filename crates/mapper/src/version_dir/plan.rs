@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::absent;
 use crate::signature::{
-    DEFAULT_SIGNATURE_NAME, MAP_FILE, SavedModel, SavedParseNode, SignatureDef, tensor_name,
+    DEFAULT_SIGNATURE_NAME, MAP_FILE, SAVED_MODEL_FILE, SavedModel, SavedParseNode, SignatureDef,
+    tensor_name,
 };
 use base::error::{Result, ServingError};
 use codec::proto_text;
@@ -12,7 +13,6 @@ use onnx::OnnxModel;
 use proto::onnx_model_server::{Signature as MapSignature, SignatureMap};
 use storage::version_directory::{MAX_MESSAGE_BYTES, VersionDirectory};
 
-pub(super) const SAVED_MODEL_FILE: &str = "saved_model.pb";
 /// The largest map that is read.
 const MAX_MAP_BYTES: u64 = 64 << 20;
 const MODEL_FILE: &str = "model.onnx";

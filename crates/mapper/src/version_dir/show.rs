@@ -9,11 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 
-use super::Prepared;
 use super::absent::{no_onnx_file, not_a_saved_model};
-use super::bind::Tensors;
-use super::plan::SAVED_MODEL_FILE;
-use crate::signature::{AliasChange, SavedModel, Side, SignatureDef, known_shape, tensor_name};
+use super::prepared::Prepared;
+use crate::signature::{
+    AliasChange, SAVED_MODEL_FILE, SavedModel, Side, SignatureDef, Tensors, known_shape,
+    tensor_name,
+};
 use base::error::{Result, ServingError};
 use base::tensor::DataType;
 use proto::tensorflow::TensorInfo;

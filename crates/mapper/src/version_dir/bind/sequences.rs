@@ -6,8 +6,7 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
 
-use super::Tensors;
-use crate::signature::{Signature, known_shape, layered, shape_proto};
+use crate::signature::{Signature, Tensors, known_shape, layered, shape_proto};
 use crate::version_dir::plan::PlannedSignature;
 use base::error::{Code, Result, ServingError};
 use onnx::{OnnxModel, Sequence};
