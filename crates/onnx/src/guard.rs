@@ -81,6 +81,7 @@ impl OnnxModel {
     }
 }
 
+/// The node with the checks that it needs; `None` if it does not need any.
 fn guarded(
     original: &NodeProto,
     context: &mut NodeContext<'_>,
@@ -98,14 +99,13 @@ fn guarded(
     if let Some(attribute) = kernel_attributes::fatal(original) {
         return Err(refused_attribute(original, attribute, origin));
     }
-    let known = context.known;
     let mut nodes = Vec::new();
     let mut changed = original.clone();
     if let Some(sizes) = proofs.required_by(original) {
         let mut guard = Guard {
             node: original,
             input: 0,
-            facts: known.input(original, 0),
+            facts: context.known.input(original, 0),
             current: changed.input[0].clone(),
             context,
             nodes: &mut nodes,
@@ -114,6 +114,28 @@ fn guarded(
         guard.holds(sizes);
         changed.input[0] = guard.current;
     }
+    add_limits(original, &mut changed, &mut nodes, context, proofs, origin)?;
+    written::add_checked(&mut nodes, changed, context);
+    if nodes.len() == 1 {
+        return Ok(None);
+    }
+    let mut checks = nodes.iter().filter(|it| it.op_type() != original.op_type());
+    if checks.any(|it| kernel_since(it) > context.opset) {
+        return Err(too_old(original, context.opset, origin));
+    }
+    Ok(Some(nodes))
+}
+
+/// Adds the checks that the kernel's limits require, unless `proofs` make them unnecessary.
+fn add_limits(
+    original: &NodeProto,
+    changed: &mut NodeProto,
+    nodes: &mut Vec<NodeProto>,
+    context: &mut NodeContext<'_>,
+    proofs: &Proofs,
+    origin: &str,
+) -> Result<()> {
+    let known = context.known;
     for limit in kernel_limits::limits(original, known) {
         if limit.checks.contains(&Check::HoldsWindow) && proofs.holds_for(original) {
             continue;
@@ -131,7 +153,7 @@ fn guarded(
                 facts: known.input(original, index),
                 current: input.clone(),
                 context,
-                nodes: &mut nodes,
+                nodes: &mut *nodes,
             };
             for check in limit.checks {
                 guard.check(*check);
@@ -139,22 +161,17 @@ fn guarded(
             *input = guard.current;
         }
     }
-    written::add_checked(&mut nodes, changed, context);
-    if nodes.len() == 1 {
-        return Ok(None);
-    }
-    let mut checks = nodes.iter().filter(|it| it.op_type() != original.op_type());
-    if checks.any(|it| kernel_since(it) > context.opset) {
-        return Err(ServingError::unimplemented(format!(
-            "{origin}: the operator {} is not served in opset {}: some inputs make its kernel end the \
-             process (found on ONNX Runtime {}), and no check can be put in front of it. Convert the \
-             model to opset {CHECKED_SINCE} or later",
-            original.op_type(),
-            context.opset,
-            kernel_limits::FOUND_ON
-        )));
-    }
-    Ok(Some(nodes))
+    Ok(())
+}
+
+fn too_old(node: &NodeProto, opset: i64, origin: &str) -> ServingError {
+    ServingError::unimplemented(format!(
+        "{origin}: the operator {} is not served in opset {opset}: some inputs make its kernel end the \
+         process (found on ONNX Runtime {}), and no check can be put in front of it. Convert the \
+         model to opset {CHECKED_SINCE} or later",
+        node.op_type(),
+        kernel_limits::FOUND_ON
+    ))
 }
 
 fn kernel_since(node: &NodeProto) -> i64 {

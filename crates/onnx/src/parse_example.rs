@@ -99,6 +99,7 @@ impl OnnxModel {
         Ok(cut)
     }
 
+    /// Reads a node. Its outputs are those of the sparse keys, of the dense and of the ragged ones.
     fn read_parse_node(&self, node: &NodeProto) -> Result<ParseExample> {
         let malformed = |what: &str| {
             ServingError::invalid_argument(format!(
@@ -112,9 +113,6 @@ impl OnnxModel {
             .parse_keys(node)
             .ok_or_else(|| malformed("its keys are not constants"))?;
         let defaults = &node.input[keys.inputs_before_defaults..];
-        let mut outputs = node.output.iter().cloned();
-        let mut take = || outputs.next().unwrap_or_default();
-
         let (count, dense_count) = (keys.sparse.len(), keys.dense.len());
         let ragged_count = keys.ragged.len();
         if defaults.len() < dense_count
@@ -124,46 +122,36 @@ impl OnnxModel {
                 "the numbers of keys, defaults and outputs differ",
             ));
         }
-        let mut sparse_outputs: [Vec<String>; 3] = Default::default();
-        for list in &mut sparse_outputs {
-            list.extend((0..count).map(|_| take()));
-        }
-        let dense_outputs: Vec<String> = (0..dense_count).map(|_| take()).collect();
-        let ragged_values: Vec<String> = (0..ragged_count).map(|_| take()).collect();
-        let ragged_splits: Vec<String> = (0..ragged_count).map(|_| take()).collect();
-
-        let [indices, values, shapes] = sparse_outputs;
-        let sparse_tensors = indices.into_iter().zip(values).zip(shapes);
+        let outputs = ParseOutputs::of(node, count, dense_count, ragged_count);
         let sparse_types = dtypes(node, "sparse_types");
         let (value_types, split_types) = (
             dtypes(node, "ragged_value_types"),
             dtypes(node, "ragged_split_types"),
         );
         let at = |types: &[Option<DataType>], index: usize| types.get(index).copied().flatten();
-        let sparse = keys.sparse.into_iter().zip(sparse_tensors).enumerate();
-        let dense = keys.dense.into_iter().zip(dense_outputs).zip(defaults);
-        let ragged = ragged_values.into_iter().zip(ragged_splits);
-        let ragged = keys.ragged.into_iter().zip(ragged).enumerate();
+        let sparse = keys.sparse.into_iter().zip(outputs.sparse).enumerate();
+        let dense = keys.dense.into_iter().zip(outputs.dense).zip(defaults);
+        let ragged = keys.ragged.into_iter().zip(outputs.ragged).enumerate();
         Ok(ParseExample {
             name: node.name().to_owned(),
             op_type: node.op_type().to_owned(),
             serialized: self.behind_identities(&node.input[0]),
             sparse: sparse
-                .map(|(index, (key, ((indices, values), shape)))| SparseKey {
+                .map(|(index, (key, tensors))| SparseKey {
                     key,
                     dtype: at(&sparse_types, index),
-                    tensors: [indices, values, shape],
+                    tensors,
                 })
                 .collect(),
             dense: dense
                 .map(|((key, tensor), default)| self.dense_key(key, tensor, default))
                 .collect(),
             ragged: ragged
-                .map(|(index, (key, (values, splits)))| RaggedKey {
+                .map(|(index, (key, tensors))| RaggedKey {
                     key,
                     dtype: at(&value_types, index),
                     splits_dtype: at(&split_types, index),
-                    tensors: [values, splits],
+                    tensors,
                 })
                 .collect(),
         })
@@ -284,4 +272,37 @@ fn dtypes(node: &NodeProto, name: &str) -> Vec<Option<DataType>> {
     numbers
         .map(|&number| data_type(i32::try_from(number).unwrap_or_default()))
         .collect()
+}
+
+/// The names of a node's outputs.
+struct ParseOutputs {
+    /// Indices, values and shape of each sparse key.
+    sparse: Vec<[String; 3]>,
+    /// One for each dense key.
+    dense: Vec<String>,
+    /// Values and row splits of each ragged key.
+    ragged: Vec<[String; 2]>,
+}
+
+impl ParseOutputs {
+    /// The node lists all indices, then all values, all shapes, and so on. Missing names are empty.
+    fn of(node: &NodeProto, sparse: usize, dense: usize, ragged: usize) -> Self {
+        let mut outputs = node.output.iter().cloned();
+        let mut take = |count: usize| -> Vec<String> {
+            let names = (0..count).map(|_| outputs.next().unwrap_or_default());
+            names.collect()
+        };
+        let (indices, values, shapes) = (take(sparse), take(sparse), take(sparse));
+        let dense = take(dense);
+        let (ragged_values, splits) = (take(ragged), take(ragged));
+        let sparse = indices.into_iter().zip(values).zip(shapes);
+        let ragged = ragged_values.into_iter().zip(splits);
+        Self {
+            sparse: sparse
+                .map(|((indices, values), shape)| [indices, values, shape])
+                .collect(),
+            dense,
+            ragged: ragged.map(|(values, splits)| [values, splits]).collect(),
+        }
+    }
 }

@@ -24,19 +24,7 @@ pub fn derive(name: &str, graph: &dyn Graph) -> Result<Signature> {
     };
     let definition = declare(name, None, &[], &interface)?.definition;
 
-    let mut inputs = Vec::new();
-    for info in graph.inputs() {
-        inputs.push(Input {
-            alias: info.name.clone(),
-            tensor_name: info.name.clone(),
-            dtype: info.dtype.expect("it was declared"),
-            default: None,
-            is_optional: false,
-            graph_has_default: false,
-            has_rows: true,
-        });
-    }
-    inputs.sort_by(|a, b| a.alias.cmp(&b.alias));
+    let inputs = inputs_of(graph);
     let feeds = graph
         .inputs()
         .iter()
@@ -75,4 +63,22 @@ pub fn derive(name: &str, graph: &dyn Graph) -> Result<Signature> {
         changes: Vec::new(),
         earlier: Vec::new(),
     })
+}
+
+/// The inputs that clients send, sorted by alias.
+fn inputs_of(graph: &dyn Graph) -> Vec<Input> {
+    let mut inputs = Vec::new();
+    for info in graph.inputs() {
+        inputs.push(Input {
+            alias: info.name.clone(),
+            tensor_name: info.name.clone(),
+            dtype: info.dtype.expect("it was declared"),
+            default: None,
+            is_optional: false,
+            graph_has_default: false,
+            has_rows: true,
+        });
+    }
+    inputs.sort_by(|a, b| a.alias.cmp(&b.alias));
+    inputs
 }

@@ -59,8 +59,32 @@ impl Description {
                 ..TensorInfo::default()
             };
         }
-        let known = &mut new.port;
-        if is_arranged && !is_own {
+        new.lay_over(port, is_arranged && !is_own);
+        // A default without a dtype has the dtype of the input that it was written for.
+        let said_now = port.default.is_some() && port.dtype != 0;
+        let dtype = if said_now { port.dtype } else { new.info.dtype };
+        let unnamed = new.default.iter_mut().filter(|it| it.dtype == 0);
+        unnamed.for_each(|it| it.dtype = dtype);
+        if port.dtype != 0 {
+            new.info.dtype = port.dtype;
+            new.port.dtype = port.dtype;
+        }
+        let is_seen_otherwise = is_arranged && !(is_own && is_original);
+        if port.shape.is_some() {
+            new.info.tensor_shape.clone_from(&port.shape);
+            new.port.shape.clone_from(&port.shape);
+        } else if !is_known || is_seen_otherwise {
+            let shape = tensor.and_then(|it| client_shape(side, it, &new.port));
+            new.info.tensor_shape = Some(shape_proto(shape.as_deref()));
+        }
+        new
+    }
+
+    /// Merges the fields that a map sets, apart from the dtype and the shape. If it `replaces_axes`, the
+    /// transpose and reshape known before are dropped.
+    fn lay_over(&mut self, port: &Port, replaces_axes: bool) {
+        let known = &mut self.port;
+        if replaces_axes {
             known.transpose.clear();
             known.reshape.clear();
         }
@@ -78,29 +102,11 @@ impl Description {
         }
         known.is_stacked_first |= port.is_stacked_first;
         if port.default.is_some() {
-            new.default.clone_from(&port.default);
-            new.default_axes = axes(known);
+            self.default.clone_from(&port.default);
+            self.default_axes = axes(known);
             known.default.clone_from(&port.default);
             known.has_default = true;
         }
-        // A default without a dtype has the dtype of the input that it was written for.
-        let said_now = port.default.is_some() && port.dtype != 0;
-        let dtype = if said_now { port.dtype } else { new.info.dtype };
-        let unnamed = new.default.iter_mut().filter(|it| it.dtype == 0);
-        unnamed.for_each(|it| it.dtype = dtype);
-        if port.dtype != 0 {
-            new.info.dtype = port.dtype;
-            known.dtype = port.dtype;
-        }
-        let is_seen_otherwise = is_arranged && !(is_own && is_original);
-        if port.shape.is_some() {
-            new.info.tensor_shape.clone_from(&port.shape);
-            known.shape.clone_from(&port.shape);
-        } else if !is_known || is_seen_otherwise {
-            let shape = tensor.and_then(|it| client_shape(side, it, known));
-            new.info.tensor_shape = Some(shape_proto(shape.as_deref()));
-        }
-        new
     }
 
     /// Whether two aliases of one input have the same description.

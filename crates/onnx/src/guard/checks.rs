@@ -27,6 +27,7 @@ pub(super) struct Guard<'a, 'b> {
 }
 
 impl Guard<'_, '_> {
+    /// Adds a check, unless the property is known to hold.
     pub(super) fn check(&mut self, check: Check) {
         match check {
             Check::Rank(rank) => {
@@ -79,16 +80,19 @@ impl Guard<'_, '_> {
                 Some(window) if !window.sizes.is_empty() => self.check(Check::HoldsWindow),
                 _ => self.filled(),
             },
-            Check::HoldsWindow => {
-                let window = Window::of(self.node);
-                if let Some(window) = window.filter(Window::is_larger_than_pads) {
-                    let rank = window.sizes.len() + 2;
-                    let mut sizes = vec![1; rank];
-                    sizes[window.first_axis..][..window.sizes.len()].copy_from_slice(&window.sizes);
-                    self.check(Check::Rank(rank));
-                    self.holds(&sizes);
-                }
-            }
+            Check::HoldsWindow => self.holds_window(),
+        }
+    }
+
+    /// The image, with its pads, is as large as the node's window.
+    fn holds_window(&mut self) {
+        let window = Window::of(self.node);
+        if let Some(window) = window.filter(Window::is_larger_than_pads) {
+            let rank = window.sizes.len() + 2;
+            let mut sizes = vec![1; rank];
+            sizes[window.first_axis..][..window.sizes.len()].copy_from_slice(&window.sizes);
+            self.check(Check::Rank(rank));
+            self.holds(&sizes);
         }
     }
 

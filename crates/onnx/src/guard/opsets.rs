@@ -85,15 +85,29 @@ fn checked(input: usize, checks: &[Check], rank: Option<usize>, opset: i64) -> O
         true => OnnxType::Int64,
         false => OnnxType::Float,
     };
+    let inputs = inputs
+        .iter()
+        .enumerate()
+        .map(|(index, name)| value(name, elem, rank.filter(|_| index == input)));
+    Some(model(
+        nodes,
+        inputs.collect(),
+        value("y", elem, None),
+        opset,
+    ))
+}
+
+fn model(
+    nodes: Vec<NodeProto>,
+    inputs: Vec<ValueInfoProto>,
+    output: ValueInfoProto,
+    opset: i64,
+) -> OnnxModel {
     let graph = GraphProto {
         name: Some("graph".to_owned()),
         node: nodes,
-        input: inputs
-            .iter()
-            .enumerate()
-            .map(|(index, name)| value(name, elem, rank.filter(|_| index == input)))
-            .collect(),
-        output: vec![value("y", elem, None)],
+        input: inputs,
+        output: vec![output],
         ..GraphProto::default()
     };
     let proto = ModelProto {
@@ -106,7 +120,7 @@ fn checked(input: usize, checks: &[Check], rank: Option<usize>, opset: i64) -> O
         ..ModelProto::default()
     };
     let model = OnnxModel::parse("checked", &proto.encode_to_vec());
-    Some(model.expect("it was made here"))
+    model.expect("it was made here")
 }
 
 #[test]

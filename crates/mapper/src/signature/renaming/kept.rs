@@ -12,15 +12,7 @@ impl State<'_> {
     /// The additional aliases of tensors, each with the newest alias. Clients can send an input under
     /// either alias, so both need the same description.
     pub(super) fn kept(&mut self) -> Result<Vec<(String, String)>> {
-        let is_current = |alias: &String, it: &Self| {
-            it.found.contains_key(alias) || it.open.iter().any(|open| open.alias == *alias)
-        };
-        let known: Vec<String> = self.descriptions.keys().cloned().collect();
-        for alias in known {
-            if !is_current(&alias, self) {
-                self.descriptions.remove(&alias);
-            }
-        }
+        self.forget_replaced();
         let mut groups: BTreeMap<&String, Vec<&String>> = BTreeMap::new();
         for (alias, (tensor, _)) in &self.found {
             groups.entry(tensor).or_default().push(alias);
@@ -58,7 +50,28 @@ impl State<'_> {
                 kept.push(((*alias).clone(), (*newest).clone()));
             }
         }
-        for (alias, newest) in kept.iter().filter(|_| is_input) {
+        if is_input {
+            self.move_defaults(&kept);
+        }
+        Ok(kept)
+    }
+
+    /// Drops the descriptions of aliases that are not in use any more.
+    fn forget_replaced(&mut self) {
+        let is_current = |alias: &String, it: &Self| {
+            it.found.contains_key(alias) || it.open.iter().any(|open| open.alias == *alias)
+        };
+        let known: Vec<String> = self.descriptions.keys().cloned().collect();
+        for alias in known {
+            if !is_current(&alias, self) {
+                self.descriptions.remove(&alias);
+            }
+        }
+    }
+
+    /// Moves the defaults of kept inputs to the newest alias, unless that has its own.
+    fn move_defaults(&mut self, kept: &[(String, String)]) {
+        for (alias, newest) in kept {
             let Some(known) = self.descriptions.get_mut(alias) else {
                 continue;
             };
@@ -71,7 +84,6 @@ impl State<'_> {
                 new.port.has_default = has_default;
             }
         }
-        Ok(kept)
     }
 
     fn agree(&self, one: &str, other: &str) -> bool {

@@ -20,6 +20,8 @@ struct Claim<'a> {
 }
 
 impl State<'_> {
+    /// Applies a map: removes the aliases that it replaces, records the tensors that it claims, and inserts its
+    /// own aliases.
     pub(super) fn lay(&mut self, layer: &Layer) -> Result<()> {
         let ports = layer.ports(self.it.side);
         let before = self.found.clone();
@@ -31,16 +33,39 @@ impl State<'_> {
         let claims = self.claims(layer, &before);
         let descriptions = self.describe(ports, &claims, &before);
         self.rename_open(ports);
-        for (old, (tensor, rule)) in &before {
+        self.replace_old(ports, &claims, &before);
+        self.record_claims(&claims, &before);
+        self.insert_new(ports, &before);
+        self.descriptions.extend(descriptions);
+        let transitions: BTreeMap<&String, Option<String>> = aliases
+            .iter()
+            .map(|old| (old, self.transition(old, ports, &before, &open)))
+            .collect();
+        self.update_earlier(&transitions);
+        Ok(())
+    }
+
+    /// Removes the aliases that the map drops or replaces.
+    fn replace_old(
+        &mut self,
+        ports: &BTreeMap<String, Port>,
+        claims: &[Claim<'_>],
+        before: &Tensors,
+    ) {
+        for (old, (tensor, rule)) in before {
             match ports.get(old) {
                 Some(port) if port.drop => {
                     self.found.remove(old);
                     self.gone.insert(tensor.clone());
                 }
                 Some(_) => {}
-                None => self.replace(old, *rule, ports, &claims, tensor),
+                None => self.replace(old, *rule, ports, claims, tensor),
             }
         }
+    }
+
+    /// Records the tensors that the map feeds, and those whose new alias does not explain an earlier one.
+    fn record_claims(&mut self, claims: &[Claim<'_>], before: &Tensors) {
         for claim in claims.iter().filter(|claim| claim.is_new) {
             let explained = before.values().any(|(tensor, _)| tensor == claim.tensor);
             match claim.alias {
@@ -55,6 +80,10 @@ impl State<'_> {
                 }
             }
         }
+    }
+
+    /// Inserts the aliases of the map.
+    fn insert_new(&mut self, ports: &BTreeMap<String, Port>, before: &Tensors) {
         for (alias, port) in ports.iter().filter(|(_, port)| !port.drop) {
             let found = match (&port.takes, &port.tensor) {
                 (Some(old), _) => before.get(old).map(|(tensor, rule)| {
@@ -78,11 +107,10 @@ impl State<'_> {
             self.named
                 .insert(alias.clone(), (self.earlier.len(), !port.keep));
         }
-        self.descriptions.extend(descriptions);
-        let transitions: BTreeMap<&String, Option<String>> = aliases
-            .iter()
-            .map(|old| (old, self.transition(old, ports, &before, &open)))
-            .collect();
+    }
+
+    /// Lets the aliases below all maps so far refer to the present ones.
+    fn update_earlier(&mut self, transitions: &BTreeMap<&String, Option<String>>) {
         for stage in &mut self.earlier {
             for alias in stage.values_mut() {
                 let new = alias.as_ref().and_then(|it| transitions.get(it));
@@ -91,7 +119,6 @@ impl State<'_> {
                 }
             }
         }
-        Ok(())
     }
 
     /// Refuses entries that name an alias that a map below removed.

@@ -57,8 +57,24 @@ impl Binder<'_> {
         )
         .map_err(|error| self.refused(&error))?;
         self.outputs.clone_from(&settled.matching);
-        for output in &through {
-            let Some(input) = same_tensor(output, &inputs) else {
+        self.hand_through(&through, &handed_through, &inputs);
+        self.declaration
+            .take(Side::Output, &settled)
+            .map_err(|error| self.refused(&error))?;
+        self.leave_fed_outputs(&inputs);
+        self.prune();
+        Ok(())
+    }
+
+    /// Records the outputs that are passed through from inputs under each alias that has them.
+    fn hand_through(
+        &mut self,
+        through: &[Wanted],
+        handed_through: &BTreeMap<String, String>,
+        inputs: &[Wanted],
+    ) {
+        for output in through {
+            let Some(input) = same_tensor(output, inputs) else {
                 continue;
             };
             let name = &handed_through[&output.alias];
@@ -69,19 +85,25 @@ impl Binder<'_> {
         }
         let found = &mut self.outputs.found;
         found.retain(|_, (_, rule)| *rule != Rule::PassThrough);
-        self.declaration
-            .take(Side::Output, &settled)
-            .map_err(|error| self.refused(&error))?;
-        if self.declaration.is_original {
-            // TensorFlow does not fetch any of these, regardless of the map.
-            for output in self.declaration.wanted_outputs() {
-                if let Some(input) = same_tensor(&output, &inputs) {
-                    self.outputs.found.remove(&output.alias);
-                    let input = input.alias.clone();
-                    self.handed_through.insert(output.alias, input);
-                }
+    }
+
+    /// Passes through a SavedModel's outputs on the tensors of inputs. TensorFlow does not fetch any of these,
+    /// regardless of the map.
+    fn leave_fed_outputs(&mut self, inputs: &[Wanted]) {
+        if !self.declaration.is_original {
+            return;
+        }
+        for output in self.declaration.wanted_outputs() {
+            if let Some(input) = same_tensor(&output, inputs) {
+                self.outputs.found.remove(&output.alias);
+                let input = input.alias.clone();
+                self.handed_through.insert(output.alias, input);
             }
         }
+    }
+
+    /// Removes the parts of the graph that the outputs do not need.
+    fn prune(&mut self) {
         let fetched = self.outputs.found.values();
         let mut fetched: Vec<String> = fetched.map(|(tensor, _)| tensor.clone()).collect();
         if !self.outputs.open.is_empty() {
@@ -90,7 +112,6 @@ impl Binder<'_> {
             fetched.extend_from_slice(&self.outputs.left);
         }
         self.model.prune(&fetched);
-        Ok(())
     }
 
     pub(super) fn match_inputs(&mut self) -> Result<()> {
