@@ -1,5 +1,6 @@
-//! Facts about the outputs of operators that follow from those about their inputs. Element types: `types`; lists of operators:
-//! `operators`.
+//! Facts about the outputs of operators that follow from those about their inputs.
+//!
+//! Not here: element types (`types`), the lists of operators that keep a fact (`operators`).
 
 mod operators;
 mod types;
