@@ -25,6 +25,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::config::{self, Flags};
 use crate::logging;
 use crate::request_log::RequestLog;
+use api::access::Access;
 use api::admin::health::{ModelsReport, Readiness};
 use api::admin::pages::{Copies, Pages};
 use api::admin::server::AdminService;
@@ -178,7 +179,9 @@ impl Server {
         stopped: &watch::Receiver<bool>,
     ) -> Result<()> {
         let pages = self.pages(options)?;
-        let admission = LoadShed::new(options.max_concurrent_requests, options.max_bytes_in_flight);
+        let load_shed = LoadShed::new(options.max_concurrent_requests, options.max_bytes_in_flight);
+        let auth = self.security.auth.clone();
+        let access = Access::new(auth, load_shed.clone(), Arc::clone(&self.metrics));
         let descriptors = Descriptors::left();
         let servables: Arc<dyn ServableLookup> = Arc::clone(&self.core) as _;
         let inference = InferenceService::new(servables, Arc::clone(&self.metrics))
@@ -190,29 +193,20 @@ impl Server {
                 shows_errors: true,
                 ..pages.clone()
             };
-            let admin = AdminService::new(
-                pages,
-                inference.clone(),
-                self.security.auth.clone(),
-                admission.clone(),
-            );
+            let admin = AdminService::new(pages, inference.clone(), access.clone());
             let places = Places::new(descriptors.admin);
-            admission.make_room_in(places.clone());
+            load_shed.make_room_in(places.clone());
             self.open_admin(address, options, admin, places)?;
         }
         self.load_models(options).await?;
         let in_flight = self.in_flight.clone();
-        tokio::spawn(memory::give_back(
-            admission.clone(),
-            in_flight,
-            stopped.clone(),
-        ));
         let places = Places::new(descriptors.clients);
-        admission.make_room_in(places.clone());
-        self.open_grpc(options, inference.clone(), &admission, &places, stopped)?;
+        load_shed.make_room_in(places.clone());
+        tokio::spawn(memory::give_back(load_shed, in_flight, stopped.clone()));
+        self.open_grpc(options, inference.clone(), &access, &places, stopped)?;
         if let Some(address) = options.rest_address {
             let inference = inference.for_protocol(Protocol::Rest);
-            let rest = RestService::new(inference, pages, admission, options.rest.clone());
+            let rest = RestService::new(inference, pages, access, options.rest.clone());
             self.open_rest(address, options, rest, places, stopped);
         }
         self.readiness.set_serving();

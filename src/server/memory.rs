@@ -24,7 +24,7 @@ const MIN_GROWTH: u64 = 16 << 20;
 /// Returns unused memory in pauses between large requests, until the server stops. Also after the last
 /// request: an idle server holds no more than it needs.
 pub(super) async fn give_back(
-    admission: LoadShed,
+    load_shed: LoadShed,
     in_flight: InFlight,
     mut stopped: watch::Receiver<bool>,
 ) {
@@ -35,7 +35,7 @@ pub(super) async fn give_back(
             _ = stopped.wait_for(|stopped| *stopped) => return,
             () = tokio::time::sleep(INTERVAL) => {}
         }
-        let (large, is_quiet) = admission.large_requests();
+        let (large, is_quiet) = load_shed.large_requests();
         if !(large != large_before && is_quiet) && skipped < MAX_SKIPPED {
             skipped += 1;
             continue;

@@ -17,7 +17,6 @@ use crate::config::{self, Flags};
 use crate::logging::LogFormat;
 use crate::request_log::RequestLogOptions;
 use crate::warmup::WarmupOptions;
-use api::access::auth::Auth;
 use api::tfs::grpc::{GrpcOptions, channel_arguments};
 use api::tfs::rest::RestOptions;
 use base::error::{Result, ServingError};
@@ -202,7 +201,6 @@ fn grpc_options(flags: &Flags) -> Result<GrpcOptions> {
         profiler_service: flags.enable_profiler,
         max_calls: max_calls(flags, "grpc_max_threads", flags.grpc_max_threads),
         receive: receive(flags, flags.max_request_bytes)?,
-        auth: Auth::default(),
     })
 }
 
@@ -224,7 +222,6 @@ fn rest_options(flags: &Flags) -> Result<RestOptions> {
             0,
         )?)
         .filter(|&max| max > 0),
-        auth: Auth::default(),
     })
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use api::access::Access;
 use api::access::access_log_layer::Observed;
 use api::admin::server::AdminService;
 use api::tfs::grpc;
@@ -16,7 +17,6 @@ use api::tfs::rest::RestService;
 use base::error::{Code, Result, ServingError};
 use base::vocabulary::Port;
 use net::connection::ConnectionOptions;
-use net::limit::LoadShed;
 use net::places::Places;
 use net::serve::{Listener, serve};
 use proto::tensorflow::serving::ModelServerConfig;
@@ -73,7 +73,7 @@ impl Server {
         &mut self,
         options: &ServerOptions,
         inference: InferenceService,
-        admission: &LoadShed,
+        access: &Access,
         places: &Places,
         stopped: &watch::Receiver<bool>,
     ) -> Result<()> {
@@ -85,7 +85,7 @@ impl Server {
                 core: Arc::clone(&self.core),
                 allowlist: options.base_path_allowlist.clone(),
             }),
-            admission.clone(),
+            access.clone(),
             options.grpc.clone(),
             stopped.clone(),
         );

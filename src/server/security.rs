@@ -67,12 +67,10 @@ impl Security {
         })
     }
 
-    /// Adds TLS and authentication to the options of the ports.
+    /// Adds TLS to the options of the ports.
     pub(super) fn apply(&self, options: &mut ServerOptions) {
         options.grpc_connections.tls = self.grpc_tls.clone();
         options.rest_connections.tls = self.rest_tls.clone();
-        options.grpc.auth = self.auth.clone();
-        options.rest.auth = self.auth.clone();
     }
 
     /// Logs, in one line, which ports are open to other hosts without protection. They stay open, as in

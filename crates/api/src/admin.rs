@@ -1,5 +1,6 @@
-//! The pages for operators: health, readiness and metrics, and their own port.
+//! The pages for operators: health, readiness, metrics and the list of models, and their own port.
 
 pub mod health;
+pub mod model_list;
 pub mod pages;
 pub mod server;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use base::error::{Code, ServingError};
+use base::error::Code;
 use base::id::ServableId;
 use base::vocabulary::{Api, Protocol};
 use serving::monitoring::{Metrics, RequestLabels};
@@ -25,7 +25,7 @@ pub struct AnsweredBy<'a> {
 ///
 /// If it is dropped before its end, the client cancelled it or the handler panicked: it is counted as
 /// `CANCELLED` or `INTERNAL`.
-pub struct Observation {
+pub(super) struct Observation {
     metrics: Arc<Metrics>,
     protocol: Protocol,
     api: Api,
@@ -38,7 +38,7 @@ pub struct Observation {
 
 impl Observation {
     /// Starts the clock; `model` is the name that the client sent.
-    pub fn start(
+    pub(super) fn start(
         metrics: &Arc<Metrics>,
         protocol: Protocol,
         api: Api,
@@ -58,32 +58,26 @@ impl Observation {
 
     /// Notes the version that the request was resolved to, and its signature if the version has it, so that
     /// failures are counted with them, too.
-    pub fn reached(&mut self, servable: &Servable, signature_name: Option<&str>) {
+    pub(super) fn reached(&mut self, servable: &Servable, signature_name: Option<&str>) {
         let signature = signature_name.and_then(|name| servable.signature(name).ok());
         self.version = Some(servable.id.version);
         self.signature = signature.map(|it| it.name.clone());
     }
 
-    /// Counts nothing: the request's handler counts it.
-    pub fn leave_to_handler(mut self) {
+    /// Counts nothing unless it is [restarted](Self::restart).
+    pub(super) fn leave_uncounted(&mut self) {
         self.is_counted = true;
     }
 
+    /// Starts the clock again, at the handler; `model` is the name in the message.
+    pub(super) fn restart(&mut self, model: &str) {
+        model.clone_into(&mut self.model);
+        self.started = Instant::now();
+        self.is_counted = false;
+    }
+
     /// Counts the request as answered.
-    pub fn end(self, outcome: Result<AnsweredBy<'_>, &ServingError>) {
-        let (code, answered_by) = match outcome {
-            Ok(answered_by) => (Code::Ok, Some(answered_by)),
-            Err(error) => (error.code(), None),
-        };
-        self.end_with_code(code, answered_by);
-    }
-
-    /// Like [`end`](Self::end), if only the code is known.
-    pub fn end_with_code(mut self, code: Code, answered_by: Option<AnsweredBy<'_>>) {
-        self.count(code, answered_by);
-    }
-
-    fn count(&mut self, code: Code, answered_by: Option<AnsweredBy<'_>>) {
+    pub(super) fn count(&mut self, code: Code, answered_by: Option<AnsweredBy<'_>>) {
         let labels = RequestLabels {
             protocol: self.protocol,
             api: self.api,
@@ -138,7 +132,7 @@ mod tests {
             panic!("a handler's");
         });
         std::panic::catch_unwind(in_a_panic).unwrap_err();
-        start().end_with_code(Code::NotFound, None);
+        start().count(Code::NotFound, None);
 
         let page = metrics.page();
         for code in ["CANCELLED", "INTERNAL", "NOT_FOUND"] {

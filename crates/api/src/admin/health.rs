@@ -10,7 +10,7 @@ use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
-use super::pages::response;
+use crate::http_reply::response;
 
 /// The length to which an error is cut.
 const MAX_ERROR_CHARS: usize = 2000;

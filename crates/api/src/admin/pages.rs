@@ -8,10 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::{Method, Response, StatusCode, Uri};
 
 use super::health::{self, Readiness};
+use crate::access::{Access, CallHead, CountsAs, Right};
+use crate::http_reply::{is_read, response};
+use base::vocabulary::{Api, Protocol};
+use net::limit::ExemptCall;
 use net::request_line::full_path;
 use serving::monitoring::{Metrics, PAGE_CONTENT_TYPE, TENSORFLOW_PAGE_CONTENT_TYPE};
 
@@ -102,7 +105,7 @@ impl Pages {
     /// query is an error (`prometheus_exporter.cc`).
     pub fn monitoring(&self, uri: &Uri) -> Option<Response<Bytes>> {
         let (path, full) = (uri.path(), full_path(uri));
-        if self.monitoring_path.as_deref() != Some(path) {
+        if !self.is_monitoring(path) {
             return None;
         }
         if full != path {
@@ -114,19 +117,35 @@ impl Pages {
     }
 
     /// Whether this is the path of a metrics page.
-    pub fn is_metrics(&self, path: &str) -> bool {
-        path == METRICS_PATH || self.monitoring_path.as_deref() == Some(path)
+    pub(crate) fn is_metrics(&self, path: &str) -> bool {
+        path == METRICS_PATH || self.is_monitoring(path)
     }
 
-    /// Whether this is the path of a health page.
-    pub fn is_health(&self, path: &str) -> bool {
-        path == ALIVE_PATH || path == READY_PATH
+    /// A request for a page, for the door. Health pages need no credentials, metrics as the rules say; any
+    /// other path needs an identity.
+    pub(crate) fn call_head(&self, path: &str, access: &Access) -> CallHead<'static> {
+        let right = match path {
+            ALIVE_PATH | READY_PATH if !self.is_metrics(path) => Right::Open,
+            path if self.is_metrics(path) => access.right_to_metrics(),
+            _ => Right::Identity,
+        };
+        CallHead {
+            protocol: Protocol::Rest,
+            api: Api::Other,
+            model: None,
+            right,
+            counts_as: CountsAs::Exempt(ExemptCall::Probe),
+        }
     }
 
-    /// Whether a page answers this method and path.
-    pub fn is_at(&self, method: &Method, path: &str) -> bool {
-        let is_own = [ALIVE_PATH, READY_PATH, METRICS_PATH].contains(&path) && is_read(method);
-        is_own || self.monitoring_path.as_deref() == Some(path)
+    /// Whether TensorFlow Serving's metrics page is at this path.
+    pub(crate) fn is_monitoring(&self, path: &str) -> bool {
+        self.monitoring_path.as_deref() == Some(path)
+    }
+
+    /// Whether one of our own pages is at this path.
+    pub(crate) fn is_own(&self, path: &str) -> bool {
+        [ALIVE_PATH, READY_PATH, METRICS_PATH].contains(&path)
     }
 
     /// Our own page at this path.
@@ -144,41 +163,6 @@ impl Pages {
             _ => None,
         }
     }
-}
-
-/// Whether our own pages answer this method.
-pub fn is_read(method: &Method) -> bool {
-    method == Method::GET || method == Method::HEAD
-}
-
-/// A response with this body.
-pub fn response(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Bytes> {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    let content_type = HeaderValue::from_static(content_type);
-    response.headers_mut().insert(CONTENT_TYPE, content_type);
-    response
-}
-
-/// The HTML page of an error such as 404.
-pub fn html_page(status: StatusCode) -> Response<Bytes> {
-    let reason = status.canonical_reason().unwrap_or_default();
-    let page = format!(
-        "<HTML><HEAD>\n<TITLE>{} {reason}</TITLE>\n</HEAD><BODY>\n<H1>{reason}</H1>\n\
-         </BODY></HTML>\n",
-        status.as_u16()
-    );
-    let mut response = response(status, "text/html", page.into());
-    let close = HeaderValue::from_static("close");
-    response.headers_mut().insert(CONNECTION, close);
-    response
-}
-
-/// Turns a response into the answer to `HEAD`: the headers stay, including `Content-Length`.
-pub fn drop_body(response: &mut Response<Bytes>) {
-    let body = std::mem::take(response.body_mut());
-    let length = HeaderValue::from(body.len());
-    response.headers_mut().insert(CONTENT_LENGTH, length);
 }
 
 #[cfg(test)]

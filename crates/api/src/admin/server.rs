@@ -11,66 +11,70 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 
-use super::pages::{Pages, drop_body, html_page, is_read, response};
-use crate::access::admit::admit;
-use crate::access::auth::Auth;
-use crate::tfs::rest::{model_list, refusal};
-use base::vocabulary::Api;
+use super::model_list::model_list;
+use super::pages::Pages;
+use crate::access::{Access, CallContext, CallHead, CountsAs, Right};
+use crate::http_reply::{JSON, drop_body, error_response, html_page, is_read, response};
+use base::vocabulary::{Api, Protocol};
 use net::catch_panic::catch_panic;
-use net::head::Head;
-use net::limit::{ExemptCall, LoadShed};
+use net::limit::ExemptCall;
 use serving::inference::InferenceService;
+
+/// The path of the list of models.
+const MODELS_PATH: &str = "/v1/models";
 
 /// The admin port as a hyper service.
 #[derive(Clone)]
 pub struct AdminService {
     pages: Pages,
     inference: InferenceService,
-    auth: Auth,
-    admission: LoadShed,
+    access: Access,
 }
 
 impl AdminService {
     /// A port with these pages and the states of the models of `inference`.
-    pub fn new(pages: Pages, inference: InferenceService, auth: Auth, admission: LoadShed) -> Self {
+    pub fn new(pages: Pages, inference: InferenceService, access: Access) -> Self {
         Self {
             pages,
             inference,
-            auth,
-            admission,
+            access,
         }
     }
 
     async fn answer<B>(&self, request: &mut Request<B>) -> Response<Bytes> {
-        let head = Head::of(request);
-        let admitted = match self.admission.enter(Some(ExemptCall::Probe), &head).await {
-            Ok(admitted) => admitted,
-            Err(error) => return refusal(&error),
+        let is_list = request.uri().path() == MODELS_PATH && is_read(request.method());
+        let call = match is_list && !self.pages.is_metrics(MODELS_PATH) {
+            true => CallHead {
+                protocol: Protocol::Rest,
+                api: Api::Status,
+                model: None,
+                right: Right::Permission,
+                counts_as: CountsAs::Exempt(ExemptCall::Probe),
+            },
+            false => self.pages.call_head(request.uri().path(), &self.access),
         };
-        let mut response = self.find(request).await;
-        if let Err(error) = admitted.hold_answer(response.body().len()) {
-            return refusal(&error);
+        let context = match self.access.enter(request, &call).await {
+            Ok(context) => context,
+            Err(error) => return error_response(&error),
+        };
+        let mut response = self.find(request, &context);
+        if let Err(error) = context.admitted().hold_answer(response.body().len()) {
+            return error_response(&error);
         }
-        response.extensions_mut().insert(Arc::new(admitted));
+        let admitted = Arc::clone(context.admitted());
+        response.extensions_mut().insert(admitted);
         response
     }
 
-    async fn find<B>(&self, request: &mut Request<B>) -> Response<Bytes> {
-        let caller = match admit(&self.auth, &self.pages, request).await {
-            Ok(caller) => caller,
-            Err(refusal) => return refusal,
-        };
+    fn find<B>(&self, request: &Request<B>, context: &CallContext) -> Response<Bytes> {
         let (method, uri) = (request.method(), request.uri());
         let page = self.pages.monitoring(uri);
         if let Some(page) = page.or_else(|| self.pages.own(method, uri.path())) {
             return page;
         }
-        if uri.path() == "/v1/models" && is_read(method) {
-            if let Err(error) = caller.may_any(Api::Status) {
-                return refusal(&error);
-            }
-            let list = model_list(&self.inference, &caller);
-            return response(StatusCode::OK, "application/json", list);
+        if uri.path() == MODELS_PATH && is_read(method) {
+            let list = model_list(&self.inference, context.caller());
+            return response(StatusCode::OK, JSON, list);
         }
         html_page(StatusCode::NOT_FOUND)
     }
@@ -85,7 +89,7 @@ impl<B: Send + Sync + 'static> hyper::service::Service<Request<B>> for AdminServ
         let admin = self.clone();
         Box::pin(async move {
             let answered = catch_panic(admin.answer(&mut request)).await;
-            let mut response = answered.unwrap_or_else(|error| refusal(&error));
+            let mut response = answered.unwrap_or_else(|error| error_response(&error));
             if request.method() == Method::HEAD {
                 drop_body(&mut response);
             }
@@ -101,10 +105,12 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
+    use crate::access::auth::Auth;
     use crate::admin::health::Readiness;
     use crate::admin::pages::Copies;
     use base::error::Result;
     use base::id::ModelSpec;
+    use net::limit::LoadShed;
     use serving::monitoring::Metrics;
     use serving::servable::{ServableHandle, ServableLookup, ServableState};
 
@@ -136,8 +142,9 @@ mod tests {
             monitoring_path: None,
             copies: Copies::default(),
         };
-        let inference = InferenceService::new(Arc::new(Fragile), metrics);
-        let admin = AdminService::new(pages, inference, Auth::default(), LoadShed::new(1, 1000));
+        let inference = InferenceService::new(Arc::new(Fragile), Arc::clone(&metrics));
+        let access = Access::new(Auth::default(), LoadShed::new(1, 1000), metrics);
+        let admin = AdminService::new(pages, inference, access);
         for (path, status) in [("/readyz", 500), ("/v1/models", 500), ("/healthz", 200)] {
             let answer = admin.call(Request::get(path).body(()).unwrap()).await;
             let answer = answer.unwrap();

@@ -3,7 +3,6 @@
 //! A handler decodes, calls and encodes. Not here: message formats (`wire`), semantics (`inference`),
 //! sockets (`net::serve`).
 
-mod authorized;
 pub mod channel_arguments;
 mod health;
 mod message;
@@ -12,6 +11,7 @@ mod model_service;
 mod predict;
 mod prediction_service;
 mod profiler_service;
+mod reply;
 mod services;
 mod status;
 
@@ -26,30 +26,26 @@ use http::{HeaderMap, Request};
 use http_body::Body;
 use tokio::sync::watch;
 use tonic::Status;
-use tonic::metadata::MetadataValue;
 use tonic::service::{Routes, RoutesBuilder};
 use tower::Service;
 
-use self::authorized::{Authorized, Guard};
 use self::message::Framed;
-use self::messages::{Answers, Failure, Messages};
-use self::prediction_service::PredictionServiceImpl;
-use self::services::{Access, Declared, Takes};
-use self::status::to_status;
-use crate::access::auth::Auth;
-use crate::access::request_metrics::Observation;
+use self::messages::{Answers, Failure, ReceivedMessages};
+use self::model_service::ModelHandlers;
+use self::prediction_service::PredictionHandlers;
+use self::profiler_service::ProfilerServiceImpl;
+use self::services::{Declared, Messages};
+use self::status::{refusal, to_status};
+use crate::access::{Access, CallContext};
 use base::error::{Code, ServingError};
-use base::vocabulary::{Api, Protocol};
+use base::vocabulary::Api;
 use net::blocking::off_worker;
 use net::catch_panic::catch_panic;
 use net::concurrency_limit::ConcurrencyLimit;
-use net::head::Head;
-use net::limit::{Admitted, ExemptCall, LoadShed};
+use net::limit::Admitted;
 use net::receive::ReceiveOptions;
 use proto::SERVED_DESCRIPTORS;
 use proto::tensorflow::profiler_service_server::ProfilerServiceServer;
-use proto::tensorflow::serving::model_service_server::ModelServiceServer;
-use proto::tensorflow::serving::prediction_service_server::PredictionServiceServer;
 use serving::inference::InferenceService;
 use serving::monitoring::Metrics;
 use serving::servable::ServableLookup;
@@ -74,8 +70,6 @@ pub struct GrpcOptions {
     pub max_calls: Option<usize>,
     /// Limits on messages.
     pub receive: ReceiveOptions,
-    /// Access control.
-    pub auth: Auth,
 }
 
 /// All services of the port, ready for [`serve`](net::serve::serve).
@@ -84,39 +78,22 @@ pub fn service(
     metrics: &Arc<Metrics>,
     servables: Arc<dyn ServableLookup>,
     reloader: Arc<dyn ReloadConfig>,
-    admission: LoadShed,
+    access: Access,
     options: GrpcOptions,
     stopped: watch::Receiver<bool>,
 ) -> GrpcService {
     let mut routes = RoutesBuilder::default();
-    macro_rules! configured {
-        ($server:expr) => {
-            $server
-                // `message` has limited them.
-                .max_decoding_message_size(usize::MAX)
-                .max_encoding_message_size(usize::MAX)
-        };
-    }
-    let predict = Arc::new(PredictionServiceImpl::new(
+    let prediction = PredictionHandlers::new(
         inference.clone(),
-        Arc::clone(metrics),
         options.serialize_as_tensor_content,
         ConcurrencyLimit::new(options.max_calls),
-    ));
-    let model_service =
-        model_service::ModelServiceImpl::new(inference.clone(), Arc::clone(metrics), reloader);
-    let guard = Guard::new(options.auth, inference, Arc::clone(metrics));
-    let prediction = configured!(PredictionServiceServer::new(
-        guard.authorize(Arc::clone(&predict))
-    ));
-    let model_service = ModelServiceServer::new(guard.authorize(Arc::new(model_service)));
-    routes.add_service(configured!(model_service));
+    );
+    let models = ModelHandlers::new(inference, Arc::clone(metrics), reloader);
     let mut declared = Declared::default();
     declared.add(&services::PREDICTION);
     declared.add(&services::MODEL);
     if options.profiler_service {
-        let profiler = ProfilerServiceServer::new(profiler_service::ProfilerServiceImpl);
-        routes.add_service(configured!(profiler));
+        routes.add_service(ProfilerServiceServer::new(ProfilerServiceImpl));
         declared.add(&services::PROFILER);
     }
     if options.health_service {
@@ -126,13 +103,11 @@ pub fn service(
     add_reflection(&mut routes, &mut declared);
     let receive_small = receive_small(&options.receive);
     GrpcService(Arc::new(Services {
-        predict,
         prediction,
+        models,
         routes: routes.routes(),
         declared,
-        guard,
-        metrics: Arc::clone(metrics),
-        admission,
+        access,
         receive: options.receive,
         receive_small,
     }))
@@ -175,205 +150,194 @@ fn add_reflection(routes: &mut RoutesBuilder, declared: &mut Declared) {
 pub struct GrpcService(Arc<Services>);
 
 struct Services {
-    /// `Predict` itself.
-    predict: Arc<PredictionServiceImpl>,
-    /// Bypasses the router, which is too slow for small requests.
-    prediction: PredictionServiceServer<Authorized<PredictionServiceImpl>>,
-    /// All others.
+    prediction: PredictionHandlers,
+    models: ModelHandlers,
+    /// All other services.
     routes: Routes,
     declared: Declared,
-    guard: Guard,
-    metrics: Arc<Metrics>,
-    admission: LoadShed,
+    access: Access,
     receive: ReceiveOptions,
     receive_small: ReceiveOptions,
 }
 
-/// The kind of a call, as far as its path tells.
-#[derive(Clone, Copy)]
-enum Call {
-    /// A call of the inference and model services.
-    Request(Api),
-    /// A call of another service, with one small message.
-    Small(Option<ExemptCall>),
-    SmallStream,
-}
-
 impl Services {
+    /// Enters a call, and answers it. A path that no declared service has is refused like any other call
+    /// first; then the answer is TensorFlow Serving's for unknown methods and services.
     async fn answer<B>(&self, mut request: Request<B>) -> http::Response<tonic::body::Body>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: std::error::Error + Send + Sync + 'static,
     {
-        let (access, call) = self.look_up(request.uri().path());
-        if let Err(refusal) = self.guard.admit(&mut request, access).await {
-            return refusal.into_http();
-        }
-        match call {
-            Some(Call::Request(api)) => self.answer_request(request, api).await,
-            Some(Call::Small(exempt)) => self.answer_small(request, exempt).await,
-            Some(Call::SmallStream) => self.answer_stream(request).await,
-            // As TensorFlow Serving answers unknown methods and services.
-            None => Status::unimplemented("").into_http(),
-        }
+        let (call, messages) = self.declared.call(request.uri().path());
+        let context = match self.access.enter(&mut request, &call).await {
+            Ok(context) => context,
+            Err(error) => return refusal(&error).into_http(),
+        };
+        let admitted = Arc::clone(context.admitted());
+        let response = match messages {
+            Some(Messages::Request) => self.answer_request(request, call.api, context).await,
+            Some(Messages::Small) => self.answer_small(request, &admitted).await,
+            Some(Messages::SmallStream) => self.answer_stream(request, &admitted).await,
+            None => Ok(Status::unimplemented("").into_http()),
+        };
+        let mut response = response.unwrap_or_else(Status::into_http);
+        // Until the answer is written, it counts for as much memory as the request.
+        response.extensions_mut().insert(admitted);
+        response
     }
 
-    /// The access rule of a path and the kind of its calls; `None` if the path does not exist.
-    fn look_up(&self, path: &str) -> (Access, Option<Call>) {
-        let Some((service, method)) = self.declared.find(path) else {
-            return (Access::Known, None);
-        };
-        let call = match service.takes {
-            Takes::Request => api_of(path).map(Call::Request),
-            Takes::SmallRequest => Some(Call::Small(None)),
-            Takes::Probe if method == "Watch" => Some(Call::Small(Some(ExemptCall::Lasting))),
-            Takes::Probe => Some(Call::Small(Some(ExemptCall::Probe))),
-            Takes::SmallStream => Some(Call::SmallStream),
-        };
-        (service.access, call)
-    }
-
+    /// Answers a call of the inference and model services.
     async fn answer_request<B>(
         &self,
         request: Request<B>,
         api: Api,
-    ) -> http::Response<tonic::body::Body>
+        mut context: CallContext,
+    ) -> Result<http::Response<tonic::body::Body>, Status>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: std::error::Error + Send + Sync + 'static,
     {
-        let head = Head::of(&request);
         let (parts, body) = request.into_parts();
-        // Dropped if the client leaves before its message has arrived, which counts the call.
-        let observation = Observation::start(&self.metrics, Protocol::Grpc, api, "");
-        let received = async {
-            let admitted = Arc::new(self.admission.enter(None, &head).await?);
-            let aligned = match api {
-                Api::Predict => first_values,
-                _ => |_: &[u8]| None,
-            };
-            let (headers, receive) = (&parts.headers, &self.receive);
-            let message = message::receive(headers, body, receive, &admitted, aligned).await?;
-            admitted.grow(off_worker(message.len(), || match api {
-                Api::Predict => decoded_bytes::of_predict(&message),
-                Api::Classify | Api::Regress | Api::MultiInference => {
-                    decoded_bytes::of_examples(&message)
-                }
-                _ => decoded_bytes::of_message(&message),
-            }))?;
-            Ok((message, admitted))
-        };
-        match received.await {
-            Ok((message, admitted)) => {
-                observation.leave_to_handler();
-                let framed = |parts| Request::from_parts(parts, Framed::new(message.clone()));
-                let response = match api {
-                    Api::Predict => {
-                        let answer =
-                            predict::answer(&self.predict, &self.guard, &parts, message, &admitted);
-                        answer.await
-                    }
-                    Api::Status | Api::Reload => call(self.routes.clone(), framed(parts)).await,
-                    _ => call(self.prediction.clone(), framed(parts)).await,
-                };
-                // Until the answer is written, it counts for as much memory as the request.
-                held(response, admitted)
-            }
+        let message = match self.receive(&parts.headers, body, api, &context).await {
+            Ok(message) => message,
             Err(error) => {
-                observation.end(Err(&error));
-                refusal(&error).into_http()
+                context.end(Err(&error));
+                return Err(refusal(&error));
             }
+        };
+        // The handler counts the call. One whose message is malformed does not reach it.
+        context.leave_uncounted();
+        context.deadline = deadline(&parts.headers);
+        let pieces = self.handle(api, &mut context, message).await;
+        let pieces = pieces.map_err(|error| to_status(&error))?;
+        let bytes = pieces.iter().map(Bytes::len).sum();
+        let held = context.admitted().hold_answer(bytes);
+        held.map_err(|error| to_status(&error))?;
+        Ok(reply::response(pieces))
+    }
+
+    /// Receives the message of a call. What it takes to decode counts as held, too.
+    async fn receive<B>(
+        &self,
+        headers: &HeaderMap,
+        body: B,
+        api: Api,
+        context: &CallContext,
+    ) -> Result<Bytes, ServingError>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
+        let aligned = match api {
+            Api::Predict => first_values,
+            _ => |_: &[u8]| None,
+        };
+        let admitted = context.admitted();
+        let message = message::receive(headers, body, &self.receive, admitted, aligned).await?;
+        admitted.grow(off_worker(message.len(), || match api {
+            Api::Predict => decoded_bytes::of_predict(&message),
+            Api::Classify | Api::Regress | Api::MultiInference => {
+                decoded_bytes::of_examples(&message)
+            }
+            _ => decoded_bytes::of_message(&message),
+        }))?;
+        Ok(message)
+    }
+
+    /// Decodes a message, calls its handler, and encodes the response.
+    async fn handle(
+        &self,
+        api: Api,
+        context: &mut CallContext,
+        message: Bytes,
+    ) -> Result<reply::Pieces, ServingError> {
+        let (prediction, models) = (&self.prediction, &self.models);
+        match api {
+            Api::Predict => prediction.predict(context, message).await,
+            Api::Classify => {
+                let request = message::decode(message)?;
+                reply::encode(&prediction.classify(context, request).await?)
+            }
+            Api::Regress => {
+                let request = message::decode(message)?;
+                reply::encode(&prediction.regress(context, request).await?)
+            }
+            Api::MultiInference => {
+                let request = message::decode(message)?;
+                reply::encode(&prediction.multi_inference(context, request).await?)
+            }
+            Api::Metadata => {
+                let request = message::decode(message)?;
+                reply::encode(&prediction.get_model_metadata(context, request)?)
+            }
+            Api::Status => {
+                let request = message::decode(message)?;
+                reply::encode(&models.get_model_status(context, request)?)
+            }
+            Api::Reload => {
+                let request = message::decode(message)?;
+                reply::encode(
+                    &models
+                        .handle_reload_config_request(context, request)
+                        .await?,
+                )
+            }
+            // No path has it.
+            Api::Other => Err(ServingError::new(Code::Unimplemented, "")),
         }
     }
 
-    /// Answers a call of another service; `exempt` is its kind if it does not count as a request.
+    /// Answers a call of another service, with one small message.
     async fn answer_small<B>(
         &self,
         request: Request<B>,
-        exempt: Option<ExemptCall>,
-    ) -> http::Response<tonic::body::Body>
+        admitted: &Arc<Admitted>,
+    ) -> Result<http::Response<tonic::body::Body>, Status>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: std::error::Error + Send + Sync + 'static,
     {
-        let head = Head::of(&request);
         let (parts, body) = request.into_parts();
-        let received = async {
-            let admitted = Arc::new(self.admission.enter(exempt, &head).await?);
-            let (headers, receive) = (&parts.headers, &self.receive_small);
-            let message = message::receive(headers, body, receive, &admitted, |_| None).await?;
-            Ok((message, admitted))
-        };
-        match received.await {
-            Ok((message, admitted)) => {
-                let request = Request::from_parts(parts, Framed::new(message));
-                let response = call(self.routes.clone(), request).await;
-                match admitted.lasts() {
-                    true => lasting(response, admitted, Failure::default()),
-                    false => held(response, admitted),
-                }
-            }
-            Err(error) => refusal(&error).into_http(),
-        }
-    }
-
-    async fn answer_stream<B>(&self, request: Request<B>) -> http::Response<tonic::body::Body>
-    where
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: std::error::Error + Send + Sync + 'static,
-    {
-        let head = Head::of(&request);
-        let entered = self
-            .admission
-            .enter(Some(ExemptCall::Reflection), &head)
-            .await;
-        let (parts, body) = request.into_parts();
-        let admitted = match entered {
-            Ok(admitted) => Arc::new(admitted),
-            Err(error) => return refusal(&error).into_http(),
-        };
-        let (max_bytes, stall) = (
-            self.receive_small.max_bytes,
-            self.receive_small.stall_timeout,
-        );
-        let messages = Messages::receive(body, max_bytes, stall, Arc::clone(&admitted));
-        let failure = messages.failure();
-        let request = Request::from_parts(parts, messages);
+        let (headers, receive) = (&parts.headers, &self.receive_small);
+        let message = message::receive(headers, body, receive, admitted, |_| None).await;
+        let message = message.map_err(|error| refusal(&error))?;
+        let request = Request::from_parts(parts, Framed::new(message));
         let response = call(self.routes.clone(), request).await;
-        lasting(response, admitted, failure)
+        Ok(match admitted.lasts() {
+            true => lasting(response, admitted, Failure::default()),
+            false => response,
+        })
+    }
+
+    /// Answers a call of another service, with a stream of small messages.
+    async fn answer_stream<B>(
+        &self,
+        request: Request<B>,
+        admitted: &Arc<Admitted>,
+    ) -> Result<http::Response<tonic::body::Body>, Status>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
+        let (parts, body) = request.into_parts();
+        let receive = &self.receive_small;
+        let (max_bytes, stall) = (receive.max_bytes, receive.stall_timeout);
+        let received = ReceivedMessages::receive(body, max_bytes, stall, Arc::clone(admitted));
+        let failure = received.failure();
+        let request = Request::from_parts(parts, received);
+        let response = call(self.routes.clone(), request).await;
+        Ok(lasting(response, admitted, failure))
     }
 }
 
-/// Holds the place until the response is written.
-fn held(
-    mut response: http::Response<tonic::body::Body>,
-    admitted: Arc<Admitted>,
-) -> http::Response<tonic::body::Body> {
-    response.extensions_mut().insert(admitted);
-    response
-}
-
-/// The same for a call that lasts: it waits for its client all the time.
+/// The response of a call that lasts: it waits for its client all the time.
 fn lasting(
     response: http::Response<tonic::body::Body>,
-    admitted: Arc<Admitted>,
+    admitted: &Arc<Admitted>,
     failure: Failure,
 ) -> http::Response<tonic::body::Body> {
     let waits = admitted.waits();
-    let response = response.map(|body| tonic::body::Body::new(Answers::new(body, failure, waits)));
-    held(response, admitted)
-}
-
-/// The status of a message that could not be received.
-fn refusal(error: &ServingError) -> Status {
-    let mut status = to_status(error);
-    if error.code() == Code::Unimplemented {
-        let accepted = MetadataValue::from_static(message::ACCEPTED_ENCODINGS);
-        status
-            .metadata_mut()
-            .insert("grpc-accept-encoding", accepted);
-    }
-    status
+    response.map(|body| tonic::body::Body::new(Answers::new(body, failure, waits)))
 }
 
 async fn call<S, B>(mut service: S, request: Request<B>) -> http::Response<tonic::body::Body>
@@ -403,22 +367,6 @@ where
             Ok(answered.unwrap_or_else(|error| to_status(&error).into_http()))
         })
     }
-}
-
-/// The API of a call of the inference and model services, for metrics; `None` for the other services.
-fn api_of(path: &str) -> Option<Api> {
-    let (service, method) = path.strip_prefix("/tensorflow.serving.")?.split_once('/')?;
-    let api = match (service, method) {
-        ("PredictionService", "Predict") => Api::Predict,
-        ("PredictionService", "Classify") => Api::Classify,
-        ("PredictionService", "Regress") => Api::Regress,
-        ("PredictionService", "MultiInference") => Api::MultiInference,
-        ("PredictionService", "GetModelMetadata") => Api::Metadata,
-        ("ModelService", "GetModelStatus") => Api::Status,
-        ("ModelService", "HandleReloadConfigRequest") => Api::Reload,
-        _ => return None,
-    };
-    Some(api)
 }
 
 /// The caller's deadline, from the header `grpc-timeout`; `None` if it is absent or malformed, which gRPC

@@ -1,93 +1,47 @@
 //! The REST port: TensorFlow Serving's HTTP API over hyper.
 //!
-//! Not here: JSON (`wire::tfs::json`), semantics (`inference`), sockets (`net::serve`).
+//! Not here: access (`access`), JSON (`wire::tfs::json`), semantics (`inference`), sockets (`net::serve`).
 
 mod body;
 mod compress;
+mod cors;
 mod handlers;
 mod openapi;
+mod options;
 mod predict;
 mod protobuf;
+mod reply;
 pub mod route;
-mod status;
 mod uri;
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{EXPECT, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER};
+use http::header::EXPECT;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use http_body_util::Full;
 
-use self::handlers::{Call, HttpReply};
-
-use self::status::http_status;
-use crate::access::admit::admit;
-use crate::access::auth::{Auth, Caller};
-use crate::access::request_metrics::{AnsweredBy, Observation};
-use crate::admin::pages::{Pages, drop_body, html_page, is_read, response};
+use self::reply::Reply;
+use self::route::missing_name;
+use crate::access::{Access, CallContext, CallHead, CountsAs, Right};
+use crate::admin::pages::Pages;
+use crate::http_reply::{drop_body, error_response, html_page, is_read, response};
 use base::error::{Code, Result, ServingError};
 use base::vocabulary::{Api, Protocol};
 use net::blocking::off_worker;
 use net::catch_panic::catch_panic;
 use net::concurrency_limit::ConcurrencyLimit;
-use net::head::Head;
-use net::limit::{Admitted, ExemptCall, LoadShed};
-use net::receive::ReceiveOptions;
 use net::request_line::full_target;
 use serving::inference::InferenceService;
 use wire::tfs::{decoded_bytes, json};
 
-pub use self::handlers::model_list;
+pub use self::options::RestOptions;
 pub use self::route::{Route, is_api_path, route};
-
-/// TensorFlow Serving's limit on a gunzipped body.
-const MAX_DECOMPRESSED_BYTES: usize = 100 << 20;
-
-/// The REST port's flags.
-#[derive(Clone, Debug)]
-pub struct RestOptions {
-    /// `--rest_api_timeout_in_ms`: limits a run; `None` for no limit.
-    pub timeout: Option<Duration>,
-    /// `--rest_api_enable_cors_support`.
-    pub cors: bool,
-    /// `--rest_api_num_threads`, if it is given: the largest number of requests that run at the same time.
-    pub max_calls: Option<usize>,
-    /// `--enable_serialization_as_tensor_content`, for Predict with protobuf bodies.
-    pub serialize_as_tensor_content: bool,
-    /// `--enable_model_listing`: whether `GET /v1/models` lists the models.
-    pub model_listing: bool,
-    /// Answers of at least this size are gzipped for clients that accept gzip; `None` disables it.
-    pub compression_min_bytes: Option<usize>,
-    /// Limits on a request's body.
-    pub receive: ReceiveOptions,
-    /// `--rest_api_max_json_depth`: the maximum nesting depth of a body; `None` for unlimited.
-    pub max_json_depth: Option<usize>,
-    /// Access control.
-    pub auth: Auth,
-}
-
-impl Default for RestOptions {
-    /// The flags' defaults.
-    fn default() -> Self {
-        Self {
-            timeout: Some(Duration::from_secs(30)),
-            cors: false,
-            max_calls: None,
-            serialize_as_tensor_content: false,
-            model_listing: false,
-            compression_min_bytes: None,
-            receive: ReceiveOptions::new(MAX_DECOMPRESSED_BYTES),
-            max_json_depth: None,
-            auth: Auth::default(),
-        }
-    }
-}
 
 /// The REST API as a hyper service.
 #[derive(Clone)]
@@ -98,8 +52,8 @@ pub struct RestService {
 struct Inner {
     inference: InferenceService,
     pages: Pages,
-    admission: LoadShed,
-    gate: ConcurrencyLimit,
+    access: Access,
+    turns: ConcurrencyLimit,
     options: RestOptions,
 }
 
@@ -108,14 +62,14 @@ impl RestService {
     pub fn new(
         inference: InferenceService,
         pages: Pages,
-        admission: LoadShed,
+        access: Access,
         options: RestOptions,
     ) -> Self {
         let inner = Inner {
             inference,
             pages,
-            admission,
-            gate: ConcurrencyLimit::new(options.max_calls),
+            access,
+            turns: ConcurrencyLimit::new(options.max_calls),
             options,
         };
         Self {
@@ -136,27 +90,24 @@ where
         let inner = Arc::clone(&self.inner);
         Box::pin(async move {
             let answered = catch_panic(inner.respond(request)).await;
-            let response =
-                answered.unwrap_or_else(|error| HttpReply::error(&error).into_response());
+            let response = answered.unwrap_or_else(|error| error_response(&error));
             Ok(response.map(Full::new))
         })
     }
 }
 
-/// The error response.
-pub fn refusal(error: &ServingError) -> Response<Bytes> {
-    HttpReply::error(error).into_response()
-}
-
-impl HttpReply {
-    fn into_response(self) -> Response<Bytes> {
-        let mut response = response(http_status(self.code), self.content_type, self.body);
-        if self.may_pass_later {
-            let seconds = HeaderValue::from_static("1");
-            response.headers_mut().insert(RETRY_AFTER, seconds);
-        }
-        response
-    }
+/// The part of the port that a request is for.
+enum Target {
+    /// TensorFlow Serving's metrics page.
+    Monitoring,
+    /// A page for operators, or the description of the API.
+    Page,
+    /// `OPTIONS` for a path of the API.
+    Preflight,
+    /// The API. A path that it does not have is an error.
+    Api(Result<Route>),
+    /// A path that does not exist.
+    Unknown,
 }
 
 impl Inner {
@@ -180,7 +131,7 @@ impl Inner {
         response
     }
 
-    /// Checks the method, then the pages, then the API, in the order of `evhttp_server.cc`.
+    /// Checks the method, then enters the request, in the order of `evhttp_server.cc`.
     async fn dispatch<B>(&self, mut request: Request<B>) -> Response<Bytes>
     where
         B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
@@ -194,162 +145,143 @@ impl Inner {
         if !uri::is_conforming(full_target(request.uri(), request.extensions())) {
             return html_page(StatusCode::BAD_REQUEST);
         }
-        let caller = match self.admit(&mut request).await {
-            Ok(caller) => caller,
-            Err(refusal) => return refusal,
-        };
-        let path = request.uri().path();
-        let is_page = self.pages.is_at(request.method(), path)
-            || (path == openapi::PATH && is_read(request.method()));
-        let mut response = if is_page {
-            let head = Head::of(&request);
-            let admitted = match self.admission.enter(Some(ExemptCall::Probe), &head).await {
-                Ok(admitted) => Arc::new(admitted),
-                Err(error) => return refusal(&error),
-            };
-            if let Some(mut page) = self.pages.monitoring(request.uri()) {
-                page.extensions_mut().insert(admitted);
-                return page;
+        let target = self.target(&request);
+        let allows_origins = !matches!(target, Target::Monitoring | Target::Unknown);
+        let call = self.call_head(&target, request.uri().path());
+        let mut response = match self.access.enter(&mut request, &call).await {
+            Ok(context) => {
+                let admitted = Arc::clone(context.admitted());
+                let mut response = self.answer(target, request, context).await;
+                // Until the answer is written, it counts for as much memory as the request.
+                response.extensions_mut().insert(admitted);
+                response
             }
-            let page = self.pages.own(request.method(), path);
-            let mut page = page.unwrap_or_else(openapi::document);
-            page.extensions_mut().insert(admitted);
-            page
-        } else if !is_api_path(full_target(request.uri(), request.extensions())) {
-            return html_page(StatusCode::NOT_FOUND);
-        } else if request.method() == Method::OPTIONS {
-            self.preflight(&request)
-        } else {
-            self.answer(request, &caller).await
+            Err(error) => error_response(&error),
         };
-        if self.options.cors {
-            add_cors_headers(&mut response, &self.options.auth);
+        if self.options.cors && allows_origins {
+            cors::add_headers(&mut response, self.access.is_enforced());
         }
         response
     }
 
-    /// Identifies the caller.
-    ///
-    /// # Errors
-    ///
-    /// The response that refuses the request.
-    async fn admit<B>(&self, request: &mut Request<B>) -> Result<Caller, Response<Bytes>> {
-        let is_api = is_api_path(full_target(request.uri(), request.extensions()));
-        let is_metrics = self.pages.is_metrics(request.uri().path());
-        // Browsers send this before they send credentials.
-        if self.options.cors && request.method() == Method::OPTIONS && is_api && !is_metrics {
-            return Ok(Caller::Anybody);
+    fn target<B>(&self, request: &Request<B>) -> Target {
+        let (method, path) = (request.method(), request.uri().path());
+        let full_target = full_target(request.uri(), request.extensions());
+        if self.pages.is_monitoring(path) {
+            Target::Monitoring
+        } else if is_read(method) && (self.pages.is_own(path) || path == openapi::PATH) {
+            Target::Page
+        } else if !is_api_path(full_target) {
+            Target::Unknown
+        } else if method == Method::OPTIONS {
+            Target::Preflight
+        } else {
+            Target::Api(match route(method.as_str(), full_target) {
+                Ok(Route::Models) if !self.options.model_listing => Err(missing_name()),
+                route => route,
+            })
         }
-        let mut admitted = admit(&self.options.auth, &self.pages, request).await;
-        if let Err(refusal) = &mut admitted
-            && self.options.cors
-        {
-            add_cors_headers(refusal, &self.options.auth);
-        }
-        admitted
     }
 
-    /// Answers requests below `/v1/`, and counts them.
-    async fn answer<B>(&self, request: Request<B>, caller: &Caller) -> Response<Bytes>
+    /// A request for this target, for the door.
+    fn call_head<'a>(&self, target: &'a Target, path: &str) -> CallHead<'a> {
+        let (api, model, right) = match target {
+            Target::Monitoring | Target::Page | Target::Unknown => {
+                return self.pages.call_head(path, &self.access);
+            }
+            // Browsers send this before they send credentials.
+            Target::Preflight if self.options.cors => (Api::Other, None, Right::Open),
+            Target::Preflight | Target::Api(Err(_)) => (Api::Other, None, Right::Identity),
+            // The list contains only the models that the caller is allowed to see.
+            Target::Api(Ok(Route::Models)) => (Api::Status, None, Right::Permission),
+            Target::Api(Ok(route)) => {
+                let model = Some(route.model());
+                (handlers::api_of(route), model, Right::Permission)
+            }
+        };
+        CallHead {
+            protocol: Protocol::Rest,
+            api,
+            model,
+            right,
+            counts_as: CountsAs::Request,
+        }
+    }
+
+    async fn answer<B>(
+        &self,
+        target: Target,
+        request: Request<B>,
+        mut context: CallContext,
+    ) -> Response<Bytes>
     where
         B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
     {
-        let head = Head::of(&request);
-        let (parts, body) = request.into_parts();
-        let target = full_target(&parts.uri, &parts.extensions);
-        let route = route(parts.method.as_str(), target);
-        let (api, model) = match &route {
-            Ok(route) => (handlers::api_of(route), route.model()),
-            Err(_) => (Api::Other, ""),
-        };
-        let mut observation = Observation::start(&self.pages.metrics, Protocol::Rest, api, model);
-        let allowed = route.and_then(|route| {
-            handlers::check_allowed(&route, caller)?;
-            Ok(route)
-        });
-        let (answer, admitted) = match (allowed, self.admission.enter(None, &head).await) {
-            (Ok(route), Ok(admitted)) => {
-                let admitted = Arc::new(admitted);
-                let call = Call {
-                    headers: &parts.headers,
-                    caller,
-                };
-                let answer = self
-                    .handle(route, call, body, &admitted, &mut observation)
-                    .await;
-                let answer = answer.and_then(|answer| {
-                    admitted.hold_answer(answer.body.len())?;
-                    Ok(answer)
-                });
-                (
-                    answer.unwrap_or_else(|error| HttpReply::error(&error)),
-                    Some(admitted),
-                )
+        let (method, uri) = (request.method(), request.uri());
+        match target {
+            Target::Monitoring | Target::Page => self
+                .pages
+                .monitoring(uri)
+                .or_else(|| self.pages.own(method, uri.path()))
+                .unwrap_or_else(openapi::document),
+            Target::Unknown => html_page(StatusCode::NOT_FOUND),
+            Target::Preflight => {
+                let code = cors::preflight_code(&request);
+                context.end_with_code(code, None);
+                cors::preflight(code)
             }
-            (Err(error), _) | (_, Err(error)) => (HttpReply::error(&error), None),
-        };
-        let answered_by = answer.answered_by.as_ref();
-        let answered_by = answered_by.map(|(servable, signature)| AnsweredBy {
-            servable,
-            signature: signature.as_deref(),
-        });
-        observation.end_with_code(answer.code, answered_by);
-        let mut response = answer.into_response();
-        if let Some(admitted) = admitted {
-            // Until the answer is written, it counts for as much memory as the request.
-            response.extensions_mut().insert(admitted);
+            Target::Api(route) => {
+                let answer = match route {
+                    Ok(route) => self.answer_call(route, request, &mut context).await,
+                    Err(error) => Err(error),
+                };
+                match answer {
+                    Ok(reply) => {
+                        context.end_with_code(Code::Ok, reply.answered_by());
+                        response(StatusCode::OK, reply.content_type, reply.body)
+                    }
+                    Err(error) => {
+                        context.end(Err(&error));
+                        error_response(&error)
+                    }
+                }
+            }
         }
-        response
     }
 
-    async fn handle<B>(
+    /// Reads the body of a call, within the limits, and handles it.
+    async fn answer_call<B>(
         &self,
         route: Route,
-        call: Call<'_>,
-        body: B,
-        admitted: &Arc<Admitted>,
-        observation: &mut Observation,
-    ) -> Result<HttpReply>
+        request: Request<B>,
+        context: &mut CallContext,
+    ) -> Result<Reply>
     where
         B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
     {
-        let body = body::read(call.headers, body, &self.options.receive, admitted).await?;
-        let is_protobuf = protobuf::is_protobuf(call.headers);
+        let (parts, body) = request.into_parts();
+        let (options, admitted) = (&self.options, Arc::clone(context.admitted()));
+        let body = body::read(&parts.headers, body, &options.receive, &admitted).await?;
+        let is_protobuf = protobuf::is_protobuf(&parts.headers);
         admitted.grow(off_worker(body.len(), || match route {
             Route::Predict(_) if is_protobuf => decoded_bytes::of_predict(&body),
             Route::Predict(_) => decoded_bytes::of_json_predict(&body),
             _ => decoded_bytes::of_json_examples(&body),
         }))?;
-        if let Some(max) = self.options.max_json_depth
+        if let Some(max) = options.max_json_depth
             && !is_protobuf
             && off_worker(body.len(), || json::is_deeper_than(&body, max))
         {
             let text = format!("the body nests deeper than {max} (--rest_api_max_json_depth)");
             return Err(ServingError::new(Code::ResourceExhausted, text));
         }
-        let timeout = self.options.timeout;
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let _permit = self.gate.enter(deadline).await?;
-        let (inference, options) = (&self.inference, &self.options);
-        let answer = handlers::handle(inference, options, deadline, route, call, body, observation);
-        Ok(answer.await)
-    }
-
-    /// `OPTIONS`: succeeds for an `Origin` that contains `http://` or `https://`; the body is empty in
-    /// either case.
-    fn preflight<B>(&self, request: &Request<B>) -> Response<Bytes> {
-        let observation = Observation::start(&self.pages.metrics, Protocol::Rest, Api::Other, "");
-        let origin = request.headers().get(ORIGIN);
-        let origin = origin.map_or(&b""[..], HeaderValue::as_bytes);
-        let contains = |part: &[u8]| origin.windows(part.len()).any(|window| window == part);
-        let code = if contains(b"http://") || contains(b"https://") {
-            Code::Ok
-        } else {
-            Code::FailedPrecondition
-        };
-        observation.end_with_code(code, None);
-        let content_type = "text/html; charset=ISO-8859-1";
-        response(http_status(code), content_type, Bytes::new())
+        let timeout = options.timeout;
+        context.deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let _turn = self.turns.enter(context.deadline).await?;
+        let (inference, headers) = (&self.inference, &parts.headers);
+        let reply = handlers::handle(inference, options, context, route, headers, body).await?;
+        admitted.hold_answer(reply.body.len())?;
+        Ok(reply)
     }
 }
 
@@ -376,22 +308,6 @@ fn expects_the_unknown<B: Body>(request: &Request<B>) -> bool {
     has_body
         && request.version() == Version::HTTP_11
         && expected.is_some_and(|it| !it.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-}
-
-fn add_cors_headers(response: &mut Response<Bytes>, auth: &Auth) {
-    let allowed_headers = match auth.is_enforced() {
-        true => "Content-Type, Authorization",
-        false => "Content-Type",
-    };
-    for (name, value) in [
-        ("access-control-allow-origin", "*"),
-        ("access-control-allow-methods", "POST, GET"),
-        ("access-control-allow-headers", allowed_headers),
-    ] {
-        let name = HeaderName::from_static(name);
-        let value = HeaderValue::from_static(value);
-        response.headers_mut().insert(name, value);
-    }
 }
 
 #[cfg(test)]

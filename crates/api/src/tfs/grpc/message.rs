@@ -4,7 +4,7 @@
 //! serve sockets. Here memory grows with the bytes that arrive, compressed messages are inflated elsewhere
 //! and within a limit, and a client that stalls is given up.
 //!
-//! Not here: the content of the message (`wire`).
+//! Not here: the content of the message (`wire`), the response (`reply`).
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
@@ -16,9 +16,11 @@ use bytes::{Buf, Bytes};
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use http::HeaderMap;
 use http_body::{Body, Frame};
+use prost::Message;
 
 use base::error::{Code, Result, ServingError};
 use base::panics;
+use net::blocking::off_worker;
 use net::limit::Admitted;
 use net::receive::{Inflation, Pace, ReceiveOptions, inflate};
 
@@ -114,6 +116,16 @@ where
         )),
         _ => Ok(message),
     }
+}
+
+/// Decodes a message that was [received](receive).
+///
+/// # Errors
+///
+/// `INTERNAL`, as in gRPC.
+pub(super) fn decode<M: Message + Default>(message: Bytes) -> Result<M> {
+    let decoded = off_worker(message.len(), || M::decode(message));
+    decoded.map_err(|error| ServingError::internal(error.to_string()))
 }
 
 /// The part of a body that has arrived.

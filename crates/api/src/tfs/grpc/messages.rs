@@ -20,14 +20,14 @@ use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
 use super::message::PREFIX_BYTES;
-use super::refusal;
+use super::status::refusal;
 use net::limit::{Admitted, Waits};
 
 /// The number of messages that can wait for the service.
 const MAX_WAITING: usize = 4;
 
 /// The messages of a stream as a body, for tonic to read.
-pub(super) struct Messages {
+pub(super) struct ReceivedMessages {
     received: mpsc::Receiver<Result<Bytes, Status>>,
     failure: Failure,
 }
@@ -37,7 +37,7 @@ pub(super) struct Messages {
 #[derive(Clone, Default)]
 pub(super) struct Failure(Arc<OnceLock<Status>>);
 
-impl Messages {
+impl ReceivedMessages {
     /// Receives messages of up to `max_bytes` each. One that does not arrive within `stall` ends the stream
     /// with an error; a client that begins none for as long has finished.
     pub(super) fn receive<B>(
@@ -127,7 +127,7 @@ fn message_len(begun: &[u8], max_bytes: usize) -> Result<Option<usize>, Status> 
     Ok(Some(len + PREFIX_BYTES))
 }
 
-impl Body for Messages {
+impl Body for ReceivedMessages {
     type Data = Bytes;
     type Error = Status;
 
@@ -228,7 +228,7 @@ mod tests {
             true => StreamBody::new(parts).boxed_unsync(),
             false => StreamBody::new(parts.chain(tokio_stream::pending())).boxed_unsync(),
         };
-        let mut messages = Messages::receive(body, 5, stall, Arc::new(admitted.unwrap()));
+        let mut messages = ReceivedMessages::receive(body, 5, stall, Arc::new(admitted.unwrap()));
         let mut read = Vec::new();
         while let Some(frame) = messages.frame().await {
             read.push(match frame {

@@ -1,19 +1,18 @@
-//! `tensorflow.serving.ModelService`.
+//! `tensorflow.serving.ModelService`: the handlers.
+//!
+//! Not here: who is allowed to call (`access`), replacing the configuration (`serving::lifecycle`).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tonic::{Request, Response, Status};
-
-use super::deadline;
-use super::status::to_status;
-use crate::access::request_metrics::Observation;
+use super::prediction_service::model_name;
+use crate::access::CallContext;
 use base::error::{Code, Result, ServingError};
 use base::panics;
-use base::vocabulary::{Api, Protocol};
 use net::concurrency_limit::ConcurrencyLimit;
 use proto::tensorflow::serving as pb;
+use proto::tensorflow::serving::model_server_config::Config;
 use serving::inference::InferenceService;
 use serving::monitoring::Metrics;
 use wire::tfs::{model_spec, status};
@@ -35,15 +34,15 @@ pub trait ReloadConfig: Send + Sync {
 }
 
 /// The handlers.
-pub(super) struct ModelServiceImpl {
+pub(super) struct ModelHandlers {
     inference: InferenceService,
     metrics: Arc<Metrics>,
     reloader: Arc<dyn ReloadConfig>,
     /// Reloads wait for each other here, where waiting needs no thread.
-    gate: ConcurrencyLimit,
+    turns: ConcurrencyLimit,
 }
 
-impl ModelServiceImpl {
+impl ModelHandlers {
     pub(super) fn new(
         inference: InferenceService,
         metrics: Arc<Metrics>,
@@ -53,12 +52,42 @@ impl ModelServiceImpl {
             inference,
             metrics,
             reloader,
-            gate: ConcurrencyLimit::new(Some(1)),
+            turns: ConcurrencyLimit::new(Some(1)),
         }
     }
 
-    fn observe(&self, api: Api, model: String) -> Observation {
-        Observation::start(&self.metrics, Protocol::Grpc, api, model)
+    pub(super) fn get_model_status(
+        &self,
+        context: &mut CallContext,
+        request: pb::GetModelStatusRequest,
+    ) -> Result<pb::GetModelStatusResponse> {
+        let model = model_name(request.model_spec.as_ref());
+        context.authorize([model])?;
+        context.begin(model);
+        let outcome = self.model_status(request);
+        context.end_with_code(code_of(&outcome), None);
+        outcome
+    }
+
+    /// The new list replaces the old one, so the caller needs permission for the models of both.
+    pub(super) async fn handle_reload_config_request(
+        &self,
+        context: &mut CallContext,
+        request: pb::ReloadConfigRequest,
+    ) -> Result<pb::ReloadConfigResponse> {
+        let config = request.config.as_ref();
+        let new = match config.and_then(|config| config.config.as_ref()) {
+            Some(Config::ModelConfigList(list)) => &list.config[..],
+            _ => &[],
+        };
+        let old = self.inference.models();
+        let mut models: BTreeSet<&str> = old.iter().map(|(name, _)| &**name).collect();
+        models.extend(new.iter().map(|model| model.name.as_str()));
+        context.authorize(models)?;
+        context.begin("");
+        let outcome = self.reload(request, context.deadline).await;
+        context.end_with_code(code_of(&outcome), None);
+        outcome
     }
 
     fn model_status(
@@ -76,10 +105,7 @@ impl ModelServiceImpl {
         deadline: Option<Instant>,
     ) -> Result<pb::ReloadConfigResponse> {
         let is_list = |config: &pb::ModelServerConfig| {
-            matches!(
-                config.config,
-                Some(pb::model_server_config::Config::ModelConfigList(_))
-            )
+            matches!(config.config, Some(Config::ModelConfigList(_)))
         };
         let Some(config) = request.config.filter(is_list) else {
             return Err(ServingError::invalid_argument(
@@ -91,7 +117,7 @@ impl ModelServiceImpl {
         let values = |metrics: &Metrics| -> Vec<i64> {
             names.iter().map(|name| metrics.first_value(name)).collect()
         };
-        let permit = self.gate.enter(deadline).await?;
+        let permit = self.turns.enter(deadline).await?;
         let before = values(&self.metrics);
         let reloader = Arc::clone(&self.reloader);
         // A reload continues if its caller leaves. The next one can remove the models that this one waits
@@ -121,36 +147,6 @@ impl ModelServiceImpl {
     }
 }
 
-#[tonic::async_trait]
-impl pb::model_service_server::ModelService for ModelServiceImpl {
-    async fn get_model_status(
-        &self,
-        request: Request<pb::GetModelStatusRequest>,
-    ) -> Result<Response<pb::GetModelStatusResponse>, Status> {
-        let request = request.into_inner();
-        let model = request.model_spec.as_ref().map(|spec| spec.name.clone());
-        let observation = self.observe(Api::Status, model.unwrap_or_default());
-        finish(observation, self.model_status(request))
-    }
-
-    async fn handle_reload_config_request(
-        &self,
-        request: Request<pb::ReloadConfigRequest>,
-    ) -> Result<Response<pb::ReloadConfigResponse>, Status> {
-        let deadline = deadline(request.metadata().as_ref());
-        let observation = self.observe(Api::Reload, String::new());
-        finish(
-            observation,
-            self.reload(request.into_inner(), deadline).await,
-        )
-    }
-}
-
-/// Counts the call, and converts its outcome to a gRPC response.
-fn finish<T>(observation: Observation, outcome: Result<T>) -> Result<Response<T>, Status> {
-    let code = outcome.as_ref().err().map_or(Code::Ok, ServingError::code);
-    observation.end_with_code(code, None);
-    outcome
-        .map(Response::new)
-        .map_err(|error| to_status(&error))
+fn code_of<T>(outcome: &Result<T>) -> Code {
+    outcome.as_ref().err().map_or(Code::Ok, ServingError::code)
 }

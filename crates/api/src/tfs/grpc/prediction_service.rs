@@ -1,49 +1,44 @@
-//! `tensorflow.serving.PredictionService`: the handlers; `predict` decodes and encodes for `Predict`.
+//! `tensorflow.serving.PredictionService`: the handlers, except for `Predict` (`predict`).
+//!
+//! Each takes a message that was received and decoded, and returns the response message. Not here: who is
+//! allowed to call (`access`), the semantics (`serving::inference`).
 
-use std::sync::Arc;
-use std::time::Instant;
+use tokio::sync::OwnedSemaphorePermit;
 
-use tonic::{Request, Response, Status};
-
-use super::deadline;
-use super::status::to_status;
-use crate::access::request_metrics::{AnsweredBy, Observation};
+use crate::access::{AnsweredBy, CallContext};
 use base::error::Result;
-use base::id::ServableId;
-use base::vocabulary::{Api, Protocol};
 use net::blocking::off_worker;
 use net::concurrency_limit::ConcurrencyLimit;
 use proto::tensorflow::serving as pb;
 use proto::tensorflow::serving::internal::SerializedInput;
-use proto::tensorflow::serving::prediction_service_server::PredictionService;
 use serving::inference::{
-    ClassificationResponse, InferenceService, ModelMetadata, MultiInferenceResponse,
-    PredictRequest, RegressionResponse,
+    ClassificationResponse, InferenceService, MultiInferenceResponse, RegressionResponse,
 };
-use serving::monitoring::{Direction, Metrics};
-use wire::tfs::predict::{PredictCall, PredictReply};
 use wire::tfs::{classification, examples, metadata, multi_inference, regression};
 
 /// The handlers.
-pub(super) struct PredictionServiceImpl {
+pub(super) struct PredictionHandlers {
     inference: InferenceService,
-    metrics: Arc<Metrics>,
     serialize_as_tensor_content: bool,
-    gate: ConcurrencyLimit,
+    turns: ConcurrencyLimit,
 }
 
-impl PredictionServiceImpl {
+/// The model that a message names; empty if it names none.
+pub(super) fn model_name(spec: Option<&pb::ModelSpec>) -> &str {
+    spec.map_or("", |spec| spec.name.as_str())
+}
+
+impl PredictionHandlers {
+    /// Handlers that let `turns` runs happen at a time.
     pub(super) fn new(
         inference: InferenceService,
-        metrics: Arc<Metrics>,
         serialize_as_tensor_content: bool,
-        gate: ConcurrencyLimit,
+        turns: ConcurrencyLimit,
     ) -> Self {
         Self {
             inference,
-            metrics,
             serialize_as_tensor_content,
-            gate,
+            turns,
         }
     }
 
@@ -51,206 +46,130 @@ impl PredictionServiceImpl {
         &self.inference
     }
 
-    /// `Predict`. `decoding` is the start and the end of decoding the call.
-    pub(super) async fn predict(
-        &self,
-        call: PredictCall,
-        decoding: (Instant, Instant),
-        deadline: Option<Instant>,
-    ) -> Result<PredictReply, Status> {
-        let model = call.spec().map_or("", |(spec, _)| spec.name.as_str());
-        let mut observation =
-            Observation::start(&self.metrics, Protocol::Grpc, Api::Predict, model);
-        let run = self.run_predict(call, decoding, deadline, &mut observation);
-        let outcome = run.await;
-        observation.end(outcome.as_ref().map(|it| {
-            let response = &it.response;
-            of_signature(&response.servable, &response.signature_name)
-        }));
-        outcome.map_err(|error| to_status(&error))
+    pub(super) fn serializes_as_tensor_content(&self) -> bool {
+        self.serialize_as_tensor_content
     }
 
-    async fn run_predict(
+    /// Waits for the call's turn to run.
+    pub(super) async fn turn(&self, context: &CallContext) -> Result<Option<OwnedSemaphorePermit>> {
+        self.turns.enter(context.deadline).await
+    }
+
+    pub(super) async fn classify(
         &self,
-        call: PredictCall,
-        decoding: (Instant, Instant),
-        deadline: Option<Instant>,
-        observation: &mut Observation,
-    ) -> Result<PredictReply> {
-        let _permit = self.gate.enter(deadline).await?;
-        let (spec, signature_name) = call.spec()?;
-        let servable = self.inference.resolve(spec)?;
-        observation.reached(&servable, Some(signature_name));
-        let request = PredictRequest {
-            signature_name: signature_name.to_owned(),
-            inputs: call.inputs,
-            output_filter: call.output_filter,
-            deadline,
-        };
-        let response = self.inference.predict(&servable, request).await?;
-        let (id, signature_name) = (&response.servable, &response.signature_name);
-        self.inference
-            .record_codec(id, signature_name, Direction::Decode, decoding);
-        Ok(PredictReply {
-            response,
-            as_tensor_content: self.serialize_as_tensor_content,
-        })
+        context: &mut CallContext,
+        request: pb::ClassificationRequest,
+    ) -> Result<pb::ClassificationResponse> {
+        let model = model_name(request.model_spec.as_ref());
+        begin(context, &[model], &request.input)?;
+        let outcome = self.run_classify(context, request).await;
+        context.end(outcome.as_ref().map(|it| AnsweredBy {
+            servable: &it.servable,
+            signature: Some(&it.signature_name),
+        }));
+        outcome.map(classification::to_proto)
     }
 
     async fn run_classify(
         &self,
+        context: &mut CallContext,
         request: pb::ClassificationRequest,
-        deadline: Option<Instant>,
-        observation: &mut Observation,
     ) -> Result<ClassificationResponse> {
-        let _permit = self.gate.enter(deadline).await?;
-        let (spec, request) = classification::from_proto(request, deadline)?;
+        let _turn = self.turn(context).await?;
+        let (spec, request) = classification::from_proto(request, context.deadline)?;
         let servable = self.inference.resolve(&spec)?;
-        observation.reached(&servable, Some(&request.signature_name));
+        context.reached(&servable, Some(&request.signature_name));
         self.inference.classify(&servable, request).await
+    }
+
+    pub(super) async fn regress(
+        &self,
+        context: &mut CallContext,
+        request: pb::RegressionRequest,
+    ) -> Result<pb::RegressionResponse> {
+        let model = model_name(request.model_spec.as_ref());
+        begin(context, &[model], &request.input)?;
+        let outcome = self.run_regress(context, request).await;
+        context.end(outcome.as_ref().map(|it| AnsweredBy {
+            servable: &it.servable,
+            signature: Some(&it.signature_name),
+        }));
+        outcome.map(regression::to_proto)
     }
 
     async fn run_regress(
         &self,
+        context: &mut CallContext,
         request: pb::RegressionRequest,
-        deadline: Option<Instant>,
-        observation: &mut Observation,
     ) -> Result<RegressionResponse> {
-        let _permit = self.gate.enter(deadline).await?;
-        let (spec, request) = regression::from_proto(request, deadline)?;
+        let _turn = self.turn(context).await?;
+        let (spec, request) = regression::from_proto(request, context.deadline)?;
         let servable = self.inference.resolve(&spec)?;
-        observation.reached(&servable, Some(&request.signature_name));
+        context.reached(&servable, Some(&request.signature_name));
         self.inference.regress(&servable, request).await
+    }
+
+    pub(super) async fn multi_inference(
+        &self,
+        context: &mut CallContext,
+        request: pb::MultiInferenceRequest,
+    ) -> Result<pb::MultiInferenceResponse> {
+        let tasks = request.tasks.iter();
+        let models: Vec<&str> = tasks
+            .map(|task| model_name(task.model_spec.as_ref()))
+            .collect();
+        begin(context, &models, &request.input)?;
+        let outcome = self.run_multi_inference(context, request).await;
+        context.end(outcome.as_ref().map(|it| AnsweredBy {
+            servable: &it.servable,
+            signature: None,
+        }));
+        outcome.map(multi_inference::to_proto)
     }
 
     async fn run_multi_inference(
         &self,
+        context: &mut CallContext,
         request: pb::MultiInferenceRequest,
-        deadline: Option<Instant>,
-        observation: &mut Observation,
     ) -> Result<MultiInferenceResponse> {
-        let _permit = self.gate.enter(deadline).await?;
-        let (spec, request) = multi_inference::from_proto(request, deadline);
+        let _turn = self.turn(context).await?;
+        let (spec, request) = multi_inference::from_proto(request, context.deadline);
         let servable = self.inference.resolve(&spec)?;
-        observation.reached(&servable, None);
+        context.reached(&servable, None);
         self.inference.multi_inference(&servable, request).await
     }
 
-    fn model_metadata(&self, request: pb::GetModelMetadataRequest) -> Result<ModelMetadata> {
-        let (spec, fields) = metadata::from_proto(request)?;
-        self.inference.model_metadata(&spec, &fields)
-    }
-
-    /// Counts the call, and converts its outcome to a gRPC response.
-    fn finish<T, R>(
+    pub(super) fn get_model_metadata(
         &self,
-        observation: Observation,
-        outcome: Result<T>,
-        answered_by: impl FnOnce(&T) -> AnsweredBy<'_>,
-        encode: impl FnOnce(T) -> R,
-    ) -> Result<Response<R>, Status> {
-        observation.end(outcome.as_ref().map(answered_by));
-        outcome
-            .map(|answer| Response::new(encode(answer)))
-            .map_err(|error| to_status(&error))
-    }
-
-    fn observe(&self, api: Api, spec: Option<&pb::ModelSpec>) -> Observation {
-        let model = spec.map_or("", |spec| spec.name.as_str());
-        Observation::start(&self.metrics, Protocol::Grpc, api, model)
+        context: &mut CallContext,
+        request: pb::GetModelMetadataRequest,
+    ) -> Result<pb::GetModelMetadataResponse> {
+        let model = model_name(request.model_spec.as_ref());
+        begin(context, &[model], &None)?;
+        let outcome = metadata::from_proto(request)
+            .and_then(|(spec, fields)| self.inference.model_metadata(&spec, &fields));
+        context.end(outcome.as_ref().map(|it| AnsweredBy {
+            servable: &it.servable,
+            signature: None,
+        }));
+        outcome.map(metadata::to_proto)
     }
 }
 
-/// In gRPC, a request with a malformed example does not reach a handler, and is not counted.
-fn check_examples(input: &Option<SerializedInput>) -> Result<(), Status> {
+/// Checks the models and the examples that a message contains. The call counts from then on, under the
+/// first of the models: in gRPC, a request with a malformed example does not reach a handler.
+///
+/// # Errors
+///
+/// `PERMISSION_DENIED`; `INTERNAL` for a malformed example.
+fn begin(
+    context: &mut CallContext,
+    models: &[&str],
+    input: &Option<SerializedInput>,
+) -> Result<()> {
+    context.authorize(models.iter().copied())?;
     let bytes = examples::bytes(input);
-    off_worker(bytes, || examples::check(input)).map_err(|error| to_status(&error))
-}
-
-fn of_signature<'a>(servable: &'a ServableId, signature: &'a str) -> AnsweredBy<'a> {
-    AnsweredBy {
-        servable,
-        signature: Some(signature),
-    }
-}
-
-#[tonic::async_trait]
-impl PredictionService for PredictionServiceImpl {
-    async fn classify(
-        &self,
-        request: Request<pb::ClassificationRequest>,
-    ) -> Result<Response<pb::ClassificationResponse>, Status> {
-        let deadline = deadline(request.metadata().as_ref());
-        let request = request.into_inner();
-        check_examples(&request.input)?;
-        let mut observation = self.observe(Api::Classify, request.model_spec.as_ref());
-        let outcome = self.run_classify(request, deadline, &mut observation).await;
-        self.finish(
-            observation,
-            outcome,
-            |it| of_signature(&it.servable, &it.signature_name),
-            classification::to_proto,
-        )
-    }
-
-    async fn regress(
-        &self,
-        request: Request<pb::RegressionRequest>,
-    ) -> Result<Response<pb::RegressionResponse>, Status> {
-        let deadline = deadline(request.metadata().as_ref());
-        let request = request.into_inner();
-        check_examples(&request.input)?;
-        let mut observation = self.observe(Api::Regress, request.model_spec.as_ref());
-        let outcome = self.run_regress(request, deadline, &mut observation).await;
-        self.finish(
-            observation,
-            outcome,
-            |it| of_signature(&it.servable, &it.signature_name),
-            regression::to_proto,
-        )
-    }
-
-    async fn multi_inference(
-        &self,
-        request: Request<pb::MultiInferenceRequest>,
-    ) -> Result<Response<pb::MultiInferenceResponse>, Status> {
-        let deadline = deadline(request.metadata().as_ref());
-        let request = request.into_inner();
-        check_examples(&request.input)?;
-        let spec = request
-            .tasks
-            .first()
-            .and_then(|task| task.model_spec.as_ref());
-        let mut observation = self.observe(Api::MultiInference, spec);
-        let outcome = self
-            .run_multi_inference(request, deadline, &mut observation)
-            .await;
-        self.finish(
-            observation,
-            outcome,
-            |it| AnsweredBy {
-                servable: &it.servable,
-                signature: None,
-            },
-            multi_inference::to_proto,
-        )
-    }
-
-    async fn get_model_metadata(
-        &self,
-        request: Request<pb::GetModelMetadataRequest>,
-    ) -> Result<Response<pb::GetModelMetadataResponse>, Status> {
-        let request = request.into_inner();
-        let observation = self.observe(Api::Metadata, request.model_spec.as_ref());
-        let outcome = self.model_metadata(request);
-        self.finish(
-            observation,
-            outcome,
-            |it| AnsweredBy {
-                servable: &it.servable,
-                signature: None,
-            },
-            metadata::to_proto,
-        )
-    }
+    off_worker(bytes, || examples::check(input))?;
+    context.begin(models.first().copied().unwrap_or_default());
+    Ok(())
 }

@@ -3,6 +3,7 @@
 use tonic::Status;
 use tonic::metadata::MetadataValue;
 
+use super::message::ACCEPTED_ENCODINGS;
 use base::error::{Code, ServingError};
 
 /// Longer messages are cut, because they are sent in a header.
@@ -36,6 +37,18 @@ pub(super) fn to_status(error: &ServingError) -> Status {
         status
             .metadata_mut()
             .insert("grpc-retry-pushback-ms", millis);
+    }
+    status
+}
+
+/// The status of a message that could not be received.
+pub(super) fn refusal(error: &ServingError) -> Status {
+    let mut status = to_status(error);
+    if error.code() == Code::Unimplemented {
+        let accepted = MetadataValue::from_static(ACCEPTED_ENCODINGS);
+        status
+            .metadata_mut()
+            .insert("grpc-accept-encoding", accepted);
     }
     status
 }

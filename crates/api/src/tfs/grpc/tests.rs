@@ -5,8 +5,10 @@ use http_body_util::{BodyExt, Full};
 use hyper::service::Service as _;
 
 use super::*;
+use crate::access::auth::Auth;
 use base::error::Result;
 use base::id::ModelSpec;
+use net::limit::LoadShed;
 use proto::tensorflow::serving::ModelServerConfig;
 use serving::servable::{ServableHandle, ServableState};
 
@@ -42,7 +44,6 @@ fn fragile(admission: LoadShed) -> (GrpcService, Arc<Metrics>) {
         profiler_service: false,
         max_calls: None,
         receive: ReceiveOptions::new(1000),
-        auth: Auth::default(),
     };
     let (_, stopped) = watch::channel(false);
     let service = service(
@@ -50,7 +51,7 @@ fn fragile(admission: LoadShed) -> (GrpcService, Arc<Metrics>) {
         &metrics,
         Arc::new(Fragile),
         Arc::new(Fragile),
-        admission,
+        Access::new(Auth::default(), admission, Arc::clone(&metrics)),
         options,
         stopped,
     );

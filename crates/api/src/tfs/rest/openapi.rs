@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{Response, StatusCode};
 
-use crate::admin::pages::response;
+use crate::http_reply::{JSON, response};
 
 /// The path of the description, which TensorFlow Serving does not use.
 pub(super) const PATH: &str = "/openapi.json";
@@ -14,7 +14,7 @@ const DOCUMENT: &str = include_str!("openapi.json");
 /// Answers with the document.
 pub(super) fn document() -> Response<Bytes> {
     let document = Bytes::from_static(DOCUMENT.as_bytes());
-    response(StatusCode::OK, "application/json", document)
+    response(StatusCode::OK, JSON, document)
 }
 
 #[cfg(test)]

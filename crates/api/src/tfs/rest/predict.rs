@@ -5,11 +5,12 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::handlers::HttpReply;
-use super::off_worker;
-use crate::access::request_metrics::Observation;
+use super::reply::Reply;
+use crate::access::CallContext;
+use crate::http_reply::JSON;
 use base::error::{Result, ServingError};
 use base::id::ModelSpec;
+use net::blocking::off_worker;
 use serving::inference::{InferenceService, PredictRequest, RequestTensor};
 use serving::monitoring::Direction;
 use serving::servable::ServableHandle;
@@ -18,13 +19,12 @@ use wire::tfs::json;
 /// Answers one Predict call.
 pub(super) async fn predict(
     inference: &InferenceService,
-    deadline: Option<Instant>,
+    context: &mut CallContext,
     spec: &ModelSpec,
     body: Bytes,
-    observation: &mut Observation,
-) -> Result<HttpReply> {
+) -> Result<Reply> {
     let started = Instant::now();
-    let (decoded, servable) = decode(inference, spec, body, observation)?;
+    let (decoded, servable) = decode(inference, context, spec, body)?;
     let decoding = (started, Instant::now());
     let inputs = decoded
         .inputs
@@ -35,7 +35,7 @@ pub(super) async fn predict(
         signature_name: decoded.signature_name,
         inputs,
         output_filter: decoded.output_filter,
-        deadline,
+        deadline: context.deadline,
     };
     let response = inference.predict(&servable, request).await?;
     let started = Instant::now();
@@ -55,7 +55,8 @@ pub(super) async fn predict(
         Direction::Encode,
         (started, Instant::now()),
     );
-    Ok(HttpReply::ok(
+    Ok(Reply::of_servable(
+        JSON,
         body,
         response.servable,
         Some(response.signature_name),
@@ -65,9 +66,9 @@ pub(super) async fn predict(
 /// Looks up the model while it decodes: the signature determines the dtypes of the numbers in the body.
 fn decode(
     inference: &InferenceService,
+    context: &mut CallContext,
     spec: &ModelSpec,
     body: Bytes,
-    observation: &mut Observation,
 ) -> Result<(json::PredictBody, ServableHandle)> {
     // The reader can ask more than once; all answers come from one servable.
     let resolved: OnceCell<ServableHandle> = OnceCell::new();
@@ -80,7 +81,7 @@ fn decode(
                     resolved.get_or_init(|| servable)
                 }
             };
-            observation.reached(servable, Some(signature_name));
+            context.reached(servable, Some(signature_name));
             json_inputs(servable, signature_name)
         })
     })?;

@@ -6,11 +6,11 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 
-use super::handlers::HttpReply;
-use super::off_worker;
-use crate::access::request_metrics::Observation;
-use base::error::{Code, Result, ServingError};
+use super::reply::Reply;
+use crate::access::CallContext;
+use base::error::{Result, ServingError};
 use base::id::ModelSpec;
+use net::blocking::off_worker;
 use serving::inference::{InferenceService, PredictRequest, PredictResponse};
 use serving::monitoring::Direction;
 use wire::tfs::predict::{PredictCall, PredictReply};
@@ -32,12 +32,11 @@ pub(super) fn is_protobuf(headers: &HeaderMap) -> bool {
 /// Answers with a serialized `PredictResponse`.
 pub(super) async fn predict(
     inference: &InferenceService,
-    deadline: Option<Instant>,
+    context: &mut CallContext,
     url: &ModelSpec,
     body: Bytes,
     as_tensor_content: bool,
-    observation: &mut Observation,
-) -> Result<HttpReply> {
+) -> Result<Reply> {
     let size = body.len();
     let started = Instant::now();
     let call = off_worker(size, || PredictCall::decode(&body))
@@ -50,12 +49,12 @@ pub(super) async fn predict(
         Err(_) => (url.clone(), String::new()),
     };
     let servable = inference.resolve(&spec)?;
-    observation.reached(&servable, Some(&signature_name));
+    context.reached(&servable, Some(&signature_name));
     let request = PredictRequest {
         signature_name,
         inputs: call.inputs,
         output_filter: call.output_filter,
-        deadline,
+        deadline: context.deadline,
     };
     let response = inference.predict(&servable, request).await?;
     let (id, signature_name) = (response.servable.clone(), response.signature_name.clone());
@@ -89,7 +88,7 @@ fn merged(url: &ModelSpec, message: &ModelSpec) -> Result<ModelSpec> {
     })
 }
 
-fn answer(response: PredictResponse, as_tensor_content: bool) -> HttpReply {
+fn answer(response: PredictResponse, as_tensor_content: bool) -> Reply {
     let reply = PredictReply {
         response,
         as_tensor_content,
@@ -99,18 +98,14 @@ fn answer(response: PredictResponse, as_tensor_content: bool) -> HttpReply {
     let mut body = BytesMut::new();
     off_worker(size, || reply.encode(&mut body, BytesMut::reserve));
     let response = reply.response;
-    HttpReply {
-        code: Code::Ok,
-        content_type: PROTOBUF,
-        body: body.freeze(),
-        answered_by: Some((response.servable, Some(response.signature_name))),
-        may_pass_later: false,
-    }
+    let signature = Some(response.signature_name);
+    Reply::of_servable(PROTOBUF, body.freeze(), response.servable, signature)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base::error::Code;
     use base::id::VersionChoice;
 
     fn spec(name: &str, version: Option<i64>) -> ModelSpec {

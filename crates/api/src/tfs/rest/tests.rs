@@ -10,6 +10,8 @@ use hyper::service::Service;
 use tokio::sync::watch;
 
 use super::{RestOptions, RestService};
+use crate::access::Access;
+use crate::access::auth::Auth;
 use crate::admin::health::Readiness;
 use crate::admin::pages::{Copies, Pages};
 use base::error::{Code, Result};
@@ -54,7 +56,12 @@ fn service(options: RestOptions) -> (RestService, Arc<Metrics>) {
         monitoring_path: None,
         copies: Copies::default(),
     };
-    let service = RestService::new(inference, pages, LoadShed::new(1, 1000), options);
+    let access = Access::new(
+        Auth::default(),
+        LoadShed::new(1, 1000),
+        Arc::clone(&metrics),
+    );
+    let service = RestService::new(inference, pages, access, options);
     (service, metrics)
 }
 
