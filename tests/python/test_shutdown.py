@@ -5,6 +5,7 @@ import http.client
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 
@@ -15,6 +16,23 @@ import pytest
 from grpc_calls import ENDLESS, model_flags, predict_request, prediction, slow_request
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from model_server import poll
+from raw_http2 import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    WINDOW_UPDATE,
+    Http2,
+    grpc_headers,
+)
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    inference_pb2,
+    model_management_pb2,
+    regression_pb2,
+)
 
 MODEL = model_server.PROJECT / "models" / "half_plus_two"
 BODY = '{"instances": [1.0, 2.0, 5.0]}'
@@ -137,6 +155,109 @@ def test_requests_on_idle_connections_are_answered_while_stopping(tmp_path):
     finally:
         connection.close()
         server.stop()
+
+
+SERVICE = "/tensorflow.serving."
+SPEC = {"model_spec": {"name": "half_plus_two"}}
+GRPC_CALLS = {
+    SERVICE + "PredictionService/Predict": predict_request("half_plus_two", x=np.float32([2])),
+    SERVICE + "PredictionService/Classify": classification_pb2.ClassificationRequest(**SPEC),
+    SERVICE + "PredictionService/Regress": regression_pb2.RegressionRequest(**SPEC),
+    SERVICE + "PredictionService/MultiInference": inference_pb2.MultiInferenceRequest(
+        tasks=[inference_pb2.InferenceTask(**SPEC)]
+    ),
+    SERVICE + "PredictionService/GetModelMetadata": get_model_metadata_pb2.GetModelMetadataRequest(
+        metadata_field=["signature_def"], **SPEC
+    ),
+    SERVICE + "ModelService/GetModelStatus": get_model_status_pb2.GetModelStatusRequest(**SPEC),
+    SERVICE + "ModelService/HandleReloadConfigRequest": (
+        model_management_pb2.ReloadConfigRequest(config={"model_config_list": {}})
+    ),
+}
+REST_CALLS = {
+    "POST /v1/models/half_plus_two:predict": BODY,
+    "POST /v1/models/half_plus_two:classify": '{"examples": [{"x": 1.0}]}',
+    "POST /v1/models/half_plus_two:regress": '{"examples": [{"x": 1.0}]}',
+    "GET /v1/models/half_plus_two/metadata": "",
+    "GET /v1/models/half_plus_two": "",
+}
+
+
+class BegunGrpcCall:
+    """A call whose last byte is still to come."""
+
+    def __init__(self, port, path, request):
+        message = request.SerializeToString()
+        message = b"\0" + len(message).to_bytes(4, "big") + message
+        self.connection = Http2(port)
+        self.connection.accept_settings()
+        self.connection.send(HEADERS, END_HEADERS, grpc_headers(path), 1)
+        self.connection.send(DATA, payload=message[:-1], stream=1)
+        self.rest = message[-1:]
+
+    def finish(self):
+        """Whether the call was answered, and if so, with a message."""
+        self.connection.send(DATA, END_STREAM, self.rest, 1)
+        frames = [
+            (kind, flags)
+            for kind, flags, stream, _ in self.connection.stream_frames()
+            if stream == 1 and kind != WINDOW_UPDATE
+        ]
+        self.connection.socket.close()
+        return frames[-1] == (HEADERS, END_HEADERS | END_STREAM), len(frames) == 3
+
+
+class BegunRestCall:
+    """The same over REST; a request without a body lacks the end of its head."""
+
+    def __init__(self, port, line, body):
+        request = f"{line} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=60)
+        self.socket.sendall(request[:-1].encode())
+        self.rest = request[-1:].encode()
+
+    def finish(self):
+        self.socket.sendall(self.rest)
+        reply = http.client.HTTPResponse(self.socket)
+        reply.begin()
+        return reply.status, reply.headers["Connection"]
+
+
+def test_begun_calls_are_answered_while_stopping(tmp_path):
+    """Of each API, over both protocols; the port accepts no further connection."""
+    server = start(tmp_path)
+    try:
+        grpc_calls = {
+            path: BegunGrpcCall(server.grpc_port, path, request)
+            for path, request in GRPC_CALLS.items()
+        }
+        rest_calls = {
+            line: BegunRestCall(server.rest_port, line, body) for line, body in REST_CALLS.items()
+        }
+        server.process.send_signal(signal.SIGTERM)
+        poll(lambda: "Stopping" in server.log())
+        for port in (server.grpc_port, server.rest_port):
+            poll(lambda port=port: is_closed(port))
+
+        for line, call in rest_calls.items():
+            status = 400 if ":classify" in line or ":regress" in line else 200
+            assert call.finish() == (status, "close"), line
+        for path, call in grpc_calls.items():
+            # The model has no signature for these.
+            has_message = path.split("/")[-1] not in ("Classify", "Regress", "MultiInference")
+            assert call.finish() == (True, has_message), path
+        assert server.process.wait(timeout=model_server.STOP_SECONDS) == 0
+    finally:
+        server.stop()
+    assert "cut off" not in server.log(limit=None)
+
+
+def is_closed(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=60).close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 def start_slow(tmp_path, *flags):
