@@ -242,16 +242,16 @@ mod tests {
 
     #[test]
     fn inflating_is_bounded_and_counted() {
-        let admission = LoadShed::new(1, 300_000);
+        let load_shed = LoadShed::new(1, 300_000);
         let zeros = |len| io::repeat(0).take(len);
         {
-            let admitted = admission.enter_now(None).unwrap();
+            let admitted = load_shed.enter_now(None).unwrap();
             let inflated = inflate(zeros(200_000), 200_000, &admitted);
             assert_eq!(inflated.unwrap().len(), 200_000);
             let refused = inflate(zeros(200_000), 200_000, &admitted);
             assert!(matches!(refused, Err(Inflation::Refused(_))), "{refused:?}");
         }
-        let admitted = admission.enter_now(None).unwrap();
+        let admitted = load_shed.enter_now(None).unwrap();
         let too_large = inflate(zeros(200_001), 200_000, &admitted);
         assert!(
             matches!(too_large, Err(Inflation::TooLarge)),

@@ -19,9 +19,9 @@ fn makes_room(waits: &Waits) -> bool {
 
 #[test]
 fn who_waits_for_its_client_makes_room_for_requests() {
-    let admission = LoadShed::new(4, 1 << 30);
+    let load_shed = LoadShed::new(4, 1 << 30);
     let enter = |source, connection| {
-        let admitted = admission.enter_from(None, &from(source, connection));
+        let admitted = load_shed.enter_from(None, &from(source, connection));
         admitted.map(Arc::new)
     };
     // The server works on one request; the other, from another source, waits for its client.
@@ -49,14 +49,14 @@ fn who_waits_for_its_client_makes_room_for_requests() {
 #[test]
 fn all_that_a_waiting_request_holds_counts() {
     let bound = 10 * (UNCOUNTED_BYTES + REQUEST_BYTES);
-    let admission = LoadShed::new(1000, bound);
+    let load_shed = LoadShed::new(1000, bound);
     let head = Head {
         bytes: UNCOUNTED_BYTES as usize,
         ..from(1, 1)
     };
     let stalled: Vec<_> = (0..100)
         .map(|_| {
-            let admitted = Arc::new(admission.enter_from(None, &head).unwrap());
+            let admitted = Arc::new(load_shed.enter_from(None, &head).unwrap());
             let waits = admitted.waits();
             (admitted, waits)
         })
@@ -64,21 +64,21 @@ fn all_that_a_waiting_request_holds_counts() {
     let stay = stalled.iter().map(|(_, waits)| !makes_room(waits));
     assert_eq!(stay.filter(|&it| it).count(), 10);
     // A large request makes room only for smaller ones.
-    let large = admission.enter_from(None, &from(2, 2)).unwrap();
+    let large = load_shed.enter_from(None, &from(2, 2)).unwrap();
     assert!(large.grow(2 * bound as usize).is_err());
     drop(large);
-    let small = admission.enter_from(None, &from(2, 2)).unwrap();
+    let small = load_shed.enter_from(None, &from(2, 2)).unwrap();
     small.grow(3 * UNCOUNTED_BYTES as usize).unwrap();
     drop(small);
     drop(stalled);
-    assert_eq!(admission.0.bytes.load(Ordering::Relaxed), 0);
-    assert_eq!(admission.0.going_bytes.load(Ordering::Relaxed), 0);
+    assert_eq!(load_shed.0.bytes.load(Ordering::Relaxed), 0);
+    assert_eq!(load_shed.0.going_bytes.load(Ordering::Relaxed), 0);
 }
 
 #[test]
 fn the_oldest_of_a_connection_makes_room_for_its_next() {
-    let admission = LoadShed::new(0, 1 << 30);
-    let enter = || admission.enter_from(Some(ExemptCall::Lasting), &from(1, 1));
+    let load_shed = LoadShed::new(0, 1 << 30);
+    let enter = || load_shed.enter_from(Some(ExemptCall::Lasting), &from(1, 1));
     let watches: Vec<_> = std::iter::from_fn(|| enter().ok()).map(Arc::new).collect();
     let waits: Vec<_> = watches.iter().map(Admitted::waits).collect();
     let next = Arc::new(enter().unwrap());
@@ -89,26 +89,26 @@ fn the_oldest_of_a_connection_makes_room_for_its_next() {
 
 #[test]
 fn requests_beyond_the_bound_are_refused() {
-    let admission = LoadShed::new(2, 100);
-    let first = admission.enter_now(None).unwrap();
-    let _second = admission.enter_now(None).unwrap();
-    let error = admission.enter_now(None).unwrap_err();
+    let load_shed = LoadShed::new(2, 100);
+    let first = load_shed.enter_now(None).unwrap();
+    let _second = load_shed.enter_now(None).unwrap();
+    let error = load_shed.enter_now(None).unwrap_err();
     assert_eq!(error.code(), Code::ResourceExhausted);
     drop(first);
-    admission.enter_now(None).unwrap();
+    load_shed.enter_now(None).unwrap();
 }
 
 #[test]
 fn what_comes_beside_the_requests_has_bounds_of_its_own() {
-    let admission = LoadShed::new(0, 100);
-    assert!(admission.enter_now(None).is_err());
+    let load_shed = LoadShed::new(0, 100);
+    assert!(load_shed.enter_now(None).is_err());
     for kind in [
         ExemptCall::Probe,
         ExemptCall::Lasting,
         ExemptCall::Reflection,
     ] {
         let (max, max_of_one) = [MAX_PROBES, MAX_LASTING, MAX_REFLECTIONS][kind as usize];
-        let enter = |connection| admission.enter_from(Some(kind), &from(1, connection));
+        let enter = |connection| load_shed.enter_from(Some(kind), &from(1, connection));
         let held: Vec<_> = std::iter::from_fn(|| enter(1).ok()).collect();
         assert_eq!(held.len(), max_of_one);
         let admitted = enter(2).unwrap();
@@ -122,27 +122,27 @@ fn what_comes_beside_the_requests_has_bounds_of_its_own() {
             .collect();
         assert_eq!(all.len(), max);
     }
-    assert_eq!(admission.large_requests(), (0, true));
+    assert_eq!(load_shed.large_requests(), (0, true));
 }
 
 #[test]
 fn an_answer_counts_where_it_is_larger_than_its_request() {
-    let admission = LoadShed::new(2, 100);
-    let admitted = admission.enter_now(None).unwrap();
+    let load_shed = LoadShed::new(2, 100);
+    let admitted = load_shed.enter_now(None).unwrap();
     let uncounted = UNCOUNTED_BYTES as usize;
     admitted.grow(uncounted + 40).unwrap();
     admitted.hold_answer(uncounted).unwrap();
     admitted.hold_answer(uncounted + 90).unwrap();
-    let other = admission.enter_now(None).unwrap();
+    let other = load_shed.enter_now(None).unwrap();
     other.grow(uncounted + 10).unwrap();
     assert!(other.hold_answer(uncounted + 11).is_err());
 }
 
 #[test]
 fn bytes_beyond_the_bound_are_refused() {
-    let admission = LoadShed::new(2, 100);
-    let first = admission.enter_now(None).unwrap();
-    let second = admission.enter_now(None).unwrap();
+    let load_shed = LoadShed::new(2, 100);
+    let first = load_shed.enter_now(None).unwrap();
+    let second = load_shed.enter_now(None).unwrap();
     let uncounted = UNCOUNTED_BYTES as usize;
     first.grow(uncounted / 2).unwrap();
     first.grow(uncounted / 2 + 60).unwrap();

@@ -219,8 +219,8 @@ mod tests {
         finishes: bool,
         stall: Duration,
     ) -> Vec<Result<Bytes, Code>> {
-        let admission = LoadShed::new(1, 1000);
-        let admitted = admission.enter_now(Some(ExemptCall::Reflection));
+        let load_shed = LoadShed::new(1, 1000);
+        let admitted = load_shed.enter_now(Some(ExemptCall::Reflection));
         let parts: Vec<_> = parts.to_vec();
         let parts = tokio_stream::iter(parts)
             .map(|it| Ok::<_, Infallible>(Frame::data(Bytes::from_static(it))));

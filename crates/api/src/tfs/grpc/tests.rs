@@ -35,7 +35,7 @@ impl ReloadConfig for Fragile {
     }
 }
 
-fn fragile(admission: LoadShed) -> (GrpcService, Arc<Metrics>) {
+fn fragile(load_shed: LoadShed) -> (GrpcService, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::new());
     let inference = InferenceService::new(Arc::new(Fragile), Arc::clone(&metrics));
     let options = GrpcOptions {
@@ -51,7 +51,7 @@ fn fragile(admission: LoadShed) -> (GrpcService, Arc<Metrics>) {
         &metrics,
         Arc::new(Fragile),
         Arc::new(Fragile),
-        Access::new(Auth::default(), admission, Arc::clone(&metrics)),
+        Access::new(Auth::default(), load_shed, Arc::clone(&metrics)),
         options,
         stopped,
     );
@@ -95,9 +95,9 @@ async fn a_panic_is_answered_and_counted() {
 
 #[tokio::test]
 async fn too_much_at_a_time_is_refused_for_a_moment() {
-    let admission = LoadShed::new(1, 1000);
-    let (service, metrics) = fragile(admission.clone());
-    let _in_flight = admission.enter_now(None).unwrap();
+    let load_shed = LoadShed::new(1, 1000);
+    let (service, metrics) = fragile(load_shed.clone());
+    let _in_flight = load_shed.enter_now(None).unwrap();
     let (code, response) = status(&service, CLASSIFY, OF_M).await;
     assert_eq!(code, RESOURCE_EXHAUSTED);
     assert_eq!(response.headers()["grpc-retry-pushback-ms"], "1000");
