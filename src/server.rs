@@ -46,10 +46,9 @@ use serving::telemetry::Observer;
 use self::descriptors::Descriptors;
 use self::loader::loader;
 pub use self::loader::{check_loader, check_version_batching};
-pub use options::ServerOptions;
 use options::non_empty;
+pub use options::{SecurityOptions, ServerOptions};
 use security::Security;
-pub use security::SecurityOptions;
 
 /// The default of `HttpServer` (`model_servers/http_server.cc`).
 const DEFAULT_MONITORING_PATH: &str = "/monitoring/prometheus/metrics";

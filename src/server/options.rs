@@ -12,7 +12,7 @@ use std::time::Duration;
 pub(super) use self::values::non_empty;
 
 use self::values::{address, folders, not_one_of, number, port, seconds, share, tags, too_small};
-use super::{SecurityOptions, memory};
+use super::memory;
 use crate::config::{self, Flags};
 use crate::logging::LogFormat;
 use crate::request_log::RequestLogOptions;
@@ -28,6 +28,17 @@ use serving::batching::BatchingOptions;
 use serving::inference::InferenceOptions;
 use serving::lifecycle::{BasePathAllowlist, LifecycleOptions, PollWait};
 use serving::telemetry::{AccessLog, AccessLogMode, ObserverOptions, OtlpOptions};
+
+/// The files that configure the security of the ports.
+#[derive(Clone, Debug, Default)]
+pub struct SecurityOptions {
+    /// `--ssl_config_file`.
+    pub ssl_config_file: Option<PathBuf>,
+    /// `--rest_api_use_ssl`.
+    pub rest_uses_ssl: bool,
+    /// `--auth_config_file`.
+    pub auth_config_file: Option<PathBuf>,
+}
 
 /// All options of a server.
 #[derive(Clone, Debug)]

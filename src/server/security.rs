@@ -3,7 +3,7 @@
 //! Not here: the meaning of the files (`net::tls`, `api::access::auth`).
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::config::{self, FileWatcher, WatchedFile};
 use api::access::auth::Auth;
@@ -11,18 +11,7 @@ use base::error::Result;
 use net::tls::{Tls, TlsConfig};
 use proto::onnx_model_server::AuthConfig;
 
-use super::ServerOptions;
-
-/// The files that configure the security of the ports.
-#[derive(Clone, Debug, Default)]
-pub struct SecurityOptions {
-    /// `--ssl_config_file`.
-    pub ssl_config_file: Option<PathBuf>,
-    /// `--rest_api_use_ssl`.
-    pub rest_uses_ssl: bool,
-    /// `--auth_config_file`.
-    pub auth_config_file: Option<PathBuf>,
-}
+use super::options::{SecurityOptions, ServerOptions};
 
 /// The security of the ports, kept up to date while this exists.
 pub(super) struct Security {

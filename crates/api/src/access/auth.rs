@@ -6,6 +6,7 @@
 //! Not here: reading and watching the file (`config`, `server`), verifying certificates (`net::tls`),
 //! statuses of refusals (each transport's).
 
+mod argon2_hash;
 mod credential;
 mod login_queue;
 mod password;
@@ -27,7 +28,7 @@ use net::peer::Peer;
 use proto::onnx_model_server::AuthConfig;
 use serving::telemetry::note_identity;
 
-pub use self::password::hash_password;
+pub use self::argon2_hash::hash_password;
 pub use self::rules::hash_token;
 
 /// The rules in force. By default there are none, and everyone is allowed to do everything.

@@ -8,7 +8,7 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::{digest, hmac};
 use subtle::ConstantTimeEq;
 
-use super::password::is_argon2;
+use super::argon2_hash::is_argon2;
 use base::error::{Result, ServingError};
 use net::tls::PeerNames;
 use proto::onnx_model_server::{self as pb, AuthConfig};
