@@ -122,11 +122,11 @@ fn serve(flags: &Flags) -> Result<u8, ServingError> {
     let drain_seconds = flags.drain_timeout_seconds;
     let drain_timeout = Duration::from_secs(u64::try_from(drain_seconds).unwrap_or(0));
     let signals = Signals::watch(drain_timeout)
-        .map_err(|error| ServingError::internal(format!("no signals: {error}")))?;
+        .map_err(|error| ServingError::internal(format!("no signals: {error}")).caused_by(error))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| ServingError::internal(error.to_string()))?;
+        .map_err(|error| ServingError::internal(error.to_string()).caused_by(error))?;
     // On this thread, which is allowed to block on files that the flags name and on host names.
     let started =
         runtime.block_on(async { Server::start(ServerOptions::from_flags(flags)?).await });

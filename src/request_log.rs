@@ -67,7 +67,7 @@ impl RequestLog {
             .spawn(move || writer.run())
             .map_err(|error| {
                 let text = format!("no thread for the request log: {error}");
-                ServingError::new(Code::ResourceExhausted, text)
+                ServingError::new(Code::ResourceExhausted, text).caused_by(error)
             })?;
         Ok(Self {
             options,

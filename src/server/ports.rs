@@ -39,9 +39,8 @@ impl Server {
         places: Places,
     ) -> Result<()> {
         let listener = listen_on_all(address).map_err(|error| {
-            ServingError::invalid_argument(format!(
-                "cannot listen on {address} (--admin_port): {error}"
-            ))
+            let text = format!("cannot listen on {address} (--admin_port): {error}");
+            ServingError::invalid_argument(text).caused_by(error)
         })?;
         self.admin_address = listener.address();
         tracing::info!(

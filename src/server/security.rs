@@ -112,8 +112,9 @@ fn keep_up<M: 'static>(
         match read().and_then(|config| apply(&config)) {
             Ok(()) => tracing::info!("{shown} has changed and is in effect"),
             Err(error) => tracing::error!(
-                "ignoring changed {shown}, keeping the previous configuration: {}: {error}",
-                error.code()
+                "ignoring changed {shown}, keeping the previous configuration: {}: {}",
+                error.code(),
+                error.report()
             ),
         }
     })

@@ -32,12 +32,13 @@ pub(super) async fn run_once(servable: &ServableHandle) {
         let outputs = signature.answerable_outputs();
         let run = servable.run(&signature.name, inputs, &outputs, Some(deadline), &budget);
         if let Err(error) = run.await {
-            let (id, name, code) = (&servable.id, &signature.name, error.code());
+            let (id, name) = (&servable.id, &signature.name);
+            let (code, report) = (error.code(), error.report());
             warn!(
                 %id,
                 signature = name,
                 "the signature failed on a made-up warmup request (zeros of the declared shapes), \
-                 requests may fail alike: {code}: {error}"
+                 requests may fail alike: {code}: {report}"
             );
         }
     }

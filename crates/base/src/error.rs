@@ -3,14 +3,21 @@
 //! A module with richer failures keeps a private enum of its own and converts here.
 //! Not here: gRPC and HTTP numbers (`api::tfs::grpc::status`, `api::tfs::rest::status`).
 
+use std::error::Error as StdError;
 use std::fmt;
+use std::iter;
 
 use crate::id::ServableRequest;
 
 /// Result of a fallible call between modules.
 pub type Result<T, E = ServingError> = std::result::Result<T, E>;
 
+/// The failure below an error.
+type Cause = Box<dyn StdError + Send + Sync>;
+
 /// Why a request, a load or a reload failed.
+///
+/// Its text is what clients see. [`report`](Self::report) is for logs.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServingError {
@@ -47,8 +54,14 @@ pub enum ServingError {
         code: Code,
         /// The text for the client or operator.
         message: String,
+        /// The failure below it, for logs only.
+        source: Option<Cause>,
     },
 }
+
+/// An error for logs: its text, then the texts of its causes, except those that are already part of the
+/// text before them.
+pub struct Report<'a>(&'a ServingError);
 
 impl ServingError {
     /// An error with this code and text.
@@ -56,7 +69,35 @@ impl ServingError {
         Self::Status {
             code,
             message: message.into(),
+            source: None,
         }
+    }
+
+    /// The same error with the failure below it. Only errors made of a code and a text have one.
+    #[must_use]
+    pub fn caused_by(mut self, cause: impl Into<Cause>) -> Self {
+        if let Self::Status { source, .. } = &mut self {
+            *source = Some(cause.into());
+        }
+        self
+    }
+
+    /// An error with the same code and cause, and another text.
+    #[must_use]
+    pub fn with_text(self, text: impl Into<String>) -> Self {
+        Self::Status {
+            code: self.code(),
+            message: text.into(),
+            source: match self {
+                Self::Status { source, .. } => source,
+                _ => None,
+            },
+        }
+    }
+
+    /// The error and its causes, for logs.
+    pub fn report(&self) -> Report<'_> {
+        Report(self)
     }
 
     /// The client sent something that the signature or the protocol does not allow.
@@ -98,6 +139,23 @@ impl ServingError {
             Self::Kernel { .. } => Code::InvalidArgument,
             Self::Status { code, .. } => *code,
         }
+    }
+}
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = self.0.to_string();
+        let causes = iter::successors(self.0.source(), |&error| error.source());
+        for cause in causes.map(ToString::to_string) {
+            // Some texts leave the system's number out.
+            let cause = cause.trim_end();
+            let (without_number, _) = cause.split_once(" (os error").unwrap_or((cause, ""));
+            if !text.contains(without_number) {
+                text.push_str(": ");
+                text.push_str(cause);
+            }
+        }
+        f.write_str(&text)
     }
 }
 
@@ -198,7 +256,57 @@ impl fmt::Display for Code {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
+
+    /// A failed read with a cause of its own.
+    fn broken_disk() -> io::Error {
+        io::Error::other(ServingError::internal("sector 7").caused_by("the head is stuck"))
+    }
+
+    #[test]
+    fn report_gives_each_cause_once() {
+        let silent = ServingError::not_found("/m not found").caused_by(broken_disk());
+        assert_eq!(silent.to_string(), "/m not found");
+        assert_eq!(
+            silent.report().to_string(),
+            "/m not found: sector 7: the head is stuck"
+        );
+        // Many texts for clients contain the text of their cause.
+        let text = format!("cannot read /m: {}", broken_disk());
+        let complete = ServingError::not_found(text).caused_by(broken_disk());
+        assert_eq!(
+            complete.report().to_string(),
+            "cannot read /m: sector 7: the head is stuck"
+        );
+        // TensorFlow's texts leave the system's number out.
+        let missing = ServingError::not_found("/m; No such file or directory")
+            .caused_by(io::Error::from_raw_os_error(2));
+        assert_eq!(
+            missing.report().to_string(),
+            "/m; No such file or directory"
+        );
+    }
+
+    #[test]
+    fn another_text_keeps_code_and_cause() {
+        let error = ServingError::not_found("gone").caused_by(broken_disk());
+        let reworded = error.with_text("cannot load m");
+        assert_eq!(reworded.code(), Code::NotFound);
+        assert_eq!(reworded.to_string(), "cannot load m");
+        let cause = reworded
+            .source()
+            .and_then(|it| it.downcast_ref::<io::Error>());
+        assert_eq!(cause.map(io::Error::kind), Some(io::ErrorKind::Other));
+
+        let kernel = ServingError::Kernel {
+            reason: "bad rank".to_owned(),
+        };
+        let reworded = kernel.with_text("worse");
+        assert_eq!(reworded.code(), Code::InvalidArgument);
+        assert!(reworded.source().is_none());
+    }
 
     #[test]
     fn every_number_has_its_code() {

@@ -191,7 +191,7 @@ fn invalid_file(path: &Path, error: &ParseError) -> ServingError {
 /// `PERMISSION_DENIED`, `FAILED_PRECONDITION` for a directory; `INVALID_ARGUMENT` for a file that
 /// is too large.
 pub fn read_bytes(path: &Path) -> Result<Vec<u8>> {
-    let refused = |error: io::Error| file_system_error(path, &error);
+    let refused = |error: io::Error| file_system_error(path, error);
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
@@ -205,7 +205,7 @@ pub fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn file_system_error(path: &Path, error: &io::Error) -> ServingError {
+fn file_system_error(path: &Path, error: io::Error) -> ServingError {
     let code = match error.kind() {
         io::ErrorKind::NotFound => Code::NotFound,
         io::ErrorKind::PermissionDenied => Code::PermissionDenied,
@@ -215,7 +215,7 @@ fn file_system_error(path: &Path, error: &io::Error) -> ServingError {
     };
     let text = error.to_string();
     let reason = text.split(" (os error").next().unwrap_or(&text);
-    ServingError::new(code, format!("{}; {reason}", path.display()))
+    ServingError::new(code, format!("{}; {reason}", path.display())).caused_by(error)
 }
 
 /// Line and column of a byte, as protobuf's tokenizer counts them.

@@ -65,7 +65,7 @@ impl<R: Read> RecordReader<R> {
         let mut bytes = [0; N];
         self.input
             .read_exact(&mut bytes)
-            .map_err(|error| unreadable(record, &error))?;
+            .map_err(|error| unreadable(record, error))?;
         self.offset += N as u64;
         Ok(bytes)
     }
@@ -76,7 +76,7 @@ impl<R: Read> RecordReader<R> {
         let mut part = self.input.by_ref().take(length);
         let read = part
             .read_to_end(&mut bytes)
-            .map_err(|error| unreadable(record, &error))?;
+            .map_err(|error| unreadable(record, error))?;
         if read as u64 != length {
             return Err(truncated(record));
         }
@@ -85,10 +85,10 @@ impl<R: Read> RecordReader<R> {
     }
 }
 
-fn unreadable(record: u64, error: &std::io::Error) -> ServingError {
+fn unreadable(record: u64, error: std::io::Error) -> ServingError {
     match error.kind() {
         ErrorKind::UnexpectedEof => truncated(record),
-        _ => ServingError::new(Code::Unknown, error.to_string()),
+        _ => ServingError::new(Code::Unknown, error.to_string()).caused_by(error),
     }
 }
 

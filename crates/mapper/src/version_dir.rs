@@ -110,7 +110,8 @@ impl OnnxLoader {
             tracing::warn!(
                 model = origin,
                 signature,
-                "the model runs on inputs of its declared shapes only: {error}"
+                "the model runs on inputs of its declared shapes only: {}",
+                error.report()
             );
             return Ok(graph);
         }
@@ -127,7 +128,7 @@ impl OnnxLoader {
                  the file to a later opset"
             );
         }
-        Err(ServingError::new(error.code(), text))
+        Err(error.with_text(text))
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::num::ParseIntError;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -101,12 +102,13 @@ impl Files<'_> {
         let Some(text) = entry(tensor, key) else {
             return Ok(None);
         };
-        text.parse().map(Some).map_err(|_| {
+        text.parse().map(Some).map_err(|error: ParseIntError| {
             ServingError::invalid_argument(format!(
                 "{}: the {key} of the external data of '{}' is not a number: '{text}'",
                 self.origin,
                 tensor.name()
             ))
+            .caused_by(error)
         })
     }
 

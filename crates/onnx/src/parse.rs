@@ -33,7 +33,8 @@ impl OnnxModel {
         let decoded = ModelProto::decode(bytes).map(|proto| (proto, HashMap::new()));
         let decoded = decoded.or_else(|error| text::decode(bytes).ok_or(error));
         let (mut proto, not_utf8) = decoded.map_err(|error| {
-            ServingError::invalid_argument(format!("{origin} is not an ONNX model: {error}"))
+            let text = format!("{origin} is not an ONNX model: {error}");
+            ServingError::invalid_argument(text).caused_by(error)
         })?;
         expansion::check(&origin, &proto)?;
         let graph = proto.graph.as_mut().ok_or_else(|| {

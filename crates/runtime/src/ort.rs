@@ -162,7 +162,7 @@ enum Threads {
 
 impl OnnxRuntime {
     fn session(&self, source: &GraphSource, threads: Threads) -> Result<(Session, SharedWeights)> {
-        let failed = |error: ort::Error| load_error(&source.origin, error.code(), error.message());
+        let failed = |error: ort::Error| load_error(&source.origin, error);
         let builder = Session::builder(self.environment)
             .and_then(|builder| {
                 let is_parallel = self.parallel_execution && threads == Threads::OfThePool;
@@ -203,8 +203,8 @@ fn weight_bytes(source: &GraphSource) -> usize {
 
 fn make_environment(options: &OnnxRuntimeOptions) -> Result<Environment> {
     let library = options.library();
-    let builder =
-        ort::init_from(&library).map_err(|error| ServingError::not_found(not_loaded(&error)))?;
+    let builder = ort::init_from(&library)
+        .map_err(|error| ServingError::not_found(not_loaded(&error)).caused_by(error))?;
     let (threads, threads_from) = intra_op_threads(options);
     let build = || {
         let pool = GlobalThreadPoolOptions::default()
@@ -217,8 +217,10 @@ fn make_environment(options: &OnnxRuntimeOptions) -> Result<Environment> {
             .with_logger(Arc::new(log))
             .build()
     };
-    let environment = build().map_err(|error| ServingError::internal(error.message()))?;
-    arena::register(&environment).map_err(|failure| ServingError::internal(failure.to_string()))?;
+    let environment =
+        build().map_err(|error| ServingError::internal(error.message()).caused_by(error))?;
+    arena::register(&environment)
+        .map_err(|failure| ServingError::internal(failure.to_string()).caused_by(failure))?;
     environment.set_log_level(LogLevel::Warning);
     tracing::info!(
         library = %library.display(),

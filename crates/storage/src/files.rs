@@ -15,7 +15,7 @@ use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use crate::confines::Confines;
-use crate::local::describe;
+use crate::file_error::describe;
 use base::error::{Code, Result, ServingError};
 
 /// The most files that are examined.
@@ -169,7 +169,7 @@ fn walk(
         }
         let first = rest.len();
         for entry in children.into_iter().flatten() {
-            let entry = entry.map_err(|error| describe(&full, &error))?;
+            let entry = entry.map_err(|error| describe(&full, error))?;
             let name = entry.file_name();
             seen += 1;
             if seen > MAX_FILES {
@@ -218,7 +218,7 @@ fn examine(full: &Path, depth: usize, is_link: bool, links: &mut Links<'_>) -> R
     {
         return Ok(Examined::Unknown);
     }
-    match listed.map_err(|error| describe(full, &error)) {
+    match listed.map_err(|error| describe(full, error)) {
         // It was deleted after the listing, or is a dangling link.
         Err(error) if !is_root && error.code() == Code::NotFound => Ok(Examined::Gone),
         // Such as `lost+found`. If the model needs it, the load reports the error.

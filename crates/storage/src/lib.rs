@@ -5,6 +5,7 @@
 //! (`serving::lifecycle::source`), the meaning of the files (`mapper`).
 
 pub mod confines;
+mod file_error;
 pub mod files;
 pub mod foreign;
 pub mod local;

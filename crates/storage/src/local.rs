@@ -4,11 +4,12 @@
 //! Not here: the properties of a version's files (`files`), which names are versions
 //! (`source::versions`), reading a model (`mapper::version_dir`).
 
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 use bytes::Bytes;
 
+use super::file_error::describe;
 use super::version_directory::VersionDirectory;
 use base::error::{Code, Result, ServingError};
 
@@ -87,8 +88,8 @@ fn is_scheme(text: &str) -> bool {
 impl Storage for LocalStorage {
     fn children(&self, directory: &Path) -> Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(directory).map_err(|error| describe(directory, &error))? {
-            let entry = entry.map_err(|error| describe(directory, &error))?;
+        for entry in fs::read_dir(directory).map_err(|error| describe(directory, error))? {
+            let entry = entry.map_err(|error| describe(directory, error))?;
             if let Ok(name) = entry.file_name().into_string() {
                 names.push(name);
             }
@@ -106,7 +107,7 @@ impl Storage for LocalStorage {
     }
 
     fn exists(&self, path: &Path) -> Result<bool> {
-        path.try_exists().map_err(|error| describe(path, &error))
+        path.try_exists().map_err(|error| describe(path, error))
     }
 
     fn files(&self, path: &Path) -> Result<Files> {
@@ -116,21 +117,6 @@ impl Storage for LocalStorage {
     fn small_file(&self, directory: &Path, name: &str, max_bytes: u64) -> Option<Bytes> {
         let directory = VersionDirectory::open(directory).ok()?;
         directory.read_small(name, max_bytes).ok()?
-    }
-}
-
-pub(super) fn describe(path: &Path, error: &io::Error) -> ServingError {
-    let path = path.display();
-    match error.kind() {
-        io::ErrorKind::NotFound => ServingError::not_found(format!("{path} not found")),
-        io::ErrorKind::PermissionDenied => {
-            ServingError::new(Code::PermissionDenied, format!("{path}; {error}"))
-        }
-        io::ErrorKind::NotADirectory => ServingError::new(
-            Code::Unknown,
-            format!("{path}; {error}: a base path is the directory that holds version directories"),
-        ),
-        _ => ServingError::new(Code::Unknown, format!("{path}; {error}")),
     }
 }
 

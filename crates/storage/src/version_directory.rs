@@ -37,7 +37,7 @@ impl VersionDirectory {
     ///
     /// `NOT_FOUND` if it is not a directory, `PERMISSION_DENIED` if it cannot be searched.
     pub fn open(path: &Path) -> Result<Self> {
-        let failed = |error: std::io::Error| unreadable(path, &error);
+        let failed = |error: std::io::Error| unreadable(path, error);
         let Confines { root, base } = Confines::of(path).map_err(failed)?;
         if !root.is_dir() {
             let text = format!("{} is not a directory", path.display());
@@ -63,11 +63,11 @@ impl VersionDirectory {
     ///
     /// `NOT_FOUND` or `PERMISSION_DENIED` if the directory cannot be listed.
     pub fn onnx_files(&self) -> Result<Vec<String>> {
-        let entries = std::fs::read_dir(&self.root)
-            .map_err(|error| self.unreadable(Path::new(""), &error))?;
+        let entries =
+            std::fs::read_dir(&self.root).map_err(|error| self.unreadable(Path::new(""), error))?;
         let mut names = Vec::new();
         for entry in entries {
-            let entry = entry.map_err(|error| self.unreadable(Path::new(""), &error))?;
+            let entry = entry.map_err(|error| self.unreadable(Path::new(""), error))?;
             let name = entry.file_name();
             // A file that other tools hide, such as macOS's `._model.onnx`, is not a model.
             if let Some(name) = name.to_str()
@@ -156,12 +156,12 @@ impl VersionDirectory {
         let path = self.root.join(name);
         let path = path
             .canonicalize()
-            .map_err(|error| self.unreadable(name, &error))?;
+            .map_err(|error| self.unreadable(name, error))?;
         self.check_within(name, &path, allowed)?;
         // Checked before the file is opened, because opening a device can have effects.
         let metadata = path
             .metadata()
-            .map_err(|error| self.unreadable(name, &error))?;
+            .map_err(|error| self.unreadable(name, error))?;
         if metadata.is_dir() {
             return Err(self.refused(name, DIRECTORY));
         }
@@ -180,10 +180,10 @@ impl VersionDirectory {
             .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_NOCTTY);
         let file = options
             .open(path)
-            .map_err(|error| self.unreadable(name, &error))?;
+            .map_err(|error| self.unreadable(name, error))?;
         let metadata = file
             .metadata()
-            .map_err(|error| self.unreadable(name, &error))?;
+            .map_err(|error| self.unreadable(name, error))?;
         if !metadata.is_file() {
             return Err(self.refused(name, IRREGULAR));
         }
@@ -231,7 +231,7 @@ impl VersionDirectory {
         // If a file grows while it is read, only its original size is read.
         file.take(size)
             .read_to_end(&mut contents)
-            .map_err(|error| self.unreadable(name, &error))?;
+            .map_err(|error| self.unreadable(name, error))?;
         Ok(contents.into())
     }
 
@@ -240,7 +240,7 @@ impl VersionDirectory {
         ServingError::invalid_argument(format!("{}: {reason}", file.display()))
     }
 
-    fn unreadable(&self, name: &Path, error: &std::io::Error) -> ServingError {
+    fn unreadable(&self, name: &Path, error: std::io::Error) -> ServingError {
         match name.as_os_str().is_empty() {
             true => unreadable(&self.path, error),
             false => unreadable(&self.path.join(name), error),
@@ -250,15 +250,16 @@ impl VersionDirectory {
 
 /// The error for a file or directory that cannot be read. If permissions are the reason, it says which
 /// user needs them.
-fn unreadable(path: &Path, error: &std::io::Error) -> ServingError {
+fn unreadable(path: &Path, error: std::io::Error) -> ServingError {
     let text = format!("cannot read {}: {error}", path.display());
-    match error.kind() {
+    let described = match error.kind() {
         ErrorKind::PermissionDenied => ServingError::new(
             Code::PermissionDenied,
             format!("{text}. Give the user that the server runs as the right to read it"),
         ),
         _ => ServingError::not_found(text),
-    }
+    };
+    described.caused_by(error)
 }
 
 const IRREGULAR: &str = "it is not a regular file";
@@ -361,7 +362,7 @@ mod tests {
             (ErrorKind::NotFound, Code::NotFound),
             (ErrorKind::Other, Code::NotFound),
         ] {
-            let error = unreadable(Path::new("/m/1/model.onnx"), &kind.into());
+            let error = unreadable(Path::new("/m/1/model.onnx"), kind.into());
             assert_eq!(error.code(), code);
             let text = error.to_string();
             assert!(text.starts_with("cannot read /m/1/model.onnx: "), "{text}");

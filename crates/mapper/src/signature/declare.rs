@@ -51,7 +51,7 @@ pub fn declare(
         let overlay = Overlay::new(map, graph, &declaration.definition);
         overlay.lay_over(&mut declaration).map_err(|error| {
             let text = format!("signature map, signature '{name}': {error}");
-            ServingError::new(error.code(), text)
+            error.with_text(text)
         })?;
     }
     if is_derived && declaration.definition.outputs.is_empty() {

@@ -144,7 +144,7 @@ pub(super) fn not_a_saved_model(
         ),
     };
     let text = format!("{} is not a SavedModel but {text}", origin.display());
-    ServingError::new(error.code(), text)
+    error.with_text(text)
 }
 
 /// A file that begins like an ONNX model is one, under any name.
@@ -160,7 +160,8 @@ fn begins_as_onnx(foreign: Foreign) -> Foreign {
 pub fn not_records(directory: &VersionDirectory, name: &str, error: ServingError) -> ServingError {
     match sniffed(directory, name) {
         Some(foreign) if foreign.stands_in() && foreign != Foreign::Empty => {
-            ServingError::new(error.code(), format!("{error} {name} is {foreign}"))
+            let text = format!("{error} {name} is {foreign}");
+            error.with_text(text)
         }
         _ => error,
     }

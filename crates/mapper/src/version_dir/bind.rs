@@ -257,12 +257,10 @@ impl<'a> Binder<'a> {
         self.model.inputs().into_iter().map(|it| it.name).collect()
     }
 
-    fn explain(&self, what: &str, error: &ServingError) -> ServingError {
+    fn explain(&self, what: &str, error: ServingError) -> ServingError {
         let origin = self.file.model.origin();
         let name = &self.declaration.name;
-        ServingError::new(
-            error.code(),
-            format!("{origin}: signature '{name}': {what}: {error}"),
-        )
+        let text = format!("{origin}: signature '{name}': {what}: {error}");
+        error.with_text(text)
     }
 }

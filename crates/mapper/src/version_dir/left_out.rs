@@ -49,8 +49,9 @@ fn log(directory: &Path, edits: &BTreeSet<Edit>, error: &ServingError) {
     let names: Vec<String> = edits.iter().map(Edit::to_string).collect();
     tracing::warn!(
         directory = %directory.display(),
-        "the backend refuses the model with this edit of its graph, which is left out: {}: {error}",
+        "the backend refuses the model with this edit of its graph, which is left out: {}: {}",
         names.join(", "),
+        error.report()
     );
 }
 

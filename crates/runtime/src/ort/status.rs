@@ -47,6 +47,8 @@ impl fmt::Display for Failure {
     }
 }
 
+impl std::error::Error for Failure {}
+
 impl Failure {
     /// A failure of this server's own code around ONNX Runtime.
     pub(super) fn new(message: &str) -> Self {
@@ -62,35 +64,37 @@ impl Failure {
             NOT_IMPLEMENTED => Code::Unimplemented,
             _ => Code::InvalidArgument,
         };
-        let message = self.message.trim_end();
-        ServingError::new(code, format!("cannot load {origin}: {message}"))
+        let text = format!("cannot load {origin}: {}", self.message.trim_end());
+        ServingError::new(code, text).caused_by(self)
     }
 
     /// A failed run. If a kernel refuses the inputs, the error blames the request, as TensorFlow's
     /// kernels do; for a missing kernel and everything else it does not.
     pub(super) fn into_run_error(self) -> ServingError {
-        let message = self.message;
-        if message.contains("Failed to allocate memory") || message.contains("bad_alloc") {
-            return ServingError::new(Code::ResourceExhausted, message);
-        }
-        if message.contains("Exiting due to terminate flag") {
-            return ServingError::new(Code::Cancelled, message);
-        }
-        match self.code {
-            INVALID_ARGUMENT => ServingError::Kernel { reason: message },
-            NOT_IMPLEMENTED => ServingError::unimplemented(message),
-            _ if message.contains("while running") => ServingError::Kernel { reason: message },
-            _ => ServingError::internal(message),
-        }
+        let says = |text| self.message.contains(text);
+        let code = if says("Failed to allocate memory") || says("bad_alloc") {
+            Code::ResourceExhausted
+        } else if says("Exiting due to terminate flag") {
+            Code::Cancelled
+        } else if self.code == NOT_IMPLEMENTED {
+            Code::Unimplemented
+        } else if self.code == INVALID_ARGUMENT || says("while running") {
+            return ServingError::Kernel {
+                reason: self.message,
+            };
+        } else {
+            Code::Internal
+        };
+        ServingError::new(code, self.message.clone()).caused_by(self)
     }
 }
 
 /// A failed load of the model `origin`.
-pub(super) fn load_error(origin: &str, code: ErrorCode, message: &str) -> ServingError {
-    let code = match code {
+pub(super) fn load_error(origin: &str, error: ort::Error) -> ServingError {
+    let code = match error.code() {
         ErrorCode::NotImplemented => Code::Unimplemented,
         _ => Code::InvalidArgument,
     };
-    let message = message.trim_end();
-    ServingError::new(code, format!("cannot load {origin}: {message}"))
+    let text = format!("cannot load {origin}: {}", error.message().trim_end());
+    ServingError::new(code, text).caused_by(error)
 }

@@ -59,13 +59,14 @@ impl Planner {
             checked.map(|()| planner)
         });
         planner.map_err(|error| {
-            ServingError::new(error.code(), format!("cannot load {origin}: {error}"))
+            let text = format!("cannot load {origin}: {error}");
+            error.with_text(text)
         })
     }
 
     fn read(source: GraphSource, options: RunOptions) -> Result<Self> {
         let mut proto = ModelProto::decode(source.model)
-            .map_err(|error| ServingError::invalid_argument(error.to_string()))?;
+            .map_err(|error| ServingError::invalid_argument(error.to_string()).caused_by(error))?;
         let graph = proto.graph.as_mut();
         let graph = graph.ok_or_else(|| ServingError::invalid_argument("it has no graph"))?;
         put_weights_back(graph, source.weights);

@@ -76,7 +76,7 @@ impl BatchScheduler {
                 })
                 .map_err(|error| {
                     let text = format!("cannot start a batch thread: {error}");
-                    ServingError::new(Code::ResourceExhausted, text)
+                    ServingError::new(Code::ResourceExhausted, text).caused_by(error)
                 })?;
             scheduler.threads.push(thread);
         }

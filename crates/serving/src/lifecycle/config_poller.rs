@@ -94,8 +94,9 @@ fn read_and_apply<'a>(
 ) -> Option<Reload<'a>> {
     match read() {
         Err(error) => error!(
-            "Failed to read ModelServerConfig file: {}: {error}",
-            error.code()
+            "Failed to read ModelServerConfig file: {}: {}",
+            error.code(),
+            error.report()
         ),
         Ok(config) => match core.begin_reload(config) {
             Err(error) => log_failure(&error),
@@ -115,7 +116,8 @@ fn finish_decided(in_flight: &mut Vec<Reload<'_>>) {
 
 fn log_failure(error: &ServingError) {
     error!(
-        "PollFilesystemAndReloadConfig failed to ReloadConfig: {}: {error}",
-        error.code()
+        "PollFilesystemAndReloadConfig failed to ReloadConfig: {}: {}",
+        error.code(),
+        error.report()
     );
 }

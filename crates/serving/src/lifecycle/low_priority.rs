@@ -41,7 +41,7 @@ impl Loader for LowPriorityLoader {
             let thread = Builder::new().name("load-graphs".to_owned());
             let thread = thread.spawn_scoped(scope, load).map_err(|error| {
                 let text = format!("no thread for a load: {error}");
-                ServingError::new(Code::ResourceExhausted, text)
+                ServingError::new(Code::ResourceExhausted, text).caused_by(error)
             })?;
             thread.join().unwrap_or_else(|panic| resume_unwind(panic))
         })

@@ -58,7 +58,7 @@ pub(super) fn within<T: Send + 'static>(
             // The caller can have left.
             let _ = sender.send(result);
         })
-        .map_err(|error| exhausted(&format!("no thread: {error}")))?;
+        .map_err(|error| exhausted(&format!("no thread: {error}")).caused_by(error))?;
     match receiver.recv_timeout(bound) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(_)) | Err(RecvTimeoutError::Disconnected) => Err(panics::ended_abnormally(what)),

@@ -24,7 +24,7 @@ impl Binder<'_> {
             let input = index_of(&inputs, alias).ok_or_else(|| {
                 let text = "it takes examples, and is not in the signature";
                 let error = ServingError::invalid_argument(text);
-                self.explain(&format!("input '{alias}'"), &error)
+                self.explain(&format!("input '{alias}'"), error)
             })?;
             Ok(ExampleInput {
                 input,
@@ -81,7 +81,7 @@ impl Binder<'_> {
                 };
                 let dtype = dtype.ok_or_else(|| {
                     let error = ServingError::invalid_argument("its dtype is not known");
-                    self.explain(&format!("input '{}'", it.alias), &error)
+                    self.explain(&format!("input '{}'", it.alias), error)
                 })?;
                 let of_graph = self.optional.get(&it.alias).cloned();
                 let port = self.declaration.inputs.get(&it.alias);
@@ -135,7 +135,7 @@ impl Binder<'_> {
                 None => {
                     let name = self.fetched.get(alias).ok_or_else(|| {
                         let error = ServingError::invalid_argument("no tensor of the graph is it");
-                        self.explain(&format!("output '{alias}'"), &error)
+                        self.explain(&format!("output '{alias}'"), error)
                     })?;
                     let known = fetches.iter().position(|it| it == name);
                     OutputSource::Graph(known.unwrap_or_else(|| {
@@ -181,7 +181,7 @@ impl Binder<'_> {
             let error = ServingError::invalid_argument(
                 "top_k needs labels, and neither the map nor the graph has any for it",
             );
-            return Err(self.explain(&format!("output '{alias}'"), &error));
+            return Err(self.explain(&format!("output '{alias}'"), error));
         }
         Ok(known.map(|it| Classes {
             labels: it.labels.clone(),

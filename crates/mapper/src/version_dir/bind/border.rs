@@ -41,7 +41,7 @@ impl Binder<'_> {
             let declared = self.graph.outputs.iter().find(|it| it.name == tensor);
             let graph_dtype = declared.and_then(|it| it.dtype);
             check_axes(port, declared, None)
-                .map_err(|error| self.explain(&format!("output '{alias}'"), &error))?;
+                .map_err(|error| self.explain(&format!("output '{alias}'"), error))?;
             let transform = self.transform(("output", &alias), port, info.dtype, graph_dtype)?;
             let known = ready.iter().find(|it| it.0 == transform && it.1 == tensor);
             let name = match known {
@@ -77,7 +77,7 @@ impl Binder<'_> {
             let sent = known_shape(info);
             check_axes(port, declared, sent.as_deref())
                 .and_then(|()| self.check_default(&alias, port, declared))
-                .map_err(|error| self.explain(&format!("input '{alias}'"), &error))?;
+                .map_err(|error| self.explain(&format!("input '{alias}'"), error))?;
             let transform = self.transform(("input", &alias), port, info.dtype, graph_dtype)?;
             let default = self.default(&alias, &tensor, &transform)?;
             self.optional
@@ -151,7 +151,7 @@ impl Binder<'_> {
 
     fn undescribed(&self, what: &str, alias: &str) -> ServingError {
         let error = ServingError::invalid_argument("it is not in the signature");
-        self.explain(&format!("{what} '{alias}'"), &error)
+        self.explain(&format!("{what} '{alias}'"), error)
     }
 
     /// The conversions between the client and a graph tensor.

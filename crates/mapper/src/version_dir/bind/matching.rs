@@ -55,12 +55,12 @@ impl Binder<'_> {
             },
             &self.declaration.layers,
         )
-        .map_err(|error| self.refused(&error))?;
+        .map_err(|error| self.refused(error))?;
         self.outputs.clone_from(&settled.matching);
         self.hand_through(&through, &handed_through, &inputs);
         self.declaration
             .take(Side::Output, &settled)
-            .map_err(|error| self.refused(&error))?;
+            .map_err(|error| self.refused(error))?;
         self.leave_fed_outputs(&inputs);
         self.prune();
         Ok(())
@@ -126,7 +126,7 @@ impl Binder<'_> {
                     .and_then(|it| it.dtype)
             };
             let features = examples::from_map(example, &dtype_of).map_err(|error| {
-                self.explain(&format!("example_input '{}'", example.alias), &error)
+                self.explain(&format!("example_input '{}'", example.alias), error)
             })?;
             wanted.retain(|it| it.alias != example.alias);
             self.features.insert(example.alias.clone(), features);
@@ -150,11 +150,11 @@ impl Binder<'_> {
             },
             &self.declaration.layers,
         )
-        .map_err(|error| self.refused(&error))?;
+        .map_err(|error| self.refused(error))?;
         self.inputs.clone_from(&settled.matching);
         self.declaration
             .take(Side::Input, &settled)
-            .map_err(|error| self.refused(&error))?;
+            .map_err(|error| self.refused(error))?;
         for kept in settled.changes.iter().filter(|change| change.kept) {
             self.inputs.found.remove(&kept.old);
             self.inputs.open.retain(|alias| *alias != kept.old);
@@ -199,11 +199,11 @@ impl Binder<'_> {
         Ok(())
     }
 
-    fn refused(&self, error: &ServingError) -> ServingError {
+    fn refused(&self, error: ServingError) -> ServingError {
         let origin = self.file.model.origin();
         let name = &self.declaration.name;
         let text = format!("{origin}: signature '{name}': {error}");
-        ServingError::new(error.code(), text)
+        error.with_text(text)
     }
 
     /// The inputs to match. An input that the SavedModel parses as examples holds strings, even if the
@@ -232,7 +232,7 @@ impl Binder<'_> {
                     continue;
                 }
                 let features = examples::from_node(node, self.file.parse_nodes)
-                    .map_err(|error| self.explain(&format!("input '{alias}'"), &error))?;
+                    .map_err(|error| self.explain(&format!("input '{alias}'"), error))?;
                 let reached = features.feeds.keys().any(|name| needed.contains(name));
                 if !reached {
                     continue;
@@ -256,7 +256,7 @@ impl Binder<'_> {
                 continue;
             };
             let features = examples::from_original(node, &free)
-                .map_err(|error| self.explain(&format!("input '{}'", wanted.alias), &error))?;
+                .map_err(|error| self.explain(&format!("input '{}'", wanted.alias), error))?;
             if !features.feeds.is_empty() {
                 self.inputs.open.retain(|alias| *alias != wanted.alias);
                 self.features.insert(wanted.alias, features);

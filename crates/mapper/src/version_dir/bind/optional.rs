@@ -44,7 +44,7 @@ impl Binder<'_> {
                 "the graph has a default for it, which cannot be said in the terms of clients; give it \
                  a default in the map",
             );
-            self.explain(&format!("input '{alias}'"), &error)
+            self.explain(&format!("input '{alias}'"), error)
         })?;
         Ok(Some(undone))
     }

@@ -32,7 +32,7 @@ pub(super) fn stack(
                         let (origin, name, alias) = (model.origin(), &planned.name, &output.alias);
                         let text =
                             format!("{origin}: signature '{name}': output '{alias}': {error}");
-                        ServingError::new(error.code(), text)
+                        error.with_text(text)
                     })?;
                     output.tensor = match stacked.entry((name.clone(), axis)) {
                         Entry::Occupied(known) => known.get().clone(),
@@ -93,7 +93,7 @@ pub(super) fn explain(error: ServingError, model: &OnnxModel) -> ServingError {
     match left_out {
         Some(sequence) => {
             let text = format!("{error}: {}", left_out_text(sequence));
-            ServingError::new(error.code(), text)
+            error.with_text(text)
         }
         None => error,
     }

@@ -55,7 +55,7 @@ impl LoadJob<'_> {
     fn load_settled(&self, found: &mut Option<Arc<Files>>) -> Outcome {
         let before = match self.storage.files(self.directory) {
             Ok(before) => Arc::new(before),
-            Err(error) => return Outcome::Failed(self.unreadable(&error)),
+            Err(error) => return Outcome::Failed(self.unreadable(error)),
         };
         *found = Some(Arc::clone(&before));
         if self.wanted.is_some_and(|it| it != before.fingerprint()) {
@@ -91,14 +91,12 @@ impl LoadJob<'_> {
     }
 
     /// TensorFlow Serving reads the sizes of the files first, to estimate the memory they need.
-    fn unreadable(&self, error: &ServingError) -> ServingError {
-        ServingError::new(
-            error.code(),
-            format!(
-                "Error while attempting to reserve resources to load servable {}: {error}",
-                self.id
-            ),
-        )
+    fn unreadable(&self, error: ServingError) -> ServingError {
+        let text = format!(
+            "Error while attempting to reserve resources to load servable {}: {error}",
+            self.id
+        );
+        error.with_text(text)
     }
 }
 

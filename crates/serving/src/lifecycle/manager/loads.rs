@@ -78,7 +78,7 @@ impl Shared {
         if let Err(error) = spawned {
             state.threads.end(ticket);
             let text = format!("no thread for a load: {error}");
-            let error = ServingError::new(Code::ResourceExhausted, text);
+            let error = ServingError::new(Code::ResourceExhausted, text).caused_by(error);
             self.note_failure(state, &id, &error, now);
         }
         true
@@ -235,7 +235,8 @@ impl Shared {
             managed.set_progress(None);
             warn!(
                 "the files of {id} changed, and loading them failed: what was loaded before goes \
-                 on serving, until they change again: {error}"
+                 on serving, until they change again: {}",
+                error.report()
             );
             return;
         }
@@ -321,7 +322,8 @@ impl Shared {
 
 fn warn_failed(id: &ServableId, error: &ServingError) {
     let code = error.code();
-    warn!("Loading servable: {id} failed: {code}: {error}");
+    let report = error.report();
+    warn!("Loading servable: {id} failed: {code}: {report}");
 }
 
 fn after(now: Instant, pause: Duration) -> Progress {

@@ -177,10 +177,8 @@ impl PollThreads {
             .name("version-poller".to_owned())
             .spawn(move || shared.oversee());
         *overseer = Some(spawned.map_err(|error| {
-            ServingError::new(
-                Code::ResourceExhausted,
-                format!("no thread to look for versions: {error}"),
-            )
+            let text = format!("no thread to look for versions: {error}");
+            ServingError::new(Code::ResourceExhausted, text).caused_by(error)
         })?);
         Ok(())
     }
@@ -354,10 +352,11 @@ impl Shared {
         if let Err(error) = &found {
             error!(
                 "FileSystemStoragePathSource encountered a filesystem access error: Could not find \
-                 base path {} for servable {} with error {}: {error}",
+                 base path {} for servable {} with error {}: {}",
                 model.base_path.display(),
                 model.name,
-                error.code()
+                error.code(),
+                error.report()
             );
         }
         if panics::caught(|| self.publish(job, &found)).is_err() {
