@@ -126,7 +126,7 @@ impl Fixture {
         );
         Self {
             root: TempDir::new().unwrap(),
-            servable: Arc::new(servable),
+            servable: ServableHandle::new(servable),
             runs,
             runtime: tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(1)

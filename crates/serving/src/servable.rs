@@ -3,6 +3,7 @@
 //! Not here: which versions are loaded and when (`lifecycle`), the meaning of a call (`inference`).
 
 mod expansion;
+mod handle;
 
 use base::vocabulary::ManagerState;
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use mapper::version_dir::MappedSignature;
 use runtime::{DirectExecutor, Executor, RunTimes};
 
 pub use self::expansion::{Expansion, ExpansionBudget};
+pub use self::handle::ServableHandle;
 
 /// One loaded version: its signatures and the graphs that compute them.
 pub struct Servable {
@@ -39,9 +41,6 @@ struct Callable {
     /// can be without rows.
     with_optional: Option<(Signature, Arc<dyn Executor>)>,
 }
-
-/// Keeps a servable alive for as long as a request needs it.
-pub type ServableHandle = Arc<Servable>;
 
 impl Servable {
     /// A servable with these signatures, each with its graph.

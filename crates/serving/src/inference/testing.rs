@@ -100,13 +100,13 @@ impl Stub {
         let metadata_only =
             BTreeMap::from([("__saved_model_init_op".to_owned(), SignatureDef::default())]);
         let id = ServableId::new("model", 123);
-        Arc::new(Servable::new(id, signatures, metadata_only))
+        ServableHandle::new(Servable::new(id, signatures, metadata_only))
     }
 }
 
 /// A service with only this servable.
 pub(super) fn service_of(servable: &ServableHandle) -> InferenceService {
-    InferenceService::new(Arc::new(OneServable(Arc::clone(servable))), Arc::default())
+    InferenceService::new(Arc::new(OneServable(servable.clone())), Arc::default())
 }
 
 pub(super) fn classes(labels: &[&'static str], top_k: usize) -> Classes {
@@ -164,7 +164,7 @@ struct OneServable(ServableHandle);
 impl ServableLookup for OneServable {
     fn servable_handle(&self, spec: &ModelSpec) -> Result<ServableHandle> {
         if *self.0.id.name == *spec.name {
-            Ok(Arc::clone(&self.0))
+            Ok(self.0.clone())
         } else {
             let request = ServableRequest::Latest(spec.name.clone());
             Err(ServingError::ServableNotFound(request))

@@ -56,7 +56,7 @@ impl LookupTable {
             Some(VersionChoice::Label(label)) => specific(table.version_of(&spec.name, label)?),
             None => {
                 let latest = versions.and_then(BTreeMap::last_key_value);
-                latest.map(|(_, handle)| Arc::clone(handle)).ok_or_else(|| {
+                latest.map(|(_, handle)| handle.clone()).ok_or_else(|| {
                     ServingError::ServableNotFound(ServableRequest::Latest(spec.name.clone()))
                 })
             }
@@ -64,13 +64,13 @@ impl LookupTable {
     }
 
     /// Makes this servable visible to requests.
-    pub(crate) fn insert(&self, handle: &ServableHandle) {
+    pub(crate) fn insert(&self, handle: ServableHandle) {
         self.table.rcu(|table| {
             let mut table = Table::clone(table);
             let versions = table.versions.entry(Arc::clone(&handle.id.name));
             versions
                 .or_default()
-                .insert(handle.id.version, Arc::clone(handle));
+                .insert(handle.id.version, handle.clone());
             table
         });
     }

@@ -10,6 +10,7 @@
 
 mod registry;
 mod threads;
+mod wakeup;
 
 mod load;
 mod loads;
@@ -18,28 +19,26 @@ mod unload;
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tracing::error;
 
 use self::managed::Phase;
 use self::registry::Registry;
 use self::threads::LoadThreads;
+use self::wakeup::Wakeup;
 use super::lookup::LookupTable;
 use super::policy::Action;
 use super::source::{AspiredVersion, AspiredVersionsSink};
 use super::state_monitor::StateMonitor;
 use super::{LifecycleOptions, Loader};
-use crate::servable::ServableHandle;
+use crate::servable::Servable;
 use base::id::ServableId;
 use base::panics;
 use base::vocabulary::ManagerState;
 use storage::local::{Files, Storage};
-
-/// How often to check whether the last request has released an unloaded version.
-const DRAIN_CHECK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Loads and unloads versions on its own threads until it is stopped.
 pub(crate) struct Manager {
@@ -63,9 +62,11 @@ type Spawn = fn(&'static str, Box<dyn FnOnce() + Send>) -> io::Result<()>;
 struct Shared {
     parts: Parts,
     spawn: Spawn,
+    /// Wakes the manager's thread after a change of the state, and after the last request has
+    /// released a servable.
+    wakeup: Arc<Wakeup>,
     /// Held while deciding; never while loading, destroying or accessing files.
     state: Mutex<State>,
-    changed: Condvar,
 }
 
 #[derive(Default)]
@@ -74,7 +75,7 @@ struct State {
     /// Loads in flight.
     threads: LoadThreads,
     /// Servables that second loads replaced and that requests still hold.
-    replaced: Vec<ServableHandle>,
+    replaced: Vec<Arc<Servable>>,
     /// Destructions in flight.
     drops: usize,
     /// When to try a destruction again, if the system could not start a thread for it.
@@ -107,21 +108,11 @@ impl State {
         }
     }
 
-    fn is_draining(&self) -> bool {
-        let is_draining = |phase: &Phase| matches!(phase, Phase::Draining(_));
-        !self.replaced.is_empty()
-            || self
-                .registry
-                .versions()
-                .any(|(_, it)| is_draining(&it.phase))
-    }
-
     /// When to look for work again if nothing else happens.
     fn next_look(&self, now: Instant) -> Option<Instant> {
-        let drain = self.is_draining().then(|| now + DRAIN_CHECK_INTERVAL);
-        let drain = drain.max(self.next_drop.filter(|_| drain.is_some()));
+        let drop = self.next_drop.filter(|due| *due > now);
         let due = self.registry.next_due().filter(|due| *due > now);
-        let times = [drain, due, self.threads.next_deadline(now)];
+        let times = [drop, due, self.threads.next_deadline(now)];
         times.into_iter().flatten().min()
     }
 }
@@ -140,8 +131,8 @@ impl Manager {
         let shared = Arc::new(Shared {
             parts,
             spawn,
+            wakeup: Arc::default(),
             state: Mutex::default(),
-            changed: Condvar::new(),
         });
         let for_thread = Arc::clone(&shared);
         let thread = Builder::new()
@@ -164,7 +155,7 @@ impl Manager {
     /// Allows the larger number of loads only until all versions that are aspired now are loaded.
     pub(crate) fn end_start_up(&self) {
         self.shared.lock().start_up = StartUp::Loading;
-        self.shared.changed.notify_all();
+        self.shared.wakeup.wake();
     }
 
     /// Stops deciding and gives up all loads. Their threads end later, and their results are dropped.
@@ -175,7 +166,7 @@ impl Manager {
             let given_up = state.registry.give_up_all();
             self.shared.give_up(&mut state, given_up);
         }
-        self.shared.changed.notify_all();
+        self.shared.wakeup.wake();
         let thread = self
             .thread
             .lock()
@@ -199,7 +190,7 @@ impl AspiredVersionsSink for Manager {
         }
         self.shared.apply_pending(&mut state);
         drop(state);
-        self.shared.changed.notify_all();
+        self.shared.wakeup.wake();
     }
 
     fn loaded_files(&self, model: &str, version: i64, directory: &Path) -> Option<Arc<Files>> {
@@ -220,18 +211,10 @@ impl Shared {
         while !state.is_stopped {
             // If a step panics, the next change starts another.
             while panics::catch_panic("the manager", || self.step(&mut state)) == Some(true) {}
-            let now = Instant::now();
-            state = match state.next_look(now) {
-                Some(time) => {
-                    let rest = time.saturating_duration_since(now);
-                    let waited = self.changed.wait_timeout(state, rest);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-                None => {
-                    let waited = self.changed.wait(state);
-                    waited.unwrap_or_else(PoisonError::into_inner)
-                }
-            };
+            let next_look = state.next_look(Instant::now());
+            drop(state);
+            self.wakeup.wait_until(next_look);
+            state = self.lock();
         }
     }
 

@@ -31,9 +31,10 @@ where
     F: Fn(&ServableHandle, &Path) -> Result<()> + Send + Sync,
 {
     fn load(&self, id: &ServableId, directory: &Path) -> Result<Servable> {
-        let handle = Arc::new(self.inner.load(id, directory)?);
+        let handle = ServableHandle::new(self.inner.load(id, directory)?);
         (self.warm_up)(&handle, directory)?;
-        Arc::into_inner(handle)
+        handle
+            .into_inner()
             .ok_or_else(|| ServingError::internal("the warmup kept hold of the servable"))
     }
 }

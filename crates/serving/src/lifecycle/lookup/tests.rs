@@ -9,7 +9,8 @@ fn table(versions: &[i64]) -> LookupTable {
     let table = LookupTable::default();
     for &version in versions {
         let id = ServableId::new("m", version);
-        table.insert(&Arc::new(Servable::new(id, [], BTreeMap::new())));
+        let servable = Servable::new(id, [], BTreeMap::new());
+        table.insert(ServableHandle::new(servable));
     }
     table
 }

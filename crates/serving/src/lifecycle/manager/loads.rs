@@ -104,7 +104,7 @@ impl Shared {
         }
         .run();
         let unused = self.finish_load(ticket, outcome, found);
-        self.changed.notify_all();
+        self.wakeup.wake();
         // Dropped while no lock is held.
         drop(unused);
     }
@@ -134,7 +134,7 @@ impl Shared {
         match outcome {
             Outcome::Loaded(servable) => {
                 managed.loaded = found;
-                self.serve(&mut state, &id, Arc::new(servable), now);
+                self.serve(&mut state, &id, servable, now);
             }
             _ if managed.is_as_loaded() => managed.set_progress(None),
             Outcome::Failed(error) => self.note_failure(&mut state, &id, &error, now),
@@ -157,15 +157,18 @@ impl Shared {
     }
 
     /// Makes a loaded version visible to requests. If the version already served, it is replaced.
-    fn serve(&self, state: &mut State, id: &ServableId, handle: ServableHandle, now: Instant) {
+    fn serve(&self, state: &mut State, id: &ServableId, servable: Servable, now: Instant) {
         let Some(managed) = state.registry.get_mut(id) else {
             return;
         };
         (managed.retries, managed.unsettled) = (0, 0);
         // The files can have changed again.
         let again = managed.has_changed().then_some(Progress::Until(now));
-        self.parts.table.insert(&handle);
-        let before = std::mem::replace(&mut managed.phase, Phase::Ready(handle, again));
+        let servable = Arc::new(servable);
+        let wakeup = Arc::clone(&self.wakeup);
+        let handle = ServableHandle::lend(&servable, move || wakeup.wake());
+        self.parts.table.insert(handle);
+        let before = std::mem::replace(&mut managed.phase, Phase::Ready(servable, again));
         if let Phase::Ready(before, _) = before {
             info!("Replaced servable version {id} by one of its files as they are now");
             state.replaced.push(before);

@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::threads::Ticket;
 use crate::lifecycle::policy::Standing;
 use crate::lifecycle::source::AspiredVersion;
-use crate::servable::ServableHandle;
+use crate::servable::Servable;
 use base::id::ServableId;
 use storage::local::{Files, Fingerprint};
 
@@ -37,9 +37,9 @@ pub(super) enum Phase {
     /// Being loaded.
     Loading(Progress),
     /// In the lookup table. Its files can be loaded a second time meanwhile.
-    Ready(ServableHandle, Option<Progress>),
+    Ready(Arc<Servable>, Option<Progress>),
     /// Removed from the lookup table, but requests still hold it.
-    Draining(ServableHandle),
+    Draining(Arc<Servable>),
     /// A thread is destroying it.
     Dropping,
     /// Its load failed.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::lifecycle::PollWait;
 use crate::lifecycle::fake::FakeLoader;
+use crate::servable::ServableHandle;
 use base::id::{ModelSpec, ServableId};
 use storage::local::{Fingerprint, LocalStorage};
 
@@ -74,7 +75,7 @@ fn slow_load_begins_again_when_its_files_change() {
     };
     let make_slow = || {
         manager.shared.lock().threads.make_slow();
-        manager.shared.changed.notify_all();
+        manager.shared.wakeup.wake();
     };
     aspire(1);
     eventually("it loads", || loader.running() == 1);
@@ -91,25 +92,51 @@ fn slow_load_begins_again_when_its_files_change() {
     manager.stop();
 }
 
-#[test]
-fn servable_waits_for_a_thread_to_be_destroyed_on() {
-    let (manager, table, monitor) = manager(FakeLoader::new(), spawn);
+/// Lets a manager serve version 1 of model `m`. Returns a handle of it.
+fn serving(manager: &Manager, table: &LookupTable, monitor: &StateMonitor) -> ServableHandle {
     let directory = tempfile::tempdir().unwrap();
-    let model: Arc<str> = "m".into();
     let version = AspiredVersion {
         version: 1,
         directory: PathBuf::from(directory.path()),
         fingerprint: Fingerprint(1),
     };
-    manager.set_aspired_versions(&model, vec![version]);
+    manager.set_aspired_versions(&"m".into(), vec![version]);
     eventually("it serves", || monitor.is_available("m", 1));
     let spec = ModelSpec {
         name: "m".to_owned(),
         version: None,
     };
-    let servable = Arc::downgrade(&table.find(&spec).unwrap());
+    table.find(&spec).unwrap()
+}
 
-    manager.set_aspired_versions(&model, Vec::new());
+#[test]
+fn drain_ends_with_its_last_request_and_is_not_polled() {
+    let spawn: Spawn = |_, work| Builder::new().spawn(work).map(drop);
+    let (manager, table, monitor) = manager(FakeLoader::new(), spawn);
+    let handle = serving(&manager, &table, &monitor);
+    let servable = handle.watch();
+    let state = || monitor.states("m")[0].state;
+
+    manager.set_aspired_versions(&"m".into(), Vec::new());
+    eventually("it drains", || state() == ManagerState::Unloading);
+    // The manager looks again only if it is woken.
+    assert_eq!(manager.shared.lock().next_look(Instant::now()), None);
+    let last = handle.clone();
+    drop(handle);
+    assert_eq!(state(), ManagerState::Unloading);
+
+    drop(last);
+    eventually("it is gone", || state() == ManagerState::End);
+    assert_eq!(servable.strong_count(), 0);
+    manager.stop();
+}
+
+#[test]
+fn servable_waits_for_a_thread_to_be_destroyed_on() {
+    let (manager, table, monitor) = manager(FakeLoader::new(), spawn);
+    let servable = serving(&manager, &table, &monitor).watch();
+
+    manager.set_aspired_versions(&"m".into(), Vec::new());
     eventually("there is no thread", || REFUSED.load(Ordering::SeqCst) > 1);
     assert_eq!(servable.strong_count(), 1);
     assert_eq!(monitor.states("m")[0].state, ManagerState::Unloading);

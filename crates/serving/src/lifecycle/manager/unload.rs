@@ -9,7 +9,7 @@ use tracing::{error, info};
 
 use super::managed::Phase;
 use super::{Shared, State};
-use crate::servable::ServableHandle;
+use crate::servable::Servable;
 use base::allocator::release_freed;
 use base::id::ServableId;
 use base::panics;
@@ -23,7 +23,7 @@ enum Drained {
     /// An unloaded version.
     Version(ServableId),
     /// A servable that a second load of its version has replaced.
-    Replaced(ServableHandle),
+    Replaced(Arc<Servable>),
 }
 
 impl Shared {
@@ -32,16 +32,15 @@ impl Shared {
         let Some(managed) = state.registry.get_mut(&id) else {
             return false;
         };
-        let Phase::Ready(handle, _) = &managed.phase else {
+        let Phase::Ready(servable, _) = &managed.phase else {
             return false;
         };
-        let handle = Arc::clone(handle);
+        managed.phase = Phase::Draining(Arc::clone(servable));
         info!("Quiescing servable version {id}");
         self.parts
             .monitor
             .publish(&id, ManagerState::Unloading, None);
         self.parts.table.remove(&id.name, id.version);
-        managed.phase = Phase::Draining(handle);
         true
     }
 
@@ -51,15 +50,16 @@ impl Shared {
             return false;
         }
         let room = self.parts.options.num_unload_threads.max(1) - state.drops;
-        // No request can get a new handle of these, because they are not in the table.
-        let is_drained = |handle: &ServableHandle| Arc::strong_count(handle) == 1;
+        // All handles together count as one reference. No request can get a new handle of these servables,
+        // because they are not in the table.
+        let is_drained = |servable: &Arc<Servable>| Arc::strong_count(servable) == 1;
         let replaced = state.replaced.extract_if(.., |it| is_drained(it));
         let mut drained: Vec<Drained> = replaced.take(room).map(Drained::Replaced).collect();
         let versions = state.registry.versions().filter_map(|(id, managed)| {
-            let Phase::Draining(handle) = &managed.phase else {
+            let Phase::Draining(servable) = &managed.phase else {
                 return None;
             };
-            is_drained(handle).then_some(Drained::Version(id))
+            is_drained(servable).then_some(Drained::Version(id))
         });
         drained.extend(versions.take(room - drained.len()));
         let mut progress = false;
@@ -72,19 +72,21 @@ impl Shared {
     /// Destroys a servable on a thread of its own. If the system cannot start one, the servable stays for
     /// now: its destruction can take long and must not delay anything else.
     fn begin_drop(self: &Arc<Self>, state: &mut State, drained: Drained, now: Instant) -> bool {
-        let (id, handle, is_version) = match drained {
-            Drained::Replaced(handle) => (handle.id.clone(), handle, false),
+        let (id, servable, is_version) = match drained {
+            Drained::Replaced(servable) => (servable.id.clone(), servable, false),
             Drained::Version(id) => match take_drained(state, &id) {
-                Some(handle) => (id, handle, true),
+                Some(servable) => (id, servable, true),
                 None => return false,
             },
         };
-        // From here on, either the new thread or this one takes the handle.
-        let place = Arc::new(Mutex::new(Some(handle)));
-        let take = |place: &Mutex<Option<ServableHandle>>| {
-            place.lock().unwrap_or_else(PoisonError::into_inner).take()
+        // From here on, either the new thread or this one takes the servable. If the thread owned it, it
+        // would be destroyed here together with the thread's closure.
+        let hand_over = Arc::new(Mutex::new(Some(servable)));
+        let take = |hand_over: &Mutex<Option<Arc<Servable>>>| {
+            let mut servable = hand_over.lock().unwrap_or_else(PoisonError::into_inner);
+            servable.take()
         };
-        let (shared, dropped, for_thread) = (Arc::clone(self), id.clone(), Arc::clone(&place));
+        let (shared, dropped, for_thread) = (Arc::clone(self), id.clone(), Arc::clone(&hand_over));
         let spawned = (self.spawn)(
             "unload",
             Box::new(move || shared.destroy(&dropped, take(&for_thread), is_version)),
@@ -94,11 +96,11 @@ impl Shared {
                 error!(%error, "no thread to unload {id}, it stays in memory until there is one");
             }
             state.next_drop = Some(now + NO_THREAD_PAUSE);
-            match (take(&place), state.registry.get_mut(&id)) {
-                (Some(handle), Some(managed)) if is_version => {
-                    managed.phase = Phase::Draining(handle);
+            match (take(&hand_over), state.registry.get_mut(&id)) {
+                (Some(servable), Some(managed)) if is_version => {
+                    managed.phase = Phase::Draining(servable);
                 }
-                (handle, _) => state.replaced.extend(handle),
+                (servable, _) => state.replaced.extend(servable),
             }
             return false;
         }
@@ -110,11 +112,11 @@ impl Shared {
         true
     }
 
-    fn destroy(&self, id: &ServableId, handle: Option<ServableHandle>, is_version: bool) {
+    fn destroy(&self, id: &ServableId, servable: Option<Arc<Servable>>, is_version: bool) {
         if is_version {
             info!("Unloading servable version {id}");
         }
-        if let Err(panic) = panics::caught(|| drop(handle)) {
+        if let Err(panic) = panics::caught(|| drop(servable)) {
             error!(panic, "destroying {id} panicked");
         }
         release_freed();
@@ -126,15 +128,15 @@ impl Shared {
             self.parts.monitor.publish(id, ManagerState::End, None);
         }
         drop(state);
-        self.changed.notify_all();
+        self.wakeup.wake();
     }
 }
 
 /// Takes the servable of a drained version, whose destruction begins.
-fn take_drained(state: &mut State, id: &ServableId) -> Option<ServableHandle> {
+fn take_drained(state: &mut State, id: &ServableId) -> Option<Arc<Servable>> {
     let managed = state.registry.get_mut(id)?;
     match std::mem::replace(&mut managed.phase, Phase::Dropping) {
-        Phase::Draining(handle) => Some(handle),
+        Phase::Draining(servable) => Some(servable),
         other => {
             managed.phase = other;
             None

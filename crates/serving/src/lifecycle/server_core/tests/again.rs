@@ -30,7 +30,7 @@ fn change(fixture: &Fixture, file: &str) {
 
 fn is_same(fixture: &Fixture, handle: &ServableHandle) -> bool {
     let now = fixture.find("m", None).expect("it serves throughout");
-    Arc::ptr_eq(&now, handle)
+    now.is_same(handle)
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn changed_version_is_loaded_again_and_serves_throughout() {
     assert_eq!(fixture.state("m", 1), Some(ManagerState::Available));
 
     // The replaced servable is destroyed after its last request.
-    let before = Arc::downgrade(&handle);
+    let before = handle.watch();
     fixture.await_polls("other");
     assert!(before.upgrade().is_some());
     drop(handle);

@@ -249,7 +249,7 @@ fn servable_dies_after_its_last_request() {
     fixture.add_version("m", "1");
     fixture.core.start(list([fixture.model("m")])).unwrap();
     let handle = fixture.find("m", None).unwrap();
-    let watch = Arc::downgrade(&handle);
+    let watch = handle.watch();
     fixture.core.reload(list([])).unwrap();
     drop(handle);
     fixture.await_state("m", 1, ManagerState::End);
