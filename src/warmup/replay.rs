@@ -8,24 +8,35 @@ use std::io::BufReader;
 use std::path::Path;
 use std::time::Instant;
 
+use bytes::Bytes;
 use prost::Message;
 use tokio::time::timeout_at;
 use tracing::{info, warn};
 
 use super::Warmup;
 use base::error::{Code, Result, ServingError};
+use codec::proto_wire::Malformed;
 use codec::tfrecord::RecordReader;
 use proto::tensorflow::serving as pb;
 use proto::tensorflow::serving::prediction_log::LogType;
-use serving::inference::PredictRequest;
+use serving::inference::{ExamplesRequest, MultiInferenceRequest, PredictRequest};
 use serving::servable::ServableHandle;
 use wire::tfs::predict::PredictCall;
-use wire::tfs::{classification, multi_inference, regression};
+use wire::tfs::{classification, multi_inference, prediction_log, regression};
 
 /// More records than this fail the load.
 const MAX_RECORDS: u64 = 1000;
 /// The most bytes of an unparsable record that its error shows.
 const MAX_SHOWN_BYTES: usize = 256;
+
+/// A recorded request. Copies share its tensors and examples.
+#[derive(Clone)]
+enum Recorded {
+    Predict(PredictRequest),
+    Classify(ExamplesRequest),
+    Regress(ExamplesRequest),
+    MultiInference(MultiInferenceRequest),
+}
 
 /// How reading a warmup file ended.
 enum End {
@@ -92,8 +103,8 @@ impl Warmup {
                 Ok(None) => return End::Read(Ok(())),
                 Err(error) => return End::Read(Err(error)),
             };
-            let replayed =
-                parse(&record, path).and_then(|log| self.replay_log(servable, log, deadline));
+            let replayed = parse(record.into(), path)
+                .and_then(|request| self.replay_request(servable, request, deadline));
             if let Err(error) = replayed {
                 return End::Refused(error);
             }
@@ -108,19 +119,19 @@ impl Warmup {
     }
 
     /// Runs one recorded request as often as the options say.
-    fn replay_log(
+    fn replay_request(
         &self,
         servable: &ServableHandle,
-        log: pb::PredictionLog,
+        request: Option<Recorded>,
         deadline: Option<Instant>,
     ) -> Result<()> {
-        let Some(log) = log.log_type else {
+        let Some(request) = request else {
             warn!("a warmup record without a request is skipped");
             return Ok(());
         };
         let iterations = self.options.num_request_iterations.max(1);
         for _ in 0..iterations {
-            let run = self.run(servable, log.clone());
+            let run = self.run(servable, request.clone());
             // Dropping a run stops it.
             self.runtime.block_on(async {
                 match deadline {
@@ -135,60 +146,78 @@ impl Warmup {
     }
 
     /// Runs a request on `servable`, even if the request names another model.
-    async fn run(&self, servable: &ServableHandle, log: LogType) -> Result<()> {
-        match log {
-            LogType::PredictLog(log) => {
-                let mut request = predict_request(log.request.unwrap_or_default())?;
+    async fn run(&self, servable: &ServableHandle, request: Recorded) -> Result<()> {
+        match request {
+            Recorded::Predict(mut request) => {
                 if let Ok(signature) = servable.signature(&request.signature_name) {
                     signature.update(&mut request.inputs, &mut request.output_filter);
                 }
-                self.inference.predict(servable, request).await?;
+                self.inference.predict(servable, request).await.map(drop)
             }
-            LogType::ClassifyLog(log) => {
-                let mut request = log.request.unwrap_or_default();
-                request.model_spec.get_or_insert_default();
-                let (_, request) = classification::from_proto(request, None)?;
-                self.inference.classify(servable, request).await?;
+            Recorded::Classify(request) => {
+                self.inference.classify(servable, request).await.map(drop)
             }
-            LogType::RegressLog(log) => {
-                let mut request = log.request.unwrap_or_default();
-                request.model_spec.get_or_insert_default();
-                let (_, request) = regression::from_proto(request, None)?;
-                self.inference.regress(servable, request).await?;
+            Recorded::Regress(request) => self.inference.regress(servable, request).await.map(drop),
+            Recorded::MultiInference(request) => {
+                let run = self.inference.multi_inference(servable, request);
+                run.await.map(drop)
             }
-            LogType::MultiInferenceLog(log) => {
-                let request = log.request.unwrap_or_default();
-                let (_, request) = multi_inference::from_proto(request, None);
-                self.inference.multi_inference(servable, request).await?;
-            }
-            LogType::PredictStreamedLog(_) => return Err(unsupported(7)),
-            LogType::SessionRunLog(_) => return Err(unsupported(5)),
         }
-        Ok(())
     }
 }
 
-fn parse(record: &[u8], path: &Path) -> Result<pb::PredictionLog> {
-    pb::PredictionLog::decode(record).map_err(|_| {
-        let shown = &record[..record.len().min(MAX_SHOWN_BYTES)];
-        ServingError::invalid_argument(format!(
-            "Failed to parse warmup record: {} from {}",
-            String::from_utf8_lossy(shown),
-            path.display()
-        ))
-    })
+/// The request of a record, which shares the record's memory; `None` if it has none.
+fn parse(record: Bytes, path: &Path) -> Result<Option<Recorded>> {
+    let log = pb::PredictionLog::decode(record.clone())
+        .map_err(|error| unparsable(&record, path).caused_by(error))?;
+    let Some(log) = log.log_type else {
+        return Ok(None);
+    };
+    let request = match log {
+        // Its tensors are read from the record, as those of a client are from its message.
+        LogType::PredictLog(_) => Recorded::Predict(predict_request(&record, path)?),
+        LogType::ClassifyLog(log) => {
+            let mut request = log.request.unwrap_or_default();
+            request.model_spec.get_or_insert_default();
+            Recorded::Classify(classification::from_proto(request, None)?.1)
+        }
+        LogType::RegressLog(log) => {
+            let mut request = log.request.unwrap_or_default();
+            request.model_spec.get_or_insert_default();
+            Recorded::Regress(regression::from_proto(request, None)?.1)
+        }
+        LogType::MultiInferenceLog(log) => {
+            let request = log.request.unwrap_or_default();
+            Recorded::MultiInference(multi_inference::from_proto(request, None).1)
+        }
+        LogType::PredictStreamedLog(_) => return Err(unsupported(7)),
+        LogType::SessionRunLog(_) => return Err(unsupported(5)),
+    };
+    Ok(Some(request))
 }
 
-fn predict_request(mut request: pb::PredictRequest) -> Result<PredictRequest> {
-    request.model_spec.get_or_insert_default();
-    let call = PredictCall::decode(&request.encode_to_vec().into())?;
-    let (_, signature_name) = call.spec()?;
+fn predict_request(record: &Bytes, path: &Path) -> Result<PredictRequest> {
+    let message = prediction_log::predict_request_bytes(record);
+    let message = message.map_err(|Malformed| unparsable(record, path))?;
+    let call =
+        PredictCall::decode(&message).map_err(|error| unparsable(record, path).caused_by(error))?;
+    // A record needs no model spec: it is replayed on the version that it was found in.
+    let signature_name = call.spec().map_or("", |(_, name)| name).to_owned();
     Ok(PredictRequest {
-        signature_name: signature_name.to_owned(),
+        signature_name,
         inputs: call.inputs,
         output_filter: call.output_filter,
         deadline: None,
     })
+}
+
+fn unparsable(record: &[u8], path: &Path) -> ServingError {
+    let shown = &record[..record.len().min(MAX_SHOWN_BYTES)];
+    ServingError::invalid_argument(format!(
+        "Failed to parse warmup record: {} from {}",
+        String::from_utf8_lossy(shown),
+        path.display()
+    ))
 }
 
 /// `number` is the request's field in `PredictionLog`.
@@ -200,8 +229,6 @@ fn explain(error: ServingError) -> ServingError {
     if error.code() != Code::DataLoss {
         return error;
     }
-    ServingError::new(
-        Code::DataLoss,
-        format!("{error}. Please verify your warmup data is in TFRecord format."),
-    )
+    let text = format!("{error}. Please verify your warmup data is in TFRecord format.");
+    error.with_text(text)
 }

@@ -3,11 +3,12 @@
 //! The request is stored as the client sent it, but without the version, so that it can be replayed against
 //! any version. The version that answered is in the metadata and in the response.
 
+use bytes::Bytes;
 use prost::Message;
 
 use super::predict::PredictReply;
 use super::{classification, examples, model_spec, multi_inference, regression};
-use codec::proto_wire::{delimited_len, put_delimited};
+use codec::proto_wire::{Fields, Malformed, Value, delimited_len, put_delimited};
 use codec::tensor_proto::{Encoder, Form};
 use mapper::signature::RequestTensor;
 use proto::tensorflow::serving as pb;
@@ -16,6 +17,11 @@ use serving::inference::{ExamplesRequest, LoggedCall, MultiInferenceRequest, Pre
 
 /// The field of `PredictionLog` that holds a `PredictLog`.
 const PREDICT_LOG: u32 = 6;
+/// The fields that hold logs of other calls.
+const OTHER_LOGS: [u32; 5] = [2, 3, 4, 5, 7];
+/// The fields of a `PredictLog`.
+const REQUEST: u32 = 1;
+const RESPONSE: u32 = 2;
 
 /// The call as a serialized message; the model spec of the servable that answered is added to `metadata`.
 pub fn encode(call: LoggedCall, metadata: pb::LogMetadata) -> Vec<u8> {
@@ -34,7 +40,7 @@ pub fn encode(call: LoggedCall, metadata: pb::LogMetadata) -> Vec<u8> {
                 response,
                 as_tensor_content: false,
             };
-            return with_predict(log, &predict_request(&request, model), &reply);
+            return with_predict(log, &encode_predict_request(&request, model), &reply);
         }
         LoggedCall::Classify(request, response) => {
             let (model_spec, input) = examples_request(request, model);
@@ -62,6 +68,37 @@ pub fn encode(call: LoggedCall, metadata: pb::LogMetadata) -> Vec<u8> {
         log_type: Some(log_type),
     }
     .encode_to_vec()
+}
+
+/// The serialized `PredictRequest` in a serialized `PredictionLog` whose log is a `PredictLog`; empty
+/// if it has none. It shares the message's memory unless the message has it in several parts, which
+/// parsing would merge.
+///
+/// # Errors
+///
+/// [`Malformed`] for bytes that are not such a message.
+pub fn predict_request_bytes(log: &Bytes) -> Result<Bytes, Malformed> {
+    let mut parts = Vec::new();
+    let mut fields = Fields::new(log);
+    while let Some((number, value)) = fields.next()? {
+        match (number, value) {
+            (PREDICT_LOG, Value::Delimited(predict_log)) => {
+                let mut fields = Fields::new(predict_log);
+                while let Some((number, value)) = fields.next()? {
+                    if let (REQUEST, Value::Delimited(request)) = (number, value) {
+                        parts.push(request);
+                    }
+                }
+            }
+            // Of several logs the last counts.
+            (number, Value::Delimited(_)) if OTHER_LOGS.contains(&number) => parts.clear(),
+            _ => {}
+        }
+    }
+    Ok(match parts.as_slice() {
+        [request] => log.slice_ref(request),
+        parts => parts.concat().into(),
+    })
 }
 
 fn unversioned(name: String, signature_name: String) -> pb::ModelSpec {
@@ -96,18 +133,18 @@ fn with_predict(log: pb::PredictionLog, request: &[u8], reply: &PredictReply) ->
     let mut response = Vec::new();
     reply.encode(&mut response, Vec::reserve);
     let mut message = log.encode_to_vec();
-    let len = delimited_len(1, request.len()) + delimited_len(2, response.len());
+    let len = delimited_len(REQUEST, request.len()) + delimited_len(RESPONSE, response.len());
     message.reserve(delimited_len(PREDICT_LOG, len));
     put_delimited(&mut message, PREDICT_LOG, len);
-    put_delimited(&mut message, 1, request.len());
+    put_delimited(&mut message, REQUEST, request.len());
     message.extend_from_slice(request);
-    put_delimited(&mut message, 2, response.len());
+    put_delimited(&mut message, RESPONSE, response.len());
     message.extend_from_slice(&response);
     message
 }
 
 /// A serialized `PredictRequest`.
-fn predict_request(request: &PredictRequest, model: String) -> Vec<u8> {
+fn encode_predict_request(request: &PredictRequest, model: String) -> Vec<u8> {
     const INPUTS: u32 = 2;
     let without_inputs = pb::PredictRequest {
         model_spec: Some(unversioned(model, request.signature_name.clone())),
@@ -217,6 +254,49 @@ mod tests {
             })),
         };
         assert_eq!(pb::PredictionLog::decode(&bytes[..]).unwrap(), expected);
+    }
+
+    /// The parts of these logs are in the order of their bytes.
+    #[test]
+    fn request_of_a_predict_log_is_taken_from_its_bytes() {
+        let request = |filter: &str| {
+            let request = pb::PredictRequest {
+                output_filter: vec![filter.to_owned()],
+                ..Default::default()
+            };
+            pb::PredictionLog {
+                log_metadata: Some(metadata()),
+                log_type: Some(LogType::PredictLog(pb::PredictLog {
+                    request: Some(request),
+                    response: Some(pb::PredictResponse::default()),
+                })),
+            }
+            .encode_to_vec()
+        };
+        let other = pb::PredictionLog {
+            log_metadata: None,
+            log_type: Some(LogType::ClassifyLog(pb::ClassifyLog::default())),
+        }
+        .encode_to_vec();
+        for (logs, is_shared) in [
+            (vec![request("a")], true),
+            (vec![request("a"), request("b")], false),
+            (vec![request("a"), other, request("b")], true),
+            (vec![b"\x32\x00".to_vec()], false),
+        ] {
+            let log = Bytes::from(logs.concat());
+            // prost merges messages as every parser of protobuf does.
+            let parsed = pb::PredictionLog::decode(log.clone()).unwrap();
+            let Some(LogType::PredictLog(parsed)) = parsed.log_type else {
+                panic!("{parsed:?}");
+            };
+            let bytes = predict_request_bytes(&log).unwrap();
+            let request = pb::PredictRequest::decode(bytes.clone()).unwrap();
+            assert_eq!(request, parsed.request.unwrap_or_default());
+            assert_eq!(log.as_ptr_range().contains(&bytes.as_ptr()), is_shared);
+        }
+        let cut_off = Bytes::from_static(b"\x32\x03\x0a\x05");
+        assert_eq!(predict_request_bytes(&cut_off), Err(Malformed));
     }
 
     #[test]
