@@ -17,7 +17,9 @@ mod batch;
 mod batch_size_tuner;
 mod lone_request;
 mod queue;
+mod queues;
 mod task;
+mod ticket;
 
 mod metrics;
 mod rows;

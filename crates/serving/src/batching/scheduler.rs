@@ -1,31 +1,26 @@
-//! The threads that run batches, and the queues of all models that they share.
-//!
-//! The threads visit the queues in turn and take one batch per visit. A queue exists only while
-//! tasks wait in it.
+//! The threads that run batches, and the way of a request to them.
 //!
 //! If all threads are stuck in long runs, a graph without a running batch gets an additional thread
 //! for its next batch, so that one model cannot keep all threads from the others.
 //!
-//! Not here: the order within a queue (`queue`), the run itself (`batch`).
+//! Not here: the queues that the threads share (`queues`), the run itself (`batch`).
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::batch::{Batch, BatchedGraph};
 use super::options::BatchingOptions;
-use super::queue::Queue;
+use super::queues::{QueuePosition, Shared};
 use super::rows;
-use super::task::{RunSlot, Task, Ticket};
+use super::task::Task;
+use super::ticket::Ticket;
 use base::error::{Code, Result, ServingError};
 use base::panics;
 use base::tensor::Tensor;
 
 /// More threads than this would not help any user, and could exhaust the process.
 const MAX_THREADS: i64 = 1024;
-/// The limit for sets of outputs of one signature with waiting tasks. Clients choose these sets.
-const MAX_QUEUES_PER_SIGNATURE: usize = 64;
 /// If no thread has taken a batch for this time, long runs are considered to hold all threads.
 const KEPT_AFTER: Duration = Duration::from_secs(1);
 /// While they are held, the interval at which waiting batches are looked for.
@@ -91,7 +86,7 @@ impl BatchScheduler {
     ///
     /// # Errors
     ///
-    /// Those of [`Queue::admit`]; `UNAVAILABLE` if too many sets of outputs have waiting tasks.
+    /// Those of [`Queue::admit`](super::queue::Queue::admit); `UNAVAILABLE` if too many sets of outputs have waiting tasks.
     pub(super) fn submit(
         &self,
         graph: &Arc<BatchedGraph>,
@@ -124,14 +119,13 @@ impl BatchScheduler {
             *next_number += 1;
             let (batch, is_news) = queue.push(task, *next_number);
             news += usize::from(is_news);
-            let place = Place {
-                graph: Arc::clone(graph),
-                fetches: fetches.to_vec(),
-                batch,
-            };
             tickets.push(Ticket {
                 shared: Arc::clone(&self.shared),
-                place,
+                position: QueuePosition {
+                    graph: Arc::clone(graph),
+                    fetches: fetches.to_vec(),
+                    batch,
+                },
                 deadline,
                 run,
                 answer,
@@ -190,56 +184,7 @@ impl Request {
     }
 }
 
-/// The queue and batch of a task.
-pub(super) struct Place {
-    graph: Arc<BatchedGraph>,
-    fetches: Vec<usize>,
-    batch: u64,
-}
-
-/// The state that the threads and the callers share.
-#[derive(Default)]
-pub(super) struct Shared {
-    /// Guards short sections: nothing is copied or run under it.
-    state: Mutex<State>,
-    /// Signals that a batch can be taken, or that the next timeout is now earlier.
-    work: Condvar,
-    /// Signals that batches wait while all threads are busy.
-    others: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    threads: usize,
-    /// Threads that run a batch.
-    busy: usize,
-    /// When one of them last took a batch.
-    taken: Option<Instant>,
-    /// Whether the thread that looks after other graphs sleeps until it is woken.
-    is_others_asleep: bool,
-    /// The queue to visit next comes first. Invariant: outside of a locked section none is empty.
-    queues: VecDeque<Queue>,
-    /// The number of the last batch.
-    last_number: u64,
-    stopping: bool,
-}
-
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Removes a task from its queue. Returns whether it was there; if not, its run has begun.
-    pub(super) fn remove(&self, place: &Place, run: &RunSlot) -> bool {
-        let mut state = self.lock();
-        let Some(index) = state.find(&place.graph, &place.fetches) else {
-            return false;
-        };
-        let was_there = state.queues[index].remove(place.batch, run);
-        state.drop_if_empty(index);
-        was_there
-    }
-
     /// The main loop of a batch thread.
     fn work(&self) {
         let mut state = self.lock();
@@ -274,16 +219,6 @@ impl Shared {
                     woken.unwrap_or_else(PoisonError::into_inner)
                 }
             };
-        }
-    }
-}
-
-impl Shared {
-    /// Wakes the thread that looks after other graphs, if there is work for it.
-    fn rouse(&self, state: &mut State) {
-        if state.busy >= state.threads && state.is_others_asleep {
-            state.is_others_asleep = false;
-            self.others.notify_one();
         }
     }
 
@@ -329,83 +264,4 @@ fn start_further(name: &str, batch: Batch) {
     if let Err(error) = started {
         tracing::error!(%error, "cannot start a further batch thread");
     }
-}
-
-impl State {
-    fn find(&self, graph: &Arc<BatchedGraph>, fetches: &[usize]) -> Option<usize> {
-        self.queues
-            .iter()
-            .position(|it| Arc::ptr_eq(&it.graph, graph) && it.fetches == fetches)
-    }
-
-    /// The queue for these outputs, which is created if it does not exist.
-    fn queue_index(&mut self, graph: &Arc<BatchedGraph>, fetches: &[usize]) -> Result<usize> {
-        if let Some(index) = self.find(graph, fetches) {
-            return Ok(index);
-        }
-        let of_graph = self
-            .queues
-            .iter()
-            .filter(|it| Arc::ptr_eq(&it.graph, graph));
-        if of_graph.count() >= MAX_QUEUES_PER_SIGNATURE {
-            return Err(ServingError::new(
-                Code::Unavailable,
-                format!(
-                    "requests for {MAX_QUEUES_PER_SIGNATURE} other sets of outputs are waiting"
-                ),
-            ));
-        }
-        let queue = Queue::new(Arc::clone(graph), fetches.to_vec());
-        self.queues.push_back(queue);
-        Ok(self.queues.len() - 1)
-    }
-
-    fn parts(&mut self) -> (&mut VecDeque<Queue>, &mut u64) {
-        (&mut self.queues, &mut self.last_number)
-    }
-
-    fn drop_if_empty(&mut self, index: usize) {
-        if self.queues[index].is_empty() {
-            self.queues.remove(index);
-        }
-    }
-
-    /// Takes the first ready batch, starting with the queue whose turn it is.
-    fn take_ready(&mut self, now: Instant) -> Option<Batch> {
-        for index in 0..self.queues.len() {
-            let Some(batch) = take_batch(&mut self.queues[index], now) else {
-                continue;
-            };
-            // The queues before this one had their turn as well.
-            self.queues.rotate_left(index + 1);
-            self.drop_if_empty(self.queues.len() - 1);
-            return Some(batch);
-        }
-        None
-    }
-
-    /// Takes the first ready batch of a graph that has none running.
-    fn take_of_idle_graph(&mut self, now: Instant) -> Option<Batch> {
-        (0..self.queues.len())
-            .filter(|&index| !self.queues[index].graph.is_busy())
-            .collect::<Vec<_>>()
-            .into_iter()
-            .find_map(|index| self.take_from(index, now))
-    }
-
-    /// Takes the first ready batch of one queue, out of turn.
-    fn take_from(&mut self, index: usize, now: Instant) -> Option<Batch> {
-        let batch = take_batch(&mut self.queues[index], now)?;
-        self.drop_if_empty(index);
-        Some(batch)
-    }
-
-    fn next_due(&self) -> Option<Instant> {
-        self.queues.iter().filter_map(Queue::next_due).min()
-    }
-}
-
-fn take_batch(queue: &mut Queue, now: Instant) -> Option<Batch> {
-    let waiting = queue.take_ready(now)?;
-    Some(Batch::begin(&queue.graph, &queue.fetches, waiting.tasks))
 }

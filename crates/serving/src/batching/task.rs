@@ -1,9 +1,8 @@
 //! A request, or a part of one, on its way through a queue and a run.
 //!
-//! A [`Task`] goes into a queue and a batch; the caller keeps its [`Ticket`]. Dropping the ticket
-//! abandons the task.
+//! A [`Task`] goes into a queue and a batch; the caller keeps its ticket.
 //!
-//! Not here: the order of tasks (`queue`), running them (`batch`).
+//! Not here: the caller's end (`ticket`), the order of tasks (`queue`), running them (`batch`).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -11,7 +10,6 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::scheduler::{Place, Shared};
 use base::error::{Code, Result, ServingError};
 use base::metrics::instrument::GaugeGuard;
 use base::tensor::Tensor;
@@ -35,7 +33,7 @@ pub(super) struct Task {
 pub(super) type RunSlot = Arc<OnceLock<Arc<BatchRun>>>;
 
 /// Receives the result of a task.
-pub(super) type Answer = oneshot::Receiver<Result<Executed>>;
+pub(super) type TaskResult = oneshot::Receiver<Result<Executed>>;
 
 impl Task {
     /// Creates a task that is enqueued now, and the parts of its ticket.
@@ -44,7 +42,7 @@ impl Task {
         rows: usize,
         (enqueued, deadline): (Instant, Instant),
         waiting: GaugeGuard,
-    ) -> (Self, RunSlot, Answer) {
+    ) -> (Self, RunSlot, TaskResult) {
         let (answer, receiver) = oneshot::channel();
         let run = RunSlot::default();
         let task = Self {
@@ -98,61 +96,10 @@ impl BatchRun {
 
     /// One member leaves. The run stops with the last one, so it can continue until the latest of its
     /// members' deadlines.
-    fn leave(&self) {
+    pub(super) fn leave(&self) {
         if self.interested.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.control.terminate();
         }
-    }
-}
-
-/// The caller's end of a task.
-pub(super) struct Ticket {
-    pub(super) shared: Arc<Shared>,
-    pub(super) place: Place,
-    pub(super) deadline: Instant,
-    pub(super) run: RunSlot,
-    pub(super) answer: Answer,
-    /// Whether the task has already been abandoned.
-    pub(super) has_left: bool,
-}
-
-impl Ticket {
-    /// Waits for the task's outputs.
-    ///
-    /// # Errors
-    ///
-    /// Those of the run; `RESOURCE_EXHAUSTED` if the deadline passes in the queue.
-    pub(super) async fn wait(mut self) -> Result<Executed> {
-        let deadline = self.deadline.into();
-        let answer = match tokio::time::timeout_at(deadline, &mut self.answer).await {
-            Ok(answer) => answer,
-            Err(_) if self.give_up() => return Err(expired_in_queue()),
-            // The members of a running batch share the latest of their deadlines.
-            Err(_) => (&mut self.answer).await,
-        };
-        answer.unwrap_or_else(|_| Err(ServingError::internal("the run ended abnormally")))
-    }
-
-    /// Removes the task from its queue, or if it is already in a batch, its interest in the run.
-    /// Returns whether it was in the queue.
-    fn give_up(&mut self) -> bool {
-        if self.has_left {
-            return false;
-        }
-        self.has_left = true;
-        if self.run.get().is_none() && self.shared.remove(&self.place, &self.run) {
-            return true;
-        }
-        if let Some(run) = self.run.get() {
-            run.leave();
-        }
-        false
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.give_up();
     }
 }
 
