@@ -113,6 +113,17 @@ impl Tensor {
         self.shape.contains(&0)
     }
 
+    /// The memory of the elements, including the overhead of each string.
+    pub fn memory_bytes(&self) -> usize {
+        match &self.data {
+            Data::Plain(bytes) => bytes.len(),
+            Data::Strings(strings) => {
+                let text: usize = strings.iter().map(Bytes::len).sum();
+                text + size_of_val(strings.as_slice())
+            }
+        }
+    }
+
     /// The elements' bytes, little-endian; `None` for strings.
     pub fn bytes(&self) -> Option<&Bytes> {
         match &self.data {

@@ -8,6 +8,7 @@
 //!
 //! Not here: serving the pages over HTTP (`api::tfs::rest`), spans and logs.
 
+mod plain_family;
 mod process;
 mod server;
 mod session;

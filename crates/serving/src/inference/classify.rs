@@ -8,8 +8,7 @@ mod top_k;
 use std::sync::Arc;
 
 use super::examples::INPUTS;
-use super::logged::tensor_bytes;
-use super::{ExamplesRequest, InferenceOptions, InferenceService, LoggedCall};
+use super::{ExamplesRequest, InferenceOptions, InferenceService};
 use crate::servable::{Servable, ServableHandle};
 use base::error::{Result, ServingError};
 use base::id::ServableId;
@@ -138,7 +137,7 @@ impl ClassificationResult {
     /// The approximate memory that it keeps alive.
     pub(super) fn memory_bytes(&self) -> usize {
         let tensors = self.classes.iter().chain(&self.scores);
-        tensors.map(tensor_bytes).sum()
+        tensors.map(Tensor::memory_bytes).sum()
     }
 
     /// The label of the class at position `index` in the tensors.
@@ -191,7 +190,7 @@ impl InferenceService {
                 request.examples.examples.len(),
             )?,
         };
-        self.log(sampled.map(|request| LoggedCall::Classify(request, response.clone())));
+        self.log(sampled, &response);
         Ok(response)
     }
 }

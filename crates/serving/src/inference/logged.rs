@@ -9,7 +9,6 @@ use super::{
     MultiInferenceResponse, PredictRequest, PredictResponse, RegressionResponse,
 };
 use base::id::ServableId;
-use base::tensor::Tensor;
 use mapper::signature::RequestTensor;
 
 /// Records some of the calls that succeed. Called on the request path, so it must not block.
@@ -32,6 +31,30 @@ pub enum LoggedCall {
     Regress(ExamplesRequest, RegressionResponse),
     /// `MultiInference`.
     MultiInference(MultiInferenceRequest, MultiInferenceResponse),
+}
+
+impl From<(PredictRequest, PredictResponse)> for LoggedCall {
+    fn from((request, response): (PredictRequest, PredictResponse)) -> Self {
+        Self::Predict(request, response)
+    }
+}
+
+impl From<(ExamplesRequest, ClassificationResponse)> for LoggedCall {
+    fn from((request, response): (ExamplesRequest, ClassificationResponse)) -> Self {
+        Self::Classify(request, response)
+    }
+}
+
+impl From<(ExamplesRequest, RegressionResponse)> for LoggedCall {
+    fn from((request, response): (ExamplesRequest, RegressionResponse)) -> Self {
+        Self::Regress(request, response)
+    }
+}
+
+impl From<(MultiInferenceRequest, MultiInferenceResponse)> for LoggedCall {
+    fn from((request, response): (MultiInferenceRequest, MultiInferenceResponse)) -> Self {
+        Self::MultiInference(request, response)
+    }
 }
 
 impl LoggedCall {
@@ -62,13 +85,13 @@ impl LoggedCall {
         let large_parts = match self {
             Self::Predict(request, response) => {
                 let inputs = request.inputs.values().map(|input| match input {
-                    RequestTensor::Valid(tensor) => tensor_bytes(tensor),
+                    RequestTensor::Valid(tensor) => tensor.memory_bytes(),
                     RequestTensor::Unserved(..) | RequestTensor::Malformed => 0,
                 });
                 let outputs = response.outputs.iter();
                 inputs.sum::<usize>()
                     + outputs
-                        .map(|(_, tensor)| tensor_bytes(tensor))
+                        .map(|(_, tensor)| tensor.memory_bytes())
                         .sum::<usize>()
             }
             Self::Classify(request, response) => {
@@ -86,20 +109,10 @@ impl LoggedCall {
     }
 }
 
-/// The memory of a tensor, including the overhead of each string.
-pub(super) fn tensor_bytes(tensor: &Tensor) -> usize {
-    match tensor.strings() {
-        Some(strings) => strings_bytes(strings),
-        None => tensor.bytes().map_or(0, Bytes::len),
-    }
-}
-
-fn strings_bytes(strings: &[Bytes]) -> usize {
-    strings.iter().map(|it| it.len() + size_of::<Bytes>()).sum()
-}
-
 fn examples_bytes(examples: &super::Examples) -> usize {
-    strings_bytes(&examples.examples) + examples.context.as_ref().map_or(0, Bytes::len)
+    let context = examples.context.as_ref().map_or(0, Bytes::len);
+    let each = examples.examples.iter();
+    each.map(|it| it.len() + size_of::<Bytes>()).sum::<usize>() + context
 }
 
 impl InferenceService {
@@ -110,9 +123,12 @@ impl InferenceService {
     }
 
     /// Passes a call that was sampled to the logger.
-    pub(super) fn log(&self, call: Option<LoggedCall>) {
-        if let (Some(logger), Some(call)) = (&self.logger, call) {
-            logger.log(call);
+    pub(super) fn log<R, A: Clone>(&self, sampled: Option<R>, response: &A)
+    where
+        (R, A): Into<LoggedCall>,
+    {
+        if let (Some(logger), Some(request)) = (&self.logger, sampled) {
+            logger.log((request, response.clone()).into());
         }
     }
 }

@@ -9,7 +9,7 @@ use super::classify::{
     ClassificationResult, classification_outputs, classification_result, declared_classes,
 };
 use super::regress::{regression_outputs, regression_values};
-use super::{Examples, InferenceService, LoggedCall};
+use super::{Examples, InferenceService};
 use crate::servable::ServableHandle;
 use base::error::{Result, ServingError};
 use base::id::ServableId;
@@ -144,7 +144,7 @@ impl InferenceService {
             servable: servable.id.clone(),
             results: results?,
         };
-        self.log(sampled.map(|request| LoggedCall::MultiInference(request, response.clone())));
+        self.log(sampled, &response);
         Ok(response)
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{InferenceService, LoggedCall};
+use super::InferenceService;
 use crate::servable::ServableHandle;
 use base::error::{Result, ServingError};
 use base::id::ServableId;
@@ -67,7 +67,7 @@ impl InferenceService {
             signature_name,
             outputs,
         };
-        self.log(sampled.map(|request| LoggedCall::Predict(request, response.clone())));
+        self.log(sampled, &response);
         Ok(response)
     }
 

@@ -1,7 +1,7 @@
 //! `Regress`: the rules of `servables/tensorflow/regressor.cc`.
 
 use super::examples::INPUTS;
-use super::{ExamplesRequest, InferenceOptions, InferenceService, LoggedCall};
+use super::{ExamplesRequest, InferenceOptions, InferenceService};
 use crate::servable::ServableHandle;
 use base::error::{Result, ServingError};
 use base::id::ServableId;
@@ -55,7 +55,7 @@ impl InferenceService {
             signature_name,
             values: regression_values(&fetched, request.examples.examples.len())?,
         };
-        self.log(sampled.map(|request| LoggedCall::Regress(request, response.clone())));
+        self.log(sampled, &response);
         Ok(response)
     }
 }

@@ -10,7 +10,7 @@
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
-use super::tensorflow::{family, micros, not_a_model};
+use super::plain_family::{family, micros, not_a_model};
 use base::metrics::family::{Collect, Family, Series};
 use base::metrics::instrument::{Buckets, Counter, Histogram, Instrument};
 

@@ -9,9 +9,10 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use super::plain_family::{family, micros, not_a_model};
 use super::session::SessionMetrics;
-use base::metrics::family::{About, Collect, Family, Unit};
-use base::metrics::instrument::{Buckets, Counter, Gauge, Histogram, Instrument, Reading};
+use base::metrics::family::{Collect, Family};
+use base::metrics::instrument::{Buckets, Counter, Gauge, Histogram, Reading};
 use base::metrics::text;
 use base::vocabulary::{Api, Protocol};
 
@@ -285,20 +286,6 @@ impl TensorflowMetrics {
     }
 }
 
-/// A family without a help text, as on TensorFlow Serving's page.
-pub(super) fn family<M: Instrument, const N: usize>(
-    name: &'static str,
-    label_names: &'static [&'static str; N],
-    new_instrument: fn() -> M,
-) -> Family<M, N> {
-    let about = About {
-        name,
-        help: "",
-        unit: Unit::Plain,
-    };
-    Family::new(about, label_names, new_instrument)
-}
-
 /// The label `API` of a request's metrics; `None` for a call that TensorFlow Serving does not count.
 fn request_api(protocol: Protocol, api: Api) -> Option<&'static str> {
     match protocol {
@@ -319,13 +306,4 @@ fn counted_api(api: Api) -> Option<&'static str> {
         Api::Regress => Some("Regress"),
         Api::MultiInference | Api::Metadata | Api::Status | Api::Reload | Api::Other => None,
     }
-}
-
-/// For families whose first label is not a model name.
-pub(super) fn not_a_model(_first_value: &str) -> bool {
-    false
-}
-
-pub(super) fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
