@@ -15,6 +15,7 @@ mod dtypes;
 mod golden;
 mod memory;
 mod odd_versions;
+mod original_example_texts;
 mod original_texts;
 mod predict_grpc;
 mod predict_rest;

@@ -14,13 +14,13 @@ use tonic::Code;
 use crate::support::server::TestServer;
 use crate::support::{material, predict};
 
-const SERVICE: &str = "/tensorflow.serving.PredictionService";
+pub(crate) const SERVICE: &str = "/tensorflow.serving.PredictionService";
 
 fn models() -> PathBuf {
     material::data().join("golden2/models")
 }
 
-async fn server(names: &[&str], flags: &[&str]) -> TestServer {
+pub(crate) async fn server(names: &[&str], flags: &[&str]) -> TestServer {
     let paths: Vec<PathBuf> = names.iter().map(|name| models().join(name)).collect();
     let models = names.iter().zip(&paths);
     let models: Vec<(&str, &Path)> = models.map(|(name, path)| (*name, path.as_path())).collect();
@@ -34,7 +34,7 @@ fn empty(dtype: i32) -> TensorProto {
     }
 }
 
-fn shaped(dims: &[i64]) -> TensorProto {
+pub(crate) fn shaped(dims: &[i64]) -> TensorProto {
     let dim = dims.iter().map(|&size| Dim {
         size,
         ..Dim::default()
@@ -50,11 +50,11 @@ fn shaped(dims: &[i64]) -> TensorProto {
 }
 
 #[track_caller]
-fn check(reply: &crate::support::grpc::GrpcReply, code: Code, text: &str) {
+pub(crate) fn check(reply: &crate::support::grpc::GrpcReply, code: Code, text: &str) {
     assert_eq!((reply.code, reply.details.as_str()), (code, text));
 }
 
-fn wrong(index: usize, declared: &str, sent: &str) -> String {
+pub(crate) fn wrong(index: usize, declared: &str, sent: &str) -> String {
     format!("Expects arg[{index}] to be {declared} but {sent} is provided")
 }
 
@@ -190,7 +190,7 @@ async fn output_that_is_an_input_is_refused_where_it_is_wanted() {
 }
 
 /// A field with a length in front.
-fn delimited(number: u8, content: &[u8]) -> Vec<u8> {
+pub(crate) fn delimited(number: u8, content: &[u8]) -> Vec<u8> {
     let head = [number << 3 | 2, u8::try_from(content.len()).unwrap()];
     [&head, content].concat()
 }
@@ -314,148 +314,5 @@ async fn definitions_in_errors_escape_bytes_in_octal() {
     assert!(reply.details.starts_with(start), "{}", reply.details);
     let output = "\n  key: \"\\360\\237\\230\\200out\"\n";
     assert!(reply.details.contains(output), "{}", reply.details);
-    server.stop().await;
-}
-
-fn examples(count: usize) -> Option<SerializedInput> {
-    // x: 1.0
-    let float = delimited(2, &delimited(1, &1.0_f32.to_le_bytes()));
-    let entry = [delimited(1, b"x"), delimited(2, &float)].concat();
-    let example = delimited(1, &delimited(1, &entry));
-    Some(SerializedInput {
-        kind: Some(serialized_input::Kind::ExampleList(SerializedExampleList {
-            examples: vec![example.into(); count],
-        })),
-    })
-}
-
-fn multi_inference(tasks: &[(&str, &str)], count: usize) -> Vec<u8> {
-    let task = |&(signature, method): &(&str, &str)| pb::InferenceTask {
-        model_spec: Some(predict::model("exs", signature)),
-        method_name: format!("tensorflow/serving/{method}"),
-    };
-    pb::MultiInferenceRequest {
-        tasks: tasks.iter().map(task).collect(),
-        input: examples(count),
-    }
-    .encode_to_vec()
-}
-
-/// `multi_inference.cc`: examples count if the run succeeds, even if its outputs are refused.
-#[tokio::test(flavor = "multi_thread")]
-async fn multi_inference_counts_examples_once_its_run_succeeds() {
-    let monitoring = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(monitoring.path(), "prometheus_config { enable: true }").unwrap();
-    let flag = format!("--monitoring_config_file={}", monitoring.path().display());
-    let server = server(&["exs"], &[&flag]).await;
-    let method = format!("{SERVICE}/MultiInference");
-    let count = async || {
-        let page = server.get("/monitoring/prometheus/metrics").await.text();
-        let name = ":tensorflow:serving:request_example_count_total{model=\"exs\"} ";
-        let line = page.lines().find_map(|line| line.strip_prefix(name));
-        line.map_or(0, |count| count.parse::<i64>().unwrap())
-    };
-
-    let reply = server
-        .grpc
-        .call(&method, multi_inference(&[("r_int", "regress")], 3))
-        .await;
-    let text = "Expected output Tensor of DT_FLOAT.  Got: DT_INT64";
-    check(&reply, Code::InvalidArgument, text);
-    assert_eq!(count().await, 3);
-
-    // The second task's input takes floats: the common run fails.
-    let tasks = [("r", "regress"), ("notexf", "regress")];
-    let reply = server.grpc.call(&method, multi_inference(&tasks, 5)).await;
-    check(&reply, Code::InvalidArgument, &wrong(1, "float", "string"));
-    assert_eq!(count().await, 3);
-    server.stop().await;
-}
-
-/// The index refers to the run of all tasks, by the names of their tensors: `s26/i0:0` comes before
-/// `s9/i0:0`.
-#[tokio::test(flavor = "multi_thread")]
-async fn multi_inference_counts_the_tensors_of_all_tasks() {
-    let server = server(&["exs"], &[]).await;
-    let method = format!("{SERVICE}/MultiInference");
-    for (tasks, index) in [
-        (&[("notexf", "regress")][..], 0),
-        (&[("notexf", "regress"), ("c_head", "classify")], 0),
-        (
-            &[
-                ("c_scores", "classify"),
-                ("notexf", "regress"),
-                ("r", "regress"),
-            ],
-            2,
-        ),
-    ] {
-        let reply = server.grpc.call(&method, multi_inference(tasks, 1)).await;
-        check(
-            &reply,
-            Code::InvalidArgument,
-            &wrong(index, "float", "string"),
-        );
-    }
-    server.stop().await;
-}
-
-fn serialized(examples: &[Vec<u8>], shape: &[i64]) -> TensorProto {
-    TensorProto {
-        dtype: DataType::DtString as i32,
-        string_val: examples.iter().map(|it| it.clone().into()).collect(),
-        ..shaped(shape)
-    }
-}
-
-/// The texts are those of TensorFlow 2.21's `ParseExampleV2`, followed by the name of its node.
-#[tokio::test(flavor = "multi_thread")]
-async fn single_example_has_words_of_its_own() {
-    let server = server(&["exs"], &[]).await;
-    let missing = "Feature: x (data type: float) is required but could not be found.";
-    for (shape, text) in [
-        (&[][..], missing.to_owned()),
-        (&[1], format!("Name: <unknown>, {missing}")),
-    ] {
-        let tensor = serialized(&[vec![]], shape);
-        let request = predict::request(predict::model("exs", "p"), "inputs", tensor);
-        let method = format!("{SERVICE}/Predict");
-        let reply = server.grpc.call(&method, request.encode_to_vec()).await;
-        let text = format!("{text}\n\t [[{{{{node s20/ParseExample/ParseExampleV2}}}}]]");
-        check(&reply, Code::InvalidArgument, &text);
-    }
-    server.stop().await;
-}
-
-/// `ComputeInputSize` (`batching_session.cc`) checks the fed tensors, before the graph parses them.
-#[tokio::test(flavor = "multi_thread")]
-async fn single_example_cannot_be_batched() {
-    let server = server(&["exs"], &["--enable_batching=true"]).await;
-    let examples = match examples(1).and_then(|input| input.kind) {
-        Some(serialized_input::Kind::ExampleList(list)) => list.examples,
-        _ => panic!("a list"),
-    };
-    let example = examples[0].to_vec();
-    let method = format!("{SERVICE}/Predict");
-    for (example, shape, code, text) in [
-        (&example, &[1][..], Code::Ok, ""),
-        (
-            &example,
-            &[],
-            Code::InvalidArgument,
-            "Batching Run() input tensors must have at least one dimension",
-        ),
-        (
-            &Vec::new(),
-            &[],
-            Code::InvalidArgument,
-            "Batching Run() input tensors must have at least one dimension",
-        ),
-    ] {
-        let tensor = serialized(std::slice::from_ref(example), shape);
-        let request = predict::request(predict::model("exs", "p"), "inputs", tensor);
-        let reply = server.grpc.call(&method, request.encode_to_vec()).await;
-        check(&reply, code, text);
-    }
     server.stop().await;
 }

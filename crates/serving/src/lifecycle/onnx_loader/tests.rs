@@ -25,11 +25,13 @@ use proto::tensorflow::SavedModel;
 use runtime::Backend;
 use runtime::ort::testing::onnx_runtime;
 
+mod absent_models;
 mod batches;
 mod checks;
 mod comparisons;
 mod contradictions;
 mod files;
+mod foreign_files;
 mod functions;
 mod left_out;
 mod maps;
@@ -37,15 +39,16 @@ mod net;
 mod old_opsets;
 mod optional;
 mod raw_parse;
+mod refused_models;
 mod renaming;
 mod renaming_again;
 mod renaming_claims;
+mod renaming_details;
 mod rewrites;
 mod sequences;
 mod session;
 mod unwritten;
 mod valid_models;
-mod words;
 mod zoo;
 
 fn backend() -> Arc<dyn Backend> {

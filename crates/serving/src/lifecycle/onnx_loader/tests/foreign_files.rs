@@ -1,17 +1,15 @@
-//! Errors for a directory without an ONNX model, and for models that ONNX Runtime refuses: the reason, and
-//! advice that fits it.
+//! Errors for a directory whose files are not models: the format of the file, and advice.
 
 use std::fs;
 
-use super::net::{FLOAT, Net, Version as NetVersion};
+use super::net::FLOAT;
+use super::refused_models::{node, refused};
 use super::*;
 use mapper::version_dir::{Shown, show};
-use proto::onnx::{AttributeProto, StringStringEntryProto, TensorProto};
-
-const STRING: i32 = 8;
+use proto::onnx::{StringStringEntryProto, TensorProto};
 
 /// A version directory with these files.
-fn version(files: &[(&str, &[u8])]) -> (tempfile::TempDir, PathBuf) {
+pub(super) fn version(files: &[(&str, &[u8])]) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("1");
     fs::create_dir(&path).unwrap();
@@ -24,7 +22,7 @@ fn version(files: &[(&str, &[u8])]) -> (tempfile::TempDir, PathBuf) {
 }
 
 #[track_caller]
-fn refusal(files: &[(&str, &[u8])]) -> String {
+pub(super) fn refusal(files: &[(&str, &[u8])]) -> String {
     let (_folder, path) = version(files);
     let error = load(&path).err().expect("it was loaded");
     error
@@ -33,7 +31,7 @@ fn refusal(files: &[(&str, &[u8])]) -> String {
 }
 
 #[track_caller]
-fn check_refusal(files: &[(&str, &[u8])], begin: &str, way_out: &str) {
+pub(super) fn check_refusal(files: &[(&str, &[u8])], begin: &str, way_out: &str) {
     let text = refusal(files);
     assert!(text.starts_with(begin), "{text}");
     assert!(text.contains(way_out), "{text}");
@@ -227,7 +225,7 @@ fn other_files_that_are_pointers_are_named() {
     });
     let version = net.version();
     fs::write(version.path.join("model.onnx.data"), LFS).unwrap();
-    let text = words(version);
+    let text = refused(version);
     let part = "model.onnx.data is not the model's weights but a Git LFS pointer";
     assert!(text.contains(part), "{text}");
 }
@@ -350,232 +348,5 @@ fn models_go_before_weights_and_contents_before_names() {
         ),
     ] {
         check_refusal(files, &is(what), ". ");
-    }
-}
-
-#[test]
-fn directory_that_says_nothing_is_called_empty() {
-    for files in [
-        &[][..],
-        &[("labels.txt", b"cat\ndog\n")],
-        &[("README.md", b"# Hi")],
-    ] as [&[(&str, &[u8])]; 3]
-    {
-        assert_eq!(refusal(files), "no ONNX model (*.onnx) in DIR");
-    }
-}
-
-#[test]
-fn model_in_a_folder_of_its_own_is_found() {
-    check_refusal(
-        &[("export/model.onnx", b"x")],
-        "no ONNX model (*.onnx) in DIR: export/model.onnx lies a folder too deep",
-        "Move what is in export up, into DIR",
-    );
-    check_refusal(
-        &[("model.onnx/model.onnx", b"x")],
-        "DIR/model.onnx: it is not a regular file but a directory",
-        "The file itself",
-    );
-}
-
-#[test]
-fn folder_named_like_a_version_is_to_be_renamed() {
-    for (folder, number) in [
-        ("v1", "1"),
-        ("1.0", "1"),
-        ("Version_3", "3"),
-        ("2024-01-31", "20240131"),
-    ] {
-        check_refusal(
-            &[(&format!("{folder}/model.onnx"), b"x")],
-            &format!(
-                "no ONNX model (*.onnx) in DIR: it is a base path that holds {folder}/model.onnx"
-            ),
-            &format!("rename {folder}, and name that directory here: DIR/{number}"),
-        );
-    }
-    for folder in ["vision", "r", "1a", "export.1"] {
-        let text = refusal(&[(&format!("{folder}/model.onnx"), b"x")]);
-        assert!(text.contains("lies a folder too deep"), "{text}");
-    }
-}
-
-#[test]
-fn base_path_names_its_versions() {
-    let (folder, path) = version(&[("model.onnx", b"x")]);
-    fs::create_dir(folder.path().join("12")).unwrap();
-    let base = folder.path();
-    let expected = format!(
-        "it is a base path with the versions 1, 12. Name one of them: {}/12",
-        base.display()
-    );
-    let serve = ["serve".to_owned()];
-    let report = check(backend(), base, &serve);
-    assert!(
-        !report.passed && report.text.contains(&expected),
-        "{}",
-        report.text
-    );
-    for shown in [Shown::TagSets, Shown::SignatureNames, Shown::All] {
-        let error = show(base, &serve, &shown).unwrap_err();
-        assert!(error.to_string().contains(&expected), "{error}");
-    }
-    drop(path);
-}
-
-#[test]
-fn tag_set_that_is_not_there_names_those_that_are() {
-    let directory = project().join("tests/data/zoo/scalar/1");
-    let foo = ["foo".to_owned()];
-    let expected = "has no tag set 'foo'. It has 'serve'";
-    for shown in [Shown::SignatureNames, Shown::All] {
-        let error = show(&directory, &foo, &shown).unwrap_err();
-        assert_eq!(error.code(), Code::NotFound);
-        let text = error.to_string();
-        assert!(
-            text.ends_with(expected) && !text.contains("saved_model_cli"),
-            "{text}"
-        );
-    }
-    let report = check(backend(), &directory, &foo);
-    assert!(report.text.contains(expected), "{}", report.text);
-    assert!(!report.text.contains("saved_model_cli"), "{}", report.text);
-}
-
-/// Only `saved_model.pb` names tags.
-#[test]
-fn tag_set_without_a_saved_model_is_not_there() {
-    let directory = project().join("models/half_plus_two/1");
-    assert!(!directory.join("saved_model.pb").exists());
-    for shown in [Shown::SignatureNames, Shown::All] {
-        let error = show(&directory, &["foo".to_owned()], &shown).unwrap_err();
-        assert_eq!(error.code(), Code::NotFound);
-        let text = error.to_string();
-        assert!(text.contains("no tag set 'foo'"), "{text}");
-        assert!(show(&directory, &["serve".to_owned()], &shown).is_ok());
-    }
-    let report = check(backend(), &directory, &["foo".to_owned()]);
-    assert!(
-        !report.passed && report.text.contains("no tag set 'foo'"),
-        "{}",
-        report.text
-    );
-    assert!(check(backend(), &directory, &["serve".to_owned()]).passed);
-}
-
-/// One node, from a tensor to another of the same type.
-fn node(op_type: &str, elem_type: i32) -> Net {
-    Net::default()
-        .input("x", elem_type, &[-1])
-        .node(op_type, &["x"], "y")
-        .output("y", elem_type, &[-1])
-}
-
-/// Lower case in a language; no machine has the locale `xx_YY`.
-fn with_locale(locale: &str) -> Net {
-    let mut net = node("StringNormalizer", STRING);
-    let attribute = |name: &str, value: &str| AttributeProto {
-        name: Some(name.to_owned()),
-        // STRING
-        r#type: Some(3),
-        s: Some(value.to_owned().into()),
-        ..AttributeProto::default()
-    };
-    net.graph.node[0].attribute = vec![
-        attribute("case_change_action", "LOWER"),
-        attribute("locale", locale),
-    ];
-    net
-}
-
-#[track_caller]
-fn words(net: NetVersion) -> String {
-    load(&net.path).err().expect("it was loaded").to_string()
-}
-
-#[test]
-fn failed_load_ends_with_what_is_true_of_it() {
-    const TENSORFLOW: &str = "Operators of TensorFlow that no ONNX runtime has must be replaced or \
-                              moved out of the model before it is converted";
-    let version = node("StaticRegexReplace", STRING).version();
-    let file = version.path.join("model.onnx");
-    let contents = fs::read(&file).unwrap();
-    let mut model = proto::onnx::ModelProto::decode(contents.as_slice()).unwrap();
-    model.producer_name = Some("tf2onnx".to_owned());
-    fs::write(&file, model.encode_to_vec()).unwrap();
-    let text = words(version);
-    assert!(text.ends_with(TENSORFLOW), "{text}");
-    let cases = [
-        (with_locale("xx_YY").version(), "needs the locale xx_YY"),
-        (
-            node("RMSNormalization", FLOAT).version(),
-            "came with opset 23",
-        ),
-        (
-            node("Upsample", FLOAT).version(),
-            "set its opset_import to 9",
-        ),
-        (
-            node("StaticRegexReplace", STRING).version(),
-            "ONNX has no operator StaticRegexReplace",
-        ),
-        (node("Scaler", FLOAT).version(), "an operator of ai.onnx.ml"),
-        (node("relu", FLOAT).version(), "ai.onnx writes it Relu"),
-        (node("ATen", FLOAT).version(), "operators of PyTorch"),
-        (node("Affine", FLOAT).version(), "ONNX has removed"),
-        // Refused because of an error in the model, which the reason names.
-        (
-            node("Not", FLOAT).version(),
-            "parameter (x) of operator (Not)",
-        ),
-    ];
-    for (version, part) in cases {
-        let text = words(version);
-        assert!(text.contains(part), "{text}");
-        assert!(!text.contains("TensorFlow"), "{text}");
-    }
-}
-
-#[test]
-fn model_of_a_newer_format_names_the_newest_that_is_known() {
-    for (opset, ir_version, domain, part) in [
-        (
-            999,
-            8,
-            "",
-            "The model uses opset 999 of ai.onnx, this ONNX Runtime knows opsets up to ",
-        ),
-        (
-            17,
-            999,
-            "",
-            "The file's IR version 999 is newer than this ONNX Runtime",
-        ),
-        (17, 8, "ai.onnx.contrib", "onnxruntime-extensions"),
-        (
-            17,
-            8,
-            "com.example",
-            "Operators of com.example come with a library",
-        ),
-    ] {
-        let version = node("Identity", FLOAT).version();
-        let file = version.path.join("model.onnx");
-        let contents = fs::read(&file).unwrap();
-        let mut model = proto::onnx::ModelProto::decode(contents.as_slice()).unwrap();
-        model.ir_version = Some(ir_version);
-        model.opset_import[0].version = Some(opset);
-        if !domain.is_empty() {
-            let mut import = model.opset_import[0].clone();
-            (import.domain, import.version) = (Some(domain.to_owned()), Some(1));
-            model.opset_import.push(import);
-            let graph = model.graph.as_mut().unwrap();
-            graph.node[0].domain = Some(domain.to_owned());
-        }
-        fs::write(&file, model.encode_to_vec()).unwrap();
-        let text = words(version);
-        assert!(text.contains(part), "{text}");
-        assert!(!text.contains("TensorFlow"), "{text}");
     }
 }
