@@ -25,7 +25,8 @@ use super::inline_stream::{StreamExecutor, Streams};
 use super::limit::Admitted;
 use super::linger::{Linger, Lingering};
 use super::peer::Peer;
-use super::places::{Place, Places};
+use super::places::{ConnectionPlace, Places};
+use super::protocols::Protocols;
 use super::request_line::{NotedLines, RequestLines};
 use super::tls::Tls;
 use base::metrics::instrument::Counter;
@@ -117,15 +118,6 @@ impl ConnectionOptions {
     }
 }
 
-/// The protocols of a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocols {
-    /// gRPC: HTTP/2 with prior knowledge.
-    Http2,
-    /// REST: HTTP/1.0, 1.1, and HTTP/2 with prior knowledge.
-    Http1And2,
-}
-
 /// A request as services receive it.
 pub type HttpRequest = Request<RequestBody<ReturnedBody<Incoming>>>;
 
@@ -147,7 +139,7 @@ impl Driver {
         stream: T,
         attention: BusyPoll,
         peer: Peer,
-        place: &Place,
+        place: &ConnectionPlace,
         service: S,
     ) where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -241,7 +233,7 @@ async fn drive_to_end(
     last: impl Future<Output = Ended>,
     why: Ending,
     activity: &Activity,
-    place: &Place,
+    place: &ConnectionPlace,
 ) {
     if why == Ending::ForAnother {
         // The new connection waits for this one's place.

@@ -18,6 +18,7 @@ pub mod limit;
 pub mod linger;
 pub mod peer;
 pub mod places;
+pub mod protocols;
 pub mod receive;
 pub mod request_line;
 pub mod serve;

@@ -90,7 +90,7 @@ enum Room {
 }
 
 /// A connection's place, which is free again when this is dropped.
-pub(super) struct Place {
+pub(super) struct ConnectionPlace {
     shared: Arc<Shared>,
     holder: Arc<Holder>,
     number: u64,
@@ -182,7 +182,7 @@ impl Shared {
 impl PortPlaces {
     /// A place. If none is free, waits for that of a connection that can be closed. `None` if none can, or if
     /// it takes too long.
-    pub(super) async fn take(&self) -> Option<Place> {
+    pub(super) async fn take(&self) -> Option<ConnectionPlace> {
         if let Some(place) = self.take_free() {
             return Some(place);
         }
@@ -195,7 +195,7 @@ impl PortPlaces {
         timeout(PATIENCE, taken).await.ok()?
     }
 
-    async fn take_of_another(&self) -> Option<Place> {
+    async fn take_of_another(&self) -> Option<ConnectionPlace> {
         loop {
             let freed = self.shared.freed.notified();
             if let Some(place) = self.take_now(true) {
@@ -217,11 +217,11 @@ impl PortPlaces {
     }
 
     /// A free place that no waiting connection needs.
-    pub(super) fn take_free(&self) -> Option<Place> {
+    pub(super) fn take_free(&self) -> Option<ConnectionPlace> {
         self.take_now(false)
     }
 
-    fn take_now(&self, has_waited: bool) -> Option<Place> {
+    fn take_now(&self, has_waited: bool) -> Option<ConnectionPlace> {
         let mut state = self.shared.lock();
         let own = (self.shared.max / SHARE_OF_PORT).max(1);
         let others = state.ports.iter().enumerate();
@@ -248,7 +248,7 @@ impl PortPlaces {
             has_to_go: watch::Sender::new(false),
         });
         state.holders.insert(number, Arc::clone(&holder));
-        Some(Place {
+        Some(ConnectionPlace {
             shared: Arc::clone(&self.shared),
             holder,
             number,
@@ -329,7 +329,7 @@ impl Holder {
     }
 }
 
-impl Place {
+impl ConnectionPlace {
     /// Sets the activity that tells whether the connection waits for its client.
     pub(super) fn set_activity(&self, activity: Arc<Activity>, peer: Peer) {
         // It is set once.
@@ -344,7 +344,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPlace {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         let port = &mut state.ports[self.holder.port];
@@ -367,7 +367,7 @@ mod tests {
 
     const NEVER: Duration = Duration::from_secs(3600);
 
-    fn all_free(port: &PortPlaces) -> Vec<Place> {
+    fn all_free(port: &PortPlaces) -> Vec<ConnectionPlace> {
         std::iter::from_fn(|| port.take_free()).collect()
     }
 

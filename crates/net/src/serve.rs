@@ -21,9 +21,10 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::busy_poll::{BusyPoll, BusyPollStream};
-use super::connection::{ConnectionOptions, Driver, FAREWELL, HttpRequest, Protocols};
+use super::connection::{ConnectionOptions, Driver, FAREWELL, HttpRequest};
 use super::peer::{Peer, Source};
-use super::places::{Place, PortPlaces};
+use super::places::{ConnectionPlace, PortPlaces};
+use super::protocols::Protocols;
 use super::tls::{PeerNames, Tls};
 use super::unix_authority::UnixAuthority;
 use base::metrics::instrument::Counter;
@@ -212,7 +213,7 @@ where
         }
     }
 
-    async fn receive(self, (stream, attention, address): Accepted, place: Place) {
+    async fn receive(self, (stream, attention, address): Accepted, place: ConnectionPlace) {
         let made = tokio::select! {
             made = self.handshake.make(stream, address) => made,
             () = place.has_to_go() => None,
@@ -294,7 +295,7 @@ impl Doorman {
     }
 
     /// A free place.
-    fn free_place(&self) -> Option<Place> {
+    fn free_place(&self) -> Option<ConnectionPlace> {
         let place = self.places.take_free()?;
         self.are_full.store(false, Ordering::Relaxed);
         Some(place)
@@ -308,7 +309,7 @@ impl Doorman {
     }
 
     /// A place, once one is free.
-    async fn place(&self) -> Option<Place> {
+    async fn place(&self) -> Option<ConnectionPlace> {
         match self.places.take().await {
             Some(place) => {
                 self.are_full.store(false, Ordering::Relaxed);

@@ -32,7 +32,7 @@ use self::failures::Failures;
 use self::libcrypto::Certificate;
 use self::peer::is_out_of_force;
 use self::verify::ClientVerifier;
-use super::connection::Protocols;
+use super::protocols::Protocols;
 use base::error::{Result, ServingError};
 
 pub use self::peer::PeerNames;

@@ -24,7 +24,7 @@ pub use self::ids::{RequestId, TraceParent, random};
 #[cfg(feature = "otlp")]
 use self::otlp::Tracer;
 pub use self::record::{
-    Outcome, RequestHead, RequestRecord, Stage, note_identity, note_outcome, note_stage,
+    RequestHead, RequestOutcome, RequestRecord, Stage, note_identity, note_outcome, note_stage,
 };
 
 /// The flags for the access log and traces.

@@ -11,7 +11,7 @@ use base::id::ServableId;
 use base::vocabulary::{Api, Protocol};
 use serving::monitoring::{Metrics, RequestLabels};
 use serving::servable::Servable;
-use serving::telemetry::{Outcome, note_outcome};
+use serving::telemetry::{RequestOutcome, note_outcome};
 
 /// The servable and signature that answered a request.
 pub struct AnsweredBy<'a> {
@@ -93,7 +93,7 @@ impl Observation {
         };
         self.metrics
             .record_request(&labels, code.name(), self.started.elapsed());
-        note_outcome(&Outcome {
+        note_outcome(&RequestOutcome {
             api: labels.api.label(),
             model: labels.model,
             version: labels.version,

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
-use super::instrument::{Instrument, Kind, Reading};
+use super::instrument::{Instrument, InstrumentKind, Reading};
 
 /// Replaces every label value beyond a limit.
 pub(super) const OTHER: &str = "(other)";
@@ -56,7 +56,7 @@ pub struct Snapshot {
     /// Its name and description.
     pub about: About,
     /// The type as printed on the page.
-    pub kind: Kind,
+    pub kind: InstrumentKind,
     /// In the order of the values of each point.
     pub label_names: &'static [&'static str],
     /// In the order of their label values.

@@ -12,7 +12,7 @@ mod tests;
 use std::fmt::Write as _;
 
 use super::family::{Point, Snapshot, Unit};
-use super::instrument::{Kind, Reading};
+use super::instrument::{InstrumentKind, Reading};
 use number::{General, seconds};
 
 /// The page in TensorFlow Serving's dialect, metrics in the order of their names.
@@ -46,9 +46,9 @@ pub fn prometheus_page(metrics: &[Snapshot]) -> String {
 /// `no_labels` is printed instead of labels if a metric has none.
 fn write_metric(page: &mut String, name: &str, metric: &Snapshot, no_labels: &str) {
     let kind = match metric.kind {
-        Kind::Counter => "counter",
-        Kind::Gauge => "gauge",
-        Kind::Histogram => "histogram",
+        InstrumentKind::Counter => "counter",
+        InstrumentKind::Gauge => "gauge",
+        InstrumentKind::Histogram => "histogram",
     };
     put(page, format_args!("# TYPE {name} {kind}\n"));
     for point in &metric.points {

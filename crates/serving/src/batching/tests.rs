@@ -20,7 +20,7 @@ use base::tensor::Tensor;
 use runtime::{DirectExecutor, Executor, Graph};
 
 /// A request that waits for its outputs.
-type Answer<'a> = Pin<Box<dyn Future<Output = Result<Vec<Tensor>>> + Send + 'a>>;
+type PendingOutputs<'a> = Pin<Box<dyn Future<Output = Result<Vec<Tensor>>> + Send + 'a>>;
 
 /// Never reached in a test.
 const LONG_MICROS: i64 = 3_600_000_000;
@@ -74,11 +74,11 @@ impl Fixture {
     }
 
     /// Sends a request for output 0 into the queue; await it for the answer.
-    fn send(&self, feed: Tensor) -> Answer<'_> {
+    fn send(&self, feed: Tensor) -> PendingOutputs<'_> {
         self.send_all(vec![feed], &[0], None)
     }
 
-    fn send_until(&self, feed: Tensor, deadline: Instant) -> Answer<'_> {
+    fn send_until(&self, feed: Tensor, deadline: Instant) -> PendingOutputs<'_> {
         self.send_all(vec![feed], &[0], Some(deadline))
     }
 
@@ -87,7 +87,7 @@ impl Fixture {
         feeds: Vec<Tensor>,
         fetches: &[usize],
         deadline: Option<Instant>,
-    ) -> Answer<'_> {
+    ) -> PendingOutputs<'_> {
         let mut execution = self.executor.execute(feeds, fetches.to_vec(), deadline);
         let mut context = Context::from_waker(Waker::noop());
         match Pin::new(&mut execution).poll(&mut context) {
@@ -97,7 +97,7 @@ impl Fixture {
     }
 
     /// Keeps the batch thread busy with a run of one row for as long as the gate is held.
-    fn occupy(&self) -> Answer<'_> {
+    fn occupy(&self) -> PendingOutputs<'_> {
         self.gate.hold();
         let before = self.gate.runs().len();
         let request = self.send(floats(&[1], &[0.0]));
@@ -137,7 +137,7 @@ fn floats(shape: &[usize], values: &[f32]) -> Tensor {
     Tensor::from_vec(shape, values.to_vec()).unwrap()
 }
 
-async fn answer(request: Answer<'_>) -> Tensor {
+async fn answer(request: PendingOutputs<'_>) -> Tensor {
     request.await.unwrap().remove(0)
 }
 

@@ -50,10 +50,10 @@ pub(super) fn defaults_have_rows(signature: &Signature, graph: &dyn Graph) -> bo
     let sizes = sizes.into_iter().filter(|&size| size > 1);
     for free in std::iter::once(1).chain(sizes.take(MAX_SIZES)) {
         let asked = [1, many].map(|rows| answer(signature, graph, rows, free));
-        if asked.contains(&Answer::Other) {
+        if asked.contains(&TrialResult::Other) {
             return true;
         }
-        if asked == [Answer::Rows, Answer::Rows] {
+        if asked == [TrialResult::Rows, TrialResult::Rows] {
             return false;
         }
     }
@@ -88,7 +88,7 @@ fn declared_shape(signature: &Signature, alias: &str) -> Option<Vec<i64>> {
 
 /// The result of running a graph on a number of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
+enum TrialResult {
     /// All outputs have as many rows as the inputs.
     Rows,
     /// Some outputs have another number of rows.
@@ -99,25 +99,25 @@ enum Answer {
 
 /// Whether all outputs of the graph have `rows` rows if it is fed with `rows` rows of zeros.
 fn answers(signature: &Signature, graph: &dyn Graph, rows: usize) -> bool {
-    answer(signature, graph, rows, 1) == Answer::Rows
+    answer(signature, graph, rows, 1) == TrialResult::Rows
 }
 
 /// `free` is used as the size of dimensions without a declared size.
-fn answer(signature: &Signature, graph: &dyn Graph, rows: usize, free: usize) -> Answer {
+fn answer(signature: &Signature, graph: &dyn Graph, rows: usize, free: usize) -> TrialResult {
     let Some(inputs) = zeros(signature, rows, free) else {
-        return Answer::Nothing;
+        return TrialResult::Nothing;
     };
     let Ok(call) = signature.bind(inputs, &signature.answerable_outputs()) else {
-        return Answer::Nothing;
+        return TrialResult::Nothing;
     };
     let Ok(outputs) = graph.run(&call.feeds, &call.fetches, &RunControl::default()) else {
-        return Answer::Nothing;
+        return TrialResult::Nothing;
     };
     let mut outputs = outputs.iter();
     if outputs.all(|output| output.shape().first() == Some(&rows)) {
-        Answer::Rows
+        TrialResult::Rows
     } else {
-        Answer::Other
+        TrialResult::Other
     }
 }
 

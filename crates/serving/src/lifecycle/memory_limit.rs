@@ -112,7 +112,7 @@ impl Loader for MemoryLimitLoader {
         });
         drop(in_flight);
         let in_flight = Arc::clone(&self.in_flight);
-        Ok(Reservation::new(Place {
+        Ok(Reservation::new(ReservedMemory {
             in_flight,
             given_up,
         }))
@@ -124,13 +124,13 @@ impl Loader for MemoryLimitLoader {
 }
 
 /// The memory reserved for a load. It is released when the load ends, even by a panic.
-struct Place {
+struct ReservedMemory {
     in_flight: Arc<InFlight>,
     /// Identifies the load.
     given_up: Arc<Signal>,
 }
 
-impl Drop for Place {
+impl Drop for ReservedMemory {
     fn drop(&mut self) {
         let is_other = |it: &Share| !Arc::ptr_eq(&it.given_up, &self.given_up);
         self.in_flight.lock().retain(is_other);

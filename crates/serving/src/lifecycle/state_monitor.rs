@@ -36,11 +36,11 @@ struct Inner {
 }
 
 /// Models that a caller waits for: `None` while undecided.
-type Wait = BTreeMap<Arc<str>, Option<Outcome>>;
+type Wait = BTreeMap<Arc<str>, Option<FirstVersion>>;
 
 /// The result of the first version of a model that finished loading.
 #[derive(Clone, Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum FirstVersion {
     /// It is available.
     Available,
     /// It failed. `version` is `None` if no version was found.
@@ -79,9 +79,9 @@ impl StateMonitor {
             Some(error) => (error.code(), error.to_string()),
         };
         let outcome = match (state, error) {
-            (ManagerState::Available, _) => Some(Outcome::Available),
+            (ManagerState::Available, _) => Some(FirstVersion::Available),
             // An END without an error belongs to an earlier life of the version.
-            (ManagerState::End, Some(error)) => Some(Outcome::Failed {
+            (ManagerState::End, Some(error)) => Some(FirstVersion::Failed {
                 version: Some(id.version),
                 error: error.into(),
             }),
@@ -168,7 +168,7 @@ impl StateMonitor {
 
     /// Gives a model up for all current waits: no version of it is to be expected.
     pub(crate) fn give_up(&self, model: &str, error: &ServingError) {
-        let failed = Outcome::Failed {
+        let failed = FirstVersion::Failed {
             version: None,
             error: error.into(),
         };
@@ -193,7 +193,7 @@ impl Inner {
         wait.is_none_or(|it| it.values().all(Option::is_some))
     }
 
-    fn decide(&mut self, model: &str, outcome: &Outcome) {
+    fn decide(&mut self, model: &str, outcome: &FirstVersion) {
         for wait in self.waits.values_mut() {
             if let Some(undecided @ None) = wait.get_mut(model) {
                 *undecided = Some(outcome.clone());
@@ -217,7 +217,7 @@ impl Expectation<'_> {
             .get_mut(&self.key)
             .and_then(|it| it.get_mut(model));
         if let Some(undecided @ None) = decided {
-            *undecided = Some(Outcome::Failed {
+            *undecided = Some(FirstVersion::Failed {
                 version: None,
                 error: error.into(),
             });
@@ -229,7 +229,7 @@ impl Expectation<'_> {
         let mut inner = self.monitor.lock();
         let wait = inner.waits.get_mut(&self.key);
         for undecided in wait.into_iter().flat_map(BTreeMap::values_mut) {
-            undecided.get_or_insert_with(|| Outcome::Failed {
+            undecided.get_or_insert_with(|| FirstVersion::Failed {
                 version: None,
                 error: error.into(),
             });
@@ -293,7 +293,7 @@ impl Drop for Expectation<'_> {
 fn failures(wait: &Wait) -> Vec<String> {
     wait.iter()
         .filter_map(|(model, outcome)| match outcome {
-            Some(Outcome::Failed { version, error }) => {
+            Some(FirstVersion::Failed { version, error }) => {
                 let version = version.map(|it| format!(" version: {it}"));
                 Some(format!(
                     "{{{{name: {model}{}}} due to error: {}: {}}}, ",

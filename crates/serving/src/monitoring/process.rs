@@ -6,7 +6,7 @@ use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base::metrics::family::{About, Point, Snapshot, Unit};
-use base::metrics::instrument::{Kind, Reading};
+use base::metrics::instrument::{InstrumentKind, Reading};
 
 /// All process metrics that are available.
 pub(super) fn snapshots(started: SystemTime) -> Vec<Snapshot> {
@@ -34,7 +34,7 @@ pub(super) fn snapshots(started: SystemTime) -> Vec<Snapshot> {
     let known = metrics.into_iter().filter_map(|(name, help, unit, value)| {
         Some(Snapshot {
             about: About { name, help, unit },
-            kind: Kind::Gauge,
+            kind: InstrumentKind::Gauge,
             label_names: &[],
             points: vec![Point {
                 label_values: Vec::new(),

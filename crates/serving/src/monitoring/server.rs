@@ -15,7 +15,7 @@ use super::{Direction, LogOutcome, RequestLabels};
 use base::id::ServableId;
 use base::metrics::family::{About, Collect, Family, Point, Snapshot, Unit};
 use base::metrics::instrument::{
-    Buckets, Counter, Gauge, GaugeGuard, Histogram, Instrument, Kind, Reading,
+    Buckets, Counter, Gauge, GaugeGuard, Histogram, Instrument, InstrumentKind, Reading,
 };
 use base::vocabulary::{ManagerState, Port, Protocol};
 use decimal::Decimal;
@@ -339,7 +339,7 @@ impl ServerMetrics {
                 "onnx_model_server_log_lines_dropped_total",
                 "Lines of the log that were dropped since they could not be written in time.",
             ),
-            kind: Kind::Counter,
+            kind: InstrumentKind::Counter,
             label_names: &[],
             points: vec![Point {
                 label_values: Vec::new(),
@@ -351,7 +351,7 @@ impl ServerMetrics {
                 "onnx_model_server_build_info",
                 "Always 1; the server's version is in the label.",
             ),
-            kind: Kind::Gauge,
+            kind: InstrumentKind::Gauge,
             label_names: &["version"],
             points: vec![Point {
                 label_values: vec![env!("CARGO_PKG_VERSION").into()],

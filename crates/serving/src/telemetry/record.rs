@@ -87,7 +87,7 @@ impl Stage {
 
 /// The end of a request, as far as its handler knows it.
 #[derive(Clone, Copy, Debug)]
-pub struct Outcome<'a> {
+pub struct RequestOutcome<'a> {
     /// The call: `predict`, `metadata`, ...
     pub api: &'static str,
     /// The model as the client named it; empty if it could not be read.
@@ -185,7 +185,7 @@ impl RequestRecord {
 }
 
 /// Records how the current request ended.
-pub fn note_outcome(outcome: &Outcome<'_>) {
+pub fn note_outcome(outcome: &RequestOutcome<'_>) {
     note(|details| {
         details.api = Some(outcome.api);
         details.model = Some(outcome.model)

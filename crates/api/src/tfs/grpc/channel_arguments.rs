@@ -62,7 +62,7 @@ fn millis(key: &str, value: &str) -> Result<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use net::connection::Protocols;
+    use net::protocols::Protocols;
 
     fn applied(list: &str) -> Result<ConnectionOptions> {
         let mut options = ConnectionOptions::new(Protocols::Http2);

@@ -28,7 +28,7 @@ pub(super) struct LoadJob<'a> {
 }
 
 /// The result of a load.
-pub(super) enum Outcome {
+pub(super) enum LoadOutcome {
     Loaded(Servable),
     /// The files changed meanwhile, so the servable could be a mixture of old and new files.
     Unsettled,
@@ -39,43 +39,43 @@ pub(super) enum Outcome {
 
 impl LoadJob<'_> {
     /// Loads the version. Also returns the files that it found, if they could be read.
-    pub(super) fn run(&self) -> (Outcome, Option<Arc<Files>>) {
+    pub(super) fn run(&self) -> (LoadOutcome, Option<Arc<Files>>) {
         let mut found = None;
         // The storage and the reservation can panic, as well as the loader.
         let ended = panics::caught(|| self.load_settled(&mut found));
         let outcome = ended.unwrap_or_else(|panic| {
             let text = format!("the load panicked: {panic}");
-            Outcome::Failed(ServingError::internal(text))
+            LoadOutcome::Failed(ServingError::internal(text))
         });
         // If the files changed, those found before were not tried as a whole.
-        let found = found.filter(|_| !matches!(outcome, Outcome::Unsettled));
+        let found = found.filter(|_| !matches!(outcome, LoadOutcome::Unsettled));
         (outcome, found)
     }
 
-    fn load_settled(&self, found: &mut Option<Arc<Files>>) -> Outcome {
+    fn load_settled(&self, found: &mut Option<Arc<Files>>) -> LoadOutcome {
         let before = match self.storage.files(self.directory) {
             Ok(before) => Arc::new(before),
-            Err(error) => return Outcome::Failed(self.unreadable(error)),
+            Err(error) => return LoadOutcome::Failed(self.unreadable(error)),
         };
         *found = Some(Arc::clone(&before));
         if self.wanted.is_some_and(|it| it != before.fingerprint()) {
-            return Outcome::Unsettled;
+            return LoadOutcome::Unsettled;
         }
         let _reservation = match self.loader.reserve(self.id, self.directory, self.given_up) {
             Ok(reservation) => reservation,
-            Err(NoRoom::ForNow) => return Outcome::NoRoom,
-            Err(NoRoom::Refused(error)) => return Outcome::Failed(error),
+            Err(NoRoom::ForNow) => return LoadOutcome::NoRoom,
+            Err(NoRoom::Refused(error)) => return LoadOutcome::Failed(error),
         };
         if self.given_up.is_raised() {
-            return Outcome::Failed(cancelled());
+            return LoadOutcome::Failed(cancelled());
         }
         let servable = match self.load_once() {
             Ok(servable) => servable,
-            Err(error) => return Outcome::Failed(error),
+            Err(error) => return LoadOutcome::Failed(error),
         };
         match self.storage.files(self.directory) {
-            Ok(after) if after == *before => Outcome::Loaded(servable),
-            _ => Outcome::Unsettled,
+            Ok(after) if after == *before => LoadOutcome::Loaded(servable),
+            _ => LoadOutcome::Unsettled,
         }
     }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, info_span, warn};
 
-use super::load::{LoadJob, Outcome, cancelled};
+use super::load::{LoadJob, LoadOutcome, cancelled};
 use super::managed::{GivenUp, Left, Managed, Phase, Progress};
 use super::threads::{MAX_STUCK_OF_VERSION, Ticket};
 use super::{Shared, State};
@@ -113,7 +113,7 @@ impl Shared {
     fn finish_load(
         &self,
         ticket: Ticket,
-        outcome: Outcome,
+        outcome: LoadOutcome,
         found: Option<Arc<Files>>,
     ) -> Option<Servable> {
         let now = Instant::now();
@@ -126,20 +126,20 @@ impl Shared {
         let Some(managed) = managed.filter(|_| !thread.is_given_up()) else {
             self.note_late_end(&mut state, &id, now - thread.began);
             return match outcome {
-                Outcome::Loaded(servable) => Some(servable),
+                LoadOutcome::Loaded(servable) => Some(servable),
                 _ => None,
             };
         };
         managed.found(found.as_deref());
         match outcome {
-            Outcome::Loaded(servable) => {
+            LoadOutcome::Loaded(servable) => {
                 managed.loaded = found;
                 self.serve(&mut state, &id, servable, now);
             }
             _ if managed.is_as_loaded() => managed.set_progress(None),
-            Outcome::Failed(error) => self.note_failure(&mut state, &id, &error, now),
-            Outcome::Unsettled => self.note_unsettled(&mut state, &id, now),
-            Outcome::NoRoom => {
+            LoadOutcome::Failed(error) => self.note_failure(&mut state, &id, &error, now),
+            LoadOutcome::Unsettled => self.note_unsettled(&mut state, &id, now),
+            LoadOutcome::NoRoom => {
                 let wait = match state.threads.is_any_wanted() {
                     true => Progress::ForRoom,
                     false => Progress::Until(now),

@@ -36,7 +36,7 @@ pub(super) fn missing(serving: &Files, new: &Files) -> Vec<PathBuf> {
     let serving_counts = counts(serving);
     let new_counts = counts(new);
     let is_missing = |path: &&Path| {
-        let kind = kind(path);
+        let kind = folder_and_extension(path);
         is_missed(path)
             && !new.has_as(serving, path)
             && (has_fixed_name(path) || new_counts.get(&kind) < serving_counts.get(&kind))
@@ -46,16 +46,16 @@ pub(super) fn missing(serving: &Files, new: &Files) -> Vec<PathBuf> {
 }
 
 /// The folder and the extension.
-type Kind<'a> = (Option<&'a Path>, Option<&'a OsStr>);
+type FolderAndExtension<'a> = (Option<&'a Path>, Option<&'a OsStr>);
 
-fn kind(path: &Path) -> Kind<'_> {
+fn folder_and_extension(path: &Path) -> FolderAndExtension<'_> {
     (path.parent(), path.extension())
 }
 
-fn counts(files: &Files) -> BTreeMap<Kind<'_>, usize> {
+fn counts(files: &Files) -> BTreeMap<FolderAndExtension<'_>, usize> {
     let mut counts = BTreeMap::new();
     for path in files.paths().filter(|path| is_missed(path)) {
-        *counts.entry(kind(path)).or_default() += 1;
+        *counts.entry(folder_and_extension(path)).or_default() += 1;
     }
     counts
 }

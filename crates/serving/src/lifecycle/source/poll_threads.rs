@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use tracing::{error, info};
 
 use super::model_poll::{Found, Look, Rest};
-use super::queue::{Answer, Job, Question, Queue};
+use super::queue::{Job, PollRequest, PollResult, Queue};
 use super::{AspiredVersionsSink, Serves, WatchedModel};
 use base::error::{Code, Result, ServingError};
 use base::panics;
@@ -26,7 +26,7 @@ const GRACE: Duration = Duration::from_millis(250);
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// The maximum number of threads. If as many base paths hang, other base paths are not looked at.
 const MAX_WORKERS: usize = 1024;
-/// A question is given up if no look has ended for this time.
+/// A request is given up if no look has ended for this time.
 const NO_PROGRESS: Duration = Duration::from_secs(15);
 /// How long `stop` waits for looks to end.
 const STOP_PATIENCE: Duration = Duration::from_millis(500);
@@ -74,7 +74,7 @@ struct State {
 }
 
 impl PollThreads {
-    /// No thread is started before the first question.
+    /// No thread is started before the first request.
     pub(super) fn new(parts: Parts, queue: Queue) -> Self {
         let shared = Shared {
             parts,
@@ -124,16 +124,16 @@ impl PollThreads {
         &self,
         gap: Duration,
         patience: Duration,
-    ) -> Result<Vec<(Arc<WatchedModel>, Result<Answer>)>> {
+    ) -> Result<Vec<(Arc<WatchedModel>, Result<PollResult>)>> {
         self.ensure_overseer()?;
-        let questions = {
+        let requests = {
             let mut state = self.shared.lock();
             state.is_overseen = true;
             state.queue.ask(Instant::now(), gap)
         };
         self.shared.work.notify_one();
         self.shared.news.notify_one();
-        Ok(self.shared.await_answers(questions, patience))
+        Ok(self.shared.await_results(requests, patience))
     }
 
     /// The models whose base path does not answer.
@@ -146,7 +146,7 @@ impl PollThreads {
         self.shared.lock().remarks.get(model).cloned()
     }
 
-    /// Ends the threads, and the questions that wait. Looks that hang are left alone.
+    /// Ends the threads, and the requests that wait. Looks that hang are left alone.
     pub(super) fn stop(&self) {
         let begin = Instant::now();
         if std::mem::replace(&mut self.shared.lock().is_stopped, true) {
@@ -195,23 +195,23 @@ impl Shared {
         lock(&self.state)
     }
 
-    fn await_answers(
+    fn await_results(
         &self,
-        questions: Vec<Question>,
+        requests: Vec<PollRequest>,
         patience: Duration,
-    ) -> Vec<(Arc<WatchedModel>, Result<Answer>)> {
+    ) -> Vec<(Arc<WatchedModel>, Result<PollResult>)> {
         let begin = Instant::now();
         let mut last_progress = begin;
-        let mut answers = Vec::with_capacity(questions.len());
+        let mut answers = Vec::with_capacity(requests.len());
         let mut state = self.lock();
-        for question in questions {
+        for request in requests {
             let answer = loop {
                 let now = Instant::now();
                 if state.is_stopped {
                     let text = "the server is shutting down";
                     break Err(ServingError::new(Code::Cancelled, text));
                 }
-                match state.queue.answer(&question, now) {
+                match state.queue.answer(&request, now) {
                     Some(Ok(answer))
                         if answer.versions == 0
                             && answer.rest == Rest::Version
@@ -231,7 +231,7 @@ impl Shared {
                 }
                 state = wait(&self.ended, state, GRACE);
             };
-            answers.push((question.model, answer));
+            answers.push((request.model, answer));
         }
         answers
     }

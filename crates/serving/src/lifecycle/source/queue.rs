@@ -53,17 +53,17 @@ struct Slot {
     /// Locked only by the look that runs at the model's base path.
     poll: Arc<Mutex<ModelPoll>>,
     due: Option<Instant>,
-    /// The number of questions asked, and the last one that was answered.
+    /// The number of requests asked, and the last one that was answered.
     asked: u64,
     answered: u64,
-    /// The gap between two looks until the question is answered.
+    /// The gap between two looks until the request is answered.
     hurry: Option<Duration>,
-    answer: Option<Result<Answer>>,
+    answer: Option<Result<PollResult>>,
 }
 
 /// The result of a look, for the caller who asked.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct PollResult {
     /// The number of aspired versions.
     pub(super) versions: usize,
     /// The changes to be expected.
@@ -100,7 +100,7 @@ impl Job {
 }
 
 /// A request for a look at a model.
-pub(super) struct Question {
+pub(super) struct PollRequest {
     pub(super) key: ModelKey,
     pub(super) model: Arc<WatchedModel>,
     asked: u64,
@@ -147,7 +147,7 @@ impl Queue {
     }
 
     /// Requests a look at every model now, in order.
-    pub(super) fn ask(&mut self, now: Instant, hurry: Duration) -> Vec<Question> {
+    pub(super) fn ask(&mut self, now: Instant, hurry: Duration) -> Vec<PollRequest> {
         let mut keys: Vec<ModelKey> = self.models.keys().copied().collect();
         keys.sort_unstable();
         let ask = |key: ModelKey| {
@@ -156,7 +156,7 @@ impl Queue {
             slot.asked += 1;
             slot.hurry = Some(hurry);
             slot.answer = None;
-            Some(Question {
+            Some(PollRequest {
                 key,
                 model: Arc::clone(&slot.model),
                 asked: slot.asked,
@@ -230,7 +230,7 @@ impl Queue {
                         Rest::Changing | Rest::Version => Some(timing.gap),
                     };
                     let versions = versions.len();
-                    (Some(Ok(Answer { versions, rest })), due)
+                    (Some(Ok(PollResult { versions, rest })), due)
                 }
                 Err(error) => (Some(Err(error)), timing.interval),
             };
@@ -251,12 +251,16 @@ impl Queue {
     }
 
     /// The answer, once it exists. Does not wait for a look that hangs.
-    pub(super) fn answer(&mut self, question: &Question, now: Instant) -> Option<Result<Answer>> {
-        let Some(slot) = self.models.get_mut(&question.key) else {
+    pub(super) fn answer(
+        &mut self,
+        request: &PollRequest,
+        now: Instant,
+    ) -> Option<Result<PollResult>> {
+        let Some(slot) = self.models.get_mut(&request.key) else {
             let text = "the model is not watched any more";
             return Some(Err(ServingError::new(Code::Cancelled, text)));
         };
-        if slot.answered >= question.asked {
+        if slot.answered >= request.asked {
             return slot.answer.take();
         }
         let running = self.running.get(&slot.model.base_path)?;

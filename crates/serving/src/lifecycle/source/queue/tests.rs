@@ -84,12 +84,12 @@ fn slow_storage_is_asked_less_often() {
 fn a_base_path_that_hangs_holds_one_look() {
     let mut queue = queue(&[("a", "/hung"), ("b", "/hung"), ("c", "/c")]);
     let start = Instant::now();
-    let questions = queue.ask(start, HURRY);
+    let requests = queue.ask(start, HURRY);
     let jobs = all_due(&mut queue, start);
     assert_eq!(names(&jobs), ["a", "c"]);
     queue.finish(&jobs[1], start, aspired(Rest::Settled));
     assert_eq!(queue.stalled(start), [] as [Arc<str>; 0]);
-    assert!(queue.answer(&questions[0], start).is_none());
+    assert!(queue.answer(&requests[0], start).is_none());
 
     let later = start + STALLED_AFTER;
     // New sets of models do not change that.
@@ -109,9 +109,9 @@ fn a_base_path_that_hangs_holds_one_look() {
     let text = "the base path /hung of model a has not answered for 5 s";
     assert_eq!(reports[0].to_string(), text);
     assert_eq!((reports.len(), queue.take_reports(later).len()), (1, 0));
-    let questions = queue.ask(later, HURRY);
-    for question in &questions[..2] {
-        let error = queue.answer(question, later).unwrap().unwrap_err();
+    let requests = queue.ask(later, HURRY);
+    for request in &requests[..2] {
+        let error = queue.answer(request, later).unwrap().unwrap_err();
         assert_eq!(error.code(), Code::Unavailable);
     }
 
@@ -126,14 +126,14 @@ fn a_base_path_that_hangs_holds_one_look() {
 fn an_answer_that_took_too_long_is_asked_for_again() {
     let mut queue = queue(&[("a", "/a")]);
     let start = Instant::now();
-    let questions = queue.ask(start, HURRY);
+    let requests = queue.ask(start, HURRY);
     let job = queue.next(start).unwrap();
     let later = start + STALLED_AFTER * 2;
     queue.finish(&job, later, aspired(Rest::Settled));
-    assert!(queue.answer(&questions[0], later).is_none());
+    assert!(queue.answer(&requests[0], later).is_none());
     let job = queue.next(later).unwrap();
     queue.finish(&job, later, aspired(Rest::Settled));
-    assert!(queue.answer(&questions[0], later).is_some());
+    assert!(queue.answer(&requests[0], later).is_some());
 }
 
 #[test]
@@ -142,13 +142,13 @@ fn a_look_that_began_before_the_question_does_not_answer_it() {
     let now = Instant::now();
     queue.ask(now, HURRY);
     let job = queue.next(now).unwrap();
-    let question = queue.ask(now, HURRY).remove(0);
+    let request = queue.ask(now, HURRY).remove(0);
     assert!(queue.next(now).is_none());
     queue.finish(&job, now, aspired(Rest::Settled));
-    assert!(queue.answer(&question, now).is_none());
+    assert!(queue.answer(&request, now).is_none());
     let job = queue.next(now).unwrap();
     queue.finish(&job, now, aspired(Rest::Settled));
-    assert!(queue.answer(&question, now).is_some());
+    assert!(queue.answer(&request, now).is_some());
 }
 
 #[test]
