@@ -78,11 +78,14 @@ test:
 	done; \
 	if [ -n "$$failed" ]; then echo "== failed:$$failed"; exit 1; fi
 
+# The crates whose files do not import each other in circles, and must not.
+WITHOUT_CIRCLES := base mapper net onnx proto runtime serving storage
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --workspace --no-deps
 	$(PYTHON) tools/check_dependencies.py
+	$(PYTHON) tools/check_circles.py $(WITHOUT_CIRCLES)
 
 # nextest does not run the examples in doc comments, plain `cargo test` does.
 test-rust: onnxruntime
