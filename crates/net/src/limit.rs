@@ -24,8 +24,9 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 pub use self::admitted::{Admitted, Waits};
+pub(crate) use self::budget::Going;
 
-use self::budget::{Budget, Room, lock};
+use self::budget::{Budget, ClosesUnread, Room, lock};
 
 use super::head::Head;
 use super::places::Places;
@@ -60,6 +61,12 @@ pub enum ExemptCall {
     Reflection,
 }
 
+impl ClosesUnread for Places {
+    fn close_unread(&self) -> Going {
+        self.have_unread_go()
+    }
+}
+
 impl LoadShed {
     /// Admits this many requests at a time (`--max_concurrent_requests`), which together hold up to this
     /// many bytes (`--max_bytes_in_flight`).
@@ -69,7 +76,7 @@ impl LoadShed {
 
     /// Lets connections in these places make room for requests, too.
     pub fn make_room_in(&self, places: Places) {
-        lock(&self.0.places).push(places);
+        lock(&self.0.places).push(Box::new(places));
     }
 
     /// Admits a request, or a call of a `kind` that does not count as one. Its head counts as held.

@@ -22,6 +22,7 @@ use tokio::sync::{Mutex as TurnLock, Notify, watch};
 use tokio::time::{Instant, timeout};
 
 use super::in_flight::{Activity, Unread};
+use super::limit::Going;
 use super::peer::{Peer, Source};
 
 /// A connection can always wait for its client for this long: a new one is about to send its request.
@@ -94,15 +95,6 @@ pub(super) struct ConnectionPlace {
     shared: Arc<Shared>,
     holder: Arc<Holder>,
     number: u64,
-}
-
-/// The result of closing a connection for its unread answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Going {
-    /// It had this many of them.
-    Answers(usize),
-    /// None was closed. This many requests can turn out to wait for their client.
-    None { young: usize },
 }
 
 /// The connection that has a place, as far as others see it.

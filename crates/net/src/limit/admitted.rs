@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
-use super::budget::{Budget, weight};
+use super::budget::{Budget, WaitingRequest, weight};
 use super::{ExemptCall, REQUEST_BYTES, UNCOUNTED_BYTES};
 use crate::head::Head;
 use crate::peer::{ConnectionNumber, Source};
@@ -24,7 +24,7 @@ pub struct Admitted {
     peer: (Source, ConnectionNumber),
     /// `None` if it counts as a request.
     exempt: Option<ExemptCall>,
-    pub(super) began: Instant,
+    began: Instant,
     bytes: AtomicU64,
     /// This many of its bytes are not counted.
     uncounted: AtomicU64,
@@ -110,7 +110,7 @@ impl Admitted {
             held += REQUEST_BYTES;
         }
         let mut waiting = budget.waiting(self.exempt);
-        let number = waiting.add(self.peer, weight(held), Arc::clone(self));
+        let number = waiting.add(self.peer, weight(held), Arc::<Self>::clone(self));
         drop(waiting);
         // This can make this request itself give up its place.
         budget.make_room_for_bytes(0);
@@ -136,8 +136,18 @@ impl Admitted {
         )
     }
 
-    /// Gives its place to another request; its memory is about to be freed.
-    pub(super) fn make_room(&self) {
+    fn counted(&self) -> u64 {
+        let uncounted = self.uncounted.load(Ordering::Relaxed);
+        self.bytes.load(Ordering::Relaxed).saturating_sub(uncounted)
+    }
+}
+
+impl WaitingRequest for Admitted {
+    fn began(&self) -> Instant {
+        self.began
+    }
+
+    fn make_room(&self) {
         if self.has_made_room.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -146,11 +156,6 @@ impl Admitted {
         self.budget.going_bytes.fetch_add(going, Ordering::Relaxed);
         self.budget.give_back(self.exempt, self.peer.1);
         self.told.notify_one();
-    }
-
-    fn counted(&self) -> u64 {
-        let uncounted = self.uncounted.load(Ordering::Relaxed);
-        self.bytes.load(Ordering::Relaxed).saturating_sub(uncounted)
     }
 }
 

@@ -2,15 +2,14 @@
 //!
 //! Not here: admitting a request (`limit`), what one request holds (`admitted`).
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::admitted::Admitted;
 use super::{ExemptCall, LOOK_PAUSE, REQUEST_BYTES, UNCOUNTED_BYTES};
 use crate::head::Head;
 use crate::peer::ConnectionNumber;
-use crate::places::{Going, Places};
 use crate::shares::{Full, Shares};
 use crate::turns::Turns;
 use crate::waiting::Waiting;
@@ -33,6 +32,30 @@ const YOUNG: Duration = Duration::from_millis(40);
 /// can hold.
 const LOOKING_SHARE: u64 = 8;
 
+/// A request that waits for its client and can give its place to another.
+pub(super) trait WaitingRequest: fmt::Debug + Send + Sync {
+    /// When it was admitted.
+    fn began(&self) -> Instant;
+
+    /// Gives its place to another request; its memory is about to be freed.
+    fn make_room(&self);
+}
+
+/// Connections, of which one can be closed for its unread answers.
+pub(super) trait ClosesUnread: fmt::Debug + Send + Sync {
+    /// Closes the connection with the most unread answers, of the source with the most.
+    fn close_unread(&self) -> Going;
+}
+
+/// The result of closing a connection for its unread answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Going {
+    /// It had this many of them.
+    Answers(usize),
+    /// None was closed. This many requests can turn out to wait for their client.
+    None { young: usize },
+}
+
 #[derive(Debug)]
 pub(super) struct Budget {
     pub(super) max_requests: usize,
@@ -47,9 +70,9 @@ pub(super) struct Budget {
     pub(super) large: AtomicUsize,
     exempt: [Shares; EXEMPT_KINDS],
     /// By kind; the last element is for ordinary requests.
-    waiting: [Mutex<Waiting<Arc<Admitted>>>; EXEMPT_KINDS + 1],
+    waiting: [Mutex<Waiting<Arc<dyn WaitingRequest>>>; EXEMPT_KINDS + 1],
     /// The connections; one can be closed for its unread answers.
-    pub(super) places: Mutex<Vec<Places>>,
+    pub(super) places: Mutex<Vec<Box<dyn ClosesUnread>>>,
     leaving: Mutex<Leaving>,
     pub(super) turns: Turns,
 }
@@ -118,7 +141,7 @@ impl Budget {
     pub(super) fn waiting(
         &self,
         kind: Option<ExemptCall>,
-    ) -> MutexGuard<'_, Waiting<Arc<Admitted>>> {
+    ) -> MutexGuard<'_, Waiting<Arc<dyn WaitingRequest>>> {
         lock(&self.waiting[kind.map_or(EXEMPT_KINDS, |it| it as usize)])
     }
 
@@ -210,7 +233,7 @@ impl Budget {
         let take = |in_any_case: bool| {
             let mut waiting = self.waiting(kind);
             let is_taken = waiting.first().is_some_and(|(weight, first)| {
-                in_any_case || weight > 1 || first.began.elapsed() >= YOUNG
+                in_any_case || weight > 1 || first.began().elapsed() >= YOUNG
             });
             is_taken.then(|| waiting.take(1)).flatten()
         };
@@ -260,7 +283,7 @@ impl Budget {
                 return leaving.otherwise;
             }
             let places = lock(&self.places);
-            let mut found = places.iter().map(Places::have_unread_go);
+            let mut found = places.iter().map(|it| it.close_unread());
             let found = found.try_fold(0, |young, found| match found {
                 Going::Answers(answers) => Err(answers),
                 Going::None { young: more } => Ok(young + more),
