@@ -17,5 +17,5 @@ pub use self::files::{
     check_platform_config, model_server_config, read_auth_config, read_batching_parameters,
     read_model_server_config, read_monitoring_config, read_tls_config, session_threads,
 };
-pub use self::flags::{Flags, Note, Outcome, SessionThreads};
+pub use self::flags::{Flags, Note, ParsedFlags, SessionThreads};
 pub use self::watch::{FileWatcher, WatchedFile, check_regular};

@@ -10,7 +10,7 @@ use base::allocator;
 use base::allocator::Allocator;
 use base::error::ServingError;
 use onnx_model_server::commands::{self, Command};
-use onnx_model_server::config::{Flags, Outcome};
+use onnx_model_server::config::{Flags, ParsedFlags};
 use onnx_model_server::logging::{self, LogFormat};
 use onnx_model_server::process::{self, Signals, leave};
 use onnx_model_server::server::{Server, ServerOptions, Stopped};
@@ -68,7 +68,7 @@ fn run_command(command: Result<Command, String>) -> u8 {
 
 fn run_server() -> u8 {
     let (flags, unknown, ignored, notes) = match Flags::parse(std::env::args_os()) {
-        Outcome::Usage { text, errors } => {
+        ParsedFlags::Usage { text, errors } => {
             logging::print(&text);
             logging::print(commands::SUMMARY);
             // Below the usage text, which fills a screen.
@@ -78,11 +78,11 @@ fn run_server() -> u8 {
             }
             return FAILURE;
         }
-        Outcome::Version(flags) => {
+        ParsedFlags::Version(flags) => {
             logging::print(&onnx_model_server::server::version_text(&flags));
             return 0;
         }
-        Outcome::Run {
+        ParsedFlags::Run {
             flags,
             unknown,
             ignored,

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{Command, Report};
-use crate::config::{Flags, Outcome};
+use crate::config::{Flags, ParsedFlags};
 
 /// The names of the program in the image.
 const PROGRAMS: &[&str] = &["onnx_model_server", "tensorflow_model_server"];
@@ -76,11 +76,11 @@ fn parse(flags: Vec<OsString>) -> Result<Flags, String> {
     let would_not = "a server would not start with these flags";
     let program = OsString::from(PROGRAMS[0]);
     match Flags::parse(std::iter::once(program).chain(flags)) {
-        Outcome::Run { flags, .. } => Ok(flags),
-        Outcome::Usage { errors, .. } if !errors.is_empty() => {
+        ParsedFlags::Run { flags, .. } => Ok(flags),
+        ParsedFlags::Usage { errors, .. } if !errors.is_empty() => {
             Err(format!("{would_not}: {}", errors.join("; ")))
         }
-        Outcome::Usage { .. } | Outcome::Version(_) => Err(would_not.to_owned()),
+        ParsedFlags::Usage { .. } | ParsedFlags::Version(_) => Err(would_not.to_owned()),
     }
 }
 

@@ -7,13 +7,13 @@ use std::ffi::OsString;
 use std::fmt;
 use std::str::FromStr;
 
-use super::Flags;
-use super::table::{self, Definition, Effect, Slot};
+use super::declare::{Effect, Slot};
+use super::table::{FLAGS, Flags};
 
 /// The action that the arguments ask for.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant)]
-pub enum Outcome {
+pub enum ParsedFlags {
     /// Start serving.
     Run {
         /// The values.
@@ -25,7 +25,7 @@ pub enum Outcome {
         /// Notes for the operator about the flags that were set.
         notes: Vec<Note>,
     },
-    /// Print `text` on stdout, `errors` below it on stderr, and exit with [`Outcome::USAGE_STATUS`].
+    /// Print `text` on stdout, `errors` below it on stderr, and exit with [`ParsedFlags::USAGE_STATUS`].
     Usage {
         /// The usage text.
         text: String,
@@ -36,8 +36,8 @@ pub enum Outcome {
     Version(Flags),
 }
 
-impl Outcome {
-    /// The exit status for [`Outcome::Usage`]: TensorFlow Serving returns -1 from `main`.
+impl ParsedFlags {
+    /// The exit status for [`ParsedFlags::Usage`]: TensorFlow Serving returns -1 from `main`.
     pub const USAGE_STATUS: u8 = 255;
 }
 
@@ -58,7 +58,7 @@ impl fmt::Display for Note {
 
 impl Flags {
     /// Reads a process's arguments, its own name first. Bytes that are not UTF-8 become U+FFFD.
-    pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Outcome {
+    pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> ParsedFlags {
         let mut arguments = arguments
             .into_iter()
             .map(|argument| argument.to_string_lossy().into_owned());
@@ -90,16 +90,16 @@ impl Flags {
 
         let usage = || Self::usage(&program);
         if !errors.is_empty() || first_unknown.as_deref() == Some("--help") {
-            return Outcome::Usage {
+            return ParsedFlags::Usage {
                 text: usage(),
                 errors,
             };
         }
         if flags.version {
-            return Outcome::Version(flags);
+            return ParsedFlags::Version(flags);
         }
         let notes = notes(&mut flags);
-        Outcome::Run {
+        ParsedFlags::Run {
             flags,
             unknown: first_unknown.map(|first| format!("unknown argument: {first}\n{}", usage())),
             ignored,
@@ -112,7 +112,7 @@ impl Flags {
 fn unknown(argument: &str) -> String {
     let name = argument.trim_start_matches('-');
     let name = name.split_once('=').map_or(name, |(name, _)| name);
-    let is_flag = argument.starts_with('-') && table::flags().any(|flag| flag.name == name);
+    let is_flag = argument.starts_with('-') && FLAGS.iter().any(|flag| flag.name == name);
     let why = match is_flag {
         _ if argument == "--" => "it and all arguments after it are ignored",
         true => "a flag is written --name=value, in one word",
@@ -128,7 +128,7 @@ fn assign(flags: &mut Flags, argument: &str) -> Option<Result<(), String>> {
         Some((name, value)) => (name, Some(value)),
         None => (argument, None),
     };
-    let definition = table::flags().find(|flag| flag.name == name)?;
+    let definition = FLAGS.iter().find(|flag| flag.name == name)?;
     let done = match ((definition.slot)(flags), value) {
         (Slot::Bool(slot), None) => store(slot, Some(true)),
         (_, None) => return None,
@@ -169,28 +169,16 @@ fn number<T: FromStr>(value: &str) -> Option<T> {
 /// One note for each flag without effect whose value is not the default.
 fn notes(flags: &mut Flags) -> Vec<Note> {
     let mut defaults = Flags::default();
-    table::flags()
+    FLAGS
+        .iter()
         .filter_map(|definition| {
             let Effect::None(reason) = definition.effect else {
                 return None;
             };
-            is_set(definition, flags, &mut defaults).then_some(Note {
+            definition.differs(flags, &mut defaults).then_some(Note {
                 flag: definition.name,
                 reason,
             })
         })
         .collect()
-}
-
-/// Whether a flag's value is not its default.
-pub(super) fn is_set(definition: &Definition, flags: &mut Flags, defaults: &mut Flags) -> bool {
-    match ((definition.slot)(flags), (definition.slot)(defaults)) {
-        (Slot::Int32(value), Slot::Int32(default)) => value != default,
-        (Slot::Int64(value), Slot::Int64(default)) => value != default,
-        (Slot::Bool(value), Slot::Bool(default)) => value != default,
-        (Slot::String(value), Slot::String(default)) => value != default,
-        (Slot::Float(value), Slot::Float(default)) => value != default,
-        // A definition's slot always has the same type.
-        _ => false,
-    }
 }

@@ -1,6 +1,6 @@
 //! The number of threads of one model's session.
 
-use super::Flags;
+use super::table::Flags;
 
 /// More threads than this would not help any model, and could exhaust the process.
 const MAX_THREADS: usize = 1024;

@@ -1,7 +1,7 @@
 //! The usage text, in TensorFlow Serving's format.
 
-use super::Flags;
-use super::table::{self, Slot};
+use super::declare::Slot;
+use super::table::{FLAGS, Flags};
 
 impl Flags {
     /// The text for `--help`, for wrong values and for unknown arguments: each flag with its
@@ -9,7 +9,7 @@ impl Flags {
     pub fn usage(program: &str) -> String {
         let mut defaults = Self::default();
         let mut text = format!("usage: {program}\nFlags:\n");
-        for flag in table::flags() {
+        for flag in FLAGS {
             let (default, type_name) = match (flag.slot)(&mut defaults) {
                 Slot::Int32(value) => (value.to_string(), "int32"),
                 Slot::Int64(value) => (value.to_string(), "int64"),
@@ -18,7 +18,10 @@ impl Flags {
                 Slot::Float(value) => (format!("{value:.6}"), "float"),
             };
             let assignment = format!("--{}={default}", flag.name);
-            text.push_str(&format!("\t{assignment:<33}\t{type_name}\t{}\n", flag.help));
+            text.push_str(&format!(
+                "\t{assignment:<33}\t{type_name}\t{}\n",
+                flag.help()
+            ));
         }
         text
     }

@@ -1,8 +1,7 @@
 //! Checks that involve more than one flag, made before anything is started.
 
-use super::Flags;
-use super::parse::is_set;
-use super::table::{self, Effect};
+use super::declare::Effect;
+use super::table::{FLAGS, Flags};
 use base::error::{Result, ServingError};
 
 impl Flags {
@@ -57,9 +56,9 @@ impl Flags {
 
     fn check_refused(&self) -> Result<()> {
         let (mut flags, mut defaults) = (self.clone(), Self::default());
-        for definition in table::flags() {
+        for definition in FLAGS {
             if let Effect::Refused(reason) = definition.effect
-                && is_set(definition, &mut flags, &mut defaults)
+                && definition.differs(&mut flags, &mut defaults)
             {
                 return Err(ServingError::unimplemented(format!(
                     "--{}: {reason}",

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use base::error::Result;
-use onnx_model_server::config::{Flags, Outcome};
+use onnx_model_server::config::{Flags, ParsedFlags};
 use onnx_model_server::server::{Server, ServerOptions};
 use proto::tensorflow::serving::model_version_status::State;
 use proto::tensorflow::serving::{GetModelStatusRequest, GetModelStatusResponse};
@@ -54,7 +54,7 @@ impl TestServer {
         let mut arguments = vec![OsString::from("onnx_model_server")];
         arguments.push(format!("--onnxruntime_library={}", onnxruntime().display()).into());
         arguments.extend(flags.iter().map(OsString::from));
-        let Outcome::Run { flags, .. } = Flags::parse(arguments) else {
+        let ParsedFlags::Run { flags, .. } = Flags::parse(arguments) else {
             panic!("these flags do not start a server: {flags:?}");
         };
         let mut options = ServerOptions::from_flags(&flags)?;
