@@ -31,6 +31,8 @@ use api::admin::pages::{Copies, Pages};
 use api::admin::server::AdminService;
 use api::tfs::rest::RestService;
 use base::error::Result;
+use base::metrics::family::About;
+use base::metrics::registry::Read;
 use base::panics;
 use base::vocabulary::Protocol;
 use net::in_flight::InFlight;
@@ -55,6 +57,19 @@ const DEFAULT_MONITORING_PATH: &str = "/monitoring/prometheus/metrics";
 
 /// The time that the parts of the server have to stop after the last request.
 const STOP_GRACE: Duration = Duration::from_secs(1);
+
+/// The metrics, with those that this package keeps.
+fn metrics() -> Metrics {
+    let metrics = Metrics::new();
+    metrics.register(Read::counter(
+        About::new(
+            "onnx_model_server_log_lines_dropped_total",
+            "Lines of the log that were dropped since they could not be written in time.",
+        ),
+        logging::dropped_lines,
+    ));
+    metrics
+}
 
 /// The path of TensorFlow Serving's metrics page according to the file; `None` if it is disabled.
 fn monitoring_path(file: &Path) -> Result<Option<String>> {
@@ -121,8 +136,7 @@ impl Server {
         let security = Security::open(&options.security)?;
         Security::warn_of_open_ports(&options);
         security.apply(&mut options);
-        let metrics = Arc::new(Metrics::new());
-        metrics.count_dropped_log_lines(logging::dropped_lines);
+        let metrics = Arc::new(metrics());
         let observer = Arc::new(Observer::try_new(&options.observer)?);
         let core = Arc::new(ServerCore::new(
             options.lifecycle.clone(),

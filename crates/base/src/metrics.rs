@@ -4,4 +4,5 @@
 
 pub mod family;
 pub mod instrument;
+pub mod registry;
 pub mod text;

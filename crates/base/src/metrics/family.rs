@@ -6,13 +6,13 @@
 //! Clients choose some label values (a model's name), so the number of combinations is limited; further
 //! ones are counted under `OTHER`.
 //!
-//! Not here: the values (`instrument`), the metrics themselves (`tensorflow`, `server`).
+//! Not here: the values (`instrument`), the families of a page (`registry`).
 
 #[cfg(test)]
 mod tests;
 
 use std::cmp::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 
@@ -41,6 +41,20 @@ pub struct About {
     pub unit: Unit,
 }
 
+impl About {
+    /// A metric whose name ends in `_seconds` counts nanoseconds. `help` is a doc comment, with a blank
+    /// before each line.
+    pub fn new(name: &'static str, help: &'static str) -> Self {
+        let unit = if name.ends_with("_seconds") {
+            Unit::Nanoseconds
+        } else {
+            Unit::Plain
+        };
+        let help = help.trim_start();
+        Self { name, help, unit }
+    }
+}
+
 /// The unit of the whole numbers of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
@@ -58,7 +72,7 @@ pub struct Snapshot {
     /// The type as printed on the page.
     pub kind: InstrumentKind,
     /// In the order of the values of each point.
-    pub label_names: &'static [&'static str],
+    pub label_names: Vec<&'static str>,
     /// In the order of their label values.
     pub points: Vec<Point>,
 }
@@ -80,6 +94,8 @@ pub struct Family<M, const N: usize> {
     table: ArcSwap<Table<M, N>>,
     /// Held while `table` is replaced, so that no replacement is lost.
     replacing: Mutex<()>,
+    /// The series of a family without labels, once it exists: it is found without a search.
+    single: OnceLock<Arc<Series<M, N>>>,
 }
 
 impl<M: Instrument, const N: usize> Family<M, N> {
@@ -95,6 +111,7 @@ impl<M: Instrument, const N: usize> Family<M, N> {
             new_instrument,
             table: ArcSwap::from_pointee(Table::new(Vec::new())),
             replacing: Mutex::new(()),
+            single: OnceLock::new(),
         }
     }
 
@@ -137,7 +154,7 @@ impl<M: Instrument, const N: usize> Family<M, N> {
     }
 
     /// Drops the series for whose label values `is_gone` returns true.
-    pub fn remove(&self, is_gone: impl Fn(&[Box<str>; N]) -> bool) {
+    fn remove(&self, is_gone: impl Fn(&[Box<str>; N]) -> bool) {
         let _replacing = self
             .replacing
             .lock()
@@ -157,13 +174,25 @@ impl<M: Instrument, const N: usize> Family<M, N> {
     }
 }
 
-/// Any [`Family`], for the pages.
+impl<M: Instrument> Family<M, 0> {
+    /// The instrument of a family without labels. From the first call on it is on the page.
+    pub fn single(&self) -> &M {
+        let series = self.single.get_or_init(|| self.series([], |_| false));
+        &series.instrument
+    }
+}
+
+/// Any metric, for the pages.
 pub trait Collect {
     /// Name, help and unit.
     fn about(&self) -> About;
 
-    /// The metric with all its points.
-    fn snapshot(&self) -> Snapshot;
+    /// The metric with all its points; `None` if it has no value.
+    fn snapshot(&self) -> Option<Snapshot>;
+
+    /// Drops the series that have all of these labels, each a name and a value. A metric that lacks one
+    /// of the names keeps all its series.
+    fn forget(&self, labels: &[(&str, &str)]);
 }
 
 impl<M: Instrument, const N: usize> Collect for Family<M, N> {
@@ -171,18 +200,32 @@ impl<M: Instrument, const N: usize> Collect for Family<M, N> {
         self.about
     }
 
-    fn snapshot(&self) -> Snapshot {
+    fn snapshot(&self) -> Option<Snapshot> {
         let table = self.table.load();
         let points = table.series.iter().map(|series| Point {
             label_values: series.values.to_vec(),
             reading: series.instrument.read(),
         });
-        Snapshot {
+        Some(Snapshot {
             about: self.about,
             kind: M::KIND,
-            label_names: self.label_names,
+            label_names: self.label_names.to_vec(),
             points: points.collect(),
+        })
+    }
+
+    fn forget(&self, labels: &[(&str, &str)]) {
+        let mut expected = [None; N];
+        for &(name, value) in labels {
+            let Some(index) = self.label_names.iter().position(|&it| it == name) else {
+                return;
+            };
+            expected[index] = Some(value);
         }
+        self.remove(|values| {
+            let mut pairs = values.iter().zip(expected);
+            pairs.all(|(value, expected)| expected.is_none_or(|it| **value == *it))
+        });
     }
 }
 

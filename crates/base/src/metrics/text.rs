@@ -52,7 +52,7 @@ fn write_metric(page: &mut String, name: &str, metric: &Snapshot, no_labels: &st
     };
     put(page, format_args!("# TYPE {name} {kind}\n"));
     for point in &metric.points {
-        let labels = labels(metric.label_names, point);
+        let labels = labels(&metric.label_names, point);
         let braced = match labels.as_str() {
             "" => no_labels.to_owned(),
             _ => format!("{{{labels}}}"),

@@ -1,48 +1,46 @@
-//! The process as the kernel sees it, under the names that every Prometheus client library uses.
+//! The program and its process, the latter as the kernel sees it and under the names that every
+//! Prometheus client library uses.
 //!
 //! If the kernel does not report a value (no `/proc`), the metric is left out.
 
 use std::fs;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use base::metrics::family::{About, Point, Snapshot, Unit};
-use base::metrics::instrument::{InstrumentKind, Reading};
+use base::metrics::family::About;
+use base::metrics::registry::{Read, Registry};
 
-/// All process metrics that are available.
-pub(super) fn snapshots(started: SystemTime) -> Vec<Snapshot> {
-    let started = started.duration_since(UNIX_EPOCH).ok();
-    let metrics = [
-        (
+/// Puts the metrics of a process that started at `started` on the page.
+pub(super) fn register(registry: &Registry, started: SystemTime) {
+    let build_info = Read::gauge(
+        About::new(
+            "onnx_model_server_build_info",
+            "Always 1; the server's version is in the label.",
+        ),
+        || Some(1),
+    );
+    registry.register(Arc::new(
+        build_info.with_labels(&[("version", env!("CARGO_PKG_VERSION"))]),
+    ));
+
+    registry.register(Arc::new(Read::gauge(
+        About::new(
             "process_resident_memory_bytes",
             "Resident memory size in bytes.",
-            Unit::Plain,
-            resident_memory_bytes().and_then(|it| i64::try_from(it).ok()),
         ),
-        (
-            "process_open_fds",
-            "Number of open file descriptors.",
-            Unit::Plain,
-            open_fds(),
-        ),
-        (
+        || i64::try_from(resident_memory_bytes()?).ok(),
+    )));
+    registry.register(Arc::new(Read::gauge(
+        About::new("process_open_fds", "Number of open file descriptors."),
+        open_fds,
+    )));
+    registry.register(Arc::new(Read::gauge(
+        About::new(
             "process_start_time_seconds",
             "Start time of the process since the Unix epoch in seconds.",
-            Unit::Nanoseconds,
-            started.and_then(|it| i64::try_from(it.as_nanos()).ok()),
         ),
-    ];
-    let known = metrics.into_iter().filter_map(|(name, help, unit, value)| {
-        Some(Snapshot {
-            about: About { name, help, unit },
-            kind: InstrumentKind::Gauge,
-            label_names: &[],
-            points: vec![Point {
-                label_values: Vec::new(),
-                reading: Reading::Number(value?),
-            }],
-        })
-    });
-    known.collect()
+        move || i64::try_from(started.duration_since(UNIX_EPOCH).ok()?.as_nanos()).ok(),
+    )));
 }
 
 /// The resident memory of this process; `None` if the kernel does not report it.

@@ -1,10 +1,11 @@
 //! Bucket limits and label values are those of TensorFlow Serving (`servables/tensorflow/util.cc`,
 //! `batching/batching_session.cc`, `batching_util.h`).
 
-use base::vocabulary::{Api, ManagerState, Port, Protocol};
 use std::time::Duration;
 
 use super::*;
+use base::id::ServableId;
+use base::vocabulary::{Api, ManagerState, Port, Protocol};
 
 /// The limits of the latency histograms as TensorFlow Serving prints them.
 const LATENCY_LIMITS: &str = "10 18 32.4 58.32 104.976 188.957 340.122 612.22 1102 1983.59 \

@@ -23,7 +23,7 @@ fn add<const N: usize>(family: &Family<Counter, N>, values: [&str; N]) {
 
 /// Label values joined by `|`, and the number.
 fn points(family: &dyn Collect) -> Vec<(String, i64)> {
-    let points = family.snapshot().points.into_iter();
+    let points = family.snapshot().unwrap().points.into_iter();
     points
         .map(|point| match point.reading {
             Reading::Number(value) => (point.label_values.join("|"), value),
@@ -147,7 +147,7 @@ fn no_update_is_lost_between_threads() {
     assert_eq!(points(&counts).len(), 64);
     let mut in_bucket = 0;
     let mut sums = 0;
-    for point in sizes.snapshot().points {
+    for point in sizes.snapshot().unwrap().points {
         if let Reading::Histogram { counts, sum, .. } = point.reading {
             assert_eq!((counts[0], counts[2]), (0, 0));
             in_bucket += counts[1];

@@ -30,7 +30,7 @@ fn a_counter_is_one_line() {
     let total = family("/test/path/total", &["name"], Counter::default);
     total.update(["abc"], nobody, |it| it.add(2));
     assert_eq!(
-        tensorflow_page(vec![total.snapshot()]),
+        tensorflow_page(vec![total.snapshot().unwrap()]),
         "# TYPE :test:path:total counter\n:test:path:total{name=\"abc\"} 2\n"
     );
 }
@@ -40,7 +40,7 @@ fn a_gauge_may_be_negative() {
     let level = family("/test/level", &["name"], Gauge::default);
     level.update(["abc"], nobody, |it| it.set(-3));
     assert_eq!(
-        tensorflow_page(vec![level.snapshot()]),
+        tensorflow_page(vec![level.snapshot().unwrap()]),
         "# TYPE :test:level gauge\n:test:level{name=\"abc\"} -3\n"
     );
 }
@@ -69,14 +69,14 @@ fn a_value_equal_to_a_limit_counts_in_the_next_bucket() {
 :test:path:histogram_sum{name=\"abc\"} 222
 :test:path:histogram_count{name=\"abc\"} 3
 ";
-    assert_eq!(tensorflow_page(vec![sizes.snapshot()]), expected);
+    assert_eq!(tensorflow_page(vec![sizes.snapshot().unwrap()]), expected);
 }
 
 #[test]
 fn label_values_are_escaped() {
     let total = family("/test/path/total", &["name"], Counter::default);
     total.update(["\"abc\\\""], nobody, |it| it.add(1));
-    let page = tensorflow_page(vec![total.snapshot()]);
+    let page = tensorflow_page(vec![total.snapshot().unwrap()]);
     assert!(page.contains("{name=\"\\\"abc\\\\\\\"\"} 1"), "{page}");
 }
 
@@ -85,7 +85,7 @@ fn label_values_are_escaped() {
 fn a_newline_in_a_label_cannot_add_a_line() {
     let total = family("/test/path/total", &["name"], Counter::default);
     total.update(["a\nb 1"], nobody, |it| it.add(1));
-    let page = tensorflow_page(vec![total.snapshot()]);
+    let page = tensorflow_page(vec![total.snapshot().unwrap()]);
     assert!(page.contains("{name=\"a\\nb 1\"} 1"), "{page}");
     assert_eq!(page.lines().count(), 2, "{page}");
 }
@@ -107,7 +107,7 @@ fn metrics_are_in_the_order_of_their_names() {
     let late = family("/b/late", &["name"], Counter::default);
     let early = family("/a/early", &["name"], Counter::default);
     assert_eq!(
-        tensorflow_page(vec![late.snapshot(), early.snapshot()]),
+        tensorflow_page(vec![late.snapshot().unwrap(), early.snapshot().unwrap()]),
         "# TYPE :a:early counter\n# TYPE :b:late counter\n"
     );
 }
@@ -117,13 +117,13 @@ fn a_metric_without_labels_has_empty_braces() {
     let count = family("/runs", &[], Counter::default);
     count.update([], nobody, |it| it.add(5));
     assert_eq!(
-        tensorflow_page(vec![count.snapshot()]),
+        tensorflow_page(vec![count.snapshot().unwrap()]),
         "# TYPE :runs counter\n:runs{} 5\n"
     );
 
     let sizes = family("/sizes", &[], || Histogram::new(&POWERS_OF_TWO));
     sizes.update([], nobody, |it| it.record(1));
-    let page = tensorflow_page(vec![sizes.snapshot()]);
+    let page = tensorflow_page(vec![sizes.snapshot().unwrap()]);
     assert!(page.contains("\n:sizes_bucket{le=\"1\"} 0\n"), "{page}");
     assert!(
         page.ends_with("\n:sizes_sum{} 1\n:sizes_count{} 1\n"),
@@ -136,7 +136,7 @@ fn the_plain_dialect_has_help_and_no_empty_braces() {
     let count = family("runs_total", &[], Counter::default);
     count.update([], nobody, |it| it.add(5));
     assert_eq!(
-        prometheus_page(&[count.snapshot()]),
+        prometheus_page(&[count.snapshot().unwrap()]),
         "# HELP runs_total What it is.\n# TYPE runs_total counter\nruns_total 5\n"
     );
 }
