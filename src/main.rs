@@ -9,7 +9,7 @@ use std::time::Duration;
 use base::allocator;
 use base::allocator::Allocator;
 use base::error::ServingError;
-use onnx_model_server::commands::{self, Command};
+use onnx_model_server::commands::{self, Command, Refusal};
 use onnx_model_server::config::{Flags, ParsedFlags};
 use onnx_model_server::logging::{self, LogFormat};
 use onnx_model_server::process::{self, Signals, leave};
@@ -40,13 +40,16 @@ fn main() {
     leave(panic::catch_unwind(run).unwrap_or(PANICKED))
 }
 
-fn run_command(command: Result<Command, String>) -> u8 {
+fn run_command(command: Result<Command, Refusal>) -> u8 {
     let command = match command {
         Ok(command) => command,
-        Err(error) => {
-            // Repeated below the usage text.
-            logging::print_error(&format!("{error}\n{}\n{error}\n", commands::USAGE));
+        Err(refusal) if refusal.is_error => {
+            logging::print_error(&refusal.text);
             return COMMAND_USAGE;
+        }
+        Err(help) => {
+            logging::print(&help.text);
+            return 0;
         }
     };
     logging::init(LogFormat::Text);

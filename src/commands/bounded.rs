@@ -8,28 +8,10 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread::Builder;
 use std::time::Duration;
 
-use crate::config::Flags;
 use base::error::{Code, Result, ServingError};
 
 /// The flag that sets the limit, as in the server.
-pub(super) const FLAG: &str = "--model_load_timeout_seconds";
-/// Its default, as in the server.
-pub(super) fn default_bound() -> Option<Duration> {
-    let seconds = u64::try_from(Flags::default().model_load_timeout_seconds).ok()?;
-    Some(Duration::from_secs(seconds))
-}
-
-/// The limit from the flag's value; `None` if it is 0.
-///
-/// # Errors
-///
-/// The error in the value.
-pub(super) fn parse(seconds: &str) -> std::result::Result<Option<Duration>, String> {
-    let seconds: u32 = seconds
-        .parse()
-        .map_err(|_| format!("{FLAG} is a whole number of seconds: {seconds}"))?;
-    Ok((seconds > 0).then(|| Duration::from_secs(seconds.into())))
-}
+const FLAG: &str = "--model_load_timeout_seconds";
 
 /// Runs `work` on `directory` and returns its result.
 ///
@@ -97,14 +79,5 @@ mod tests {
             "{error}"
         );
         drop(end);
-    }
-
-    #[test]
-    fn bound_is_a_number_of_seconds() {
-        assert_eq!(parse("90"), Ok(Some(Duration::from_secs(90))));
-        assert_eq!(parse("0"), Ok(None));
-        for wrong in ["", "-1", "1.5", "1s", "99999999999"] {
-            assert!(parse(wrong).unwrap_err().contains(FLAG), "{wrong}");
-        }
     }
 }

@@ -87,7 +87,8 @@ fn wrong_arguments_print_the_usage() {
     assert_eq!(output.status.code(), Some(2));
     let error = text(&output.stderr);
     assert!(
-        error.starts_with("unknown argument: --tags\nusage: onnx_model_server show"),
+        error.starts_with("error: unexpected argument '--tags' found")
+            && error.contains("\nUsage: onnx_model_server show"),
         "{error}"
     );
 }

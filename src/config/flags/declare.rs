@@ -5,7 +5,7 @@
 /// Declares a struct with a field for each flag, its default, and `FLAGS`, the definitions.
 ///
 /// A declaration is `name: type = default`, with the help as its doc comment, and `=> effect` if the
-/// flag does not do what it does in TensorFlow Serving. The struct also has `given`, the names of the
+/// flag's effect is not that of TensorFlow Serving. The struct also has `given`, the names of the
 /// flags that were given.
 macro_rules! flags {
     (

@@ -1,0 +1,187 @@
+//! The arguments of the commands, each declared once; a doc comment is its text in `--help`.
+//!
+//! The server's own flags keep TensorFlow Serving's parser (`config::flags`), which no other follows.
+//!
+//! Not here: running a command (`commands`).
+
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Flags;
+use mapper::version_dir::Shown;
+use runtime::BackendChoice;
+
+const DEFAULT_TAG_SET: &str = "serve";
+
+const EXIT_STATUS: &str = "\
+The exit status is 0 if all is well, 1 if the server would not serve the directory, a signature
+failed or the server is not ready, 2 for wrong arguments.";
+
+#[derive(Parser)]
+#[command(
+    name = "onnx_model_server",
+    args_override_self = true,
+    disable_help_subcommand = true,
+    after_help = EXIT_STATUS
+)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// A command to run instead of the server.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+#[command(rename_all = "snake_case")]
+pub enum Command {
+    /// Print the signatures of a version directory in the layout of `saved_model_cli show`, and for each
+    /// alias the ONNX graph's tensor and its origin
+    #[command(after_help = EXIT_STATUS)]
+    Show(ShowArguments),
+    /// Load a version directory as the server would, recorded warmup requests included, and run each
+    /// signature once on zeros, apart from those with an input of unknown rank
+    #[command(after_help = EXIT_STATUS)]
+    Check(CheckArguments),
+    /// Print the password_argon2 of an --auth_config_file for the line on stdin
+    HashPassword,
+    /// Print the token_sha256 of an --auth_config_file for the line on stdin
+    HashToken,
+    /// Check whether a local server is ready
+    #[command(after_help = EXIT_STATUS)]
+    Health {
+        /// The flags that the server was started with; without them, the first server among the processes
+        /// is asked
+        #[arg(
+            value_name = "SERVER'S FLAGS",
+            allow_hyphen_values = true,
+            trailing_var_arg = true
+        )]
+        flags: Vec<OsString>,
+    },
+}
+
+/// The version directory of a command.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+#[command(rename_all = "snake_case")]
+pub struct VersionArguments {
+    /// The version directory, `BASE_PATH/VERSION`
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// Tags of the meta graph, comma-separated; without it: serve
+    #[arg(long, value_name = "TAGS")]
+    tag_set: Option<String>,
+    /// Time limit of loads and runs, as the server's flag; 0: none
+    #[arg(long, value_name = "SECONDS", default_value_t = default_timeout_seconds())]
+    model_load_timeout_seconds: u32,
+}
+
+impl VersionArguments {
+    /// Tags of the meta graph.
+    pub fn tags(&self) -> Vec<String> {
+        let tag_set = self.tag_set.as_deref().unwrap_or(DEFAULT_TAG_SET);
+        tag_set.split(',').map(str::to_owned).collect()
+    }
+
+    /// The time limit.
+    pub fn timeout(&self) -> Option<Duration> {
+        let timeout = Duration::from_secs(self.model_load_timeout_seconds.into());
+        Some(timeout).filter(|timeout| !timeout.is_zero())
+    }
+}
+
+/// The arguments of `show`.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+#[command(rename_all = "snake_case")]
+pub struct ShowArguments {
+    /// The version directory.
+    #[command(flatten)]
+    pub version: VersionArguments,
+    /// Show every signature
+    #[arg(long, conflicts_with = "signature_def")]
+    all: bool,
+    /// Show only this signature
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    signature_def: Option<String>,
+}
+
+impl ShowArguments {
+    /// How much of the directory to show.
+    pub fn shown(&self) -> Shown {
+        match &self.signature_def {
+            _ if self.all => Shown::All,
+            Some(signature) => Shown::Signature(signature.clone()),
+            None if self.version.tag_set.is_some() => Shown::SignatureNames,
+            None => Shown::TagSets,
+        }
+    }
+}
+
+/// The arguments of `check`.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+#[command(rename_all = "snake_case")]
+pub struct CheckArguments {
+    /// The version directory.
+    #[command(flatten)]
+    pub version: VersionArguments,
+    /// The backend that runs the graphs, as the server's flag: auto, onnxruntime, tract
+    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = backend)]
+    pub backend: BackendChoice,
+    /// The ONNX Runtime shared library, as the server's flag
+    #[arg(long, value_name = "FILE")]
+    pub onnxruntime_library: Option<PathBuf>,
+}
+
+/// Arguments that no command runs with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The help that was asked for, or the error and the usage of the command.
+    pub text: String,
+    /// Whether the arguments are wrong.
+    pub is_error: bool,
+}
+
+impl Command {
+    /// Reads a process's arguments, its own name first. `None` if the first is not a command.
+    ///
+    /// # Errors
+    ///
+    /// A help text, or the error in the arguments.
+    pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Option<Result<Self, Refusal>> {
+        let arguments: Vec<OsString> = arguments.into_iter().collect();
+        let name = arguments.get(1)?.to_str()?;
+        if !Self::has_subcommand(name) {
+            return None;
+        }
+        let parsed = CommandLine::try_parse_from(&arguments);
+        Some(match parsed {
+            Ok(line) => Ok(line.command),
+            Err(error) => Err(Refusal {
+                is_error: error.use_stderr(),
+                text: match name {
+                    // The argument itself could be the secret.
+                    "hash_password" | "hash_token" if error.kind() != ErrorKind::DisplayHelp => {
+                        format!("error: {name} takes no arguments: it reads stdin\n")
+                    }
+                    _ => error.render().to_string(),
+                },
+            }),
+        })
+    }
+}
+
+/// That of the server's flag.
+fn default_timeout_seconds() -> u32 {
+    u32::try_from(Flags::default().model_load_timeout_seconds).unwrap_or(0)
+}
+
+fn backend(name: &str) -> Result<BackendChoice, String> {
+    BackendChoice::from_name(name)
+        .ok_or_else(|| format!("expected one of {}", BackendChoice::NAMES))
+}
