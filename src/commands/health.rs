@@ -95,14 +95,14 @@ fn check(flags: &Flags) -> Result<String, String> {
         true => 0,
         false => flags.rest_api_port,
     };
-    let http = Port::open(admin_host, flags.admin_port)
-        .or_else(|| Port::open(&flags.rest_api_host, plain_rest_port));
+    let http = LocalPort::open(admin_host, flags.admin_port)
+        .or_else(|| LocalPort::open(&flags.rest_api_host, plain_rest_port));
     if let Some(port) = http {
         return port.ask().map_err(|error| format!("{port}: {error}"))?;
     }
     // Without a plain HTTP port only a connection can be tried: the gRPC port opens when the models are
     // available.
-    let port = Port::open(&flags.grpc_host, flags.port).ok_or("the server has no port")?;
+    let port = LocalPort::open(&flags.grpc_host, flags.port).ok_or("the server has no port")?;
     match port.connect() {
         Ok(_) => Ok(format!("{port} is open")),
         Err(error) => Err(format!("{port}: {error}")),
@@ -110,12 +110,12 @@ fn check(flags: &Flags) -> Result<String, String> {
 }
 
 /// Where one of the server's ports is reached from this machine.
-struct Port {
+struct LocalPort {
     host: String,
     number: u16,
 }
 
-impl Port {
+impl LocalPort {
     /// `None` if the flag disables the port.
     fn open(host: &str, number: i32) -> Option<Self> {
         let number = u16::try_from(number).ok().filter(|&number| number != 0)?;
@@ -163,7 +163,7 @@ impl Port {
     }
 }
 
-impl fmt::Display for Port {
+impl fmt::Display for LocalPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "port {}", self.number)
     }

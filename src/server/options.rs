@@ -237,7 +237,8 @@ fn rest_options(flags: &Flags) -> Result<RestOptions> {
     })
 }
 
-/// The options of the gRPC port's connections: those of the REST port, except for what gRPC has of its own.
+/// The options of the gRPC port's connections: those of the REST port, with the protocol, the idle
+/// timeout and the channel arguments of gRPC.
 fn grpc_connections(flags: &Flags, rest: &ConnectionOptions) -> Result<ConnectionOptions> {
     let mut options = ConnectionOptions {
         protocols: Protocols::Http2,

@@ -15,7 +15,7 @@ use api::tfs::grpc;
 use api::tfs::grpc::ReloadConfig;
 use api::tfs::rest::RestService;
 use base::error::{Code, Result, ServingError};
-use base::vocabulary::Port;
+use base::vocabulary::ServerPort;
 use net::connection::ConnectionOptions;
 use net::places::Places;
 use net::serve::{Listener, serve};
@@ -54,10 +54,10 @@ impl Server {
             ConnectionOptions {
                 tls: None,
                 places,
-                refused: self.metrics.refused_connections(Port::Admin),
+                refused: self.metrics.refused_connections(ServerPort::Admin),
                 ..options.rest_connections.clone()
             },
-            Observed::new(admin, observer, Port::Admin),
+            Observed::new(admin, observer, ServerPort::Admin),
             self.stop_admin.subscribe(),
         ));
         Ok(())
@@ -88,10 +88,10 @@ impl Server {
             options.grpc.clone(),
             stopped.clone(),
         );
-        let grpc = Observed::new(grpc, Arc::clone(&self.observer), Port::Grpc);
+        let grpc = Observed::new(grpc, Arc::clone(&self.observer), ServerPort::Grpc);
         let connections = ConnectionOptions {
             in_flight: self.in_flight.clone(),
-            refused: self.metrics.refused_connections(Port::Grpc),
+            refused: self.metrics.refused_connections(ServerPort::Grpc),
             places: places.clone(),
             ..options.grpc_connections.clone()
         };
@@ -155,10 +155,10 @@ impl Server {
         self.rest_address = listener.address();
         let port = self.rest_address.map_or(0, |address| address.port());
         tracing::info!("Exporting HTTP/REST API at:localhost:{port} ...");
-        let rest = Observed::new(rest, Arc::clone(&self.observer), Port::Rest);
+        let rest = Observed::new(rest, Arc::clone(&self.observer), ServerPort::Rest);
         let connections = ConnectionOptions {
             in_flight: self.in_flight.clone(),
-            refused: self.metrics.refused_connections(Port::Rest),
+            refused: self.metrics.refused_connections(ServerPort::Rest),
             places,
             ..options.rest_connections.clone()
         };

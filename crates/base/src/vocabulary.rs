@@ -23,7 +23,7 @@ impl Protocol {
 
 /// A port of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Port {
+pub enum ServerPort {
     /// gRPC, over TCP or a UNIX socket.
     Grpc,
     /// REST.
@@ -32,7 +32,7 @@ pub enum Port {
     Admin,
 }
 
-impl Port {
+impl ServerPort {
     /// `grpc`, `rest` or `admin`.
     pub fn label(self) -> &'static str {
         match self {

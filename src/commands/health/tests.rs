@@ -63,9 +63,9 @@ fn any_host_is_asked_on_this_machine() {
         ("127.0.0.2", "127.0.0.2"),
         ("server", "server"),
     ] {
-        assert_eq!(Port::open(host, 1).unwrap().host, asked, "{host}");
+        assert_eq!(LocalPort::open(host, 1).unwrap().host, asked, "{host}");
     }
-    assert!(Port::open("", 0).is_none());
+    assert!(LocalPort::open("", 0).is_none());
 }
 
 #[test]

@@ -86,7 +86,7 @@ flags! {
         /// Threads within and across operators; 0: as the next two flags
         tensorflow_session_parallelism: i64 = 0,
 
-        /// Threads within an operator; 0: as many CPUs as the process may use, by its cgroup and
+        /// Threads within an operator; 0: as many CPUs as the process can use, by its cgroup and
         /// affinity
         tensorflow_intra_op_parallelism: i64 = 0,
 

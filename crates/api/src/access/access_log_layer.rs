@@ -14,7 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::service::Service;
 
 use base::error::Code;
-use base::vocabulary::Port;
+use base::vocabulary::ServerPort;
 use serving::telemetry::{Observer, RequestHead, RequestId, RequestRecord, TraceParent};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -26,12 +26,12 @@ const MAX_TRACE_STATE_BYTES: usize = 512;
 pub struct Observed<S> {
     inner: S,
     observer: Arc<Observer>,
-    port: Port,
+    port: ServerPort,
 }
 
 impl<S> Observed<S> {
     /// Wraps the service of this port.
-    pub fn new(inner: S, observer: Arc<Observer>, port: Port) -> Self {
+    pub fn new(inner: S, observer: Arc<Observer>, port: ServerPort) -> Self {
         Self {
             inner,
             observer,

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 
-use super::instrument::{Instrument, InstrumentKind, Reading};
+use super::instrument::{Instrument, MetricType, Reading};
 
 /// Replaces every label value beyond a limit.
 pub(super) const OTHER: &str = "(other)";
@@ -70,7 +70,7 @@ pub struct Snapshot {
     /// Its name and description.
     pub about: About,
     /// The type as printed on the page.
-    pub kind: InstrumentKind,
+    pub metric_type: MetricType,
     /// In the order of the values of each point.
     pub label_names: Vec<&'static str>,
     /// In the order of their label values.
@@ -208,7 +208,7 @@ impl<M: Instrument, const N: usize> Collect for Family<M, N> {
         });
         Some(Snapshot {
             about: self.about,
-            kind: M::KIND,
+            metric_type: M::TYPE,
             label_names: self.label_names.to_vec(),
             points: points.collect(),
         })

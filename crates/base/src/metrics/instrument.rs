@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 /// The metric's type as a page prints it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InstrumentKind {
+pub enum MetricType {
     /// Only grows.
     Counter,
     /// Goes up and down.
@@ -38,7 +38,7 @@ pub enum Reading {
 /// The operations that a family needs from its instruments.
 pub trait Instrument {
     /// The type as printed on a page.
-    const KIND: InstrumentKind;
+    const TYPE: MetricType;
 
     /// The value now. Concurrent updates of other threads can be missing, but never count twice.
     fn read(&self) -> Reading;
@@ -46,7 +46,7 @@ pub trait Instrument {
 
 /// For callers that keep a reference to the instrument alone.
 impl<I: Instrument> Instrument for Arc<I> {
-    const KIND: InstrumentKind = I::KIND;
+    const TYPE: MetricType = I::TYPE;
 
     fn read(&self) -> Reading {
         (**self).read()
@@ -65,7 +65,7 @@ impl Counter {
 }
 
 impl Instrument for Counter {
-    const KIND: InstrumentKind = InstrumentKind::Counter;
+    const TYPE: MetricType = MetricType::Counter;
 
     fn read(&self) -> Reading {
         let count = self.0.load(Ordering::Relaxed);
@@ -90,7 +90,7 @@ impl Gauge {
 }
 
 impl Instrument for Gauge {
-    const KIND: InstrumentKind = InstrumentKind::Gauge;
+    const TYPE: MetricType = MetricType::Gauge;
 
     fn read(&self) -> Reading {
         Reading::Number(self.0.load(Ordering::Relaxed))
@@ -186,7 +186,7 @@ impl Histogram {
 }
 
 impl Instrument for Histogram {
-    const KIND: InstrumentKind = InstrumentKind::Histogram;
+    const TYPE: MetricType = MetricType::Histogram;
 
     fn read(&self) -> Reading {
         Reading::Histogram {

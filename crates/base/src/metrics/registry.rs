@@ -12,7 +12,7 @@ mod tests;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::family::{About, Collect, Point, Snapshot};
-use super::instrument::{Kind, Reading};
+use super::instrument::{MetricType, Reading};
 
 /// The metrics of one page.
 #[derive(Default)]
@@ -62,7 +62,7 @@ impl Registry {
 /// A metric of one value, read when a page is made.
 pub struct Read {
     about: About,
-    kind: Kind,
+    metric_type: MetricType,
     /// A name and a value each.
     labels: &'static [(&'static str, &'static str)],
     read: Box<dyn Fn() -> Option<i64> + Send + Sync>,
@@ -73,7 +73,7 @@ impl Read {
     pub fn gauge(about: About, read: impl Fn() -> Option<i64> + Send + Sync + 'static) -> Self {
         Self {
             about,
-            kind: Kind::Gauge,
+            metric_type: MetricType::Gauge,
             labels: &[],
             read: Box::new(read),
         }
@@ -83,7 +83,7 @@ impl Read {
     pub fn counter(about: About, read: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
         Self {
             about,
-            kind: Kind::Counter,
+            metric_type: MetricType::Counter,
             labels: &[],
             read: Box::new(move || Some(i64::try_from(read()).unwrap_or(i64::MAX))),
         }
@@ -109,7 +109,7 @@ impl Collect for Read {
             .unzip();
         Some(Snapshot {
             about: self.about,
-            kind: self.kind,
+            metric_type: self.metric_type,
             label_names,
             points: vec![Point {
                 label_values,

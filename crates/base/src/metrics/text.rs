@@ -12,7 +12,7 @@ mod tests;
 use std::fmt::Write as _;
 
 use super::family::{Point, Snapshot, Unit};
-use super::instrument::{InstrumentKind, Reading};
+use super::instrument::{MetricType, Reading};
 use number::{General, seconds};
 
 /// The page in TensorFlow Serving's dialect, metrics in the order of their names.
@@ -45,12 +45,12 @@ pub fn prometheus_page(metrics: &[Snapshot]) -> String {
 
 /// `no_labels` is printed instead of labels if a metric has none.
 fn write_metric(page: &mut String, name: &str, metric: &Snapshot, no_labels: &str) {
-    let kind = match metric.kind {
-        InstrumentKind::Counter => "counter",
-        InstrumentKind::Gauge => "gauge",
-        InstrumentKind::Histogram => "histogram",
+    let metric_type = match metric.metric_type {
+        MetricType::Counter => "counter",
+        MetricType::Gauge => "gauge",
+        MetricType::Histogram => "histogram",
     };
-    put(page, format_args!("# TYPE {name} {kind}\n"));
+    put(page, format_args!("# TYPE {name} {metric_type}\n"));
     for point in &metric.points {
         let labels = labels(&metric.label_names, point);
         let braced = match labels.as_str() {

@@ -10,7 +10,7 @@ use super::labels::{Direction, LogOutcome, RequestLabels, VersionLabel, tensorfl
 use base::id::ServableId;
 use base::metrics::family::Family;
 use base::metrics::instrument::{Counter, Gauge, GaugeGuard, Histogram};
-use base::vocabulary::{Api, ManagerState, Port, Protocol};
+use base::vocabulary::{Api, ManagerState, Protocol, ServerPort};
 
 /// The value of the label `runtime`. Queries name it, so it stays although no TensorFlow runs.
 const RUNTIME: &str = "TF1";
@@ -122,7 +122,7 @@ impl Metrics {
     }
 
     /// The counter of connections that a port rejected. From then on the port is on the page.
-    pub fn refused_connections(&self, port: Port) -> Arc<Counter> {
+    pub fn refused_connections(&self, port: ServerPort) -> Arc<Counter> {
         let connections_refused = &self.server.connections_refused;
         let series = connections_refused.series([port.label()], |_| true);
         Arc::clone(&series.instrument)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use base::id::ServableId;
-use base::vocabulary::{Api, ManagerState, Port, Protocol};
+use base::vocabulary::{Api, ManagerState, Protocol, ServerPort};
 
 /// The limits of the latency histograms as TensorFlow Serving prints them.
 const LATENCY_LIMITS: &str = "10 18 32.4 58.32 104.976 188.957 340.122 612.22 1102 1983.59 \
@@ -69,7 +69,7 @@ fn busy_metrics() -> Metrics {
     metrics.record_input_batch_size(2);
     metrics.record_batch(&mnist(), "serving_default", 3, 1);
     metrics.record_example_count("mnist", 5);
-    metrics.refused_connections(Port::Rest).add(1);
+    metrics.refused_connections(ServerPort::Rest).add(1);
     metrics.record_request_log("mnist", LogOutcome::Written);
     metrics.record_warmup("/models/mnist/3", "OK", time, 7);
     metrics
