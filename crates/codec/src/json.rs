@@ -8,7 +8,6 @@ pub mod debug_text;
 pub mod decimal;
 pub mod depth;
 pub mod float_text;
-pub mod grisu;
 pub mod nearest;
 pub mod number;
 pub mod string;

@@ -3,7 +3,7 @@
 
 use super::cursor::{Cursor, Kind};
 use super::number::Number;
-use super::{grisu, string};
+use super::string;
 
 /// After this many bytes no further token is begun. A token that was begun is written in full,
 /// unless it is a string longer than [`MAX_STRING_BYTES`].
@@ -84,10 +84,16 @@ impl Writer {
         match number {
             Number::Negative(value) => self.text(&value.to_string()),
             Number::Unsigned(value) => self.text(&value.to_string()),
-            Number::Double(value) if value.is_finite() => grisu::write(value, &mut self.out),
+            Number::Double(value) if value.is_finite() => self.double(value),
             Number::Double(_) => return None,
         }
         Some(())
+    }
+
+    /// Writes a double with Grisu2, as RapidJSON does. Its digits are not always the shortest or the nearest
+    /// ones, so the standard library's text would be another.
+    fn double(&mut self, value: f64) {
+        self.text(dtoa::Buffer::new().format_finite(value));
     }
 
     /// Begins a token with its separator, if the limit is not reached.
@@ -131,7 +137,18 @@ mod tests {
     }
 
     #[test]
-    fn debug_text_stops_at_what_has_no_text() {
+    fn doubles_have_the_digits_that_rapidjson_gives_them() {
+        // Recorded: val_u64_over, val_i32_float, val_i32_float_whole, val_i32_exp; spec section 3.1.
+        check("18446744073709551616", "18446744073709553000.0");
+        check("1.5", "1.5");
+        check("1.0", "1.0");
+        check("1e2", "100.0");
+        check("1e30", "1e30");
+        check("-0.0", "-0.0");
+    }
+
+    #[test]
+    fn debug_text_stops_at_non_finite_numbers() {
         // Recorded: val_f16_nan, val_i32_nan.
         check("NaN", "");
         check("[1,NaN,2]", "[1, ");

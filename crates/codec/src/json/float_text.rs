@@ -2,7 +2,7 @@
 //!
 //! A float is written with six digits as by C's `%g` if these read back as the same value, else with
 //! `%.9g` for float and `%.17g` for double (`WriteDecimal`, `json_tensor.cc`). Not here: the doubles
-//! in messages (`grisu`).
+//! in messages (`debug_text`).
 
 use super::decimal::{Cut, Decimal};
 
