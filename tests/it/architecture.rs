@@ -23,7 +23,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "serving",
         &["base", "codec", "mapper", "proto", "runtime", "storage"],
     ),
-    ("wire", &["base", "codec", "mapper", "proto", "serving"]),
+    ("wire", &["base", "codec", "proto", "serving"]),
     ("net", &["base"]),
     (
         "api",

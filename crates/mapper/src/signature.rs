@@ -32,6 +32,7 @@ mod saved_parse;
 mod session;
 mod tensor_value;
 
+pub use base::request::{RequestInputs, RequestTensor};
 pub use proto::tensorflow::SignatureDef;
 
 pub use self::alias_change::{AliasChange, Aliases, EarlierAliases, Side};
@@ -53,7 +54,6 @@ pub use self::matching::{
 };
 pub use self::overlay::layered;
 pub use self::renaming::{Settled, Unsettled, settle};
-pub use self::request::{RequestInputs, RequestTensor};
 pub use self::saved_model::SavedModel;
 pub use self::saved_parse::{SavedDense, SavedParseNode};
 pub use self::session::{FedTensor, check_run};

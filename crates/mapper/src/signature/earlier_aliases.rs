@@ -5,8 +5,8 @@
 
 use super::alias_change::{Aliases, EarlierAliases, Side};
 use super::mapping::Signature;
-use super::request::{RequestInputs, RequestTensor};
 use base::error::{Result, ServingError};
+use base::request::{RequestInputs, RequestTensor};
 
 /// The present name of an alias. `known` are the aliases below the map that knows all aliases of the request.
 /// Without such a map, a valid alias stays as it is, and others are looked up in the outermost map that has

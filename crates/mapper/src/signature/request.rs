@@ -2,27 +2,13 @@
 //!
 //! Not here: feeding the graph (`call`), earlier aliases (`earlier_aliases`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::call::{BoundCall, NamedCall, Sent};
 use super::mapping::{Input, OutputSource, Signature};
 use base::error::{Result, ServingError};
+use base::request::{RequestInputs, RequestTensor};
 use base::tensor::{DataType, Tensor};
-
-/// The inputs of a request, by alias.
-pub type RequestInputs = BTreeMap<String, RequestTensor>;
-
-/// An input as the client sent it. TensorFlow Serving makes other checks first, so a decoding error is
-/// reported only after these.
-#[derive(Clone, Debug)]
-pub enum RequestTensor {
-    /// A tensor.
-    Valid(Tensor),
-    /// The dtype and shape of a tensor whose dtype TensorFlow has and this server does not serve.
-    Unserved(DataType, Vec<usize>),
-    /// Bytes that do not decode to a tensor.
-    Malformed,
-}
 
 impl Signature {
     /// Checks a request against this signature and arranges it for the graph:

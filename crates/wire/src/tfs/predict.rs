@@ -8,13 +8,13 @@ use prost::Message;
 use super::well_formed;
 use base::error::{Result, ServingError};
 use base::id::{ModelSpec, VersionChoice};
+use base::request::{RequestInputs, RequestTensor};
 use codec::proto_wire::{
     Fields, Malformed, Value, delimited_len, put_delimited, put_varint_field, read_string,
     read_varint, varint_len,
 };
 use codec::tensor_proto;
 use codec::tensor_proto::{Encoder, ExpansionBudget, Form};
-use mapper::signature::{RequestInputs, RequestTensor};
 use proto::tensorflow::serving as pb;
 use serving::inference::PredictResponse;
 

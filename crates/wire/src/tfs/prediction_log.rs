@@ -8,9 +8,9 @@ use prost::Message;
 
 use super::predict::PredictReply;
 use super::{classification, examples, model_spec, multi_inference, regression};
+use base::request::RequestTensor;
 use codec::proto_wire::{Fields, Malformed, Value, delimited_len, put_delimited};
 use codec::tensor_proto::{Encoder, Form};
-use mapper::signature::RequestTensor;
 use proto::tensorflow::serving as pb;
 use proto::tensorflow::serving::prediction_log::LogType;
 use serving::inference::{ExamplesRequest, LoggedCall, MultiInferenceRequest, PredictRequest};
