@@ -62,7 +62,7 @@ fn take(bytes: usize) {
     let taken = TAKEN.fetch_add(bytes, Ordering::Relaxed) + bytes;
     // Printing allocates memory, too.
     if taken > MAX_BYTES.load(Ordering::Relaxed) && !IS_OVER.swap(true, Ordering::Relaxed) {
-        eprintln!("{taken} bytes taken, {bytes} of them at once");
+        eprintln!("{taken} bytes taken, the last {bytes} in one allocation");
         std::process::abort();
     }
 }

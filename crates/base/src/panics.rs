@@ -24,8 +24,8 @@ pub fn catch_panic<T>(thread: &str, work: impl FnOnce() -> T) -> Option<T> {
 }
 
 /// The error for work on another thread that ended without an answer.
-pub fn ended_abnormally(what: &str) -> ServingError {
-    ServingError::internal(format!("{what} ended abnormally; see the server log"))
+pub fn ended_abnormally(work: &str) -> ServingError {
+    ServingError::internal(format!("{work} ended abnormally; see the server log"))
 }
 
 /// The message of a panic.

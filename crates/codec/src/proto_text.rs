@@ -163,7 +163,7 @@ pub fn check_file<M: Message + Name + Default>(path: &Path) -> Result<()> {
 pub fn read_secret_file<M: Message + Name + Default>(path: &Path) -> Result<M> {
     let text = read_bytes(path)?;
     parse(&text).map_err(|mut error| {
-        error.reason = "not what is expected here".to_owned();
+        error.reason = "this text is not expected here".to_owned();
         invalid_file(path, &error)
     })
 }

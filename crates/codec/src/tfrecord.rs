@@ -206,7 +206,7 @@ mod tests {
     fn broken_framing_is_data_loss() {
         let record = encode_record(b"some data");
         check_lost(
-            b"this is no record file",
+            b"this is not a record file",
             "corrupted record at 0 (Is this even a TFRecord file?)",
         );
         check_lost(

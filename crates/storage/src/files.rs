@@ -190,7 +190,7 @@ fn walk(
     Ok(())
 }
 
-/// What is known about a path under a version directory.
+/// A path under a version directory, as far as it could be examined.
 enum Examined {
     /// With the list of its children, if it is a folder to be looked into.
     Known(fs::Metadata, Option<fs::ReadDir>),

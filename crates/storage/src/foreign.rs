@@ -123,8 +123,8 @@ impl Foreign {
         )
     }
 
-    /// The format, as a noun.
-    pub fn what(self) -> &'static str {
+    /// The name of the format, with its article.
+    pub fn noun(self) -> &'static str {
         match self {
             Self::Empty => "an empty file",
             Self::Zeros => "a file of zeros",
@@ -289,6 +289,6 @@ impl Foreign {
 /// The noun and, as a sentence of its own, the advice.
 impl fmt::Display for Foreign {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}. {}", self.what(), self.way_out())
+        write!(f, "{}. {}", self.noun(), self.way_out())
     }
 }

@@ -376,7 +376,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let write = |text: &str| fs::write(root.path().join("file"), text).unwrap();
         let directory = VersionDirectory::open(root.path()).unwrap();
-        for (text, what) in [
+        for (text, format) in [
             (
                 "version https://git-lfs.github.com/spec/v1\noid",
                 "a Git LFS pointer",
@@ -388,7 +388,7 @@ mod tests {
                 directory.read("file", 1000).unwrap_err(),
                 directory.read_small("file", 1000).unwrap_err(),
             ] {
-                let part = format!("file is not the real file but {what}");
+                let part = format!("file is not the real file but {format}");
                 assert_eq!(error.code(), Code::InvalidArgument);
                 assert!(error.to_string().contains(&part), "{error}");
             }

@@ -140,7 +140,7 @@ pub(super) fn not_a_saved_model(
         ) => return error,
         Some(foreign) => format!(
             "{}. Remove it, or put the {SAVED_MODEL_FILE} that the ONNX model was made from in its place",
-            foreign.what()
+            foreign.noun()
         ),
     };
     let text = format!("{} is not a SavedModel but {text}", origin.display());

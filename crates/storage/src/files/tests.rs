@@ -16,9 +16,9 @@ fn fingerprint_sees_every_change() {
     fs::write(path.join("model.onnx"), "12").unwrap();
     let mut seen = vec![fingerprint(path)];
     assert_eq!(fingerprint(path), seen[0]);
-    let mut check_changed = |what: &str| {
+    let mut check_changed = |change: &str| {
         let now = fingerprint(path);
-        assert!(!seen.contains(&now), "{what}");
+        assert!(!seen.contains(&now), "{change}");
         seen.push(now);
     };
     fs::write(path.join("model.onnx"), "1234").unwrap();

@@ -220,12 +220,12 @@ fn names_tell_formats() {
     }
 }
 
-/// Every text is a noun, and a sentence that says what to do.
+/// Every text is a noun, and a sentence with the way out.
 #[test]
 fn each_format_has_a_way_out() {
     let text = Foreign::Torch.to_string();
-    let (what, way_out) = text.split_once(". ").unwrap();
-    assert!(what.starts_with("a PyTorch file"), "{what}");
+    let (format, way_out) = text.split_once(". ").unwrap();
+    assert!(format.starts_with("a PyTorch file"), "{format}");
     assert!(
         way_out.contains("import_model.py torch") && !way_out.ends_with('.'),
         "{way_out}"

@@ -13,12 +13,12 @@ fn counters<const N: usize>(label_names: &'static [&'static str; N]) -> Family<C
     Family::new(about, label_names, Counter::default)
 }
 
-fn nobody(_: &str) -> bool {
+fn unknown(_: &str) -> bool {
     false
 }
 
 fn add<const N: usize>(family: &Family<Counter, N>, values: [&str; N]) {
-    family.update(values, nobody, |it| it.add(1));
+    family.update(values, unknown, |it| it.add(1));
 }
 
 /// Label values joined by `|`, and the number.
@@ -136,7 +136,7 @@ fn no_update_is_lost_between_threads() {
                 for round in 0..ROUNDS {
                     let model = format!("{}", round % 64);
                     add(&counts, [&model]);
-                    sizes.update([&model], nobody, |it| it.record(50));
+                    sizes.update([&model], unknown, |it| it.record(50));
                 }
             });
         }

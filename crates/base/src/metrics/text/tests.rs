@@ -15,20 +15,20 @@ fn family<M: Instrument, const N: usize>(
 ) -> Family<M, N> {
     let about = About {
         name,
-        help: "What it is.",
+        help: "A metric of a test.",
         unit: Unit::Plain,
     };
     Family::new(about, label_names, new_instrument)
 }
 
-fn nobody(_: &str) -> bool {
+fn unknown(_: &str) -> bool {
     false
 }
 
 #[test]
 fn a_counter_is_one_line() {
     let total = family("/test/path/total", &["name"], Counter::default);
-    total.update(["abc"], nobody, |it| it.add(2));
+    total.update(["abc"], unknown, |it| it.add(2));
     assert_eq!(
         tensorflow_page(vec![total.snapshot().unwrap()]),
         "# TYPE :test:path:total counter\n:test:path:total{name=\"abc\"} 2\n"
@@ -38,7 +38,7 @@ fn a_counter_is_one_line() {
 #[test]
 fn a_gauge_may_be_negative() {
     let level = family("/test/level", &["name"], Gauge::default);
-    level.update(["abc"], nobody, |it| it.set(-3));
+    level.update(["abc"], unknown, |it| it.set(-3));
     assert_eq!(
         tensorflow_page(vec![level.snapshot().unwrap()]),
         "# TYPE :test:level gauge\n:test:level{name=\"abc\"} -3\n"
@@ -51,7 +51,7 @@ fn a_value_equal_to_a_limit_counts_in_the_next_bucket() {
         Histogram::new(&POWERS_OF_TWO)
     });
     for value in [2, 20, 200] {
-        sizes.update(["abc"], nobody, |it| it.record(value));
+        sizes.update(["abc"], unknown, |it| it.record(value));
     }
     let expected = "\
 # TYPE :test:path:histogram histogram
@@ -75,7 +75,7 @@ fn a_value_equal_to_a_limit_counts_in_the_next_bucket() {
 #[test]
 fn label_values_are_escaped() {
     let total = family("/test/path/total", &["name"], Counter::default);
-    total.update(["\"abc\\\""], nobody, |it| it.add(1));
+    total.update(["\"abc\\\""], unknown, |it| it.add(1));
     let page = tensorflow_page(vec![total.snapshot().unwrap()]);
     assert!(page.contains("{name=\"\\\"abc\\\\\\\"\"} 1"), "{page}");
 }
@@ -84,7 +84,7 @@ fn label_values_are_escaped() {
 #[test]
 fn a_newline_in_a_label_cannot_add_a_line() {
     let total = family("/test/path/total", &["name"], Counter::default);
-    total.update(["a\nb 1"], nobody, |it| it.add(1));
+    total.update(["a\nb 1"], unknown, |it| it.add(1));
     let page = tensorflow_page(vec![total.snapshot().unwrap()]);
     assert!(page.contains("{name=\"a\\nb 1\"} 1"), "{page}");
     assert_eq!(page.lines().count(), 2, "{page}");
@@ -115,14 +115,14 @@ fn metrics_are_in_the_order_of_their_names() {
 #[test]
 fn a_metric_without_labels_has_empty_braces() {
     let count = family("/runs", &[], Counter::default);
-    count.update([], nobody, |it| it.add(5));
+    count.update([], unknown, |it| it.add(5));
     assert_eq!(
         tensorflow_page(vec![count.snapshot().unwrap()]),
         "# TYPE :runs counter\n:runs{} 5\n"
     );
 
     let sizes = family("/sizes", &[], || Histogram::new(&POWERS_OF_TWO));
-    sizes.update([], nobody, |it| it.record(1));
+    sizes.update([], unknown, |it| it.record(1));
     let page = tensorflow_page(vec![sizes.snapshot().unwrap()]);
     assert!(page.contains("\n:sizes_bucket{le=\"1\"} 0\n"), "{page}");
     assert!(
@@ -134,10 +134,10 @@ fn a_metric_without_labels_has_empty_braces() {
 #[test]
 fn the_plain_dialect_has_help_and_no_empty_braces() {
     let count = family("runs_total", &[], Counter::default);
-    count.update([], nobody, |it| it.add(5));
+    count.update([], unknown, |it| it.add(5));
     assert_eq!(
         prometheus_page(&[count.snapshot().unwrap()]),
-        "# HELP runs_total What it is.\n# TYPE runs_total counter\nruns_total 5\n"
+        "# HELP runs_total A metric of a test.\n# TYPE runs_total counter\nruns_total 5\n"
     );
 }
 

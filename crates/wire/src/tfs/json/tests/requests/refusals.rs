@@ -1,4 +1,4 @@
-//! Requests that are refused, and what the error says. Not here: requests that are accepted (`requests`).
+//! Refused requests and the texts of their errors. Not here: accepted requests (`requests`).
 
 use super::*;
 
