@@ -10,7 +10,9 @@
 
 mod column;
 mod errors;
+mod feature;
 mod list;
+mod parsed;
 mod parser;
 mod reader;
 mod scalar;
@@ -25,7 +27,10 @@ use bytes::Bytes;
 use self::column::{Column, Layout};
 use self::errors::Form;
 use base::error::{Result, ServingError};
-use base::tensor::{DataType, Tensor};
+use base::tensor::DataType;
+
+pub use self::feature::{DenseFeature, RaggedFeature, SparseFeature};
+pub use self::parsed::{ParsedExamples, RaggedTensor, SparseTensor};
 
 /// The features to read from every example. Checked once, then used to parse any number of requests.
 #[derive(Clone, Debug)]
@@ -34,88 +39,6 @@ pub struct ExampleSpec {
     columns: Vec<Column>,
     /// Index into `columns`, by key. Invariant: no two columns have the same key.
     index_by_key: HashMap<Vec<u8>, usize>,
-}
-
-/// A feature whose number of values per example is given by its shape, or is a multiple of that.
-#[derive(Clone, Debug)]
-pub struct DenseFeature {
-    /// The feature's name in the examples.
-    pub key: String,
-    /// `float`, `int64` or `string`.
-    pub dtype: DataType,
-    /// The shape of one example's values. `None` as the first dimension means any length: shorter
-    /// examples of a request are padded to the longest.
-    pub shape: Vec<Option<usize>>,
-    /// Used if an example lacks the feature; a single padding value if the first dimension is `None`.
-    /// `None` or empty: the feature is required, or padded with zeros or empty strings.
-    pub default: Option<Tensor>,
-}
-
-/// A feature with any number of values in each example, parsed into a sparse matrix.
-#[derive(Clone, Debug)]
-pub struct SparseFeature {
-    /// The feature's name in the examples.
-    pub key: String,
-    /// `float`, `int64` or `string`.
-    pub dtype: DataType,
-}
-
-/// A feature with any number of values in each example, parsed into values and row splits.
-#[derive(Clone, Debug)]
-pub struct RaggedFeature {
-    /// The feature's name in the examples.
-    pub key: String,
-    /// `float`, `int64` or `string`.
-    pub dtype: DataType,
-    /// `int64` or `int32`.
-    pub splits_dtype: DataType,
-}
-
-/// The features of a request with `n` examples.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ParsedExamples {
-    /// In the order of the dense features: `[n, shape...]` each.
-    pub dense: Vec<Tensor>,
-    /// In the order of the sparse features.
-    pub sparse: Vec<SparseTensor>,
-    /// In the order of the ragged features.
-    pub ragged: Vec<RaggedTensor>,
-}
-
-/// Counterpart of TensorFlow's `SparseTensor` with `m` values.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SparseTensor {
-    /// `int64[m, 2]`: example and position of each value.
-    pub indices: Tensor,
-    /// `[m]`.
-    pub values: Tensor,
-    /// `int64[2]`: number of examples, and of values in the longest.
-    pub dense_shape: Tensor,
-}
-
-/// Counterpart of TensorFlow's `RaggedTensor` with `m` values.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RaggedTensor {
-    /// `[m]`.
-    pub values: Tensor,
-    /// `[n + 1]`: where the values of each example begin, and where the last ones end.
-    pub row_splits: Tensor,
-}
-
-impl ParsedExamples {
-    /// The bytes of all tensors. Strings share the request's memory, so each counts as a reference.
-    pub fn bytes(&self) -> usize {
-        let bytes = |tensor: &Tensor| match tensor.bytes() {
-            Some(bytes) => bytes.len(),
-            None => tensor.len() * size_of::<Bytes>(),
-        };
-        let dense = self.dense.iter().map(bytes);
-        let sparse = self.sparse.iter();
-        let sparse = sparse.map(|it| bytes(&it.indices) + bytes(&it.values));
-        let ragged = self.ragged.iter();
-        let ragged = ragged.map(|it| bytes(&it.values) + bytes(&it.row_splits));
-        dense.chain(sparse).chain(ragged).sum()
-    }
 }
 
 impl ExampleSpec {
@@ -184,7 +107,7 @@ impl ExampleSpec {
     /// another type, a wrong number of values, and a missing feature without default;
     /// `RESOURCE_EXHAUSTED` if defaults or padding would need too much memory.
     pub fn parse(&self, serialized: &[Bytes]) -> Result<ParsedExamples> {
-        parser::parse(self, serialized, Form::Vector)
+        self.parse_as(serialized, Form::Vector)
     }
 
     /// Parses one serialized example that was sent as a scalar: no tensor has a batch dimension.
@@ -193,8 +116,12 @@ impl ExampleSpec {
     ///
     /// As [`parse`](Self::parse), with the texts that TensorFlow has for this case.
     pub fn parse_scalar(&self, serialized: &Bytes) -> Result<ParsedExamples> {
-        let parsed = parser::parse(self, std::slice::from_ref(serialized), Form::Scalar)?;
+        let parsed = self.parse_as(std::slice::from_ref(serialized), Form::Scalar)?;
         scalar::without_batch(parsed)
             .ok_or_else(|| ServingError::internal("one parsed example is not a batch of one"))
+    }
+
+    fn parse_as(&self, serialized: &[Bytes], form: Form) -> Result<ParsedExamples> {
+        parser::parse(&self.columns, &self.index_by_key, serialized, form)
     }
 }

@@ -12,4 +12,6 @@ pub mod nearest;
 pub mod number;
 pub mod string;
 pub mod syntax;
+pub mod syntax_error;
+pub mod text;
 pub mod writer;

@@ -4,7 +4,8 @@
 
 use bytes::Bytes;
 
-use super::{DenseFeature, RaggedTensor, SparseTensor};
+use super::feature::DenseFeature;
+use super::parsed::{RaggedTensor, SparseTensor};
 use base::error::{Code, Result, ServingError};
 use base::tensor::{DataType, Tensor, element_count};
 

@@ -4,27 +4,30 @@
 //! (`example_proto_fast_parsing.cc`): first the whole example's structure, then its features from
 //! the last to the first, then the missing features.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 
 use super::column::{Column, Layout, Values, longest, ragged_tensor, sparse_tensor};
 use super::errors::Form;
 use super::list::{self, Malformed};
+use super::parsed::ParsedExamples;
 use super::reader::visit_features;
-use super::{ExampleSpec, ParsedExamples};
 use base::error::{Result, ServingError};
 
 /// TensorFlow quotes the whole example. This part is enough for a reader, and over gRPC error texts are cut
 /// at this length anyway.
 const MAX_QUOTED_BYTES: usize = 1024;
 
+/// Parses the features of `columns`; `index_by_key` has the index of each.
 pub(super) fn parse(
-    spec: &ExampleSpec,
+    columns: &[Column],
+    index_by_key: &HashMap<Vec<u8>, usize>,
     serialized: &[Bytes],
     form: Form,
 ) -> Result<ParsedExamples> {
     let request_bytes = serialized.iter().map(Bytes::len).sum();
-    let mut collected = spec
-        .columns
+    let mut collected = columns
         .iter()
         .map(|column| Collected::try_new(column, serialized.len(), request_bytes, form))
         .collect::<Result<Vec<_>>>()?;
@@ -33,7 +36,7 @@ pub(super) fn parse(
     for (index, example) in serialized.iter().enumerate() {
         entries.clear();
         visit_features(example, |key, feature| {
-            if let Some(&column) = spec.index_by_key.get(key) {
+            if let Some(&column) = index_by_key.get(key) {
                 entries.push((column, feature));
             }
         })

@@ -1,6 +1,6 @@
 //! A single example that was sent as a scalar: its tensors have no batch dimension.
 
-use super::{ParsedExamples, RaggedTensor, SparseTensor};
+use super::parsed::{ParsedExamples, RaggedTensor, SparseTensor};
 use base::tensor::Tensor;
 
 /// The features of the only example in a batch of one. `None` if the batch has another size.

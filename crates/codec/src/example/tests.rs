@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::*;
 use base::error::Code;
+use base::tensor::Tensor;
 
 #[test]
 fn parse_agrees_with_the_original_operation() {

@@ -5,11 +5,11 @@
 
 use super::number::Number;
 use super::string;
-use super::syntax::{byte_at, skip_whitespace};
+use super::text::{byte_at, skip_whitespace};
 
 /// The kind of value that starts at a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum JsonKind {
     /// `null`.
     Null,
     /// `false`.
@@ -26,7 +26,7 @@ pub enum Kind {
     Number,
 }
 
-impl Kind {
+impl JsonKind {
     /// The name used in messages.
     pub fn name(self) -> &'static str {
         match self {
@@ -56,15 +56,15 @@ impl<'a> Cursor<'a> {
     }
 
     /// The kind of the value here.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> JsonKind {
         match byte_at(self.text, self.pos) {
-            b'n' => Kind::Null,
-            b'f' => Kind::False,
-            b't' => Kind::True,
-            b'{' => Kind::Object,
-            b'[' => Kind::Array,
-            b'"' => Kind::String,
-            _ => Kind::Number,
+            b'n' => JsonKind::Null,
+            b'f' => JsonKind::False,
+            b't' => JsonKind::True,
+            b'{' => JsonKind::Object,
+            b'[' => JsonKind::Array,
+            b'"' => JsonKind::String,
+            _ => JsonKind::Number,
         }
     }
 
@@ -98,12 +98,12 @@ impl<'a> Cursor<'a> {
 
     /// The text of a base64 object: one with the single member `b64`, which is a string.
     pub fn base64_text(&self) -> Option<Vec<u8>> {
-        if self.kind() != Kind::Object {
+        if self.kind() != JsonKind::Object {
             return None;
         }
         let mut members = self.members();
         let (key, value) = members.next()?;
-        if key != b"b64" || value.kind() != Kind::String || members.next().is_some() {
+        if key != b"b64" || value.kind() != JsonKind::String || members.next().is_some() {
             return None;
         }
         Some(value.string())

@@ -1,7 +1,7 @@
 //! The form of JSON values inside messages: RapidJSON's pretty writer with lists on one line, with
 //! a soft limit of 256 bytes, and of 64 KiB within a string.
 
-use super::cursor::{Cursor, Kind};
+use super::cursor::{Cursor, JsonKind};
 use super::number::Number;
 use super::string;
 
@@ -35,13 +35,13 @@ impl Writer {
     fn value(&mut self, cursor: Cursor<'_>, separator: &str, depth: usize) -> Option<()> {
         self.begin(separator)?;
         match cursor.kind() {
-            Kind::Null => self.text("null"),
-            Kind::False => self.text("false"),
-            Kind::True => self.text("true"),
-            Kind::String => self.string(&cursor.string()),
-            Kind::Number => self.number(cursor.number())?,
-            Kind::Array => self.array(cursor, depth)?,
-            Kind::Object => self.object(cursor, depth)?,
+            JsonKind::Null => self.text("null"),
+            JsonKind::False => self.text("false"),
+            JsonKind::True => self.text("true"),
+            JsonKind::String => self.string(&cursor.string()),
+            JsonKind::Number => self.number(cursor.number())?,
+            JsonKind::Array => self.array(cursor, depth)?,
+            JsonKind::Object => self.object(cursor, depth)?,
         }
         Some(())
     }

@@ -7,12 +7,12 @@ use std::cmp::Ordering;
 
 /// `significand × 10^power`.
 #[derive(Clone, Copy)]
-pub(super) struct Decimal {
+pub(super) struct RoundedDecimal {
     pub(super) significand: u64,
     pub(super) power: i32,
 }
 
-impl Decimal {
+impl RoundedDecimal {
     /// A positive, finite value in this many digits, from the standard library.
     pub(super) fn from_std(value: f64, digits: usize) -> Self {
         let text = format!("{value:.*e}", digits - 1);
@@ -115,7 +115,7 @@ impl Cut {
 
     /// The value in all digits, rounded half to even.
     #[inline]
-    pub(super) fn rounded<const DIGITS: u32>(self) -> Decimal {
+    pub(super) fn rounded<const DIGITS: u32>(self) -> RoundedDecimal {
         let tie = u64::from(self.rest == Rest::HALF);
         let up = u64::from(self.rest > Rest::HALF) | (tie & self.integer);
         carried::<DIGITS>(self.integer + up, self.power)
@@ -123,7 +123,7 @@ impl Cut {
 
     /// The value in `FEWER` of its `DIGITS` digits, rounded half to even from the exact value.
     #[inline]
-    pub(super) fn rounded_to<const DIGITS: u32, const FEWER: u32>(self) -> Decimal {
+    pub(super) fn rounded_to<const DIGITS: u32, const FEWER: u32>(self) -> RoundedDecimal {
         let unit = const { 10u64.pow(DIGITS - FEWER) };
         let (integer, cut) = (self.integer / unit, self.integer % unit);
         let up = match (cut.cmp(&(unit / 2)), self.rest) {
@@ -137,14 +137,14 @@ impl Cut {
 
 /// Corrects a significand that rounding up has made one digit too long.
 #[inline]
-fn carried<const DIGITS: u32>(significand: u64, power: i32) -> Decimal {
+fn carried<const DIGITS: u32>(significand: u64, power: i32) -> RoundedDecimal {
     if significand == const { 10u64.pow(DIGITS) } {
-        Decimal {
+        RoundedDecimal {
             significand: significand / 10,
             power: power + 1,
         }
     } else {
-        Decimal { significand, power }
+        RoundedDecimal { significand, power }
     }
 }
 

@@ -4,7 +4,7 @@
 //! `%.9g` for float and `%.17g` for double (`WriteDecimal`, `json_tensor.cc`). Not here: the doubles
 //! in messages (`debug_text`).
 
-use super::decimal::{Cut, Decimal};
+use super::decimal::{Cut, RoundedDecimal};
 
 /// Appends the text of `value`.
 #[inline]
@@ -31,11 +31,11 @@ trait Precision {
     /// The value in exact arithmetic, if that is possible.
     fn cut(value: f64) -> Option<Cut>;
     /// Rounds to all digits.
-    fn long(cut: Cut) -> Decimal;
+    fn long(cut: Cut) -> RoundedDecimal;
     /// Rounds to six digits.
-    fn short(cut: Cut) -> Decimal;
+    fn short(cut: Cut) -> RoundedDecimal;
     /// Whether `decimal` reads back as `value`.
-    fn reads_back(decimal: Decimal, value: f64) -> bool;
+    fn reads_back(decimal: RoundedDecimal, value: f64) -> bool;
 }
 
 struct Float;
@@ -52,17 +52,17 @@ impl Precision for Float {
     }
 
     #[inline]
-    fn long(cut: Cut) -> Decimal {
+    fn long(cut: Cut) -> RoundedDecimal {
         cut.rounded::<9>()
     }
 
     #[inline]
-    fn short(cut: Cut) -> Decimal {
+    fn short(cut: Cut) -> RoundedDecimal {
         cut.rounded_to::<9, 6>()
     }
 
     #[inline]
-    fn reads_back(decimal: Decimal, value: f64) -> bool {
+    fn reads_back(decimal: RoundedDecimal, value: f64) -> bool {
         const BELOW_FLOAT: u64 = (1 << 29) - 1;
         const TIE: u64 = 1 << 28;
         let nearest = decimal.nearest_f64();
@@ -90,17 +90,17 @@ impl Precision for Double {
     }
 
     #[inline]
-    fn long(cut: Cut) -> Decimal {
+    fn long(cut: Cut) -> RoundedDecimal {
         cut.rounded::<17>()
     }
 
     #[inline]
-    fn short(cut: Cut) -> Decimal {
+    fn short(cut: Cut) -> RoundedDecimal {
         cut.rounded_to::<17, 6>()
     }
 
     #[inline]
-    fn reads_back(decimal: Decimal, value: f64) -> bool {
+    fn reads_back(decimal: RoundedDecimal, value: f64) -> bool {
         decimal.nearest_f64() == value
     }
 }
@@ -144,11 +144,11 @@ fn write_non_finite(value: f64, out: &mut Vec<u8>) {
 /// Writes values that are too large or too small for exact arithmetic.
 #[cold]
 fn write_extreme<P: Precision>(value: f64, negative: bool, out: &mut Vec<u8>) {
-    let short = Decimal::from_std(value, 6);
+    let short = RoundedDecimal::from_std(value, 6);
     if P::reads_back(short, value) {
         write_decimal(negative, short, 6, out);
     } else {
-        let long = Decimal::from_std(value, P::DIGITS);
+        let long = RoundedDecimal::from_std(value, P::DIGITS);
         write_decimal(negative, long, P::DIGITS, out);
     }
 }
@@ -159,8 +159,8 @@ fn write_extreme<P: Precision>(value: f64, negative: bool, out: &mut Vec<u8>) {
 /// The digits stay in registers until they are written to their place; surplus digits are
 /// overwritten or cut off.
 #[inline(always)]
-fn write_decimal(negative: bool, decimal: Decimal, precision: usize, out: &mut Vec<u8>) {
-    let Decimal { significand, power } = decimal;
+fn write_decimal(negative: bool, decimal: RoundedDecimal, precision: usize, out: &mut Vec<u8>) {
+    let RoundedDecimal { significand, power } = decimal;
     // Exponent of the first digit.
     let exponent = power + precision as i32 - 1;
     let (digits, last) = seventeen_digits(significand, precision);

@@ -5,7 +5,7 @@
 //! wanted type, which leaves the decision to the exact path.
 
 use super::nearest::nearest;
-use super::syntax::{byte_at, digit_at};
+use super::text::{byte_at, digit_at};
 
 /// A number as RapidJSON types it: an integer if it has neither point nor exponent and fits 64 bits,
 /// else a double.
@@ -69,7 +69,7 @@ fn non_finite(text: &str) -> f64 {
 
 /// A finite number as its text gives it: `±significand × 10^exponent`.
 #[derive(Clone, Copy)]
-struct Decimal {
+struct ScannedNumber {
     negative: bool,
     /// Wrong (wrapped) if there are more than 19 digits.
     significand: u64,
@@ -91,7 +91,7 @@ const EXACT_POWERS: [f64; 23] = [
 ];
 
 #[inline(always)]
-fn scan_decimal(text: &[u8], start: usize) -> Option<Decimal> {
+fn scan_number(text: &[u8], start: usize) -> Option<ScannedNumber> {
     let negative = byte_at(text, start) == b'-';
     let first = start + usize::from(negative);
     let mut significand = u64::from(digit_at(text, first)?);
@@ -122,7 +122,7 @@ fn scan_decimal(text: &[u8], start: usize) -> Option<Decimal> {
         end = behind;
         integer = false;
     }
-    (digits < MANY_DIGITS).then_some(Decimal {
+    (digits < MANY_DIGITS).then_some(ScannedNumber {
         negative,
         significand,
         digits,
@@ -193,7 +193,7 @@ fn eight_digits(word: u64) -> u64 {
     even.wrapping_add(odd) >> 32
 }
 
-impl Decimal {
+impl ScannedNumber {
     /// The nearest double, if one multiplication or division of exact doubles gives it.
     #[inline(always)]
     fn exact(self) -> Option<f64> {
@@ -243,35 +243,35 @@ fn parsed(text: &[u8], start: usize, end: usize) -> Option<f64> {
 /// Reads any number as the nearest double.
 #[inline(always)]
 pub fn scan_f64(text: &[u8], start: usize) -> Option<(f64, usize)> {
-    let Some(decimal) = scan_decimal(text, start) else {
+    let Some(number) = scan_number(text, start) else {
         return scan_non_finite(text, start);
     };
-    let value = match decimal.exact().or_else(|| decimal.nearest()) {
+    let value = match number.exact().or_else(|| number.nearest()) {
         Some(value) => value,
-        None => parsed(text, start, decimal.end)?,
+        None => parsed(text, start, number.end)?,
     };
-    Some((decimal.fix_zero(value), decimal.end))
+    Some((number.fix_zero(value), number.end))
 }
 
 /// Reads the nearest double and rounds it once more, as TensorFlow Serving does.
 #[inline(always)]
 pub fn scan_f32(text: &[u8], start: usize) -> Option<(f32, usize)> {
-    let Some(decimal) = scan_decimal(text, start) else {
+    let Some(number) = scan_number(text, start) else {
         let (value, end) = scan_non_finite(text, start)?;
         return Some((value as f32, end));
     };
-    let value = match decimal.exact() {
+    let value = match number.exact() {
         Some(value) => value as f32,
-        None => match decimal.nearly() {
+        None => match number.nearly() {
             Some(value) => value,
-            None => parsed(text, start, decimal.end)? as f32,
+            None => parsed(text, start, number.end)? as f32,
         },
     };
-    let value = if decimal.integer { value + 0.0 } else { value };
-    Some((value, decimal.end))
+    let value = if number.integer { value + 0.0 } else { value };
+    Some((value, number.end))
 }
 
-impl Decimal {
+impl ScannedNumber {
     /// The float that the nearest double rounds to, found without that double.
     ///
     /// Two roundings (of the significand and of the quotient) put the scaled double within two

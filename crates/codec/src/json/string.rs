@@ -2,7 +2,8 @@
 //!
 //! Bytes pass through whether they are UTF-8 or not, as in TensorFlow Serving.
 
-use super::syntax::{SyntaxError, byte_at};
+use super::syntax_error::SyntaxError;
+use super::text::byte_at;
 
 const ESCAPE_INVALID: &str = "Invalid escape character in string.";
 const HEX_INVALID: &str = "Incorrect hex digit after \\u escape in string.";

@@ -4,30 +4,11 @@
 //! after the first value), so its definition of JSON, its quirks and its messages are part of the
 //! protocol. Needs one bit of memory per nesting level; nothing recurses.
 //!
-//! Not here: the meaning of the values (`exact`, `fast`, `examples`).
+//! Not here: the meaning of the values (`wire::tfs::json`).
 
 use super::string;
-use base::error::ServingError;
-
-/// Why a text is not JSON, in RapidJSON's words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SyntaxError {
-    text: &'static str,
-    offset: usize,
-}
-
-impl SyntaxError {
-    pub(super) fn new(text: &'static str, offset: usize) -> Self {
-        Self { text, offset }
-    }
-}
-
-impl From<SyntaxError> for ServingError {
-    fn from(error: SyntaxError) -> Self {
-        let SyntaxError { text, offset } = error;
-        Self::invalid_argument(format!("JSON Parse error: {text} at offset: {offset}"))
-    }
-}
+use super::syntax_error::SyntaxError;
+use super::text::{byte_at, digit_at, skip_whitespace};
 
 const DOCUMENT_EMPTY: &str = "The document is empty.";
 const VALUE_INVALID: &str = "Invalid value.";
@@ -38,32 +19,6 @@ const MISS_COMMA_OR_SQUARE: &str = "Missing a comma or ']' after an array elemen
 const NUMBER_TOO_BIG: &str = "Number too big to be stored in double.";
 const MISS_FRACTION: &str = "Miss fraction part in number.";
 const MISS_EXPONENT: &str = "Miss exponent in number.";
-
-/// The byte at `pos`. Zero at the end, as in RapidJSON's stream, so a zero byte in the body ends
-/// the text.
-#[inline(always)]
-pub fn byte_at(text: &[u8], pos: usize) -> u8 {
-    text.get(pos).copied().unwrap_or(0)
-}
-
-/// The first position from `pos` on that is not white space.
-#[inline(always)]
-pub fn skip_whitespace(text: &[u8], mut pos: usize) -> usize {
-    while matches!(byte_at(text, pos), b' ' | b'\n' | b'\r' | b'\t') {
-        pos += 1;
-    }
-    pos
-}
-
-/// Where the text starts after a byte order mark. RapidJSON tests the mark's three bytes one by
-/// one, so any part of it in the right order is skipped.
-pub fn skip_byte_order_mark(text: &[u8]) -> usize {
-    let mut pos = 0;
-    for byte in [0xEF, 0xBB, 0xBF] {
-        pos += usize::from(byte_at(text, pos) == byte);
-    }
-    pos
-}
 
 /// The last token, which decides which tokens are allowed next, and the error for any other.
 #[derive(Clone, Copy, PartialEq)]
@@ -359,10 +314,4 @@ fn non_finite(text: &[u8], pos: usize) -> Result<usize, SyntaxError> {
     } else {
         Err(SyntaxError::new(VALUE_INVALID, pos + infinity))
     }
-}
-
-#[inline(always)]
-pub(super) fn digit_at(text: &[u8], pos: usize) -> Option<u8> {
-    let digit = byte_at(text, pos).wrapping_sub(b'0');
-    (digit < 10).then_some(digit)
 }

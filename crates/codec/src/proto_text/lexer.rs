@@ -11,7 +11,7 @@ pub(super) struct Fault {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum TokenKind {
     End,
     Identifier,
     /// Decimal, `0x` hexadecimal or `0` octal, without a sign.
@@ -24,7 +24,7 @@ pub(super) enum Kind {
 
 #[derive(Debug)]
 pub(super) struct Token<'a> {
-    pub(super) kind: Kind,
+    pub(super) kind: TokenKind,
     /// As it is written in the text.
     pub(super) text: &'a [u8],
     pub(super) offset: usize,
@@ -42,16 +42,16 @@ impl<'a> Lexer<'a> {
         Self { text, at: 0 }
     }
 
-    /// The next token. After the end of the text always [`Kind::End`].
+    /// The next token. After the end of the text always [`TokenKind::End`].
     pub(super) fn next(&mut self) -> Result<Token<'a>, Fault> {
         self.skip_blanks_and_comments();
         let offset = self.at;
         let mut string = Vec::new();
         let kind = match self.peek() {
-            None => Kind::End,
+            None => TokenKind::End,
             Some(byte) if byte == b'_' || byte.is_ascii_alphabetic() => {
                 self.skip_while(is_identifier_byte);
-                Kind::Identifier
+                TokenKind::Identifier
             }
             Some(byte) if byte.is_ascii_digit() => self.number()?,
             Some(b'.') if self.peek_at(1).is_some_and(|byte| byte.is_ascii_digit()) => {
@@ -60,7 +60,7 @@ impl<'a> Lexer<'a> {
             Some(quote @ (b'"' | b'\'')) => {
                 self.at += 1;
                 self.string(quote, &mut string)?;
-                Kind::String
+                TokenKind::String
             }
             Some(byte) if byte < b' ' => {
                 return self.fault("Invalid control characters encountered in text.");
@@ -70,7 +70,7 @@ impl<'a> Lexer<'a> {
             }
             Some(_) => {
                 self.at += 1;
-                Kind::Symbol
+                TokenKind::Symbol
             }
         };
         Ok(Token {
@@ -91,7 +91,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    fn number(&mut self) -> Result<Kind, Fault> {
+    fn number(&mut self) -> Result<TokenKind, Fault> {
         let kind = match (self.peek(), self.peek_at(1)) {
             (Some(b'0'), Some(b'x' | b'X')) => {
                 self.at += 2;
@@ -99,14 +99,14 @@ impl<'a> Lexer<'a> {
                     |byte| byte.is_ascii_hexdigit(),
                     "\"0x\" must be followed by hex digits.",
                 )?;
-                Kind::Integer
+                TokenKind::Integer
             }
             (Some(b'0'), Some(byte)) if byte.is_ascii_digit() => {
                 self.skip_while(|byte| matches!(byte, b'0'..=b'7'));
                 if self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
                     return self.fault("Numbers starting with leading zero must be in octal.");
                 }
-                Kind::Integer
+                TokenKind::Integer
             }
             _ => self.decimal()?,
         };
@@ -114,7 +114,7 @@ impl<'a> Lexer<'a> {
             Some(byte) if byte == b'_' || byte.is_ascii_alphabetic() => {
                 self.fault("Need space between number and identifier.")
             }
-            Some(b'.') if kind == Kind::Float => {
+            Some(b'.') if kind == TokenKind::Float => {
                 self.fault("Already saw decimal point or exponent; can't have another one.")
             }
             Some(b'.') => self.fault("Hex and octal numbers must be integers."),
@@ -122,13 +122,13 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    fn decimal(&mut self) -> Result<Kind, Fault> {
-        let mut kind = Kind::Integer;
+    fn decimal(&mut self) -> Result<TokenKind, Fault> {
+        let mut kind = TokenKind::Integer;
         self.skip_while(|byte| byte.is_ascii_digit());
         if self.peek() == Some(b'.') {
             self.at += 1;
             self.skip_while(|byte| byte.is_ascii_digit());
-            kind = Kind::Float;
+            kind = TokenKind::Float;
         }
         if matches!(self.peek(), Some(b'e' | b'E')) {
             self.at += 1;
@@ -139,11 +139,11 @@ impl<'a> Lexer<'a> {
                 |byte| byte.is_ascii_digit(),
                 "\"e\" must be followed by exponent.",
             )?;
-            kind = Kind::Float;
+            kind = TokenKind::Float;
         }
         if matches!(self.peek(), Some(b'f' | b'F')) {
             self.at += 1;
-            kind = Kind::Float;
+            kind = TokenKind::Float;
         }
         Ok(kind)
     }

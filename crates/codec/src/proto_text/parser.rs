@@ -13,7 +13,7 @@ use prost_reflect::{
     DynamicMessage, FieldDescriptor, Kind as FieldKind, MessageDescriptor, ReflectMessage, Value,
 };
 
-use super::lexer::{Fault, Kind, Lexer, Token};
+use super::lexer::{Fault, Lexer, Token, TokenKind};
 
 /// The deepest nesting of messages; below the 100 at which prost stops decoding.
 pub(super) const MAX_DEPTH: usize = 64;
@@ -51,7 +51,7 @@ impl<'a> Parser<'a> {
     /// Reads the whole text as one message.
     pub(super) fn parse(mut self, descriptor: MessageDescriptor) -> Result<DynamicMessage, Fault> {
         let mut message = DynamicMessage::new(descriptor);
-        while self.current.kind != Kind::End {
+        while self.current.kind != TokenKind::End {
             self.field(&mut message)?;
         }
         Ok(message)
@@ -256,7 +256,7 @@ impl<'a> Parser<'a> {
     }
 
     pub(super) fn identifier(&mut self) -> Result<Cow<'a, str>, Fault> {
-        if self.current.kind != Kind::Identifier {
+        if self.current.kind != TokenKind::Identifier {
             return Err(self.expected("Expected identifier"));
         }
         let text = self.current_text();
@@ -285,7 +285,7 @@ impl<'a> Parser<'a> {
     }
 
     pub(super) fn is_symbol(&self, symbol: u8) -> bool {
-        self.current.kind == Kind::Symbol && self.current.text == [symbol]
+        self.current.kind == TokenKind::Symbol && self.current.text == [symbol]
     }
 
     pub(super) fn advance(&mut self) -> Result<(), Fault> {
@@ -297,9 +297,9 @@ impl<'a> Parser<'a> {
         String::from_utf8_lossy(self.current.text)
     }
 
-    pub(super) fn expected(&self, what: &str) -> Fault {
+    pub(super) fn expected(&self, wanted: &str) -> Fault {
         let found = self.current_text();
-        self.fault(format!("{what}, got: {}", shortened(&found)))
+        self.fault(format!("{wanted}, got: {}", shortened(&found)))
     }
 
     /// A fault at the current token.

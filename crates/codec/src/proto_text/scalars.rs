@@ -4,7 +4,7 @@
 
 use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind as FieldKind, Value};
 
-use super::lexer::{Fault, Kind};
+use super::lexer::{Fault, TokenKind};
 use super::parser::{Parser, shortened};
 
 impl Parser<'_> {
@@ -45,7 +45,7 @@ impl Parser<'_> {
     }
 
     fn unsigned(&mut self, max: u64) -> Result<u64, Fault> {
-        if self.current.kind != Kind::Integer {
+        if self.current.kind != TokenKind::Integer {
             return Err(self.expected("Expected integer"));
         }
         let text = self.current_text();
@@ -66,17 +66,17 @@ impl Parser<'_> {
     fn double(&mut self) -> Result<f64, Fault> {
         let negative = self.try_symbol(b'-')?;
         let mut text = self.current_text();
-        if self.current.kind == Kind::Identifier {
+        if self.current.kind == TokenKind::Identifier {
             text = text.to_ascii_lowercase().into();
         }
         let value = match self.current.kind {
-            Kind::Integer if text.len() > 1 && text.starts_with('0') => {
+            TokenKind::Integer if text.len() > 1 && text.starts_with('0') => {
                 return Err(self.expected("Expect a decimal number"));
             }
-            Kind::Integer => text.parse().ok(),
-            Kind::Float => text.trim_end_matches(['f', 'F']).parse().ok(),
-            Kind::Identifier if text == "inf" || text == "infinity" => Some(f64::INFINITY),
-            Kind::Identifier if text == "nan" => Some(f64::NAN),
+            TokenKind::Integer => text.parse().ok(),
+            TokenKind::Float => text.trim_end_matches(['f', 'F']).parse().ok(),
+            TokenKind::Identifier if text == "inf" || text == "infinity" => Some(f64::INFINITY),
+            TokenKind::Identifier if text == "nan" => Some(f64::NAN),
             _ => None,
         };
         let value: f64 = value.ok_or_else(|| {
@@ -88,7 +88,7 @@ impl Parser<'_> {
     }
 
     fn boolean(&mut self, field: &FieldDescriptor) -> Result<bool, Fault> {
-        if self.current.kind == Kind::Integer {
+        if self.current.kind == TokenKind::Integer {
             return Ok(self.unsigned(1)? == 1);
         }
         let word = self.identifier()?;
@@ -109,10 +109,10 @@ impl Parser<'_> {
         field: &FieldDescriptor,
         descriptor: &EnumDescriptor,
     ) -> Result<i32, Fault> {
-        if self.is_symbol(b'-') || self.current.kind == Kind::Integer {
+        if self.is_symbol(b'-') || self.current.kind == TokenKind::Integer {
             return self.signed_32();
         }
-        if self.current.kind != Kind::Identifier {
+        if self.current.kind != TokenKind::Identifier {
             return Err(self.expected("Expected integer or identifier"));
         }
         let name = self.identifier()?;
@@ -137,11 +137,11 @@ impl Parser<'_> {
 
     /// One literal or several in a row, joined.
     fn string(&mut self) -> Result<Vec<u8>, Fault> {
-        if self.current.kind != Kind::String {
+        if self.current.kind != TokenKind::String {
             return Err(self.expected("Expected string"));
         }
         let mut joined = Vec::new();
-        while self.current.kind == Kind::String {
+        while self.current.kind == TokenKind::String {
             joined.append(&mut self.current.string);
             self.advance()?;
         }

@@ -17,6 +17,7 @@ mod fast;
 mod fill;
 mod nesting;
 mod predict;
+mod predict_body;
 mod reader;
 mod sizes;
 
@@ -29,9 +30,8 @@ mod status;
 pub use self::encode::encode_predict;
 pub use self::examples::{ExamplesBody, decode_examples};
 pub use self::metadata::encode_model_metadata;
-pub use self::predict::{
-    Format, InputSpec, PredictBody, decode_predict, no_inputs, signature_not_found,
-};
+pub use self::predict::decode_predict;
+pub use self::predict_body::{Format, InputSpec, PredictBody, no_inputs, signature_not_found};
 pub use self::results::{encode_classifications, encode_regressions, error_body};
 pub use self::status::{ModelStatus, VersionStatus, encode_model_list, encode_model_status};
 pub use codec::json::depth::is_deeper_than;

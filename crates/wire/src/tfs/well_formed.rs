@@ -10,7 +10,7 @@ const MAX_DEPTH: usize = 100;
 
 /// The content of a field with a length.
 #[derive(Clone, Copy)]
-enum Kind {
+enum FieldForm {
     /// Unchecked: an unknown field, one of another wire type, or bytes.
     Any,
     Text,
@@ -24,9 +24,9 @@ enum Kind {
 }
 
 /// The fields of a message type, by number.
-pub(crate) struct Schema(&'static [Kind]);
+pub(crate) struct Schema(&'static [FieldForm]);
 
-use Kind::{Any, Fixed32, Fixed64, Message, Text, Varints};
+use FieldForm::{Any, Fixed32, Fixed64, Message, Text, Varints};
 
 static DIM: Schema = Schema(&[Any, Any, Text]);
 static SHAPE: Schema = Schema(&[Any, Any, Message(&DIM), Any]);

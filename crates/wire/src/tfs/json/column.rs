@@ -7,10 +7,10 @@ use bytes::Bytes;
 
 use base::error::{Result, ServingError};
 use base::tensor::{DataType, Element, Tensor, element_count};
-use codec::json::cursor::{Cursor, Kind};
+use codec::json::cursor::{Cursor, JsonKind};
 use codec::json::debug_text::debug_text;
 use codec::json::number::Number;
-use codec::json::syntax::byte_at;
+use codec::json::text::{byte_at, skip_whitespace};
 use codec::json::{base64, number, string};
 
 /// The maximum rank of TensorFlow's `TensorShape`.
@@ -70,7 +70,7 @@ impl Column {
             Self::UInt64(all) => push_with(all, cursor, wide),
             Self::Bool(all) => all.push(cursor.kind()),
             Self::String(all) => return all.push(cursor),
-            Self::Unsupported(dtype) if cursor.kind() != Kind::Object => {
+            Self::Unsupported(dtype) if cursor.kind() != JsonKind::Object => {
                 return Err(ServingError::unimplemented(format!(
                     "Conversion of JSON Value: {} to type: {dtype}",
                     debug_text(cursor)
@@ -153,7 +153,7 @@ fn push_with<T>(
     cursor: Cursor<'_>,
     convert: impl FnOnce(Number) -> Option<T>,
 ) -> Option<()> {
-    if cursor.kind() != Kind::Number {
+    if cursor.kind() != JsonKind::Number {
         return None;
     }
     all.push(convert(cursor.number())?);
@@ -182,10 +182,10 @@ fn type_error(cursor: Cursor<'_>, dtype: DataType) -> ServingError {
 pub(super) struct Booleans(Vec<u8>);
 
 impl Booleans {
-    fn push(&mut self, kind: Kind) -> Option<()> {
+    fn push(&mut self, kind: JsonKind) -> Option<()> {
         match kind {
-            Kind::True => self.0.push(1),
-            Kind::False => self.0.push(0),
+            JsonKind::True => self.0.push(1),
+            JsonKind::False => self.0.push(0),
             _ => return None,
         }
         Some(())
@@ -202,8 +202,8 @@ pub(super) struct Strings {
 impl Strings {
     fn push(&mut self, cursor: Cursor<'_>) -> Result<()> {
         match cursor.kind() {
-            Kind::String => cursor.read_string(&mut self.bytes),
-            Kind::Object => {
+            JsonKind::String => cursor.read_string(&mut self.bytes),
+            JsonKind::Object => {
                 let text = cursor.base64_text().ok_or_else(|| {
                     ServingError::invalid_argument(format!(
                         "JSON Value: {} not formatted correctly for base64 data",
@@ -343,8 +343,6 @@ impl Strings {
 /// Finds the text of the base64 object at `pos` in unchecked text: where it starts and ends, and where the
 /// object ends. `None` also if the text has escapes.
 pub(super) fn base64_object(text: &[u8], pos: usize) -> Option<(usize, usize, usize)> {
-    use codec::json::syntax::skip_whitespace;
-
     let key = skip_whitespace(text, pos + 1);
     if !text.get(key..)?.starts_with(b"\"b64\"") {
         return None;

@@ -1,9 +1,10 @@
 //! The top level of a request body: checked JSON, an object, and its known members.
 
 use base::error::{Result, ServingError};
-use codec::json::cursor::{Cursor, Kind};
+use codec::json::cursor::{Cursor, JsonKind};
 use codec::json::debug_text::debug_text;
 use codec::json::syntax;
+use codec::json::text::skip_byte_order_mark;
 
 /// A body that is valid JSON with an object at the top level.
 pub(super) struct Document<'a> {
@@ -22,12 +23,12 @@ impl<'a> Document<'a> {
                 "JSON Parse error: The document is empty",
             ));
         }
-        let start = syntax::skip_byte_order_mark(body);
+        let start = skip_byte_order_mark(body);
         syntax::check_value(body, start)?;
         let document = Self {
             root: Cursor::new(body, start),
         };
-        if document.root.kind() == Kind::Object {
+        if document.root.kind() == JsonKind::Object {
             Ok(document)
         } else {
             Err(document.error("Is not object"))
@@ -55,7 +56,7 @@ impl<'a> Document<'a> {
     pub(super) fn signature_name(&self, member: Option<Cursor<'a>>) -> Result<String> {
         match member {
             None => Ok(String::new()),
-            Some(value) if value.kind() == Kind::String => Ok(text(&value.string())),
+            Some(value) if value.kind() == JsonKind::String => Ok(text(&value.string())),
             Some(_) => {
                 Err(self
                     .error("not formatted correctly. 'signature_name' key must be a string value."))

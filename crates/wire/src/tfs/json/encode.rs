@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::predict::Format;
+use super::predict_body::Format;
 use base::error::{Result, ServingError};
 use base::tensor::{DataType, Tensor};
 use codec::json::float_text::{write_f32, write_f64, write_integer};

@@ -7,11 +7,11 @@ use std::collections::btree_map::Entry;
 use super::column::Column;
 use super::document::{Document, c_string, text};
 use super::fill::fill;
-use super::predict::{Format, InputSpec, PredictBody, no_inputs};
+use super::predict_body::{Format, InputSpec, PredictBody, no_inputs};
 use super::sizes::Sizes;
 use base::error::{Result, ServingError};
 use base::tensor::NamedTensors;
-use codec::json::cursor::{Cursor, Kind};
+use codec::json::cursor::{Cursor, JsonKind};
 use codec::json::debug_text::debug_text;
 
 /// See [`decode_predict`](super::decode_predict).
@@ -42,7 +42,7 @@ pub(super) fn decode(
             ));
         }
         (Some(instances), None) => {
-            if instances.kind() != Kind::Array {
+            if instances.kind() != JsonKind::Array {
                 return Err(document.error("Expecting 'instances' to be an list/array"));
             }
             let first = instances.elements().next();
@@ -65,18 +65,18 @@ pub(super) fn decode(
 }
 
 fn strings(list: Cursor<'_>) -> Option<Vec<String>> {
-    if list.kind() != Kind::Array {
+    if list.kind() != JsonKind::Array {
         return None;
     }
     let elements = list.elements();
-    let strings =
-        elements.map(|element| (element.kind() == Kind::String).then(|| text(&element.string())));
+    let strings = elements
+        .map(|element| (element.kind() == JsonKind::String).then(|| text(&element.string())));
     strings.collect()
 }
 
 /// The tensors of `inputs` (`FillTensorMapFromInputsMap`).
 fn columns(inputs: Cursor<'_>, specs: &[InputSpec]) -> Result<NamedTensors> {
-    if inputs.kind() != Kind::Object || inputs.base64_text().is_some() {
+    if inputs.kind() != JsonKind::Object || inputs.base64_text().is_some() {
         let Some(spec) = only(specs).and_then(|index| specs.get(index)) else {
             return Err(ServingError::invalid_argument(
                 "inputs is a plain value/list, but expecting an object as multiple input tensors \
@@ -149,7 +149,7 @@ fn tensors<'s>(
 /// The tensors of `instances` (`FillTensorMapFromInstancesList`), whose first element is `first`.
 fn rows(instances: Cursor<'_>, first: Cursor<'_>, specs: &[InputSpec]) -> Result<NamedTensors> {
     let only = only(specs);
-    if first.kind() != Kind::Object && only.is_none() {
+    if first.kind() != JsonKind::Object && only.is_none() {
         return Err(ServingError::invalid_argument(
             "instances is a plain list, but expecting list of objects as multiple input tensors \
              required as per tensorinfo_map",
@@ -186,7 +186,7 @@ fn rows(instances: Cursor<'_>, first: Cursor<'_>, specs: &[InputSpec]) -> Result
 
 /// Whether a value is an object but not a base64 value.
 fn is_named(value: Cursor<'_>) -> bool {
-    value.kind() == Kind::Object && value.base64_text().is_none()
+    value.kind() == JsonKind::Object && value.base64_text().is_none()
 }
 
 fn object_row(index: usize, element: Cursor<'_>, batches: &mut [Batch<'_>]) -> Result<()> {

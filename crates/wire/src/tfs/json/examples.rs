@@ -13,7 +13,7 @@ use super::column::undecodable;
 use super::document::{Document, c_string, text};
 use base::error::{Result, ServingError};
 use codec::json::base64;
-use codec::json::cursor::{Cursor, Kind};
+use codec::json::cursor::{Cursor, JsonKind};
 use codec::json::number::Number;
 use proto::tensorflow::serving::internal::serialized_input::Kind as InputKind;
 use proto::tensorflow::serving::internal::{
@@ -43,7 +43,7 @@ pub fn decode_examples(body: &[u8]) -> Result<ExamplesBody> {
     let examples = examples.ok_or_else(|| {
         document.error("When method is classify, key 'examples' is expected and was not found")
     })?;
-    if examples.kind() != Kind::Array {
+    if examples.kind() != JsonKind::Array {
         return Err(document.error("Expecting 'examples' value to be an list/array"));
     }
     if examples.elements().next().is_none() {
@@ -65,7 +65,7 @@ pub fn decode_examples(body: &[u8]) -> Result<ExamplesBody> {
 
 /// One object as a serialized `tensorflow.Example`.
 fn example(object: Cursor<'_>) -> Result<Bytes> {
-    if object.kind() != Kind::Object {
+    if object.kind() != JsonKind::Object {
         return Err(ServingError::invalid_argument(format!(
             "Example must be JSON object but got JSON {}",
             object.kind().name()
@@ -102,7 +102,7 @@ fn example(object: Cursor<'_>) -> Result<Bytes> {
 /// A single value, or a list of values, as a serialized `tensorflow.Feature`.
 fn feature(value: Cursor<'_>, name: &[u8]) -> Result<Vec<u8>> {
     let mut values = Values::None;
-    if value.kind() == Kind::Array {
+    if value.kind() == JsonKind::Array {
         for element in value.elements() {
             values.push(element, name)?;
         }
@@ -128,10 +128,10 @@ impl Values {
     /// Appends one value (`AddValueToFeature`).
     fn push(&mut self, value: Cursor<'_>, name: &[u8]) -> Result<()> {
         match value.kind() {
-            Kind::True => encode_varint(1, self.int64s(name)?),
-            Kind::False => encode_varint(0, self.int64s(name)?),
-            Kind::String => length_delimited(1, &value.string(), self.byte_strings(name)?),
-            Kind::Object => {
+            JsonKind::True => encode_varint(1, self.int64s(name)?),
+            JsonKind::False => encode_varint(0, self.int64s(name)?),
+            JsonKind::String => length_delimited(1, &value.string(), self.byte_strings(name)?),
+            JsonKind::Object => {
                 let Some(base64_text) = value.base64_text() else {
                     return Err(unexpected_type(value.kind(), name));
                 };
@@ -140,8 +140,8 @@ impl Values {
                 base64::decode(&base64_text, &mut bytes).ok_or_else(undecodable)?;
                 length_delimited(1, &bytes, list);
             }
-            Kind::Number => self.push_number(value.number(), name)?,
-            Kind::Null | Kind::Array => return Err(unexpected_type(value.kind(), name)),
+            JsonKind::Number => self.push_number(value.number(), name)?,
+            JsonKind::Null | JsonKind::Array => return Err(unexpected_type(value.kind(), name)),
         }
         Ok(())
     }
@@ -237,7 +237,7 @@ fn length_delimited(field: u32, bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(bytes);
 }
 
-fn unexpected_type(kind: Kind, name: &[u8]) -> ServingError {
+fn unexpected_type(kind: JsonKind, name: &[u8]) -> ServingError {
     ServingError::invalid_argument(format!(
         "Feature: {} has element with unexpected JSON type: {}",
         text(name),

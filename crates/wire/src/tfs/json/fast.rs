@@ -6,11 +6,11 @@
 
 use super::column::{Column, base64_object};
 use super::nesting::Nesting;
-use super::predict::{Format, InputSpec, PredictBody};
+use super::predict_body::{Format, InputSpec, PredictBody};
 use super::reader::Reader;
 use base::error::Result;
 use base::tensor::NamedTensors;
-use codec::json::syntax;
+use codec::json::text::skip_byte_order_mark;
 
 /// See [`decode_predict`](super::decode_predict). `None` says nothing about the body.
 pub(super) fn decode(
@@ -55,7 +55,7 @@ impl TopLevel {
         };
         let mut reader = Reader {
             text,
-            pos: syntax::skip_byte_order_mark(text),
+            pos: skip_byte_order_mark(text),
         };
         reader.expect(b'{')?;
         loop {

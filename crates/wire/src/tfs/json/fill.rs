@@ -7,7 +7,7 @@
 use super::column::Column;
 use super::sizes::Sizes;
 use base::error::{Result, ServingError};
-use codec::json::cursor::{Cursor, Kind};
+use codec::json::cursor::{Cursor, JsonKind};
 use codec::json::debug_text::debug_text;
 
 /// Appends all leaves of the value at `cursor` to `column`; returns the value's shape and its number of
@@ -25,7 +25,7 @@ pub(super) fn fill(cursor: Cursor<'_>, column: &mut Column) -> Result<(Sizes, us
     };
     let mut leaves = 0;
     loop {
-        if walk.cursor.kind() == Kind::Array {
+        if walk.cursor.kind() == JsonKind::Array {
             if walk.open()? {
                 continue;
             }
@@ -45,7 +45,7 @@ pub(super) fn fill(cursor: Cursor<'_>, column: &mut Column) -> Result<(Sizes, us
 fn dense_shape(cursor: Cursor<'_>) -> Sizes {
     let mut cursor = cursor;
     let mut shape = Sizes::default();
-    while cursor.kind() == Kind::Array {
+    while cursor.kind() == JsonKind::Array {
         cursor = cursor.step();
         if cursor.closes() {
             shape.push();

@@ -5,7 +5,7 @@
 
 use super::column::{MAX_DIMENSIONS, Scan};
 use super::reader::Reader;
-use codec::json::syntax::byte_at;
+use codec::json::text::byte_at;
 
 /// The shape of an input's values: the first elements determine it, and all others must match.
 #[derive(Default)]

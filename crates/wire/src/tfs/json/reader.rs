@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::column::Scan;
-use codec::json::syntax::{byte_at, skip_whitespace};
+use codec::json::text::{byte_at, skip_whitespace};
 use codec::json::{string, syntax};
 
 /// A position in unchecked text.
