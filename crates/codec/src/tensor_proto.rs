@@ -4,6 +4,7 @@
 
 mod decode;
 mod encode;
+pub mod message;
 #[cfg(test)]
 mod tests;
 

@@ -30,7 +30,6 @@ mod request;
 mod saved_model;
 mod saved_parse;
 mod session;
-mod tensor_value;
 
 pub use base::request::{RequestInputs, RequestTensor};
 pub use proto::tensorflow::SignatureDef;
@@ -57,7 +56,6 @@ pub use self::renaming::{Settled, Unsettled, settle};
 pub use self::saved_model::SavedModel;
 pub use self::saved_parse::{SavedDense, SavedParseNode};
 pub use self::session::{FedTensor, check_run};
-pub use self::tensor_value::to_proto;
 
 /// The signature used when a request does not name one.
 pub const DEFAULT_SIGNATURE_NAME: &str = "serving_default";

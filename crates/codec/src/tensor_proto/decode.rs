@@ -19,16 +19,19 @@ pub struct ExpansionBudget {
 
 impl Default for ExpansionBudget {
     fn default() -> Self {
-        Self {
-            bytes: MAX_EXPANSION,
-        }
+        Self::new(MAX_EXPANSION)
     }
 }
 
 impl ExpansionBudget {
+    /// A budget of `bytes`.
+    pub(super) fn new(bytes: usize) -> Self {
+        Self { bytes }
+    }
+
     /// Takes `expanded` bytes out of the budget, unless `sent` bytes alone could hold that many values
     /// of `unit` bytes each. `None` if the budget does not suffice.
-    fn take(&mut self, expanded: usize, sent: usize, unit: usize) -> Option<()> {
+    pub(super) fn take(&mut self, expanded: usize, sent: usize, unit: usize) -> Option<()> {
         if expanded > sent.saturating_mul(unit) {
             self.bytes = self.bytes.checked_sub(expanded)?;
         }

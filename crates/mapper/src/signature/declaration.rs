@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::SignatureDef;
 use super::alias_change::{AliasChange, EarlierAliases, Side};
 use super::matching::Wanted;
-use super::tensor_value::{from_proto, static_shape};
 use base::error::{Result, ServingError};
 use base::tensor::{DataType, Tensor};
+use codec::tensor_proto::message::{from_message, static_shape};
 use proto::onnx_model_server as map;
 use proto::tensorflow::{TensorInfo, TensorProto, TensorShapeProto, tensor_shape_proto::Dim};
 use runtime::ValueInfo;
@@ -186,7 +186,7 @@ impl Declaration {
             .map(|(alias, proto)| {
                 let info = self.definition.inputs.get(alias);
                 let dtype = info.and_then(|info| DataType::from_number(info.dtype));
-                let tensor = from_proto(proto, dtype, None).map_err(|error| {
+                let tensor = from_message(proto, dtype, None).map_err(|error| {
                     let text = format!("the default of input '{alias}': {error}");
                     ServingError::invalid_argument(text)
                 })?;
@@ -278,5 +278,5 @@ pub fn feature_default(feature: &map::Feature) -> Result<Option<Tensor>> {
     };
     let dtype = DataType::from_number(feature.dtype);
     let shape = feature.shape.as_ref().and_then(static_shape);
-    from_proto(default, dtype, shape.as_deref()).map(Some)
+    from_message(default, dtype, shape.as_deref()).map(Some)
 }

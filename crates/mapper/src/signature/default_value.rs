@@ -3,9 +3,9 @@
 //! Not here: the changes that a map makes to dtype and axes (`description`), defaults of the graph's own
 //! file (`version_dir::bind::optional`).
 
-use super::tensor_value::{from_proto, to_proto};
 use base::error::{Result, ServingError};
 use base::tensor::{DataType, Tensor, element_count};
+use codec::tensor_proto::message::{from_message, to_message};
 use onnx::Transform;
 use proto::tensorflow::TensorProto;
 
@@ -30,7 +30,7 @@ pub(super) fn restated(
     before: &Axes,
     after: &Axes,
 ) -> Result<TensorProto> {
-    let said = from_proto(default, Some(dtype), None).map_err(|error| {
+    let said = from_message(default, Some(dtype), None).map_err(|error| {
         let text = format!("the default of input '{alias}': {error}");
         ServingError::invalid_argument(text)
     })?;
@@ -57,7 +57,7 @@ pub(super) fn restated(
         Some(said.clone())
     };
     let restated = graphs.and_then(|it| transform.undone(&it));
-    restated.map(|it| to_proto(&it)).ok_or_else(|| {
+    restated.map(|it| to_message(&it)).ok_or_else(|| {
         let why = match said.dtype() == dtype {
             true => format!(
                 "has the shape {:?}, which cannot be said for the map's transpose {:?} and reshape {:?}; give \

@@ -10,9 +10,9 @@ use super::alias_change::Side;
 use super::declaration::{Declaration, Interface, Layer, Port, fed_inputs, or_alias, shape_proto};
 use super::default_value::contradicts;
 use super::diagnosis::shape_text;
-use super::tensor_value::from_proto;
 use base::error::{Result, ServingError};
 use base::tensor::DataType;
+use codec::tensor_proto::message::from_message;
 use proto::onnx_model_server as map;
 use proto::tensorflow::{TensorInfo, TensorShapeProto, tensor_info};
 use runtime::ValueInfo;
@@ -192,7 +192,7 @@ impl<'a> Overlay<'a> {
             let dims = shape.iter().map(|&dim| usize::try_from(dim).ok());
             dims.collect()
         });
-        let value = from_proto(&value, known.dtype, shape.as_deref())?;
+        let value = from_message(&value, known.dtype, shape.as_deref())?;
         if contradicts(value.shape(), known.shape.as_deref().unwrap_or_default()) {
             return Err(ServingError::invalid_argument(format!(
                 "the constant for '{}' has the shape {:?}, and the graph takes {}",

@@ -8,7 +8,7 @@ use super::call::{BoundCall, NamedCall, Sent};
 use super::mapping::{Input, OutputSource, Signature};
 use base::error::{Result, ServingError};
 use base::request::{RequestInputs, RequestTensor};
-use base::tensor::{DataType, Tensor};
+use base::tensor::Tensor;
 
 impl Signature {
     /// Checks a request against this signature and arranges it for the graph:

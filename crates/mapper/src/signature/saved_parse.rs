@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use prost::{DecodeError, Message};
 
-use super::tensor_value;
 use base::tensor::{DataType, Tensor};
+use codec::tensor_proto::message::from_message;
 use proto::tensorflow::{AttrValue, NodeDef, TensorShapeProto, attr_value};
 
 /// How many nodes to follow from an input of a parse node to a constant.
@@ -212,7 +212,7 @@ impl Scope<'_> {
                     else {
                         return None;
                     };
-                    let value = tensor_value::from_proto(value, None, None).ok()?;
+                    let value = from_message(value, None, None).ok()?;
                     return match shape {
                         Some(shape) => value.reshaped(&shape),
                         None => Some(value),
@@ -236,7 +236,7 @@ impl Scope<'_> {
         let Some(attr_value::Value::Tensor(value)) = &node.attr.get("value")?.value else {
             return None;
         };
-        let value = tensor_value::from_proto(value, None, None).ok()?;
+        let value = from_message(value, None, None).ok()?;
         if let Some(dims) = value.as_slice::<i32>() {
             return dims.iter().map(|&dim| usize::try_from(dim).ok()).collect();
         }

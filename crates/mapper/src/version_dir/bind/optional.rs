@@ -4,9 +4,10 @@
 //! Not here: finding these inputs (`onnx`), choosing the graph for a request (`servable`).
 
 use super::{Binder, BoundSignature};
-use crate::signature::{AliasChange, Feed, Input, Side, SignatureDef, to_proto};
+use crate::signature::{AliasChange, Feed, Input, Side, SignatureDef};
 use base::error::{Result, ServingError};
 use base::tensor::Tensor;
+use codec::tensor_proto::message::to_message;
 use onnx::Transform;
 
 /// Larger defaults are not shown to clients.
@@ -107,7 +108,7 @@ pub(super) fn show_defaults(
         if bytes <= MAX_SHOWN_BYTES {
             let defaults = &mut definition.defaults;
             let shown = defaults.entry(input.alias.clone());
-            shown.or_insert_with(|| to_proto(default));
+            shown.or_insert_with(|| to_message(default));
         }
     }
     let kept = changes

@@ -2,7 +2,7 @@
 
 use super::net::{FLOAT, INT64, Net, Version, answer, floats, floats_def};
 use super::*;
-use mapper::signature::to_proto;
+use codec::tensor_proto::message::to_message;
 
 /// y_pred = -x and logits = |x|, which have the same dtype and shape.
 fn alike() -> Net {
@@ -153,7 +153,7 @@ fn with_default(default: &Tensor, map: &str) -> Version {
     let mut definition = floats_def(&[("a", "a:0"), ("b", "b:0")], &[("s", "s:0")]);
     definition
         .defaults
-        .insert("b".to_owned(), to_proto(default));
+        .insert("b".to_owned(), to_message(default));
     Net::default()
         .input("a", FLOAT, &sizes)
         .input("b", FLOAT, &sizes)

@@ -130,7 +130,7 @@ fn dtypes_transposes_and_defaults_go_with_the_tensor() {
 #[test]
 fn defaults_of_saved_model_go_with_the_tensor() {
     let mut definition = floats_def(&[("x", "a:0"), ("f", "b:0")], &[("c", "c:0"), ("d", "d:0")]);
-    let default = mapper::signature::to_proto(&floats(&[1], &[2.0]));
+    let default = codec::tensor_proto::message::to_message(&floats(&[1], &[2.0]));
     definition.defaults.insert("f".to_owned(), default);
     for (map, x) in [
         (
