@@ -2,7 +2,7 @@
 //!
 //! This path accepts only bodies that are valid in every respect. Otherwise, from a syntax error to a
 //! repeated key, it gives up by returning `None`, and `exact` decides. Both agree on every body that this
-//! path accepts.
+//! path accepts. `docs/internals/json-reader.md` compares it with general libraries.
 
 use super::column::{Column, base64_object};
 use super::nesting::Nesting;
@@ -18,16 +18,16 @@ pub(super) fn decode(
     resolve: &mut impl FnMut(&str) -> Result<Vec<InputSpec>>,
 ) -> Option<PredictBody> {
     match TopLevel::read(body, String::new(), resolve)? {
-        Outcome::Decoded(decoded) => Some(decoded),
+        ReadOutcome::Decoded(decoded) => Some(decoded),
         // The tensors came before the name and were read with the wrong signature.
-        Outcome::OtherSignature(name) => match TopLevel::read(body, name, resolve)? {
-            Outcome::Decoded(decoded) => Some(decoded),
-            Outcome::OtherSignature(_) => None,
+        ReadOutcome::OtherSignature(name) => match TopLevel::read(body, name, resolve)? {
+            ReadOutcome::Decoded(decoded) => Some(decoded),
+            ReadOutcome::OtherSignature(_) => None,
         },
     }
 }
 
-enum Outcome {
+enum ReadOutcome {
     Decoded(PredictBody),
     OtherSignature(String),
 }
@@ -46,7 +46,7 @@ impl TopLevel {
         text: &[u8],
         assumed_name: String,
         resolve: &mut impl FnMut(&str) -> Result<Vec<InputSpec>>,
-    ) -> Option<Outcome> {
+    ) -> Option<ReadOutcome> {
         let mut top = Self {
             signature_name: assumed_name,
             named: false,
@@ -63,7 +63,7 @@ impl TopLevel {
             match &*key {
                 b"signature_name" => {
                     if let Some(other) = top.name(reader.string()?)? {
-                        return Some(Outcome::OtherSignature(other));
+                        return Some(ReadOutcome::OtherSignature(other));
                     }
                 }
                 b"instances" if top.tensors.is_none() => {
@@ -88,7 +88,7 @@ impl TopLevel {
         }
         let (format, inputs) = top.tensors?;
         let unread_name = !top.named && !top.signature_name.is_empty();
-        (!unread_name).then_some(Outcome::Decoded(PredictBody {
+        (!unread_name).then_some(ReadOutcome::Decoded(PredictBody {
             signature_name: top.signature_name,
             format,
             inputs,

@@ -3,6 +3,9 @@
 //!
 //! Works on descriptors, for the documents that TensorFlow Serving passes to that printer. Of the types
 //! with a JSON form of their own only the wrappers (`google.protobuf.Int64Value`) occur.
+//!
+//! `prost_reflect`'s own serializer is not enough: it writes map entries in another order each time, whole
+//! floats with `.0`, and does not escape markup.
 
 use std::collections::HashMap;
 
