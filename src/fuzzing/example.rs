@@ -4,7 +4,9 @@ use bytes::Bytes;
 use prost::Message;
 
 use base::tensor::{DataType, Tensor};
-use codec::example::{DenseFeature, ExampleSpec, ParsedExamples, RaggedFeature, SparseFeature};
+use codec::example::{
+    DeclaredFeatures, DenseFeature, ExampleSpec, ParsedExamples, RaggedFeature, SparseFeature,
+};
 use proto::tensorflow::{Example, feature};
 
 /// Parses the bytes as one example and as two.
@@ -44,7 +46,11 @@ fn dense_spec() -> ExampleSpec {
         dense("s", DataType::String, &[None], None),
         dense("y", DataType::Float, &[None, Some(2)], None),
     ];
-    ExampleSpec::try_new(features, Vec::new(), Vec::new()).expect("a right specification")
+    let features = DeclaredFeatures {
+        dense: features,
+        ..DeclaredFeatures::default()
+    };
+    ExampleSpec::try_new(features).expect("a right specification")
 }
 
 /// Features with any number of values.
@@ -59,7 +65,12 @@ fn list_spec() -> ExampleSpec {
         splits_dtype: DataType::Int32,
     };
     let sparse = vec![sparse("x", DataType::Float), sparse("s", DataType::String)];
-    ExampleSpec::try_new(Vec::new(), sparse, vec![ragged]).expect("a right specification")
+    let features = DeclaredFeatures {
+        sparse,
+        ragged: vec![ragged],
+        ..DeclaredFeatures::default()
+    };
+    ExampleSpec::try_new(features).expect("a right specification")
 }
 
 /// Shapes fit together, and apart from padding nothing is larger than the input.

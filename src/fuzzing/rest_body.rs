@@ -6,7 +6,7 @@ use prost::Message;
 
 use base::error::Result;
 use base::tensor::{DataType, NamedTensors, Tensor};
-use codec::example::ExampleSpec;
+use codec::example::{DeclaredFeatures, ExampleSpec};
 use proto::tensorflow::Example;
 use proto::tensorflow::serving::internal::serialized_input::Kind;
 use wire::tfs::json::{
@@ -128,7 +128,7 @@ fn check_examples(body: &[u8]) {
         None => panic!("no examples, and no error"),
     };
     assert!(!examples.is_empty(), "no example, and no error");
-    let spec = ExampleSpec::try_new(Vec::new(), Vec::new(), Vec::new());
+    let spec = ExampleSpec::try_new(DeclaredFeatures::default());
     let spec = spec.expect("nothing is wrong with no features");
     for example in examples.into_iter().chain(context) {
         // TensorFlow Serving accepts a key that is not UTF-8, because it passes bytes on.

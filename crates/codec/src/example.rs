@@ -12,6 +12,7 @@ mod column;
 mod errors;
 mod feature;
 mod list;
+mod node;
 mod parsed;
 mod parser;
 mod reader;
@@ -29,7 +30,8 @@ use self::errors::Form;
 use base::error::{Result, ServingError};
 use base::tensor::DataType;
 
-pub use self::feature::{DenseFeature, RaggedFeature, SparseFeature};
+pub use self::feature::{DeclaredFeatures, DenseFeature, RaggedFeature, SparseFeature, open_shape};
+pub use self::node::{PARSE_OPS, ParseKeys, takes_scalar};
 pub use self::parsed::{ParsedExamples, RaggedTensor, SparseTensor};
 
 /// The features to read from every example. Checked once, then used to parse any number of requests.
@@ -53,11 +55,12 @@ impl ExampleSpec {
     ///
     /// `INVALID_ARGUMENT` for a dtype that examples cannot hold, a dimension that is unknown or
     /// too large, a default that does not fit, or a key that occurs twice.
-    pub fn try_new(
-        dense: Vec<DenseFeature>,
-        sparse: Vec<SparseFeature>,
-        ragged: Vec<RaggedFeature>,
-    ) -> Result<Self> {
+    pub fn try_new(features: DeclaredFeatures) -> Result<Self> {
+        let DeclaredFeatures {
+            dense,
+            sparse,
+            ragged,
+        } = features;
         let mut columns = Vec::with_capacity(dense.len() + sparse.len() + ragged.len());
         for feature in dense {
             columns.push(Column::try_from_dense(feature)?);

@@ -54,7 +54,7 @@ pub use self::matching::{
 pub use self::overlay::layered;
 pub use self::renaming::{Settled, Unsettled, settle};
 pub use self::saved_model::SavedModel;
-pub use self::saved_parse::{SavedDense, SavedParseNode};
+pub use self::saved_parse::SavedParseNode;
 pub use self::session::{FedTensor, check_run};
 
 /// The signature used when a request does not name one.

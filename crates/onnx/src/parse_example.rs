@@ -9,11 +9,13 @@ use super::interface::{data_type, elem_type, tensor_value, value_info};
 use super::{OnnxModel, is_op, traverse};
 use base::error::{Result, ServingError};
 use base::tensor::{DataType, Tensor};
+use codec::example::{PARSE_OPS, ParseKeys, open_shape};
 use proto::onnx::NodeProto;
 
 /// A parse node that was cut out of a graph.
 ///
-/// tf2onnx drops the attributes `Tdense` and `dense_shapes`: anything that the file does not give is `None`.
+/// Its features are not `codec::example`'s, because a file can lack a part of them: tf2onnx drops the
+/// attributes `Tdense` and `dense_shapes`. Anything that the file does not give is `None`.
 #[derive(Clone, Debug)]
 pub struct ParseExample {
     /// The node's name.
@@ -37,8 +39,8 @@ pub struct DenseKey {
     pub key: String,
     /// From the default value.
     pub dtype: Option<DataType>,
-    /// Of one example, -1 for a dim of any size.
-    pub shape: Option<Vec<i64>>,
+    /// Of one example.
+    pub shape: Option<Vec<Option<usize>>>,
     /// `None`: required.
     pub default: Option<Tensor>,
     /// The graph input that takes it.
@@ -86,8 +88,7 @@ impl OnnxModel {
                 node.name()
             )));
         }
-        let is_parse =
-            |node: &NodeProto| is_op(node, "ParseExample") || is_op(node, "ParseExampleV2");
+        let is_parse = |node: &NodeProto| PARSE_OPS.iter().any(|op| is_op(node, op));
         let nodes = self.graph().node.iter().filter(|node| is_parse(node));
         let cut = nodes
             .map(|node| self.read_parse_node(node))
@@ -109,8 +110,9 @@ impl OnnxModel {
                 node.op_type()
             ))
         };
-        let keys = self
-            .parse_keys(node)
+        let count = |name: &str| usize::try_from(traverse::attribute(node, name)?.i()).ok();
+        let constant = |input: &str| self.constant(input);
+        let keys = ParseKeys::read(node.op_type(), &node.input, constant, count)
             .ok_or_else(|| malformed("its keys are not constants"))?;
         let defaults = &node.input[keys.inputs_before_defaults..];
         let (count, dense_count) = (keys.sparse.len(), keys.dense.len());
@@ -161,13 +163,11 @@ impl OnnxModel {
         let default = self.constant(default);
         let (declared_dtype, declared_shape) = self.declared(&tensor);
         // The first dim of the node's output is the batch.
-        let declared_shape = declared_shape.and_then(|shape| Some(shape.get(1..)?.to_vec()));
+        let declared_shape = declared_shape.and_then(|shape| Some(open_shape(shape.get(1..)?)));
         let dtype = default.as_ref().map(Tensor::dtype).or(declared_dtype);
         let default = default.filter(|it| !it.is_empty());
-        let default_shape = default.as_ref().map(|default| {
-            let dims = default.shape().iter();
-            dims.map(|&dim| i64::try_from(dim).unwrap_or(-1)).collect()
-        });
+        let default_shape = default.as_ref();
+        let default_shape = default_shape.map(|it| it.shape().iter().copied().map(Some).collect());
         DenseKey {
             key,
             dtype,
@@ -175,39 +175,6 @@ impl OnnxModel {
             default,
             tensor,
         }
-    }
-
-    /// The keys of a parse node. `ParseExample` takes each as a scalar, V2 each list as a vector.
-    fn parse_keys(&self, node: &NodeProto) -> Option<Keys> {
-        let keys = |name: &str| -> Option<Vec<String>> {
-            let tensor = self.constant(name)?;
-            let text = |key: &bytes::Bytes| String::from_utf8(key.to_vec()).ok();
-            tensor.strings()?.iter().map(text).collect()
-        };
-        if is_op(node, "ParseExampleV2") {
-            let [_, _, sparse, dense, ragged, ..] = node.input.as_slice() else {
-                return None;
-            };
-            return Some(Keys {
-                sparse: keys(sparse)?,
-                dense: keys(dense)?,
-                ragged: keys(ragged)?,
-                inputs_before_defaults: 5,
-            });
-        }
-        let count = |name: &str| usize::try_from(traverse::attribute(node, name)?.i()).ok();
-        let (sparse, dense) = (count("Nsparse")?, count("Ndense")?);
-        let defaults_at = sparse.checked_add(dense)?.checked_add(2)?;
-        let names = node.input.get(2..defaults_at)?;
-        let one = |name: &String| keys(name)?.into_iter().next();
-        let all = names.iter().map(one).collect::<Option<Vec<String>>>()?;
-        let (sparse, dense) = all.split_at(sparse);
-        Some(Keys {
-            sparse: sparse.to_vec(),
-            dense: dense.to_vec(),
-            ragged: Vec::new(),
-            inputs_before_defaults: defaults_at,
-        })
     }
 
     /// The dtype and shape of a tensor according to `value_info` or an output's declaration.
@@ -256,13 +223,6 @@ impl OnnxModel {
             .collect();
         self.graph_mut().input.extend(inputs);
     }
-}
-
-struct Keys {
-    sparse: Vec<String>,
-    dense: Vec<String>,
-    ragged: Vec<String>,
-    inputs_before_defaults: usize,
 }
 
 /// The dtypes in an attribute such as `sparse_types`, which tf2onnx keeps as ONNX's numbers.

@@ -4,6 +4,17 @@
 
 use base::tensor::{DataType, Tensor};
 
+/// The features that a model reads from each example.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeclaredFeatures {
+    /// Parsed into one tensor each.
+    pub dense: Vec<DenseFeature>,
+    /// Parsed into three tensors each.
+    pub sparse: Vec<SparseFeature>,
+    /// Parsed into two tensors each.
+    pub ragged: Vec<RaggedFeature>,
+}
+
 /// A feature whose number of values per example is given by its shape, or is a multiple of that.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DenseFeature {
@@ -37,4 +48,9 @@ pub struct RaggedFeature {
     pub dtype: DataType,
     /// `int64` or `int32`.
     pub splits_dtype: DataType,
+}
+
+/// The shape of a dense feature from dimensions in which a negative one means any length.
+pub fn open_shape(dims: &[i64]) -> Vec<Option<usize>> {
+    dims.iter().map(|&dim| usize::try_from(dim).ok()).collect()
 }

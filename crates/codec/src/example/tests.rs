@@ -10,6 +10,18 @@ use super::*;
 use base::error::Code;
 use base::tensor::Tensor;
 
+fn declare(
+    dense: Vec<DenseFeature>,
+    sparse: Vec<SparseFeature>,
+    ragged: Vec<RaggedFeature>,
+) -> Result<ExampleSpec> {
+    ExampleSpec::try_new(DeclaredFeatures {
+        dense,
+        sparse,
+        ragged,
+    })
+}
+
 #[test]
 fn parse_agrees_with_the_original_operation() {
     let cases = include_str!(concat!(
@@ -106,7 +118,7 @@ fn specification_refuses_what_cannot_be_read() {
         feature(DataType::Int64, &[Some(1)], floats(&[1])),
     ];
     for feature in refused {
-        let error = ExampleSpec::try_new(vec![feature], vec![], vec![]).unwrap_err();
+        let error = declare(vec![feature], vec![], vec![]).unwrap_err();
         assert_eq!(error.code(), Code::InvalidArgument);
     }
 
@@ -115,13 +127,13 @@ fn specification_refuses_what_cannot_be_read() {
         dtype: DataType::Float,
     };
     let twice = vec![sparse.clone(), sparse];
-    assert!(ExampleSpec::try_new(vec![], twice, vec![]).is_err());
+    assert!(declare(vec![], twice, vec![]).is_err());
     let splits = RaggedFeature {
         key: "x".to_owned(),
         dtype: DataType::Float,
         splits_dtype: DataType::Float,
     };
-    assert!(ExampleSpec::try_new(vec![], vec![], vec![splits]).is_err());
+    assert!(declare(vec![], vec![], vec![splits]).is_err());
 }
 
 proptest! {
@@ -175,7 +187,7 @@ fn everything() -> ExampleSpec {
         dtype: DataType::String,
         splits_dtype: DataType::Int32,
     };
-    ExampleSpec::try_new(vec![dense], vec![sparse], vec![ragged]).unwrap()
+    declare(vec![dense], vec![sparse], vec![ragged]).unwrap()
 }
 
 /// One required string feature `x`.
@@ -186,7 +198,7 @@ fn strings(shape: &[Option<usize>]) -> ExampleSpec {
         shape: shape.to_vec(),
         default: None,
     };
-    ExampleSpec::try_new(vec![feature], vec![], vec![]).unwrap()
+    declare(vec![feature], vec![], vec![]).unwrap()
 }
 
 fn spec(json: &Value) -> ExampleSpec {
@@ -214,7 +226,7 @@ fn spec(json: &Value) -> ExampleSpec {
         dtype: dtype(&it["dtype"]),
         splits_dtype: dtype(&it["splits_dtype"]),
     });
-    ExampleSpec::try_new(dense.collect(), sparse.collect(), ragged.collect()).unwrap()
+    declare(dense.collect(), sparse.collect(), ragged.collect()).unwrap()
 }
 
 fn expected(json: &Value) -> ParsedExamples {

@@ -7,6 +7,10 @@ use bytes::Bytes;
 use prost::{DecodeError, Message};
 
 use base::tensor::{DataType, Tensor};
+use codec::example::{
+    DeclaredFeatures, DenseFeature, PARSE_OPS, ParseKeys, RaggedFeature, SparseFeature, open_shape,
+    takes_scalar,
+};
 use codec::tensor_proto::message::from_message;
 use proto::tensorflow::{AttrValue, NodeDef, TensorShapeProto, attr_value};
 
@@ -25,24 +29,7 @@ pub struct SavedParseNode {
     /// Whether it is a `ParseExampleV2`, which takes one example as a scalar too.
     pub takes_scalar: bool,
     /// In the node's order.
-    pub dense: Vec<SavedDense>,
-    /// Key and dtype, in the node's order.
-    pub sparse: Vec<(String, DataType)>,
-    /// Key, dtype and dtype of the splits, in the node's order.
-    pub ragged: Vec<(String, DataType, DataType)>,
-}
-
-/// A dense feature.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SavedDense {
-    /// Its key in the examples.
-    pub key: String,
-    /// Of its values.
-    pub dtype: DataType,
-    /// Of one example, -1 for a dim of any size.
-    pub shape: Vec<i64>,
-    /// `None`: required.
-    pub default: Option<Tensor>,
+    pub features: DeclaredFeatures,
 }
 
 /// `tensorflow.GraphDef`, as far as needed.
@@ -98,7 +85,7 @@ fn parse_nodes(nodes: &[Bytes]) -> Result<Vec<SavedParseNode>, DecodeError> {
     for (index, node) in nodes.iter().enumerate() {
         // For a node with large constants, only its name and operator are decoded here.
         let head = NodeHead::decode(node.clone())?;
-        if matches!(head.op.as_str(), "ParseExample" | "ParseExampleV2") {
+        if PARSE_OPS.contains(&head.op.as_str()) {
             parse.push(index);
         }
     }
@@ -125,7 +112,18 @@ struct Scope<'a> {
 
 impl Scope<'_> {
     fn parse_node(&self, node: &NodeDef) -> Option<SavedParseNode> {
-        let keys = self.keys(node)?;
+        let constant = |input: &str| self.constant(input);
+        let keys = ParseKeys::read(&node.op, &node.input, constant, |name| count(node, name))?;
+        Some(SavedParseNode {
+            name: node.name.clone(),
+            is_in_function: false,
+            serialized: self.source(node.input.first()?),
+            takes_scalar: takes_scalar(&node.op),
+            features: self.features(node, keys)?,
+        })
+    }
+
+    fn features(&self, node: &NodeDef, keys: ParseKeys) -> Option<DeclaredFeatures> {
         let dense_types = types(node, "Tdense");
         let shapes = shapes(node, "dense_shapes");
         let defaults = node.input.get(keys.inputs_before_defaults..)?;
@@ -135,68 +133,32 @@ impl Scope<'_> {
         let mut dense = Vec::with_capacity(keys.dense.len());
         for (index, key) in keys.dense.into_iter().enumerate() {
             let default = self.constant(defaults.get(index)?)?;
-            dense.push(SavedDense {
+            let dims: Vec<i64> = shapes[index].dim.iter().map(|dim| dim.size).collect();
+            dense.push(DenseFeature {
                 key,
                 dtype: dense_types[index],
-                shape: shapes[index].dim.iter().map(|dim| dim.size).collect(),
+                shape: open_shape(&dims),
                 default: Some(default).filter(|default| !default.is_empty()),
             });
         }
-        let ragged_types = types(node, "ragged_value_types");
-        let split_types = types(node, "ragged_split_types");
-        let ragged_types = ragged_types.into_iter().zip(split_types);
-        Some(SavedParseNode {
-            name: node.name.clone(),
-            is_in_function: false,
-            serialized: self.source(node.input.first()?),
-            takes_scalar: node.op == "ParseExampleV2",
+        let sparse = keys.sparse.into_iter().zip(types(node, "sparse_types"));
+        let ragged = keys
+            .ragged
+            .into_iter()
+            .zip(types(node, "ragged_value_types"));
+        let ragged = ragged.zip(types(node, "ragged_split_types"));
+        Some(DeclaredFeatures {
             dense,
-            sparse: keys
-                .sparse
-                .into_iter()
-                .zip(types(node, "sparse_types"))
+            sparse: sparse
+                .map(|(key, dtype)| SparseFeature { key, dtype })
                 .collect(),
-            ragged: keys
-                .ragged
-                .into_iter()
-                .zip(ragged_types)
-                .map(|(key, (values, splits))| (key, values, splits))
+            ragged: ragged
+                .map(|((key, dtype), splits_dtype)| RaggedFeature {
+                    key,
+                    dtype,
+                    splits_dtype,
+                })
                 .collect(),
-        })
-    }
-
-    fn keys(&self, node: &NodeDef) -> Option<Keys> {
-        let keys = |name: &String| -> Option<Vec<String>> {
-            let tensor = self.constant(name)?;
-            let text = |key: &Bytes| String::from_utf8(key.to_vec()).ok();
-            tensor.strings()?.iter().map(text).collect()
-        };
-        if node.op == "ParseExampleV2" {
-            let [_, _, sparse, dense, ragged, ..] = node.input.as_slice() else {
-                return None;
-            };
-            return Some(Keys {
-                sparse: keys(sparse)?,
-                dense: keys(dense)?,
-                ragged: keys(ragged)?,
-                inputs_before_defaults: 5,
-            });
-        }
-        let count = |name: &str| match node.attr.get(name)?.value.as_ref()? {
-            attr_value::Value::I(count) => usize::try_from(*count).ok(),
-            _ => None,
-        };
-        let (sparse, dense) = (count("Nsparse")?, count("Ndense")?);
-        let defaults_at = sparse.checked_add(dense)?.checked_add(2)?;
-        let names = node.input.get(2..defaults_at)?;
-        let one = |name: &String| keys(name)?.into_iter().next();
-        let all = names.iter().map(one).collect::<Option<Vec<String>>>()?;
-        let (sparse, dense) = all.split_at(sparse);
-        Some(Keys {
-            sparse: sparse.to_vec(),
-            dense: dense.to_vec(),
-            ragged: Vec::new(),
-            inputs_before_defaults: defaults_at,
         })
     }
 
@@ -265,11 +227,12 @@ impl Scope<'_> {
     }
 }
 
-struct Keys {
-    sparse: Vec<String>,
-    dense: Vec<String>,
-    ragged: Vec<String>,
-    inputs_before_defaults: usize,
+/// The value of an integer attribute.
+fn count(node: &NodeDef, name: &str) -> Option<usize> {
+    match node.attr.get(name)?.value.as_ref()? {
+        attr_value::Value::I(count) => usize::try_from(*count).ok(),
+        _ => None,
+    }
 }
 
 fn list<'a>(node: &'a NodeDef, name: &str) -> Option<&'a attr_value::ListValue> {

@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use crate::signature::{FeatureTensor, SavedParseNode, feature_default, feature_shape};
 use base::error::{Result, ServingError};
 use base::tensor::DataType;
-use codec::example::{DenseFeature, ExampleSpec, RaggedFeature, SparseFeature};
+use codec::example::{
+    DeclaredFeatures, DenseFeature, ExampleSpec, RaggedFeature, SparseFeature, open_shape,
+    takes_scalar,
+};
 use onnx::ParseExample;
 use proto::onnx_model_server as map;
 
@@ -21,9 +24,7 @@ pub(super) struct Features {
 /// Collects features and the graph inputs that they feed.
 #[derive(Default)]
 struct Collector {
-    dense: Vec<DenseFeature>,
-    sparse: Vec<SparseFeature>,
-    ragged: Vec<RaggedFeature>,
+    declared: DeclaredFeatures,
     feeds: BTreeMap<String, (FeatureTensor, DataType)>,
 }
 
@@ -37,14 +38,14 @@ impl Collector {
     fn dense(&mut self, feature: DenseFeature, tensor: &str) {
         self.feed(
             tensor,
-            FeatureTensor::Dense(self.dense.len()),
+            FeatureTensor::Dense(self.declared.dense.len()),
             feature.dtype,
         );
-        self.dense.push(feature);
+        self.declared.dense.push(feature);
     }
 
     fn sparse(&mut self, feature: SparseFeature, [indices, values, shape]: [&str; 3]) {
-        let index = self.sparse.len();
+        let index = self.declared.sparse.len();
         self.feed(
             indices,
             FeatureTensor::SparseIndices(index),
@@ -52,23 +53,23 @@ impl Collector {
         );
         self.feed(values, FeatureTensor::SparseValues(index), feature.dtype);
         self.feed(shape, FeatureTensor::SparseShape(index), DataType::Int64);
-        self.sparse.push(feature);
+        self.declared.sparse.push(feature);
     }
 
     fn ragged(&mut self, feature: RaggedFeature, [values, splits]: [&str; 2]) {
-        let index = self.ragged.len();
+        let index = self.declared.ragged.len();
         self.feed(values, FeatureTensor::RaggedValues(index), feature.dtype);
         self.feed(
             splits,
             FeatureTensor::RowSplits(index),
             feature.splits_dtype,
         );
-        self.ragged.push(feature);
+        self.declared.ragged.push(feature);
     }
 
     fn finish(self, takes_scalar: bool) -> Result<Features> {
         Ok(Features {
-            spec: ExampleSpec::try_new(self.dense, self.sparse, self.ragged)?,
+            spec: ExampleSpec::try_new(self.declared)?,
             feeds: self.feeds,
             takes_scalar,
         })
@@ -122,7 +123,7 @@ pub(super) fn from_map(
 ///
 /// `INVALID_ARGUMENT` if neither has a feature's dtype or shape.
 pub(super) fn from_node(node: &ParseExample, saved: &[SavedParseNode]) -> Result<Features> {
-    let saved = original_of(node, saved);
+    let saved = original_of(node, saved).map(|saved| &saved.features);
     let mut features = Collector::default();
     let unknown = |key: &str, what: &str| {
         ServingError::invalid_argument(format!(
@@ -140,13 +141,13 @@ pub(super) fn from_node(node: &ParseExample, saved: &[SavedParseNode]) -> Result
         let dense = DenseFeature {
             key: key.key.clone(),
             dtype: dtype.ok_or_else(|| unknown(&key.key, "dtype"))?,
-            shape: open_shape(&shape),
+            shape,
             default: key.default.clone().or(saved_default),
         };
         features.dense(dense, &key.tensor);
     }
     for (index, it) in node.sparse.iter().enumerate() {
-        let dtype = saved.map(|saved| saved.sparse[index].1).or(it.dtype);
+        let dtype = saved.map(|saved| saved.sparse[index].dtype).or(it.dtype);
         let dtype = dtype.ok_or_else(|| unknown(&it.key, "dtype"))?;
         let key = it.key.clone();
         let [indices, values, shape] = &it.tensors;
@@ -154,19 +155,19 @@ pub(super) fn from_node(node: &ParseExample, saved: &[SavedParseNode]) -> Result
     }
     for (index, it) in node.ragged.iter().enumerate() {
         let saved = saved.map(|saved| &saved.ragged[index]);
-        let dtype = saved.map(|saved| saved.1).or(it.dtype);
+        let dtype = saved.map(|saved| saved.dtype).or(it.dtype);
         let ragged = RaggedFeature {
             key: it.key.clone(),
             dtype: dtype.ok_or_else(|| unknown(&it.key, "dtype"))?,
             splits_dtype: saved
-                .map(|saved| saved.2)
+                .map(|saved| saved.splits_dtype)
                 .or(it.splits_dtype)
                 .unwrap_or(DataType::Int64),
         };
         let [values, splits] = &it.tensors;
         features.ragged(ragged, [values, splits]);
     }
-    features.finish(node.op_type == "ParseExampleV2")
+    features.finish(takes_scalar(&node.op_type))
 }
 
 /// The features of the SavedModel's parse node, for a graph that was cut after that node: its inputs have
@@ -183,26 +184,20 @@ pub(super) fn from_original(saved: &SavedParseNode, graph_inputs: &[String]) -> 
             .find(|name| name.strip_suffix(":0").unwrap_or(name) == key);
         name.map_or("", String::as_str)
     };
-    for it in &saved.dense {
-        let dense = DenseFeature {
-            key: it.key.clone(),
-            dtype: it.dtype,
-            shape: open_shape(&it.shape),
-            default: it.default.clone(),
-        };
-        features.dense(dense, input(&it.key));
+    let DeclaredFeatures {
+        dense,
+        sparse,
+        ragged,
+    } = saved.features.clone();
+    for feature in dense {
+        let tensor = input(&feature.key);
+        features.dense(feature, tensor);
     }
-    for (key, dtype) in &saved.sparse {
-        let (key, dtype) = (key.clone(), *dtype);
-        features.sparse(SparseFeature { key, dtype }, [""; 3]);
+    for feature in sparse {
+        features.sparse(feature, [""; 3]);
     }
-    for (key, dtype, splits_dtype) in &saved.ragged {
-        let ragged = RaggedFeature {
-            key: key.clone(),
-            dtype: *dtype,
-            splits_dtype: *splits_dtype,
-        };
-        features.ragged(ragged, [""; 2]);
+    for feature in ragged {
+        features.ragged(feature, [""; 2]);
     }
     features.finish(saved.takes_scalar)
 }
@@ -211,9 +206,10 @@ pub(super) fn from_original(saved: &SavedParseNode, graph_inputs: &[String]) -> 
 /// and the same name, or the only one with these keys.
 fn original_of<'a>(node: &ParseExample, saved: &'a [SavedParseNode]) -> Option<&'a SavedParseNode> {
     let same_keys = |saved: &&SavedParseNode| {
+        let saved = &saved.features;
         let dense = saved.dense.iter().map(|it| &it.key);
-        let sparse = saved.sparse.iter().map(|it| &it.0);
-        let ragged = saved.ragged.iter().map(|it| &it.0);
+        let sparse = saved.sparse.iter().map(|it| &it.key);
+        let ragged = saved.ragged.iter().map(|it| &it.key);
         dense.eq(node.dense.iter().map(|it| &it.key))
             && sparse.eq(node.sparse.iter().map(|it| &it.key))
             && ragged.eq(node.ragged.iter().map(|it| &it.key))
@@ -227,12 +223,6 @@ fn original_of<'a>(node: &ParseExample, saved: &'a [SavedParseNode]) -> Option<&
     let named: Vec<&SavedParseNode> = with_keys.iter().copied().filter(same_name).collect();
     let chosen = if named.is_empty() { with_keys } else { named };
     let first = *chosen.first()?;
-    let alike = |it: &&SavedParseNode| {
-        (&it.dense, &it.sparse, &it.ragged) == (&first.dense, &first.sparse, &first.ragged)
-    };
+    let alike = |it: &&SavedParseNode| it.features == first.features;
     chosen.iter().all(alike).then_some(first)
-}
-
-fn open_shape(shape: &[i64]) -> Vec<Option<usize>> {
-    shape.iter().map(|&dim| usize::try_from(dim).ok()).collect()
 }

@@ -289,8 +289,6 @@ fn parse_node_behind<'a>(
         behind = nodes.iter().collect();
     }
     let first = *behind.first()?;
-    let alike = |it: &&SavedParseNode| {
-        (&it.dense, &it.sparse, &it.ragged) == (&first.dense, &first.sparse, &first.ragged)
-    };
+    let alike = |it: &&SavedParseNode| it.features == first.features;
     behind.iter().all(alike).then_some(first)
 }
