@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::blocking_pool::{self, QueuedJob, Share};
 use super::executor::{Executed, Execution, Executor, RunTimes};
-use super::inline_policy::{InFlight, InlinePolicy, RunShape};
+use super::placement::blocking_pool::{self, QueuedJob, Share};
+use super::placement::inline_policy::{InFlight, InlinePolicy, RunShape};
 use super::{Graph, RunControl};
 use base::error::{Result, ServingError};
 use base::panics;

@@ -8,12 +8,10 @@ pub mod ort;
 #[cfg(feature = "tract")]
 pub mod tract;
 
-mod blocking_pool;
 mod choice;
 mod direct;
 mod executor;
-mod inline_policy;
-mod priority;
+mod placement;
 mod weights;
 
 #[cfg(test)]
@@ -32,7 +30,8 @@ use base::tensor::{DataType, Tensor};
 pub use self::choice::{BackendChoice, BackendOptions};
 pub use self::direct::DirectExecutor;
 pub use self::executor::{Executed, Execution, Executor, RunTimes};
-pub use self::inline_policy::{InFlight, InlinePolicy, RunShape};
+pub use self::placement::inline_policy::{InFlight, InlinePolicy, RunShape};
+pub use self::placement::lone_request::LoneRequests;
 pub use self::weights::{Weight, WeightSharing};
 
 /// A library that executes ONNX graphs.

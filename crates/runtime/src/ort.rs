@@ -5,7 +5,6 @@
 
 mod advice;
 mod arena;
-mod contention;
 mod graph;
 mod library;
 mod status;

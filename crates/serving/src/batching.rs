@@ -15,7 +15,6 @@ mod scheduler;
 
 mod batch;
 mod batch_size_tuner;
-mod lone_request;
 mod queue;
 mod queues;
 mod task;

@@ -10,10 +10,11 @@ use ort::sys::{OrtRunOptions, OrtSession, OrtValue};
 use ort::value::{Outlet, ValueType};
 
 use super::arena;
-use super::contention::Contention;
+
 use super::status::check;
 use super::value::{Value, from_ort_number};
 use super::weights::SharedWeights;
+use crate::placement::contention::Contention;
 use crate::{Graph, GraphSource, RunControl, ValueInfo};
 use base::error::{Code, Result, ServingError};
 use base::tensor::Tensor;

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::batch_size_tuner::BatchSizeTuner;
-use super::lone_request::LoneRequests;
 use super::metrics::BatchMetrics;
 use super::options::QueueLimits;
 use super::rows;
@@ -15,7 +14,7 @@ use super::task::{BatchRun, Task, expired_in_queue};
 use base::error::{Code, Result, ServingError};
 use base::panics;
 use base::tensor::Tensor;
-use runtime::{Executed, Graph, InlinePolicy, RunShape, RunTimes};
+use runtime::{Executed, Graph, InlinePolicy, LoneRequests, RunShape, RunTimes};
 
 /// A graph whose requests are batched, with its batching limits and measurements.
 pub(super) struct BatchedGraph {

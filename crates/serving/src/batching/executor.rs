@@ -7,14 +7,15 @@ use std::time::Instant;
 
 use super::batch::BatchedGraph;
 use super::batch_size_tuner::BatchSizeTuner;
-use super::lone_request::LoneRequests;
 use super::metrics::BatchMetrics;
 use super::options::QueueLimits;
 use super::rows;
 use super::scheduler::{BatchScheduler, Request};
 use base::error::{Result, ServingError};
 use base::tensor::Tensor;
-use runtime::{Executed, Execution, Executor, Graph, InlinePolicy, RunShape, RunTimes};
+use runtime::{
+    Executed, Execution, Executor, Graph, InlinePolicy, LoneRequests, RunShape, RunTimes,
+};
 
 /// The largest rank that `pad_variable_length_inputs` accepts (`batching_util.cc`).
 const MAX_PADDED_RANK: usize = 6;

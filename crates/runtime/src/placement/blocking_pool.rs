@@ -49,7 +49,7 @@ static THREADS: LazyLock<BlockingPool> = LazyLock::new(|| {
 
 /// Does `work` of one model on a thread that is allowed to block, unless its place is dropped while it
 /// waits for one. The receiver fails if `work` panicked or no thread could be started.
-pub(super) fn spawn<T: Send + 'static>(
+pub(crate) fn spawn<T: Send + 'static>(
     share: &Arc<Share>,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> (oneshot::Receiver<T>, QueuedJob) {
@@ -58,14 +58,14 @@ pub(super) fn spawn<T: Send + 'static>(
 
 /// The number of runs of one model that have a thread.
 #[derive(Debug, Default)]
-pub(super) struct Share {
+pub(crate) struct Share {
     /// Written under the lock of the threads.
     running: AtomicUsize,
 }
 
 impl Share {
     /// The share of the model of this name, common to all of its versions.
-    pub(super) fn of_model(name: &str) -> Arc<Self> {
+    pub(crate) fn of_model(name: &str) -> Arc<Self> {
         static SHARES: Mutex<Vec<(String, Weak<Share>)>> = Mutex::new(Vec::new());
         let mut shares = SHARES.lock().unwrap_or_else(PoisonError::into_inner);
         shares.retain(|(_, share)| share.strong_count() > 0);
@@ -82,7 +82,7 @@ impl Share {
 /// The place in the queue of work that might have to wait for a thread. Dropping it removes the work
 /// from the queue.
 #[must_use]
-pub(super) struct QueuedJob {
+pub(crate) struct QueuedJob {
     threads: &'static BlockingPool,
     /// `None` for work that got a thread immediately.
     number: Option<u64>,

@@ -259,7 +259,7 @@ fn versions_of_a_model_have_one_share() {
 #[cfg(target_os = "linux")]
 mod long_runs {
     use super::*;
-    use crate::priority::tests::niceness;
+    use crate::placement::priority::tests::niceness;
 
     /// Runs each model on one thread at a time, and soon treats a run as long.
     fn impatient() -> &'static BlockingPool {

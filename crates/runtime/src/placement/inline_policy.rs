@@ -15,7 +15,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::Graph;
+use crate::Graph;
 use base::tensor::Tensor;
 
 /// About the time to decode a small request: a worker is always allowed to do it.
@@ -66,7 +66,7 @@ impl InlinePolicy {
     }
 
     /// Whether a run of this kind should be [kept to one
-    /// thread](super::RunControl::keep_to_one_thread).
+    /// thread](crate::RunControl::keep_to_one_thread).
     pub fn suits_one_thread(&self, kind: RunShape) -> bool {
         self.work_follows_shapes
             && !kind.is_empty

@@ -13,14 +13,14 @@ const TRIAL: usize = 64;
 
 /// Whether the last batches of a graph had one request or several.
 #[derive(Debug, Default)]
-pub(super) struct LoneRequests {
+pub struct LoneRequests {
     /// Batches of one request since the last batch of several.
     lone: AtomicUsize,
 }
 
 impl LoneRequests {
     /// Records a batch of this many requests.
-    pub(super) fn note(&self, requests: usize) {
+    pub fn note(&self, requests: usize) {
         if requests > 1 {
             self.lone.store(0, Ordering::Relaxed);
         } else {
@@ -29,7 +29,7 @@ impl LoneRequests {
     }
 
     /// Whether another request is likely to join the next batch.
-    pub(super) fn is_likely(&self) -> bool {
+    pub fn is_likely(&self) -> bool {
         let lone = self.lone.load(Ordering::Relaxed);
         lone < ENOUGH || lone.is_multiple_of(TRIAL)
     }

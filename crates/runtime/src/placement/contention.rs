@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const OUTLASTS: usize = 8;
 
 /// The runs that share a pool.
-pub(super) struct Contention {
+pub(crate) struct Contention {
     runs: AtomicUsize,
     /// How many of the next runs are expected to be crowded, because the last ones were.
     dense: AtomicUsize,
 }
 
 impl Contention {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             runs: AtomicUsize::new(0),
             dense: AtomicUsize::new(0),
@@ -25,7 +25,7 @@ impl Contention {
     }
 
     /// Adds a run; the pool has `threads` threads.
-    pub(super) fn join(&self, threads: usize) -> Member<'_> {
+    pub(crate) fn join(&self, threads: usize) -> Member<'_> {
         let runs = self.runs.fetch_add(1, Ordering::Relaxed) + 1;
         Member {
             contention: self,
@@ -38,7 +38,7 @@ impl Contention {
 
 /// A run in flight, as long as this exists.
 #[must_use]
-pub(super) struct Member<'a> {
+pub(crate) struct Member<'a> {
     contention: &'a Contention,
     threads: usize,
     began_dense: bool,
@@ -47,7 +47,7 @@ pub(super) struct Member<'a> {
 
 impl Member<'_> {
     /// Whether every thread of the pool has a run of its own, or is about to.
-    pub(super) fn is_contended(&self) -> bool {
+    pub(crate) fn is_contended(&self) -> bool {
         self.began_dense || self.expects_dense
     }
 }
