@@ -6,6 +6,7 @@ use std::sync::Arc;
 use base::error::{Result, ServingError};
 use base::tensor::Tensor;
 use onnx::OnnxModel;
+use runtime::placement::GraphThreads;
 use runtime::{Backend, Graph, GraphSource, RunControl, ValueInfo};
 
 /// Parses each model that is passed to it: the server has to produce a valid model from any input.
@@ -59,6 +60,10 @@ impl Graph for ReadGraph {
 
     fn work_follows_shapes(&self) -> bool {
         false
+    }
+
+    fn threads(&self) -> GraphThreads {
+        GraphThreads::CALLER
     }
 
     fn run(&self, _: &[Tensor], _: &[usize], _: &RunControl) -> Result<Vec<Tensor>> {

@@ -10,7 +10,7 @@ use super::backend::ReadingBackend;
 use base::error::Code;
 use base::id::ServableId;
 use mapper::version_dir::{OnnxLoader, Shown, show};
-use serving::lifecycle::Loader;
+use serving::lifecycle::{Loader, ServableLoader};
 
 /// A file's name and its contents.
 pub(super) type File = (&'static str, &'static [u8]);
@@ -23,7 +23,8 @@ pub(super) fn load(files: &[File], fuzzed: (&str, &[u8])) {
     for (name, contents) in files {
         write(&directory.join(name), contents);
     }
-    let loader = OnnxLoader::new(Arc::new(ReadingBackend));
+    let versions = OnnxLoader::new(Arc::new(ReadingBackend));
+    let loader = ServableLoader::new(versions, Arc::default());
     match loader.load(&ServableId::new("fuzzed", 1), &directory) {
         Ok(servable) => {
             assert!(!servable.definitions().is_empty(), "nothing to call");

@@ -13,11 +13,12 @@ use crate::warmup::{WARMUP_FILE, Warmup, WarmupOptions};
 use base::error::{Code, Result};
 use mapper::version_dir::{OnnxLoader, VersionDirectory, not_records};
 use runtime::BackendOptions;
+use runtime::placement::Placements;
 use serving::batching::{BatchScheduler, BatchingOptions, QueueLimits};
 use serving::inference::InferenceOptions;
 use serving::lifecycle::{
     BatchingLoader, Loader, LowPriorityLoader, MeasuredBackend, MeasuringLoader, MemoryLimitLoader,
-    RunMeasuringLoader, WarmingLoader,
+    RunMeasuringLoader, ServableLoader, WarmingLoader,
 };
 use serving::monitoring::{Metrics, resident_memory_bytes};
 
@@ -26,7 +27,10 @@ pub(super) fn loader(options: &ServerOptions, metrics: &Arc<Metrics>) -> Result<
     let backend = MeasuredBackend::new(options.backend.open()?, Arc::clone(metrics));
     let backend = Arc::new(backend);
     let tags = options.saved_model_tags.clone();
-    let loader = OnnxLoader::new(backend).with_saved_model_tags(tags);
+    let versions = OnnxLoader::new(backend).with_saved_model_tags(tags);
+    let counts = Arc::clone(metrics.run_placements());
+    let placements = Arc::new(Placements::new(options.learn_run_placement, counts));
+    let loader = ServableLoader::new(versions, Arc::clone(&placements));
     let loader = Arc::new(LowPriorityLoader::new(Arc::new(loader)));
     let mut loader: Arc<dyn Loader> =
         Arc::new(RunMeasuringLoader::new(loader, Arc::clone(metrics)));
@@ -41,7 +45,9 @@ pub(super) fn loader(options: &ServerOptions, metrics: &Arc<Metrics>) -> Result<
             false => Ok(Some(batching.clone())),
         };
         let metrics = Arc::clone(metrics);
-        loader = Arc::new(BatchingLoader::new(loader, scheduler, metrics, parameters));
+        loader = Arc::new(BatchingLoader::new(
+            loader, scheduler, metrics, placements, parameters,
+        ));
     }
     let (metrics, measured) = (Arc::clone(metrics), Arc::clone(metrics));
     let warmup = Warmup::new(
@@ -70,7 +76,8 @@ pub fn check_loader(
     saved_model_tags: Vec<String>,
     runtime: Handle,
 ) -> Result<Arc<dyn Loader>> {
-    let loader = OnnxLoader::new(backend.open()?).with_saved_model_tags(saved_model_tags);
+    let versions = OnnxLoader::new(backend.open()?).with_saved_model_tags(saved_model_tags);
+    let loader = ServableLoader::new(versions, Arc::default());
     let options = WarmupOptions {
         synthesizes: false,
         ..WarmupOptions::default()

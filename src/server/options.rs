@@ -76,6 +76,8 @@ pub struct ServerOptions {
     pub batching: Option<BatchingOptions>,
     /// `--enable_per_model_batching_parameters`.
     pub batching_per_version: bool,
+    /// `--learn_run_placement`.
+    pub learn_run_placement: bool,
     /// Requests that are run before a version becomes available.
     pub warmup: WarmupOptions,
     /// The backend that runs graphs.
@@ -136,6 +138,7 @@ impl ServerOptions {
                 ..batching
             }),
             batching_per_version: flags.enable_per_model_batching_parameters,
+            learn_run_placement: flags.learn_run_placement,
             warmup: warmup_options(flags)?,
             backend: backend_options(flags)?,
             security: SecurityOptions {
@@ -398,6 +401,7 @@ fn backend_options(flags: &Flags) -> Result<BackendOptions> {
         intra_op_threads: threads.intra_op,
         inter_op_threads: threads.inter_op,
         onnxruntime_spinning: flags.onnxruntime_allow_spinning,
+        onnxruntime_pool_only: !flags.learn_run_placement,
     })
 }
 

@@ -21,6 +21,7 @@ use proto::tensorflow::serving::internal::{
 };
 use proto::tensorflow::serving::prediction_log::LogType;
 use proto::tensorflow::{TensorProto, TensorShapeProto, tensor_shape_proto::Dim};
+use runtime::placement::GraphThreads;
 use runtime::{Graph, RunControl, ValueInfo};
 use serving::servable::Servable;
 
@@ -52,6 +53,10 @@ impl Graph for StubGraph {
 
     fn work_follows_shapes(&self) -> bool {
         true
+    }
+
+    fn threads(&self) -> GraphThreads {
+        GraphThreads::CALLER
     }
 
     fn run(
@@ -123,6 +128,7 @@ impl Fixture {
             ]
             .map(MappedSignature::from),
             BTreeMap::new(),
+            &Arc::default(),
         );
         Self {
             root: TempDir::new().unwrap(),

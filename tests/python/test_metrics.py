@@ -74,6 +74,32 @@ def test_own_page_splits_the_latency(busy_server):
     assert value(page, "process_resident_memory_bytes", "process_resident_memory_bytes") > 1e6
 
 
+def test_own_page_says_where_runs_happened(start_server):
+    """Without learning, each run has a thread of its own and all threads of the backend."""
+    name = "onnx_model_server_run_placements"
+    for flag, expected in (("true", {"not_short"}), ("false", {"learning_off"})):
+        server = start_server(
+            [
+                "--model_name=half_plus_two",
+                f"--model_base_path={MODEL}",
+                f"--learn_run_placement={flag}",
+                # More threads than one, on any machine.
+                "--tensorflow_intra_op_parallelism=2",
+            ],
+            ["half_plus_two"],
+        )
+        for _ in range(40):
+            assert server.predict_rest("half_plus_two", '{"instances": [1.0, 2.0]}')[0] == 200
+        page = families(server, "/metrics")
+        # With the run that warmed the version up.
+        assert value(page, name, name + "_total") == 41
+        reasons = {it.labels["reason"] for it in page[name].samples}
+        assert expected <= reasons
+        if flag == "false":
+            labels = {"placement": "thread", "threads": "pool", "reason": "learning_off"}
+            assert value(page, name, name + "_total", **labels) == 41
+
+
 # monitoring.md, section 1.2: names and labels of TensorFlow Serving.
 def test_tensorflow_page_has_the_originals_names(busy_server):
     page = families(busy_server, TENSORFLOW_PATH)

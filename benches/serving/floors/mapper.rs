@@ -13,7 +13,7 @@ use base::tensor::Tensor;
 use mapper::version_dir::OnnxLoader;
 use runtime::ort::{OnnxRuntime, OnnxRuntimeOptions};
 use runtime::{Backend, Graph, GraphSource, RunControl};
-use serving::lifecycle::Loader;
+use serving::lifecycle::{Loader, ServableLoader};
 
 use crate::Result;
 use crate::models::onnxruntime;
@@ -57,6 +57,7 @@ pub(super) fn run(arguments: &[String]) -> Result<()> {
         intra_op_threads: 1,
         inter_op_threads: 1,
         spinning: false,
+        pool_only: false,
     };
     let backend: Arc<dyn Backend> = Arc::new(OnnxRuntime::open(&options)?);
     let served = served_graph(Arc::clone(&backend), version)?;
@@ -87,7 +88,7 @@ pub(super) fn run(arguments: &[String]) -> Result<()> {
 
 /// The graph that the server would run for the model's default signature.
 fn served_graph(backend: Arc<dyn Backend>, version: &Path) -> Result<Arc<dyn Graph>> {
-    let loader = OnnxLoader::new(backend);
+    let loader = ServableLoader::new(OnnxLoader::new(backend), Arc::default());
     let servable = loader.load(&ServableId::new("model", 1), version)?;
     let found = Mutex::new(None);
     let _ = servable.map_executors(|_, executor| {

@@ -55,6 +55,9 @@ pub struct BackendOptions {
     pub inter_op_threads: usize,
     /// Whether ONNX Runtime's idle threads spin for a while before they sleep.
     pub onnxruntime_spinning: bool,
+    /// Whether ONNX Runtime makes no second session of small models for runs on one thread, because runs
+    /// never ask for one (`--learn_run_placement=false`).
+    pub onnxruntime_pool_only: bool,
 }
 
 impl BackendOptions {
@@ -114,6 +117,7 @@ impl BackendOptions {
             intra_op_threads: self.intra_op_threads,
             inter_op_threads: self.inter_op_threads,
             spinning: self.onnxruntime_spinning,
+            pool_only: self.onnxruntime_pool_only,
         }
     }
 

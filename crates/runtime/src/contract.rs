@@ -393,6 +393,6 @@ pub(crate) fn runs_on_one_thread_answer_the_same(backend: &dyn Backend) {
     let x = Tensor::from_vec(&[200, 200], elements.collect()).unwrap();
     let expected = run(graph.as_ref(), std::slice::from_ref(&x)).unwrap();
     let control = RunControl::default();
-    control.keep_to_one_thread();
+    control.keep_to_one_thread(true);
     assert_eq!(graph.run(&[x], &[0], &control).unwrap(), expected);
 }

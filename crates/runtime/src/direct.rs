@@ -1,12 +1,12 @@
-//! Runs each request by itself: on the caller's thread if `inline_policy` allows it, else on a thread that
-//! is allowed to block.
+//! Runs each request by itself: on the caller's thread or on a thread that is allowed to block, as
+//! `placement` decides.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::executor::{Executed, Execution, Executor, RunTimes};
 use super::placement::blocking_pool::{self, QueuedJob, Share};
-use super::placement::inline_policy::{InFlight, InlinePolicy, RunShape};
+use super::placement::{Decision, GraphPlacement, Place, Placements, RunShape};
 use super::{Graph, RunControl};
 use base::error::{Result, ServingError};
 use base::panics;
@@ -14,56 +14,48 @@ use base::tensor::Tensor;
 
 /// Runs every request by itself.
 pub struct DirectExecutor {
-    graph: Arc<dyn Graph>,
-    inline_policy: InlinePolicy,
+    inner: Arc<Inner>,
     share: Arc<Share>,
+}
+
+/// Shared with the threads that run the graph.
+struct Inner {
+    graph: Arc<dyn Graph>,
+    placement: GraphPlacement,
+}
+
+/// One run that is to be made.
+struct Run {
+    feeds: Vec<Tensor>,
+    fetches: Vec<usize>,
+    shape: RunShape,
+    decision: Decision,
+    enqueued: Instant,
 }
 
 impl DirectExecutor {
     /// An executor for this graph, which belongs to the model of this name.
-    pub fn new(graph: Arc<dyn Graph>, model: &str) -> Self {
+    pub fn new(graph: Arc<dyn Graph>, model: &str, placements: Arc<Placements>) -> Self {
+        let placement = GraphPlacement::new(graph.as_ref(), placements);
         Self {
             share: Share::of_model(model),
-            inline_policy: InlinePolicy::new(graph.as_ref()),
-            graph,
+            inner: Arc::new(Inner { graph, placement }),
         }
     }
 
-    fn run_here(
-        &self,
-        kind: RunShape,
-        control: &RunControl,
-        feeds: &[Tensor],
-        fetches: &[usize],
-        deadline: Option<Instant>,
-    ) -> Result<Executed> {
-        let enqueued = Instant::now();
-        if deadline.is_some_and(|deadline| deadline <= enqueued) {
+    fn run_here(&self, run: &Run, deadline: Option<Instant>) -> Result<Executed> {
+        if deadline.is_some_and(|deadline| deadline <= run.enqueued) {
             return Err(ServingError::deadline_exceeded());
         }
-        run(self.graph.as_ref(), feeds, fetches, control, enqueued).inspect_err(|_| {
-            // Failing can take long, too.
-            self.inline_policy.learn(kind, enqueued.elapsed(), false);
-        })
+        self.inner.run(run, &RunControl::default())
     }
 
-    async fn run_on_thread(
-        &self,
-        control: RunControl,
-        feeds: Vec<Tensor>,
-        fetches: Vec<usize>,
-        deadline: Option<Instant>,
-    ) -> Result<Executed> {
-        let enqueued = Instant::now();
-        let control = Arc::new(control);
+    async fn run_on_thread(&self, run: Run, deadline: Option<Instant>) -> Result<Executed> {
+        let control = Arc::new(RunControl::default());
         let (run, place) = {
-            let graph = Arc::clone(&self.graph);
+            let inner = Arc::clone(&self.inner);
             let control = Arc::clone(&control);
-            let in_flight = InFlight::beside_others();
-            blocking_pool::spawn(&self.share, move || {
-                let _under_way = in_flight;
-                run(graph.as_ref(), &feeds, &fetches, &control, enqueued)
-            })
+            blocking_pool::spawn(&self.share, move || inner.run(&run, &control))
         };
         let given_up = GiveUpOnDrop {
             control,
@@ -81,9 +73,40 @@ impl DirectExecutor {
     }
 }
 
+impl Inner {
+    fn run(&self, run: &Run, control: &RunControl) -> Result<Executed> {
+        let Run {
+            feeds,
+            fetches,
+            shape,
+            decision,
+            enqueued,
+        } = run;
+        let placed = (decision.place, decision.reason);
+        let begun = self.placement.begin(placed, *shape, control);
+        let started = Instant::now();
+        let outputs = self.graph.run(feeds, fetches, control);
+        let ended = Instant::now();
+        // Failing can take long, too, and keeps a worker busy. A run on a thread can fail because it was
+        // stopped, which says nothing about others.
+        if outputs.is_ok() || decision.place == Place::Inline {
+            begun.learn(ended - started);
+        }
+        let times = RunTimes {
+            enqueued: *enqueued,
+            started,
+            ended,
+        };
+        Ok(Executed {
+            outputs: outputs?,
+            times,
+        })
+    }
+}
+
 impl Executor for DirectExecutor {
     fn graph(&self) -> &Arc<dyn Graph> {
-        &self.graph
+        &self.inner.graph
     }
 
     fn execute(
@@ -93,42 +116,20 @@ impl Executor for DirectExecutor {
         deadline: Option<Instant>,
     ) -> Execution<'_> {
         Box::pin(async move {
-            let kind = RunShape::of(&feeds);
-            let control = RunControl::default();
-            let on_one_thread = self.inline_policy.suits_one_thread(kind);
-            if on_one_thread {
-                control.keep_to_one_thread();
+            let shape = RunShape::of(&feeds);
+            let run = Run {
+                feeds,
+                fetches,
+                shape,
+                decision: self.inner.placement.decide(shape),
+                enqueued: Instant::now(),
+            };
+            match run.decision.place {
+                Place::Inline => self.run_here(&run, deadline),
+                Place::Thread | Place::Batch => self.run_on_thread(run, deadline).await,
             }
-            let executed = match self.inline_policy.admit(kind) {
-                Some(_under_way) => self.run_here(kind, &control, &feeds, &fetches, deadline),
-                None => {
-                    let run = self.run_on_thread(control, feeds, fetches, deadline);
-                    run.await
-                }
-            }?;
-            let RunTimes { started, ended, .. } = executed.times;
-            self.inline_policy
-                .learn(kind, ended - started, on_one_thread);
-            Ok(executed)
         })
     }
-}
-
-fn run(
-    graph: &dyn Graph,
-    feeds: &[Tensor],
-    fetches: &[usize],
-    control: &RunControl,
-    enqueued: Instant,
-) -> Result<Executed> {
-    let started = Instant::now();
-    let outputs = graph.run(feeds, fetches, control)?;
-    let times = RunTimes {
-        enqueued,
-        started,
-        ended: Instant::now(),
-    };
-    Ok(Executed { outputs, times })
 }
 
 /// A caller that goes away, or whose deadline has passed, no longer needs the run.

@@ -11,7 +11,7 @@ pub mod tract;
 mod choice;
 mod direct;
 mod executor;
-mod placement;
+pub mod placement;
 mod weights;
 
 #[cfg(test)]
@@ -30,8 +30,7 @@ use base::tensor::{DataType, Tensor};
 pub use self::choice::{BackendChoice, BackendOptions};
 pub use self::direct::DirectExecutor;
 pub use self::executor::{Executed, Execution, Executor, RunTimes};
-pub use self::placement::inline_policy::{InFlight, InlinePolicy, RunShape};
-pub use self::placement::lone_request::LoneRequests;
+use self::placement::GraphThreads;
 pub use self::weights::{Weight, WeightSharing};
 
 /// A library that executes ONNX graphs.
@@ -100,6 +99,9 @@ pub trait Graph: Send + Sync {
     /// Whether runs on inputs of the same shapes take about the same time, whichever values they have.
     fn work_follows_shapes(&self) -> bool;
 
+    /// The threads on which runs can happen.
+    fn threads(&self) -> GraphThreads;
+
     /// Runs the graph on `inputs` (in the order of [`inputs`](Self::inputs), of their dtypes) and
     /// returns the outputs with the given indices into [`outputs`](Self::outputs), in that order.
     ///
@@ -161,12 +163,13 @@ impl RunControl {
             .terminated
     }
 
-    /// Asks for a run on the calling thread alone, if the backend supports that.
-    pub fn keep_to_one_thread(&self) {
-        self.keep_to_one_thread.store(true, Ordering::Relaxed);
+    /// Asks for the next run to happen on the calling thread alone, if the backend supports that, or on its
+    /// pool, as without a call.
+    pub fn keep_to_one_thread(&self, is_kept: bool) {
+        self.keep_to_one_thread.store(is_kept, Ordering::Relaxed);
     }
 
-    /// Whether [`keep_to_one_thread`](Self::keep_to_one_thread) was called.
+    /// Whether the run is to happen on the calling thread alone.
     pub fn is_kept_to_one_thread(&self) -> bool {
         self.keep_to_one_thread.load(Ordering::Relaxed)
     }

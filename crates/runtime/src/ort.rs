@@ -24,6 +24,7 @@ use ort::session::Session;
 use self::graph::OrtGraph;
 use self::status::load_error;
 use self::weights::SharedWeights;
+use super::placement::CONSTANTS;
 use super::{Backend, Graph, GraphSource};
 use base::error::{Result, ServingError};
 
@@ -39,6 +40,8 @@ pub struct OnnxRuntimeOptions {
     pub inter_op_threads: usize,
     /// Whether idle threads spin for a while before they sleep.
     pub spinning: bool,
+    /// Whether no model gets a second session for runs on one thread.
+    pub pool_only: bool,
 }
 
 impl OnnxRuntimeOptions {
@@ -56,11 +59,6 @@ impl OnnxRuntimeOptions {
         self.library.clone().unwrap_or_else(library::find)
     }
 }
-
-/// Smaller models get two sessions: one with the pool's threads, and one without. The second is for
-/// short runs, which models with more weights do not have, and for times when every thread has a run of
-/// its own.
-const MAX_BYTES_TWICE: usize = 16 << 20;
 
 /// The process-wide environment. ONNX Runtime allows one; the first caller configures it.
 static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
@@ -93,6 +91,7 @@ pub struct OnnxRuntime {
     parallel_execution: bool,
     /// How many threads work on one operator.
     pool_threads: usize,
+    pool_only: bool,
 }
 
 impl OnnxRuntime {
@@ -119,6 +118,7 @@ impl OnnxRuntime {
             version: options.version().unwrap_or_default(),
             parallel_execution: options.inter_op_threads > 1,
             pool_threads: intra_op_threads(options).0,
+            pool_only: options.pool_only,
         })
     }
 }
@@ -142,8 +142,9 @@ impl Backend for OnnxRuntime {
 
     fn load(&self, source: GraphSource) -> Result<Arc<dyn Graph>> {
         let session = self.session(&source, Threads::OfThePool)?;
-        let is_small = weight_bytes(&source) <= MAX_BYTES_TWICE;
-        let on_one_thread = match self.pool_threads > 1 && is_small {
+        // The second session is for short runs, and for times when every thread has a run of its own.
+        let is_small = weight_bytes(&source) <= CONSTANTS.max_bytes_of_two_sessions;
+        let on_one_thread = match self.pool_threads > 1 && is_small && !self.pool_only {
             true => Some(self.session(&source, Threads::Caller)?),
             false => None,
         };

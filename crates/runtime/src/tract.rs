@@ -42,6 +42,7 @@ pub struct TractOptions {
 /// The backend tract.
 pub struct Tract {
     options: RunOptions,
+    threads: usize,
 }
 
 impl Tract {
@@ -69,7 +70,7 @@ impl Tract {
             executor: Some(executor),
             ..RunOptions::default()
         };
-        Ok(Self { options })
+        Ok(Self { options, threads })
     }
 }
 
@@ -91,7 +92,7 @@ impl Backend for Tract {
         let weight_bytes = source.model.len() + weights.sum::<usize>();
         let work_follows_shapes = source.work_follows_shapes;
         let planner = catch_panic(|| Planner::try_new(source, self.options.clone()))?;
-        let graph = TractGraph::new(planner, weight_bytes, work_follows_shapes);
+        let graph = TractGraph::new(planner, weight_bytes, work_follows_shapes, self.threads);
         Ok(Arc::new(graph))
     }
 }

@@ -53,6 +53,7 @@ pub use self::config_poller::ConfigPoller;
 pub use self::low_priority::LowPriorityLoader;
 pub use self::measuring::{MeasuredBackend, MeasuringLoader, RunMeasuringLoader};
 pub use self::memory_limit::MemoryLimitLoader;
+pub use self::onnx_loader::ServableLoader;
 pub use self::options::{LifecycleOptions, PollWait};
 pub use self::server_core::{Reload, ServerCore};
 pub use self::warming::WarmingLoader;

@@ -9,6 +9,7 @@
 //! Not here: serving the pages over HTTP (`api::tfs::rest`), spans and logs.
 
 mod labels;
+mod placement;
 mod process;
 mod record;
 mod server;
@@ -22,6 +23,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use self::placement::RunPlacements;
 use self::server::ServerMetrics;
 use self::session::SessionMetrics;
 use self::tensorflow::{BatchFunctionMetrics, TensorflowMetrics};
@@ -29,6 +31,7 @@ use base::metrics::family::Collect;
 use base::metrics::instrument::Reading;
 use base::metrics::registry::Registry;
 use base::metrics::text;
+use runtime::placement::PlacementCounts;
 
 pub use self::labels::{Direction, LogOutcome, RequestLabels};
 pub use self::process::resident_memory_bytes;
@@ -44,6 +47,7 @@ pub struct Metrics {
     tensorflow: TensorflowMetrics,
     session: SessionMetrics,
     server: ServerMetrics,
+    run_placements: Arc<PlacementCounts>,
     tensorflow_page: Registry,
     own_page: Registry,
     /// Printed at the end of our own page.
@@ -58,10 +62,14 @@ impl Metrics {
         let process = Registry::default();
         BatchFunctionMetrics::register(&tensorflow_page);
         process::register(&process, SystemTime::now());
+        let server = ServerMetrics::register(&own_page);
+        let run_placements = Arc::<PlacementCounts>::default();
+        own_page.register(Arc::new(RunPlacements(Arc::clone(&run_placements))));
         Self {
             tensorflow: TensorflowMetrics::register(&tensorflow_page),
             session: SessionMetrics::register(&tensorflow_page),
-            server: ServerMetrics::register(&own_page),
+            server,
+            run_placements,
             tensorflow_page,
             own_page,
             process,
@@ -71,6 +79,11 @@ impl Metrics {
     /// Puts a metric that another module keeps on our own page.
     pub fn register(&self, metric: impl Collect + Send + Sync + 'static) {
         self.own_page.register(Arc::new(metric));
+    }
+
+    /// The counters of where runs happen, and why.
+    pub fn run_placements(&self) -> &Arc<PlacementCounts> {
+        &self.run_placements
     }
 
     /// TensorFlow Serving's metrics, as `util/prometheus_exporter.cc` writes them.

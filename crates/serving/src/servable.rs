@@ -17,6 +17,7 @@ use mapper::signature::{
     Contradiction, DEFAULT_SIGNATURE_NAME, RequestInputs, Signature, SignatureDef,
 };
 use mapper::version_dir::MappedSignature;
+use runtime::placement::Placements;
 use runtime::{DirectExecutor, Executor, RunTimes};
 
 pub use self::expansion::{Expansion, ExpansionBudget};
@@ -43,14 +44,18 @@ struct Callable {
 }
 
 impl Servable {
-    /// A servable with these signatures, each with its graph.
+    /// A servable with these signatures, each with its graph. `placements` is shared by all servables of a
+    /// server.
     pub fn new(
         id: ServableId,
         signatures: impl IntoIterator<Item = MappedSignature>,
         metadata_only: BTreeMap<String, SignatureDef>,
+        placements: &Arc<Placements>,
     ) -> Self {
-        let executor =
-            |graph| -> Arc<dyn Executor> { Arc::new(DirectExecutor::new(graph, &id.name)) };
+        let executor = |graph| -> Arc<dyn Executor> {
+            let placements = Arc::clone(placements);
+            Arc::new(DirectExecutor::new(graph, &id.name, placements))
+        };
         let signatures = signatures
             .into_iter()
             .map(|it| {

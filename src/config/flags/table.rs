@@ -201,6 +201,10 @@ flags! {
         /// batches stop being faster
         adaptive_batching: bool = true,
 
+        /// Learn from earlier runs of a model where its next run is fastest. false runs each request on
+        /// its own thread or in a batch, with all threads of the backend
+        learn_run_placement: bool = true,
+
         /// Serve the REST API over TLS as well, with --ssl_config_file
         rest_api_use_ssl: bool = false,
 

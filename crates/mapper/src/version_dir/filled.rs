@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use base::error::{Result, ServingError};
 use base::tensor::Tensor;
+use runtime::placement::GraphThreads;
 use runtime::{Graph, RunControl, ValueInfo};
 
 pub(super) struct FilledGraph(pub(super) Arc<dyn Graph>);
@@ -24,6 +25,10 @@ impl Graph for FilledGraph {
 
     fn work_follows_shapes(&self) -> bool {
         self.0.work_follows_shapes()
+    }
+
+    fn threads(&self) -> GraphThreads {
+        self.0.threads()
     }
 
     fn run(

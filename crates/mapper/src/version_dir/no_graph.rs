@@ -2,6 +2,7 @@
 
 use base::error::Result;
 use base::tensor::Tensor;
+use runtime::placement::GraphThreads;
 use runtime::{Graph, RunControl, ValueInfo};
 
 /// Takes nothing and returns nothing.
@@ -18,6 +19,10 @@ impl Graph for NoGraph {
 
     fn work_follows_shapes(&self) -> bool {
         true
+    }
+
+    fn threads(&self) -> GraphThreads {
+        GraphThreads::CALLER
     }
 
     fn run(&self, _: &[Tensor], _: &[usize], _: &RunControl) -> Result<Vec<Tensor>> {

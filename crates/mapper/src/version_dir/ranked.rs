@@ -16,6 +16,7 @@ use base::allocator::release_freed;
 use base::error::{Code, Result, ServingError};
 use base::tensor::Tensor;
 use onnx::OnnxModel;
+use runtime::placement::GraphThreads;
 use runtime::{Backend, Graph, RunControl, ValueInfo, WeightSharing};
 
 /// Larger models are not kept for a second load; they are loaded without ranks right away.
@@ -153,6 +154,10 @@ impl Graph for RankedGraph {
 
     fn work_follows_shapes(&self) -> bool {
         self.ranked.work_follows_shapes()
+    }
+
+    fn threads(&self) -> GraphThreads {
+        self.ranked.threads()
     }
 
     fn run(

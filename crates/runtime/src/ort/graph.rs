@@ -14,13 +14,10 @@ use super::arena;
 use super::status::check;
 use super::value::{Value, from_ort_number};
 use super::weights::SharedWeights;
-use crate::placement::contention::Contention;
+use crate::placement::GraphThreads;
 use crate::{Graph, GraphSource, RunControl, ValueInfo};
 use base::error::{Code, Result, ServingError};
 use base::tensor::Tensor;
-
-/// All graphs of this process share the pool of the one environment.
-static RUNS: Contention = Contention::new();
 
 /// Sessions and the names of their inputs and outputs, ready for the C API.
 pub(super) struct OrtGraph {
@@ -140,6 +137,13 @@ impl Graph for OrtGraph {
         self.work_follows_shapes
     }
 
+    fn threads(&self) -> GraphThreads {
+        GraphThreads {
+            pool: self.pool_threads,
+            can_keep_to_one: self.on_one_thread.is_some(),
+        }
+    }
+
     fn run(
         &self,
         inputs: &[Tensor],
@@ -167,13 +171,12 @@ impl Graph for OrtGraph {
                 "the run was stopped before it began",
             ));
         }
-        let run = RUNS.join(self.pool_threads);
         let session = match &self.on_one_thread {
-            Some(session) if run.is_contended() || control.is_kept_to_one_thread() => session,
+            Some(session) if control.is_kept_to_one_thread() => session,
             _ => &self.session,
         };
         let fetched = self.run_session(session, &values, outputs, &options);
-        drop((run, registration));
+        drop(registration);
         fetched?
             .into_iter()
             .map(|value| value.into_tensor(inputs))

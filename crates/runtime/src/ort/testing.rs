@@ -31,5 +31,6 @@ pub fn options(intra_op_threads: usize) -> OnnxRuntimeOptions {
         intra_op_threads,
         inter_op_threads: 1,
         spinning: false,
+        pool_only: false,
     }
 }

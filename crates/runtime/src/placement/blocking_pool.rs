@@ -3,7 +3,7 @@
 //!
 //! The thread that became idle last gets the next run. Its CPU has just become free, and Linux wakes a
 //! thread where it last ran. The thread that has slept longest, which tokio would wake, might have to
-//! wait for another run there while another CPU is idle (`docs/performance.md`).
+//! wait for another run there while another CPU is idle (`docs/internals/placement.md`).
 //!
 //! Models share the threads. Runs are CPU-bound: one model gains nothing from many more runs at a time
 //! than there are CPUs, and other models lose. So each model has a limit of its own. It also gets no
@@ -15,7 +15,7 @@
 //! inherit the priority. The watcher starts one instead, a thread that looks for long runs while there
 //! are threads. A short run only has to note when it began.
 //!
-//! Not here: the order in which runs get threads (`state`), which runs need a thread (`inline_policy`), and
+//! Not here: the order in which runs get threads (`state`), which runs need a thread (`graph`), and
 //! batches, which have threads of their own.
 
 mod state;
@@ -29,18 +29,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use self::state::{Job, State};
+use super::constants::CONSTANTS;
 use super::priority::ThreadNumber;
 use base::panics;
-
-/// Runs of one model at a time for each CPU. One would keep it busy; with more, a short run does not
-/// have to wait for long ones of the same model. Each additional one costs other models latency: if a
-/// thread loses its CPU while it holds a lock of ONNX Runtime's arena or of the kernel, all wait until
-/// it runs again.
-const RUNS_OF_MODEL_PER_CPU: usize = 3;
-/// The least number of runs of one model, for machines with few CPUs.
-const MIN_RUNS_OF_MODEL: usize = 6;
-/// How much nicer a long run is. With 10, it gets a tenth of the CPU time of a short one.
-const NICENESS: i32 = 10;
 
 static THREADS: LazyLock<BlockingPool> = LazyLock::new(|| {
     let cpus = available_parallelism().map_or(1, NonZeroUsize::get);
@@ -112,10 +103,12 @@ struct Options {
 impl Options {
     fn for_cpus(count: usize) -> Self {
         Self {
-            max_threads: 512,
-            max_of_model: MIN_RUNS_OF_MODEL.max(RUNS_OF_MODEL_PER_CPU * count),
-            keep_alive: Duration::from_secs(10),
-            long: Duration::from_secs(1),
+            max_threads: CONSTANTS.max_runs,
+            max_of_model: CONSTANTS
+                .min_runs_of_model
+                .max(CONSTANTS.runs_of_model_per_cpu * count),
+            keep_alive: CONSTANTS.keep_alive,
+            long: CONSTANTS.low_priority_after,
         }
     }
 }
@@ -151,7 +144,7 @@ impl Thread {
     fn lower_if(&self, long: Duration) {
         let began = *self.began();
         if !self.is_low() && began.is_some_and(|it| it.elapsed() >= long) {
-            let is_low = self.number.lower(NICENESS);
+            let is_low = self.number.lower(CONSTANTS.niceness);
             self.is_low.store(is_low, Ordering::Relaxed);
         }
     }

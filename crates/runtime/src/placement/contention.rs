@@ -6,26 +6,19 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The number of runs after a crowded one that are expected to be crowded, too.
-const OUTLASTS: usize = 8;
+use super::constants::CONSTANTS;
 
 /// The runs that share a pool.
-pub(crate) struct Contention {
+#[derive(Debug, Default)]
+pub(super) struct Contention {
     runs: AtomicUsize,
     /// How many of the next runs are expected to be crowded, because the last ones were.
     dense: AtomicUsize,
 }
 
 impl Contention {
-    pub(crate) const fn new() -> Self {
-        Self {
-            runs: AtomicUsize::new(0),
-            dense: AtomicUsize::new(0),
-        }
-    }
-
     /// Adds a run; the pool has `threads` threads.
-    pub(crate) fn join(&self, threads: usize) -> Member<'_> {
+    pub(super) fn join(&self, threads: usize) -> Member<'_> {
         let runs = self.runs.fetch_add(1, Ordering::Relaxed) + 1;
         Member {
             contention: self,
@@ -38,7 +31,7 @@ impl Contention {
 
 /// A run in flight, as long as this exists.
 #[must_use]
-pub(crate) struct Member<'a> {
+pub(super) struct Member<'a> {
     contention: &'a Contention,
     threads: usize,
     began_dense: bool,
@@ -47,7 +40,7 @@ pub(crate) struct Member<'a> {
 
 impl Member<'_> {
     /// Whether every thread of the pool has a run of its own, or is about to.
-    pub(crate) fn is_contended(&self) -> bool {
+    pub(super) fn is_contended(&self) -> bool {
         self.began_dense || self.expects_dense
     }
 }
@@ -56,7 +49,7 @@ impl Drop for Member<'_> {
     fn drop(&mut self) {
         let runs = self.contention.runs.fetch_sub(1, Ordering::Relaxed);
         let dense = match self.began_dense || runs >= self.threads {
-            true => OUTLASTS,
+            true => CONSTANTS.contention_outlasts,
             // Two runs that end at the same time can count as one.
             false => self
                 .contention
@@ -74,7 +67,7 @@ mod tests {
 
     #[test]
     fn as_many_runs_as_threads_are_a_dense_crowd() {
-        let contention = Contention::new();
+        let contention = Contention::default();
         let first = contention.join(2);
         assert!(!first.is_contended());
         let second = contention.join(2);
@@ -84,13 +77,13 @@ mod tests {
 
     #[test]
     fn density_outlasts_some_runs() {
-        let contention = Contention::new();
+        let contention = Contention::default();
         // The first began alone, and ended while the second ran.
         let first = contention.join(2);
         let second = contention.join(2);
         drop(first);
         drop(second);
-        for _ in 0..OUTLASTS {
+        for _ in 0..CONSTANTS.contention_outlasts {
             assert!(contention.join(2).is_contended());
         }
         assert!(!contention.join(2).is_contended());

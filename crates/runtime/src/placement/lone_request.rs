@@ -6,21 +6,18 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// After this many batches of one request in a row, the next request counts as lone.
-const ENOUGH: usize = 8;
-/// One in this many lone requests goes through the queue.
-const TRIAL: usize = 64;
+use super::constants::CONSTANTS;
 
 /// Whether the last batches of a graph had one request or several.
 #[derive(Debug, Default)]
-pub struct LoneRequests {
+pub(super) struct LoneRequests {
     /// Batches of one request since the last batch of several.
     lone: AtomicUsize,
 }
 
 impl LoneRequests {
     /// Records a batch of this many requests.
-    pub fn note(&self, requests: usize) {
+    pub(super) fn note(&self, requests: usize) {
         if requests > 1 {
             self.lone.store(0, Ordering::Relaxed);
         } else {
@@ -29,9 +26,9 @@ impl LoneRequests {
     }
 
     /// Whether another request is likely to join the next batch.
-    pub fn is_likely(&self) -> bool {
+    pub(super) fn is_likely(&self) -> bool {
         let lone = self.lone.load(Ordering::Relaxed);
-        lone < ENOUGH || lone.is_multiple_of(TRIAL)
+        lone < CONSTANTS.lone_after || lone.is_multiple_of(CONSTANTS.lone_trial)
     }
 }
 
@@ -41,24 +38,24 @@ mod tests {
 
     #[test]
     fn requests_are_lone_after_some_that_were() {
-        let company = LoneRequests::default();
-        for _ in 0..ENOUGH {
-            assert!(company.is_likely());
-            company.note(1);
+        let requests = LoneRequests::default();
+        for _ in 0..CONSTANTS.lone_after {
+            assert!(requests.is_likely());
+            requests.note(1);
         }
-        assert!(!company.is_likely());
-        company.note(2);
-        assert!(company.is_likely());
+        assert!(!requests.is_likely());
+        requests.note(2);
+        assert!(requests.is_likely());
     }
 
     #[test]
     fn now_and_then_a_lone_request_is_tried() {
-        let company = LoneRequests::default();
-        let likely = (0..ENOUGH + 10 * TRIAL).filter(|_| {
-            let likely = company.is_likely();
-            company.note(1);
+        let requests = LoneRequests::default();
+        let likely = (0..CONSTANTS.lone_after + 10 * CONSTANTS.lone_trial).filter(|_| {
+            let likely = requests.is_likely();
+            requests.note(1);
             likely
         });
-        assert_eq!(likely.count(), ENOUGH + 10);
+        assert_eq!(likely.count(), CONSTANTS.lone_after + 10);
     }
 }

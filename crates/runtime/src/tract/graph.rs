@@ -11,6 +11,7 @@ use super::catch_panic::catch_panic;
 use super::load::{Planner, invalid};
 use super::plans::{PlanKey, Plans};
 use super::value::{from_tract, to_tract};
+use crate::placement::GraphThreads;
 use crate::{Graph, RunControl, ValueInfo};
 use base::error::{Code, Result, ServingError};
 use base::tensor::Tensor;
@@ -20,15 +21,22 @@ pub(super) struct TractGraph {
     planner: Planner,
     plans: Plans,
     work_follows_shapes: bool,
+    threads: usize,
 }
 
 impl TractGraph {
-    /// `weight_bytes` are those of the model.
-    pub(super) fn new(planner: Planner, weight_bytes: usize, work_follows_shapes: bool) -> Self {
+    /// `weight_bytes` are those of the model, `threads` those of the executor.
+    pub(super) fn new(
+        planner: Planner,
+        weight_bytes: usize,
+        work_follows_shapes: bool,
+        threads: usize,
+    ) -> Self {
         Self {
             planner,
             plans: Plans::new(weight_bytes),
             work_follows_shapes,
+            threads,
         }
     }
 
@@ -98,6 +106,13 @@ impl Graph for TractGraph {
 
     fn work_follows_shapes(&self) -> bool {
         self.work_follows_shapes
+    }
+
+    fn threads(&self) -> GraphThreads {
+        GraphThreads {
+            pool: self.threads,
+            can_keep_to_one: false,
+        }
     }
 
     /// A run can be stopped between two operators, but not while its plan is made.

@@ -14,7 +14,8 @@ use super::task::{BatchRun, Task, expired_in_queue};
 use base::error::{Code, Result, ServingError};
 use base::panics;
 use base::tensor::Tensor;
-use runtime::{Executed, Graph, InlinePolicy, LoneRequests, RunShape, RunTimes};
+use runtime::placement::{GraphPlacement, Place, Reason, RunShape};
+use runtime::{Executed, Graph, RunTimes};
 
 /// A graph whose requests are batched, with its batching limits and measurements.
 pub(super) struct BatchedGraph {
@@ -23,8 +24,7 @@ pub(super) struct BatchedGraph {
     pub(super) metrics: BatchMetrics,
     /// Batches in flight.
     pub(super) running: Arc<AtomicUsize>,
-    pub(super) short_runs: InlinePolicy,
-    pub(super) company: LoneRequests,
+    pub(super) placement: GraphPlacement,
     pub(super) enough: BatchSizeTuner,
 }
 
@@ -65,6 +65,8 @@ pub(super) struct Batch {
     run: Arc<BatchRun>,
     /// Whether another batch of the graph was running when this one began.
     is_beside_another: bool,
+    /// Why the batch runs on the thread of its only request's caller, if it does.
+    inline: Option<Reason>,
     _running: Running,
 }
 
@@ -75,7 +77,7 @@ impl Batch {
         fetches: &[usize],
         mut tasks: Vec<Task>,
     ) -> Self {
-        graph.company.note(tasks.len());
+        graph.placement.note_batch(tasks.len());
         let run = BatchRun::new(tasks.len());
         for task in &mut tasks {
             task.begin(&run);
@@ -86,8 +88,15 @@ impl Batch {
             tasks,
             run,
             is_beside_another: graph.is_busy(),
+            inline: None,
             _running: Running::new(&graph.running),
         }
+    }
+
+    /// [`execute`](Self::execute) on the thread of the only request's caller, for this reason.
+    pub(super) fn execute_inline(mut self, reason: Reason) {
+        self.inline = Some(reason);
+        self.execute();
     }
 
     /// Runs the batch and answers its tasks. If the run of several tasks fails, each is run alone.
@@ -162,11 +171,9 @@ impl Batch {
             .metrics
             .record_batch(task_rows, batch_rows - task_rows);
         let feeds = Self::merge(tasks, batch_rows).map_err(Failure::Run)?;
-        let kind = RunShape::of(&feeds);
-        let on_one_thread = self.graph.short_runs.suits_one_thread(kind);
-        if on_one_thread {
-            self.run.control.keep_to_one_thread();
-        }
+        let placement = &self.graph.placement;
+        let shape = RunShape::of(&feeds);
+        let begun = placement.begin(self.placed(tasks), shape, &self.run.control);
         self.graph.metrics.record_run_start();
         let started = Instant::now();
         let outputs = self
@@ -176,9 +183,8 @@ impl Batch {
             .map_err(Failure::Run)?;
         let ended = Instant::now();
         self.graph.metrics.record_run(ended - started);
-        self.graph
-            .short_runs
-            .learn(kind, ended - started, on_one_thread);
+        begun.learn(ended - started);
+        drop(begun);
         let answers = self
             .check_outputs(&outputs, batch_rows)
             .and_then(|()| split(tasks, &outputs))
@@ -195,6 +201,15 @@ impl Batch {
             },
         };
         Ok(tasks.iter().zip(answers).map(executed).collect())
+    }
+
+    /// Where `tasks` run, and why.
+    fn placed(&self, tasks: &[Task]) -> (Place, Reason) {
+        match (self.inline, tasks) {
+            (Some(reason), _) => (Place::Inline, reason),
+            (None, [task]) => (Place::Batch, task.reason),
+            (None, _) => (Place::Batch, Reason::SeveralRequests),
+        }
     }
 
     /// The graph's inputs for all tasks. The tasks of a batch are similar enough to be merged

@@ -13,9 +13,8 @@ use super::rows;
 use super::scheduler::{BatchScheduler, Request};
 use base::error::{Result, ServingError};
 use base::tensor::Tensor;
-use runtime::{
-    Executed, Execution, Executor, Graph, InlinePolicy, LoneRequests, RunShape, RunTimes,
-};
+use runtime::placement::{GraphPlacement, Placements, RunShape};
+use runtime::{Executed, Execution, Executor, Graph, RunTimes};
 
 /// The largest rank that `pad_variable_length_inputs` accepts (`batching_util.cc`).
 const MAX_PADDED_RANK: usize = 6;
@@ -44,6 +43,7 @@ impl BatchingExecutor {
         limits: QueueLimits,
         scheduler: Arc<BatchScheduler>,
         metrics: BatchMetrics,
+        placements: Arc<Placements>,
     ) -> Arc<dyn Executor> {
         if has_fixed_batch(inner.graph().as_ref()) {
             return inner;
@@ -53,8 +53,7 @@ impl BatchingExecutor {
             limits,
             metrics,
             running: Arc::default(),
-            short_runs: InlinePolicy::new(inner.graph().as_ref()),
-            company: LoneRequests::default(),
+            placement: GraphPlacement::new(inner.graph().as_ref(), placements),
             enough: BatchSizeTuner::default(),
         };
         Arc::new(Self {
@@ -126,25 +125,22 @@ impl Executor for BatchingExecutor {
             sorted.sort_unstable();
             sorted.dedup();
             let padded = self.graph.limits.padded_rows(rows);
-            let kind = RunShape::of(&feeds).padded(rows, padded);
+            let shape = RunShape::of(&feeds).padded(rows, padded);
             let request = Request {
                 feeds,
                 rows,
                 deadline,
             };
-            let in_flight = match self.graph.is_busy() || self.graph.company.is_likely() {
-                true => None,
-                false => self.graph.short_runs.admit(kind),
-            };
-            let waits = in_flight.is_none();
-            let (tickets, batch) = self
-                .scheduler
-                .submit(&self.graph, &sorted, request, waits)?;
+            let placement = &self.graph.placement;
+            let decision = placement.decide_in_batches(shape, self.graph.is_busy());
+            let (tickets, batch) =
+                self.scheduler
+                    .submit(&self.graph, &sorted, request, &decision)?;
             self.graph.metrics.record_request(self.request_inputs, rows);
             if let Some(batch) = batch {
-                batch.execute();
+                batch.execute_inline(decision.reason);
             }
-            drop(in_flight);
+            drop(decision);
             let mut parts = Vec::with_capacity(tickets.len());
             for ticket in tickets {
                 parts.push(ticket.wait().await?);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base::error::{Code, Result, ServingError};
 use base::tensor::Tensor;
+use runtime::placement::GraphThreads;
 use runtime::{Graph, RunControl, ValueInfo};
 
 type Compute = dyn Fn(&[Tensor], usize) -> Result<Tensor> + Send + Sync;
@@ -162,6 +163,10 @@ impl Graph for FakeGraph {
 
     fn work_follows_shapes(&self) -> bool {
         self.work_follows_shapes
+    }
+
+    fn threads(&self) -> GraphThreads {
+        GraphThreads::CALLER
     }
 
     fn run(

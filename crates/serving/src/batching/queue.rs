@@ -274,7 +274,8 @@ mod tests {
     use super::*;
     use crate::monitoring::Metrics;
     use base::id::ServableId;
-    use runtime::{Graph, InlinePolicy};
+    use runtime::Graph;
+    use runtime::placement::{GraphPlacement, Reason};
 
     /// The number of rows that is enough in these tests.
     const ENOUGH: usize = 4;
@@ -291,8 +292,7 @@ mod tests {
             limits: QueueLimits::try_new(&options).unwrap(),
             metrics,
             running: Arc::default(),
-            short_runs: InlinePolicy::new(graph.as_ref()),
-            company: Default::default(),
+            placement: GraphPlacement::new(graph.as_ref(), Arc::default()),
             enough: Default::default(),
             graph,
         };
@@ -317,7 +317,7 @@ mod tests {
         let feed = Tensor::from_vec(&[rows, columns], vec![0.0_f32; rows * columns]).unwrap();
         let now = Instant::now();
         let level = it.graph.metrics.enqueue();
-        let (task, run, _) = Task::new(vec![feed], rows, (now, now), level);
+        let (task, run, _) = Task::new(vec![feed], rows, (now, now), Reason::NotShort, level);
         let next = it.batches.back().map_or(0, |batch| batch.number) + 1;
         let (number, is_news) = it.push(task, next);
         (number, is_news, run)

@@ -18,6 +18,7 @@ use super::ticket::Ticket;
 use base::error::{Code, Result, ServingError};
 use base::panics;
 use base::tensor::Tensor;
+use runtime::placement::{Decision, Place, Reason};
 
 /// More threads than this would not help any user, and could exhaust the process.
 const MAX_THREADS: i64 = 1024;
@@ -81,8 +82,8 @@ impl BatchScheduler {
     /// Puts a request into the queue of its graph and outputs (`fetches`, sorted). Returns one ticket
     /// for each part that the request is split into, in order.
     ///
-    /// If a request neither `waits` for a thread nor has to wait for others, it is returned as a batch
-    /// of its own, which the caller has to execute.
+    /// If a request is to run inline and does not have to wait for others, it is returned as a batch of its
+    /// own, which the caller has to execute.
     ///
     /// # Errors
     ///
@@ -92,7 +93,7 @@ impl BatchScheduler {
         graph: &Arc<BatchedGraph>,
         fetches: &[usize],
         request: Request,
-        waits: bool,
+        decision: &Decision,
     ) -> Result<(Vec<Ticket>, Option<Batch>)> {
         let enqueued = Instant::now();
         let deadline = request.deadline.unwrap_or(enqueued + DEFAULT_TIMEOUT);
@@ -111,11 +112,17 @@ impl BatchScheduler {
             }
         };
         let is_lone = queue.is_empty() && parts.len() == 1;
+        let is_inline = decision.place == Place::Inline;
+        let reason = match is_inline {
+            true => Reason::Waits,
+            false => decision.reason,
+        };
         let mut news = 0;
         let mut tickets = Vec::with_capacity(parts.len());
         for (feeds, rows) in parts {
             let times = (enqueued, deadline);
-            let (task, run, answer) = Task::new(feeds, rows, times, graph.metrics.enqueue());
+            let waiting = graph.metrics.enqueue();
+            let (task, run, answer) = Task::new(feeds, rows, times, reason, waiting);
             *next_number += 1;
             let (batch, is_news) = queue.push(task, *next_number);
             news += usize::from(is_news);
@@ -132,7 +139,7 @@ impl BatchScheduler {
                 has_left: false,
             });
         }
-        let batch = match is_lone && !waits {
+        let batch = match is_lone && is_inline {
             true => state.take_from(index, enqueued),
             false => None,
         };

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use base::error::{Code, Result, ServingError};
 use base::metrics::instrument::GaugeGuard;
 use base::tensor::Tensor;
+use runtime::placement::Reason;
 use runtime::{Executed, RunControl};
 
 /// Rows that run together in one batch.
@@ -23,6 +24,8 @@ pub(super) struct Task {
     pub(super) rows: usize,
     pub(super) enqueued: Instant,
     pub(super) deadline: Instant,
+    /// Why it runs in a batch, if no other task joins it.
+    pub(super) reason: Reason,
     answer: oneshot::Sender<Result<Executed>>,
     /// Set when the task leaves its queue for a batch. Shared only with the ticket.
     run: RunSlot,
@@ -41,6 +44,7 @@ impl Task {
         feeds: Vec<Tensor>,
         rows: usize,
         (enqueued, deadline): (Instant, Instant),
+        reason: Reason,
         waiting: GaugeGuard,
     ) -> (Self, RunSlot, TaskResult) {
         let (answer, receiver) = oneshot::channel();
@@ -50,6 +54,7 @@ impl Task {
             rows,
             enqueued,
             deadline,
+            reason,
             answer,
             run: Arc::clone(&run),
             waiting: Some(waiting),

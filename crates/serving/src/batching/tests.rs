@@ -17,6 +17,7 @@ use crate::monitoring::Metrics;
 use base::error::{Code, Result};
 use base::id::ServableId;
 use base::tensor::Tensor;
+use runtime::placement::{Place, Placements, Reason, Threads};
 use runtime::{DirectExecutor, Executor, Graph};
 
 /// A request that waits for its outputs.
@@ -31,6 +32,7 @@ struct Fixture {
     gate: Arc<Gate>,
     metrics: Arc<Metrics>,
     scheduler: Arc<BatchScheduler>,
+    placements: Arc<Placements>,
 }
 
 impl Fixture {
@@ -50,6 +52,15 @@ impl Fixture {
     }
 
     fn on(scheduler: Arc<BatchScheduler>, graph: FakeGraph, options: &BatchingOptions) -> Self {
+        Self::placed(scheduler, graph, options, Placements::default())
+    }
+
+    fn placed(
+        scheduler: Arc<BatchScheduler>,
+        graph: FakeGraph,
+        options: &BatchingOptions,
+        placements: Placements,
+    ) -> Self {
         let request_inputs = graph.inputs().len();
         let metrics = Arc::new(Metrics::new());
         let gate = graph.gate();
@@ -58,14 +69,18 @@ impl Fixture {
             ServableId::new("m", 1),
             "serving_default".to_owned(),
         );
+        let placements = Arc::new(placements);
+        let direct = DirectExecutor::new(Arc::new(graph), "a", Arc::clone(&placements));
         let executor = BatchingExecutor::wrap(
-            Arc::new(DirectExecutor::new(Arc::new(graph), "a")),
+            Arc::new(direct),
             request_inputs,
             QueueLimits::try_new(options).unwrap(),
             Arc::clone(&scheduler),
             batch_metrics,
+            Arc::clone(&placements),
         );
         Self {
+            placements,
             executor,
             gate,
             metrics,
@@ -103,6 +118,13 @@ impl Fixture {
         let request = self.send(floats(&[1], &[0.0]));
         self.gate.wait_for_runs(before + 1);
         request
+    }
+
+    /// The number of runs at this place for this reason. All of them have one thread.
+    fn placed_runs(&self, place: Place, reason: Reason) -> i64 {
+        let counts = self.placements.counts();
+        assert_eq!(counts.count(place, Threads::Pool, reason), 0);
+        counts.count(place, Threads::One, reason)
     }
 
     /// The sum of the values of the lines that start so on the TensorFlow Serving page.

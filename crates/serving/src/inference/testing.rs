@@ -12,6 +12,7 @@ use base::id::{ModelSpec, ServableId, ServableRequest};
 use base::tensor::{DataType, Tensor};
 use mapper::signature::{Classes, SignatureDef, derive};
 use mapper::version_dir::MappedSignature;
+use runtime::placement::GraphThreads;
 use runtime::{Graph, RunControl, ValueInfo};
 
 /// A signature in preparation. By default it has one string input, `inputs`.
@@ -100,7 +101,9 @@ impl Stub {
         let metadata_only =
             BTreeMap::from([("__saved_model_init_op".to_owned(), SignatureDef::default())]);
         let id = ServableId::new("model", 123);
-        ServableHandle::new(Servable::new(id, signatures, metadata_only))
+        let placements = Arc::default();
+        let servable = Servable::new(id, signatures, metadata_only, &placements);
+        ServableHandle::new(servable)
     }
 }
 
@@ -145,6 +148,10 @@ impl Graph for StubGraph {
 
     fn work_follows_shapes(&self) -> bool {
         true
+    }
+
+    fn threads(&self) -> GraphThreads {
+        GraphThreads::CALLER
     }
 
     fn run(&self, inputs: &[Tensor], outputs: &[usize], _: &RunControl) -> Result<Vec<Tensor>> {

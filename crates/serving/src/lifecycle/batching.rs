@@ -15,6 +15,7 @@ use crate::servable::Servable;
 use base::error::Result;
 use base::id::ServableId;
 use mapper::signature::{FeatureTensor, Feed, Signature};
+use runtime::placement::Placements;
 
 /// Wraps every signature that another loader loads in a batching executor. All share one
 /// scheduler.
@@ -22,6 +23,7 @@ pub struct BatchingLoader<F> {
     inner: Arc<dyn Loader>,
     scheduler: Arc<BatchScheduler>,
     metrics: Arc<Metrics>,
+    placements: Arc<Placements>,
     options: F,
 }
 
@@ -35,12 +37,14 @@ where
         inner: Arc<dyn Loader>,
         scheduler: Arc<BatchScheduler>,
         metrics: Arc<Metrics>,
+        placements: Arc<Placements>,
         options: F,
     ) -> Self {
         Self {
             inner,
             scheduler,
             metrics,
+            placements,
             options,
         }
     }
@@ -87,6 +91,7 @@ where
                 limits.clone(),
                 Arc::clone(&self.scheduler),
                 BatchMetrics::new(metrics, id.clone(), signature.name.clone()),
+                Arc::clone(&self.placements),
             )
         }))
     }
@@ -121,6 +126,7 @@ mod tests {
     use prost::Message;
 
     use super::*;
+    use crate::lifecycle::ServableLoader;
     use crate::lifecycle::fake::FakeLoader;
     use crate::servable::ExpansionBudget;
     use base::error::{Code, ServingError};
@@ -141,6 +147,7 @@ mod tests {
             Arc::clone(&inner) as Arc<dyn Loader>,
             Arc::new(scheduler),
             Arc::new(Metrics::new()),
+            Arc::default(),
             move |_: &Path| options.lock().unwrap().take().unwrap(),
         );
         let id = ServableId::new("m", 1);
@@ -175,14 +182,14 @@ mod tests {
 
     /// Whether a request of four floats in a row is batched.
     fn is_batched(directory: &Path) -> bool {
-        let inner = OnnxLoader::new(onnx_runtime());
+        let placements = Arc::<Placements>::default();
+        let inner = ServableLoader::new(OnnxLoader::new(onnx_runtime()), Arc::clone(&placements));
         let options = BatchingOptions::default();
         let scheduler = Arc::new(BatchScheduler::try_new(&options).unwrap());
         let metrics = Arc::new(Metrics::new());
         let measured = Arc::clone(&metrics);
-        let loader = BatchingLoader::new(Arc::new(inner), scheduler, measured, move |_: &Path| {
-            Ok(Some(options.clone()))
-        });
+        let options = move |_: &Path| Ok(Some(options.clone()));
+        let loader = BatchingLoader::new(Arc::new(inner), scheduler, measured, placements, options);
         let servable = loader.load(&ServableId::new("m", 1), directory).unwrap();
 
         let x = Tensor::zeros(DataType::Float, &[1, 4]).unwrap();

@@ -103,6 +103,11 @@ impl Loader for FakeLoader {
             drop(state);
             return Err(error());
         }
-        Ok(Servable::new(id.clone(), [], BTreeMap::new()))
+        Ok(Servable::new(
+            id.clone(),
+            [],
+            BTreeMap::new(),
+            &Arc::default(),
+        ))
     }
 }

@@ -75,7 +75,12 @@ mod tests {
     impl Loader for Noting {
         fn load(&self, id: &ServableId, _: &Path) -> Result<Servable> {
             self.0.lock().unwrap().push(niceness());
-            Ok(Servable::new(id.clone(), [], BTreeMap::new()))
+            Ok(Servable::new(
+                id.clone(),
+                [],
+                BTreeMap::new(),
+                &Arc::default(),
+            ))
         }
     }
 

@@ -1,4 +1,4 @@
-//! What the pool's lock protects: the runs that wait, the threads and their numbers.
+//! The state under the lock of the pool: the runs that wait, the threads and their numbers.
 //!
 //! Not here: the lock, and starting and ending threads (`blocking_pool`).
 

@@ -99,7 +99,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let batched = Fixture::of(graph(), options);
-            let direct = DirectExecutor::new(Arc::new(graph()), "a");
+            let direct = DirectExecutor::new(Arc::new(graph()), "a", Arc::default());
             let answers = answers(&batched, &requests).await;
             for (sent, answer) in requests.iter().zip(answers) {
                 let alone = direct.execute(sent.feeds(), sent.fetches.clone(), None);

@@ -9,7 +9,7 @@ fn table(versions: &[i64]) -> LookupTable {
     let table = LookupTable::default();
     for &version in versions {
         let id = ServableId::new("m", version);
-        let servable = Servable::new(id, [], BTreeMap::new());
+        let servable = Servable::new(id, [], BTreeMap::new(), &Arc::default());
         table.insert(ServableHandle::new(servable));
     }
     table

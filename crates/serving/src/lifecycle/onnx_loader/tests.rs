@@ -14,7 +14,7 @@ use bytes::Bytes;
 use prost::Message;
 use serde_json::Value;
 
-use crate::lifecycle::{self, CheckReport, Loader};
+use crate::lifecycle::{self, CheckReport, Loader, ServableLoader};
 use crate::servable::{ExpansionBudget, Servable};
 use base::error::{Code, Result};
 use base::id::ServableId;
@@ -59,14 +59,19 @@ fn project() -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).to_owned()
 }
 
+fn loader(backend: Arc<dyn Backend>) -> ServableLoader {
+    ServableLoader::new(OnnxLoader::new(backend), Arc::default())
+}
+
 fn load(directory: &Path) -> Result<Servable> {
     let id = ServableId::new("model", 1);
-    OnnxLoader::new(backend()).load(&id, directory)
+    loader(backend()).load(&id, directory)
 }
 
 /// The report of the command `check`, without a warmup.
 fn check(backend: Arc<dyn Backend>, directory: &Path, tags: &[String]) -> CheckReport {
-    let loader = OnnxLoader::new(backend).with_saved_model_tags(tags.to_vec());
+    let versions = OnnxLoader::new(backend).with_saved_model_tags(tags.to_vec());
+    let loader = ServableLoader::new(versions, Arc::default());
     lifecycle::check(&loader, directory, tags, &|_| Vec::new())
 }
 

@@ -43,7 +43,7 @@ impl Backend for Without {
 
 fn load_without(operators: &'static [&'static str], net: Net) -> Result<Servable> {
     let version = net.version();
-    let loader = OnnxLoader::new(Arc::new(Without(operators)));
+    let loader = loader(Arc::new(Without(operators)));
     loader.load(&ServableId::new("model", 1), &version.path)
 }
 

@@ -342,7 +342,7 @@ fn signatures_over_the_same_tensors_share_a_graph() {
         .version()
         .original(&[("a", both), ("b", again), ("c", other)]);
     let counting = Arc::new(Counting(backend(), AtomicUsize::new(0)));
-    let loader = OnnxLoader::new(Arc::clone(&counting) as Arc<dyn Backend>);
+    let loader = loader(Arc::clone(&counting) as Arc<dyn Backend>);
     let servable = loader
         .load(&ServableId::new("m", 1), &version.path)
         .unwrap();
@@ -360,7 +360,7 @@ fn other_ranks_are_loaded_when_they_come() {
         .output("y", FLOAT, &[2, 3]);
     let version = net.version();
     let counting = Arc::new(Counting(backend(), AtomicUsize::new(0)));
-    let loader = OnnxLoader::new(Arc::clone(&counting) as Arc<dyn Backend>);
+    let loader = loader(Arc::clone(&counting) as Arc<dyn Backend>);
     let servable = loader
         .load(&ServableId::new("m", 1), &version.path)
         .unwrap();
