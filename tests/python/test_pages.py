@@ -7,7 +7,7 @@ import pytest
 
 from model_server import PROJECT
 
-PAGES = sorted([PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")])
+PAGES = sorted([PROJECT / "README.md", *(PROJECT / "docs").rglob("*.md")])
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -22,7 +22,7 @@ def anchors(page):
     return {heading.replace(" ", "-") for heading in cleaned}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
 def test_links_lead_somewhere(page):
     for link in LINK.findall(page.read_text()):
         if link.startswith(("http://", "https://")):

@@ -81,7 +81,7 @@ pub fn bound_what_is_kept() {
         /// A larger block has pages of its own, which go back to the system as soon as it is freed.
         const OWN_PAGES: libc::c_int = 4 << 20;
         /// More free memory than this at the end of an arena goes back to the system. With less,
-        /// requests of some MiB would allocate their memory again each time (`docs/performance.md`).
+        /// requests of some MiB would allocate their memory again each time (`docs/internals/memory.md`).
         const FREE_END: libc::c_int = 8 << 20;
         /// One for each CPU: most blocks that threads allocate at the same time are mimalloc's.
         const MIN_ARENAS: usize = 2;
