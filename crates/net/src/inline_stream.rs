@@ -6,22 +6,22 @@
 //! example for a large message, becomes a task of its own, which any worker can run. So does a stream that
 //! comes while others are open.
 //!
-//! The stream and the connection wake each other all the time. If they woke the task that polls them, tokio
-//! would conclude that the task is yielding to others, and wake another worker to steal it. So they have a
-//! waker of their own, which only records wake-ups while they are being polled.
-//!
 //! If a single client sends requests back to back, the task busy-polls for the next request, or for the
 //! rest of the current one, before it sleeps (`busy_poll`).
+//!
+//! Not here: the waker of a stream and its connection (`coalescing_waker`), streams whose answer is not read
+//! (`stalled`).
+
+mod coalescing_waker;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 
-use futures_util::task::AtomicWaker;
 use hyper::rt::Executor;
 
+use self::coalescing_waker::CoalescingWaker;
 use super::busy_poll::BusyPoll;
 use super::in_flight::Activity;
 use super::stalled::UntilStalled;
@@ -39,19 +39,17 @@ const MAX_LOOKS: usize = 4;
 
 /// The streams of one connection, as used by the task that drives it.
 pub(super) struct Streams {
-    inner: Arc<Inner>,
+    executor: StreamExecutor,
     stream_waker: Arc<CoalescingWaker>,
     attention: BusyPoll,
 }
 
 /// Runs the streams of one connection for hyper.
 #[derive(Clone)]
-pub(super) struct StreamExecutor(Arc<Inner>);
-
-struct Inner {
+pub(super) struct StreamExecutor {
     activity: Arc<Activity>,
-    /// Held for an instant: only the connection's task uses it.
-    lone: Mutex<Option<Lone>>,
+    /// The stream that the connection's task polls. Held for an instant: only that task uses it.
+    lone: Arc<Mutex<Option<Lone>>>,
 }
 
 type Stream = UntilStalled<Pin<Box<dyn Future<Output = ()> + Send>>>;
@@ -64,19 +62,18 @@ struct Lone {
 impl Streams {
     /// The streams of the connection with this activity and this socket.
     pub(super) fn new(activity: Arc<Activity>, attention: BusyPoll) -> Self {
-        let inner = Inner {
-            activity,
-            lone: Mutex::default(),
-        };
         Self {
-            inner: Arc::new(inner),
+            executor: StreamExecutor {
+                activity,
+                lone: Arc::default(),
+            },
             stream_waker: Arc::default(),
             attention,
         }
     }
 
     pub(super) fn executor(&self) -> StreamExecutor {
-        StreamExecutor(Arc::clone(&self.inner))
+        self.executor.clone()
     }
 
     /// Drives the connection to its end, together with the stream that its task polls.
@@ -88,9 +85,45 @@ impl Streams {
         }
     }
 
+    /// Polls the connection and the stream until both wait. `waker` wakes
+    /// `stream_waker`.
+    fn poll<C: Future>(
+        &self,
+        mut connection: Pin<&mut C>,
+        waker: &Waker,
+        context: &mut Context<'_>,
+    ) -> Poll<C::Output> {
+        let mut inner = Context::from_waker(waker);
+        self.stream_waker.register(context.waker());
+        let (mut rounds, mut looks) = (0, 0);
+        while rounds < MAX_ROUNDS {
+            rounds += 1;
+            self.stream_waker.begin_polling();
+            if let Poll::Ready(ended) = connection.as_mut().poll(&mut inner) {
+                return Poll::Ready(ended);
+            }
+            let is_answered = self.poll_lone(&mut inner);
+            // The stream can have left parts of an answer for the connection to write.
+            if self.stream_waker.end_polling() || is_answered {
+                continue;
+            }
+            let activity = &self.executor.activity;
+            let expected = activity.expects_until();
+            let Some(until) = expected.filter(|_| looks < MAX_LOOKS) else {
+                return Poll::Pending;
+            };
+            self.attention.poll_until(until);
+            // Polling for the rest of a request does not count: its time limit was set when the head came.
+            let is_next = usize::from(!activity.is_lone());
+            (rounds, looks) = (0, looks + is_next);
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
     /// Returns whether a stream ended.
     fn poll_lone(&self, context: &mut Context<'_>) -> bool {
-        let Some(mut lone) = self.inner.lone().take() else {
+        let Some(mut lone) = self.executor.lone().take() else {
             return false;
         };
         // A panic ends the stream, as it would end a task.
@@ -100,7 +133,7 @@ impl Streams {
         }
         lone.polls += 1;
         if lone.polls < MAX_POLLS {
-            *self.inner.lone() = Some(lone);
+            *self.executor.lone() = Some(lone);
         } else {
             tokio::spawn(lone.stream);
         }
@@ -108,10 +141,10 @@ impl Streams {
     }
 }
 
-/// A connection and the stream that its task polls.
+/// A connection and the stream that its task polls. A type with a name, because the compiler cannot tell that
+/// an unnamed one can be sent to another thread.
 pub(super) struct Driving<'a, C> {
     streams: &'a Streams,
-    /// Wakes the streams' task through [`CoalescingWaker`].
     waker: Waker,
     connection: Pin<&'a mut C>,
 }
@@ -121,82 +154,20 @@ impl<C: Future> Future for Driving<'_, C> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<C::Output> {
         let this = &mut *self;
-        let stream_waker = &this.streams.stream_waker;
-        let mut inner = Context::from_waker(&this.waker);
-        stream_waker.task.register(context.waker());
-        let (mut rounds, mut looks) = (0, 0);
-        while rounds < MAX_ROUNDS {
-            rounds += 1;
-            stream_waker.begin_polling();
-            if let Poll::Ready(ended) = this.connection.as_mut().poll(&mut inner) {
-                return Poll::Ready(ended);
-            }
-            let is_answered = this.streams.poll_lone(&mut inner);
-            // The stream can have left parts of an answer for the connection to write.
-            if stream_waker.end_polling() || is_answered {
-                continue;
-            }
-            let activity = &this.streams.inner.activity;
-            let expected = activity.expects_until();
-            let Some(until) = expected.filter(|_| looks < MAX_LOOKS) else {
-                return Poll::Pending;
-            };
-            this.streams.attention.poll_until(until);
-            // Polling for the rest of a request does not count: its time limit was set when the head came.
-            let is_next = usize::from(!activity.is_lone());
-            (rounds, looks) = (0, looks + is_next);
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
-    }
-}
-
-/// Wakes the connection's task. While that task is polling, it only records that it was notified.
-#[derive(Default)]
-struct CoalescingWaker {
-    task: AtomicWaker,
-    /// One of the constants below.
-    state: AtomicU8,
-}
-
-const ARMED: u8 = 0;
-const POLLING: u8 = 1;
-const NOTIFIED: u8 = 2;
-
-impl CoalescingWaker {
-    fn begin_polling(&self) {
-        self.state.store(POLLING, Ordering::SeqCst);
-    }
-
-    /// Returns whether it was notified while the task was polling.
-    fn end_polling(&self) -> bool {
-        self.state.swap(ARMED, Ordering::SeqCst) == NOTIFIED
-    }
-}
-
-impl Wake for CoalescingWaker {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        let order = Ordering::SeqCst;
-        let noted = self.state.compare_exchange(POLLING, NOTIFIED, order, order);
-        if noted == Err(ARMED) {
-            self.task.wake();
-        }
+        this.streams
+            .poll(this.connection.as_mut(), &this.waker, context)
     }
 }
 
 /// Drops the task's stream together with the connection: the stream can refer to the executor.
 impl Drop for Streams {
     fn drop(&mut self) {
-        let lone = self.inner.lone().take();
+        let lone = self.executor.lone().take();
         drop(lone);
     }
 }
 
-impl Inner {
+impl StreamExecutor {
     fn lone(&self) -> MutexGuard<'_, Option<Lone>> {
         self.lone.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -208,10 +179,10 @@ where
 {
     fn execute(&self, stream: F) {
         // hyper passes a stream on right after its request was noted.
-        let request = self.0.activity.take_latest();
+        let request = self.activity.take_latest();
         let stream: Stream = UntilStalled::new(Box::pin(stream), request);
-        let mut lone = self.0.lone();
-        if lone.is_some() || !self.0.activity.is_lone() {
+        let mut lone = self.lone();
+        if lone.is_some() || !self.activity.is_lone() {
             tokio::spawn(stream);
             return;
         }

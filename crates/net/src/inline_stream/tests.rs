@@ -1,6 +1,7 @@
 use std::future::{pending, poll_fn};
 use std::pin::pin;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Wake;
 use std::time::Duration;
 
 use futures_util::{FutureExt, stream};
