@@ -31,7 +31,7 @@ impl Collect for RunPlacements {
         points.sort_by(|a, b| a.label_values.cmp(&b.label_values));
         Some(Snapshot {
             about: self.about(),
-            kind: MetricType::Counter,
+            metric_type: MetricType::Counter,
             label_names: &["placement", "threads", "reason"],
             points,
         })

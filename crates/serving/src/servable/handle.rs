@@ -85,7 +85,12 @@ mod tests {
     use base::id::ServableId;
 
     fn servable() -> Servable {
-        Servable::new(ServableId::new("m", 1), [], BTreeMap::new())
+        Servable::new(
+            ServableId::new("m", 1),
+            [],
+            BTreeMap::new(),
+            &Arc::default(),
+        )
     }
 
     #[test]
