@@ -32,7 +32,7 @@ impl Collect for RunPlacements {
         Some(Snapshot {
             about: self.about(),
             metric_type: MetricType::Counter,
-            label_names: &["placement", "threads", "reason"],
+            label_names: vec!["placement", "threads", "reason"],
             points,
         })
     }
