@@ -71,9 +71,9 @@ class Case:
         model.graph.node.add(op_type="Identity", input=["unread"], output=["same"])
         return model.SerializeToString()
 
-    def model(self, is_ranked, is_computed=False, in_function=False):
+    def model(self, is_ranked, is_computed=False, in_function=False, is_whole=False):
         """The ONNX file. It returns the number of elements of each output, so that types and sizes of
-        these do not matter. Where it `is_computed`, the operator has results of others as inputs: ONNX
+        these do not matter; the outputs themselves if it `is_whole`. Where it `is_computed`, the operator has results of others as inputs: ONNX
         Runtime's own tensors, of which those without elements have no memory at all."""
         model = onnx_models.messages()["onnx.ModelProto"](ir_version=8)
         for domain, version in (("", self.opset), (ML, 3), (MICROSOFT, 1)):
@@ -111,6 +111,9 @@ class Case:
             set_attribute(node.attribute.add(name=name.rstrip("_")), value)
         is_sequence = self.op in RETURN_SEQUENCE
         for result in results:
+            if is_whole:
+                graph.output.add(name=result)
+                continue
             size = "SequenceLength" if is_sequence else "Size"
             graph.node.add(op_type=size, input=[result], output=[f"{result}_size"])
             tensor = graph.output.add(name=f"{result}_size").type.tensor_type
@@ -220,6 +223,19 @@ def sums():
     for values, names in ((graph.input, ("state", "element")), (graph.output, ("sum", "same"))):
         for name in names:
             values.add(name=name).type.tensor_type.elem_type = DATA_TYPES["float32"]
+    return graph
+
+
+def stops_by_state():
+    """A body of `Loop` that goes on while its second state is false."""
+    graph = doubles()
+    elem_type = DATA_TYPES["bool"]
+    graph.input.add(name="stop").type.tensor_type.elem_type = elem_type
+    graph.output.insert(2, graph.output[1])
+    graph.output[2].name, graph.output[2].type.tensor_type.elem_type = "same_stop", elem_type
+    graph.node.add(op_type="Identity", input=["stop"], output=["same_stop"])
+    graph.node.add(op_type="Not", input=["stop"], output=["go_on"])
+    graph.output[0].name = "go_on"
     return graph
 
 
@@ -439,6 +455,7 @@ def onnx_cases():
     for axes in ([1], [-1]):
         scan = {"num_scan_inputs": 1, "scan_input_axes": axes, "body": sums()}
         yield Case("Scan", [f(3), f(3, 4)], returns=2, **scan)
+    yield Case("Scan", [None, f(2, 3), f(2, 4, 3)], 8, returns=2, num_scan_inputs=1, body=sums())
     yield Case("Trilu", [f(3, 3), of(1, np.int64)])
     yield Case("EyeLike", [f(3, 3)])
     yield Case("ConstantOfShape", [i64(2, 3)])
@@ -531,12 +548,15 @@ def onnx_cases():
             weights = [f(ways, 4 * gates, 3), f(ways, 4 * gates, 4)]
             more = [f(ways, 8 * gates), i32(5, 3), f(ways, 2, 4)]
             for inputs in ([f(5, 2, 3), *weights], [f(5, 2, 3), *weights, *more]):
+                returns = 3 if op == "LSTM" else 2
+                yield Case(op, inputs, hidden_size=4, direction=direction, returns=returns)
                 yield Case(op, inputs, hidden_size=4, direction=direction, returns=2)
     cache = [f(2, 2, 3, 4), f(2, 2, 3, 4)]
     q4 = [f(2, 2, 5, 4), f(2, 2, 5, 4), f(2, 2, 5, 4)]
     yield Case("Attention", q4, 23)
     yield Case("Attention", [*q4, f(5, 8), *cache], 23, returns=3)
     yield Case("Attention", [*q4, None, *cache], 24, returns=3, is_causal=1)
+    yield Case("Attention", [*q4, None, *cache], 25, returns=3, is_causal=1, left_window_size=2)
     q3 = [f(2, 5, 8), f(2, 5, 8), f(2, 5, 8)]
     yield Case("Attention", [*q3, None, *cache], 23, returns=3, q_num_heads=2, kv_num_heads=2)
     yield Case("RotaryEmbedding", [f(1, 2, 3, 4), f(5, 2), f(5, 2), ones(np.int64, 1, 3)], 23)
@@ -560,6 +580,8 @@ def onnx_cases():
     yield Case("SequenceLength", [f(2, 3), f(3)], before=pair)
     yield Case("SimplifiedLayerNormalization", [f(2, 3, 4), f(4)], axis=-1)
     yield Case("Loop", [of(3, np.int64), of(True, np.bool_), f(2)], body=doubles(), returns=2)
+    stops = [of(3, np.int64), of(True, np.bool_), f(2), of(False, np.bool_)]
+    yield Case("Loop", stops, body=stops_by_state(), returns=3)
     yield Case("If", [of(True, np.bool_)], then_branch=branch("Neg"), else_branch=branch("Abs"))
     columns = [u8(2, 2, 3), u8(2, 3, 4), of(1, np.uint8), u8(2, 1, 4)]
     yield Case("MatMulInteger", columns)

@@ -230,6 +230,100 @@ def test_no_kernel_ends_the_server(start, tmp_path, form, part):
     assert Asked(start, tmp_path, cases, *FORMS[form]).ask_all() == []
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("part", range(PARTS))
+def test_no_output_is_left_unwritten(start, tmp_path, part):
+    """The memory of an output can be that of an earlier request, perhaps of another client."""
+    cases = [it for it in kernel_cases.all_cases()[part::PARTS] if is_repeatable(it)]
+    assert unwritten(start, tmp_path, cases) == []
+
+
+UNWRITTEN = ("Attention", "Concat", "ConcatFromSequence", "LSTM", "Scan")
+
+
+@pytest.mark.parametrize("op", UNWRITTEN)
+def test_kernels_that_leave_outputs_unwritten_are_guarded(start, tmp_path, op):
+    cases = [it for it in kernel_cases.all_cases() if it.op == op and is_repeatable(it)]
+    assert cases and unwritten(start, tmp_path, cases) == []
+
+
+def is_repeatable(case):
+    """Whether it returns the same again, and all of it can be sent."""
+    chooses = ("Random", "Bernoulli", "Multinomial", "Dropout", "Sampl")
+    return not (
+        any(it in case.op for it in chooses)
+        or case.op in (*kernel_cases.RETURN_SEQUENCE, "SequenceConstruct")
+        or case.op in WITHOUT_CASE
+    )
+
+
+def unwritten(start, folder, cases):
+    """The requests whose answers depend on what the memory was used for before."""
+    models = {f"m{index}_{case.op}": case for index, case in enumerate(cases)}
+    for name, case in models.items():
+        onnx_models.publish(folder / name, 1, with_open_sizes(case))
+    twice = [("Neg", ["x"], "minus"), ("Neg", ["minus"], "y")]
+    onnx_models.publish(folder / "used_before", 1, onnx_models.model(twice, {}))
+    names = ["used_before", *models]
+    config = folder / "models.config"
+    form = 'config {{ name: "{}" base_path: "{}" model_platform: "tensorflow" }}'
+    entries = (form.format(it, folder / it) for it in names)
+    config.write_text("model_config_list { %s }" % " ".join(entries))
+    flags = [f"--model_config_file={config}", "--max_num_load_retries=0"]
+    server = start(flags, names, preexec_fn=limited_memory)
+    found = []
+    with grpc.insecure_channel(server.grpc_address) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        for name, case in models.items():
+            assert answer(stub, name, case.fed()) is not None, case
+            for what, inputs in case.mutations():
+                if all(it.size for it in inputs.values()):
+                    continue
+                answers = []
+                for number in (5555, 7777):
+                    answer(stub, name, filled(case.fed(), number))
+                    for size in (2, 64, 200, 1000, 100_000):
+                        answer(stub, "used_before", {"x": np.full(size, number, np.float32)})
+                    answers.append(answer(stub, name, inputs))
+                if answers[0] != answers[1]:
+                    found.append(f"{case}: {what}")
+                    print("UNWRITTEN", found[-1], flush=True)
+    return found
+
+
+def with_open_sizes(case):
+    """The ONNX file that returns the outputs themselves. `Scan` needs ranks; of no steps, it returns nothing
+    in place of the collected values, so that only its state is returned."""
+    model = case.model(is_ranked=case.op == "Scan", is_whole=True)
+    model = onnx_models.messages()["onnx.ModelProto"].FromString(model)
+    for value in model.graph.input:
+        for dimension in value.type.tensor_type.shape.dim:
+            dimension.Clear()
+    if case.op == "Scan":
+        del model.graph.output[1:]
+    return model.SerializeToString()
+
+
+def filled(inputs, number):
+    """The same inputs with this number for all floats."""
+    return {
+        name: np.full_like(it, number) if it.dtype.kind == "f" else it for name, it in inputs.items()
+    }
+
+
+def answer(stub, model, inputs, seconds=60):
+    """The outputs as they were sent; None if there are none."""
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = model
+    for name, array in inputs.items():
+        request.inputs[name].CopyFrom(tensor(array))
+    try:
+        outputs = stub.Predict(request, timeout=seconds).outputs
+    except grpc.RpcError:
+        return None
+    return {name: it.SerializeToString() for name, it in outputs.items()}
+
+
 def test_every_listed_operator_is_asked():
     listed = re.findall(r"static CHECKED\w*:.*?\"(.*?)\"", CHECKED, re.DOTALL)
     listed = {name for names in listed for name in names.replace("\\", "").split()}

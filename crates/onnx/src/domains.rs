@@ -1,8 +1,8 @@
-//! The domains of operators, and nodes of ONNX's own domain.
+//! The domains of operators and their versions, and nodes of ONNX's own domain.
 //!
 //! Not here: the properties of operators (`kernel_limits`, `known`).
 
-use proto::onnx::NodeProto;
+use proto::onnx::{NodeProto, OperatorSetIdProto};
 
 /// The domain of the operators that ONNX Runtime adds.
 pub(super) const MICROSOFT: &str = "com.microsoft";
@@ -17,6 +17,12 @@ pub(super) fn is_onnx_domain(domain: &str) -> bool {
 /// Whether a node is this operator of ONNX's own domain.
 pub(super) fn is_op(node: &NodeProto, op_type: &str) -> bool {
     node.op_type() == op_type && is_onnx_domain(node.domain())
+}
+
+/// The version of ONNX's own operators among those that a model or a function imports.
+pub(super) fn opset_of(imports: &[OperatorSetIdProto]) -> i64 {
+    let onnx = imports.iter().filter(|it| is_onnx_domain(it.domain()));
+    onnx.map(|it| it.version()).max().unwrap_or(1)
 }
 
 /// A node of ONNX's own domain with one output.

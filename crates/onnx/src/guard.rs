@@ -8,6 +8,8 @@
 //! Not here: the requirements of each kernel (`kernel_limits`).
 
 mod checks;
+mod kernels_since;
+mod loop_condition;
 mod nodes;
 #[cfg(all(test, feature = "onnxruntime"))]
 mod opsets;
@@ -19,6 +21,7 @@ mod written;
 use std::collections::{BTreeSet, HashSet};
 
 use self::checks::Guard;
+use self::kernels_since::{kernel_since, too_old};
 use super::kernel_limits::{self, Check};
 use super::pooling_window::Window;
 use super::visit::{NodeContext, Replaced};
@@ -26,23 +29,6 @@ use super::window_proof::Proofs;
 use super::{OnnxModel, kernel_attributes};
 use base::error::{Result, ServingError};
 use proto::onnx::NodeProto;
-
-/// The first opset with an ONNX Runtime kernel for each operator that checks use; the others are older.
-const KERNELS_SINCE: &[(&str, i64)] = &[
-    ("Abs", 6),
-    ("Add", 7),
-    ("Cast", 6),
-    ("Clip", 6),
-    ("Concat", 4),
-    ("Div", 7),
-    ("Equal", 7),
-    ("Greater", 7),
-    ("Mul", 7),
-    ("Sub", 7),
-    ("Sum", 6),
-];
-/// The first opset in which every check can be made.
-const CHECKED_SINCE: i64 = 7;
 
 impl OnnxModel {
     /// Puts checks in front of the kernels that need them. `ranked` are the graph's inputs whose
@@ -67,9 +53,28 @@ impl OnnxModel {
         names
     }
 
+    /// Refuses functions with a loop body as the default of an attribute: its condition cannot be checked.
+    fn refuse_default_bodies(&self) -> Result<()> {
+        let functions = self.proto.functions.iter();
+        let mut defaults = functions.flat_map(|it| &it.attribute_proto);
+        let refused =
+            defaults.find(|it| it.g.as_ref().is_some_and(loop_condition::looks_like_body));
+        match refused {
+            Some(attribute) => Err(ServingError::unimplemented(format!(
+                "{}: a function with a loop body as the default of its attribute '{}' is not served: some \
+                 inputs may make its kernel end the process (found on ONNX Runtime {})",
+                self.origin,
+                attribute.name(),
+                kernel_limits::FOUND_ON
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// Puts checks in front of kernels, and calls `tell` for each node that got some.
     fn guard(&mut self, ranked: &HashSet<String>, tell: &mut dyn FnMut(&NodeProto)) -> Result<()> {
         let origin = self.origin.clone();
+        self.refuse_default_bodies()?;
         let proofs = Proofs::of(self.graph(), &self.proto.functions);
         self.replace_everywhere(ranked, &mut |node, context| {
             let replaced = guarded(node, context, &proofs, &origin)?;
@@ -115,8 +120,9 @@ fn guarded(
         changed.input[0] = guard.current;
     }
     add_limits(original, &mut changed, &mut nodes, context, proofs, origin)?;
+    let has_changed_body = loop_condition::add_checked(&mut changed, context, origin)?;
     written::add_checked(&mut nodes, changed, context);
-    if nodes.len() == 1 {
+    if nodes.len() == 1 && !has_changed_body {
         return Ok(None);
     }
     let mut checks = nodes.iter().filter(|it| it.op_type() != original.op_type());
@@ -162,22 +168,6 @@ fn add_limits(
         }
     }
     Ok(())
-}
-
-fn too_old(node: &NodeProto, opset: i64, origin: &str) -> ServingError {
-    ServingError::unimplemented(format!(
-        "{origin}: the operator {} is not served in opset {opset}: some inputs make its kernel end the \
-         process (found on ONNX Runtime {}), and no check can be put in front of it. Convert the \
-         model to opset {CHECKED_SINCE} or later",
-        node.op_type(),
-        kernel_limits::FOUND_ON
-    ))
-}
-
-fn kernel_since(node: &NodeProto) -> i64 {
-    let mut kernels = KERNELS_SINCE.iter();
-    let found = kernels.find(|it| it.0 == node.op_type());
-    found.map_or(1, |it| it.1)
 }
 
 fn refused_attribute(node: &NodeProto, attribute: &str, origin: &str) -> ServingError {

@@ -13,8 +13,9 @@ mod conditions;
 
 use self::conditions::{
     convolves_volumes, counts_in_a_loop, crops, has_axis, has_scales_at, has_sizes,
-    is_freely_dequantized, may_be_of_integers, multiplies_integers, samples_by_area,
-    scales_product, scans_along_other_axes, sums_may_be_empty,
+    is_freely_dequantized, joins_cache, may_be_of_integers, multiplies_integers,
+    returns_cell_state, samples_by_area, scales_product, scans_along_other_axes, scans_batches,
+    sums_may_be_empty,
 };
 use super::domains::{MICROSOFT, ML};
 use super::known::Scopes;
@@ -131,6 +132,11 @@ const LIMITS: &[Limit] = &[
     // The cache of keys and values.
     onnx("Attention", 4, &[Check::Rank(4)]),
     onnx("Attention", 5, &[Check::Rank(4)]),
+    // Without a kernel of its own, it joins the cache and the rest by `Concat`.
+    onnx("Attention", 1, &[Check::Filled]).where_(joins_cache),
+    onnx("Attention", 2, &[Check::Filled]).where_(joins_cache),
+    onnx("Attention", 4, &[Check::Rank(4), Check::FilledBut(2)]).where_(joins_cache),
+    onnx("Attention", 5, &[Check::Rank(4), Check::FilledBut(2)]).where_(joins_cache),
     // Its own kernel refuses such images. If ONNX Runtime knows the number of channels, it uses kernels with
     // the channels in blocks or last, which do not refuse them; the same applies to MaxPool.
     onnx("AveragePool", 0, &[Check::HoldsWindow]),
@@ -159,6 +165,8 @@ const LIMITS: &[Limit] = &[
     onnx("Loop", 0, &[Check::Filled]),
     onnx("Loop", 1, &[Check::Filled]),
     onnx("LSTM", 0, &[Check::Rank(3), Check::FilledBut(0)]),
+    // After no steps, it does not write its last cell state.
+    onnx("LSTM", 0, &[Check::Filled]).where_(returns_cell_state),
     onnx("Gemm", 0, &[Check::Filled])
         .where_(|node, known| multiplies_integers(node, known, [0, 1])),
     onnx("MatMul", 0, &[Check::FilledAtEnd])
@@ -200,6 +208,10 @@ const LIMITS: &[Limit] = &[
     onnx("STFT", 2, &[Check::Rank(1), Check::Filled]),
     onnx("STFT", 1, &[Check::OneElement]),
     onnx("STFT", 3, &[Check::OneElement, Check::NoZeros]),
+    // In its first version, it does not write the last state after no steps.
+    onnx("Scan", 1, &[Check::Filled])
+        .every(1)
+        .where_(scans_batches),
     // It transposes its scanned inputs if they are scanned along an axis other than the first.
     onnx("Scan", 0, &[Check::Filled])
         .every(1)

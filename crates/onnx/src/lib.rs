@@ -47,7 +47,7 @@ mod weights;
 mod window_proof;
 mod zip_map;
 
-use self::domains::{is_onnx_domain, is_op, node};
+use self::domains::{is_onnx_domain, is_op, node, opset_of};
 
 pub use self::edit::Edit;
 pub use self::io_transforms::Transform;

@@ -14,7 +14,7 @@ impl OnnxModel {
         if graph.output.iter().all(has_type) {
             return;
         }
-        let mut scopes = Scopes::of_model(false, self.has_defaults());
+        let mut scopes = Scopes::of_model(false, self.has_defaults(), self.opset());
         scopes.enter_main(graph, |_| false);
         scopes.learn_all(&graph.node, &mut Functions::new(&self.proto.functions));
         let outputs = graph.output.iter().map(|output| {

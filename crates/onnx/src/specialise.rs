@@ -3,43 +3,56 @@
 //! A division is made safe by the type of its operands. In a function that is called with several types
 //! that type is unknown, and the guard for unknown types needs kernels that ONNX Runtime does not have for
 //! every type. Each copy is called with one combination, so that its divisions have one type. All types whose
-//! division needs no guard count as one.
+//! division needs no guard count as one, and so do those of inputs that no division depends on. Attributes that
+//! set types are a part of the combination. Beyond [`MAX_NODES`], calls share a copy for any type.
 //!
-//! Not here: the guards (`integer_division`), functions whose types depend on attributes: they get the guard for any
-//! type.
+//! Not here: the guards (`integer_division`).
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 use super::integer_division::elem_of;
 use super::known::{Elem, Facts, FunctionKey, call_key, key_of, may_be_operator};
 use super::visit::{NodeContext, Replaced, Visit};
 use super::{OnnxModel, is_op, traverse};
-use base::error::{Result, ServingError};
-use proto::onnx::{FunctionProto, NodeProto};
+use base::error::Result;
+use proto::onnx::{AttributeProto, FunctionProto, NodeProto};
 
-/// Most combinations of types that one function can be called with.
-const MAX_COPIES: usize = 32;
+/// Most nodes that the copies for certain types can have together.
+const MAX_NODES: usize = 1 << 16;
+/// How many times the copies can tell more about the types that other functions are called with.
+const MAX_ROUNDS: usize = 4;
+/// The attributes that set the element type of a node's output.
+const TYPE_ATTRIBUTES: &[&str] = &["to", "dtype", "output_dtype", "output_datatype", "value"];
 
 impl OnnxModel {
     /// Copies the functions that divide numbers of several types, themselves or in functions that they
     /// call, for each combination of types that they are called with.
-    ///
-    /// # Errors
-    ///
-    /// `UNIMPLEMENTED` for a function with too many combinations.
     pub(super) fn specialise_divisions(&mut self) -> Result<()> {
         let mut functions = self.proto.functions.iter();
         if !functions.any(|it| any_node(it, |node| is_op(node, "Div"))) {
             return Ok(());
         }
         self.import_onnx();
+        let mut room = MAX_NODES;
+        for _ in 0..MAX_ROUNDS {
+            let before = self.proto.functions.len();
+            self.specialise_within(&mut room)?;
+            if self.proto.functions.len() == before {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies functions with at most `room` nodes together, and those for any type. Reduces `room`.
+    fn specialise_within(&mut self, room: &mut usize) -> Result<()> {
         let divide = self.functions_of_unknown_divisions()?;
         if divide.is_empty() {
             return Ok(());
         }
         let original = self.proto.functions.clone();
-        let copies = RefCell::new(Copies::of(self, &original, divide));
+        let copies = RefCell::new(Copies::of(self, &original, divide, *room));
         let mut rename = |node: &NodeProto, context: &mut NodeContext<'_>| {
             copies.borrow_mut().renamed(node, context)
         };
@@ -55,12 +68,14 @@ impl OnnxModel {
             };
             let mut function = function.clone();
             function.name = Some(copy.name);
+            set_attributes(&mut function.node, &copy.types.attributes);
             visit.defaults(std::slice::from_mut(&mut function))?;
-            visit.function(&mut function, &facts(&copy.elems))?;
+            visit.function(&mut function, &facts(&copy.types.elems))?;
             made.push(function);
         }
         // Those that are copied are among the copies, by their own name.
         let replaced: HashSet<FunctionKey> = made.iter().map(key_of).collect();
+        *room = copies.borrow().room;
         let functions = &mut self.proto.functions;
         functions.retain(|it| !replaced.contains(&key_of(it)));
         functions.extend(made);
@@ -135,27 +150,142 @@ fn facts(elems: &[Elem]) -> Vec<Facts> {
     elems.iter().map(facts).collect()
 }
 
+/// Gives the attributes that the nodes take from the caller these values.
+fn set_attributes(nodes: &mut [NodeProto], values: &[AttributeProto]) {
+    for node in nodes {
+        for attribute in &mut node.attribute {
+            let mut values = values.iter();
+            if let Some(value) = values.find(|it| it.name() == attribute.ref_attr_name()) {
+                *attribute = AttributeProto {
+                    name: attribute.name.take(),
+                    ..value.clone()
+                };
+            }
+        }
+        for graph in traverse::subgraphs_mut(node) {
+            set_attributes(&mut graph.node, values);
+        }
+    }
+}
+
+/// The things that determine the types in a copy.
+#[derive(Clone, PartialEq)]
+struct Types {
+    /// Of the inputs that a division depends on; the others are unknown.
+    elems: Vec<Elem>,
+    /// The attributes that set types, by the names that the function has for them.
+    attributes: Vec<AttributeProto>,
+}
+
+/// A function that is copied.
+struct Source {
+    /// Whether a division depends on each input.
+    reaches: Vec<bool>,
+    /// The names of attributes that set types, with their defaults.
+    attributes: Vec<(String, Option<AttributeProto>)>,
+    nodes: usize,
+}
+
+impl Source {
+    fn of(function: &FunctionProto, divide: &HashSet<FunctionKey>) -> Self {
+        let mut nodes = 0;
+        let mut names = BTreeSet::new();
+        let mut look = |node: &NodeProto| {
+            nodes += 1;
+            let mut take = |attribute: &AttributeProto| {
+                // A function that is called can set a type by an attribute of any name.
+                let is_type = TYPE_ATTRIBUTES.contains(&attribute.name());
+                if !attribute.ref_attr_name().is_empty()
+                    && (is_type || divide.contains(&call_key(node)))
+                {
+                    names.insert(attribute.ref_attr_name().to_owned());
+                }
+            };
+            node.attribute.iter().for_each(&mut take);
+        };
+        traverse::for_each_node(&function.node, &mut look);
+        let default = |name: &str| {
+            let mut defaults = function.attribute_proto.iter();
+            defaults.find(|it| it.name() == name).cloned()
+        };
+        Self {
+            reaches: reaches_division(function, divide),
+            attributes: names
+                .into_iter()
+                .map(|it| (it.clone(), default(&it)))
+                .collect(),
+            nodes,
+        }
+    }
+
+    fn types(&self, node: &NodeProto, context: &NodeContext<'_>) -> Types {
+        let elem = |index| match context.known.input(node, index).elem {
+            _ if !self.reaches.get(index).copied().unwrap_or_default() => Elem::Unknown,
+            elem if elem.may_be_wide_integer() => elem,
+            _ => Elem::Other,
+        };
+        let value = |(name, default): &(String, Option<AttributeProto>)| {
+            let given = traverse::attribute(node, name).or(default.as_ref());
+            // One that the caller takes from its own caller, or a graph, is not a value.
+            let value = given.filter(|it| it.ref_attr_name().is_empty() && it.g.is_none())?;
+            let mut value = value.clone();
+            value.name = Some(name.clone());
+            Some(value)
+        };
+        Types {
+            elems: (0..node.input.len()).map(elem).collect(),
+            attributes: self.attributes.iter().filter_map(value).collect(),
+        }
+    }
+}
+
+/// Whether a division, or a call of a function in `divide`, depends on each input of a function.
+fn reaches_division(function: &FunctionProto, divide: &HashSet<FunctionKey>) -> Vec<bool> {
+    let divides = |node: &NodeProto| is_op(node, "Div") || divide.contains(&call_key(node));
+    let mut read = HashSet::new();
+    // Against the order of the nodes; a node with a division inside counts as a division.
+    for node in function.node.iter().rev() {
+        let mut is_read = divides(node) || node.output.iter().any(|it| read.contains(it.as_str()));
+        for graph in traverse::subgraphs(node) {
+            traverse::for_each_node(&graph.node, &mut |inner| is_read |= divides(inner));
+        }
+        if is_read {
+            traverse::for_each_name_read(node, &mut |name| {
+                read.insert(name);
+            });
+        }
+    }
+    let inputs = function.input.iter();
+    inputs.map(|it| read.contains(it.as_str())).collect()
+}
+
 /// The copies of functions that calls ask for.
 struct Copies {
-    origin: String,
     /// The functions that are copied.
-    divide: HashSet<FunctionKey>,
-    /// The names of copies by the types of their inputs.
-    names: HashMap<FunctionKey, Vec<(Vec<Elem>, String)>>,
+    sources: HashMap<FunctionKey, Source>,
+    /// The names of copies by their types.
+    names: HashMap<FunctionKey, Vec<(Types, String)>>,
     /// Names of operators and functions, with their domains.
     taken: HashSet<(String, String)>,
     /// Copies whose own calls have not been looked at.
     queue: VecDeque<FunctionCopy>,
+    /// How many more nodes copies for certain types can have.
+    room: usize,
 }
 
 struct FunctionCopy {
     of: FunctionKey,
     name: String,
-    elems: Vec<Elem>,
+    types: Types,
 }
 
 impl Copies {
-    fn of(model: &OnnxModel, functions: &[FunctionProto], divide: HashSet<FunctionKey>) -> Self {
+    fn of(
+        model: &OnnxModel,
+        functions: &[FunctionProto],
+        divide: HashSet<FunctionKey>,
+        room: usize,
+    ) -> Self {
         let mut taken = HashSet::new();
         let bodies = functions.iter().map(|it| &it.node);
         for nodes in bodies.chain([&model.graph().node]) {
@@ -165,27 +295,24 @@ impl Copies {
         }
         let names = functions.iter();
         taken.extend(names.map(|it| (it.domain().to_owned(), it.name().to_owned())));
+        let copied = functions.iter().filter(|it| divide.contains(&key_of(it)));
+        let sources = copied.map(|it| (key_of(it), Source::of(it, &divide)));
         Self {
-            origin: model.origin.clone(),
-            divide,
+            sources: sources.collect(),
             names: HashMap::new(),
             taken,
             queue: VecDeque::new(),
+            room,
         }
     }
 
     /// The call of the copy for the types that a node gives.
     fn renamed(&mut self, node: &NodeProto, context: &NodeContext<'_>) -> Replaced {
         let key = call_key(node);
-        if !context.is_call || !self.divide.contains(&key) {
+        let Some(source) = self.sources.get(&key).filter(|_| context.is_call) else {
             return Ok(None);
-        }
-        let inputs = 0..node.input.len();
-        let elem = |index| match context.known.input(node, index).elem {
-            elem if elem.may_be_wide_integer() => elem,
-            _ => Elem::Other,
         };
-        let name = self.name(&key, inputs.map(elem).collect())?;
+        let name = self.name(&key, source.types(node, context));
         if name == key.1 {
             return Ok(None);
         }
@@ -196,18 +323,22 @@ impl Copies {
     }
 
     /// The name of the copy of a function for these types; the first keeps that of the function.
-    fn name(&mut self, function: &FunctionKey, elems: Vec<Elem>) -> Result<String> {
+    fn name(&mut self, function: &FunctionKey, mut types: Types) -> String {
         let (domain, name, _) = function;
         let names = self.names.entry(function.clone()).or_default();
-        if let Some((_, found)) = names.iter().find(|(of, _)| *of == elems) {
-            return Ok(found.clone());
+        if let Some((_, found)) = names.iter().find(|(of, _)| *of == types) {
+            return found.clone();
         }
-        if names.len() == MAX_COPIES {
-            return Err(ServingError::unimplemented(format!(
-                "{}: the function {domain}.{name} divides and is called with more than {MAX_COPIES} \
-                 combinations of element types. Split it into several functions",
-                self.origin
-            )));
+        let nodes = self.sources.get(function).map_or(0, |it| it.nodes);
+        if let Some(left) = self.room.checked_sub(nodes) {
+            self.room = left;
+        } else {
+            // One copy for all further combinations.
+            types.elems.clear();
+            types.attributes.clear();
+            if let Some((_, found)) = names.iter().find(|(of, _)| *of == types) {
+                return found.clone();
+            }
         }
         let mut number = names.len();
         let mut wanted = name.clone();
@@ -215,108 +346,15 @@ impl Copies {
             wanted = format!("{name}.{number}");
             number += 1;
         }
-        names.push((elems.clone(), wanted.clone()));
+        names.push((types.clone(), wanted.clone()));
         self.queue.push_back(FunctionCopy {
             of: function.clone(),
             name: wanted.clone(),
-            elems,
+            types,
         });
-        Ok(wanted)
+        wanted
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use prost::Message;
-
-    use super::*;
-    use crate::node;
-    use proto::onnx::{
-        AttributeProto, GraphProto, ModelProto, TypeProto, ValueInfoProto,
-        tensor_proto::DataType as OnnxType, type_proto,
-    };
-
-    fn input(name: &str, elem: OnnxType) -> ValueInfoProto {
-        let tensor = type_proto::Tensor {
-            elem_type: Some(elem as i32),
-            shape: None,
-        };
-        ValueInfoProto {
-            name: Some(name.to_owned()),
-            r#type: Some(TypeProto {
-                value: Some(type_proto::Value::TensorType(tensor)),
-                ..TypeProto::default()
-            }),
-            ..ValueInfoProto::default()
-        }
-    }
-
-    /// The functions of a model that calls one of this body with each of the types, and the names in its calls.
-    fn specialised(types: &[OnnxType], body: Vec<NodeProto>) -> (Vec<String>, Vec<String>) {
-        let name = |index: usize| format!("x{index}");
-        let types = types.iter().enumerate();
-        let calls = types.clone().map(|(index, _)| NodeProto {
-            domain: Some("local".to_owned()),
-            ..node("Half", &[&name(index)], &format!("y{index}"))
-        });
-        let graph = GraphProto {
-            input: types
-                .clone()
-                .map(|(index, it)| input(&name(index), *it))
-                .collect(),
-            node: calls.collect(),
-            ..GraphProto::default()
-        };
-        let function = FunctionProto {
-            name: Some("Half".to_owned()),
-            domain: Some("local".to_owned()),
-            input: vec!["a".to_owned()],
-            output: vec!["b".to_owned()],
-            node: body,
-            ..FunctionProto::default()
-        };
-        let proto = ModelProto {
-            graph: Some(graph),
-            functions: vec![function],
-            ..ModelProto::default()
-        };
-        let mut model = OnnxModel::parse("test", &proto.encode_to_vec()).unwrap();
-        model.specialise_divisions().unwrap();
-        let functions = model.proto.functions.iter().map(|it| it.name().to_owned());
-        let called = model.graph().node.iter().map(|it| it.op_type().to_owned());
-        (functions.collect(), called.collect())
-    }
-
-    #[test]
-    fn types_that_are_divided_without_a_guard_share_a_copy() {
-        let types = [
-            OnnxType::Float,
-            OnnxType::Int32,
-            OnnxType::Int16,
-            OnnxType::Int64,
-            OnnxType::Int32,
-        ];
-        let (functions, called) = specialised(&types, vec![node("Div", &["a", "a"], "b")]);
-        assert_eq!(functions, ["Half", "Half.1", "Half.2"]);
-        assert_eq!(called, ["Half", "Half.1", "Half", "Half.2", "Half.1"]);
-    }
-
-    #[test]
-    fn functions_whose_divisions_have_one_type_stay() {
-        let one = (vec!["Half".to_owned()], vec!["Half".to_owned(); 2]);
-        let division = vec![node("Div", &["a", "a"], "b")];
-        let narrow = [OnnxType::Float, OnnxType::Int16];
-        assert_eq!(specialised(&narrow, division.clone()), one);
-        let same = [OnnxType::Int32, OnnxType::Int32];
-        assert_eq!(specialised(&same, division), one);
-        let mut cast = node("Cast", &["a"], "float");
-        cast.attribute.push(AttributeProto {
-            name: Some("to".to_owned()),
-            i: Some(OnnxType::Float as i64),
-            ..AttributeProto::default()
-        });
-        let several = [OnnxType::Int64, OnnxType::Int32];
-        let floats = vec![cast, node("Div", &["float", "float"], "b")];
-        assert_eq!(specialised(&several, floats), one);
-    }
-}
+mod tests;

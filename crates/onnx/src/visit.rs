@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use super::known::{Facts, Functions, Scopes};
-use super::{OnnxModel, is_onnx_domain, traverse};
+use super::{OnnxModel, is_onnx_domain, opset_of, traverse};
 use base::error::Result;
 use proto::onnx::{FunctionProto, GraphProto, NodeProto, OperatorSetIdProto};
 
@@ -23,6 +23,8 @@ pub(super) struct NodeContext<'a> {
     pub(super) names: &'a mut Names,
     /// Whether the node calls a function of the model.
     pub(super) is_call: bool,
+    /// The known facts about the results of each graph nested in the node.
+    pub(super) bodies: &'a [Vec<Facts>],
 }
 
 /// Names that are taken anywhere in a model: in its graph, in graphs nested in it, in its functions.
@@ -132,17 +134,10 @@ fn add_node_names<'a>(nodes: &'a [NodeProto], names: &mut HashSet<&'a str>) {
     });
 }
 
-/// The version of ONNX's own operators among those that a model or a function imports.
-pub(super) fn opset_of(imports: &[OperatorSetIdProto]) -> i64 {
-    let onnx = imports.iter().filter(|it| is_onnx_domain(it.domain()));
-    onnx.map(|it| it.version()).max().unwrap_or(1)
-}
-
 /// A visit of the graphs of a model.
 pub(super) struct Visit<'a, 'b> {
     scopes: Scopes,
     functions: Functions<'a>,
-    opset: i64,
     names: Names,
     replace: &'b mut dyn FnMut(&NodeProto, &mut NodeContext<'_>) -> Replaced,
 }
@@ -155,9 +150,8 @@ impl<'a, 'b> Visit<'a, 'b> {
         replace: &'b mut dyn FnMut(&NodeProto, &mut NodeContext<'_>) -> Replaced,
     ) -> Self {
         Self {
-            scopes: Scopes::of_model(model.quantizes(), model.has_defaults()),
+            scopes: Scopes::of_model(model.quantizes(), model.has_defaults(), model.opset()),
             functions: Functions::new(functions),
-            opset: model.opset(),
             names: model.names(),
             replace,
         }
@@ -175,7 +169,7 @@ impl<'a, 'b> Visit<'a, 'b> {
     /// the function uses the attribute, so every name is unknown.
     pub(super) fn defaults(&mut self, functions: &mut [FunctionProto]) -> Result<()> {
         for function in functions {
-            self.opset = opset_of(&function.opset_import);
+            self.scopes.opset = opset_of(&function.opset_import);
             let around = self.scopes.take_all();
             let mut holder = NodeProto {
                 attribute: std::mem::take(&mut function.attribute_proto),
@@ -201,7 +195,6 @@ impl<'a, 'b> Visit<'a, 'b> {
         inputs: &[Facts],
     ) -> Result<()> {
         self.scopes.enter_function(function, inputs);
-        self.opset = opset_of(&function.opset_import);
         self.nodes(&mut function.node)?;
         self.scopes.leave();
         Ok(())
@@ -214,9 +207,10 @@ impl<'a, 'b> Visit<'a, 'b> {
             self.scopes.learn(&node, &bodies, &mut self.functions);
             let mut context = NodeContext {
                 known: &self.scopes,
-                opset: self.opset,
+                opset: self.scopes.opset,
                 names: &mut self.names,
                 is_call: self.functions.has(&node),
+                bodies: &bodies,
             };
             match (self.replace)(&node, &mut context)? {
                 Some(new) => visited.extend(new),

@@ -4,8 +4,7 @@ use bytes::Bytes;
 
 use super::interface::tensor_value;
 use super::io_transforms::int_attribute;
-use super::visit::opset_of;
-use super::{OnnxModel, traverse};
+use super::{OnnxModel, opset_of, traverse};
 use proto::onnx::{NodeProto, ValueInfoProto, tensor_proto::DataType as OnnxType, type_proto};
 
 /// The first opset in which `Flatten` can keep the last axis.

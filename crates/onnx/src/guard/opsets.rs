@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use prost::Message;
 
+use super::kernels_since::CHECKED_SINCE;
 use super::*;
 use crate::io_transforms::ints_attribute;
 use crate::known::{Facts, Scopes};
@@ -61,6 +62,7 @@ fn checked(input: usize, checks: &[Check], rank: Option<usize>, opset: i64) -> O
         opset,
         names: &mut names,
         is_call: false,
+        bodies: &[],
     };
     let mut nodes = Vec::new();
     let mut facts = Facts::default();

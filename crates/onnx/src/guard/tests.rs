@@ -11,6 +11,14 @@ use proto::onnx::{AttributeProto, GraphProto, ModelProto, OperatorSetIdProto, Va
 
 /// The operators of the graph after `guard`; the ranks of its inputs are not known.
 fn guarded_operators(nodes: Vec<NodeProto>) -> Result<Vec<String>> {
+    let mut model = model(nodes);
+    model.guard_kernels(&HashSet::new())?;
+    let nodes = model.graph().node.iter();
+    Ok(nodes.map(|it| it.op_type().to_owned()).collect())
+}
+
+/// A model of these nodes with two inputs of unknown types.
+fn model(nodes: Vec<NodeProto>) -> OnnxModel {
     let input = ["x", "w"].map(|name| ValueInfoProto {
         name: Some(name.to_owned()),
         ..ValueInfoProto::default()
@@ -27,10 +35,7 @@ fn guarded_operators(nodes: Vec<NodeProto>) -> Result<Vec<String>> {
         }),
         ..ModelProto::default()
     };
-    let mut model = OnnxModel::parse("test", &proto.encode_to_vec()).unwrap();
-    model.guard_kernels(&HashSet::new())?;
-    let nodes = model.graph().node.iter();
-    Ok(nodes.map(|it| it.op_type().to_owned()).collect())
+    OnnxModel::parse("test", &proto.encode_to_vec()).unwrap()
 }
 
 fn pool(attributes: Vec<AttributeProto>) -> NodeProto {
@@ -185,4 +190,43 @@ fn the_smallest_image_follows_from_window_and_pads() {
         ..AttributeProto::default()
     };
     assert_eq!(sizes(vec![kernel(), same]), [1, 1]);
+}
+
+/// A loop whose body returns this condition: one of its inputs, or the output of a node.
+fn looped(condition: &str) -> NodeProto {
+    let value = |name: &str| ValueInfoProto {
+        name: Some(name.to_owned()),
+        ..ValueInfoProto::default()
+    };
+    let body = GraphProto {
+        input: vec![value("round"), value("go")],
+        node: vec![node("Not", &["x"], "computed")],
+        output: vec![value(condition)],
+        ..GraphProto::default()
+    };
+    let mut looped = node("Loop", &["", ""], "y");
+    looped.attribute.push(AttributeProto {
+        name: Some("body".to_owned()),
+        g: Some(body),
+        ..AttributeProto::default()
+    });
+    looped
+}
+
+#[test]
+fn conditions_that_a_loop_computes_are_checked() {
+    let body = |condition: &str| {
+        let mut model = model(vec![looped(condition)]);
+        model.guard_kernels(&HashSet::new()).unwrap();
+        let body = model.graph().node[0].attribute[0].g.clone().unwrap();
+        let operators = body.node.iter().map(|it| it.op_type().to_owned());
+        (
+            operators.collect::<Vec<_>>(),
+            body.output[0].name().to_owned(),
+        )
+    };
+    let (operators, output) = body("computed");
+    assert_eq!(operators, ["Not", "Constant", "Reshape"]);
+    assert_eq!(output, "computed/checked.1");
+    assert_eq!(body("go"), (vec!["Not".to_owned()], "go".to_owned()));
 }

@@ -81,6 +81,21 @@ pub(super) fn scans_along_other_axes(node: &NodeProto, _: &Scopes) -> bool {
     axes.is_some_and(|it| !it.ref_attr_name().is_empty() || it.ints.iter().any(|&axis| axis != 0))
 }
 
+/// Whether a `Scan` is of the first version, which has one more dimension for the batch.
+pub(super) fn scans_batches(_: &NodeProto, known: &Scopes) -> bool {
+    known.opset < 9
+}
+
+/// Whether an `Attention` has a cache and a version for which ONNX Runtime does not have a kernel.
+pub(super) fn joins_cache(node: &NodeProto, known: &Scopes) -> bool {
+    known.opset >= 25 && node.input.len() > 4
+}
+
+/// Whether the last cell state of an `LSTM` is an output.
+pub(super) fn returns_cell_state(node: &NodeProto, _: &Scopes) -> bool {
+    node.output.get(2).is_some_and(|it| !it.is_empty())
+}
+
 pub(super) fn has_axis(node: &NodeProto, _: &Scopes) -> bool {
     traverse::attribute(node, "axis").is_some()
 }

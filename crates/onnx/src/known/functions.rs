@@ -163,6 +163,7 @@ impl Scopes {
                     node,
                     inputs: &inputs,
                     bodies,
+                    opset: self.opset,
                 }
                 .output(index),
             };

@@ -3,6 +3,7 @@
 //! Not here: element types (`types`), the lists of operators that keep a fact (`operators`).
 
 mod operators;
+pub(super) mod schema_types;
 mod types;
 
 use self::operators::{
@@ -25,6 +26,8 @@ pub(super) struct Rule<'a> {
     pub(super) node: &'a NodeProto,
     pub(super) inputs: &'a [Facts],
     pub(super) bodies: &'a [Vec<Facts>],
+    /// The version of ONNX's own operators.
+    pub(super) opset: i64,
 }
 
 impl Rule<'_> {

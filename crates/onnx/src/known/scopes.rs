@@ -8,6 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::facts::{Facts, INT64};
 use super::rules::Rule;
+use crate::{is_onnx_domain, opset_of};
 use proto::onnx::{
     FunctionProto, GraphProto, NodeProto, TypeProto, ValueInfoProto,
     tensor_proto::DataType as OnnxType, type_proto,
@@ -23,6 +24,8 @@ pub(crate) struct Scopes {
     has_defaults: bool,
     /// The outermost scope is the main graph.
     is_of_main: bool,
+    /// The version of ONNX's own operators at this place.
+    pub(crate) opset: i64,
 }
 
 /// The names of one graph or function.
@@ -32,12 +35,13 @@ pub(crate) struct Scope {
 }
 
 impl Scopes {
-    /// Starts without any names: only the model's operators are known, and whether the values of inputs are
-    /// defaults.
-    pub(crate) fn of_model(quantizes: bool, has_defaults: bool) -> Self {
+    /// Starts without any names: only the model's operators and their version are known, and whether the values
+    /// of inputs are defaults.
+    pub(crate) fn of_model(quantizes: bool, has_defaults: bool, opset: i64) -> Self {
         Self {
             quantizes,
             has_defaults,
+            opset,
             ..Self::default()
         }
     }
@@ -100,6 +104,7 @@ impl Scopes {
     /// Enters a function that is called with `inputs`.
     pub(crate) fn enter_function(&mut self, function: &FunctionProto, inputs: &[Facts]) {
         self.is_of_main = false;
+        self.opset = opset_of(&function.opset_import);
         self.scopes.push(Scope::default());
         for (name, facts) in function.input.iter().zip(inputs) {
             self.insert(name, *facts);
@@ -128,12 +133,18 @@ impl Scopes {
             is_sequence: node.op_type() == "Loop" && self.input(node, index).is_sequence,
             ..Facts::default()
         };
+        let single = |elem| Facts {
+            is_filled: true,
+            ..Facts::of_type(elem)
+        };
         let inputs = 0..graph.input.len();
         match node.op_type() {
+            _ if !is_onnx_domain(node.domain()) => Vec::new(),
             "Loop" => inputs
                 .map(|index| match index {
-                    0 => Facts::of_type(INT64),
-                    1 => Facts::of_type(OnnxType::Bool as i32),
+                    0 => single(INT64),
+                    // A condition without elements is refused, before the first round and after each (`guard`).
+                    1 => single(OnnxType::Bool as i32),
                     _ => elem(index),
                 })
                 .collect(),
@@ -160,6 +171,7 @@ impl Scopes {
             node,
             inputs: &inputs,
             bodies: &[],
+            opset: self.opset,
         };
         rule.joins_channels()
     }

@@ -1,3 +1,7 @@
+use std::collections::HashSet;
+
+use super::rules::Rule;
+use super::rules::schema_types::{TABLE, elem};
 use super::*;
 use crate::io_transforms::{int_attribute, ints_attribute};
 use crate::node;
@@ -44,7 +48,7 @@ fn known(nodes: &[NodeProto], functions: &[FunctionProto]) -> Scopes {
         initializer: vec![int64s("pair", &[4, -1]), int64s("none", &[])],
         ..GraphProto::default()
     };
-    let mut scopes = Scopes::of_model(false, false);
+    let mut scopes = Scopes::of_model(false, false, 17);
     scopes.enter_main(&graph, |_| true);
     scopes.learn_all(nodes, &mut Functions::new(functions));
     scopes
@@ -216,4 +220,71 @@ fn functions_that_are_called_from_very_deep_are_called_with_anything() {
     scopes.learn_all(&[call(0, "n", "z")], &mut all);
     assert_eq!(scopes.facts("z").elem, Elem::Is(INT64));
     assert_eq!(elem(&all, 0), Some(Elem::Unknown));
+}
+
+/// Operators for training, and those whose types are those of a graph.
+const WITHOUT_RULES: &[&str] = &["Adagrad", "Adam", "Momentum", "Scan", "SequenceMap"];
+
+#[test]
+fn types_are_those_of_the_schemas() {
+    let has_none = |line: &str| WITHOUT_RULES.contains(&line.split(' ').nth(1).unwrap());
+    let wrong: Vec<String> = TABLE
+        .lines()
+        .filter(|line| !line.starts_with('#') && !has_none(line))
+        .flat_map(wrong_types)
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// How the rules differ from a line of the table.
+fn wrong_types(line: &str) -> Vec<String> {
+    let (place, types) = line.split_once(": ").unwrap();
+    let place: Vec<&str> = place.split(' ').collect();
+    let (opset, index) = (place[2].parse().unwrap(), place[3].parse().unwrap());
+    let mut types = types.split(' ');
+    let same = types.next().unwrap();
+    let types: Vec<Elem> = types.map(elem).collect();
+    let inputs: HashSet<usize> = same.split(',').flat_map(str::parse).collect();
+    let names = vec!["x"; inputs.iter().max().map_or(0, |it| it + 1)];
+    let node = NodeProto {
+        domain: Some(place[0].to_owned()),
+        ..node(place[1], &names, "y")
+    };
+    let found = |inputs: &[Facts]| {
+        let rule = Rule {
+            node: &node,
+            inputs,
+            bodies: &[],
+            opset,
+        };
+        rule.output(index).elem
+    };
+    let mut wrong = Vec::new();
+    let mut is = |inputs: &[Facts], is_right: &dyn Fn(Elem) -> bool| {
+        let found = found(inputs);
+        if !is_right(found) {
+            wrong.push(format!("{line} is {found:?}"));
+        }
+    };
+    let may_be_wide = types.iter().any(|it| it.may_be_wide_integer());
+    is(&vec![Facts::default(); names.len()], &|it| {
+        it != Elem::Other || !may_be_wide
+    });
+    for &elem in types.iter().filter(|_| same != "open") {
+        let others = if elem == Elem::Is(FLOAT) {
+            INT64
+        } else {
+            FLOAT
+        };
+        let facts = |index: usize| match inputs.contains(&index) {
+            true => Facts {
+                elem,
+                ..Facts::default()
+            },
+            false => Facts::of_type(others),
+        };
+        let facts: Vec<Facts> = (0..names.len()).map(facts).collect();
+        is(&facts, &|it| it == elem);
+    }
+    wrong
 }

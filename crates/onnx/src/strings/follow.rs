@@ -30,9 +30,8 @@ impl OnnxModel {
     pub(super) fn follow_strings(&mut self) -> Option<HashSet<String>> {
         let original = self.proto.functions.clone();
         let mut visit = Visit {
-            scopes: Scopes::of_model(self.quantizes(), self.has_defaults()),
+            scopes: Scopes::of_model(self.quantizes(), self.has_defaults(), self.opset()),
             functions: Functions::new(&original),
-            opset: self.opset(),
             names: self.names(),
             sources: Vec::new(),
             added: HashSet::new(),
@@ -57,9 +56,6 @@ impl OnnxModel {
             let inputs: Vec<Facts> = inputs.to_vec();
             visit.scopes.enter_function(function, &inputs);
             visit.sources.push(HashMap::new());
-            let onnx = function.opset_import.iter();
-            let onnx = onnx.filter(|it| is_onnx_domain(it.domain()));
-            visit.opset = onnx.map(|it| it.version()).max().unwrap_or(1);
             visit.nodes(&mut function.node);
             visit.leave();
         }
@@ -71,7 +67,6 @@ impl OnnxModel {
 pub(super) struct Visit<'a> {
     pub(super) scopes: Scopes,
     pub(super) functions: Functions<'a>,
-    pub(super) opset: i64,
     pub(super) names: Names,
     /// The known sources of the names in each scope, the innermost last; `None` hides one further out.
     pub(super) sources: Vec<HashMap<String, Option<Source>>>,
@@ -245,7 +240,7 @@ impl Visit<'_> {
 
     /// The nodes that replace a comparison if it is one of strings.
     fn compared(&mut self, equal: &NodeProto) -> Option<Vec<NodeProto>> {
-        if !is_op(equal, "Equal") || !NUMBERED.contains(&self.opset) {
+        if !is_op(equal, "Equal") || !NUMBERED.contains(&self.scopes.opset) {
             return None;
         }
         let ([a, b], [output]) = (equal.input.as_slice(), equal.output.as_slice()) else {
@@ -254,7 +249,7 @@ impl Visit<'_> {
         let sources = [a, b].map(|name| self.source(name));
         let elems = [a, b].map(|name| self.scopes.facts(name).elem);
         let mut comparison = Comparison {
-            opset: self.opset,
+            opset: self.scopes.opset,
             names: &mut self.names,
             output,
             nodes: Vec::new(),

@@ -18,6 +18,7 @@ const KEEP_TYPE: &[&str] = &[
     "CumSum",
     "DepthToSpace",
     "DynamicSlice",
+    "Erf",
     "Expand",
     "Flatten",
     "Gather",
@@ -231,13 +232,21 @@ const RETURN_BOOL: &[&str] = &[
     "Xor",
 ];
 
+/// The first opset in which the mask of a `Dropout` is of booleans; before, it has the type of the input.
+const BOOL_MASK_SINCE: i64 = 10;
+/// The first opset in which the scale of a `DequantizeLinear` can be of several types.
+const FREE_SCALE_SINCE: i64 = 19;
+
 impl Rule<'_> {
     pub(super) fn elem(&self, index: usize) -> Elem {
         match self.node.domain() {
             "" | "ai.onnx" => self.onnx_elem(index),
             "ai.onnx.ml" => self.ml_elem(index),
             "com.microsoft" => self.contrib_elem(index),
-            domain => self.kept_elem(domain),
+            domain => match self.kept_elem(domain) {
+                Elem::Unknown => self.schema_elem(index),
+                known => known,
+            },
         }
     }
 
@@ -266,9 +275,13 @@ impl Rule<'_> {
                 let mut inputs = TYPE_OF_INPUT.iter().filter(|(name, _)| *name == op_type);
                 let input = inputs.next().and_then(|(_, inputs)| inputs.get(index));
                 let given = |&input: &usize| if self.is_given(input) { input } else { 0 };
-                input.map_or(Elem::Unknown, |input| self.input(given(input)).elem)
+                let elem = input.map(|input| self.input(given(input)).elem);
+                elem.unwrap_or_else(|| self.schema_elem(index))
             }
-            _ => self.kept_elem("com.microsoft"),
+            _ => match self.kept_elem("com.microsoft") {
+                Elem::Unknown => self.schema_elem(index),
+                known => known,
+            },
         }
     }
 
@@ -356,14 +369,16 @@ impl Rule<'_> {
             ("DynamicQuantizeLinear", 0 | 2) | ("ImageDecoder", 0) => Elem::Is(UINT8),
             ("TfIdfVectorizer", 0) | ("DynamicQuantizeLinear", 1) => Elem::Is(FLOAT),
             ("LayerNormalization", 1..) => self.type_attribute("stash_type", Elem::Is(FLOAT)),
-            ("Dropout", 1) => Elem::Is(BOOL),
+            ("Dropout", 1) if self.opset >= BOOL_MASK_SINCE => Elem::Is(BOOL),
+            // The mean and the variance have a type of their own, which is that of all inputs in older versions.
+            ("BatchNormalization", 1..) => self.input(3).elem,
             ("DequantizeLinear", 0) => {
-                // Older scales are floats; others might be floats as well.
+                // A scale of unknown type is of a type that is not an integer.
                 let scale = self.input(1).elem;
-                let usual = if scale == Elem::Unknown {
-                    Elem::Other
-                } else {
-                    scale
+                let usual = match scale {
+                    _ if self.opset < FREE_SCALE_SINCE => Elem::Is(FLOAT),
+                    Elem::Unknown => Elem::Other,
+                    known => known,
                 };
                 self.type_attribute("output_dtype", usual)
             }
@@ -375,6 +390,9 @@ impl Rule<'_> {
                 known => known,
             },
             ("CastLike" | "RMSNormalization", 0) => self.input(1).elem,
+            // The values, and the state before the first step, have types of their own.
+            ("Attention", 2) => self.input(2).elem,
+            ("LinearAttention", 1) => self.input(3).elem,
             ("Where", 0) => match self.input(1).elem {
                 Elem::Unknown => self.input(2).elem,
                 known => known,
