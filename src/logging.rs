@@ -49,8 +49,17 @@ static STDOUT: Output = Output::new(
 );
 
 thread_local! {
-    /// Whether this thread reports dropped lines. The line of that report is not dropped.
-    static IS_REPORTING: Cell<bool> = const { Cell::new(false) };
+    /// What this thread's lines are.
+    static LINES_ARE: Cell<Kind> = const { Cell::new(Kind::Ordinary) };
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Ordinary,
+    /// The report of dropped lines, which is not dropped.
+    Report,
+    /// Written nowhere: see [`prepare_thread`].
+    Rehearsal,
 }
 
 /// How events are written (`--log_format`).
@@ -106,6 +115,14 @@ pub fn init(format: LogFormat) {
     }
 }
 
+/// Sets up the thread-locals of this thread that events use, by an event that is written nowhere. To do
+/// so can block while a library is loaded; later events of this thread do not.
+pub fn prepare_thread() {
+    LINES_ARE.set(Kind::Rehearsal);
+    tracing::error!("an event");
+    LINES_ARE.set(Kind::Ordinary);
+}
+
 /// Queues a text for stdout, without waiting until it is written.
 pub fn print(text: &str) {
     STDOUT.push(text.as_bytes());
@@ -139,9 +156,10 @@ struct Lines;
 
 impl io::Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        match IS_REPORTING.get() {
-            true => STDERR.push_report(line),
-            false => STDERR.push(line),
+        match LINES_ARE.get() {
+            Kind::Ordinary => STDERR.push(line),
+            Kind::Report => STDERR.push_report(line),
+            Kind::Rehearsal => {}
         }
         Ok(line.len())
     }
@@ -153,7 +171,7 @@ impl io::Write for Lines {
 
 /// Logs that lines were dropped. Called on the threads that write.
 fn report(what: &str, loss: &Loss) {
-    IS_REPORTING.set(true);
+    LINES_ARE.set(Kind::Report);
     let lines = loss.lines;
     match &loss.failure {
         None => tracing::warn!(
@@ -165,7 +183,7 @@ fn report(what: &str, loss: &Loss) {
             );
         }
     }
-    IS_REPORTING.set(false);
+    LINES_ARE.set(Kind::Ordinary);
 }
 
 /// The same text as the standard library's hook prints.

@@ -12,7 +12,7 @@ use base::error::ServingError;
 use onnx_model_server::commands::{self, Command, Refusal};
 use onnx_model_server::config::{Flags, ParsedFlags};
 use onnx_model_server::logging::{self, LogFormat};
-use onnx_model_server::process::{self, Signals, leave};
+use onnx_model_server::process::{self, HeldSignals, leave};
 use onnx_model_server::server::{Server, ServerOptions, Stopped};
 
 #[global_allocator]
@@ -92,6 +92,8 @@ fn run_server() -> u8 {
             notes,
         } => (flags, unknown, ignored, notes),
     };
+    // Before the log's thread starts.
+    let signals = HeldSignals::hold();
     reap_orphans();
     process::ignore_harmless();
     process::flush_before_abort();
@@ -109,7 +111,7 @@ fn run_server() -> u8 {
     for note in notes {
         tracing::warn!("{note}");
     }
-    serve(&flags).unwrap_or_else(|error| {
+    serve(&flags, signals).unwrap_or_else(|error| {
         // Below the log's lines.
         logging::flush(BETWEEN_STREAMS);
         logging::print(&format!(
@@ -121,10 +123,11 @@ fn run_server() -> u8 {
 }
 
 /// Serves until a signal stops it; returns the exit status.
-fn serve(flags: &Flags) -> Result<u8, ServingError> {
+fn serve(flags: &Flags, signals: HeldSignals) -> Result<u8, ServingError> {
     let drain_seconds = flags.drain_timeout_seconds;
     let drain_timeout = Duration::from_secs(u64::try_from(drain_seconds).unwrap_or(0));
-    let signals = Signals::watch(drain_timeout)
+    let signals = signals
+        .watch(drain_timeout)
         .map_err(|error| ServingError::internal(format!("no signals: {error}")).caused_by(error))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -6,4 +6,4 @@ mod exit;
 mod signals;
 
 pub use self::exit::{flush_before_abort, leave};
-pub use self::signals::{Signals, ignore_harmless};
+pub use self::signals::{HeldSignals, Signals, ignore_harmless};

@@ -1,4 +1,5 @@
-"""The base path of one model is on a mount that hangs: bindfs, stopped. Run by `make test-ops`.
+"""The base path of one model, or a file of the start, is on a mount that hangs: bindfs, stopped. Run by
+`make test-ops`.
 
 Where bindfs is not installed (`apt-get install bindfs`), or nothing can be mounted, the tests are
 skipped, or fail if `REQUIRE_TEST_PROGRAMS` is set.
@@ -6,6 +7,7 @@ skipped, or fail if `REQUIRE_TEST_PROGRAMS` is set.
 
 import json
 import os
+import pathlib
 import shutil
 import signal
 import subprocess
@@ -23,6 +25,7 @@ import onnx_models
 from grpc_calls import LOAD_TIMEOUT, predict_request, prediction
 from model_server import STOP_SECONDS, ModelServer, free_ports, poll
 from test_health import get, ready
+from test_signals import FLAGS, Starting
 
 # A poll counts as hung after 5 s.
 STALL_TIMEOUT = 60
@@ -216,3 +219,47 @@ def test_a_start_goes_on_without_the_mount(start_server, mount, tmp_path):
     finally:
         mount.recover()
     poll(lambda: says(server, "hung", 1), LOAD_TIMEOUT)
+
+
+def waits_for_a_mount(process):
+    """Whether a thread of the process waits for the answer of a FUSE mount."""
+    tasks = pathlib.Path(f"/proc/{process.pid}/task").iterdir()
+    return any((task / "wchan").read_text() == "request_wait_answer" for task in tasks)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [*FLAGS, "--onnxruntime_library=FILE"],
+        ["--model_config_file=FILE"],
+        [*FLAGS, "--auth_config_file=FILE"],
+    ],
+    ids=lambda flags: flags[-1].split("=")[0],
+)
+def test_a_start_that_waits_for_the_mount_is_ended(mount, tmp_path, flags):
+    (tmp_path / "models/file").write_text("")
+    mount.hang()
+    file = tmp_path / "mount/file"
+    flags = [flag.replace("FILE", str(file)) for flag in flags]
+    server = Starting([*flags, f"--port={free_ports(1)[0]}"], tmp_path / "log")
+    try:
+        poll(lambda: waits_for_a_mount(server.process))
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(STOP_SECONDS) == 128 + signal.SIGTERM
+    finally:
+        mount.recover()
+        server.end()
+
+
+def test_a_stop_does_not_wait_for_the_file_of_a_socket(mount, tmp_path):
+    """With one worker, so that there is no other one to go on."""
+    flags = [*FLAGS, f"--grpc_socket_path={tmp_path / 'mount/socket'}"]
+    environment = {**os.environ, "TOKIO_WORKER_THREADS": "1"}
+    server = ModelServer(flags, ["half_plus_two"], tmp_path / "log", env=environment)
+    try:
+        mount.hang()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(STOP_SECONDS) == 0
+    finally:
+        mount.recover()
+        server.stop()

@@ -76,6 +76,58 @@ def test_a_start_that_waits_for_a_file_is_ended(tmp_path, flags, kind):
         server.end()
 
 
+def refused(name, command, env=None):
+    """Whether a command ends by itself, because this library is a pipe."""
+    ended = subprocess.run(
+        [model_server.BINARY, *command], capture_output=True, text=True, timeout=60, env=env, check=False
+    )
+    said = ended.stdout + ended.stderr
+    assert f"cannot load ONNX Runtime: `{name}` is not a regular file." in said, said
+    return ended.returncode
+
+
+def test_a_library_that_is_a_pipe_is_refused(tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    flag, ports = f"--onnxruntime_library={fifo}", [f"--port={free_ports(1)[0]}"]
+    assert refused(fifo, [*FLAGS, *ports, flag]) == 255
+    environment = {**os.environ, "ORT_DYLIB_PATH": str(fifo)}
+    assert refused(fifo, [*FLAGS, *ports], env=environment) == 255
+    assert refused(fifo, ["check", "--dir", f"{MODEL}/1", flag]) == 1
+    command = [model_server.BINARY, "--version", flag]
+    version = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert "ONNX Runtime Library: not found" in version.stdout
+
+
+WAITS_WHILE_IT_IS_LOADED = """
+#include <fcntl.h>
+#include <unistd.h>
+__attribute__((constructor)) static void wait_for_ever(void) {
+    close(open("%s", O_WRONLY | O_CREAT, 0600));
+    for (;;) pause();
+}
+"""
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_a_start_that_waits_in_the_loader_is_ended(tmp_path, kind, log_format):
+    """The C library's loader has a lock meanwhile, which new thread-locals of other threads need."""
+    library, loading = tmp_path / "waits.so", tmp_path / "loading"
+    source = tmp_path / "waits.c"
+    source.write_text(WAITS_WHILE_IT_IS_LOADED % loading)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+    flags = [*FLAGS, f"--port={free_ports(1)[0]}", f"--log_format={log_format}"]
+    server = Starting([*flags, f"--onnxruntime_library={library}"], tmp_path / "log")
+    try:
+        poll(loading.exists)
+        server.process.send_signal(kind)
+        assert server.process.wait(model_server.STOP_SECONDS) == 128 + kind
+        assert "Ending: nothing is served yet" in server.log()
+    finally:
+        server.end()
+
+
 LOADING_MODELS = 12
 # How long after the start of the first load; most of them interrupt a library at work.
 MOMENTS = [0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45]

@@ -10,6 +10,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use http::Response;
@@ -18,7 +19,8 @@ use hyper::service::Service;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::time::timeout;
 
 use super::busy_poll::{BusyPoll, BusyPollStream};
 use super::connection::{ConnectionOptions, Driver, FAREWELL, HttpRequest};
@@ -32,6 +34,9 @@ use base::metrics::instrument::Counter;
 /// How long the accept loop pauses after an error that does not concern a single connection, such as too
 /// many open files.
 const ACCEPT_ERROR_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a stop waits until the file of a socket is removed.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The number of connections that the kernel can hold for us before we accept them.
 const BACKLOG: i32 = 1024;
@@ -124,13 +129,24 @@ pub async fn serve<S, B>(
     reception.accept(&listener, &doorman, &mut stop).await;
     reception.accept_waiting(&listener, &doorman);
     if let Listener::Unix(_, path) = &listener {
-        // Best effort: a leftover is removed at the next start.
-        let _ = std::fs::remove_file(path);
+        remove(path.clone()).await;
     }
     drop(listener);
     close.send_replace(true);
     drop(reception);
     all_closed.recv().await;
+}
+
+/// Removes a socket's file. Best effort: a leftover is removed at the next start.
+async fn remove(path: PathBuf) {
+    let (done, is_done) = oneshot::channel();
+    // A thread of its own, because the file system might hang. If none can be started, the file stays.
+    let thread = thread::Builder::new().name("file-system".to_owned());
+    let _ = thread.spawn(move || {
+        let _ = std::fs::remove_file(path);
+        let _ = done.send(());
+    });
+    let _ = timeout(REMOVAL_TIMEOUT, is_done).await;
 }
 
 /// Receives the connections that have a place.

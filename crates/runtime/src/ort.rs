@@ -203,6 +203,7 @@ fn weight_bytes(source: &GraphSource) -> usize {
 
 fn make_environment(options: &OnnxRuntimeOptions) -> Result<Environment> {
     let library = options.library();
+    library::check(&library).map_err(|reason| ServingError::not_found(not_loaded(&reason)))?;
     let builder = ort::init_from(&library)
         .map_err(|error| ServingError::not_found(not_loaded(&error)).caused_by(error))?;
     let (threads, threads_from) = intra_op_threads(options);
@@ -247,7 +248,7 @@ fn intra_op_threads(options: &OnnxRuntimeOptions) -> (usize, &'static str) {
 }
 
 /// Advice for a library that is missing, too old or not ONNX Runtime.
-fn not_loaded(error: &ort::LoadDynamicError) -> String {
+fn not_loaded(error: &dyn std::fmt::Display) -> String {
     format!(
         "cannot load ONNX Runtime: {error}. Name its shared library, version 1.24 or later, with \
          --onnxruntime_library or ORT_DYLIB_PATH; `make onnxruntime` fetches one"
