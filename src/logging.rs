@@ -49,7 +49,7 @@ static STDOUT: Output = Output::new(
 );
 
 thread_local! {
-    /// What this thread's lines are.
+    /// The kind of this thread's lines.
     static LINES_ARE: Cell<Kind> = const { Cell::new(Kind::Ordinary) };
 }
 

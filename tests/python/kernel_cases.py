@@ -10,7 +10,8 @@ import numpy as np
 
 import onnx_models
 
-ML, MICROSOFT = "ai.onnx.ml", "com.microsoft"
+ML, MICROSOFT, NCHWC = "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"
+DOMAINS = ((ML, 3), (MICROSOFT, 1), (NCHWC, 1))
 DATA_TYPES = {
     "float32": 1, "uint8": 2, "int8": 3, "uint16": 4, "int16": 5, "int32": 6, "int64": 7,
     "object": 8, "bool": 9, "float16": 10, "float64": 11, "uint32": 12, "uint64": 13,
@@ -76,7 +77,7 @@ class Case:
         these do not matter; the outputs themselves if it `is_whole`. Where it `is_computed`, the operator has results of others as inputs: ONNX
         Runtime's own tensors, of which those without elements have no memory at all."""
         model = onnx_models.messages()["onnx.ModelProto"](ir_version=8)
-        for domain, version in (("", self.opset), (ML, 3), (MICROSOFT, 1)):
+        for domain, version in (("", self.opset), *DOMAINS):
             model.opset_import.add(domain=domain, version=version)
         graph = model.graph
         graph.name = "graph"
@@ -125,7 +126,7 @@ class Case:
         model.opset_import.add(domain="local", version=1)
         function = model.functions.add(name="call", domain="local", output=results)
         function.input.extend(name for name in names if name)
-        for domain, version in (("", self.opset), (ML, 3), (MICROSOFT, 1)):
+        for domain, version in (("", self.opset), *DOMAINS):
             function.opset_import.add(domain=domain, version=version)
         call = model.graph.node.add(op_type="call", domain="local", output=results)
         call.input.extend(function.input)
@@ -701,6 +702,7 @@ def microsoft_cases():
     for last, x4 in ((0, u8(1, 2, 5, 5)), (1, u8(1, 5, 5, 2))):
         pool = {"kernel_shape": [3, 3], "channels_last": last, **own}
         yield Case("QLinearAveragePool", [x4, *q, *q], **pool)
+        yield Case("QLinearAveragePool", [x4, *q, *q], strides=[2, 2], pads=[1, 1, 1, 1], **pool)
         yield Case("QLinearGlobalAveragePool", [x4, *q, *q], channels_last=last, **own)
     yield Case("QLinearConcat", [*q, u8(2, 3), *q, u8(2, 3), *q], axis=1, **own)
     yield Case("QLinearWhere", [ones(bool, 2, 3), u8(2, 3), *q, u8(2, 3), *q, *q], **own)
@@ -749,6 +751,29 @@ def microsoft_cases():
                separators=[" "], **own)  # fmt: skip
 
 
+def nchwc_cases():
+    """Of the operators that ONNX Runtime's optimizer puts in the place of others, with 16 channels: a block
+    of most processors, or two."""
+    own, image = {"domain": NCHWC}, f(1, 16, 5, 5)
+    for op in ("MaxPool", "AveragePool"):
+        for padding in ({}, {"pads": [1, 1, 1, 1]}, {"auto_pad": "SAME_UPPER"}, {"ceil_mode": 1}):
+            for strides in ([1, 1], [2, 2]):
+                yield Case(op, [image], kernel_shape=[3, 3], strides=strides, **padding, **own)
+    for op in ("GlobalMaxPool", "GlobalAveragePool"):
+        yield Case(op, [image], **own)
+    for last in (0, 1):
+        yield Case("ReorderInput", [f(1, 16, 3, 16)], channels_last=last, **own)
+        yield Case("ReorderOutput", [image], channels=12, channels_last=last, **own)
+    for more in ({}, {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}):
+        yield Case("Upsample", [image], scales=[1, 1, 2, 2], **more, **own)
+    weight = f(16, 16, 3, 3)
+    conv = {"kernel_shape": [3, 3], "strides": [2, 2], **own}
+    yield Case("Conv", [image, weight, f(16)], fixed=(1, 2), activation="Relu", **conv)
+    yield Case("Conv", [image, weight, f(16), f(1, 16, 2, 2)], fixed=(1, 2), **conv)
+    yield Case("Conv", [image, f(16, 1, 3, 3)], fixed=(1,), group=16, **conv)
+    yield Case("Conv", [f(1, 3, 5, 5), f(16, 3, 3, 3)], fixed=(1,), pads=[1, 1, 1, 1], **conv)
+
+
 def search_cases():
     """Of operators that search with a decoder, all numbers as inputs. They need ranks that are declared."""
     ids, one, factor = i32(1, 2, 3, 1, 2, 3).reshape(2, 3), i32(1), np.float32([1])
@@ -769,6 +794,50 @@ def sparse_case():
     return Case("SparseAttention", inputs, returns=3, **own)
 
 
+def untried_cases():
+    """Of ONNX Runtime's own operators that were not tried with other ranks than they expect."""
+    own = {"domain": MICROSOFT}
+    x, branches = f(2, 3, 4), {"num_branches": 3}
+    yield Case("BranchwiseRMSNorm", [x, f(3, 4)], **own)
+    yield Case("BranchwiseRMSNorm", [f(2, 12), f(4)], **branches, **own)
+    yield Case("HyperConnectionPreMix", [x, f(2, 3)], **own)
+    yield Case("HyperConnectionPreMix", [f(2, 12), f(2, 12)], **branches, **own)
+    yield Case("HyperConnectionPostMix", [x, f(2, 4), f(2, 3), f(2, 3, 3)], **own)
+    yield Case("HyperConnectionPostMix", [f(2, 12), f(2, 4), f(2, 3)], **branches, **own)
+    yield Case("GatedAdd", [x, x, f(2, 3, 1)], **own)
+    yield Case("GatedRMSNorm", [f(2, 3, 8), f(4), f(2, 3, 8)], activation="silu", **own)
+    yield Case("ScaledSiLU", [f(2, 3), of(0.5)], **own)
+    keys = f(2, 3, 2, 4)
+    yield Case("EngramGate", [keys, keys, x, f(2, 4), f(2, 4), f(2, 4)], returns=2, **own)
+    yield Case("LinearAttentionGate", [x, f(4), f(4), x], returns=2, **own)
+    heads = {"q_num_heads": 2, "kv_num_heads": 2, "returns": 2, **own}
+    qkv, decay = [f(2, 3, 8), f(2, 3, 8), f(2, 3, 6)], f(2, 3, 2)
+    rules = {"linear": [], "gated": [decay], "delta": [None, decay], "gated_delta": [decay, decay]}
+    for rule, gates in rules.items():
+        yield Case("LinearAttention", [*qkv, f(2, 2, 4, 3), *gates], update_rule=rule, **heads)
+        yield Case("LinearAttention", [*qkv, None, *gates], update_rule=rule, **heads)
+    ends, packed = i32(0, 2, 5), [f(5, 2, 4), f(5, 2, 4), f(5, 2, 3)]
+    inputs = [*packed, ends, f(5, 2), f(5, 2), f(2, 2, 3, 4)]
+    yield Case("GatedDeltaNet", inputs, returns=2, update_rule="gated_delta", **own)
+    inputs = [f(5, 4), f(4, 1, 3), ends, f(4), f(2, 4, 2)]
+    yield Case("VarlenCausalConvWithState", inputs, returns=2, activation="silu", **own)
+    grams = {"pad_id": 0, "n_head_per_ngram": 2, "max_ngram_size": 3, "returns": 2, **own}
+    factors, sizes = i64(3, 5, 7), i64(11, 13, 17, 19)
+    yield Case("NGramHashMapping", [ones(np.int64, 2, 4), factors, sizes], **grams)
+    yield Case("VarlenNGramHashMapping", [ones(np.int64, 5), factors, sizes, ends], **grams)
+    groups = {"n_group": 2, "topk_group": 1, "top_k": 2, **own}
+    yield Case("MoEGroupRouter", [f(3, 8), f(8)], **groups)
+    turned = {"mrope_section": [1, 1, 2], **own}
+    inputs = [f(1, 3, 16), ones(np.int64, 3, 1, 3), f(8, 4), f(8, 4)]
+    yield Case("MRotaryEmbedding", inputs, num_heads=2, **turned)
+    for kind, row in ((0, 128), (1, 64), (2, 18), (8, 34)):
+        yield Case("GatherPacked", [u8(4, row), i64(0, 1)], packed_type=kind, K=32, output_dtype=1, **own)
+    tokens = [i64(1, 5, 3, 4), i64(1, 5), of(0, np.int64), i64(1, 5, 3, 4, 2)]
+    sizes = {"min_ngram_size": 1, "max_ngram_size": 3, "returns": 2, **own}
+    yield Case("BifurcationDetector", tokens, **sizes)
+    yield Case("BifurcationDetector", tokens[:3], **sizes)
+
+
 def all_cases():
     """Every case whose operator takes inputs of any rank, those of one operator together."""
-    return [*onnx_cases(), *ml_cases(), *microsoft_cases()]
+    return [*onnx_cases(), *ml_cases(), *microsoft_cases(), *nchwc_cases()]

@@ -17,6 +17,7 @@ import time
 import grpc
 import numpy as np
 import pytest
+from onnxruntime.capi import onnxruntime_pybind11_state as pybind_state
 from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
@@ -48,12 +49,25 @@ def limited_memory():
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
 
 
+# The domains in the sources of the server.
+OF_SOURCE = {
+    "onnx(": "", "microsoft(": kernel_cases.MICROSOFT,
+    "limit(ML, ": kernel_cases.ML, "limit(NCHWC, ": kernel_cases.NCHWC,
+}  # fmt: skip
+
+
 def limited_inputs():
-    """The inputs that kernels which are known to end a process have checked, by operator."""
+    """The inputs that kernels which are known to end a process have checked, by domain and operator."""
     limited = {}
-    for op, index in re.findall(r'(?:onnx\(|microsoft\(|limit\(ML, )"(\w+)", (\d+),', LIST):
-        limited.setdefault(op, set()).add(f"x{index}")
+    entry = r'    (onnx\(|microsoft\(|limit\(\w+, )"(\w+)", (\d+),'
+    for domain, op, index in re.findall(entry, LIST):
+        limited.setdefault((OF_SOURCE[domain], op), set()).add(f"x{index}")
     return limited
+
+
+def named(case):
+    """The domain and the operator of a case."""
+    return case.domain, case.op
 
 
 class Asked:
@@ -97,7 +111,7 @@ class Asked:
     def _ask(self, stub, left, limited):
         for name in list(left):
             case, started = left[name], time.monotonic()
-            for what, inputs in case.mutations(limited and limited[case.op]):
+            for what, inputs in case.mutations(limited and limited[named(case)]):
                 # The first request waits for the machine and for its model to load.
                 code = ask(stub, name, inputs, 60 if what == "as it is" else SECONDS)
                 if what == "as it is":
@@ -204,9 +218,9 @@ WRONG_IN_FUNCTIONS = ("QAttention", "QEmbedLayerNormalization", "QLinearConcat")
 def test_kernels_that_end_a_process_are_guarded(start, tmp_path, form):
     limited = limited_inputs()
     assert len(limited) > 25
-    cases = [it for it in kernel_cases.all_cases() if it.op in limited]
-    searches = {it.op for it in kernel_cases.search_cases()}
-    assert {it.op for it in cases} == set(limited) - searches - set(WITHOUT_CASE)
+    cases = [it for it in kernel_cases.all_cases() if named(it) in limited]
+    searches = {named(it) for it in kernel_cases.search_cases()}
+    assert {named(it) for it in cases} == set(limited) - searches - WITHOUT_CASE
     assert Asked(start, tmp_path, fitting(cases, form), *FORMS[form]).ask_all(limited) == []
 
 
@@ -228,6 +242,12 @@ def test_no_kernel_with_constants_ends_the_server(start, tmp_path, constants, pa
 def test_no_kernel_ends_the_server(start, tmp_path, form, part):
     cases = fitting(kernel_cases.all_cases()[part::PARTS], form)
     assert Asked(start, tmp_path, cases, *FORMS[form]).ask_all() == []
+
+
+@pytest.mark.full
+def test_no_untried_kernel_ends_the_server(start, tmp_path):
+    """Behind inputs of declared ranks, which alone are served."""
+    assert Asked(start, tmp_path, list(kernel_cases.untried_cases()), True).ask_all() == []
 
 
 @pytest.mark.full
@@ -253,7 +273,7 @@ def is_repeatable(case):
     return not (
         any(it in case.op for it in chooses)
         or case.op in (*kernel_cases.RETURN_SEQUENCE, "SequenceConstruct")
-        or case.op in WITHOUT_CASE
+        or named(case) in WITHOUT_CASE
     )
 
 
@@ -325,18 +345,41 @@ def answer(stub, model, inputs, seconds=60):
 
 
 def test_every_listed_operator_is_asked():
-    listed = re.findall(r"static CHECKED\w*:.*?\"(.*?)\"", CHECKED, re.DOTALL)
-    listed = {name for names in listed for name in names.replace("\\", "").split()}
+    lists = re.findall(r'static CHECKED(\w*):.*?"(.*?)"', CHECKED, re.DOTALL)
+    domains = {"": "", "_ML": kernel_cases.ML, "_MICROSOFT": kernel_cases.MICROSOFT,
+               "_NCHWC": kernel_cases.NCHWC}  # fmt: skip
+    assert [suffix for suffix, _ in lists] == list(domains)
+    listed = {
+        (domains[suffix], name) for suffix, names in lists for name in names.replace("\\", "").split()
+    }
     assert len(listed) > 200
-    asked = {it.op for it in kernel_cases.all_cases()}
-    assert listed - asked == set(WITHOUT_CASE) - {"WhisperBeamSearch"}
+    asked = {named(it) for it in kernel_cases.all_cases()}
+    assert listed - asked == WITHOUT_CASE - {(kernel_cases.MICROSOFT, "WhisperBeamSearch")}
+
+
+def test_every_kernel_is_asked():
+    """Those of the library, whichever the domain."""
+    kernels = {(it.domain, it.op_name) for it in pybind_state.get_all_opkernel_def()}
+    assert len(kernels) > 300 and (kernel_cases.NCHWC, "Conv") in kernels
+    asked = {named(it) for it in [*kernel_cases.all_cases(), *kernel_cases.untried_cases(), *UNTRIED]}
+    assert kernels - asked == UNASKED | (WITHOUT_CASE & kernels)
 
 
 # Operators without inputs, with graphs inside, with values that are not tensors, that need a locale, or older
 # than opset 7; and one that reads its numbers as BeamSearch does.
-WITHOUT_CASE = """Affine Constant Crop DynamicSlice ImageScaler Optional OptionalGetElement
-    OptionalHasElement ParametricSoftplus RandomNormal RandomUniform ScaledTanh SequenceEmpty
-    SequenceMap StringNormalizer TreeEnsemble WhisperBeamSearch ZipMap""".split()
+WITHOUT_CASE = {
+    *(("", name) for name in """Affine Constant Crop DynamicSlice ImageScaler Optional OptionalGetElement
+        OptionalHasElement ParametricSoftplus RandomNormal RandomUniform ScaledTanh SequenceEmpty
+        SequenceMap StringNormalizer""".split()),
+    *((kernel_cases.ML, name) for name in ("TreeEnsemble", "ZipMap")),
+    (kernel_cases.MICROSOFT, "WhisperBeamSearch"),
+}  # fmt: skip
+# Kernels that are refused, that no file can name, or whose inputs are maps, sparse, or packed by the library.
+UNASKED = {
+    ("", "MemcpyFromHost"), ("", "MemcpyToHost"), ("", "Scale"),
+    (kernel_cases.ML, "CastMap"), (kernel_cases.ML, "DictVectorizer"),
+    *((kernel_cases.MICROSOFT, name) for name in ("AttnLSTM", "MatMulFpQ4", "SparseToDenseMatMul")),
+}  # fmt: skip
 
 
 def test_wrong_rank_is_refused_and_the_server_lives(start, tmp_path):
@@ -492,6 +535,7 @@ def check(version):
 
 SMALLEST = -(2**63)
 FATAL_ATTRIBUTES = [
+    (Case("Conv", [f(1, 16, 5, 5), f(16, 16, 1, 1)], pads=[1, 1, 1, -1]), "pads"),
     (Case("GatherND", [f(3, 4), i64(0)], batch_dims=SMALLEST), "batch_dims"),
     (Case("RandomNormalLike", [f(3)], scale=0.0), "scale"),
     (Case("RandomUniformLike", [f(3)], low=2.0), "high"),

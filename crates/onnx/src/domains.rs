@@ -6,6 +6,9 @@ use proto::onnx::{NodeProto, OperatorSetIdProto};
 
 /// The domain of the operators that ONNX Runtime adds.
 pub(super) const MICROSOFT: &str = "com.microsoft";
+/// The domain of the operators that ONNX Runtime puts in the place of others for its own layout of images,
+/// with the channels in blocks. Files that its optimizer saved contain them.
+pub(super) const NCHWC: &str = "com.microsoft.nchwc";
 /// The domain of the operators for classic machine learning.
 pub(super) const ML: &str = "ai.onnx.ml";
 

@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use super::domains::{MICROSOFT, ML, is_onnx_domain};
+use super::domains::{MICROSOFT, ML, NCHWC, is_onnx_domain};
 use super::traverse;
 use proto::onnx::{AttributeProto, NodeProto};
 
@@ -24,11 +24,16 @@ const MAX_TREE_DEPTH: usize = 2000;
 /// A kernel iterates over all distances up to this one.
 const MAX_SKIPS: i64 = 1 << 16;
 
+/// ONNX allows no negative ones. With those, kernels of convolutions read outside of the image.
+const PADDED: &[(&str, IsFine)] = &[("pads", |it, name| it.ints(name).iter().all(|&pad| pad >= 0))];
+
 /// The name of an attribute that makes the node unsafe: by its value, or because the caller of a function
 /// sets it.
 pub(super) fn fatal(node: &NodeProto) -> Option<&'static str> {
     let attributes = Attributes(node);
     let checks: &[(&'static str, IsFine)] = match (node.domain(), node.op_type()) {
+        (domain, "Conv") if is_onnx_domain(domain) || domain == NCHWC => PADDED,
+        (MICROSOFT, "FusedConv") => PADDED,
         (domain, "GatherND") if is_onnx_domain(domain) || domain == MICROSOFT => {
             &[("batch_dims", |it, name| it.int(name, 0, 0..=MAX_RANK))]
         }
@@ -270,6 +275,11 @@ mod tests {
     fn values_that_end_the_process_are_named() {
         let negative = vec![int_attribute("batch_dims", i64::MIN)];
         assert_eq!(fatal(&with("GatherND", "", negative)), Some("batch_dims"));
+        let pads = || vec![ints_attribute("pads", &[1, 1, 1, -1])];
+        for domain in ["", NCHWC] {
+            assert_eq!(fatal(&with("Conv", domain, pads())), Some("pads"));
+        }
+        assert_eq!(fatal(&with("FusedConv", MICROSOFT, pads())), Some("pads"));
         let zero = vec![float_attribute("scale", 0.0)];
         assert_eq!(fatal(&with("RandomNormalLike", "", zero)), Some("scale"));
         let nan = vec![float_attribute("low", f32::NAN)];

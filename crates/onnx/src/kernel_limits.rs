@@ -17,7 +17,7 @@ use self::conditions::{
     returns_cell_state, samples_by_area, scales_product, scans_along_other_axes, scans_batches,
     sums_may_be_empty,
 };
-use super::domains::{MICROSOFT, ML};
+use super::domains::{MICROSOFT, ML, NCHWC};
 use super::known::Scopes;
 use super::{is_onnx_domain, is_op};
 use proto::onnx::NodeProto;
@@ -51,6 +51,8 @@ pub(super) enum Check {
     NoZeros,
     /// Square matrices.
     Square,
+    /// Of the rank that the node's window is for.
+    RankOfWindow,
     /// An image that, with its pads, is large enough for the node's window.
     HoldsWindow,
     /// The same; if the window is not known, the image's sizes are hidden instead.
@@ -124,6 +126,10 @@ impl Limit {
 
 const ONE_AT_1: Check = Check::RankOfLength { input: 1, each: 1 };
 const ONE_AT_2: Check = Check::RankOfLength { input: 2, each: 1 };
+
+/// There might be no image, but each has elements.
+const OF_IMAGES: &[Check] = &[Check::Rank(4), Check::FilledBut(0)];
+const OF_WINDOW: &[Check] = &[Check::RankOfWindow, Check::FilledBut(0), Check::HoldsWindow];
 
 const LIMITS: &[Limit] = &[
     // Between quantizers, ONNX Runtime replaces them with its own QLinearAdd and QLinearMul.
@@ -228,6 +234,11 @@ const LIMITS: &[Limit] = &[
     onnx("Where", 1, &[Check::Hidden]).where_(|node, known| is_freely_dequantized(node, known, 1)),
     onnx("Where", 2, &[Check::Hidden]).where_(|node, known| is_freely_dequantized(node, known, 2)),
     limit(ML, "FeatureVectorizer", 0, &[Check::Filled]),
+    // With the channels in blocks, pools refuse neither such images nor empty ones.
+    limit(NCHWC, "AveragePool", 0, OF_WINDOW),
+    limit(NCHWC, "GlobalAveragePool", 0, OF_IMAGES),
+    limit(NCHWC, "GlobalMaxPool", 0, OF_IMAGES),
+    limit(NCHWC, "MaxPool", 0, OF_WINDOW),
     microsoft("BeamSearch", 1, &[Check::Filled]),
     microsoft("BeamSearch", 2, &[Check::Filled]),
     microsoft("BeamSearch", 3, &[Check::Filled]),
@@ -265,7 +276,7 @@ const LIMITS: &[Limit] = &[
     microsoft("QLinearAdd", 0, &[Check::Filled]),
     microsoft("QLinearAdd", 3, &[Check::Filled]),
     // With its channels last, a layout that ONNX Runtime also creates from others.
-    microsoft("QLinearAveragePool", 0, &[Check::HoldsWindow]),
+    microsoft("QLinearAveragePool", 0, OF_WINDOW),
     microsoft("QLinearConcat", 0, &[Check::OneElement]),
     microsoft("QLinearConcat", 1, &[Check::OneElement]),
     microsoft("QLinearConcat", 3, &[Check::OneElement]).every(3),

@@ -14,7 +14,7 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// Whether some images are too small for it; all kernels refuse empty ones.
+    /// Whether some images with elements are too small for it.
     pub(super) fn is_larger_than_pads(&self) -> bool {
         self.sizes.iter().any(|&size| size > 1)
     }

@@ -80,6 +80,12 @@ impl Guard<'_, '_> {
                 Some(window) if !window.sizes.is_empty() => self.check(Check::HoldsWindow),
                 _ => self.filled(),
             },
+            Check::RankOfWindow => {
+                let window = Window::of(self.node).filter(|it| !it.sizes.is_empty());
+                if let Some(window) = window {
+                    self.check(Check::Rank(window.sizes.len() + 2));
+                }
+            }
             Check::HoldsWindow => self.holds_window(),
         }
     }

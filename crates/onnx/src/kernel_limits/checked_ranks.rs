@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::sync::LazyLock;
 
-use crate::domains::{MICROSOFT, ML, is_onnx_domain};
+use crate::domains::{MICROSOFT, ML, NCHWC, is_onnx_domain};
 use proto::onnx::NodeProto;
 
 /// Whether an operator is known to refuse a wrong rank of any of its inputs with an error.
@@ -14,6 +14,7 @@ pub(crate) fn checks_ranks(node: &NodeProto) -> bool {
         domain if is_onnx_domain(domain) => &CHECKED,
         ML => &CHECKED_ML,
         MICROSOFT => &CHECKED_MICROSOFT,
+        NCHWC => &CHECKED_NCHWC,
         _ => return false,
     };
     checked.contains(node.op_type())
@@ -65,6 +66,12 @@ static CHECKED_MICROSOFT: LazyLock<HashSet<&str>> = LazyLock::new(|| {
      QLinearMul QLinearSigmoid QLinearSoftmax QLinearWhere QMoE QuantizeLinear QuickGelu \
      Range RotaryEmbedding SampleOp SkipLayerNormalization SkipSimplifiedLayerNormalization \
      Tokenizer TransposeMatMul Trilu UnfoldTensor Unique WordConvEmbedding"
+        .split_whitespace()
+        .collect()
+});
+
+static CHECKED_NCHWC: LazyLock<HashSet<&str>> = LazyLock::new(|| {
+    "Conv ReorderInput ReorderOutput Upsample"
         .split_whitespace()
         .collect()
 });
