@@ -29,12 +29,15 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # Others are imported once their packages are known to be there.
 from model_import.errors import ImportFailed
 from model_import.packages import check_packages
+from model_import.sources import check_exists, check_source
 
 
 def main():
     arguments = parse_arguments()
     try:
+        check_source(arguments.command, arguments.source)
         check_packages(arguments.command)
+        check_exists(arguments.command, arguments.source)
         from model_import.version_directory import check_output, write_version
 
         check_output(arguments.output, in_place_of=source_directory(arguments))
@@ -48,6 +51,9 @@ def main():
         return 1
     except ImportError as error:
         print(f"import_model.py: a Python package does not load: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:  # a folder that cannot be written, or a full disk
+        print(f"import_model.py: {error}", file=sys.stderr)
         return 1
     print(f"wrote {', '.join(files)} into {arguments.output}")
     return 0
@@ -93,8 +99,9 @@ def parse_arguments():
         action="append",
         default=[],
         metavar="ALIAS:DTYPE[DIMS]",
-        help="an input, in the order of the model's arguments, `?` for a dim of any size; "
-        "for a .pt2, which knows its shapes, ALIAS alone will do",
+        help="an input, `?` for a dim of any size: under the name of one of the model's arguments, in "
+        "any order, or all of them under names of your own, in the order of the arguments; for a .pt2, "
+        "which knows its shapes, ALIAS alone will do",
     )
     torch.add_argument(
         "--output_alias", action="append", default=[], metavar="ALIAS", help="likewise, an output"

@@ -45,6 +45,25 @@ def test_readme_leads_from_a_trained_model_to_a_served_one():
         assert command in readme, command
 
 
+def test_every_command_of_the_first_hour_has_what_it_needs():
+    """The interpreter for the import is made before it is used, from the packages for that command."""
+    for page, command in (("README.md", "import_model.py keras"), ("docs/importing.md", "import_model.py ")):
+        blocks = "".join(re.findall(r"```\w*\n(.*?)```", text_of(page), re.DOTALL))
+        order = [
+            "python3 -m venv import\n",
+            "> import/requirements.txt\n",
+            "import/bin/pip install -r import/requirements.txt",
+            f"import/bin/python tools/{command}",
+        ]
+        places = [blocks.find(part) for part in order]
+        assert -1 not in places, (page, places)
+        assert places == sorted(places), page
+        first_use = blocks.find("import/bin/")
+        assert first_use > places[0], page
+    # The folder of the version can be made by every user.
+    assert re.search(r'--output "\$HOME/', text_of("README.md"))
+
+
 def test_importing_begins_with_the_small_variant():
     page = text_of("docs/importing.md")
     first = re.search(r"```sh\n(.*?)```", page, re.DOTALL)[1]

@@ -6,11 +6,13 @@ Not here: writing the files (`version_directory`), whether they run (`runnable`,
 """
 
 import importlib
+import json
 import logging
 import os
 import re
 import sys
 import warnings
+import zipfile
 
 import numpy
 
@@ -18,18 +20,16 @@ from model_import.errors import ImportFailed
 from model_import.imported import Imported, Signature, Tensor
 from model_import.rewrite import clear_dim_names, rewrite_erfc, widen_bfloat16
 from model_import.runnable import LARGEST_PROTOBUF, PARSES_EXAMPLES
-
+from model_import.sources import KERAS_WEIGHTS
 
 OTHER_WAY = (
-    "which Keras 3 may not load: where it was trained, save it as a SavedModel (`model.export(DIRECTORY)`, "
-    "in Keras 2 `tf.saved_model.save(model, DIRECTORY)`) and import that"
+    "Where it was trained, run `tf.saved_model.save(model, DIRECTORY)` and import that: "
+    "`import_model.py saved_model DIRECTORY`"
 )
 
 
 def export_keras(file, scratch, allow_lambda=False, modules=()):
     """Exports a Keras model as TensorFlow Serving would get it, and returns the directory."""
-    if not file.is_file():
-        raise ImportFailed(f"{file} is no Keras model: not a file")
     os.environ["KERAS_BACKEND"] = "tensorflow"
     _silence()
     import keras
@@ -41,7 +41,9 @@ def export_keras(file, scratch, allow_lambda=False, modules=()):
         except Exception as error:  # a module's code can raise anything
             raise ImportFailed(f"--import_module {module}: {error!r}") from error
     try:
-        model = keras.models.load_model(file, compile=False, safe_mode=not allow_lambda)
+        model = keras.models.load_model(
+            _with_ending(file, scratch), compile=False, safe_mode=not allow_lambda
+        )
     except Exception as error:  # Keras can raise anything for a broken file
         raise ImportFailed(_why_not_loaded(file, str(error))) from error
     directory = scratch / "export"
@@ -52,6 +54,17 @@ def export_keras(file, scratch, allow_lambda=False, modules=()):
     return directory
 
 
+def _with_ending(file, scratch):
+    """The same file under a name from which Keras knows its format."""
+    with file.open("rb") as opened:
+        ending = ".keras" if opened.read(2) == b"PK" else ".h5"
+    if file.suffix == ending or (ending == ".h5" and file.suffix == ".hdf5"):
+        return file
+    link = scratch / f"model{ending}"
+    link.symlink_to(file.absolute())
+    return link
+
+
 def _why_not_loaded(file, error):
     """Keras's error, with its advice to programs replaced by what this tool can be told."""
     if "safe_mode" in error or "enable_unsafe_deserialization" in error:
@@ -59,22 +72,48 @@ def _why_not_loaded(file, error):
             f"{file} has a Lambda layer, whose Python code is in the file and can do anything. If you "
             "trust the file, run this again with --allow_lambda"
         )
+    if "No model config found" in error:
+        return f"{file} is {KERAS_WEIGHTS.text}; {KERAS_WEIGHTS.way_out}"
     unknown = re.search(r"(?:Could not locate \w+|Unknown \w+:?) '([^']*)'", error)
     if unknown and unknown[1].endswith("OpLambda"):
-        return f"{file} was saved by Keras 2 with TensorFlow operations as layers, {OTHER_WAY}"
+        return f"{file} was saved by Keras 2 with TensorFlow operations as layers. {OTHER_WAY}"
     if unknown:
         return (
             f"{file} has {unknown[1]}, which Keras does not know: name the Python module that defines "
             "it by --import_module, with the class or function decorated with "
             "@keras.saving.register_keras_serializable()"
         )
-    return f"Keras does not load {file}, {OTHER_WAY}. Its error: {error}"
+    import keras
+
+    version = _keras_version(file)
+    if version and version.partition(".")[0] in ("1", "2"):
+        return (
+            f"{file} was saved by Keras {version}, and Keras {keras.__version__} does not load it. "
+            f"{OTHER_WAY}. Keras's error: {error}"
+        )
+    saved = f", which was saved by Keras {version}" if version else ""
+    return f"Keras {keras.__version__} does not load {file}{saved}. Its error: {error}"
+
+
+def _keras_version(file):
+    """The version that saved the file; None if it does not say."""
+    import h5py
+
+    try:
+        if zipfile.is_zipfile(file):
+            with zipfile.ZipFile(file) as archive:
+                return json.loads(archive.read("metadata.json")).get("keras_version")
+        with h5py.File(file) as content:
+            version = content.attrs.get("keras_version")
+            return version.decode() if isinstance(version, bytes) else version
+    except Exception:  # a broken file can raise anything, and the caller has its error
+        return None
 
 
 def from_saved_model(directory, tags, opset):
     """Converts every signature that clients can call."""
     if not (directory / "saved_model.pb").is_file():
-        raise ImportFailed(f"{directory} is no SavedModel: it has no saved_model.pb")
+        raise ImportFailed(f"{directory} is not a SavedModel: it has no saved_model.pb")
     _silence()
     import tensorflow
 

@@ -9,9 +9,9 @@ Not here: what is inside of arguments and results (`torch_structure`), writing t
 
 import dataclasses
 import importlib
-import inspect
 import logging
 import os
+import pathlib
 import re
 import sys
 from collections.abc import Callable
@@ -21,8 +21,9 @@ import numpy
 from model_import import torch_structure, torch_values
 from model_import.errors import ImportFailed
 from model_import.imported import Imported, Signature, Tensor
-from model_import.rewrite import rename_tensors, separate_outputs, widen_bfloat16
+from model_import.rewrite import graphs_of, rename_tensors, separate_outputs, widen_bfloat16
 from model_import.runnable import LARGEST_PROTOBUF
+from model_import.torch_binding import bindings, by_name
 
 SIGNATURE = "serving_default"
 # ALIAS, ALIAS:DTYPE or ALIAS:DTYPE[DIMS].
@@ -46,7 +47,7 @@ def from_torch(source, inputs, output_aliases, scratch):
     import torch
 
     inputs = [parse_input(text) for text in inputs]
-    if source.endswith(".pt2"):
+    if pathlib.Path(source).is_file():
         exported, call = _program(torch, source, inputs)
         positional, by_keyword, dynamic = (), None, None
     else:
@@ -78,6 +79,8 @@ class Call:
     run: Callable[[dict], object]
     # A name for each output, or None.
     outputs: list
+    # The inputs that `**kwargs` takes.
+    extra: list = dataclasses.field(default_factory=list)
 
 
 def _program(torch, source, inputs):
@@ -92,34 +95,38 @@ def _program(torch, source, inputs):
 def _module(torch, source, inputs):
     model = _load_module(source)
     tensors = _declared_inputs(inputs)
-    # An argument that Python takes by keyword only is given by its alias, others by position.
-    parameters = inspect.signature(model.forward).parameters.values()
-    keywords = {it.name for it in parameters if it.kind is it.KEYWORD_ONLY}
-    positional = [alias for alias in tensors if alias not in keywords]
-    by_keyword = [alias for alias in tensors if alias in keywords]
+    examples = {alias: _example(torch, tensor) for alias, tensor in tensors.items()}
+    binding, results = _first_that_runs(torch, source, model, examples)
+    tensors = {alias: tensors[alias] for alias in binding.aliases()}
 
     def run(values):
-        return model(
-            *(values[alias] for alias in positional),
-            **{alias: values[alias] for alias in by_keyword},
-        )
+        positional, by_keyword = binding.arguments(values)
+        return model(*positional, **by_keyword)
 
-    examples = {alias: _example(torch, tensor) for alias, tensor in tensors.items()}
-    try:
-        with torch.no_grad():
-            results = run(examples)
-    except Exception as error:  # the model can raise anything
-        shapes = ", ".join(f"{alias}{list(it.shape)}" for alias, it in examples.items())
-        raise ImportFailed(f"{source} does not run on zeros of {shapes}: {error}") from error
     outputs = torch_structure.aliases_of(torch_structure.output_leaves(torch, results))
-    dynamic = _dynamic_shapes(model, tensors, positional, by_keyword)
+    positional, by_keyword = binding.arguments(examples)
     return (
         model,
-        Call(tensors, run, outputs),
-        tuple(examples[alias] for alias in positional),
-        {alias: examples[alias] for alias in by_keyword} or None,
-        dynamic,
+        Call(tensors, run, outputs, binding.extra),
+        positional,
+        by_keyword or None,
+        _dynamic_shapes(binding, tensors),
     )
+
+
+def _first_that_runs(torch, source, model, examples):
+    """The way to call the model with these inputs, and its results."""
+    refusals = []
+    for binding in bindings(model.forward, list(examples)):
+        positional, by_keyword = binding.arguments(examples)
+        try:
+            with torch.no_grad():
+                return binding, model(*positional, **by_keyword)
+        except Exception as error:  # the model can raise anything
+            refusals.append(error)
+    shapes = ", ".join(f"{alias}{list(it.shape)}" for alias, it in examples.items())
+    texts = "; ".join(str(refusal) or repr(refusal) for refusal in refusals)
+    raise ImportFailed(f"{source} does not run on zeros of {shapes}: {texts}") from refusals[-1]
 
 
 def parse_input(text):
@@ -168,6 +175,7 @@ def _load_module(source):
 def _declared_inputs(inputs):
     if not inputs:
         raise ImportFailed("a model from a Python module needs --input for each of its arguments")
+    _check_distinct(given.alias for given in inputs)
     tensors = {}
     for given in inputs:
         if given.dtype is None or given.dims is None:
@@ -192,11 +200,9 @@ def _program_inputs(torch, program, inputs):
     values = {
         node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"
     }
-    if inputs and len(inputs) != len(names):
-        raise ImportFailed(f"the model has {len(names)} inputs ({', '.join(map(str, names))})")
-    aliases = [given.alias for given in inputs] or names
-    if len(set(aliases)) < len(aliases):
-        raise ImportFailed(f"two inputs have one alias: {', '.join(aliases)}")
+    _check_distinct(given.alias for given in inputs)
+    aliases = by_name("--input", [given.alias for given in inputs], names) if inputs else names
+    declared = {given.alias: given for given in inputs}
     tensors = {}
     for name, alias in zip(names, aliases, strict=True):
         value = values.get(name)
@@ -205,11 +211,32 @@ def _program_inputs(torch, program, inputs):
         shape = tuple(dim if isinstance(dim, int) else None for dim in value.shape)
         dtype = torch_values.numpy_dtype(torch, value.dtype, f"the model's input {name}")
         tensors[alias] = Tensor(alias, dtype, shape)
+        _check_type(declared.get(alias), name, tensors[alias])
     return tensors
 
 
-def _dynamic_shapes(model, tensors, positional, by_keyword):
-    """As torch.onnx.export takes them: in a dict where arguments are given by keyword."""
+def _check_distinct(aliases):
+    aliases = list(aliases)
+    if len(set(aliases)) < len(aliases):
+        raise ImportFailed(f"--input: two inputs have one alias: {', '.join(aliases)}")
+
+
+def _check_type(given, name, tensor):
+    """Refuses what an `--input` says of a .pt2 file's input, if the file says otherwise."""
+    if given is None:
+        return
+    dims = list(tensor.shape)
+    has_other_dtype = given.dtype not in (None, tensor.dtype.name)
+    if has_other_dtype or given.dims not in (None, dims):
+        sizes = ",".join("?" if dim is None else str(dim) for dim in dims)
+        raise ImportFailed(
+            f"--input {given.alias}: the model was exported with the input {name} of "
+            f"{tensor.dtype.name}[{sizes}]. Leave the type out, or export the model for another"
+        )
+
+
+def _dynamic_shapes(binding, tensors):
+    """As torch.export takes them: by parameter."""
     import torch
 
     dims = {
@@ -220,11 +247,7 @@ def _dynamic_shapes(model, tensors, positional, by_keyword):
         }
         for alias, tensor in tensors.items()
     }
-    if not by_keyword:
-        return tuple(dims[alias] for alias in positional)
-    names = list(inspect.signature(model.forward).parameters)
-    shapes = {name: dims[alias] for name, alias in zip(names, positional)}
-    return shapes | {alias: dims[alias] for alias in by_keyword}
+    return binding.by_parameter(dims)
 
 
 def _example(torch, tensor):
@@ -275,10 +298,13 @@ def _rename(graph, call, output_aliases):
     """Names the graph's inputs and outputs, which are in the model's order; returns the outputs."""
     inputs = list(call.inputs)
     _check_aliases("input", graph.graph.input, inputs)
-    own = [it.name for it in graph.graph.output]
-    if len(call.outputs) == len(own):
-        own = [alias or name for alias, name in zip(call.outputs, own)]
-    aliases = output_aliases or own
+    _check_extra(graph, call, inputs)
+    in_graph = [it.name for it in graph.graph.output]
+    named = call.outputs if len(call.outputs) == len(in_graph) else [None] * len(in_graph)
+    aliases = [alias or name for alias, name in zip(named, in_graph)]
+    if output_aliases:
+        known = [own if own in (given, *output_aliases) else given for given, own in zip(named, aliases)]
+        aliases = by_name("--output_alias", output_aliases, known)
     _check_aliases("output", graph.graph.output, aliases)
     taken = set(inputs)
     graph_names = []
@@ -293,6 +319,18 @@ def _rename(graph, call, output_aliases):
     names = [*inputs, *graph_names]
     rename_tensors(graph, {value.name: name for value, name in zip(values, names)})
     return {alias: Tensor(name, None, None) for alias, name in zip(aliases, graph_names)}
+
+
+def _check_extra(graph, call, inputs):
+    """Refuses inputs that `**kwargs` took and the model ignores, such as a misspelt name."""
+    read = {name for part in graphs_of(graph.graph) for node in part.node for name in node.input}
+    read |= {value.name for value in graph.graph.output}
+    for value, alias in zip(graph.graph.input, inputs):
+        if alias in call.extra and value.name not in read:
+            raise ImportFailed(
+                f"--input {alias}: forward has no argument of that name, takes it among others "
+                "(`**`), and does not use it: correct the name, or leave the input out"
+            )
 
 
 def _check_aliases(side, values, aliases):

@@ -146,14 +146,17 @@ def _write_map(imported, folder):
 
         # Without an original, only outputs that a map lists are served.
         lists_outputs = is_derived and any(differs(*it) for it in signature.outputs.items())
-        entries = [
-            f"  {side} {{ alias: {json.dumps(alias, ensure_ascii=False)} "
-            f"tensor: {json.dumps(tensor.graph_name, ensure_ascii=False)} "
-            f"{'dtype: DT_BFLOAT16 ' if is_derived and _is_bfloat16(tensor) else ''}}}\n"
-            for side, tensors in (("input", signature.inputs), ("output", signature.outputs))
-            for alias, tensor in tensors.items()
-            if differs(alias, tensor) or (lists_outputs and side == "output")
-        ]
+        entries = []
+        for side, tensors in (("input", signature.inputs), ("output", signature.outputs)):
+            # An entry replaces the other aliases of its tensor unless they have entries, too.
+            listed = {it.graph_name for alias, it in tensors.items() if differs(alias, it)}
+            entries += [
+                f"  {side} {{ alias: {json.dumps(alias, ensure_ascii=False)} "
+                f"tensor: {json.dumps(tensor.graph_name, ensure_ascii=False)} "
+                f"{'dtype: DT_BFLOAT16 ' if is_derived and _is_bfloat16(tensor) else ''}}}\n"
+                for alias, tensor in tensors.items()
+                if tensor.graph_name in listed or (lists_outputs and side == "output")
+            ]
         if entries:
             name = json.dumps(signature.name, ensure_ascii=False)
             text += [f"signature {{\n  name: {name}\n", *entries, "}\n"]
