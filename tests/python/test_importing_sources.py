@@ -1,4 +1,4 @@
-"""What tools/import_model.py says of files and directories that its commands do not import.
+"""The texts of tools/import_model.py about files and directories that its commands do not import.
 
 Nothing but Python's standard library is there, so that a wrong file is named before packages are.
 """
@@ -105,7 +105,7 @@ def test_the_command_for_a_file_is_named(tmp_path, content, name, right):
         if command == right:
             status, _, errors = run(command, str(file), "--output", str(tmp_path / "1"))
             assert status == 1
-            # It is what is missing here, not the file, that stops it.
+            # The file is right, and packages are missing.
             assert "these Python packages are missing" in errors
         else:
             assert f"`import_model.py {right} {file}`" in refused(tmp_path, command, file)

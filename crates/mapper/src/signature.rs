@@ -25,6 +25,7 @@ mod example_input;
 mod mapping;
 mod matching;
 mod overlay;
+mod passed_through;
 mod renaming;
 mod request;
 mod saved_model;

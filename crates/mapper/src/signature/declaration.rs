@@ -45,6 +45,8 @@ pub struct Declaration {
     pub outputs: BTreeMap<String, Port>,
     /// The changes that the maps made to aliases.
     pub changes: Vec<AliasChange>,
+    /// The additional aliases of inputs, each with the newest one.
+    pub kept: Vec<(String, String)>,
     /// The aliases below each map, the innermost first.
     pub earlier: Vec<EarlierAliases>,
     /// Graph inputs that no client sends, by graph name.
@@ -161,10 +163,7 @@ impl Declaration {
     /// The inputs that clients send, sorted by alias. If an input has several aliases, only the newest is
     /// listed.
     pub fn wanted_inputs(&self) -> Vec<Wanted> {
-        let is_kept = |alias: &str| {
-            let mut kept = self.changes.iter().filter(|it| it.kept);
-            kept.any(|it| it.side == Side::Input && it.old == alias)
-        };
+        let is_kept = |alias: &str| self.kept.iter().any(|(kept, _)| kept == alias);
         let mut inputs = wanted(&self.definition.inputs);
         inputs.retain(|it| !is_kept(&it.alias));
         inputs

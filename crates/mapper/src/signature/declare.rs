@@ -43,6 +43,7 @@ pub fn declare(
         inputs: BTreeMap::new(),
         outputs: BTreeMap::new(),
         changes: Vec::new(),
+        kept: Vec::new(),
         earlier: Vec::new(),
         constants: Vec::new(),
         example: None,

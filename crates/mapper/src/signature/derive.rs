@@ -61,6 +61,7 @@ pub fn derive(name: &str, graph: &dyn Graph) -> Result<Signature> {
         is_original: false,
         definition,
         changes: Vec::new(),
+        kept: Vec::new(),
         earlier: Vec::new(),
     })
 }

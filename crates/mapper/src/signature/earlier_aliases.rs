@@ -3,7 +3,7 @@
 //!
 //! Not here: the changes that a map makes (`alias_change`, `renaming`).
 
-use super::alias_change::{Aliases, EarlierAliases, Side};
+use super::alias_change::{Aliases, EarlierAliases};
 use super::mapping::Signature;
 use base::error::{Result, ServingError};
 use base::request::{RequestInputs, RequestTensor};
@@ -37,9 +37,8 @@ impl Signature {
 
     /// The aliases that a map keeps for inputs, each with the new alias.
     fn kept_inputs(&self) -> impl Iterator<Item = (&str, &str)> {
-        let changes = self.changes.iter();
-        let kept = changes.filter(|it| it.side == Side::Input && it.kept);
-        kept.filter_map(|it| Some((it.old.as_str(), it.new.as_deref()?)))
+        let kept = self.kept.iter();
+        kept.map(|(kept, new)| (kept.as_str(), new.as_str()))
     }
 
     /// Whether a request has an input, under any of its aliases.

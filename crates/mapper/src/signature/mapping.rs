@@ -38,6 +38,8 @@ pub struct Signature {
     pub definition: SignatureDef,
     /// The changes that a signature map made to aliases.
     pub changes: Vec<AliasChange>,
+    /// The additional aliases of inputs, each with the newest one, which `inputs` has.
+    pub kept: Vec<(String, String)>,
     /// The aliases below each map, the innermost first.
     pub earlier: Vec<EarlierAliases>,
 }

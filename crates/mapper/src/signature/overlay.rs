@@ -10,6 +10,7 @@ use super::alias_change::Side;
 use super::declaration::{Declaration, Interface, Layer, Port, fed_inputs, or_alias, shape_proto};
 use super::default_value::contradicts;
 use super::diagnosis::shape_text;
+use super::passed_through::passed_through;
 use base::error::{Result, ServingError};
 use base::tensor::DataType;
 use codec::tensor_proto::message::from_message;
@@ -62,7 +63,9 @@ impl<'a> Overlay<'a> {
             }
         }
         for output in &self.map.output {
-            let port = self.lay_output(output, declaration)?;
+            let inputs = [&layer.inputs, &declaration.inputs];
+            let passed = passed_through(&self.below, self.graph, output, inputs);
+            let port = self.lay_output(output, passed, declaration)?;
             if layer.outputs.insert(output.alias.clone(), port).is_some() {
                 return Err(named_twice("output", &output.alias));
             }
@@ -151,7 +154,13 @@ impl<'a> Overlay<'a> {
         })
     }
 
-    fn lay_output(&self, output: &map::Output, declaration: &mut Declaration) -> Result<Port> {
+    /// `passed` is the alias below the map of the output that the entry means by an input's tensor.
+    fn lay_output(
+        &self,
+        output: &map::Output,
+        passed: Option<&str>,
+        declaration: &mut Declaration,
+    ) -> Result<Port> {
         if output.drop {
             let bare = map::Output {
                 alias: output.alias.clone(),
@@ -164,7 +173,7 @@ impl<'a> Overlay<'a> {
         let entry = Entry {
             what: "output",
             alias: &output.alias,
-            tensor: &output.tensor,
+            tensor: passed.unwrap_or(&output.tensor),
             keep: output.keep,
             transpose: &output.transpose,
             reshape: &output.reshape,

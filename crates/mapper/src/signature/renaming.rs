@@ -29,6 +29,8 @@ pub struct Settled {
     pub matching: Matching,
     /// Their descriptions.
     pub descriptions: BTreeMap<String, Description>,
+    /// The additional aliases of inputs, each with the newest one.
+    pub kept: Vec<(String, String)>,
     /// The changes to the earlier aliases.
     pub changes: Vec<AliasChange>,
     /// For each map: the aliases below it, each with its present alias; `None`: it was removed.
@@ -78,17 +80,25 @@ pub fn settle(it: &Unsettled<'_>, layers: &[Layer]) -> Result<Settled> {
         gone: BTreeSet::new(),
         unexplained: BTreeMap::new(),
         named: BTreeMap::new(),
+        introduced: BTreeMap::new(),
+        removed: BTreeMap::new(),
         earlier: Vec::new(),
     };
     for layer in layers {
         state.lay(layer)?;
     }
     state.match_rest();
-    let kept = state.kept()?;
+    state.restore_removed();
+    state.forget_replaced();
+    let kept = match it.side {
+        Side::Input => state.kept_inputs()?,
+        Side::Output => Vec::new(),
+    };
     let taken = state.taken();
     let left = it.candidates.iter().map(|it| it.name.clone());
     Ok(Settled {
-        changes: state.changes(kept),
+        kept,
+        changes: state.changes(),
         matching: Matching {
             unexplained: state.unexplained.into_keys().collect(),
             open: state.open.into_iter().map(|it| it.alias).collect(),
@@ -132,6 +142,11 @@ struct State<'a> {
     /// For each alias that a map names: the number of the last such map, and whether the alias replaces
     /// others there.
     named: BTreeMap<String, (usize, bool)>,
+    /// The number of the map that gave an alias its tensor; not for aliases that have had it without a map.
+    introduced: BTreeMap<String, usize>,
+    /// For the index of a map and an alias below it: the number of the map that removed the alias, and the
+    /// tensor that it had.
+    removed: BTreeMap<(usize, String), (usize, String)>,
     /// See [`Settled::earlier`].
     earlier: Vec<BTreeMap<String, Option<String>>>,
 }

@@ -5,41 +5,33 @@
 use std::collections::BTreeMap;
 
 use super::State;
-use crate::signature::alias_change::{AliasChange, Side};
+use crate::signature::alias_change::AliasChange;
 use base::error::{Result, ServingError};
 
 impl State<'_> {
-    /// The additional aliases of tensors, each with the newest alias. Clients can send an input under
-    /// either alias, so both need the same description.
-    pub(super) fn kept(&mut self) -> Result<Vec<(String, String)>> {
-        self.forget_replaced();
-        let mut groups: BTreeMap<&String, Vec<&String>> = BTreeMap::new();
-        for (alias, (tensor, _)) in &self.found {
-            groups.entry(tensor).or_default().push(alias);
-        }
+    /// The additional aliases of inputs, each with the newest one. Clients can send an input under either
+    /// alias, so both need the same description.
+    pub(super) fn kept_inputs(&mut self) -> Result<Vec<(String, String)>> {
         let named = |alias: &String| self.named.get(alias).copied().unwrap_or_default();
-        let is_input = self.it.side == Side::Input;
         let mut kept = Vec::new();
-        for (tensor, aliases) in groups {
+        for (tensor, aliases) in self.by_tensor() {
             let newest = aliases.iter().rev().max_by_key(|alias| named(alias));
             let Some(newest) = newest.filter(|alias| named(alias).0 > 0) else {
                 continue;
             };
             let was = |alias: &String| self.base.get(alias).is_some_and(|it| it.0 == *tensor);
             for alias in aliases.iter().filter(|it| *it != newest) {
-                let is_as_before = was(alias) && was(newest);
-                let is_as_new = named(alias).0 == named(newest).0;
-                if is_as_before || (is_as_new && !is_input) {
+                if was(alias) && was(newest) {
                     continue;
                 }
-                if is_as_new && !self.agree(alias, newest) {
+                if named(alias).0 == named(newest).0 && !self.agree(alias, newest) {
                     return Err(ServingError::invalid_argument(format!(
                         "signature map: inputs '{alias}' and '{newest}' are two aliases of one input of \
                          the graph, '{tensor}', and the map says other things of each: give them the \
                          same dtype, transpose, reshape and default"
                     )));
                 }
-                if is_input && !self.are_sent_alike(alias, newest) {
+                if !self.are_sent_alike(alias, newest) {
                     return Err(ServingError::invalid_argument(format!(
                         "signature map: input '{newest}' keeps '{alias}', and clients would send another \
                          dtype, transpose or reshape as '{newest}': both are one input of the graph, \
@@ -50,14 +42,21 @@ impl State<'_> {
                 kept.push(((*alias).clone(), (*newest).clone()));
             }
         }
-        if is_input {
-            self.move_defaults(&kept);
-        }
+        self.move_defaults(&kept);
         Ok(kept)
     }
 
+    /// The aliases of each tensor.
+    fn by_tensor(&self) -> BTreeMap<&String, Vec<&String>> {
+        let mut groups: BTreeMap<&String, Vec<&String>> = BTreeMap::new();
+        for (alias, (tensor, _)) in &self.found {
+            groups.entry(tensor).or_default().push(alias);
+        }
+        groups
+    }
+
     /// Drops the descriptions of aliases that are not in use any more.
-    fn forget_replaced(&mut self) {
+    pub(super) fn forget_replaced(&mut self) {
         let is_current = |alias: &String, it: &Self| {
             it.found.contains_key(alias) || it.open.iter().any(|open| open.alias == *alias)
         };
@@ -100,33 +99,99 @@ impl State<'_> {
         }
     }
 
+    /// Lets an earlier alias that a map removed refer to the alias that a later map gave its tensor.
+    pub(super) fn restore_removed(&mut self) {
+        let mut restored = Vec::new();
+        for ((index, earlier), (removed_by, tensor)) in &self.removed {
+            let later = self
+                .found
+                .iter()
+                .filter(|(alias, (it, _))| it == tensor && self.introduced_by(alias) > *removed_by);
+            let newest =
+                later.max_by_key(|(alias, _)| (self.introduced_by(alias), *alias == earlier));
+            if let Some((alias, _)) = newest {
+                restored.push((*index, earlier.clone(), alias.clone()));
+            }
+        }
+        for (index, earlier, alias) in restored {
+            let stage = self.earlier.get_mut(index);
+            let entry = stage.and_then(|it| it.get_mut(&earlier));
+            if let Some(entry) = entry.filter(|it| it.is_none()) {
+                *entry = Some(alias);
+            }
+        }
+    }
+
+    /// The number of the map that gave an alias its tensor; 0: none did.
+    fn introduced_by(&self, alias: &str) -> usize {
+        self.introduced.get(alias).copied().unwrap_or_default()
+    }
+
     /// The changes to the aliases, starting with those of the innermost map.
-    pub(super) fn changes(&self, kept: Vec<(String, String)>) -> Vec<AliasChange> {
+    pub(super) fn changes(&self) -> Vec<AliasChange> {
         let side = self.it.side;
-        let kept: Vec<AliasChange> = kept
-            .into_iter()
-            .map(|(old, new)| AliasChange {
-                side,
-                old,
-                new: Some(new),
-                kept: true,
-            })
-            .collect();
+        let kept = self.still_served();
         let mut changes: Vec<AliasChange> = Vec::new();
         for (old, new) in self.earlier.iter().flatten() {
             let is_served = self.found.contains_key(old);
-            let is_told = kept.iter().chain(&changes).any(|it| it.old == *old);
-            if new.as_ref() == Some(old) || is_told || (new.is_none() && is_served) {
+            let is_listed = kept.iter().chain(&changes).any(|it| it.old == *old);
+            if new.as_ref() == Some(old) || is_listed || (new.is_none() && is_served) {
                 continue;
             }
-            changes.push(AliasChange {
+            let change = |new: Option<String>| AliasChange {
                 side,
                 old: old.clone(),
-                new: new.clone(),
+                new,
                 kept: false,
-            });
+            };
+            match new {
+                None => changes.push(change(None)),
+                Some(new) => {
+                    let all = self.introduced_with(new).into_iter();
+                    changes.extend(all.map(|new| change(Some(new))));
+                }
+            }
         }
         changes.extend(kept);
         changes
+    }
+
+    /// An alias, and those that the same map gave the same tensor.
+    fn introduced_with(&self, alias: &String) -> Vec<String> {
+        let map = self.introduced_by(alias);
+        let tensor = self.found.get(alias).map(|(tensor, _)| tensor);
+        let is_like = |other: &str, of: &String| {
+            map > 0 && Some(of) == tensor && self.introduced_by(other) == map
+        };
+        let all = self.found.iter();
+        let all = all.filter(|(other, (of, _))| *other == alias || is_like(other, of));
+        let all: Vec<String> = all.map(|(other, _)| other.clone()).collect();
+        match all.is_empty() {
+            true => vec![alias.clone()],
+            false => all,
+        }
+    }
+
+    /// The aliases that are still served, each with those that the last map gave its tensor. An alias that
+    /// this map itself lists is not one that it keeps.
+    fn still_served(&self) -> Vec<AliasChange> {
+        let mut kept = Vec::new();
+        for aliases in self.by_tensor().into_values() {
+            let maps = aliases.iter().map(|alias| self.introduced_by(alias));
+            let last = maps.max().unwrap_or_default();
+            let (new, old): (Vec<&String>, Vec<&String>) = aliases
+                .into_iter()
+                .partition(|alias| self.introduced_by(alias) == last);
+            let is_listed = |alias: &str| self.named.get(alias).is_some_and(|it| it.0 == last);
+            for old in old.into_iter().filter(|alias| !is_listed(alias)) {
+                kept.extend(new.iter().map(|new| AliasChange {
+                    side: self.it.side,
+                    old: old.clone(),
+                    new: Some((*new).clone()),
+                    kept: true,
+                }));
+            }
+        }
+        kept
     }
 }

@@ -41,7 +41,7 @@ impl State<'_> {
             .iter()
             .map(|old| (old, self.transition(old, ports, &before, &open)))
             .collect();
-        self.update_earlier(&transitions);
+        self.update_earlier(&transitions, &before);
         Ok(())
     }
 
@@ -99,6 +99,9 @@ impl State<'_> {
             match found {
                 Some(found) => {
                     self.open.retain(|it| it.alias != *alias);
+                    if before.get(alias).is_none_or(|(own, _)| *own != found.0) {
+                        self.introduced.insert(alias.clone(), self.earlier.len());
+                    }
                     self.found.insert(alias.clone(), found);
                 }
                 // It replaces an alias whose tensor has not been found yet.
@@ -110,13 +113,23 @@ impl State<'_> {
     }
 
     /// Lets the aliases below all maps so far refer to the present ones.
-    fn update_earlier(&mut self, transitions: &BTreeMap<&String, Option<String>>) {
-        for stage in &mut self.earlier {
-            for alias in stage.values_mut() {
-                let new = alias.as_ref().and_then(|it| transitions.get(it));
-                if let Some(new) = new {
-                    alias.clone_from(new);
+    fn update_earlier(
+        &mut self,
+        transitions: &BTreeMap<&String, Option<String>>,
+        before: &Tensors,
+    ) {
+        let map = self.earlier.len();
+        for (index, stage) in self.earlier.iter_mut().enumerate() {
+            for (earlier, alias) in stage {
+                let Some(old) = alias.as_ref() else { continue };
+                let Some(new) = transitions.get(old) else {
+                    continue;
+                };
+                if let (None, Some((tensor, _))) = (new, before.get(old)) {
+                    let key = (index, earlier.clone());
+                    self.removed.insert(key, (map, tensor.clone()));
                 }
+                alias.clone_from(new);
             }
         }
     }
@@ -287,10 +300,12 @@ impl State<'_> {
         {
             return Some(old.clone());
         }
-        let claimant = ports.iter().find(|(alias, _)| {
-            let found = self.found.get(*alias).map(|(tensor, _)| tensor);
-            found.is_some() && found == tensor
+        let on_tensor = |alias: &str, all: &Tensors| all.get(alias).map(|it| &it.0) == tensor;
+        let claimants = ports.iter().filter(|(alias, port)| {
+            !port.drop && tensor.is_some() && on_tensor(alias, &self.found)
         });
+        // The map's own alias rather than one that the tensor has had before.
+        let claimant = claimants.min_by_key(|(alias, _)| on_tensor(alias, before));
         let new = taker.or(claimant);
         new.map(|(alias, _)| alias.clone())
     }

@@ -32,6 +32,7 @@ impl Declaration {
             Side::Input => {
                 stages.for_each(|(stage, inputs)| stage.inputs.0.clone_from(inputs));
                 self.inputs = ports.collect();
+                self.kept.clone_from(&settled.kept);
                 let of_example = self.example.as_ref().and_then(|example| {
                     let known = self.definition.inputs.remove_entry(&example.alias);
                     known.filter(|(alias, _)| !infos.contains_key(alias))

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use super::optional::show_defaults;
 use super::{Binder, BoundSignature, Tensors};
 use crate::signature::{
-    Classes, ExampleInput, Input, Output, OutputSource, Rule, Side, Signature, known_shape,
-    tensor_name,
+    Classes, ExampleInput, Input, Output, OutputSource, Rule, Signature, known_shape, tensor_name,
 };
 use base::error::{Result, ServingError};
 use base::tensor::DataType;
@@ -38,7 +37,7 @@ impl Binder<'_> {
         let fed_twice = self.fed_twice(&inputs);
         let is_original = self.declaration.is_original;
         let mut definition = self.declaration.definition;
-        show_defaults(&mut definition, &inputs, &self.declaration.changes);
+        show_defaults(&mut definition, &inputs, &self.declaration.kept);
         for change in &self.declaration.changes {
             tracing::info!(
                 model = self.file.model.origin(),
@@ -59,6 +58,7 @@ impl Binder<'_> {
                 is_original,
                 definition,
                 changes: self.declaration.changes,
+                kept: self.declaration.kept,
                 earlier: self.declaration.earlier,
             },
             model: self.model,
@@ -196,14 +196,10 @@ impl Binder<'_> {
             let tensors: Vec<&str> = features.feeds.keys().map(String::as_str).collect();
             inputs.insert(alias.clone(), (tensors.join(", "), Rule::Examples));
         }
-        for change in &self.declaration.changes {
-            let found = change.new.as_ref().and_then(|new| inputs.get(new));
-            if change.side == Side::Input
-                && change.kept
-                && let Some((tensor, _)) = found
-            {
-                let kept = (tensor.clone(), Rule::Map);
-                inputs.insert(change.old.clone(), kept);
+        for (kept, newest) in &self.declaration.kept {
+            if let Some((tensor, _)) = inputs.get(newest) {
+                let found = (tensor.clone(), Rule::Map);
+                inputs.insert(kept.clone(), found);
             }
         }
         let mut outputs = self.outputs.found.clone();
@@ -212,7 +208,8 @@ impl Binder<'_> {
                 true => Rule::Fed,
                 false => Rule::PassThrough,
             };
-            outputs.insert(alias.clone(), (input.clone(), rule));
+            let tensor = self.inputs.found.get(input).map(|(tensor, _)| tensor);
+            outputs.insert(alias.clone(), (tensor.unwrap_or(input).clone(), rule));
         }
         (inputs, outputs)
     }

@@ -155,9 +155,9 @@ impl Binder<'_> {
         self.declaration
             .take(Side::Input, &settled)
             .map_err(|error| self.refused(error))?;
-        for kept in settled.changes.iter().filter(|change| change.kept) {
-            self.inputs.found.remove(&kept.old);
-            self.inputs.open.retain(|alias| *alias != kept.old);
+        for (kept, _) in &settled.kept {
+            self.inputs.found.remove(kept);
+            self.inputs.open.retain(|alias| alias != kept);
         }
         self.find_features(&needed)
     }
@@ -168,14 +168,12 @@ impl Binder<'_> {
         let Some(first) = self.declaration.earlier.first() else {
             return Ok(());
         };
-        let kept = self.declaration.changes.iter();
-        let kept = kept.filter(|it| it.side == Side::Input && it.kept);
         for (output, input) in &mut self.handed_through {
             match first.inputs.0.get(input) {
                 None => {}
                 Some(Some(new)) => {
-                    let newest = kept.clone().find(|it| it.old == *new);
-                    let newest = newest.and_then(|it| it.new.as_ref());
+                    let mut kept = self.declaration.kept.iter();
+                    let newest = kept.find(|(kept, _)| kept == new).map(|(_, newest)| newest);
                     input.clone_from(newest.unwrap_or(new));
                 }
                 Some(None) => {

@@ -4,7 +4,7 @@
 //! Not here: finding these inputs (`onnx`), choosing the graph for a request (`servable`).
 
 use super::{Binder, BoundSignature};
-use crate::signature::{AliasChange, Feed, Input, Side, SignatureDef};
+use crate::signature::{Feed, Input, SignatureDef};
 use base::error::{Result, ServingError};
 use base::tensor::Tensor;
 use codec::tensor_proto::message::to_message;
@@ -91,7 +91,7 @@ impl BoundSignature {
 pub(super) fn show_defaults(
     definition: &mut SignatureDef,
     inputs: &[Input],
-    changes: &[AliasChange],
+    kept: &[(String, String)],
 ) {
     for input in inputs.iter().filter(|it| it.graph_has_default) {
         let Some(default) = &input.default else {
@@ -111,14 +111,10 @@ pub(super) fn show_defaults(
             shown.or_insert_with(|| to_message(default));
         }
     }
-    let kept = changes
-        .iter()
-        .filter(|it| it.side == Side::Input && it.kept);
-    for change in kept {
-        let new = change.new.as_ref();
-        if let Some(default) = new.and_then(|new| definition.defaults.get(new)) {
+    for (kept, new) in kept {
+        if let Some(default) = definition.defaults.get(new) {
             let default = default.clone();
-            definition.defaults.insert(change.old.clone(), default);
+            definition.defaults.insert(kept.clone(), default);
         }
     }
 }

@@ -44,6 +44,7 @@ mod renaming;
 mod renaming_again;
 mod renaming_claims;
 mod renaming_details;
+mod renaming_words;
 mod rewrites;
 mod sequences;
 mod session;
