@@ -82,6 +82,10 @@ def test_aliases_of_one_tensor_stay_when_another_is_renamed(tmp_path, renames, e
     assert version(tmp_path, {"x": "x"}, outputs, renames) == (["x"], expected)
 
 
+def test_a_tensor_can_get_its_own_name_as_the_alias(tmp_path):
+    assert version(tmp_path, {"image": "x"}, {"b": "y"}, ["image=x", "b=y"]) == (["x"], ["y"])
+
+
 @pytest.mark.parametrize(
     "renames, expected",
     [

@@ -69,6 +69,7 @@ def _apply(signature, sides, in_graph):
                 + ", ".join(aliases)
             )
         setattr(signature, tensors, dict(zip(aliases, old.values())))
+        signature.renamed |= {(side, new) for alias, new in sides[side].items() if new != alias}
     if in_graph:
         _rename_graph(signature)
     run_original = signature.run_original

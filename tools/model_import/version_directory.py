@@ -149,7 +149,11 @@ def _write_map(imported, folder):
         entries = []
         for side, tensors in (("input", signature.inputs), ("output", signature.outputs)):
             # An entry replaces the other aliases of its tensor unless they have entries, too.
-            listed = {it.graph_name for alias, it in tensors.items() if differs(alias, it)}
+            # A SavedModel has the earlier alias even if the new one is the tensor's name.
+            new = {alias for it, alias in signature.renamed if it == side and not is_derived}
+            listed = {
+                it.graph_name for alias, it in tensors.items() if differs(alias, it) or alias in new
+            }
             entries += [
                 f"  {side} {{ alias: {json.dumps(alias, ensure_ascii=False)} "
                 f"tensor: {json.dumps(tensor.graph_name, ensure_ascii=False)} "
