@@ -84,6 +84,8 @@ lint:
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --workspace --no-deps
 	$(PYTHON) tools/check_dependencies.py
 	$(PYTHON) tools/check_circles.py
+	$(PYTHON) tools/check_sizes.py
+	$(PYTHON) tools/check_prose.py
 
 # nextest does not run the examples in doc comments, plain `cargo test` does.
 test-rust: onnxruntime

@@ -92,7 +92,9 @@ def rust_prose(line: str, messages: bool) -> str:
     text = comment.group(1) if comment else ""
     if messages:
         code = line[: comment.start()] if comment else line
-        text += " " + " ".join(re.findall(r'"((?:[^"\\]|\\.)*)"', code))
+        # A word alone is a key or a label; braces hold the name of a variable.
+        strings = (it for it in re.findall(r'"((?:[^"\\]|\\.)*)"', code) if " " in it)
+        text += " " + " ".join(re.sub(r"\{[^{}]*\}", "", it) for it in strings)
     return text
 
 

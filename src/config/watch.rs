@@ -224,7 +224,7 @@ mod tests {
     fn a_pipe_is_not_read_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        assert!(check_regular(&path).is_ok(), "reading says what is wrong");
+        assert!(check_regular(&path).is_ok(), "reading names the fault");
         make_fifo(&path);
         let error = check_regular(&path).unwrap_err();
         assert_eq!(error.code(), Code::FailedPrecondition);

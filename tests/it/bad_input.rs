@@ -53,7 +53,7 @@ async fn hostile_tensors_are_refused() {
         ("a negative dim", float(&[-1])),
         ("the smallest dim", float(&[i64::MIN])),
         (
-            "overflow beside an empty dim",
+            "overflow next to an empty dim",
             float(&[i64::MAX, i64::MAX, 0]),
         ),
         (
@@ -120,7 +120,7 @@ async fn hostile_json_is_refused() {
     for (what, body) in [
         ("deep lists", format!(r#"{{"instances": {deep}"#)),
         (
-            "deep lists in a member nobody reads",
+            "deep lists in a member that is not read",
             format!(r#"{{"other": {deep}"#),
         ),
         ("deep objects", deep_objects),

@@ -91,7 +91,7 @@ async fn broken_saved_model_is_out_of_range() {
     let whole = fs::read(good.join("saved_model.pb")).unwrap();
     for (version, contents) in [
         ("1", &whole[..whole.len() / 2]),
-        ("2", b"this is no SavedModel at all"),
+        ("2", b"this is not a SavedModel at all"),
         ("3", &[0xff; 100]),
     ] {
         let aside = base_path.path().join("aside");
@@ -131,7 +131,7 @@ async fn warmup_status_is_the_readers_error() {
     copy(&good, &aside);
     fs::create_dir(aside.join("assets.extra")).unwrap();
     let warmup = aside.join("assets.extra/tf_serving_warmup_requests");
-    fs::write(warmup, b"these are no records").unwrap();
+    fs::write(warmup, b"these are not records").unwrap();
     fs::rename(aside, base_path.path().join("1")).unwrap();
     let failed = settled(&server, 2).await.pop().unwrap().status.unwrap();
 

@@ -36,7 +36,7 @@ class Signature:
     run_original: Callable[[dict], dict]
     # tf2onnx converts strings to numbers to compare them, which fails; the server repairs that.
     compares_strings: bool = False
-    # ("input" or "output", alias) for each that the original does not have.
+    # ("input" or "output", alias) for each that the SavedModel does not have.
     renamed: set = dataclasses.field(default_factory=set)
 
 

@@ -133,7 +133,7 @@ fn call(mut session: Session, batch: usize, time: Duration) -> Result<(Vec<Durat
 fn input(session: &Session, batch: usize) -> Result<(String, Vec<i64>)> {
     let input = session.inputs().first().ok_or("the graph has no input")?;
     let ValueType::Tensor { shape, .. } = input.dtype() else {
-        return Err("the graph's input is no tensor".into());
+        return Err("the graph's input is not a tensor".into());
     };
     let fixed = |&dim: &i64| if dim < 0 { batch as i64 } else { dim };
     Ok((input.name().to_owned(), shape.iter().map(fixed).collect()))

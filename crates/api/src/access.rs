@@ -1,7 +1,7 @@
 //! Access to inference: the one door in front of every API.
 //!
-//! It knows who is calling, whether that caller has the right to, whether there is room, and how the call is
-//! counted. Not here: the APIs behind it (`tfs`, `admin`), sockets (`net`).
+//! It identifies callers, checks their rights, keeps to the limits, and counts calls. Not here: the APIs
+//! behind it (`tfs`, `admin`), sockets (`net`).
 
 pub mod access_log_layer;
 pub mod auth;

@@ -1,4 +1,4 @@
-//! The one door, seen from the ports: for each call of both protocols, who is let in and who is not.
+//! The one door, seen from the ports: the callers that each call of both protocols accepts and refuses.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -170,7 +170,7 @@ enum Outcome {
     PermissionDenied,
     Overloaded,
     Unimplemented,
-    /// Answered by a handler, with whatever code.
+    /// Answered by a handler, with any code.
     Inside,
 }
 

@@ -1,6 +1,6 @@
 //! Responses of the HTTP ports: documents, errors as JSON, and the HTML pages of errors outside the API.
 //!
-//! Not here: what is answered (`tfs::rest`, `admin`).
+//! Not here: the content (`tfs::rest`, `admin`).
 
 use bytes::Bytes;
 use http::header::{

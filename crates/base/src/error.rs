@@ -17,7 +17,7 @@ type Cause = Box<dyn StdError + Send + Sync>;
 
 /// Why a request, a load or a reload failed.
 ///
-/// Its text is what clients see. [`report`](Self::report) is for logs.
+/// Its text is for clients. [`report`](Self::report) is for logs.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServingError {

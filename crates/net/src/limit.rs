@@ -9,7 +9,7 @@
 //! or second poll, takes no lock.
 //!
 //! Here is how a request is admitted; `budget` has the places and bytes that all requests share, `admitted`
-//! what one of them holds.
+//! those that one of them holds.
 //!
 //! Not here: calls that wait for their turn (`concurrency_limit`), limits on connections (`serve`,
 //! `connection`) and on one request (`receive`).

@@ -17,4 +17,4 @@ pub(crate) const LEFT_OUT: &[Listed] = &[
     ("extra/grpc_metadata_metadata_half_plus_three", TENSOR_NAMES),
     ("extra/grpc_metadata_metadata_tf2", TENSOR_NAMES),
 ];
-const TENSOR_NAMES: &str = "the answer has the names of tensors inside the original model";
+const TENSOR_NAMES: &str = "the answer has the names of tensors inside TensorFlow's model";

@@ -41,7 +41,7 @@ async fn recorded_answers_with_models_in_the_repository() {
 #[tokio::test(flavor = "multi_thread")]
 async fn recorded_answers_with_the_recordings_own_models() {
     let Some(folder) = material::shared("golden") else {
-        print("golden: the recordings' own models are not beside this clone; nothing played\n");
+        print("golden: the recordings' own models are not next to this clone; nothing played\n");
         return;
     };
     let played = play::play_all(&folder, &folder.join("models")).await;
@@ -63,7 +63,7 @@ async fn recorded_answers_with_a_cut_model_in_the_repository() {
 #[tokio::test(flavor = "multi_thread")]
 async fn recorded_answers_with_the_recordings_own_cut_models() {
     let Some(folder) = material::shared("golden") else {
-        print("golden: the recordings' own models are not beside this clone; nothing played\n");
+        print("golden: the recordings' own models are not next to this clone; nothing played\n");
         return;
     };
     let cut = [

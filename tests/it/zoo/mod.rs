@@ -50,7 +50,7 @@ async fn models_with_faults_in_the_repository_answer() {
 async fn all_models_with_faults_answer() {
     match material::shared("zoo_faults") {
         Some(folder) => play_faults(&folder).await,
-        None => print("zoo: zoo_faults is not beside this clone; nothing played\n"),
+        None => print("zoo: zoo_faults is not next to this clone; nothing played\n"),
     }
 }
 
@@ -88,7 +88,7 @@ async fn play_all(backend: Backend) {
         match material::shared(name) {
             Some(folder) => play_zoo(&folder, name, backend).await,
             None => print(&format!(
-                "zoo: {name} is not beside this clone; nothing played\n"
+                "zoo: {name} is not next to this clone; nothing played\n"
             )),
         }
     }

@@ -1,5 +1,5 @@
-//! The one door in front of inference, for every API and both protocols: who is calling, whether he has the
-//! right to, whether there is room, and how the call is counted.
+//! The one door in front of inference, for every API and both protocols. It identifies the caller, checks the
+//! caller's right, takes a place within the limits, and starts to count the call.
 //!
 //! A port describes a request by its head and enters it here before it reads the body. A request that gets
 //! no [`CallContext`] is refused and counted; nothing behind the door works without one.

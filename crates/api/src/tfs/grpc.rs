@@ -216,7 +216,7 @@ impl Services {
         Ok(reply::response(pieces))
     }
 
-    /// Receives the message of a call. What it takes to decode counts as held, too.
+    /// Receives the message of a call. The memory to decode it counts as held, too.
     async fn receive<B>(
         &self,
         headers: &HeaderMap,

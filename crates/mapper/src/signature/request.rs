@@ -55,7 +55,7 @@ impl Signature {
         }
         let fetched_by_index = |wanted: usize| {
             let at = call.fetches.iter().position(|&fetch| fetch == wanted);
-            fetched[at.expect("bind wants what it uses")].clone()
+            fetched[at.expect("bind wants every tensor that it uses")].clone()
         };
         let mut by_alias: Vec<(String, Tensor)> = call
             .outputs

@@ -319,7 +319,7 @@ fn deeper(path: &Path, names: &[String]) -> Option<String> {
             ));
         }
         Some(format!(
-            "{folder}/{name} lies a folder too deep. Move what is in {folder} up, into {}",
+            "{folder}/{name} lies a folder too deep. Move the contents of {folder} up, into {}",
             path.display()
         ))
     })

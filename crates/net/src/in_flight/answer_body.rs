@@ -1,6 +1,6 @@
 //! The body of an answer, and its pieces until they are written.
 //!
-//! Not here: what follows from unread pieces (`in_flight`, `stalled`).
+//! Not here: the consequences of unread pieces (`in_flight`, `stalled`).
 
 use std::io::IoSlice;
 use std::pin::Pin;

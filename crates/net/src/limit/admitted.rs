@@ -1,4 +1,4 @@
-//! What one admitted request holds, and how it gives it up.
+//! The place and the bytes that one admitted request holds, and how it gives them up.
 //!
 //! Not here: admitting it (`limit`), which request makes room (`budget`).
 

@@ -1,6 +1,6 @@
 //! The places and bytes that all requests of a server share, and how room is made among them.
 //!
-//! Not here: admitting a request (`limit`), what one request holds (`admitted`).
+//! Not here: admitting a request (`limit`), the share of one request (`admitted`).
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -104,7 +104,7 @@ mod tests {
         }
         assert_eq!(check(&folder.join("Cargo.toml")), Ok(()));
         let missing = folder.join("missing.so");
-        assert_eq!(check(&missing), Ok(()), "the loader says what is wrong");
+        assert_eq!(check(&missing), Ok(()), "the loader names the fault");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! Not here: labels (`serving::lifecycle::labels`), reading the file (`config`).
 
-#![expect(deprecated, reason = "configurations may still use `model_type`")]
+#![expect(deprecated, reason = "configurations still use `model_type`")]
 
 use std::collections::{HashMap, HashSet};
 

@@ -54,7 +54,7 @@ pub(super) struct Framed {
 impl Framed {
     /// A message that was [received](receive).
     pub(super) fn new(message: Bytes) -> Self {
-        let prefix = prefix(message.len()).expect("what is received is less than 2 GiB");
+        let prefix = prefix(message.len()).expect("a received message is less than 2 GiB");
         Self {
             prefix: Bytes::copy_from_slice(&prefix),
             message,

@@ -1,6 +1,6 @@
 //! `tensorflow.serving.ModelService`: the handlers.
 //!
-//! Not here: who is allowed to call (`access`), replacing the configuration (`serving::lifecycle`).
+//! Not here: permissions (`access`), replacing the configuration (`serving::lifecycle`).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

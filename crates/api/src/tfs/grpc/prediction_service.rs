@@ -1,7 +1,7 @@
 //! `tensorflow.serving.PredictionService`: the handlers, except for `Predict` (`predict`).
 //!
-//! Each takes a message that was received and decoded, and returns the response message. Not here: who is
-//! allowed to call (`access`), the semantics (`serving::inference`).
+//! Each takes a message that was received and decoded, and returns the response message. Not here:
+//! permissions (`access`), the semantics (`serving::inference`).
 
 use tokio::sync::OwnedSemaphorePermit;
 

@@ -119,8 +119,8 @@ impl Declared {
         self.0.push(service);
     }
 
-    /// What the door needs to know about a call with this path, and the messages that come with it; `None`
-    /// if the port does not have it.
+    /// A call with this path, for the door, and the messages that come with it; `None` if the port does not
+    /// have the method.
     pub(super) fn call(&self, path: &str) -> (CallHead<'static>, Option<Messages>) {
         let method = self.find(path);
         let head = CallHead {

@@ -204,7 +204,7 @@ fn runs_that_are_long_on_one_thread_go_back_to_the_pool() {
         begin(&placement, &decision, rows(size), |_| ())
     };
     repeat(&placement, CONSTANTS.trials - 1, rows(8), SHORT * 2);
-    assert_eq!(threads(10), Threads::One, "may have been interrupted");
+    assert_eq!(threads(10), Threads::One, "it was perhaps interrupted");
     run(&placement, rows(8), SHORT * 2);
     assert_eq!((threads(8), threads(7)), (Threads::Pool, Threads::One));
     // As it is short on several threads, one thread is not tried again immediately.

@@ -5,7 +5,7 @@
 //! the files with which it had settled. If a version that serves disappears, it counts as gone only
 //! after a second look has missed it, because a directory can be replaced by another one.
 //!
-//! Not here: what is under the base path (`candidates`), the wait for files (`hand_over`), when to look, and
+//! Not here: the versions under the base path (`candidates`), the wait for files (`hand_over`), when to look, and
 //! on which thread (`source::queue`, `source::poll_threads`).
 
 mod candidates;

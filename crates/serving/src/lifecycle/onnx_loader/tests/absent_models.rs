@@ -23,7 +23,7 @@ fn model_in_a_folder_of_its_own_is_found() {
     check_refusal(
         &[("export/model.onnx", b"x")],
         "no ONNX model (*.onnx) in DIR: export/model.onnx lies a folder too deep",
-        "Move what is in export up, into DIR",
+        "Move the contents of export up, into DIR",
     );
     check_refusal(
         &[("model.onnx/model.onnx", b"x")],

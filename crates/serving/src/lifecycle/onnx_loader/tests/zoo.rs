@@ -97,7 +97,7 @@ fn failure(
     let answer = run(servable, signature, inputs);
     if expect["status"] != 200 {
         return match answer {
-            Ok(_) => Some("answered, which the original did not".to_owned()),
+            Ok(_) => Some("answered, where TensorFlow Serving fails".to_owned()),
             Err(error) if expect["kernel_specific"] == true => {
                 (error.code() == Code::Internal).then(|| format!("is our fault: {error}"))
             }
@@ -167,7 +167,9 @@ fn check_version(directory: &Path, cases: &Value, serves: &str) -> Line {
     };
     let mut failures = Vec::new();
     if original_definitions(directory).is_some_and(|it| it != servable.definitions()) {
-        failures.push(format!("{name}: the definitions are not the original's"));
+        failures.push(format!(
+            "{name}: the definitions are not TensorFlow Serving's"
+        ));
     }
     let version = directory.file_name().unwrap().to_str().unwrap();
     let (mut passed, mut rest_only) = (0, 0);

@@ -1,7 +1,7 @@
 //! Configurations that are refused, and unusual ones that are not.
 //!
-//! Texts are those of the recorded exchanges and of `model_servers/server_core.cc`. Not here: what a
-//! configuration that is accepted loads and unloads (`reload`).
+//! Texts are those of the recorded exchanges and of `model_servers/server_core.cc`. Not here: the versions that
+//! an accepted configuration loads and unloads (`reload`).
 
 #![expect(deprecated, reason = "`model_type` is still allowed")]
 

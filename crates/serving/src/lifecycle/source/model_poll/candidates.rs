@@ -1,4 +1,4 @@
-//! What is under a base path: the versions that a policy can want, and why it finds none.
+//! The content of a base path: the versions that a policy can want, and why it finds none.
 //!
 //! Not here: whether the files of a version have settled (`source::settling`).
 

@@ -43,7 +43,10 @@ fn all_due(queue: &mut Queue, now: Instant) -> Vec<Job> {
 fn models_are_looked_at_in_order_and_again_later() {
     let mut queue = queue(&[("z", "/z"), ("a", "/a"), ("m", "/m")]);
     let start = Instant::now();
-    assert!(queue.next(start + INTERVAL * 10).is_none(), "nobody asked");
+    assert!(
+        queue.next(start + INTERVAL * 10).is_none(),
+        "no caller asked"
+    );
     queue.ask(start, HURRY);
     let jobs = all_due(&mut queue, start);
     assert_eq!(names(&jobs), ["z", "a", "m"]);
