@@ -27,7 +27,7 @@ pub(super) struct Guard<'a, 'b> {
 }
 
 impl Guard<'_, '_> {
-    /// Adds a check, unless the property is known to hold.
+    /// Adds a check, unless the property is known to hold. Long, because it has an arm for each check.
     pub(super) fn check(&mut self, check: Check) {
         match check {
             Check::Rank(rank) => {

@@ -113,10 +113,7 @@ impl BatchScheduler {
         };
         let is_lone = queue.is_empty() && parts.len() == 1;
         let is_inline = decision.place == Place::Inline;
-        let reason = match is_inline {
-            true => Reason::Waits,
-            false => decision.reason,
-        };
+        let reason = reason_in_queue(decision);
         let mut news = 0;
         let mut tickets = Vec::with_capacity(parts.len());
         for (feeds, rows) in parts {
@@ -150,6 +147,14 @@ impl BatchScheduler {
             self.shared.rouse(&mut state);
         }
         Ok((tickets, batch))
+    }
+}
+
+/// The reason for a task that waits in a queue.
+fn reason_in_queue(decision: &Decision) -> Reason {
+    match decision.place {
+        Place::Inline => Reason::Waits,
+        _ => decision.reason,
     }
 }
 

@@ -16,6 +16,7 @@ fn check(bytes: &[u8], expected: Foreign) {
     assert_eq!(found, Some(expected), "{:?}", &bytes[..bytes.len().min(40)]);
 }
 
+/// Long, because it has the beginnings of real files.
 #[test]
 fn pointers_and_failed_downloads_are_named() {
     let lfs = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22e\

@@ -334,8 +334,8 @@ impl Rule<'_> {
         attribute.is_some_and(|it| !it.strings.is_empty())
     }
 
-    /// The element type of an output of one of ONNX's own operators. It is long because it is a table with a row
-    /// for each group of operators.
+    /// The element type of an output of one of ONNX's own operators. Long, because it is a table with a row for
+    /// each group of operators.
     fn onnx_elem(&self, index: usize) -> Elem {
         let op_type = self.node.op_type();
         let first_known = || {

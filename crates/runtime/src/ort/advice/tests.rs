@@ -1,7 +1,7 @@
 use super::*;
 
-/// Messages of ONNX Runtime 1.24 and 1.28, shortened, and a part of the advice for each. One table, so that
-/// the cases can be compared.
+/// Messages of ONNX Runtime 1.24 and 1.28, shortened, and a part of the advice for each. Long, because it
+/// is one table, so that the cases can be compared.
 #[test]
 fn each_reason_has_its_own_way_out() {
     let no_op = "Error No Op registered for";

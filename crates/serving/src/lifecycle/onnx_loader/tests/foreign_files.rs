@@ -83,6 +83,7 @@ fn model_that_is_cut_off_is_named() {
     check_refusal(&[("model.onnx", half)], begin, "compare the sizes");
 }
 
+/// Long, because it has the beginnings of real files.
 #[test]
 fn files_of_other_libraries_are_named() {
     let is = |name: &str| format!("no ONNX model (*.onnx) in DIR: {name} is ");
