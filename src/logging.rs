@@ -50,11 +50,11 @@ static STDOUT: Output = Output::new(
 
 thread_local! {
     /// The kind of this thread's lines.
-    static LINES_ARE: Cell<Kind> = const { Cell::new(Kind::Ordinary) };
+    static LINES_ARE: Cell<LineKind> = const { Cell::new(LineKind::Ordinary) };
 }
 
 #[derive(Clone, Copy)]
-enum Kind {
+enum LineKind {
     Ordinary,
     /// The report of dropped lines, which is not dropped.
     Report,
@@ -118,9 +118,9 @@ pub fn init(format: LogFormat) {
 /// Sets up the thread-locals of this thread that events use, by an event that is written nowhere. To do
 /// so can block while a library is loaded; later events of this thread do not.
 pub fn prepare_thread() {
-    LINES_ARE.set(Kind::Rehearsal);
+    LINES_ARE.set(LineKind::Rehearsal);
     tracing::error!("an event");
-    LINES_ARE.set(Kind::Ordinary);
+    LINES_ARE.set(LineKind::Ordinary);
 }
 
 /// Queues a text for stdout, without waiting until it is written.
@@ -157,9 +157,9 @@ struct Lines;
 impl io::Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         match LINES_ARE.get() {
-            Kind::Ordinary => STDERR.push(line),
-            Kind::Report => STDERR.push_report(line),
-            Kind::Rehearsal => {}
+            LineKind::Ordinary => STDERR.push(line),
+            LineKind::Report => STDERR.push_report(line),
+            LineKind::Rehearsal => {}
         }
         Ok(line.len())
     }
@@ -171,7 +171,7 @@ impl io::Write for Lines {
 
 /// Logs that lines were dropped. Called on the threads that write.
 fn report(what: &str, loss: &Loss) {
-    LINES_ARE.set(Kind::Report);
+    LINES_ARE.set(LineKind::Report);
     let lines = loss.lines;
     match &loss.failure {
         None => tracing::warn!(
@@ -183,7 +183,7 @@ fn report(what: &str, loss: &Loss) {
             );
         }
     }
-    LINES_ARE.set(Kind::Ordinary);
+    LINES_ARE.set(LineKind::Ordinary);
 }
 
 /// The same text as the standard library's hook prints.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use api::access::Access;
-use api::access::access_log_layer::Observed;
+use api::access::access_log_layer::AccessLogLayer;
 use api::admin::server::AdminService;
 use api::tfs::grpc;
 use api::tfs::grpc::ReloadConfig;
@@ -57,7 +57,7 @@ impl Server {
                 refused: self.metrics.refused_connections(ServerPort::Admin),
                 ..options.rest_connections.clone()
             },
-            Observed::new(admin, observer, ServerPort::Admin),
+            AccessLogLayer::new(admin, observer, ServerPort::Admin),
             self.stop_admin.subscribe(),
         ));
         Ok(())
@@ -88,7 +88,7 @@ impl Server {
             options.grpc.clone(),
             stopped.clone(),
         );
-        let grpc = Observed::new(grpc, Arc::clone(&self.observer), ServerPort::Grpc);
+        let grpc = AccessLogLayer::new(grpc, Arc::clone(&self.observer), ServerPort::Grpc);
         let connections = ConnectionOptions {
             in_flight: self.in_flight.clone(),
             refused: self.metrics.refused_connections(ServerPort::Grpc),
@@ -155,7 +155,7 @@ impl Server {
         self.rest_address = listener.address();
         let port = self.rest_address.map_or(0, |address| address.port());
         tracing::info!("Exporting HTTP/REST API at:localhost:{port} ...");
-        let rest = Observed::new(rest, Arc::clone(&self.observer), ServerPort::Rest);
+        let rest = AccessLogLayer::new(rest, Arc::clone(&self.observer), ServerPort::Rest);
         let connections = ConnectionOptions {
             in_flight: self.in_flight.clone(),
             refused: self.metrics.refused_connections(ServerPort::Rest),

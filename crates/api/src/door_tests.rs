@@ -165,7 +165,7 @@ impl Body for Watched {
 
 /// The outcome of a call, in the words that both protocols share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
+enum CallOutcome {
     Unauthenticated,
     PermissionDenied,
     Overloaded,
@@ -219,7 +219,7 @@ const CALLS: [Call; 14] = [
 
 impl Server {
     /// The outcome of a call with this token, and whether its body was read.
-    async fn call(&self, call: Call, token: Option<&str>) -> (Outcome, bool) {
+    async fn call(&self, call: Call, token: Option<&str>) -> (CallOutcome, bool) {
         let is_read = Arc::new(AtomicUsize::new(0));
         let (method, path, body) = match call {
             Call::Grpc(path, message) => {
@@ -262,29 +262,29 @@ impl Server {
     }
 }
 
-async fn grpc_outcome(response: Response<tonic::body::Body>) -> Outcome {
+async fn grpc_outcome(response: Response<tonic::body::Body>) -> CallOutcome {
     let (parts, body) = response.into_parts();
     let has_retry = parts.headers.contains_key("grpc-retry-pushback-ms");
     let trailers = body.collect().await.unwrap().trailers().cloned();
     let status = parts.headers.get("grpc-status").cloned();
     let status = status.or_else(|| trailers?.get("grpc-status").cloned());
     match status.unwrap().to_str().unwrap() {
-        "16" => Outcome::Unauthenticated,
-        "7" => Outcome::PermissionDenied,
-        "8" if has_retry => Outcome::Overloaded,
-        "12" => Outcome::Unimplemented,
-        _ => Outcome::Inside,
+        "16" => CallOutcome::Unauthenticated,
+        "7" => CallOutcome::PermissionDenied,
+        "8" if has_retry => CallOutcome::Overloaded,
+        "12" => CallOutcome::Unimplemented,
+        _ => CallOutcome::Inside,
     }
 }
 
-fn http_outcome<B>(response: &Response<B>) -> Outcome {
+fn http_outcome<B>(response: &Response<B>) -> CallOutcome {
     let has = |name| response.headers().contains_key(name);
     match response.status().as_u16() {
-        401 if has("www-authenticate") => Outcome::Unauthenticated,
-        403 => Outcome::PermissionDenied,
-        429 if has("retry-after") => Outcome::Overloaded,
-        501 => Outcome::Unimplemented,
-        _ => Outcome::Inside,
+        401 if has("www-authenticate") => CallOutcome::Unauthenticated,
+        403 => CallOutcome::PermissionDenied,
+        429 if has("retry-after") => CallOutcome::Overloaded,
+        501 => CallOutcome::Unimplemented,
+        _ => CallOutcome::Inside,
     }
 }
 
@@ -294,7 +294,7 @@ async fn nothing_passes_without_an_identity() {
         for token in [None, Some("wrong"), Some("")] {
             let server = server(rules());
             let outcome = server.call(call, token).await;
-            assert_eq!(outcome, (Outcome::Unauthenticated, false), "{call:?}");
+            assert_eq!(outcome, (CallOutcome::Unauthenticated, false), "{call:?}");
             assert_eq!(server.entered(), 0, "{call:?}");
             assert_eq!(server.counted("UNAUTHENTICATED"), 1, "{call:?}");
         }
@@ -307,7 +307,7 @@ async fn nothing_passes_without_the_right() {
         for token in ["none", "other"] {
             let server = server(rules());
             let (outcome, is_read) = server.call(call, Some(token)).await;
-            assert_eq!(outcome, Outcome::PermissionDenied, "{call:?} {token}");
+            assert_eq!(outcome, CallOutcome::PermissionDenied, "{call:?} {token}");
             // In gRPC only the message names the model.
             let names_model_late = matches!(call, Call::Grpc(..)) && token == "other";
             assert_eq!(is_read, names_model_late, "{call:?} {token}");
@@ -323,7 +323,7 @@ async fn a_caller_with_the_right_passes() {
         for (auth, token) in [(rules(), Some("all")), (Auth::default(), None)] {
             let server = server(auth);
             let (outcome, _) = server.call(call, token).await;
-            assert_eq!(outcome, Outcome::Inside, "{call:?}");
+            assert_eq!(outcome, CallOutcome::Inside, "{call:?}");
             assert!(server.entered() > 0, "{call:?}");
         }
     }
@@ -336,12 +336,12 @@ async fn nothing_passes_beyond_the_bound() {
             let server = server(auth);
             let in_flight = server.load_shed.enter_now(None).unwrap();
             let outcome = server.call(call, token).await;
-            assert_eq!(outcome, (Outcome::Overloaded, false), "{call:?}");
+            assert_eq!(outcome, (CallOutcome::Overloaded, false), "{call:?}");
             assert_eq!(server.entered(), 0, "{call:?}");
             assert_eq!(server.counted("RESOURCE_EXHAUSTED"), 1, "{call:?}");
             drop(in_flight);
             let (outcome, _) = server.call(call, token).await;
-            assert_eq!(outcome, Outcome::Inside, "{call:?}");
+            assert_eq!(outcome, CallOutcome::Inside, "{call:?}");
         }
     }
 }
@@ -360,11 +360,11 @@ async fn an_undeclared_grpc_service_is_refused_unread() {
         let call = Call::Grpc(path, SPEC);
         let server = server(rules());
         let outcome = server.call(call, None).await;
-        assert_eq!(outcome, (Outcome::Unauthenticated, false), "{path}");
+        assert_eq!(outcome, (CallOutcome::Unauthenticated, false), "{path}");
         let outcome = server.call(call, Some("none")).await;
-        assert_eq!(outcome, (Outcome::Unimplemented, false), "{path}");
+        assert_eq!(outcome, (CallOutcome::Unimplemented, false), "{path}");
         let outcome = server.call(call, Some("all")).await;
-        assert_eq!(outcome, (Outcome::Unimplemented, false), "{path}");
+        assert_eq!(outcome, (CallOutcome::Unimplemented, false), "{path}");
         assert_eq!(server.entered(), 0, "{path}");
     }
 }
@@ -372,8 +372,8 @@ async fn an_undeclared_grpc_service_is_refused_unread() {
 #[tokio::test]
 async fn services_and_pages_without_a_model_have_their_own_rules() {
     const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
-    let open = Outcome::Inside;
-    let closed = Outcome::Unauthenticated;
+    let open = CallOutcome::Inside;
+    let closed = CallOutcome::Unauthenticated;
     for (call, unknown, known) in [
         (Call::Grpc("/grpc.health.v1.Health/Check", b""), open, open),
         (Call::Grpc(REFLECTION, b""), closed, open),
@@ -395,9 +395,13 @@ async fn services_and_pages_without_a_model_have_their_own_rules() {
         (
             Call::Rest("GET", "/v1/models", ""),
             closed,
-            Outcome::PermissionDenied,
+            CallOutcome::PermissionDenied,
         ),
-        (Call::Admin("/v1/models"), closed, Outcome::PermissionDenied),
+        (
+            Call::Admin("/v1/models"),
+            closed,
+            CallOutcome::PermissionDenied,
+        ),
     ] {
         let server = server(rules());
         for token in [None, Some("wrong")] {
@@ -407,6 +411,6 @@ async fn services_and_pages_without_a_model_have_their_own_rules() {
         let (outcome, _) = server.call(call, Some("none")).await;
         assert_eq!(outcome, known, "{call:?}");
         let (outcome, _) = server.call(call, Some("all")).await;
-        assert_eq!(outcome, Outcome::Inside, "{call:?}");
+        assert_eq!(outcome, CallOutcome::Inside, "{call:?}");
     }
 }

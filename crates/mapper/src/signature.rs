@@ -39,7 +39,8 @@ pub use self::alias_change::{AliasChange, Aliases, EarlierAliases, Side};
 pub use self::call::{BoundCall, NamedCall};
 pub use self::contradiction::Contradiction;
 pub use self::declaration::{
-    Declaration, Interface, Layer, Port, feature_default, feature_shape, shape_proto, wanted,
+    Declaration, Interface, Layer, TensorMapping, feature_default, feature_shape, shape_proto,
+    wanted,
 };
 pub use self::declare::declare;
 pub use self::default_value::{arranged_shape, contradicts};

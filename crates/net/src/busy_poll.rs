@@ -51,19 +51,19 @@ impl BusyPoll {
 /// A socket with [`BusyPoll`].
 pub(super) struct BusyPollStream<S> {
     socket: S,
-    attention: BusyPoll,
+    busy_poll: BusyPoll,
 }
 
 impl<S> BusyPollStream<S> {
     pub(super) fn new(socket: S) -> Self {
         Self {
             socket,
-            attention: BusyPoll::default(),
+            busy_poll: BusyPoll::default(),
         }
     }
 
-    pub(super) fn attention(&self) -> BusyPoll {
-        self.attention.clone()
+    pub(super) fn busy_poll(&self) -> BusyPoll {
+        self.busy_poll.clone()
     }
 }
 
@@ -88,7 +88,7 @@ impl<S: AsFd> BusyPollStream<S> {
         Poll::Ready(read.map(|count| {
             buffer.advance(count);
             if count == len {
-                self.attention.set(Look::Once);
+                self.busy_poll.set(Look::Once);
             }
         }))
     }
@@ -102,7 +102,7 @@ impl<S: AsyncRead + AsFd + Unpin> AsyncRead for BusyPollStream<S> {
     ) -> Poll<io::Result<()>> {
         // This also registers the waker, for bytes that arrive after the busy-polling.
         let read = Pin::new(&mut self.socket).poll_read(context, buffer);
-        match self.attention.take() {
+        match self.busy_poll.take() {
             _ if read.is_ready() => read,
             Look::Never => Poll::Pending,
             Look::Once => self.look(buffer, None),
@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(read(&mut server), None);
         client.write_all(b"ask").unwrap();
         assert_eq!(read(&mut server), None);
-        server.attention().poll_until(Instant::now() + LONG);
+        server.busy_poll().poll_until(Instant::now() + LONG);
         assert_eq!(read(&mut server).unwrap(), b"ask");
         client.write_all(b"ask").unwrap();
         assert_eq!(read(&mut server), None);
@@ -193,7 +193,7 @@ mod tests {
     async fn look_finds_all_of_it() {
         let (mut client, mut server) = connection();
         client.write_all(b"question").unwrap();
-        server.attention().poll_until(Instant::now() + LONG);
+        server.busy_poll().poll_until(Instant::now() + LONG);
         assert_eq!(read(&mut server).unwrap(), b"ques");
         assert_eq!(read(&mut server).unwrap(), b"tion");
         assert_eq!(read(&mut server), None);
@@ -202,7 +202,7 @@ mod tests {
     #[tokio::test]
     async fn look_lasts_until_bytes_come() {
         let (mut client, mut server) = connection();
-        server.attention().poll_until(Instant::now() + LONG);
+        server.busy_poll().poll_until(Instant::now() + LONG);
         let writer = std::thread::spawn(move || client.write_all(b"ask").map(|()| client));
         assert_eq!(read(&mut server).unwrap(), b"ask");
         writer.join().unwrap().unwrap();
@@ -211,7 +211,7 @@ mod tests {
     #[tokio::test]
     async fn look_comes_to_an_end() {
         let (_client, mut server) = connection();
-        server.attention().poll_until(Instant::now());
+        server.busy_poll().poll_until(Instant::now());
         assert_eq!(read(&mut server), None);
     }
 
@@ -219,7 +219,7 @@ mod tests {
     async fn look_sees_that_the_client_has_gone() {
         let (client, mut server) = connection();
         drop(client);
-        server.attention().poll_until(Instant::now() + LONG);
+        server.busy_poll().poll_until(Instant::now() + LONG);
         assert_eq!(read(&mut server).unwrap(), b"");
     }
 
@@ -227,7 +227,7 @@ mod tests {
     async fn reader_is_woken_for_what_comes_after_a_look() {
         use tokio::io::AsyncReadExt;
         let (mut client, mut server) = connection();
-        server.attention().poll_until(Instant::now());
+        server.busy_poll().poll_until(Instant::now());
         assert_eq!(read(&mut server), None);
         client.write_all(b"ask").unwrap();
         assert_eq!(server.read_u8().await.unwrap(), b'a');

@@ -15,7 +15,7 @@ use base::error::{Result, ServingError};
 pub struct ConcurrencyLimit(Option<Arc<Semaphore>>);
 
 impl ConcurrencyLimit {
-    /// A gate that admits this many calls; `None` means unlimited.
+    /// A limit that admits this many calls; `None` means unlimited.
     pub fn new(max_calls: Option<usize>) -> Self {
         Self(max_calls.map(|max| Arc::new(Semaphore::new(max.clamp(1, Semaphore::MAX_PERMITS)))))
     }
@@ -38,7 +38,7 @@ impl ConcurrencyLimit {
         };
         entered
             .map(Some)
-            .map_err(|_| ServingError::internal("the gate was closed"))
+            .map_err(|_| ServingError::internal("the limit was closed"))
     }
 }
 
@@ -50,17 +50,17 @@ mod tests {
 
     #[tokio::test]
     async fn calls_beyond_the_bound_wait_until_their_deadline() {
-        let gate = ConcurrencyLimit::new(Some(1));
-        let first = gate.enter(None).await.unwrap();
-        let error = gate.enter(Some(Instant::now())).await.unwrap_err();
+        let limit = ConcurrencyLimit::new(Some(1));
+        let first = limit.enter(None).await.unwrap();
+        let error = limit.enter(Some(Instant::now())).await.unwrap_err();
         assert_eq!(error.code(), Code::DeadlineExceeded);
         drop(first);
-        assert!(gate.enter(Some(Instant::now())).await.unwrap().is_some());
+        assert!(limit.enter(Some(Instant::now())).await.unwrap().is_some());
     }
 
     #[tokio::test]
     async fn without_a_bound_nobody_waits() {
-        let gate = ConcurrencyLimit::new(None);
-        assert!(gate.enter(None).await.unwrap().is_none());
+        let limit = ConcurrencyLimit::new(None);
+        assert!(limit.enter(None).await.unwrap().is_none());
     }
 }

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use super::busy_poll::BusyPoll;
 use super::early_answer::{self, Discards, Return, ReturnedBody, Stopped};
 use super::first_byte_timeout::FirstByteTimeout;
-use super::in_flight::{Activity, AnswerBody, InFlight, Overdue, RequestBody};
+use super::in_flight::{AnswerBody, ConnectionInFlight, InFlight, Overdue, RequestBody};
 use super::inline_stream::{StreamExecutor, Streams};
 use super::limit::Admitted;
 use super::linger::{Linger, Lingering};
@@ -137,7 +137,7 @@ impl Driver {
     pub(super) async fn drive<T, S, B>(
         &self,
         stream: T,
-        attention: BusyPoll,
+        busy_poll: BusyPoll,
         peer: Peer,
         place: &ConnectionPlace,
         service: S,
@@ -150,8 +150,9 @@ impl Driver {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (options, stall) = (&self.options, self.options.stall_timeout);
-        let activity = Activity::new(options.in_flight.clone(), options.busy_poll, stall);
-        place.set_activity(Arc::clone(&activity), peer.clone());
+        let in_flight =
+            ConnectionInFlight::new(options.in_flight.clone(), options.busy_poll, stall);
+        place.set_in_flight(Arc::clone(&in_flight), peer.clone());
         let lines = RequestLines::default();
         let stream = NotedLines::new(stream, lines.clone());
         let stream = Linger::new(FirstByteTimeout::new(stream, stall), stall);
@@ -160,20 +161,20 @@ impl Driver {
             service,
             peer,
             lines,
-            activity: Arc::clone(&activity),
+            in_flight: Arc::clone(&in_flight),
             lingering: lingering.clone(),
             discards: Discards::default(),
             stall,
             stop: self.stop.clone(),
         };
         let stream = TokioIo::new(stream);
-        let streams = Streams::new(Arc::clone(&activity), attention);
+        let streams = Streams::new(Arc::clone(&in_flight), busy_poll);
         let builder = builder(options, streams.executor());
         let mut connection = pin!(builder.serve_connection(stream, service));
 
         let why = tokio::select! {
             ended = streams.drive(connection.as_mut()) => return log_end(ended),
-            why = self.ending(&activity, &lingering) => why,
+            why = self.ending(&in_flight, &lingering) => why,
             () = place.has_to_go() => Ending::ForAnother,
         };
         if why == Ending::Overdue(Overdue::Unread) {
@@ -182,7 +183,7 @@ impl Driver {
         }
         // HTTP/2 announces the end and answers the requests in flight. On HTTP/1 the next answer announces
         // it, so clients get a little time to send one more request.
-        let is_http2 = options.protocols == Protocols::Http2 || activity.is_http2();
+        let is_http2 = options.protocols == Protocols::Http2 || in_flight.is_http2();
         if why == Ending::Stop && !is_http2 {
             tokio::select! {
                 ended = streams.drive(connection.as_mut()) => return log_end(ended),
@@ -191,10 +192,10 @@ impl Driver {
         }
         connection.as_mut().graceful_shutdown();
         let last = streams.drive(connection.as_mut());
-        drive_to_end(last, why, &activity, place).await;
+        drive_to_end(last, why, &in_flight, place).await;
     }
 
-    async fn ending(&self, activity: &Activity, lingering: &Lingering) -> Ending {
+    async fn ending(&self, in_flight: &ConnectionInFlight, lingering: &Lingering) -> Ending {
         let mut stop = self.stop.clone();
         let aged = async {
             match self.options.max_age {
@@ -204,7 +205,7 @@ impl Driver {
         };
         let idle = self.options.idle_timeout;
         let overdue = async {
-            let why = activity.overdue(idle).await;
+            let why = in_flight.overdue(idle).await;
             // A connection that is being closed has its own time limits.
             match lingering.has_begun() {
                 true => std::future::pending().await,
@@ -232,7 +233,7 @@ enum Ending {
 async fn drive_to_end(
     last: impl Future<Output = Ended>,
     why: Ending,
-    activity: &Activity,
+    in_flight: &ConnectionInFlight,
     place: &ConnectionPlace,
 ) {
     if why == Ending::ForAnother {
@@ -244,7 +245,7 @@ async fn drive_to_end(
     }
     let given_up = async {
         tokio::time::sleep(FAREWELL).await;
-        activity.overdue(Some(FAREWELL)).await
+        in_flight.overdue(Some(FAREWELL)).await
     };
     tokio::select! {
         ended = last => log_end(ended),
@@ -261,13 +262,13 @@ fn log_end(ended: Ended) {
     }
 }
 
-/// Wraps a service: notes its requests in the connection's activity, gives it the names in the client's
+/// Wraps a service: notes its requests in the connection's in_flight, gives it the names in the client's
 /// certificate, and makes early answers reach the client.
 struct Tracked<S> {
     service: S,
     peer: Peer,
     lines: RequestLines,
-    activity: Arc<Activity>,
+    in_flight: Arc<ConnectionInFlight>,
     lingering: Lingering,
     discards: Discards,
     stall: Duration,
@@ -287,7 +288,7 @@ where
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.peer.clone());
         self.lines.attach(&mut request);
-        let in_flight = self.activity.begin(&request);
+        let in_flight = self.in_flight.begin(&request);
         let version = request.version();
         let is_http1 = version < Version::HTTP_2;
         let (stall, stop) = (self.stall, self.stop.clone());

@@ -1,4 +1,4 @@
-//! Tracks the activity of connections: requests in flight, bodies and answers in transfer, unread answers
+//! Tracks the in_flight of connections: requests in flight, bodies and answers in transfer, unread answers
 //! and idle time.
 //!
 //! A request is in flight from its headers until the last byte of its answer is written. A stopping server
@@ -59,8 +59,8 @@ impl InFlight {
     }
 }
 
-/// The activity of one connection, as its driver sees it.
-pub(super) struct Activity {
+/// The in_flight of one connection, as its driver sees it.
+pub(super) struct ConnectionInFlight {
     opened: Instant,
     stall: Duration,
     /// Microseconds from `opened` to the last event of a request.
@@ -107,8 +107,8 @@ pub(super) enum Overdue {
     Unread,
 }
 
-impl Activity {
-    /// The activity of a connection that was opened now. Its next bytes are [expected](Self::expects_until)
+impl ConnectionInFlight {
+    /// The in_flight of a connection that was opened now. Its next bytes are [expected](Self::expects_until)
     /// for `busy_poll` after an answer and after the head of a request. Its client stalls if it reads
     /// nothing of an answer for `stall`.
     pub(super) fn new(everywhere: InFlight, busy_poll: Duration, stall: Duration) -> Arc<Self> {
@@ -142,7 +142,7 @@ impl Activity {
     }
 
     /// Notes a request, which is in flight until the returned value is dropped.
-    pub(super) fn begin<B>(self: &Arc<Self>, request: &Request<B>) -> UnderWayRequest {
+    pub(super) fn begin<B>(self: &Arc<Self>, request: &Request<B>) -> InFlightRequest {
         let others = self.requests.fetch_add(1, Ordering::Relaxed);
         self.everywhere.0.now.fetch_add(1, Ordering::Relaxed);
         let number = self.everywhere.0.begun.fetch_add(1, Ordering::Relaxed);
@@ -156,7 +156,7 @@ impl Activity {
         }
         let is_http2 = request.version() == Version::HTTP_2;
         let ongoing = Arc::new(Ongoing {
-            activity: Arc::clone(self),
+            in_flight: Arc::clone(self),
             is_http2,
             pieces: AtomicUsize::new(0),
             taken: AtomicU64::new(0),
@@ -169,13 +169,13 @@ impl Activity {
             let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
             *latest = Some(Arc::clone(&ongoing));
         }
-        UnderWayRequest(ongoing)
+        InFlightRequest(ongoing)
     }
 
     /// Takes the latest HTTP/2 request, whose stream is to be polled next.
-    pub(super) fn take_latest(&self) -> Option<UnderWayRequest> {
+    pub(super) fn take_latest(&self) -> Option<InFlightRequest> {
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        latest.take().map(UnderWayRequest)
+        latest.take().map(InFlightRequest)
     }
 
     /// Waits until the connection has been idle for `idle`, or its client stalls in reading its answers. A
@@ -298,10 +298,10 @@ impl Activity {
 }
 
 /// A request in flight.
-pub(super) struct UnderWayRequest(Arc<Ongoing>);
+pub(super) struct InFlightRequest(Arc<Ongoing>);
 
 struct Ongoing {
-    activity: Arc<Activity>,
+    in_flight: Arc<ConnectionInFlight>,
     is_http2: bool,
     /// Pieces of its answer that are not written yet.
     pieces: AtomicUsize,
@@ -314,15 +314,15 @@ struct Ongoing {
     lasts: AtomicBool,
 }
 
-impl UnderWayRequest {
+impl InFlightRequest {
     /// Wraps the body of the request.
     pub(super) fn body<B>(&self, body: B) -> RequestBody<B> {
-        RequestBody::new(body, Arc::clone(&self.0.activity))
+        RequestBody::new(body, Arc::clone(&self.0.in_flight))
     }
 
     /// Notes that the request waits for the rest of its body, until the returned value is dropped.
     pub(super) fn awaits_rest(&self) -> AwaitsRest {
-        AwaitsRest::new(Arc::clone(&self.0.activity))
+        AwaitsRest::new(Arc::clone(&self.0.in_flight))
     }
 
     /// Wraps the answer, which keeps the request in flight until it is written. If the service has put an
@@ -331,7 +331,7 @@ impl UnderWayRequest {
         if let Some(admitted) = response.extensions_mut().remove::<Arc<Admitted>>() {
             if admitted.lasts() {
                 self.0.lasts.store(true, Ordering::Relaxed);
-                self.0.activity.lasting.fetch_add(1, Ordering::Relaxed);
+                self.0.in_flight.lasting.fetch_add(1, Ordering::Relaxed);
             }
             // It was not set before.
             let _ = self.0.admitted.set(admitted);
@@ -347,19 +347,19 @@ impl UnderWayRequest {
 
     /// The time within which a client has to read a part of the answer.
     pub(super) fn stall_timeout(&self) -> Duration {
-        self.0.activity.stall
+        self.0.in_flight.stall
     }
 }
 
 impl Drop for Ongoing {
     fn drop(&mut self) {
-        let activity = &self.activity;
-        activity.touch();
+        let in_flight = &self.in_flight;
+        in_flight.touch();
         if *self.lasts.get_mut() {
-            activity.lasting.fetch_sub(1, Ordering::Relaxed);
+            in_flight.lasting.fetch_sub(1, Ordering::Relaxed);
         }
-        activity.requests.fetch_sub(1, Ordering::Relaxed);
-        activity.everywhere.0.now.fetch_sub(1, Ordering::Relaxed);
+        in_flight.requests.fetch_sub(1, Ordering::Relaxed);
+        in_flight.everywhere.0.now.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

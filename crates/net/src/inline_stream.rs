@@ -23,7 +23,7 @@ use hyper::rt::Executor;
 
 use self::coalescing_waker::CoalescingWaker;
 use super::busy_poll::BusyPoll;
-use super::in_flight::Activity;
+use super::in_flight::ConnectionInFlight;
 use super::stalled::UntilStalled;
 
 /// The number of polls after which a stream becomes a task: one can find the headers, one the message, and
@@ -41,13 +41,13 @@ const MAX_LOOKS: usize = 4;
 pub(super) struct Streams {
     executor: StreamExecutor,
     stream_waker: Arc<CoalescingWaker>,
-    attention: BusyPoll,
+    busy_poll: BusyPoll,
 }
 
 /// Runs the streams of one connection for hyper.
 #[derive(Clone)]
 pub(super) struct StreamExecutor {
-    activity: Arc<Activity>,
+    in_flight: Arc<ConnectionInFlight>,
     /// The stream that the connection's task polls. Held for an instant: only that task uses it.
     lone: Arc<Mutex<Option<Lone>>>,
 }
@@ -60,15 +60,15 @@ struct Lone {
 }
 
 impl Streams {
-    /// The streams of the connection with this activity and this socket.
-    pub(super) fn new(activity: Arc<Activity>, attention: BusyPoll) -> Self {
+    /// The streams of the connection with this in_flight and this socket.
+    pub(super) fn new(in_flight: Arc<ConnectionInFlight>, busy_poll: BusyPoll) -> Self {
         Self {
             executor: StreamExecutor {
-                activity,
+                in_flight,
                 lone: Arc::default(),
             },
             stream_waker: Arc::default(),
-            attention,
+            busy_poll,
         }
     }
 
@@ -107,14 +107,14 @@ impl Streams {
             if self.stream_waker.end_polling() || is_answered {
                 continue;
             }
-            let activity = &self.executor.activity;
-            let expected = activity.expects_until();
+            let in_flight = &self.executor.in_flight;
+            let expected = in_flight.expects_until();
             let Some(until) = expected.filter(|_| looks < MAX_LOOKS) else {
                 return Poll::Pending;
             };
-            self.attention.poll_until(until);
+            self.busy_poll.poll_until(until);
             // Polling for the rest of a request does not count: its time limit was set when the head came.
-            let is_next = usize::from(!activity.is_lone());
+            let is_next = usize::from(!in_flight.is_lone());
             (rounds, looks) = (0, looks + is_next);
         }
         context.waker().wake_by_ref();
@@ -179,10 +179,10 @@ where
 {
     fn execute(&self, stream: F) {
         // hyper passes a stream on right after its request was noted.
-        let request = self.activity.take_latest();
+        let request = self.in_flight.take_latest();
         let stream: Stream = UntilStalled::new(Box::pin(stream), request);
         let mut lone = self.lone();
-        if lone.is_some() || !self.activity.is_lone() {
+        if lone.is_some() || !self.in_flight.is_lone() {
             tokio::spawn(stream);
             return;
         }

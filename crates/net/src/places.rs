@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex as TurnLock, Notify, watch};
 use tokio::time::{Instant, timeout};
 
-use super::in_flight::{Activity, Unread};
+use super::in_flight::{ConnectionInFlight, Unread};
 use super::limit::Going;
 use super::peer::{Peer, Source};
 
@@ -101,8 +101,8 @@ pub(super) struct ConnectionPlace {
 struct Holder {
     port: usize,
     opened: Instant,
-    /// Its activity and its client; unset until it speaks HTTP.
-    activity: OnceLock<(Arc<Activity>, Peer)>,
+    /// Its in_flight and its client; unset until it speaks HTTP.
+    in_flight: OnceLock<(Arc<ConnectionInFlight>, Peer)>,
     /// True once it has to close.
     has_to_go: watch::Sender<bool>,
 }
@@ -157,8 +157,10 @@ impl Places {
                 Going::Answers(answers)
             }
             None => {
-                let activities = state.holders.values().filter_map(|it| it.activity.get());
-                let young = activities.map(|(activity, _)| activity.in_transfer()).sum();
+                let activities = state.holders.values().filter_map(|it| it.in_flight.get());
+                let young = activities
+                    .map(|(in_flight, _)| in_flight.in_transfer())
+                    .sum();
                 Going::None { young }
             }
         }
@@ -236,7 +238,7 @@ impl PortPlaces {
         let holder = Arc::new(Holder {
             port: self.port,
             opened: Instant::now(),
-            activity: OnceLock::new(),
+            in_flight: OnceLock::new(),
             has_to_go: watch::Sender::new(false),
         });
         state.holders.insert(number, Arc::clone(&holder));
@@ -300,8 +302,8 @@ impl fmt::Debug for Holder {
 
 impl Holder {
     fn waits_for_client(&self) -> Option<Duration> {
-        match self.activity.get() {
-            Some((activity, peer)) => activity.waits_for_client(peer.waiting_logins()),
+        match self.in_flight.get() {
+            Some((in_flight, peer)) => in_flight.waits_for_client(peer.waiting_logins()),
             None => Some(self.opened.elapsed()),
         }
     }
@@ -316,16 +318,16 @@ impl Holder {
 
     /// Its unread answers, and their source.
     fn unread(&self) -> Option<(Source, Unread)> {
-        let (activity, peer) = self.activity.get()?;
-        Some((peer.source(), activity.unread()?))
+        let (in_flight, peer) = self.in_flight.get()?;
+        Some((peer.source(), in_flight.unread()?))
     }
 }
 
 impl ConnectionPlace {
-    /// Sets the activity that tells whether the connection waits for its client.
-    pub(super) fn set_activity(&self, activity: Arc<Activity>, peer: Peer) {
+    /// Sets the in_flight that tells whether the connection waits for its client.
+    pub(super) fn set_in_flight(&self, in_flight: Arc<ConnectionInFlight>, peer: Peer) {
         // It is set once.
-        let _ = self.holder.activity.set((activity, peer));
+        let _ = self.holder.in_flight.set((in_flight, peer));
     }
 
     /// Completes once the connection has to make room for another.
@@ -388,11 +390,11 @@ mod tests {
         let mut held = all_free(&port);
         assert_eq!(held.len(), 3);
         let [longest, working, idle] =
-            [0, 1, 2].map(|_| Activity::new(InFlight::default(), Duration::ZERO, NEVER));
+            [0, 1, 2].map(|_| ConnectionInFlight::new(InFlight::default(), Duration::ZERO, NEVER));
         tokio::time::sleep(MIN_WAIT).await;
-        held[0].set_activity(Arc::clone(&longest), Peer::default());
-        held[1].set_activity(Arc::clone(&working), Peer::default());
-        held[2].set_activity(Arc::clone(&idle), Peer::default());
+        held[0].set_in_flight(Arc::clone(&longest), Peer::default());
+        held[1].set_in_flight(Arc::clone(&working), Peer::default());
+        held[2].set_in_flight(Arc::clone(&idle), Peer::default());
         let request = working.begin(&Request::new(()));
         drop(idle.begin(&Request::new(())));
         let first = held.remove(0);
@@ -406,9 +408,9 @@ mod tests {
         gone.await.unwrap();
         // All remaining connections have a request in flight.
         let busy = [&place, &other].map(|place| {
-            let activity = Activity::new(InFlight::default(), Duration::ZERO, NEVER);
-            let request = activity.begin(&Request::new(()));
-            place.set_activity(activity, Peer::default());
+            let in_flight = ConnectionInFlight::new(InFlight::default(), Duration::ZERO, NEVER);
+            let request = in_flight.begin(&Request::new(()));
+            place.set_in_flight(in_flight, Peer::default());
             request
         });
         assert!(port.take().await.is_none());

@@ -229,7 +229,7 @@ where
         }
     }
 
-    async fn receive(self, (stream, attention, address): Accepted, place: ConnectionPlace) {
+    async fn receive(self, (stream, busy_poll, address): Accepted, place: ConnectionPlace) {
         let made = tokio::select! {
             made = self.handshake.make(stream, address) => made,
             () = place.has_to_go() => None,
@@ -239,7 +239,7 @@ where
             let peer = Peer::new(names, source);
             let driven = self
                 .driver
-                .drive(stream, attention, peer, &place, self.service);
+                .drive(stream, busy_poll, peer, &place, self.service);
             driven.await;
         }
         drop((place, self.open));
@@ -361,8 +361,8 @@ fn attentive(socket: impl Stream + AsFd + 'static) -> Accepted {
     let address = SockRef::from(&socket).peer_addr().ok();
     let address = address.and_then(|it| it.as_socket());
     let socket = BusyPollStream::new(socket);
-    let attention = socket.attention();
-    (Box::new(socket), attention, address)
+    let busy_poll = socket.busy_poll();
+    (Box::new(socket), busy_poll, address)
 }
 
 async fn accept(listener: &Listener) -> io::Result<Accepted> {

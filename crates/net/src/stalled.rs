@@ -9,13 +9,13 @@ use std::task::{Context, Poll};
 
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::in_flight::{MIN_PROGRESS, UnderWayRequest};
+use super::in_flight::{InFlightRequest, MIN_PROGRESS};
 
 /// A stream, until its answer stalls.
 pub(super) struct UntilStalled<F> {
     stream: F,
     /// `None` if the stream belongs to no request.
-    request: Option<UnderWayRequest>,
+    request: Option<InFlightRequest>,
     clock: Option<Clock>,
 }
 
@@ -33,7 +33,7 @@ struct Clock {
 const MAX_IDLE: u32 = 3;
 
 impl<F> UntilStalled<F> {
-    pub(super) fn new(stream: F, request: Option<UnderWayRequest>) -> Self {
+    pub(super) fn new(stream: F, request: Option<InFlightRequest>) -> Self {
         Self {
             stream,
             request,
@@ -99,23 +99,23 @@ mod tests {
     use tokio::sync::oneshot;
     use tokio::task::JoinHandle;
 
-    use super::super::in_flight::{Activity, InFlight};
+    use super::super::in_flight::{ConnectionInFlight, InFlight};
     use super::*;
 
     const STALL: Duration = Duration::from_millis(20);
 
     /// A stream that is polled again when the sender is used, as after handing over its answer.
-    fn stream(activity: &Activity) -> (oneshot::Sender<()>, JoinHandle<()>) {
+    fn stream(in_flight: &ConnectionInFlight) -> (oneshot::Sender<()>, JoinHandle<()>) {
         let (handed_over, told) = oneshot::channel();
         let stream = Box::pin(async move {
             told.await.unwrap();
             pending().await
         });
-        let stream = UntilStalled::new(stream, activity.take_latest());
+        let stream = UntilStalled::new(stream, in_flight.take_latest());
         (handed_over, tokio::spawn(stream))
     }
 
-    async fn piece(request: UnderWayRequest) -> impl Buf {
+    async fn piece(request: InFlightRequest) -> impl Buf {
         let answer = Response::new(Full::new(Bytes::from(vec![0; 1 << 20])));
         let mut body = request.answered(answer).into_body();
         body.frame()
@@ -129,12 +129,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_ends_once_its_answer_stalls() {
-        let activity = Activity::new(InFlight::default(), Duration::ZERO, STALL);
+        let in_flight = ConnectionInFlight::new(InFlight::default(), Duration::ZERO, STALL);
         let mut request = Request::new(());
         *request.version_mut() = Version::HTTP_2;
         for moves_on in [false, true] {
-            let begun = activity.begin(&request);
-            let (handed_over, stream) = stream(&activity);
+            let begun = in_flight.begin(&request);
+            let (handed_over, stream) = stream(&in_flight);
             // The stream does not end while the server works on its answer.
             tokio::time::sleep(STALL * 5).await;
             assert!(!stream.is_finished());

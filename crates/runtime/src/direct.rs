@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::executor::{Executed, Execution, Executor, RunTimes};
 use super::placement::blocking_pool::{self, QueuedJob, Share};
-use super::placement::{Decision, GraphPlacement, Place, Placements, RunShape};
+use super::placement::{Decision, GraphPlacement, Placement, Placements, RunShape};
 use super::{Graph, RunControl};
 use base::error::{Result, ServingError};
 use base::panics;
@@ -89,7 +89,7 @@ impl Inner {
         let ended = Instant::now();
         // Failing can take long, too, and keeps a worker busy. A run on a thread can fail because it was
         // stopped, which says nothing about others.
-        if outputs.is_ok() || decision.place == Place::Inline {
+        if outputs.is_ok() || decision.place == Placement::Inline {
             begun.learn(ended - started);
         }
         let times = RunTimes {
@@ -125,8 +125,8 @@ impl Executor for DirectExecutor {
                 enqueued: Instant::now(),
             };
             match run.decision.place {
-                Place::Inline => self.run_here(&run, deadline),
-                Place::Thread | Place::Batch => self.run_on_thread(run, deadline).await,
+                Placement::Inline => self.run_here(&run, deadline),
+                Placement::Thread | Placement::Batch => self.run_on_thread(run, deadline).await,
             }
         })
     }

@@ -1,6 +1,6 @@
 //! Where a run happens and on how many threads: one decision, with its reason and its counter.
 //!
-//! | Place | Threads |
+//! | Placement | Threads |
 //! | --- | --- |
 //! | inline, on the worker that received the request | one, or the backend's pool |
 //! | on a thread for runs (`blocking_pool`) | one, or the backend's pool |
@@ -27,6 +27,6 @@ mod priority;
 #[cfg(feature = "onnxruntime")]
 pub(crate) use self::constants::CONSTANTS;
 pub use self::counts::PlacementCounts;
-pub use self::decision::{Place, Reason, Threads};
+pub use self::decision::{Placement, Reason, Threads};
 pub use self::graph::{Begun, Decision, GraphPlacement, GraphThreads, Placements};
 pub use self::shape::RunShape;

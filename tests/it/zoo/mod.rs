@@ -96,7 +96,7 @@ async fn play_all(backend: Backend) {
 
 async fn play_zoo(folder: &Path, title: &str, backend: Backend) {
     let mut table = format!("zoo, {title}, {}: passed/total\n", backend.flag());
-    let mut all = Outcome::default();
+    let mut all = PlayOutcome::default();
     let documented = Documented::read(backend);
     for entry in case::read_zoo(folder) {
         let mut outcome = play_entry(&entry, backend).await;
@@ -109,7 +109,7 @@ async fn play_zoo(folder: &Path, title: &str, backend: Backend) {
         all.stale.extend(outcome.stale);
     }
     print(&table);
-    let Outcome {
+    let PlayOutcome {
         failures, stale, ..
     } = all;
     assert!(
@@ -126,7 +126,7 @@ async fn play_zoo(folder: &Path, title: &str, backend: Backend) {
 
 /// The result of a model.
 #[derive(Default)]
-struct Outcome {
+struct PlayOutcome {
     passed: usize,
     differs: usize,
     /// Why the model is not served.
@@ -136,7 +136,7 @@ struct Outcome {
     stale: Vec<String>,
 }
 
-impl Outcome {
+impl PlayOutcome {
     fn add(&mut self, entry: &Entry, case: &str, port: &str, result: Result<(), String>) {
         let is_listed = DIFFERS
             .iter()
@@ -166,8 +166,8 @@ impl Outcome {
     }
 }
 
-async fn play_entry(entry: &Entry, backend: Backend) -> Outcome {
-    let mut outcome = Outcome::default();
+async fn play_entry(entry: &Entry, backend: Backend) -> PlayOutcome {
+    let mut outcome = PlayOutcome::default();
     let server = match start(entry, backend).await {
         Ok(server) => server,
         Err(error) => {

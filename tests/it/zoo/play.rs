@@ -82,9 +82,9 @@ fn check_error(case: &Case, actual: &str) -> Result<(), String> {
 }
 
 /// The status, or the comparison with the recorded answer.
-type Answer = Option<Result<Result<(), String>, Status>>;
+type PlayedCase = Option<Result<Result<(), String>, Status>>;
 
-async fn predict(server: &TestServer, model: &str, case: &Case) -> Answer {
+async fn predict(server: &TestServer, model: &str, case: &Case) -> PlayedCase {
     let inputs = case.inputs.as_ref()?.iter();
     let request = PredictRequest {
         model_spec: Some(model_version(model, case.version, &case.signature_name)),
@@ -111,7 +111,7 @@ async fn predict(server: &TestServer, model: &str, case: &Case) -> Answer {
     Some(Ok(check))
 }
 
-async fn classify(server: &TestServer, model: &str, case: &Case) -> Answer {
+async fn classify(server: &TestServer, model: &str, case: &Case) -> PlayedCase {
     let request = ClassificationRequest {
         model_spec: Some(model_version(model, case.version, &case.signature_name)),
         input: Some(input(case)?),
@@ -124,7 +124,7 @@ async fn classify(server: &TestServer, model: &str, case: &Case) -> Answer {
     }))
 }
 
-async fn regress(server: &TestServer, model: &str, case: &Case) -> Answer {
+async fn regress(server: &TestServer, model: &str, case: &Case) -> PlayedCase {
     let request = RegressionRequest {
         model_spec: Some(model_version(model, case.version, &case.signature_name)),
         input: Some(input(case)?),

@@ -23,13 +23,13 @@ const MAX_TRACE_STATE_BYTES: usize = 512;
 
 /// A service with recorded requests.
 #[derive(Clone)]
-pub struct Observed<S> {
+pub struct AccessLogLayer<S> {
     inner: S,
     observer: Arc<Observer>,
     port: ServerPort,
 }
 
-impl<S> Observed<S> {
+impl<S> AccessLogLayer<S> {
     /// Wraps the service of this port.
     pub fn new(inner: S, observer: Arc<Observer>, port: ServerPort) -> Self {
         Self {
@@ -59,16 +59,16 @@ impl<S> Observed<S> {
     }
 }
 
-impl<S, B, R> Service<Request<B>> for Observed<S>
+impl<S, B, R> Service<Request<B>> for AccessLogLayer<S>
 where
     S: Service<Request<CountedBody<B>>, Response = Response<R>, Error = Infallible>,
     S::Future: Unpin,
     B: Body<Data = Bytes> + Unpin,
     R: Body + Unpin,
 {
-    type Response = Response<ObservedBody<R>>;
+    type Response = Response<LoggedBody<R>>;
     type Error = Infallible;
-    type Future = ObservedFuture<S::Future>;
+    type Future = LoggedFuture<S::Future>;
 
     fn call(&self, request: Request<B>) -> Self::Future {
         let given = only(request.headers(), REQUEST_ID.as_str()).and_then(RequestId::from_client);
@@ -81,7 +81,7 @@ where
         };
         let record = ongoing.as_ref().map(|it| Arc::clone(&it.record));
         let request = request.map(|inner| CountedBody { inner, record });
-        ObservedFuture {
+        LoggedFuture {
             inner: Some(self.inner.call(request)),
             ongoing,
             id: id.and_then(|id| HeaderValue::from_str(id.as_str()).ok()),
@@ -113,20 +113,20 @@ impl Drop for Ongoing {
     }
 }
 
-/// The future of an answer of [`Observed`].
-pub struct ObservedFuture<F> {
+/// The future of an answer of [`AccessLogLayer`].
+pub struct LoggedFuture<F> {
     /// `None` once it is dropped.
     inner: Option<F>,
     ongoing: Option<Ongoing>,
     id: Option<HeaderValue>,
 }
 
-impl<F, R> Future for ObservedFuture<F>
+impl<F, R> Future for LoggedFuture<F>
 where
     F: Future<Output = Result<Response<R>, Infallible>> + Unpin,
     R: Body,
 {
-    type Output = Result<Response<ObservedBody<R>>, Infallible>;
+    type Output = Result<Response<LoggedBody<R>>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
@@ -147,12 +147,12 @@ where
             ongoing.record.set_http_status(response.status().as_u16());
             note_grpc_status(&ongoing.record, response.headers());
         }
-        Poll::Ready(Ok(response.map(|inner| ObservedBody { inner, ongoing })))
+        Poll::Ready(Ok(response.map(|inner| LoggedBody { inner, ongoing })))
     }
 }
 
 /// A cancelled handler still adds its facts to the record while it is dropped.
-impl<F> Drop for ObservedFuture<F> {
+impl<F> Drop for LoggedFuture<F> {
     fn drop(&mut self) {
         if let Some(ongoing) = &self.ongoing {
             ongoing.record.scope(|| drop(self.inner.take()));
@@ -202,12 +202,12 @@ impl<B: Body<Data = Bytes> + Unpin> Body for CountedBody<B> {
 }
 
 /// An answer's body; the request is finished when it ends.
-pub struct ObservedBody<B> {
+pub struct LoggedBody<B> {
     inner: B,
     ongoing: Option<Ongoing>,
 }
 
-impl<B: Body + Unpin> Body for ObservedBody<B> {
+impl<B: Body + Unpin> Body for LoggedBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 

@@ -40,9 +40,9 @@ pub struct Declaration {
     /// The entries of each map, the outermost map last.
     pub layers: Vec<Layer>,
     /// The combined entries of all maps for inputs, by alias.
-    pub inputs: BTreeMap<String, Port>,
+    pub inputs: BTreeMap<String, TensorMapping>,
     /// The combined entries of all maps for outputs, by alias.
-    pub outputs: BTreeMap<String, Port>,
+    pub outputs: BTreeMap<String, TensorMapping>,
     /// The changes that the maps made to aliases.
     pub changes: Vec<AliasChange>,
     /// The additional aliases of inputs, each with the newest one.
@@ -59,16 +59,16 @@ pub struct Declaration {
 #[derive(Clone, Debug, Default)]
 pub struct Layer {
     /// For inputs, by alias.
-    pub inputs: BTreeMap<String, Port>,
+    pub inputs: BTreeMap<String, TensorMapping>,
     /// For outputs, by alias.
-    pub outputs: BTreeMap<String, Port>,
+    pub outputs: BTreeMap<String, TensorMapping>,
     /// The graph inputs that the map feeds with constants and features.
     pub fed: Vec<String>,
 }
 
 impl Layer {
     /// The entries for one side.
-    pub fn ports(&self, side: Side) -> &BTreeMap<String, Port> {
+    pub fn ports(&self, side: Side) -> &BTreeMap<String, TensorMapping> {
         match side {
             Side::Input => &self.inputs,
             Side::Output => &self.outputs,
@@ -78,7 +78,7 @@ impl Layer {
 
 /// A map's entry for one input or output.
 #[derive(Clone, Debug, Default)]
-pub struct Port {
+pub struct TensorMapping {
     /// The graph's name; `None`: still to be found.
     pub tensor: Option<String>,
     /// The alias whose tensor this one takes over, if the map names one.
@@ -107,7 +107,7 @@ pub struct Port {
     pub is_stacked_first: bool,
 }
 
-impl Port {
+impl TensorMapping {
     /// Whether dimension 0 is the same on both sides. `shape` is the shape before the transpose, as far as
     /// it is known.
     pub fn keeps_rows(&self, shape: Option<&[i64]>) -> bool {

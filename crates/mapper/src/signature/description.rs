@@ -4,7 +4,7 @@
 //! Not here: which alias takes which place (`renaming`).
 
 use super::alias_change::Side;
-use super::declaration::{Port, shape_proto};
+use super::declaration::{TensorMapping, shape_proto};
 use super::default_value::{Axes, restated};
 use super::overlay::client_shape;
 use base::error::Result;
@@ -18,7 +18,7 @@ pub struct Description {
     /// The metadata that clients see.
     pub info: TensorInfo,
     /// The combined entries of the maps.
-    pub port: Port,
+    pub port: TensorMapping,
     /// The value used if clients do not send the input.
     pub default: Option<TensorProto>,
     /// The axes that the default was written for.
@@ -39,7 +39,7 @@ impl Description {
     /// Applies `port` to the description known before.
     pub(super) fn new(
         side: Side,
-        port: &Port,
+        port: &TensorMapping,
         source: Source,
         tensor: Option<&ValueInfo>,
         is_original: bool,
@@ -82,7 +82,7 @@ impl Description {
 
     /// Merges the fields that a map sets, apart from the dtype and the shape. If it `replaces_axes`, the
     /// transpose and reshape known before are dropped.
-    fn lay_over(&mut self, port: &Port, replaces_axes: bool) {
+    fn lay_over(&mut self, port: &TensorMapping, replaces_axes: bool) {
         let known = &mut self.port;
         if replaces_axes {
             known.transpose.clear();
@@ -140,7 +140,7 @@ impl Description {
     }
 }
 
-fn axes(port: &Port) -> Axes {
+fn axes(port: &TensorMapping) -> Axes {
     Axes {
         transpose: port.transpose.clone(),
         reshape: port.reshape.clone(),

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use super::SignatureDef;
 use super::alias_change::Side;
-use super::declaration::{Declaration, Interface, Layer, Port, fed_inputs, or_alias, shape_proto};
+use super::declaration::{
+    Declaration, Interface, Layer, TensorMapping, fed_inputs, or_alias, shape_proto,
+};
 use super::default_value::contradicts;
 use super::diagnosis::shape_text;
 use super::passed_through::passed_through;
@@ -123,7 +125,11 @@ impl<'a> Overlay<'a> {
         Ok(())
     }
 
-    fn lay_input(&self, input: &map::Input, declaration: &mut Declaration) -> Result<Port> {
+    fn lay_input(
+        &self,
+        input: &map::Input,
+        declaration: &mut Declaration,
+    ) -> Result<TensorMapping> {
         if input.drop {
             let bare = map::Input {
                 alias: input.alias.clone(),
@@ -148,7 +154,7 @@ impl<'a> Overlay<'a> {
             declaration.constants.retain(|(fed, _)| fed != name);
         }
         self.describe(&entry, tensor, &mut declaration.definition.inputs);
-        Ok(Port {
+        Ok(TensorMapping {
             default: input.default.clone(),
             ..self.port(&entry, tensor)
         })
@@ -160,7 +166,7 @@ impl<'a> Overlay<'a> {
         output: &map::Output,
         passed: Option<&str>,
         declaration: &mut Declaration,
-    ) -> Result<Port> {
+    ) -> Result<TensorMapping> {
         if output.drop {
             let bare = map::Output {
                 alias: output.alias.clone(),
@@ -185,7 +191,7 @@ impl<'a> Overlay<'a> {
             ServingError::invalid_argument(format!("output '{}': top_k is negative", output.alias))
         })?;
         self.describe(&entry, tensor, &mut declaration.definition.outputs);
-        Ok(Port {
+        Ok(TensorMapping {
             labels: output.labels.clone(),
             top_k,
             is_stacked_first: output.stack_axis.is_some_and(|axis| axis <= 0),
@@ -216,8 +222,8 @@ impl<'a> Overlay<'a> {
         Ok(())
     }
 
-    fn port(&self, entry: &Entry<'_>, tensor: Option<&ValueInfo>) -> Port {
-        Port {
+    fn port(&self, entry: &Entry<'_>, tensor: Option<&ValueInfo>) -> TensorMapping {
+        TensorMapping {
             tensor: tensor.map(|it| it.name.clone()),
             takes: tensor
                 .is_none()
@@ -227,7 +233,7 @@ impl<'a> Overlay<'a> {
             shape: entry.shape.clone(),
             transpose: entry.transpose.to_vec(),
             reshape: entry.reshape.to_vec(),
-            ..Port::default()
+            ..TensorMapping::default()
         }
     }
 
@@ -252,7 +258,7 @@ impl<'a> Overlay<'a> {
     fn tensor(
         &self,
         entry: &Entry<'_>,
-        mapped: &BTreeMap<String, Port>,
+        mapped: &BTreeMap<String, TensorMapping>,
     ) -> Result<Option<&ValueInfo>> {
         let Entry {
             what,
@@ -327,10 +333,10 @@ fn named_twice(what: &str, alias: &str) -> ServingError {
     ))
 }
 
-fn dropped() -> Port {
-    Port {
+fn dropped() -> TensorMapping {
+    TensorMapping {
         drop: true,
-        ..Port::default()
+        ..TensorMapping::default()
     }
 }
 
@@ -372,7 +378,11 @@ fn quoted<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
 }
 
 /// The shape of a graph tensor that clients see through a port's transpose.
-pub(super) fn client_shape(side: Side, tensor: &ValueInfo, port: &Port) -> Option<Vec<i64>> {
+pub(super) fn client_shape(
+    side: Side,
+    tensor: &ValueInfo,
+    port: &TensorMapping,
+) -> Option<Vec<i64>> {
     let graph = tensor.shape.clone()?;
     if !port.reshape.is_empty() {
         return None;

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::SignatureDef;
-use super::declaration::{Interface, Port, or_alias};
+use super::declaration::{Interface, TensorMapping, or_alias};
 use super::matching::tensor_name;
 use proto::onnx_model_server as map;
 use proto::tensorflow::TensorInfo;
@@ -18,7 +18,7 @@ pub(super) fn passed_through<'a>(
     below: &'a SignatureDef,
     graph: &Interface,
     output: &map::Output,
-    inputs: [&BTreeMap<String, Port>; 2],
+    inputs: [&BTreeMap<String, TensorMapping>; 2],
 ) -> Option<&'a str> {
     let name = or_alias(&output.tensor, &output.alias);
     let is_output = graph.outputs.iter().any(|it| it.name == name);

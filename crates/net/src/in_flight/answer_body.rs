@@ -107,17 +107,17 @@ pub(crate) struct AnswerData<D> {
 
 impl<D> AnswerData<D> {
     fn new(data: D, request: &Arc<Ongoing>) -> Self {
-        let activity = &request.activity;
-        if activity.unwritten.fetch_add(1, Ordering::Relaxed) == 0 {
-            activity.touch_written();
-            let now = activity.written.load(Ordering::Relaxed);
-            activity.unwritten_since.store(now, Ordering::Relaxed);
+        let in_flight = &request.in_flight;
+        if in_flight.unwritten.fetch_add(1, Ordering::Relaxed) == 0 {
+            in_flight.touch_written();
+            let now = in_flight.written.load(Ordering::Relaxed);
+            in_flight.unwritten_since.store(now, Ordering::Relaxed);
         }
         if request.pieces.fetch_add(1, Ordering::Relaxed) == 0 {
-            activity.answering.fetch_add(1, Ordering::Relaxed);
+            in_flight.answering.fetch_add(1, Ordering::Relaxed);
         }
-        let period = activity.period_now();
-        activity.by_period[period % COUNTED_PERIODS].fetch_add(1, Ordering::Relaxed);
+        let period = in_flight.period_now();
+        in_flight.by_period[period % COUNTED_PERIODS].fetch_add(1, Ordering::Relaxed);
         Self {
             data,
             request: Arc::clone(request),
@@ -128,15 +128,15 @@ impl<D> AnswerData<D> {
 
     fn note_written(&mut self, bytes: usize) {
         let Ongoing {
-            activity, taken, ..
+            in_flight, taken, ..
         } = &*self.request;
-        activity.touch_written();
+        in_flight.touch_written();
         taken.fetch_add(bytes as u64, Ordering::Relaxed);
         self.written += bytes;
         if self.written >= MIN_PROGRESS {
             self.written = 0;
-            let period = activity.period_now();
-            let of = |period: usize| &activity.by_period[period % COUNTED_PERIODS];
+            let period = in_flight.period_now();
+            let of = |period: usize| &in_flight.by_period[period % COUNTED_PERIODS];
             of(self.period).fetch_sub(1, Ordering::Relaxed);
             of(period).fetch_add(1, Ordering::Relaxed);
             self.period = period;
@@ -147,12 +147,12 @@ impl<D> AnswerData<D> {
 impl<D> Drop for AnswerData<D> {
     fn drop(&mut self) {
         let request = &*self.request;
-        let activity = &request.activity;
-        activity.touch_written();
-        activity.by_period[self.period % COUNTED_PERIODS].fetch_sub(1, Ordering::Relaxed);
-        activity.unwritten.fetch_sub(1, Ordering::Relaxed);
+        let in_flight = &request.in_flight;
+        in_flight.touch_written();
+        in_flight.by_period[self.period % COUNTED_PERIODS].fetch_sub(1, Ordering::Relaxed);
+        in_flight.unwritten.fetch_sub(1, Ordering::Relaxed);
         if request.pieces.fetch_sub(1, Ordering::Release) == 1 {
-            activity.answering.fetch_sub(1, Ordering::Relaxed);
+            in_flight.answering.fetch_sub(1, Ordering::Relaxed);
             request
                 .taken
                 .fetch_add(MIN_PROGRESS as u64, Ordering::Relaxed);

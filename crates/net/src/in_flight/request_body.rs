@@ -1,6 +1,6 @@
 //! The body of a request, as its service reads it, and whether it waits for the client.
 //!
-//! Not here: limits on a body (`receive`), the other activity of its connection (`in_flight`).
+//! Not here: limits on a body (`receive`), the other in_flight of its connection (`in_flight`).
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,22 +9,22 @@ use std::task::{Context, Poll};
 
 use http_body::{Body, Frame, SizeHint};
 
-use super::Activity;
+use super::ConnectionInFlight;
 
-/// A request's body. It notes in the connection's activity whether it waits for the client.
+/// A request's body. It notes in the connection's in_flight whether it waits for the client.
 pub struct RequestBody<B> {
     body: B,
-    activity: Arc<Activity>,
+    in_flight: Arc<ConnectionInFlight>,
     is_awaited: bool,
 }
 
 /// A request that waits for the rest of its body before its answer can be sent.
-pub(crate) struct AwaitsRest(Arc<Activity>);
+pub(crate) struct AwaitsRest(Arc<ConnectionInFlight>);
 
 impl AwaitsRest {
-    pub(super) fn new(activity: Arc<Activity>) -> Self {
-        activity.receiving.fetch_add(1, Ordering::Relaxed);
-        Self(activity)
+    pub(super) fn new(in_flight: Arc<ConnectionInFlight>) -> Self {
+        in_flight.receiving.fetch_add(1, Ordering::Relaxed);
+        Self(in_flight)
     }
 }
 
@@ -36,20 +36,20 @@ impl Drop for AwaitsRest {
 }
 
 impl<B> RequestBody<B> {
-    pub(super) fn new(body: B, activity: Arc<Activity>) -> Self {
+    pub(super) fn new(body: B, in_flight: Arc<ConnectionInFlight>) -> Self {
         Self {
             body,
-            activity,
+            in_flight,
             is_awaited: false,
         }
     }
 
     fn await_it(&mut self, is_awaited: bool) {
         if is_awaited && !self.is_awaited {
-            self.activity.receiving.fetch_add(1, Ordering::Relaxed);
+            self.in_flight.receiving.fetch_add(1, Ordering::Relaxed);
         } else if self.is_awaited && !is_awaited {
-            self.activity.receiving.fetch_sub(1, Ordering::Relaxed);
-            self.activity.touch();
+            self.in_flight.receiving.fetch_sub(1, Ordering::Relaxed);
+            self.in_flight.touch();
         }
         self.is_awaited = is_awaited;
     }

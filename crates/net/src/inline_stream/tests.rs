@@ -10,17 +10,17 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use tokio::sync::oneshot;
 
-use super::super::in_flight::{InFlight, UnderWayRequest};
+use super::super::in_flight::{InFlight, InFlightRequest};
 use super::*;
 
 const NEVER: Duration = Duration::from_secs(3600);
 
 /// A connection with this many requests in flight.
-fn connection(requests: usize) -> (Streams, Vec<UnderWayRequest>) {
-    let activity = Activity::new(InFlight::default(), Duration::ZERO, NEVER);
-    let requests = (0..requests).map(|_| activity.begin(&Request::new(())));
+fn connection(requests: usize) -> (Streams, Vec<InFlightRequest>) {
+    let in_flight = ConnectionInFlight::new(InFlight::default(), Duration::ZERO, NEVER);
+    let requests = (0..requests).map(|_| in_flight.begin(&Request::new(())));
     let requests = requests.collect();
-    (Streams::new(activity, BusyPoll::default()), requests)
+    (Streams::new(in_flight, BusyPoll::default()), requests)
 }
 
 /// Polls a connection that never ends, without a runtime: nothing can be spawned.
@@ -118,13 +118,13 @@ fn next_request_of_a_prompt_client_is_looked_for() {
         (Duration::from_secs(60), false, 1 + MAX_LOOKS),
     ] {
         let everywhere = InFlight::default();
-        let activity = Activity::new(everywhere.clone(), busy_poll, NEVER);
+        let in_flight = ConnectionInFlight::new(everywhere.clone(), busy_poll, NEVER);
         for _ in 0..100 {
-            drop(activity.begin(&Request::new(())));
+            drop(in_flight.begin(&Request::new(())));
         }
-        let other = Activity::new(everywhere, busy_poll, NEVER);
+        let other = ConnectionInFlight::new(everywhere, busy_poll, NEVER);
         let _busy = is_busy.then(|| other.begin(&Request::new(())));
-        let streams = Streams::new(activity, BusyPoll::default());
+        let streams = Streams::new(in_flight, BusyPoll::default());
         let mut polls = 0;
         let mut connection = pin!(poll_fn(|_| {
             polls += 1;
@@ -141,17 +141,17 @@ fn next_request_of_a_prompt_client_is_looked_for() {
 #[test]
 fn rest_of_a_prompt_clients_request_is_looked_for() {
     const COMES_AT: usize = 10 * MAX_LOOKS;
-    let activity = Activity::new(InFlight::default(), Duration::from_secs(60), NEVER);
+    let in_flight = ConnectionInFlight::new(InFlight::default(), Duration::from_secs(60), NEVER);
     for _ in 0..100 {
-        drop(activity.begin(&Request::new(())));
+        drop(in_flight.begin(&Request::new(())));
     }
-    let request = activity.begin(&Request::new(()));
+    let request = in_flight.begin(&Request::new(()));
     let mut body = request.body(StreamBody::new(
         stream::pending::<Result<Frame<&[u8]>, ()>>(),
     ));
     assert!(body.frame().now_or_never().is_none());
     let mut coming = Some((request, body));
-    let streams = Streams::new(activity, BusyPoll::default());
+    let streams = Streams::new(in_flight, BusyPoll::default());
     let mut polls = 0;
     let mut connection = pin!(poll_fn(|_| {
         polls += 1;

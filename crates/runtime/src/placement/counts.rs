@@ -4,9 +4,9 @@
 
 use base::metrics::instrument::{Counter, Instrument, Reading};
 
-use super::decision::{Place, Reason, Threads};
+use super::decision::{Placement, Reason, Threads};
 
-const COUNTERS: usize = Place::ALL.len() * Threads::ALL.len() * Reason::ALL.len();
+const COUNTERS: usize = Placement::ALL.len() * Threads::ALL.len() * Reason::ALL.len();
 
 /// One counter for each combination of place, threads and reason, found by its index: counting a run is one
 /// atomic addition.
@@ -20,12 +20,12 @@ impl Default for PlacementCounts {
 }
 
 impl PlacementCounts {
-    pub(super) fn add(&self, place: Place, threads: Threads, reason: Reason) {
+    pub(super) fn add(&self, place: Placement, threads: Threads, reason: Reason) {
         self.0[index(place, threads, reason)].add(1);
     }
 
     /// The number of runs that began with this decision.
-    pub fn count(&self, place: Place, threads: Threads, reason: Reason) -> i64 {
+    pub fn count(&self, place: Placement, threads: Threads, reason: Reason) -> i64 {
         match self.0[index(place, threads, reason)].read() {
             Reading::Number(count) => count,
             Reading::Histogram { .. } => 0,
@@ -33,8 +33,8 @@ impl PlacementCounts {
     }
 
     /// The decisions that were made at least once, and how often.
-    pub fn made(&self) -> impl Iterator<Item = (Place, Threads, Reason, i64)> + '_ {
-        let places = Place::ALL.into_iter();
+    pub fn made(&self) -> impl Iterator<Item = (Placement, Threads, Reason, i64)> + '_ {
+        let places = Placement::ALL.into_iter();
         let all = places.flat_map(|place| {
             let threads = Threads::ALL.into_iter();
             threads.flat_map(move |threads| Reason::ALL.map(|reason| (place, threads, reason)))
@@ -47,7 +47,7 @@ impl PlacementCounts {
     }
 }
 
-fn index(place: Place, threads: Threads, reason: Reason) -> usize {
+fn index(place: Placement, threads: Threads, reason: Reason) -> usize {
     (place as usize * Threads::ALL.len() + threads as usize) * Reason::ALL.len() + reason as usize
 }
 
@@ -62,7 +62,7 @@ mod tests {
         let counts = PlacementCounts::default();
         assert_eq!(counts.made().count(), 0);
         let mut times = 0;
-        for place in Place::ALL {
+        for place in Placement::ALL {
             for threads in Threads::ALL {
                 for reason in Reason::ALL {
                     times += 1;

@@ -5,7 +5,7 @@
 
 /// Where a run happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Placement {
     /// On the thread of the caller, between serving sockets.
     Inline,
     /// On a thread for runs.
@@ -50,7 +50,7 @@ pub enum Reason {
     LearningOff,
 }
 
-impl Place {
+impl Placement {
     pub(super) const ALL: [Self; 3] = [Self::Inline, Self::Thread, Self::Batch];
 
     /// The value of the label `placement`.

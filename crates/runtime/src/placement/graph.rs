@@ -20,7 +20,7 @@ use std::time::Duration;
 use super::constants::CONSTANTS;
 use super::contention::{Contention, Member};
 use super::counts::PlacementCounts;
-use super::decision::{Place, Reason, Threads};
+use super::decision::{Placement, Reason, Threads};
 use super::expectation::{Expectation, OneThread};
 use super::lone_request::LoneRequests;
 use super::shape::RunShape;
@@ -108,8 +108,12 @@ impl GraphPlacement {
     /// decision exists.
     pub fn decide(&self, shape: RunShape) -> Decision {
         let (place, reason, in_flight) = match self.inline(shape) {
-            Ok((reason, in_flight)) => (Place::Inline, reason, in_flight),
-            Err(reason) => (Place::Thread, reason, InFlight::beside_others(&self.shared)),
+            Ok((reason, in_flight)) => (Placement::Inline, reason, in_flight),
+            Err(reason) => (
+                Placement::Thread,
+                reason,
+                InFlight::beside_others(&self.shared),
+            ),
         };
         Decision {
             place,
@@ -129,12 +133,12 @@ impl GraphPlacement {
         };
         match inline {
             Ok((reason, in_flight)) => Decision {
-                place: Place::Inline,
+                place: Placement::Inline,
                 reason,
                 _in_flight: Some(in_flight),
             },
             Err(reason) => Decision {
-                place: Place::Batch,
+                place: Placement::Batch,
                 reason,
                 _in_flight: None,
             },
@@ -167,7 +171,7 @@ impl GraphPlacement {
     /// Begins a run: decides on how many threads it happens, states it in `control`, and counts the decision.
     pub fn begin(
         &self,
-        (place, reason): (Place, Reason),
+        (place, reason): (Placement, Reason),
         shape: RunShape,
         control: &RunControl,
     ) -> Begun<'_> {
@@ -203,7 +207,7 @@ impl GraphPlacement {
 #[must_use]
 pub struct Decision {
     /// Where.
-    pub place: Place,
+    pub place: Placement,
     /// Why.
     pub reason: Reason,
     _in_flight: Option<InFlight>,

@@ -15,7 +15,7 @@ const MAX_PLANS: usize = 64;
 const MAX_WEIGHT_BYTES: usize = 1 << 30;
 
 /// A plan, or the reason why there is none.
-type Outcome = Result<Arc<TypedSimplePlan>, (Code, String)>;
+type PlanOutcome = Result<Arc<TypedSimplePlan>, (Code, String)>;
 
 /// The properties that a plan is made for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub(super) struct Plans {
 struct Slot {
     key: PlanKey,
     /// Filled by the first caller; the others wait for it.
-    plan: Arc<OnceLock<Outcome>>,
+    plan: Arc<OnceLock<PlanOutcome>>,
 }
 
 impl Plans {

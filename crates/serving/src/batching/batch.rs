@@ -14,7 +14,7 @@ use super::task::{BatchRun, Task, expired_in_queue};
 use base::error::{Code, Result, ServingError};
 use base::panics;
 use base::tensor::Tensor;
-use runtime::placement::{GraphPlacement, Place, Reason, RunShape};
+use runtime::placement::{GraphPlacement, Placement, Reason, RunShape};
 use runtime::{Executed, Graph, RunTimes};
 
 /// A graph whose requests are batched, with its batching limits and measurements.
@@ -204,11 +204,11 @@ impl Batch {
     }
 
     /// Where `tasks` run, and why.
-    fn placed(&self, tasks: &[Task]) -> (Place, Reason) {
+    fn placed(&self, tasks: &[Task]) -> (Placement, Reason) {
         match (self.inline, tasks) {
-            (Some(reason), _) => (Place::Inline, reason),
-            (None, [task]) => (Place::Batch, task.reason),
-            (None, _) => (Place::Batch, Reason::SeveralRequests),
+            (Some(reason), _) => (Placement::Inline, reason),
+            (None, [task]) => (Placement::Batch, task.reason),
+            (None, _) => (Placement::Batch, Reason::SeveralRequests),
         }
     }
 

@@ -18,7 +18,7 @@ use super::ticket::Ticket;
 use base::error::{Code, Result, ServingError};
 use base::panics;
 use base::tensor::Tensor;
-use runtime::placement::{Decision, Place, Reason};
+use runtime::placement::{Decision, Placement, Reason};
 
 /// More threads than this would not help any user, and could exhaust the process.
 const MAX_THREADS: i64 = 1024;
@@ -112,7 +112,7 @@ impl BatchScheduler {
             }
         };
         let is_lone = queue.is_empty() && parts.len() == 1;
-        let is_inline = decision.place == Place::Inline;
+        let is_inline = decision.place == Placement::Inline;
         let reason = reason_in_queue(decision);
         let mut news = 0;
         let mut tickets = Vec::with_capacity(parts.len());
@@ -153,7 +153,7 @@ impl BatchScheduler {
 /// The reason for a task that waits in a queue.
 fn reason_in_queue(decision: &Decision) -> Reason {
     match decision.place {
-        Place::Inline => Reason::Waits,
+        Placement::Inline => Reason::Waits,
         _ => decision.reason,
     }
 }

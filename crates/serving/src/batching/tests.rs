@@ -17,7 +17,7 @@ use crate::monitoring::Metrics;
 use base::error::{Code, Result};
 use base::id::ServableId;
 use base::tensor::Tensor;
-use runtime::placement::{Place, Placements, Reason, Threads};
+use runtime::placement::{Placement, Placements, Reason, Threads};
 use runtime::{DirectExecutor, Executor, Graph};
 
 /// A request that waits for its outputs.
@@ -121,7 +121,7 @@ impl Fixture {
     }
 
     /// The number of runs at this place for this reason. All of them have one thread.
-    fn placed_runs(&self, place: Place, reason: Reason) -> i64 {
+    fn placed_runs(&self, place: Placement, reason: Reason) -> i64 {
         let counts = self.placements.counts();
         assert_eq!(counts.count(place, Threads::Pool, reason), 0);
         counts.count(place, Threads::One, reason)

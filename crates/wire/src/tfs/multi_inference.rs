@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{classification, examples, model_spec, regression};
 use base::id::ModelSpec;
 use proto::tensorflow::serving as pb;
-use proto::tensorflow::serving::inference_result::Result as Outcome;
+use proto::tensorflow::serving::inference_result::Result as ResultMessage;
 use serving::inference::{
     InferenceOutcome, InferenceTask, MultiInferenceRequest, MultiInferenceResponse,
 };
@@ -43,10 +43,10 @@ pub fn to_proto(response: MultiInferenceResponse) -> pb::MultiInferenceResponse 
             model_spec: Some(model_spec::to_proto(&servable, result.signature_name)),
             result: Some(match result.outcome {
                 InferenceOutcome::Classification(result) => {
-                    Outcome::ClassificationResult(classification::result_to_proto(&result))
+                    ResultMessage::ClassificationResult(classification::result_to_proto(&result))
                 }
                 InferenceOutcome::Regression(values) => {
-                    Outcome::RegressionResult(regression::result_to_proto(values))
+                    ResultMessage::RegressionResult(regression::result_to_proto(values))
                 }
             }),
         })

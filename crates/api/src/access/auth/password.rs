@@ -101,11 +101,11 @@ struct Check {
     /// The identity with that hash: the user's own, or any with a password if the user is unknown.
     costs_as: Arc<Identity>,
     password: Vec<u8>,
-    outcome: watch::Sender<Outcome>,
+    outcome: watch::Sender<LoginOutcome>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+enum LoginOutcome {
     Unknown,
     Right,
     Wrong,
@@ -172,13 +172,13 @@ impl PasswordChecks {
                 login,
                 costs_as,
                 password,
-                outcome: watch::Sender::new(Outcome::Unknown),
+                outcome: watch::Sender::new(LoginOutcome::Unknown),
             },
         );
         let outcome = match submitted {
             // The sender is dropped if the check has to make room for another.
             Ok(mut outcome) => {
-                let known = outcome.wait_for(|it| *it != Outcome::Unknown).await;
+                let known = outcome.wait_for(|it| *it != LoginOutcome::Unknown).await;
                 known.map(|it| *it).ok()
             }
             Err(_) => None,
@@ -187,15 +187,15 @@ impl PasswordChecks {
             tokio::time::sleep(AWAY_AFTER).await;
             return Err(exhausted());
         };
-        peer.note_login(outcome == Outcome::Right);
-        if outcome == Outcome::Wrong {
+        peer.note_login(outcome == LoginOutcome::Right);
+        if outcome == LoginOutcome::Wrong {
             self.pause_after_wrong(peer, found).await;
         }
         drop(caller);
         match outcome {
-            Outcome::Right => Ok(found),
-            Outcome::Panicked => Err(panics::ended_abnormally("a password check")),
-            Outcome::Wrong | Outcome::Unknown => Ok(None),
+            LoginOutcome::Right => Ok(found),
+            LoginOutcome::Panicked => Err(panics::ended_abnormally("a password check")),
+            LoginOutcome::Wrong | LoginOutcome::Unknown => Ok(None),
         }
     }
 
@@ -240,7 +240,11 @@ impl Shared {
     }
 
     /// Submits the password for checking, unless the same check is already submitted.
-    fn submit(self: &Arc<Self>, peer: &Peer, check: Check) -> Result<watch::Receiver<Outcome>> {
+    fn submit(
+        self: &Arc<Self>,
+        peer: &Peer,
+        check: Check,
+    ) -> Result<watch::Receiver<LoginOutcome>> {
         let mut state = self.lock();
         if let Some(same) = state.checks.get(&check.key) {
             return Ok(same.outcome.subscribe());
@@ -294,13 +298,13 @@ impl Shared {
         while let Some(check) = self.next() {
             let is_right = panics::catch_panic("a password check", || check.is_right(&mut memory));
             let outcome = match is_right {
-                Some(true) => Outcome::Right,
-                Some(false) => Outcome::Wrong,
-                None => Outcome::Panicked,
+                Some(true) => LoginOutcome::Right,
+                Some(false) => LoginOutcome::Wrong,
+                None => LoginOutcome::Panicked,
             };
             let mut state = self.lock();
             state.checks.remove(&check.key);
-            if outcome == Outcome::Wrong {
+            if outcome == LoginOutcome::Wrong {
                 state.wrong.note(check.login);
             }
             drop(state);

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::State;
 use crate::signature::alias_change::Side;
-use crate::signature::declaration::{Layer, Port};
+use crate::signature::declaration::{Layer, TensorMapping};
 use crate::signature::description::{Description, Source};
 use crate::signature::matching::{Rule, Tensors};
 use base::error::{Result, ServingError};
@@ -48,7 +48,7 @@ impl State<'_> {
     /// Removes the aliases that the map drops or replaces.
     fn replace_old(
         &mut self,
-        ports: &BTreeMap<String, Port>,
+        ports: &BTreeMap<String, TensorMapping>,
         claims: &[Claim<'_>],
         before: &Tensors,
     ) {
@@ -83,7 +83,7 @@ impl State<'_> {
     }
 
     /// Inserts the aliases of the map.
-    fn insert_new(&mut self, ports: &BTreeMap<String, Port>, before: &Tensors) {
+    fn insert_new(&mut self, ports: &BTreeMap<String, TensorMapping>, before: &Tensors) {
         for (alias, port) in ports.iter().filter(|(_, port)| !port.drop) {
             let found = match (&port.takes, &port.tensor) {
                 (Some(old), _) => before.get(old).map(|(tensor, rule)| {
@@ -135,7 +135,11 @@ impl State<'_> {
     }
 
     /// Refuses entries that name an alias that a map below removed.
-    fn check(&self, ports: &BTreeMap<String, Port>, aliases: &BTreeSet<String>) -> Result<()> {
+    fn check(
+        &self,
+        ports: &BTreeMap<String, TensorMapping>,
+        aliases: &BTreeSet<String>,
+    ) -> Result<()> {
         for (alias, port) in ports {
             let named = match &port.takes {
                 Some(old) => old,
@@ -163,12 +167,12 @@ impl State<'_> {
     /// The descriptions of the aliases that a map names.
     fn describe(
         &self,
-        ports: &BTreeMap<String, Port>,
+        ports: &BTreeMap<String, TensorMapping>,
         claims: &[Claim<'_>],
         before: &Tensors,
     ) -> BTreeMap<String, Description> {
         let named = |alias: &str| self.named.get(alias).copied();
-        let describe = |(alias, port): (&String, &Port)| {
+        let describe = |(alias, port): (&String, &TensorMapping)| {
             let own = self.descriptions.get(alias).cloned();
             let (source, tensor) = match (&port.takes, &port.tensor) {
                 (Some(old), _) => {
@@ -193,7 +197,7 @@ impl State<'_> {
                         (_, Some(other)) => Source::Other(other.clone()),
                         // The alias is the SavedModel's, and the map corrects its tensor.
                         (Some(own), None) if self.it.is_original => Source::Own(Description {
-                            port: Port::default(),
+                            port: TensorMapping::default(),
                             ..own
                         }),
                         _ => Source::Graph,
@@ -212,11 +216,11 @@ impl State<'_> {
     }
 
     /// Renames aliases without a tensor as the map says.
-    fn rename_open(&mut self, ports: &BTreeMap<String, Port>) {
+    fn rename_open(&mut self, ports: &BTreeMap<String, TensorMapping>) {
         let mut open = Vec::new();
         for wanted in &self.open {
             let takers = takers(ports, &wanted.alias);
-            let takers: Vec<(&String, &Port)> =
+            let takers: Vec<(&String, &TensorMapping)> =
                 takers.filter(|(it, _)| **it != wanted.alias).collect();
             for (taker, _) in &takers {
                 let mut wanted = wanted.clone();
@@ -261,7 +265,7 @@ impl State<'_> {
         &mut self,
         old: &str,
         rule: Rule,
-        ports: &BTreeMap<String, Port>,
+        ports: &BTreeMap<String, TensorMapping>,
         claims: &[Claim<'_>],
         tensor: &str,
     ) {
@@ -284,7 +288,7 @@ impl State<'_> {
     fn transition(
         &self,
         old: &String,
-        ports: &BTreeMap<String, Port>,
+        ports: &BTreeMap<String, TensorMapping>,
         before: &Tensors,
         open: &BTreeSet<String>,
     ) -> Option<String> {
@@ -313,9 +317,9 @@ impl State<'_> {
 
 /// The entries that name `old` as the alias that they replace.
 fn takers<'a>(
-    ports: &'a BTreeMap<String, Port>,
+    ports: &'a BTreeMap<String, TensorMapping>,
     old: &'a str,
-) -> impl Iterator<Item = (&'a String, &'a Port)> {
+) -> impl Iterator<Item = (&'a String, &'a TensorMapping)> {
     ports
         .iter()
         .filter(move |(_, port)| port.takes.as_deref() == Some(old))

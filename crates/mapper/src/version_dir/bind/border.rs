@@ -2,7 +2,7 @@
 
 use super::Binder;
 use crate::signature::{
-    Feed, Port, arranged_shape, contradicts, is_convertible, known_shape, shape_text,
+    Feed, TensorMapping, arranged_shape, contradicts, is_convertible, known_shape, shape_text,
 };
 use base::error::{Result, ServingError};
 use base::tensor::DataType;
@@ -119,7 +119,7 @@ impl Binder<'_> {
     fn check_default(
         &self,
         alias: &str,
-        port: Option<&Port>,
+        port: Option<&TensorMapping>,
         declared: Option<&ValueInfo>,
     ) -> Result<()> {
         let Some(port) = port.filter(|it| it.has_default) else {
@@ -158,7 +158,7 @@ impl Binder<'_> {
     fn transform(
         &self,
         (what, alias): (&str, &str),
-        port: Option<&Port>,
+        port: Option<&TensorMapping>,
         client_dtype: i32,
         graph_dtype: Option<DataType>,
     ) -> Result<Transform> {
@@ -193,7 +193,7 @@ impl Binder<'_> {
 /// Refuses a map's transpose that is not a permutation of the tensor's axes. For an input, `sent` is the
 /// shape that clients send.
 fn check_axes(
-    port: Option<&Port>,
+    port: Option<&TensorMapping>,
     declared: Option<&ValueInfo>,
     sent: Option<&[i64]>,
 ) -> Result<()> {

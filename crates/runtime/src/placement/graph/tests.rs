@@ -63,7 +63,11 @@ fn repeat(placement: &GraphPlacement, runs: usize, shape: RunShape, took: Durati
 }
 
 /// Makes a run that takes this long, and returns where and on how many threads it happened.
-fn run(placement: &GraphPlacement, shape: RunShape, took: Duration) -> (Place, Threads, Reason) {
+fn run(
+    placement: &GraphPlacement,
+    shape: RunShape,
+    took: Duration,
+) -> (Placement, Threads, Reason) {
     let decision = placement.decide(shape);
     let threads = begin(placement, &decision, shape, |begun| begun.learn(took));
     (decision.place, threads, decision.reason)
@@ -102,9 +106,12 @@ fn brief_runs_happen_inline_beside_others() {
     let shared = Arc::default();
     let placement = after(&shared, CONSTANTS.trials, rows(10), BRIEF);
     let other = placement.decide(rows(10));
-    assert_eq!((other.place, other.reason), (Place::Inline, Reason::Brief));
+    assert_eq!(
+        (other.place, other.reason),
+        (Placement::Inline, Reason::Brief)
+    );
     let decided = run(&placement, rows(10), BRIEF);
-    assert_eq!(decided, (Place::Inline, Threads::One, Reason::Brief));
+    assert_eq!(decided, (Placement::Inline, Threads::One, Reason::Brief));
 }
 
 #[test]
@@ -114,18 +121,18 @@ fn short_runs_happen_inline_if_no_other_is_in_flight() {
     let alone = placement.decide(rows(10));
     assert_eq!(
         (alone.place, alone.reason),
-        (Place::Inline, Reason::ShortAndAlone)
+        (Placement::Inline, Reason::ShortAndAlone)
     );
     let beside = placement.decide(rows(10));
     assert_eq!(
         (beside.place, beside.reason),
-        (Place::Thread, Reason::OtherRuns)
+        (Placement::Thread, Reason::OtherRuns)
     );
     drop((alone, beside));
     let decided = run(&placement, rows(10), SHORT);
     assert_eq!(
         decided,
-        (Place::Inline, Threads::One, Reason::ShortAndAlone)
+        (Placement::Inline, Threads::One, Reason::ShortAndAlone)
     );
 }
 
@@ -144,7 +151,10 @@ fn unknown_runs_happen_on_a_thread_and_the_pool() {
     let shared = Arc::default();
     let placement = placement(&shared, POOL);
     let decided = run(&placement, rows(10), SHORT * 2);
-    assert_eq!(decided, (Place::Thread, Threads::Pool, Reason::NotShort));
+    assert_eq!(
+        decided,
+        (Placement::Thread, Threads::Pool, Reason::NotShort)
+    );
 }
 
 #[test]
@@ -159,7 +169,7 @@ fn nothing_is_expected_of_a_graph_whose_values_decide() {
     let decided = run(&placement, rows(10), BRIEF);
     assert_eq!(
         decided,
-        (Place::Thread, Threads::Pool, Reason::ValuesDecide)
+        (Placement::Thread, Threads::Pool, Reason::ValuesDecide)
     );
 }
 
@@ -167,10 +177,13 @@ fn nothing_is_expected_of_a_graph_whose_values_decide() {
 fn no_run_on_an_empty_tensor_is_expected_to_be_short() {
     let shared = Arc::default();
     let placement = after(&shared, CONSTANTS.trials, rows(10), BRIEF);
-    assert_eq!(placement.decide(rows(1)).place, Place::Inline);
+    assert_eq!(placement.decide(rows(1)).place, Placement::Inline);
     repeat(&placement, CONSTANTS.trials, rows(0), BRIEF);
     let decided = run(&placement, rows(0), BRIEF);
-    assert_eq!(decided, (Place::Thread, Threads::Pool, Reason::EmptyInput));
+    assert_eq!(
+        decided,
+        (Placement::Thread, Threads::Pool, Reason::EmptyInput)
+    );
 }
 
 #[test]
@@ -230,7 +243,7 @@ fn the_number_of_threads_is_counted_as_the_backend_has_it() {
         let placement = placement(&shared, threads);
         repeat(&placement, CONSTANTS.trials, rows(10), BRIEF);
         let decided = run(&placement, rows(10), BRIEF);
-        assert_eq!(decided, (Place::Inline, expected, Reason::Brief));
+        assert_eq!(decided, (Placement::Inline, expected, Reason::Brief));
     }
 }
 
@@ -242,16 +255,19 @@ fn requests_are_batched_unless_they_are_lone_and_short() {
         let decision = placement.decide_in_batches(shape, is_busy);
         (decision.place, decision.reason)
     };
-    let joined = (Place::Batch, Reason::OthersCanJoin);
+    let joined = (Placement::Batch, Reason::OthersCanJoin);
     assert_eq!(decide(rows(10), false), joined);
     for _ in 0..=CONSTANTS.lone_after {
         placement.note_batch(1);
     }
-    assert_eq!(decide(rows(10), false), (Place::Inline, Reason::Brief));
-    assert_eq!(decide(rows(11), false), (Place::Batch, Reason::NotShort));
+    assert_eq!(decide(rows(10), false), (Placement::Inline, Reason::Brief));
+    assert_eq!(
+        decide(rows(11), false),
+        (Placement::Batch, Reason::NotShort)
+    );
     assert_eq!(
         decide(rows(10), true),
-        (Place::Batch, Reason::BatchInFlight)
+        (Placement::Batch, Reason::BatchInFlight)
     );
     placement.note_batch(2);
     assert_eq!(decide(rows(10), false), joined);
@@ -262,7 +278,7 @@ fn a_batch_on_its_thread_does_not_keep_short_runs_off_the_workers() {
     let shared = Arc::default();
     let placement = after(&shared, CONSTANTS.trials, rows(10), SHORT);
     let batched = placement.decide_in_batches(rows(10), false);
-    assert_eq!(batched.place, Place::Batch);
+    assert_eq!(batched.place, Placement::Batch);
     assert_eq!(placement.decide(rows(10)).reason, Reason::ShortAndAlone);
     drop(batched);
 }
@@ -278,11 +294,14 @@ fn without_learning_each_run_has_the_default() {
     let control = RunControl::default();
     let _contends = placement.begin((first.place, first.reason), rows(10), &control);
     let decided = run(&placement, rows(10), BRIEF);
-    assert_eq!(decided, (Place::Thread, Threads::Pool, Reason::LearningOff));
+    assert_eq!(
+        decided,
+        (Placement::Thread, Threads::Pool, Reason::LearningOff)
+    );
     let batched = placement.decide_in_batches(rows(10), false);
     assert_eq!(
         (batched.place, batched.reason),
-        (Place::Batch, Reason::LearningOff)
+        (Placement::Batch, Reason::LearningOff)
     );
     assert_eq!(begin(&placement, &batched, rows(10), |_| ()), Threads::Pool);
 }

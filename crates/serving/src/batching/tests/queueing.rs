@@ -234,8 +234,8 @@ async fn adaptive_batching_answers_at_once_when_idle() {
         answer(request).await;
     }
     assert_eq!(it.gate.sizes(), [1, 3]);
-    assert_eq!(it.placed_runs(Place::Batch, Reason::SeveralRequests), 1);
-    assert_eq!(it.placed_runs(Place::Batch, Reason::OthersCanJoin), 1);
+    assert_eq!(it.placed_runs(Placement::Batch, Reason::SeveralRequests), 1);
+    assert_eq!(it.placed_runs(Placement::Batch, Reason::OthersCanJoin), 1);
 }
 
 /// A lone request whose run is known to be short needs no other thread: it is answered by the thread that
@@ -266,7 +266,7 @@ async fn lone_short_runs_happen_where_they_are_asked_for() {
     }
     assert_eq!(runs_here.load(Relaxed), 1);
     let reasons = [Reason::Brief, Reason::ShortAndAlone].into_iter();
-    let inline = reasons.map(|reason| it.placed_runs(Place::Inline, reason));
+    let inline = reasons.map(|reason| it.placed_runs(Placement::Inline, reason));
     assert_eq!(inline.sum::<i64>(), 1);
     assert!(it.gate.sizes().iter().all(|&rows| rows == 2), "padded");
     // But not if it has to wait for others.
@@ -283,7 +283,7 @@ async fn lone_short_runs_happen_where_they_are_asked_for() {
         assert!(request.as_mut().poll(&mut context).is_pending());
         answer(request).await;
     }
-    let short = waits.placed_runs(Place::Batch, Reason::Waits);
+    let short = waits.placed_runs(Placement::Batch, Reason::Waits);
     assert!(short > 0, "none was known to be short");
 }
 
@@ -301,7 +301,7 @@ async fn without_learning_each_request_goes_through_the_queue() {
     for _ in 0..100 {
         answer(it.send(floats(&[1], &[3.0]))).await;
     }
-    assert_eq!(it.placed_runs(Place::Batch, Reason::LearningOff), 100);
+    assert_eq!(it.placed_runs(Placement::Batch, Reason::LearningOff), 100);
 }
 
 #[tokio::test]
