@@ -275,7 +275,7 @@ fn function_is_called_with_many_combinations_of_types() {
         .output("q0", INT32, &[-1])
         .output("q80", FLOAT, &[-1])
         .version();
-    let inputs = vec![
+    let inputs = [
         ("a", vector(&[7_i32])),
         ("long", vector(&[7_i64])),
         ("float", floats(&[1], &[7.0])),
