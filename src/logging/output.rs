@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::thread::{self, Builder};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,8 @@ use base::panics;
 const PIECE_BYTES: usize = 4096;
 /// How long to wait before another try if a non-blocking descriptor is full.
 const FULL_PAUSE: Duration = Duration::from_millis(10);
+/// How long a start waits for the thread, at most.
+const START_PATIENCE: Duration = Duration::from_secs(1);
 
 /// An output. Made for a `static`: its thread never ends.
 pub(super) struct Output {
@@ -43,9 +46,15 @@ impl Output {
         }
     }
 
-    /// Opens the output and starts the thread; returns whether that succeeded.
+    /// Opens the output and starts the thread; returns whether that succeeded. The thread has then set up
+    /// its thread-locals, unless it is slow: while a library is loaded, to do so can block.
     pub(super) fn start(&'static self) -> bool {
-        self.ensure_thread();
+        let (prepared, is_prepared) = sync_channel(1);
+        self.ensure_thread_and(move || {
+            // An error means that `start` has stopped waiting.
+            let _ = prepared.send(());
+        });
+        let _ = is_prepared.recv_timeout(START_PATIENCE);
         self.has_thread.load(Ordering::Acquire)
     }
 
@@ -73,6 +82,11 @@ impl Output {
 
     /// If the thread cannot be started, the next line tries again.
     fn ensure_thread(&'static self) {
+        self.ensure_thread_and(|| ());
+    }
+
+    /// A thread that is started now calls `begin` first.
+    fn ensure_thread_and(&'static self, begin: impl FnOnce() + Send + 'static) {
         if self.has_thread.load(Ordering::Acquire) || self.has_thread.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -80,6 +94,7 @@ impl Output {
             let mut writer = Writer::new(&self.queue, File::from(descriptor), self.report);
             let thread = Builder::new().name("log".to_owned());
             thread.spawn(move || {
+                panics::catch_panic("the log", begin);
                 loop {
                     panics::catch_panic("the log", || writer.work());
                 }

@@ -23,7 +23,10 @@ const STOPPING: u8 = 2;
 /// The time that a stop can take in addition to the requests' time.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
-/// SIGTERM, SIGINT and SIGQUIT, which ask for a stop. The kernel keeps them for the thread that waits for
+/// The signals that ask for a stop.
+const SIGNALS: [libc::c_int; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT];
+
+/// SIGTERM, SIGINT and SIGQUIT, held back. The kernel keeps them for the thread that waits for
 /// them.
 ///
 /// They have no handler, because the kernel could choose any thread to run it: a thread that is in a call
@@ -36,14 +39,19 @@ impl HeldSignals {
     pub fn hold() -> Self {
         let mut signals = MaybeUninit::uninit();
         // SAFETY: `sigemptyset` initialises the set; the other calls get it initialised, and numbers that
-        // exist. They change no memory but the set.
+        // exist. They change no memory but the set. Setting a disposition
+        // installs no handler.
         unsafe {
             libc::sigemptyset(signals.as_mut_ptr());
             let mut signals = signals.assume_init();
-            for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT] {
+            for signal in SIGNALS {
                 libc::sigaddset(&mut signals, signal);
             }
             libc::pthread_sigmask(libc::SIG_BLOCK, &signals, ptr::null_mut());
+            for signal in SIGNALS {
+                // An ignored signal does not wait. A shell's background job begins with ignored ones.
+                libc::signal(signal, libc::SIG_DFL);
+            }
             Self(signals)
         }
     }

@@ -128,6 +128,22 @@ def test_a_start_that_waits_in_the_loader_is_ended(tmp_path, kind, log_format):
         server.end()
 
 
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_a_background_job_of_a_shell_is_ended(tmp_path, kind):
+    """Shells start such jobs with signals that are ignored."""
+    server = ModelServer(
+        FLAGS,
+        ["half_plus_two"],
+        tmp_path / "log",
+        preexec_fn=lambda: signal.signal(kind, signal.SIG_IGN),
+    )
+    try:
+        server.process.send_signal(kind)
+        assert server.process.wait(model_server.STOP_SECONDS) == 0
+    finally:
+        server.stop()
+
+
 LOADING_MODELS = 12
 # How long after the start of the first load; most of them interrupt a library at work.
 MOMENTS = [0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45]

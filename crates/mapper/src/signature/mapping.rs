@@ -17,7 +17,7 @@ use base::tensor::{DataType, Tensor};
 pub struct Signature {
     /// Its key in the model.
     pub name: String,
-    /// For example [`PREDICT_METHOD_NAME`].
+    /// For example [`PREDICT_METHOD_NAME`](super::PREDICT_METHOD_NAME).
     pub method_name: String,
     /// Sorted by alias.
     pub inputs: Vec<Input>,

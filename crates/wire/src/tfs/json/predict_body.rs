@@ -55,7 +55,7 @@ pub fn signature_not_found(signature_name: &str) -> ServingError {
     ))
 }
 
-/// The error for a signature without inputs. [`decode_predict`] itself returns it.
+/// The error for a signature without inputs. [`decode_predict`](super::decode_predict) itself returns it.
 pub fn no_inputs(signature_name: &str) -> ServingError {
     let name = match signature_name {
         "" => "DEFAULT",
