@@ -24,7 +24,9 @@ def logging_server(start_server):
 
 
 def access_lines(server):
-    events = (json.loads(line) for line in server.log(limit=None).splitlines())
+    # The last line might not be complete yet.
+    complete = server.log(limit=None).rpartition("\n")[0]
+    events = (json.loads(line) for line in complete.splitlines())
     return [it for it in events if it["message"] == "request"]
 
 
