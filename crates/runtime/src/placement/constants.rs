@@ -24,6 +24,7 @@ pub(crate) struct Constants {
     /// One in this many lone requests goes through the queue.
     pub(crate) lone_trial: usize,
     /// Models of up to this many bytes can run on one thread: they get a second session without a pool.
+    #[cfg(feature = "onnxruntime")]
     pub(crate) max_bytes_of_two_sessions: usize,
     /// Runs of all models together that have a thread. Each model's first run comes on top.
     pub(crate) max_runs: usize,
@@ -67,6 +68,7 @@ pub(crate) const CONSTANTS: Constants = Constants {
     lone_trial: 64,
     // Not measured. Models with more weights seldom have short runs, and kernels that pack weights keep a copy
     // for each session.
+    #[cfg(feature = "onnxruntime")]
     max_bytes_of_two_sessions: 16 << 20,
     // tokio's number for threads that block. Not measured.
     max_runs: 512,
