@@ -307,6 +307,9 @@ const LIMITS: &[Limit] = &[
     microsoft("WhisperBeamSearch", 4, &[Check::Filled]),
     microsoft("WhisperBeamSearch", 5, &[Check::Filled]),
     microsoft("WhisperBeamSearch", 6, &[Check::Filled]),
+    microsoft("WordConvEmbedding", 0, &[Check::Filled]),
+    microsoft("WordConvEmbedding", 1, &[Check::Filled]),
+    microsoft("WordConvEmbedding", 3, &[Check::Filled]),
 ];
 
 /// Operators that end the process because of values that the model itself can hold, so that no check helps:
