@@ -270,7 +270,7 @@ const LIMITS: &[Limit] = &[
     // Otherwise its sizes must be those of the two others, which the kernel checks.
     microsoft("MultiHeadAttention", 1, &[Check::Filled]).where_(|node, _| node.input.len() < 3),
     microsoft("MultiHeadAttention", 2, &[Check::Filled]),
-    microsoft("QAttention", 0, &[Check::Rank(3), Check::FilledBut(2)]),
+    microsoft("QAttention", 0, &[Check::Rank(3), Check::Filled]),
     microsoft("QEmbedLayerNormalization", 8, &[Check::Filled]).every(1),
     microsoft("QGemm", 3, &[Check::Filled]),
     microsoft("QLinearAdd", 0, &[Check::Filled]),
