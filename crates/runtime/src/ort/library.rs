@@ -22,11 +22,11 @@ pub(super) fn places() -> Vec<PathBuf> {
         return vec![path.into()];
     }
     let executable = std::env::current_exe().ok();
-    let beside = executable.as_deref().and_then(Path::parent);
-    let installed = beside
+    let next_to_it = executable.as_deref().and_then(Path::parent);
+    let installed = next_to_it
         .into_iter()
         .flat_map(|folder| ["", "lib", "../lib"].map(|lib| folder.join(lib).join(NAME)));
-    let checkout = beside.iter().flat_map(|folder| folder.ancestors());
+    let checkout = next_to_it.iter().flat_map(|folder| folder.ancestors());
     installed
         .chain(checkout.map(|folder| folder.join(".onnxruntime/lib").join(NAME)))
         .chain([NAME.into()])
@@ -59,9 +59,9 @@ fn opened(library: &Path) -> Option<PathBuf> {
         return Some(library.to_owned());
     }
     let executable = std::env::current_exe().ok();
-    let beside = executable.as_deref().and_then(Path::parent);
-    let beside = beside.map(|folder| folder.join(library));
-    match beside.filter(|path| path.exists()) {
+    let next_to_it = executable.as_deref().and_then(Path::parent);
+    let next_to_it = next_to_it.map(|folder| folder.join(library));
+    match next_to_it.filter(|path| path.exists()) {
         Some(path) => Some(path),
         None => (library.components().count() > 1).then(|| library.to_owned()),
     }

@@ -123,12 +123,12 @@ fn short_runs_happen_inline_if_no_other_is_in_flight() {
         (alone.place, alone.reason),
         (Placement::Inline, Reason::ShortAndAlone)
     );
-    let beside = placement.decide(rows(10));
+    let contended = placement.decide(rows(10));
     assert_eq!(
-        (beside.place, beside.reason),
+        (contended.place, contended.reason),
         (Placement::Thread, Reason::OtherRuns)
     );
-    drop((alone, beside));
+    drop((alone, contended));
     let decided = run(&placement, rows(10), SHORT);
     assert_eq!(
         decided,
