@@ -74,7 +74,7 @@ impl MemoryLimitLoader {
         ServingError::new(
             Code::ResourceExhausted,
             format!(
-                "Insufficient resources to load servable {id}: it may need {need} MiB beside \
+                "Insufficient resources to load servable {id}: it may need {need} MiB in addition to \
                  {used} MiB in use (--model_memory_limit_mb={limit})"
             ),
         )
@@ -179,7 +179,7 @@ mod tests {
         check_refused(
             reserve(&loader, &directory, &Arc::default()),
             "Insufficient resources to load servable {name: m version: 1}: it may need 7 MiB \
-             beside 4 MiB in use (--model_memory_limit_mb=10)",
+             in addition to 4 MiB in use (--model_memory_limit_mb=10)",
         );
     }
 
@@ -210,7 +210,7 @@ mod tests {
         check_refused(
             reserve(&loader, &directory, &Arc::default()),
             "Insufficient resources to load servable {name: m version: 1}: it may need 6 MiB \
-             beside 10 MiB in use (--model_memory_limit_mb=10)",
+             in addition to 10 MiB in use (--model_memory_limit_mb=10)",
         );
         drop(first);
         assert!(reserve(&loader, &directory, &Arc::default()).is_ok());
