@@ -26,7 +26,7 @@ use super::kernel_limits::{self, Check};
 use super::pooling_window::Window;
 use super::visit::{NodeContext, Replaced};
 use super::window_proof::Proofs;
-use super::{OnnxModel, kernel_attributes};
+use super::{OnnxModel, kernel_attributes, traverse};
 use base::error::{Result, ServingError};
 use proto::onnx::NodeProto;
 
@@ -101,6 +101,15 @@ fn guarded(
             kernel_limits::FOUND_ON
         )));
     }
+    if ends_the_load(original, context) {
+        return Err(ServingError::unimplemented(format!(
+            "{origin}: the operator {} is not served in a function with opset {}: ONNX Runtime {} ends the \
+             process while it loads",
+            original.op_type(),
+            context.opset,
+            kernel_limits::FOUND_ON
+        )));
+    }
     if let Some(attribute) = kernel_attributes::fatal(original) {
         return Err(refused_attribute(original, attribute, origin));
     }
@@ -130,6 +139,19 @@ fn guarded(
         return Err(too_old(original, context.opset, origin));
     }
     Ok(Some(nodes))
+}
+
+/// Whether ONNX Runtime ends the process while it loads this node: here, or in a graph that is given to a
+/// function.
+fn ends_the_load(node: &NodeProto, context: &NodeContext<'_>) -> bool {
+    let is_fatal = |it: &NodeProto| kernel_limits::is_refused_in_function(it, context.opset);
+    let mut found = context.known.is_in_function() && is_fatal(node);
+    if context.is_call {
+        for graph in traverse::subgraphs(node) {
+            traverse::for_each_node(&graph.node, &mut |it| found |= is_fatal(it));
+        }
+    }
+    found
 }
 
 /// Adds the checks that the kernel's limits require, unless `proofs` make them unnecessary.

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use super::known::{Facts, Functions, Scopes};
-use super::{OnnxModel, is_onnx_domain, opset_of, traverse};
+use super::{OnnxModel, is_onnx_domain, traverse};
 use base::error::Result;
 use proto::onnx::{FunctionProto, GraphProto, NodeProto, OperatorSetIdProto};
 
@@ -169,7 +169,7 @@ impl<'a, 'b> Visit<'a, 'b> {
     /// the function uses the attribute, so every name is unknown.
     pub(super) fn defaults(&mut self, functions: &mut [FunctionProto]) -> Result<()> {
         for function in functions {
-            self.scopes.opset = opset_of(&function.opset_import);
+            self.scopes.leave_main(function);
             let around = self.scopes.take_all();
             let mut holder = NodeProto {
                 attribute: std::mem::take(&mut function.attribute_proto),

@@ -103,12 +103,22 @@ impl Scopes {
 
     /// Enters a function that is called with `inputs`.
     pub(crate) fn enter_function(&mut self, function: &FunctionProto, inputs: &[Facts]) {
-        self.is_of_main = false;
-        self.opset = opset_of(&function.opset_import);
+        self.leave_main(function);
         self.scopes.push(Scope::default());
         for (name, facts) in function.input.iter().zip(inputs) {
             self.insert(name, *facts);
         }
+    }
+
+    /// What is entered next belongs to this function.
+    pub(crate) fn leave_main(&mut self, function: &FunctionProto) {
+        self.is_of_main = false;
+        self.opset = opset_of(&function.opset_import);
+    }
+
+    /// Whether this place is in a function, or in a graph that is the default of a function's attribute.
+    pub(crate) fn is_in_function(&self) -> bool {
+        !self.is_of_main
     }
 
     pub(crate) fn leave(&mut self) {
