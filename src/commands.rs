@@ -18,7 +18,7 @@ use std::path::Path;
 use crate::server;
 use api::access::auth;
 use base::error::{Result, ServingError};
-use mapper::version_dir;
+use mapper::version_dir::{self, SavedModelOptions};
 use runtime::BackendOptions;
 use serving::inference;
 use serving::lifecycle::{self, CheckReport};
@@ -97,7 +97,14 @@ fn check_directory(
         .enable_time()
         .build()
         .map_err(|error| ServingError::internal(format!("cannot start a run: {error}")))?;
-    let loader = server::check_loader(backend, tags.to_vec(), runtime.handle().clone())?;
+    let loader = server::check_loader(
+        backend,
+        SavedModelOptions {
+            tags: tags.to_vec(),
+            partial: false,
+        },
+        runtime.handle().clone(),
+    )?;
     let warnings = |servable: &Servable| {
         let batching = server::check_version_batching(directory).err();
         let batching = batching.map(|error| {

@@ -11,7 +11,7 @@ use super::ServerOptions;
 use crate::config;
 use crate::warmup::{WARMUP_FILE, Warmup, WarmupOptions};
 use base::error::{Code, Result};
-use mapper::version_dir::{OnnxLoader, VersionDirectory, not_records};
+use mapper::version_dir::{OnnxLoader, SavedModelOptions, VersionDirectory, not_records};
 use runtime::BackendOptions;
 use runtime::placement::Placements;
 use serving::batching::{BatchScheduler, BatchingOptions, QueueLimits};
@@ -26,8 +26,7 @@ use serving::monitoring::{Metrics, resident_memory_bytes};
 pub(super) fn loader(options: &ServerOptions, metrics: &Arc<Metrics>) -> Result<Arc<dyn Loader>> {
     let backend = MeasuredBackend::new(options.backend.open()?, Arc::clone(metrics));
     let backend = Arc::new(backend);
-    let tags = options.saved_model_tags.clone();
-    let versions = OnnxLoader::new(backend).with_saved_model_tags(tags);
+    let versions = OnnxLoader::new(backend).with_saved_model_options(options.saved_model.clone());
     let counts = Arc::clone(metrics.run_placements());
     let placements = Arc::new(Placements::new(options.learn_run_placement, counts));
     let loader = ServableLoader::new(versions, Arc::clone(&placements));
@@ -73,10 +72,10 @@ pub(super) fn loader(options: &ServerOptions, metrics: &Arc<Metrics>) -> Result<
 /// Those of opening the backend.
 pub fn check_loader(
     backend: &BackendOptions,
-    saved_model_tags: Vec<String>,
+    saved_model: SavedModelOptions,
     runtime: Handle,
 ) -> Result<Arc<dyn Loader>> {
-    let versions = OnnxLoader::new(backend.open()?).with_saved_model_tags(saved_model_tags);
+    let versions = OnnxLoader::new(backend.open()?).with_saved_model_options(saved_model);
     let loader = ServableLoader::new(versions, Arc::default());
     let options = WarmupOptions {
         synthesizes: false,

@@ -20,6 +20,7 @@ use crate::warmup::WarmupOptions;
 use api::tfs::grpc::{GrpcOptions, channel_arguments};
 use api::tfs::rest::RestOptions;
 use base::error::{Result, ServingError};
+use mapper::version_dir::SavedModelOptions;
 use net::connection::ConnectionOptions;
 use net::protocols::Protocols;
 use net::receive::ReceiveOptions;
@@ -70,8 +71,8 @@ pub struct ServerOptions {
     pub wait_for_models: bool,
     /// `--model_memory_limit_mb`, in bytes; `None` without a limit.
     pub model_memory_limit: Option<u64>,
-    /// `--saved_model_tags`.
-    pub saved_model_tags: Vec<String>,
+    /// `--saved_model_tags`, `--saved_model_partial`.
+    pub saved_model: SavedModelOptions,
     /// `--enable_batching`, with the parameters of the one file.
     pub batching: Option<BatchingOptions>,
     /// `--enable_per_model_batching_parameters`.
@@ -132,7 +133,10 @@ impl ServerOptions {
             lifecycle: lifecycle_options(flags)?,
             wait_for_models: flags.wait_for_models,
             model_memory_limit: model_memory_limit(flags)?,
-            saved_model_tags: tags(&flags.saved_model_tags),
+            saved_model: SavedModelOptions {
+                tags: tags(&flags.saved_model_tags),
+                partial: flags.saved_model_partial,
+            },
             batching: config::batching_options(flags)?.map(|batching| BatchingOptions {
                 adaptive: flags.adaptive_batching,
                 ..batching

@@ -11,6 +11,7 @@ mod bind;
 mod examples;
 mod filled;
 mod graphs;
+mod imported;
 mod left_out;
 mod no_graph;
 mod plan;
@@ -70,7 +71,26 @@ impl From<(Signature, Arc<dyn Graph>)> for MappedSignature {
 /// Loads ONNX version directories onto a backend.
 pub struct OnnxLoader {
     backend: Arc<dyn Backend>,
-    saved_model_tags: Vec<String>,
+    saved_model: SavedModelOptions,
+}
+
+/// What is served of a `saved_model.pb`.
+#[derive(Clone, Debug)]
+pub struct SavedModelOptions {
+    /// The meta graph with exactly these tags (`--saved_model_tags`).
+    pub tags: Vec<String>,
+    /// Whether a version without ONNX files is served if only some of its signatures can be
+    /// (`--saved_model_partial`).
+    pub partial: bool,
+}
+
+impl Default for SavedModelOptions {
+    fn default() -> Self {
+        Self {
+            tags: vec![DEFAULT_TAG.to_owned()],
+            partial: false,
+        }
+    }
 }
 
 impl OnnxLoader {
@@ -78,14 +98,14 @@ impl OnnxLoader {
     pub fn new(backend: Arc<dyn Backend>) -> Self {
         Self {
             backend,
-            saved_model_tags: vec![DEFAULT_TAG.to_owned()],
+            saved_model: SavedModelOptions::default(),
         }
     }
 
-    /// The same, choosing the meta graph with exactly these tags (`--saved_model_tags`).
+    /// The same, with other options for `saved_model.pb`.
     #[must_use]
-    pub fn with_saved_model_tags(mut self, tags: Vec<String>) -> Self {
-        self.saved_model_tags = tags;
+    pub fn with_saved_model_options(mut self, options: SavedModelOptions) -> Self {
+        self.saved_model = options;
         self
     }
 
@@ -173,7 +193,7 @@ impl OnnxLoader {
     /// `NOT_FOUND` for a directory without a model, `INVALID_ARGUMENT` for a broken model; the text names
     /// the file.
     pub fn load_version(&self, directory: &Path) -> Result<MappedVersion> {
-        let read = |without: &_| Prepared::read(directory, &self.saved_model_tags, without);
+        let read = |without: &_| Prepared::read(directory, &self.saved_model, without);
         let prepared = read(&BTreeSet::new())?;
         let error = match self.load_prepared(prepared) {
             Ok(version) => return Ok(version),

@@ -105,7 +105,7 @@ pub(super) fn to_tensor(proto: &TensorProto) -> Option<Tensor> {
 }
 
 /// A named constant of an ONNX file; `None` if ONNX has no such type.
-pub(super) fn from_tensor(name: &str, tensor: &Tensor) -> Option<TensorProto> {
+pub fn from_tensor(name: &str, tensor: &Tensor) -> Option<TensorProto> {
     let dims = tensor.shape().iter().map(|&dim| i64::try_from(dim).ok());
     Some(TensorProto {
         name: Some(name.to_owned()),

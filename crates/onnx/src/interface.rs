@@ -228,7 +228,7 @@ pub(super) fn data_type(elem_type: i32) -> Option<DataType> {
 }
 
 /// The number of ONNX's type; `None` if ONNX has no such type.
-pub(super) fn elem_type(dtype: DataType) -> Option<i32> {
+pub fn elem_type(dtype: DataType) -> Option<i32> {
     let known = TYPES.iter().find(|(_, known)| *known == dtype);
     known.map(|&(onnx, _)| onnx as i32)
 }

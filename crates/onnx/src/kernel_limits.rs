@@ -378,8 +378,7 @@ pub(super) fn is_refused(node: &NodeProto) -> bool {
 /// in the function. The schemas are ONNX Runtime's own: `LayerNormalization` is ONNX's since opset 17. None of
 /// the other operators that it adds to ONNX's domain does this.
 pub(super) fn is_refused_in_function(node: &NodeProto, opset: i64) -> bool {
-    is_op(node, "SimplifiedLayerNormalization")
-        || (is_op(node, "LayerNormalization") && opset < 17)
+    is_op(node, "SimplifiedLayerNormalization") || (is_op(node, "LayerNormalization") && opset < 17)
 }
 
 /// Whether the kernel's behaviour on unexpected ranks is not known.

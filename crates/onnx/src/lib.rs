@@ -49,7 +49,9 @@ mod zip_map;
 
 use self::domains::{is_onnx_domain, is_op, node, opset_of};
 
+pub use self::constant::from_tensor as initializer;
 pub use self::edit::Edit;
+pub use self::interface::elem_type;
 pub use self::io_transforms::Transform;
 pub use self::model::{OnnxModel, Sequence};
 pub use self::parse_example::{DenseKey, ParseExample, RaggedKey, SparseKey};

@@ -4,6 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use prost::Message;
+
 use super::edit::Edits;
 use super::text::NotUtf8;
 use super::{is_onnx_domain, traverse};
@@ -43,6 +45,11 @@ impl OnnxModel {
     /// Where the model came from.
     pub fn origin(&self) -> &str {
         &self.origin
+    }
+
+    /// The bytes of the file, with its weights.
+    pub fn encode(&self) -> Vec<u8> {
+        self.proto.encode_to_vec()
     }
 
     /// The program that made the file; empty if the file does not say.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use prost::Message;
 
 use super::edit::Edits;
+use super::text::NotUtf8;
 use super::{OnnxModel, decode_limits, expansion, text, weights};
 use base::error::{Result, ServingError};
 use proto::onnx::ModelProto;
@@ -32,10 +33,23 @@ impl OnnxModel {
         }
         let decoded = ModelProto::decode(bytes).map(|proto| (proto, HashMap::new()));
         let decoded = decoded.or_else(|error| text::decode(bytes).ok_or(error));
-        let (mut proto, not_utf8) = decoded.map_err(|error| {
+        let (proto, not_utf8) = decoded.map_err(|error| {
             let text = format!("{origin} is not an ONNX model: {error}");
             ServingError::invalid_argument(text).caused_by(error)
         })?;
+        Self::checked(origin, proto, not_utf8)
+    }
+
+    /// A model that was built in memory; `origin` names it in errors.
+    ///
+    /// # Errors
+    ///
+    /// As for [`parse`](Self::parse).
+    pub fn from_proto(origin: impl Into<String>, proto: ModelProto) -> Result<Self> {
+        Self::checked(origin.into(), proto, HashMap::new())
+    }
+
+    fn checked(origin: String, mut proto: ModelProto, not_utf8: NotUtf8) -> Result<Self> {
         expansion::check(&origin, &proto)?;
         let graph = proto.graph.as_mut().ok_or_else(|| {
             let text = format!("{origin} is not an ONNX model: it has no graph");

@@ -112,6 +112,9 @@ flags! {
         /// Tags, separated by commas, of the meta graph to read from saved_model.pb
         saved_model_tags: String = "serve",
 
+        /// Serve a SavedModel without ONNX files if only some of its signatures can be imported
+        saved_model_partial: bool = false,
+
         /// gRPC server arguments as key=value, separated by commas
         grpc_channel_arguments: String = "",
 

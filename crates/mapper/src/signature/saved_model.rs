@@ -25,6 +25,8 @@ pub struct SavedModel {
     pub signatures: BTreeMap<String, SignatureDef>,
     /// Signatures that clients see only in the metadata, such as `__saved_model_init_op`.
     pub metadata_only: BTreeMap<String, SignatureDef>,
+    /// The meta graph, a `tensorflow.MetaGraphDef`.
+    pub meta_graph: Bytes,
     /// The parse nodes of the graph and of its functions.
     pub parse_nodes: Vec<SavedParseNode>,
 }
@@ -59,8 +61,8 @@ impl SavedModel {
         let saved_model = SavedModelHead::decode(bytes).map_err(damaged)?;
         let wanted: BTreeSet<&str> = tags.iter().map(String::as_str).collect();
         let mut others = Vec::new();
-        for meta_graph in saved_model.meta_graphs {
-            let meta_graph = MetaGraphHead::decode(meta_graph).map_err(damaged)?;
+        for bytes in saved_model.meta_graphs {
+            let meta_graph = MetaGraphHead::decode(bytes.clone()).map_err(damaged)?;
             let info = meta_graph.meta_info_def.unwrap_or_default();
             let found: BTreeSet<&str> = info.tags.iter().map(String::as_str).collect();
             if found != wanted {
@@ -75,6 +77,7 @@ impl SavedModel {
                 tags: info.tags,
                 signatures,
                 metadata_only,
+                meta_graph: bytes,
                 parse_nodes: saved_parse::read(meta_graph.graph_def).map_err(damaged)?,
             });
         }

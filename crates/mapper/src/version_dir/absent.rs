@@ -22,18 +22,22 @@ const MAX_NAMED: usize = 10;
 /// The folders of a SavedModel.
 const SAVED_MODEL_FOLDERS: [&str; 3] = ["variables", "assets", "assets.extra"];
 
-/// `NOT_FOUND`: the directory does not have an `*.onnx` file.
+/// Whether the directory has a `saved_model.pb` that is not, by accident, a file of another format.
+pub(super) fn has_saved_model(directory: &VersionDirectory) -> bool {
+    directory.has(SAVED_MODEL_FILE) && not_saved_model(directory).is_none()
+}
+
+/// The other format of a file that is called `saved_model.pb`.
+fn not_saved_model(directory: &VersionDirectory) -> Option<Foreign> {
+    sniffed(directory, SAVED_MODEL_FILE)
+        .filter(|it| *it != Foreign::SavedModel)
+        .map(begins_as_onnx)
+}
+
+/// `NOT_FOUND`: the directory has neither an `*.onnx` file nor a SavedModel.
 pub(super) fn no_onnx_file(directory: &VersionDirectory) -> ServingError {
     let path = directory.path().display();
-    let by_accident = sniffed(directory, SAVED_MODEL_FILE)
-        .filter(|it| *it != Foreign::SavedModel)
-        .map(begins_as_onnx);
-    if directory.has(SAVED_MODEL_FILE) && by_accident.is_none() {
-        return ServingError::not_found(format!(
-            "{path} holds a TensorFlow SavedModel and no ONNX file. Convert it where TensorFlow is \
-             installed: `import_model.py saved_model`, see docs/importing.md"
-        ));
-    }
+    let by_accident = not_saved_model(directory);
     let absent = format!("no ONNX model (*.onnx) in {path}");
     let found = match by_accident {
         Some(foreign) => Some(format!("{SAVED_MODEL_FILE} is {foreign}")),

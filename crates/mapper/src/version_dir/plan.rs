@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::absent;
+use super::imported::ImportedFiles;
+use super::{SavedModelOptions, absent};
 use crate::signature::{
     DEFAULT_SIGNATURE_NAME, MAP_FILE, SAVED_MODEL_FILE, SavedModel, SavedParseNode, SignatureDef,
     tensor_name,
@@ -53,9 +54,9 @@ impl Plan {
     /// `NOT_FOUND` for a directory without an ONNX file, with advice on converting a SavedModel;
     /// `INVALID_ARGUMENT` for a damaged file, and for signatures that do not have a file or share one by
     /// accident.
-    pub(super) fn read(directory: &VersionDirectory, tags: &[String]) -> Result<Self> {
-        let files = directory.onnx_files()?;
-        if files.is_empty() {
+    pub(super) fn read(directory: &VersionDirectory, options: &SavedModelOptions) -> Result<Self> {
+        let mut files = directory.onnx_files()?;
+        if files.is_empty() && !absent::has_saved_model(directory) {
             return Err(absent::no_onnx_file(directory));
         }
         let map = read_map_file(directory)?;
@@ -70,8 +71,15 @@ impl Plan {
         if directory.has(SAVED_MODEL_FILE) {
             let origin = directory.path().join(SAVED_MODEL_FILE);
             let contents = directory.read(SAVED_MODEL_FILE, MAX_MESSAGE_BYTES)?;
-            let saved = SavedModel::parse(&origin.display().to_string(), contents.clone(), tags)
-                .map_err(|error| absent::not_a_saved_model(&origin, &contents, error))?;
+            let mut saved = SavedModel::parse(
+                &origin.display().to_string(),
+                contents.clone(),
+                &options.tags,
+            )
+            .map_err(|error| absent::not_a_saved_model(&origin, &contents, error))?;
+            if files.is_empty() {
+                files = plan.import(directory, &mut saved, options.partial, &mut drafts)?;
+            }
             plan.tags = Some(saved.tags);
             plan.metadata_only = saved.metadata_only;
             plan.parse_nodes = saved.parse_nodes;
@@ -87,6 +95,34 @@ impl Plan {
         }
         plan.finish(directory, &files, drafts)?;
         Ok(plan)
+    }
+
+    /// Imports the signatures of the SavedModel. Returns the names of the files that would have their models.
+    /// Signatures that cannot be served are seen in the metadata only.
+    fn import(
+        &mut self,
+        directory: &VersionDirectory,
+        saved: &mut SavedModel,
+        partial: bool,
+        drafts: &mut BTreeMap<String, Draft>,
+    ) -> Result<Vec<String>> {
+        let imported = ImportedFiles::read(directory, saved, partial)?;
+        for refused in imported.refused {
+            let definition = saved.signatures.remove(&refused.signature);
+            let entry = definition.map(|it| (refused.signature, it));
+            saved.metadata_only.extend(entry);
+        }
+        for (name, model) in imported.models {
+            let mut file = own_file(&name);
+            while self.models.contains_key(&file) {
+                file.insert(0, '_');
+            }
+            let draft = drafts.entry(name.clone()).or_default();
+            draft.file = Some(file.clone());
+            draft.maps.extend(imported.maps.get(&name).cloned());
+            self.models.insert(file, model);
+        }
+        Ok(self.models.keys().cloned().collect())
     }
 
     /// The signatures of a directory without `saved_model.pb`: those in the files' metadata; for a file

@@ -7,9 +7,9 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::absent;
 use super::bind::{BoundSignature, GraphFile, bind};
 use super::plan::{self, Plan};
+use super::{SavedModelOptions, absent};
 use crate::signature::SignatureDef;
 use base::error::Result;
 use onnx::{ClassLabels, Edit};
@@ -33,9 +33,13 @@ pub(super) struct Prepared {
 
 impl Prepared {
     /// Reads a version directory. The edits in `without` are not made.
-    pub(super) fn read(path: &Path, tags: &[String], without: &BTreeSet<Edit>) -> Result<Self> {
+    pub(super) fn read(
+        path: &Path,
+        options: &SavedModelOptions,
+        without: &BTreeSet<Edit>,
+    ) -> Result<Self> {
         let directory = VersionDirectory::open(path)?;
-        let mut plan = Plan::read(&directory, tags)?;
+        let mut plan = Plan::read(&directory, options)?;
         let mut class_labels: BTreeMap<String, Vec<ClassLabels>> = BTreeMap::new();
         let mut edits = BTreeSet::new();
         for (file, model) in &mut plan.models {

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 
+use super::SavedModelOptions;
 use super::absent::{no_onnx_file, not_a_saved_model};
 use super::prepared::Prepared;
 use crate::signature::{
@@ -48,7 +49,11 @@ pub fn show(directory: &Path, saved_model_tags: &[String], shown: &Shown) -> Res
         return tag_sets(directory, saved_model_tags);
     }
     check_tag_set(directory, saved_model_tags)?;
-    let prepared = Prepared::read(directory, saved_model_tags, &BTreeSet::new())?;
+    let options = SavedModelOptions {
+        tags: saved_model_tags.to_vec(),
+        partial: true,
+    };
+    let prepared = Prepared::read(directory, &options, &BTreeSet::new())?;
     let signatures = described(&prepared);
     let mut text = String::new();
     match shown {

@@ -20,7 +20,7 @@ use base::error::{Code, Result};
 use base::id::ServableId;
 use base::tensor::{DataType, Tensor};
 use mapper::signature::{RequestInputs, RequestTensor, SignatureDef};
-use mapper::version_dir::OnnxLoader;
+use mapper::version_dir::{OnnxLoader, SavedModelOptions};
 use proto::tensorflow::SavedModel;
 use runtime::Backend;
 use runtime::ort::testing::onnx_runtime;
@@ -71,7 +71,10 @@ fn load(directory: &Path) -> Result<Servable> {
 
 /// The report of the command `check`, without a warmup.
 fn check(backend: Arc<dyn Backend>, directory: &Path, tags: &[String]) -> CheckReport {
-    let versions = OnnxLoader::new(backend).with_saved_model_tags(tags.to_vec());
+    let versions = OnnxLoader::new(backend).with_saved_model_options(SavedModelOptions {
+        tags: tags.to_vec(),
+        partial: false,
+    });
     let loader = ServableLoader::new(versions, Arc::default());
     lifecycle::check(&loader, directory, tags, &|_| Vec::new())
 }

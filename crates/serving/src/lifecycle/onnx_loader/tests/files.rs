@@ -94,7 +94,10 @@ fn other_tags_are_not_found() {
     let version = Version::new()
         .with("scalar/1/saved_model.pb", "saved_model.pb")
         .with(SCALAR, "model.onnx");
-    let versions = OnnxLoader::new(backend()).with_saved_model_tags(vec!["gpu".to_owned()]);
+    let versions = OnnxLoader::new(backend()).with_saved_model_options(SavedModelOptions {
+        tags: vec!["gpu".to_owned()],
+        partial: false,
+    });
     let loader = ServableLoader::new(versions, Arc::default());
     let error = loader
         .load(&ServableId::new("m", 1), &version.path())

@@ -1,0 +1,57 @@
+//! Writes the ONNX model of each signature of a SavedModel: `convert DIRECTORY OUTPUT`. For work on the
+//! importer; the server's own command is `import`.
+
+use std::path::{Path, PathBuf};
+
+use base::error::Result;
+use bytes::Bytes;
+use prost::Message;
+use proto::tensorflow::SavedModel;
+use saved_model_import::{Files, import};
+
+struct Folder(PathBuf);
+
+impl Files for Folder {
+    fn read(&self, path: &str) -> Result<Option<Bytes>> {
+        Ok(std::fs::read(self.0.join(path)).ok().map(Bytes::from))
+    }
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let [_, directory, output] = arguments.as_slice() else {
+        panic!("usage: convert DIRECTORY OUTPUT");
+    };
+    let folder = Folder(PathBuf::from(directory));
+    let bytes = folder
+        .read("saved_model.pb")
+        .unwrap()
+        .expect("saved_model.pb");
+    let saved = SavedModel::decode(bytes).expect("a SavedModel");
+    let served = |it: &&proto::tensorflow::MetaGraphDef| {
+        it.meta_info_def
+            .as_ref()
+            .is_some_and(|it| it.tags == ["serve"])
+    };
+    let meta_graph = saved
+        .meta_graphs
+        .iter()
+        .find(served)
+        .expect("a meta graph to serve");
+    let imported = import(directory, meta_graph, &folder).expect("an import");
+    std::fs::create_dir_all(output).expect("a folder");
+    let mut lines = String::new();
+    for (name, signature) in imported.signatures {
+        let file = name.replace('/', "_") + ".onnx";
+        std::fs::write(Path::new(output).join(&file), signature.model.encode()).expect("a file");
+        lines += &format!(
+            "{name}\t{file}\t{:?}\t{:?}\n",
+            signature.inputs, signature.outputs
+        );
+    }
+    std::fs::write(Path::new(output).join("signatures.tsv"), lines).expect("a file");
+    for refused in imported.refused {
+        println!("REFUSED {refused}");
+    }
+    eprintln!("{:?}", imported.statistics);
+}

@@ -1,0 +1,281 @@
+//! Imports the signatures of a meta graph.
+//!
+//! Not here: reading `saved_model.pb` and choosing a meta graph (`mapper::signature`).
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::{Duration, Instant};
+
+use base::error::Result;
+use base::tensor::DataType;
+use bytes::Bytes;
+use onnx::OnnxModel;
+use proto::tensorflow::{MetaGraphDef, SignatureDef, TensorInfo, tensor_info};
+
+use crate::effects::Effects;
+use crate::graph::{Graph, TensorRef};
+use crate::op::shape_of;
+use crate::report::{Missing, Refused};
+use crate::resources::Resources;
+use crate::translation::{Finished, Translation, Values};
+use crate::value::{Shape, Value};
+use crate::{ops, scan};
+
+/// Signatures that TensorFlow adds for itself and that no client calls.
+const INTERNAL_PREFIX: &str = "__saved_model_";
+
+/// The files of a version directory.
+pub trait Files {
+    /// The contents of a file, by its path in the directory: `variables/variables.index`. `None` if there is no
+    /// such file.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading, and for a path outside of the directory.
+    fn read(&self, path: &str) -> Result<Option<Bytes>>;
+}
+
+/// An imported meta graph.
+pub struct Imported {
+    /// By the signature's name.
+    pub signatures: BTreeMap<String, ImportedSignature>,
+    /// The signatures that cannot be imported.
+    pub refused: Vec<Refused>,
+    /// What was done.
+    pub statistics: Statistics,
+}
+
+/// A signature and its model.
+pub struct ImportedSignature {
+    /// Its inputs and outputs are named after the aliases, except for those in `inputs` and `outputs`.
+    pub model: OnnxModel,
+    /// The name in the model of each input alias.
+    pub inputs: BTreeMap<String, String>,
+    /// The name in the model of each output alias.
+    pub outputs: BTreeMap<String, String>,
+}
+
+/// What an import did, for the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// The TensorFlow operators that all signatures reach, each once.
+    pub operators: usize,
+    /// The nodes of all ONNX graphs.
+    pub nodes: usize,
+    /// How long it took, without reading the files.
+    pub duration: Duration,
+}
+
+/// Imports all signatures of a meta graph that clients can call. `origin` names the file in errors.
+///
+/// # Errors
+///
+/// `INVALID_ARGUMENT` if the files contradict each other or are damaged. A signature that cannot be imported is
+/// no error: it stands in [`Imported::refused`].
+pub fn import(origin: &str, meta_graph: &MetaGraphDef, files: &dyn Files) -> Result<Imported> {
+    let started = Instant::now();
+    let empty = Default::default();
+    let graph = Graph::new(meta_graph.graph_def.as_ref().unwrap_or(&empty));
+    let effects = Effects::of(&graph);
+    let resources = Resources::of(origin, meta_graph, &graph, files)?;
+    let mut imported = Imported {
+        signatures: BTreeMap::new(),
+        refused: Vec::new(),
+        statistics: Statistics::default(),
+    };
+    let mut operators = HashSet::new();
+    let called = meta_graph.signature_def.iter();
+    let mut built = Vec::new();
+    for (name, definition) in called.filter(|(name, _)| !name.starts_with(INTERNAL_PREFIX)) {
+        let reached = reached(&graph, definition);
+        operators.extend(reached.keys().copied());
+        let missing = unsupported(&reached);
+        if !missing.is_empty() {
+            imported.refused.push(Refused {
+                signature: name.clone(),
+                missing,
+            });
+            continue;
+        }
+        match translate(&graph, &resources, &effects, definition) {
+            Ok(signature) => built.push((name, signature)),
+            Err(missing) => imported.refused.push(Refused {
+                signature: name.clone(),
+                missing,
+            }),
+        }
+    }
+    let read: HashSet<_> = built
+        .iter()
+        .flat_map(|(_, it)| it.finished.read_first.iter().cloned())
+        .collect();
+    for (name, signature) in built {
+        let state: Vec<_> = signature
+            .finished
+            .written
+            .intersection(&read)
+            .cloned()
+            .collect();
+        if !state.is_empty() {
+            let mut state: Vec<&str> = state.iter().map(|it| &**it).collect();
+            state.sort_unstable();
+            imported.refused.push(Refused {
+                signature: name.clone(),
+                missing: vec![Missing::Other(format!(
+                    "it changes '{}', which a later request would read",
+                    state.join("', '")
+                ))],
+            });
+            continue;
+        }
+        imported.statistics.nodes += signature.finished.builder.node_count();
+        let proto = signature.finished.builder.finish(env!("CARGO_PKG_VERSION"));
+        let model = OnnxModel::from_proto(format!("{origin}, signature '{name}'"), proto)?;
+        imported.signatures.insert(
+            name.clone(),
+            ImportedSignature {
+                model,
+                inputs: signature.inputs,
+                outputs: signature.outputs,
+            },
+        );
+    }
+    imported.statistics.operators = operators.len();
+    imported.statistics.duration = started.elapsed();
+    Ok(imported)
+}
+
+/// The TensorFlow operators that each signature reaches, with the name of one node for each, and whether the
+/// operator is supported.
+pub fn operators(meta_graph: &MetaGraphDef) -> BTreeMap<String, BTreeMap<String, (String, bool)>> {
+    let empty = Default::default();
+    let graph = Graph::new(meta_graph.graph_def.as_ref().unwrap_or(&empty));
+    let signatures = meta_graph.signature_def.iter();
+    let called = signatures.filter(|(name, _)| !name.starts_with(INTERNAL_PREFIX));
+    let reached = called.map(|(name, definition)| {
+        let reached = reached(&graph, definition).into_iter();
+        let rows =
+            reached.map(|(op, node)| (op.to_owned(), (node.to_owned(), ops::rule(op).is_some())));
+        (name.clone(), rows.collect())
+    });
+    reached.collect()
+}
+
+/// The reference of a signature's tensor; `None` for a sparse or composite one.
+fn reference(info: &TensorInfo) -> Option<TensorRef<'_>> {
+    match info.encoding.as_ref()? {
+        tensor_info::Encoding::Name(name) => TensorRef::parse(name),
+        _ => None,
+    }
+}
+
+fn reached<'a>(graph: &Graph<'a>, definition: &'a SignatureDef) -> BTreeMap<&'a str, &'a str> {
+    let inputs = definition.inputs.values().filter_map(reference);
+    let fed = inputs.map(|it| (it.node, it.index)).collect();
+    let outputs: Vec<_> = definition.outputs.values().filter_map(reference).collect();
+    scan::reached(graph, &outputs, &fed)
+}
+
+fn unsupported(reached: &BTreeMap<&str, &str>) -> Vec<Missing> {
+    let missing = reached.iter().filter(|(op, _)| ops::rule(op).is_none());
+    let missing = missing.map(|(op, node)| Missing::Operator {
+        op: (*op).to_owned(),
+        node: (*node).to_owned(),
+    });
+    missing.collect()
+}
+
+/// A translated signature before its model is finished.
+struct Built {
+    finished: Finished,
+    inputs: BTreeMap<String, String>,
+    outputs: BTreeMap<String, String>,
+}
+
+fn translate<'a>(
+    graph: &'a Graph<'a>,
+    resources: &'a Resources,
+    effects: &'a Effects,
+    definition: &'a SignatureDef,
+) -> std::result::Result<Built, Vec<Missing>> {
+    let mut translation = Translation::new(graph, resources, effects);
+    let mut missing = Vec::new();
+    let mut values = Values::default();
+    let mut inputs = BTreeMap::new();
+    for (alias, info) in &definition.inputs {
+        let other = |what: &str| Missing::Other(format!("its input '{alias}' {what}"));
+        let Some(reference) = reference(info) else {
+            missing.push(other("is a sparse or composite tensor"));
+            continue;
+        };
+        let dtype = DataType::from_number(info.dtype).unwrap_or(DataType::Variant);
+        let shape = info
+            .tensor_shape
+            .as_ref()
+            .map_or_else(Shape::unknown, shape_of);
+        match translation.builder.input(alias, dtype, shape) {
+            Ok(tensor) => {
+                inputs.insert(
+                    alias.clone(),
+                    tensor.name().map(|it| it.to_string()).unwrap_or_default(),
+                );
+                values
+                    .fed
+                    .insert((reference.node, reference.index), Value::Tensor(tensor));
+            }
+            Err(refusal) => missing.push(other(&refusal.to_string())),
+        }
+    }
+    let mut aliases = Vec::new();
+    let mut references = Vec::new();
+    for (alias, info) in &definition.outputs {
+        match reference(info) {
+            Some(reference) => {
+                aliases.push(alias);
+                references.push(reference);
+            }
+            None => missing.push(Missing::Other(format!(
+                "its output '{alias}' is a sparse or composite tensor"
+            ))),
+        }
+    }
+    let results = translation.run(&graph.main, values, &references, &[]);
+    let mut outputs = BTreeMap::new();
+    for (alias, result) in aliases.into_iter().zip(results) {
+        let name = match result {
+            Value::Tensor(tensor) => translation.builder.output(alias, &tensor),
+            Value::Reference(name) => {
+                let tensor = translation.read(&name);
+                tensor.and_then(|it| translation.builder.output(alias, &it))
+            }
+            Value::Nothing => continue,
+            Value::Variable(_) | Value::Table(_) | Value::List(_) => {
+                Err(crate::refusal::Refusal::new("is not a tensor"))
+            }
+        };
+        match name {
+            Ok(name) => {
+                outputs.insert(alias.clone(), name.to_string());
+            }
+            Err(refusal) => missing.push(Missing::Other(format!("its output '{alias}' {refusal}"))),
+        }
+    }
+    let mut finished = translation.finish();
+    missing.extend(
+        std::mem::take(&mut finished.refused)
+            .into_iter()
+            .map(Missing::from),
+    );
+    if missing.is_empty() && outputs.len() < definition.outputs.len() {
+        missing.push(Missing::Other(
+            "an output names no tensor of the graph".to_owned(),
+        ));
+    }
+    match missing.is_empty() {
+        true => Ok(Built {
+            finished,
+            inputs,
+            outputs,
+        }),
+        false => Err(missing),
+    }
+}

@@ -1,0 +1,32 @@
+//! Translates a SavedModel to ONNX models, one for each signature, without TensorFlow.
+//!
+//! `import` reads the meta graph: `restore` finds the value of each variable in the `checkpoint`, `tables` the
+//! contents of lookup tables, `translation` walks from each signature's outputs through the graph, and the
+//! functions in `ops` translate single nodes.
+//!
+//! Not here: which files can be read (`mapper::version_dir`), how a signature's aliases are bound to the model
+//! (`mapper::signature`), edits of the model (`onnx`).
+
+mod builder;
+mod effects;
+mod graph;
+mod import;
+mod op;
+mod ops;
+mod outputs;
+mod refusal;
+mod report;
+mod resources;
+mod restore;
+mod scan;
+mod structure;
+mod translation;
+mod value;
+
+pub use self::import::{Files, Imported, ImportedSignature, Statistics, import, operators};
+pub use self::report::{Missing, Refused};
+
+/// The names of TensorFlow's operators that are supported, sorted.
+pub fn supported_operators() -> Vec<&'static str> {
+    ops::names()
+}

@@ -1,0 +1,99 @@
+//! TensorFlow's operators: one function for each, or for a group that differs by a name.
+//!
+//! A function gets a node with its translated inputs, adds ONNX nodes, and returns the outputs. It refuses what
+//! it cannot prove to be right.
+
+mod array;
+mod binary;
+mod boxes;
+mod cast;
+mod compare;
+mod control;
+mod conv;
+mod diagonal;
+mod example;
+mod gather;
+mod image;
+mod join;
+mod list;
+mod norm;
+mod pad;
+mod pool;
+mod product;
+mod quantize;
+mod random;
+mod reduce;
+mod scatter;
+mod segment;
+mod set;
+mod signal;
+mod slice;
+mod string;
+mod table;
+mod unary;
+
+use crate::builder::Builder;
+use crate::op::{Op, Translated};
+use crate::translation::Translation;
+
+/// How an operator is translated.
+#[derive(Clone, Copy)]
+pub(crate) enum Rule {
+    /// From its inputs and attributes alone.
+    Pure(fn(&mut Builder, &Op<'_>) -> Translated),
+    /// With variables, tables or functions.
+    Whole(fn(&mut Translation<'_>, &Op<'_>) -> Translated),
+}
+
+/// The rows of one module.
+type Table = &'static [(&'static str, Rule)];
+
+/// All tables.
+const TABLES: &[Table] = &[
+    crate::structure::TABLE,
+    array::TABLE,
+    binary::TABLE,
+    boxes::TABLE,
+    cast::TABLE,
+    compare::TABLE,
+    control::TABLE,
+    conv::TABLE,
+    diagonal::TABLE,
+    example::TABLE,
+    gather::TABLE,
+    image::TABLE,
+    join::TABLE,
+    list::TABLE,
+    norm::TABLE,
+    pad::TABLE,
+    pool::TABLE,
+    product::TABLE,
+    quantize::TABLE,
+    random::TABLE,
+    reduce::TABLE,
+    scatter::TABLE,
+    segment::TABLE,
+    set::TABLE,
+    signal::TABLE,
+    slice::TABLE,
+    string::TABLE,
+    table::TABLE,
+    unary::TABLE,
+];
+
+/// The rule for an operator; `None` if it is not supported.
+pub(crate) fn rule(op: &str) -> Option<Rule> {
+    let mut rows = TABLES.iter().flat_map(|it| it.iter());
+    rows.find(|(name, _)| *name == op).map(|(_, rule)| *rule)
+}
+
+/// The names of all supported operators, sorted.
+pub(crate) fn names() -> Vec<&'static str> {
+    let mut names: Vec<_> = TABLES
+        .iter()
+        .flat_map(|it| it.iter())
+        .map(|row| row.0)
+        .collect();
+    names.sort_unstable();
+    names
+}

@@ -1,0 +1,5 @@
+//! Non-maximum suppression.
+
+use super::Table;
+
+pub(super) const TABLE: Table = &[];

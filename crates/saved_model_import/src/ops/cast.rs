@@ -1,0 +1,5 @@
+//! Conversions between dtypes.
+
+use super::Table;
+
+pub(super) const TABLE: Table = &[];

@@ -1,0 +1,5 @@
+//! Conditions and loops.
+
+use super::Table;
+
+pub(super) const TABLE: Table = &[];

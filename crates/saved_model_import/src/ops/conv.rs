@@ -1,0 +1,5 @@
+//! Convolutions.
+
+use super::Table;
+
+pub(super) const TABLE: Table = &[];

@@ -1,0 +1,5 @@
+//! Parsing tf.Example.
+
+use super::Table;
+
+pub(super) const TABLE: Table = &[];

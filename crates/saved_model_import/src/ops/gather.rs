@@ -1,0 +1,5 @@
+//! Elements by their indices.
+
+use super::Table;
+
+pub(super) const TABLE: Table = &[];

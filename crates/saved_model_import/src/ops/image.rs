@@ -1,0 +1,5 @@
+//! Resizing and cropping images.
+
+use super::Table;
+
+pub(super) const TABLE: Table = &[];

@@ -1,0 +1,5 @@
+//! Joining, splitting, repeating and filling.
+
+use super::Table;
+
+pub(super) const TABLE: Table = &[];

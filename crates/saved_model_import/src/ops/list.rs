@@ -1,0 +1,5 @@
+//! TensorLists.
+
+use super::Table;
+
+pub(super) const TABLE: Table = &[];

@@ -1,0 +1,5 @@
+//! Normalizations.
+
+use super::Table;
+
+pub(super) const TABLE: Table = &[];

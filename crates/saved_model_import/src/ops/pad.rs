@@ -1,0 +1,5 @@
+//! Padding, blocks and shifts.
+
+use super::Table;
+
+pub(super) const TABLE: Table = &[];

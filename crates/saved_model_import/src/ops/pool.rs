@@ -1,0 +1,5 @@
+//! Pooling.
+
+use super::Table;
+
+pub(super) const TABLE: Table = &[];

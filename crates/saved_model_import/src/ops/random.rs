@@ -1,0 +1,5 @@
+//! Random numbers.
+
+use super::Table;
+
+pub(super) const TABLE: Table = &[];

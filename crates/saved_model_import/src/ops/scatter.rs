@@ -1,0 +1,5 @@
+//! Tensors from elements and their indices.
+
+use super::Table;
+
+pub(super) const TABLE: Table = &[];

@@ -1,0 +1,5 @@
+//! Slices.
+
+use super::Table;
+
+pub(super) const TABLE: Table = &[];

@@ -1,0 +1,5 @@
+//! Strings.
+
+use super::Table;
+
+pub(super) const TABLE: Table = &[];

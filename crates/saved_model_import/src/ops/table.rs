@@ -1,0 +1,5 @@
+//! Lookup tables.
+
+use super::Table;
+
+pub(super) const TABLE: Table = &[];

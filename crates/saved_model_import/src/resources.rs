@@ -1,0 +1,46 @@
+//! What a SavedModel keeps outside of its graph: the values of variables and the contents of lookup tables.
+//!
+//! Not here: finding them (`restore`, `tables`).
+
+use std::collections::HashMap;
+
+use base::error::Result;
+use base::tensor::Tensor as Elements;
+use proto::tensorflow::MetaGraphDef;
+
+use crate::graph::Graph;
+use crate::import::Files;
+use crate::restore::Variables;
+
+/// The values of variables and the contents of lookup tables, by the names that are unique in the model.
+pub(crate) struct Resources {
+    pub(crate) variables: Variables,
+    pub(crate) tables: HashMap<String, Table>,
+}
+
+/// The contents of a lookup table.
+pub(crate) struct Table {
+    /// A vector. No key occurs twice.
+    pub(crate) keys: Elements,
+    /// One for each key, along the first axis.
+    pub(crate) values: Elements,
+}
+
+impl Resources {
+    /// Reads what the graph restores and initialises.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_ARGUMENT` for a damaged checkpoint or asset.
+    pub(crate) fn of(
+        origin: &str,
+        meta_graph: &MetaGraphDef,
+        graph: &Graph<'_>,
+        files: &dyn Files,
+    ) -> Result<Self> {
+        Ok(Self {
+            variables: Variables::of(origin, meta_graph, graph, files)?,
+            tables: HashMap::new(),
+        })
+    }
+}

@@ -1,0 +1,140 @@
+//! Operators without arithmetic: constants, identities, calls, variables, and those that only have effects.
+//!
+//! Not here: which value a checkpoint gives a variable (`restore`), control flow (`control`).
+
+use std::rc::Rc;
+
+use proto::tensorflow::{NodeDef, attr_value};
+
+use crate::builder::Builder;
+use crate::op::{Op, Translated, many, one};
+use crate::ops::Rule::{self, Pure, Whole};
+use crate::refusal::Refusal;
+use crate::translation::Translation;
+use crate::value::{Tensor, Value};
+
+/// The rows of the table.
+pub(crate) const TABLE: &[(&str, Rule)] = &[
+    ("Assert", Whole(nothing)),
+    ("Assign", Whole(assign_reference)),
+    ("AssignVariableOp", Whole(assign)),
+    ("CheckNumerics", Pure(identity)),
+    ("Const", Pure(constant)),
+    ("EnsureShape", Pure(ensure_shape)),
+    ("Identity", Whole(pass_on)),
+    ("IdentityN", Whole(pass_all_on)),
+    ("IsVariableInitialized", Whole(is_initialized)),
+    ("NoOp", Whole(nothing)),
+    ("PartitionedCall", Whole(call)),
+    ("Placeholder", Pure(placeholder)),
+    ("PlaceholderV2", Pure(placeholder)),
+    ("PlaceholderWithDefault", Pure(identity)),
+    ("PreventGradient", Pure(identity)),
+    ("Print", Pure(identity)),
+    ("PrintV2", Whole(nothing)),
+    ("ReadVariableOp", Whole(read)),
+    ("Snapshot", Pure(identity)),
+    ("StatefulPartitionedCall", Whole(call)),
+    ("StopGradient", Pure(identity)),
+    ("VarHandleOp", Whole(handle)),
+    ("VarIsInitializedOp", Whole(is_initialized)),
+    ("Variable", Whole(reference)),
+    ("VariableV2", Whole(reference)),
+];
+
+/// The name of a variable that is unique in the model: TensorFlow finds variables by their shared names.
+pub(crate) fn resource_name(node: &NodeDef) -> Rc<str> {
+    match crate::graph::attribute(node, "shared_name") {
+        Some(attr_value::Value::S(name)) if !name.is_empty() => {
+            Rc::from(String::from_utf8_lossy(name).as_ref())
+        }
+        _ => Rc::from(node.name.as_str()),
+    }
+}
+
+fn nothing(_: &mut Translation<'_>, _: &Op<'_>) -> Translated {
+    Ok(Vec::new())
+}
+
+fn constant(_: &mut Builder, op: &Op<'_>) -> Translated {
+    one(Tensor::constant(op.attr_tensor("value")?))
+}
+
+fn identity(_: &mut Builder, op: &Op<'_>) -> Translated {
+    one(op.input(0)?.clone())
+}
+
+fn ensure_shape(_: &mut Builder, op: &Op<'_>) -> Translated {
+    one(op.input(0)?.clone().with_shape(op.attr_shape("shape")))
+}
+
+/// Passes on whatever it is: a resource, a list or a tensor. A variable of TensorFlow 1 is read.
+fn pass_on(translation: &mut Translation<'_>, op: &Op<'_>) -> Translated {
+    match op.inputs.first() {
+        Some(Value::Reference(name)) => one(translation.read(name)?),
+        Some(Value::Nothing) | None => Err(Refusal::of_input()),
+        Some(value) => Ok(vec![value.clone()]),
+    }
+}
+
+fn pass_all_on(_: &mut Translation<'_>, op: &Op<'_>) -> Translated {
+    Ok(op.inputs.to_vec())
+}
+
+fn placeholder(_: &mut Builder, _: &Op<'_>) -> Translated {
+    Err(Refusal::new("is not an input of the signature"))
+}
+
+/// A call of the function in the attribute `f`.
+fn call(translation: &mut Translation<'_>, op: &Op<'_>) -> Translated {
+    let Some(attr_value::Value::Func(function)) = op.attr("f") else {
+        return Err(Refusal::new("names no function"));
+    };
+    translation.call(&function.name, op.inputs)
+}
+
+fn handle(_: &mut Translation<'_>, op: &Op<'_>) -> Translated {
+    Ok(vec![Value::Variable(resource_name(op.node))])
+}
+
+fn reference(_: &mut Translation<'_>, op: &Op<'_>) -> Translated {
+    Ok(vec![Value::Reference(resource_name(op.node))])
+}
+
+/// The name of the variable that an input refers to.
+fn variable<'a>(op: &'a Op<'_>, index: usize) -> Result<&'a Rc<str>, Refusal> {
+    match op.inputs.get(index) {
+        Some(Value::Variable(name) | Value::Reference(name)) => Ok(name),
+        Some(Value::Nothing) | None => Err(Refusal::of_input()),
+        Some(_) => Err(Refusal::new("reads what is not a variable")),
+    }
+}
+
+fn read(translation: &mut Translation<'_>, op: &Op<'_>) -> Translated {
+    one(translation.read(variable(op, 0)?)?)
+}
+
+fn assign(translation: &mut Translation<'_>, op: &Op<'_>) -> Translated {
+    let value = op.input(1)?.clone();
+    translation.write(variable(op, 0)?, value);
+    Ok(Vec::new())
+}
+
+/// Returns the variable, for what comes after it.
+fn assign_reference(translation: &mut Translation<'_>, op: &Op<'_>) -> Translated {
+    let name = variable(op, 0)?;
+    let value = match op.inputs.get(1) {
+        Some(Value::Reference(other)) => translation.read(other)?,
+        _ => op.input(1)?.clone(),
+    };
+    translation.write(name, value);
+    Ok(vec![Value::Reference(Rc::clone(name))])
+}
+
+/// Variables are restored before the first request.
+fn is_initialized(translation: &mut Translation<'_>, op: &Op<'_>) -> Translated {
+    variable(op, 0)?;
+    many([translation
+        .builder
+        .scalar(base::tensor::DataType::Bool, 1.0)?])
+}

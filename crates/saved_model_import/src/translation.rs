@@ -1,0 +1,344 @@
+//! Walks from the outputs of a signature through graph and functions, and translates each node once.
+//!
+//! Calls of functions are translated in place of the call, so the result has no functions.
+//!
+//! Not here: single operators (`ops`, `structure`), which signatures there are (`signature`).
+
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+use proto::tensorflow::NodeDef;
+
+use crate::builder::Builder;
+use crate::effects::Effects;
+use crate::graph::{Body, Graph, TensorRef};
+use crate::op::{Op, Translated};
+use crate::ops::{self, Rule};
+use crate::outputs;
+use crate::refusal::Refusal;
+use crate::resources::Resources;
+use crate::value::{Tensor, Value};
+
+/// How many TensorFlow nodes are translated for a signature: a function counts as often as it is called, and
+/// calls can double at each level.
+const MAX_NODES: usize = 500_000;
+/// How deep calls can nest.
+const MAX_DEPTH: usize = 100;
+
+/// A node that cannot be translated.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RefusedNode {
+    pub(crate) op: String,
+    pub(crate) node: String,
+    /// In words that follow the operator's name; `None`: the operator is not supported.
+    pub(crate) reason: Option<String>,
+}
+
+/// A signature that is being translated.
+pub(crate) struct Translation<'a> {
+    pub(crate) builder: Builder,
+    pub(crate) graph: &'a Graph<'a>,
+    resources: &'a Resources,
+    effects: &'a Effects,
+    refused: Vec<RefusedNode>,
+    translated_nodes: usize,
+    /// The names of the functions that are being translated, the innermost last.
+    calls: Vec<&'a str>,
+    /// What the signature wrote to variables so far.
+    written: HashMap<Rc<str>, Tensor>,
+    /// Variables that were read before they were written.
+    read_first: HashSet<Rc<str>>,
+    variables: HashMap<Rc<str>, Tensor>,
+}
+
+impl<'a> Translation<'a> {
+    pub(crate) fn new(
+        graph: &'a Graph<'a>,
+        resources: &'a Resources,
+        effects: &'a Effects,
+    ) -> Self {
+        Self {
+            builder: Builder::new(),
+            graph,
+            resources,
+            effects,
+            refused: Vec::new(),
+            translated_nodes: 0,
+            calls: Vec::new(),
+            written: HashMap::new(),
+            read_first: HashSet::new(),
+            variables: HashMap::new(),
+        }
+    }
+
+    /// Translates what the outputs need. `fed` are the outputs of nodes that have a value already.
+    pub(crate) fn run(
+        &mut self,
+        body: &Body<'a>,
+        mut values: Values<'a>,
+        outputs: &[TensorRef<'a>],
+        effects: &[&'a str],
+    ) -> Vec<Value> {
+        let roots = outputs
+            .iter()
+            .map(|it| it.node)
+            .chain(effects.iter().copied());
+        for node in self.order(body, &values, roots) {
+            let translated = self.node(node, body, &values);
+            values.by_node.insert(&node.name, translated);
+        }
+        outputs.iter().map(|it| values.get(body, *it)).collect()
+    }
+
+    /// The nodes that the roots need, each after those that it needs itself.
+    fn order(
+        &self,
+        body: &Body<'a>,
+        values: &Values<'a>,
+        roots: impl Iterator<Item = &'a str>,
+    ) -> Vec<&'a NodeDef> {
+        let mut order = Vec::new();
+        let mut seen = HashSet::new();
+        for root in roots {
+            let mut stack: Vec<(&NodeDef, usize)> = Vec::new();
+            let mut enter = |name: &'a str, stack: &mut Vec<(&'a NodeDef, usize)>| {
+                if !values.by_node.contains_key(name)
+                    && let Some(node) = body.nodes.get(name)
+                    && seen.insert(name)
+                {
+                    stack.push((node, 0));
+                }
+            };
+            enter(root, &mut stack);
+            while let Some((node, next)) = stack.last_mut() {
+                let node: &'a NodeDef = node;
+                match node.input.get(*next) {
+                    Some(input) => {
+                        *next += 1;
+                        let needed = match input.strip_prefix('^') {
+                            Some(name) => Some(name).filter(|it| self.has_effect(body, it)),
+                            None => TensorRef::parse(input)
+                                .filter(|it| !values.fed.contains_key(&(it.node, it.index)))
+                                .map(|it| it.node),
+                        };
+                        if let Some(name) = needed {
+                            enter(name, &mut stack);
+                        }
+                    }
+                    None => {
+                        order.push(node);
+                        stack.pop();
+                    }
+                }
+            }
+        }
+        order
+    }
+
+    /// Whether a node that others wait for writes a variable, or waits for one that might.
+    fn has_effect(&self, body: &Body<'a>, name: &str) -> bool {
+        let node = body.nodes.get(name);
+        node.is_some_and(|node| self.effects.of_node(node))
+    }
+
+    fn node(&mut self, node: &'a NodeDef, body: &Body<'a>, values: &Values<'a>) -> Vec<Value> {
+        self.translated_nodes += 1;
+        let mut inputs = Vec::with_capacity(node.input.len());
+        for input in &node.input {
+            if let Some(reference) = TensorRef::parse(input) {
+                inputs.push(values.get(body, reference));
+            }
+        }
+        let op = Op {
+            node,
+            inputs: &inputs,
+        };
+        let label = node.name.clone();
+        self.builder.set_label(&label);
+        let translated = match self.translated_nodes > MAX_NODES {
+            true => Err(Refusal::new(format!(
+                "is beyond the {MAX_NODES} nodes that a signature can have"
+            ))),
+            false => self.apply(&op),
+        };
+        match translated {
+            Ok(outputs) => outputs
+                .into_iter()
+                .enumerate()
+                .map(|(index, value)| match value {
+                    Value::Tensor(tensor) => {
+                        Value::Tensor(tensor.with_shape(op.noted_shape(index)))
+                    }
+                    other => other,
+                })
+                .collect(),
+            Err(refusal) => {
+                if let Some(reason) = refusal.reason() {
+                    self.refused.push(RefusedNode {
+                        op: node.op.clone(),
+                        node: label,
+                        reason: Some(reason.to_owned()),
+                    });
+                }
+                Vec::new()
+            }
+        }
+    }
+
+    fn apply(&mut self, op: &Op<'_>) -> Translated {
+        match ops::rule(&op.node.op) {
+            Some(Rule::Pure(translate)) => {
+                let mut inputs = op.inputs.to_vec();
+                for input in &mut inputs {
+                    if let Value::Reference(name) = input {
+                        *input = Value::Tensor(self.read(name)?);
+                    }
+                }
+                let read = Op {
+                    node: op.node,
+                    inputs: &inputs,
+                };
+                translate(&mut self.builder, &read)
+            }
+            Some(Rule::Whole(translate)) => translate(self, op),
+            None if self.graph.functions.contains_key(op.node.op.as_str()) => {
+                self.call(&op.node.op, op.inputs)
+            }
+            None => Err(Refusal::new("is not supported")),
+        }
+    }
+
+    /// Translates a call of a function in its place.
+    pub(crate) fn call(&mut self, name: &str, arguments: &[Value]) -> Translated {
+        let Some((name, function)) = self.graph.functions.get_key_value(name) else {
+            return Err(Refusal::new(format!(
+                "calls the function '{name}', which is not in the file"
+            )));
+        };
+        if self.calls.contains(name) {
+            return Err(Refusal::new(format!(
+                "calls the function '{name}' within itself"
+            )));
+        }
+        if self.calls.len() >= MAX_DEPTH {
+            return Err(Refusal::new(format!(
+                "is called through more than {MAX_DEPTH} functions"
+            )));
+        }
+        let inputs = function.inputs();
+        if inputs.len() != arguments.len() {
+            return Err(Refusal::new(format!(
+                "calls the function '{name}', which has {} arguments, with {}",
+                inputs.len(),
+                arguments.len()
+            )));
+        }
+        let mut values = Values::default();
+        for (input, argument) in inputs.iter().zip(arguments) {
+            values.by_node.insert(&input.name, vec![argument.clone()]);
+        }
+        let results = function.results();
+        let Some(results) = results.into_iter().collect::<Option<Vec<_>>>() else {
+            return Err(Refusal::new(format!(
+                "calls the function '{name}', which is damaged"
+            )));
+        };
+        let mut effects: Vec<&str> = function
+            .definition
+            .control_ret
+            .values()
+            .map(String::as_str)
+            .collect();
+        effects.retain(|it| self.has_effect(&function.body, it));
+        self.calls.push(name);
+        let outputs = self.run(&function.body, values, &results, &effects);
+        self.calls.pop();
+        Ok(outputs)
+    }
+
+    /// The value of a variable at this point of the signature.
+    pub(crate) fn read(&mut self, name: &Rc<str>) -> Result<Tensor, Refusal> {
+        if let Some(written) = self.written.get(name) {
+            return Ok(written.clone());
+        }
+        self.read_first.insert(Rc::clone(name));
+        if let Some(known) = self.variables.get(name) {
+            return Ok(known.clone());
+        }
+        let value = self.resources.variables.value(name);
+        let value = value.map_err(|error| Refusal::new(format!("reads a variable: {error}")))?;
+        let value = value.ok_or_else(|| {
+            Refusal::new(format!(
+                "reads the variable '{name}', which no checkpoint and no initialiser sets"
+            ))
+        })?;
+        let tensor = Tensor::constant(value);
+        if let Err(constant) = tensor.name() {
+            let _ = constant.name.set(Rc::clone(name));
+        }
+        self.variables.insert(Rc::clone(name), tensor.clone());
+        Ok(tensor)
+    }
+
+    /// Notes what the signature writes to a variable.
+    pub(crate) fn write(&mut self, name: &Rc<str>, value: Tensor) {
+        self.written.insert(Rc::clone(name), value);
+    }
+
+    /// The contents of lookup tables and variables.
+    pub(crate) fn resources(&self) -> &'a Resources {
+        self.resources
+    }
+
+    /// What the functions write.
+    pub(crate) fn effects(&self) -> &'a Effects {
+        self.effects
+    }
+
+    /// What could not be translated, and the variables that the signature writes, and reads before it does.
+    pub(crate) fn finish(self) -> Finished {
+        Finished {
+            builder: self.builder,
+            refused: self.refused,
+            written: self.written.into_keys().collect(),
+            read_first: self.read_first,
+        }
+    }
+}
+
+/// A translation that has ended.
+pub(crate) struct Finished {
+    pub(crate) builder: Builder,
+    pub(crate) refused: Vec<RefusedNode>,
+    pub(crate) written: HashSet<Rc<str>>,
+    pub(crate) read_first: HashSet<Rc<str>>,
+}
+
+/// The values of a graph or of one call of a function.
+#[derive(Default)]
+pub(crate) struct Values<'a> {
+    /// Single outputs of nodes that clients feed.
+    pub(crate) fed: HashMap<(&'a str, usize), Value>,
+    /// All outputs of a node, or an argument of the function.
+    pub(crate) by_node: HashMap<&'a str, Vec<Value>>,
+}
+
+impl<'a> Values<'a> {
+    fn get(&self, body: &Body<'a>, reference: TensorRef<'a>) -> Value {
+        let position = match body.nodes.get(reference.node) {
+            Some(node) => outputs::position(node, reference.output, reference.index),
+            None => Some(reference.index),
+        };
+        let Some(position) = position else {
+            return Value::Nothing;
+        };
+        if let Some(fed) = self.fed.get(&(reference.node, position)) {
+            return fed.clone();
+        }
+        let outputs = self.by_node.get(reference.node);
+        outputs
+            .and_then(|it| it.get(position))
+            .cloned()
+            .unwrap_or(Value::Nothing)
+    }
+}
