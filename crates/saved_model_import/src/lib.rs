@@ -8,6 +8,7 @@
 //! (`mapper::signature`), edits of the model (`onnx`).
 
 mod builder;
+mod checkpoint;
 mod effects;
 mod graph;
 mod import;

@@ -13,8 +13,8 @@ use crate::import::Files;
 use crate::restore::Variables;
 
 /// The values of variables and the contents of lookup tables, by the names that are unique in the model.
-pub(crate) struct Resources {
-    pub(crate) variables: Variables,
+pub(crate) struct Resources<'f> {
+    pub(crate) variables: Variables<'f>,
     pub(crate) tables: HashMap<String, Table>,
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct Table {
     pub(crate) values: Elements,
 }
 
-impl Resources {
+impl<'f> Resources<'f> {
     /// Reads what the graph restores and initialises.
     ///
     /// # Errors
@@ -36,7 +36,7 @@ impl Resources {
         origin: &str,
         meta_graph: &MetaGraphDef,
         graph: &Graph<'_>,
-        files: &dyn Files,
+        files: &'f dyn Files,
     ) -> Result<Self> {
         Ok(Self {
             variables: Variables::of(origin, meta_graph, graph, files)?,
