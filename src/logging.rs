@@ -199,7 +199,7 @@ fn panic_text(panic: &PanicHookInfo<'_>) -> String {
 }
 
 /// The crates of this server. A directive for the first applies to each of them.
-const CRATES: [&str; 12] = [
+const CRATES: [&str; 13] = [
     "onnx_model_server",
     "api",
     "base",
@@ -209,6 +209,7 @@ const CRATES: [&str; 12] = [
     "onnx",
     "proto",
     "runtime",
+    "saved_model_import",
     "serving",
     "storage",
     "wire",

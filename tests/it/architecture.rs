@@ -15,9 +15,18 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("storage", &["base"]),
     ("runtime", &["base"]),
     ("onnx", &["base", "codec", "proto", "runtime"]),
+    ("saved_model_import", &["base", "codec", "onnx", "proto"]),
     (
         "mapper",
-        &["base", "codec", "onnx", "proto", "runtime", "storage"],
+        &[
+            "base",
+            "codec",
+            "onnx",
+            "proto",
+            "runtime",
+            "saved_model_import",
+            "storage",
+        ],
     ),
     (
         "serving",

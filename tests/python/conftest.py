@@ -18,6 +18,11 @@ MODELS = ("half_plus_two", "mnist", "siamese")
 
 def pytest_addoption(parser):
     parser.addoption("--full", action="store_true", help="run the tests that take long, too")
+    parser.addoption(
+        "--rewrite_pending",
+        action="store_true",
+        help="write saved_models_pending.txt from the models that do not pass",
+    )
 
 
 def pytest_collection_modifyitems(config, items):
