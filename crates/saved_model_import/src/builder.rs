@@ -6,6 +6,7 @@
 //! Not here: which nodes stand for a TensorFlow operator (`ops`).
 
 mod common;
+pub(crate) mod kernels;
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
