@@ -12,6 +12,7 @@ mod control;
 mod conv;
 mod diagonal;
 mod example;
+mod fill;
 mod gather;
 mod image;
 mod join;
@@ -28,6 +29,7 @@ mod segment;
 mod set;
 mod signal;
 mod slice;
+mod strided;
 mod string;
 mod table;
 mod unary;
@@ -60,6 +62,7 @@ const TABLES: &[Table] = &[
     conv::TABLE,
     diagonal::TABLE,
     example::TABLE,
+    fill::TABLE,
     gather::TABLE,
     image::TABLE,
     join::TABLE,
@@ -76,6 +79,7 @@ const TABLES: &[Table] = &[
     set::TABLE,
     signal::TABLE,
     slice::TABLE,
+    strided::TABLE,
     string::TABLE,
     table::TABLE,
     unary::TABLE,
