@@ -5,7 +5,9 @@
 //!
 //! Not here: which nodes stand for a TensorFlow operator (`ops`).
 
+mod axes;
 mod common;
+mod guard;
 pub(crate) mod kernels;
 
 use std::collections::{HashMap, HashSet};
@@ -23,6 +25,8 @@ use proto::onnx::{
 
 use crate::refusal::Refusal;
 use crate::value::{Shape, Tensor};
+
+pub(crate) use self::common::{axis_of, from_start};
 
 /// The version of ONNX's operators that a translation uses.
 pub(crate) const OPSET: i64 = 21;

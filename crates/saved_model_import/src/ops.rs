@@ -17,6 +17,7 @@ mod diagonal;
 mod einsum;
 mod error_function;
 mod example;
+mod fill;
 mod gather;
 mod image;
 mod integer;
@@ -36,6 +37,7 @@ mod set;
 mod signal;
 mod slice;
 mod special;
+mod strided;
 mod string;
 mod table;
 mod top_k;
@@ -74,6 +76,7 @@ const TABLES: &[Table] = &[
     einsum::TABLE,
     error_function::TABLE,
     example::TABLE,
+    fill::TABLE,
     gather::TABLE,
     image::TABLE,
     integer::TABLE,
@@ -93,6 +96,7 @@ const TABLES: &[Table] = &[
     signal::TABLE,
     slice::TABLE,
     special::TABLE,
+    strided::TABLE,
     string::TABLE,
     table::TABLE,
     top_k::TABLE,

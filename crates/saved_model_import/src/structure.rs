@@ -102,7 +102,7 @@ fn reference(_: &mut Translation<'_>, op: &Op<'_>) -> Translated {
 }
 
 /// The name of the variable that an input refers to.
-fn variable<'a>(op: &'a Op<'_>, index: usize) -> Result<&'a Rc<str>, Refusal> {
+pub(crate) fn variable<'a>(op: &'a Op<'_>, index: usize) -> Result<&'a Rc<str>, Refusal> {
     match op.inputs.get(index) {
         Some(Value::Variable(name) | Value::Reference(name)) => Ok(name),
         Some(Value::Nothing) | None => Err(Refusal::of_input()),

@@ -176,6 +176,15 @@ impl Tensor {
         self
     }
 
+    /// The same tensor, of which only the rank is known.
+    pub(crate) fn without_sizes(mut self) -> Self {
+        self.shape = self
+            .shape
+            .rank()
+            .map_or_else(Shape::unknown, Shape::of_rank);
+        self
+    }
+
     /// The number of dimensions, if known.
     pub(crate) fn rank(&self) -> Option<usize> {
         self.shape.rank()
