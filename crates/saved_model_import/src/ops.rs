@@ -28,6 +28,7 @@ mod segment;
 mod set;
 mod signal;
 mod slice;
+mod spatial;
 mod string;
 mod table;
 mod unary;
