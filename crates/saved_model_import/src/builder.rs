@@ -24,6 +24,7 @@ use proto::onnx::{
 };
 
 use crate::refusal::Refusal;
+use crate::transposed::Transposed;
 use crate::value::{Shape, Tensor};
 
 pub(crate) use self::common::{axis_of, from_start};
@@ -52,6 +53,7 @@ pub(crate) struct Builder {
     label: String,
     /// Elements that initializers refer to, so that no address is used twice.
     kept: Vec<Elements>,
+    transposed: Rc<Transposed>,
 }
 
 /// Constants up to this size are compared by their elements.
@@ -69,7 +71,14 @@ impl Builder {
             next: HashMap::new(),
             label: String::new(),
             kept: Vec::new(),
+            transposed: Rc::default(),
         }
+    }
+
+    /// Transposed constants are those of other graphs too.
+    pub(crate) fn sharing(mut self, transposed: Rc<Transposed>) -> Self {
+        self.transposed = transposed;
+        self
     }
 
     /// The nodes that follow belong to this TensorFlow node.

@@ -22,6 +22,7 @@ mod restore;
 mod scan;
 mod structure;
 mod translation;
+mod transposed;
 mod value;
 
 pub use self::import::{Files, Imported, ImportedSignature, Statistics, import, operators};

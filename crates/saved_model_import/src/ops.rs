@@ -36,6 +36,7 @@ mod select;
 mod set;
 mod signal;
 mod slice;
+mod spatial;
 mod special;
 mod strided;
 mod string;

@@ -61,7 +61,7 @@ impl<'a> Translation<'a> {
         effects: &'a Effects,
     ) -> Self {
         Self {
-            builder: Builder::new(),
+            builder: Builder::new().sharing(Rc::clone(&resources.transposed)),
             graph,
             resources,
             effects,

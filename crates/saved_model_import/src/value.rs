@@ -98,6 +98,17 @@ impl Tensor {
         }
     }
 
+    /// A constant made of this one, which keeps its name.
+    pub(crate) fn replaced(&self, elements: Elements) -> Self {
+        let tensor = Self::constant(elements);
+        if let (Err(old), Err(new)) = (self.name(), tensor.name())
+            && let Some(name) = old.name.get()
+        {
+            let _ = new.name.set(Rc::clone(name));
+        }
+        tensor
+    }
+
     /// An optional input of an ONNX node that is left out.
     pub(crate) fn absent() -> Self {
         Self {
