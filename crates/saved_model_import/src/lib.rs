@@ -14,6 +14,7 @@ mod graph;
 mod import;
 mod op;
 mod ops;
+mod order;
 mod outputs;
 mod refusal;
 mod report;

@@ -15,6 +15,7 @@ use crate::effects::Effects;
 use crate::graph::{Body, Graph, TensorRef};
 use crate::op::{Op, Translated};
 use crate::ops::{self, Rule};
+use crate::order;
 use crate::outputs;
 use crate::refusal::Refusal;
 use crate::resources::Resources;
@@ -75,7 +76,8 @@ impl<'a> Translation<'a> {
         }
     }
 
-    /// Translates what the outputs need. `fed` are the outputs of nodes that have a value already.
+    /// Translates what the outputs need, and those of the nodes `effects` that write. `values` are those that are
+    /// known already.
     pub(crate) fn run(
         &mut self,
         body: &Body<'a>,
@@ -83,66 +85,13 @@ impl<'a> Translation<'a> {
         outputs: &[TensorRef<'a>],
         effects: &[&'a str],
     ) -> Vec<Value> {
-        let roots = outputs
-            .iter()
-            .map(|it| it.node)
-            .chain(effects.iter().copied());
-        for node in self.order(body, &values, roots) {
+        let results = outputs.iter().map(|it| it.node);
+        let waited = effects.iter().copied();
+        for node in order::order(body, &values, self.effects, results, waited) {
             let translated = self.node(node, body, &values);
             values.by_node.insert(&node.name, translated);
         }
         outputs.iter().map(|it| values.get(body, *it)).collect()
-    }
-
-    /// The nodes that the roots need, each after those that it needs itself.
-    fn order(
-        &self,
-        body: &Body<'a>,
-        values: &Values<'a>,
-        roots: impl Iterator<Item = &'a str>,
-    ) -> Vec<&'a NodeDef> {
-        let mut order = Vec::new();
-        let mut seen = HashSet::new();
-        for root in roots {
-            let mut stack: Vec<(&NodeDef, usize)> = Vec::new();
-            let mut enter = |name: &'a str, stack: &mut Vec<(&'a NodeDef, usize)>| {
-                if !values.by_node.contains_key(name)
-                    && let Some(node) = body.nodes.get(name)
-                    && seen.insert(name)
-                {
-                    stack.push((node, 0));
-                }
-            };
-            enter(root, &mut stack);
-            while let Some((node, next)) = stack.last_mut() {
-                let node: &'a NodeDef = node;
-                match node.input.get(*next) {
-                    Some(input) => {
-                        *next += 1;
-                        let needed = match input.strip_prefix('^') {
-                            Some(name) => Some(name).filter(|it| self.has_effect(body, it)),
-                            None => TensorRef::parse(input)
-                                .filter(|it| !values.fed.contains_key(&(it.node, it.index)))
-                                .map(|it| it.node),
-                        };
-                        if let Some(name) = needed {
-                            enter(name, &mut stack);
-                        }
-                    }
-                    None => {
-                        order.push(node);
-                        stack.pop();
-                    }
-                }
-            }
-        }
-        order
-    }
-
-    /// Whether a node that others wait for writes a variable, or waits for one that might.
-    fn has_effect(&self, body: &Body<'a>, name: &str) -> bool {
-        let node = body.nodes.get(name);
-        node.is_some_and(|node| self.effects.of_node(node))
     }
 
     fn node(&mut self, node: &'a NodeDef, body: &Body<'a>, values: &Values<'a>) -> Vec<Value> {
@@ -247,13 +196,8 @@ impl<'a> Translation<'a> {
                 "calls the function '{name}', which is damaged"
             )));
         };
-        let mut effects: Vec<&str> = function
-            .definition
-            .control_ret
-            .values()
-            .map(String::as_str)
-            .collect();
-        effects.retain(|it| self.has_effect(&function.body, it));
+        let waited = function.definition.control_ret.values();
+        let effects: Vec<&str> = waited.map(String::as_str).collect();
         self.calls.push(name);
         let outputs = self.run(&function.body, values, &results, &effects);
         self.calls.pop();
