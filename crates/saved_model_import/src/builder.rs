@@ -5,7 +5,8 @@
 //!
 //! Not here: which nodes stand for a TensorFlow operator (`ops`).
 
-mod common;
+mod axis;
+pub(crate) mod common;
 pub(crate) mod kernels;
 
 use std::collections::{HashMap, HashSet};
