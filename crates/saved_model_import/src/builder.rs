@@ -6,7 +6,8 @@
 //! Not here: which nodes stand for a TensorFlow operator (`ops`).
 
 mod axes;
-mod common;
+mod axis;
+pub(crate) mod common;
 mod guard;
 pub(crate) mod kernels;
 
