@@ -5,6 +5,7 @@
 
 mod array;
 mod binary;
+mod blocks;
 mod boxes;
 mod cast;
 mod compare;
@@ -19,6 +20,7 @@ mod join;
 mod list;
 mod norm;
 mod pad;
+mod places;
 mod pool;
 mod product;
 mod quantize;
@@ -55,6 +57,7 @@ const TABLES: &[Table] = &[
     crate::structure::TABLE,
     array::TABLE,
     binary::TABLE,
+    blocks::TABLE,
     boxes::TABLE,
     cast::TABLE,
     compare::TABLE,
@@ -69,6 +72,7 @@ const TABLES: &[Table] = &[
     list::TABLE,
     norm::TABLE,
     pad::TABLE,
+    places::TABLE,
     pool::TABLE,
     product::TABLE,
     quantize::TABLE,
