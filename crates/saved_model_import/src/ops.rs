@@ -7,6 +7,7 @@ mod activation;
 mod arg;
 mod array;
 mod binary;
+mod blocks;
 mod boxes;
 mod cast;
 mod compare;
@@ -25,6 +26,7 @@ mod join;
 mod list;
 mod norm;
 mod pad;
+mod places;
 mod pool;
 mod product;
 mod quantize;
@@ -67,6 +69,7 @@ const TABLES: &[Table] = &[
     arg::TABLE,
     array::TABLE,
     binary::TABLE,
+    blocks::TABLE,
     boxes::TABLE,
     cast::TABLE,
     compare::TABLE,
@@ -85,6 +88,7 @@ const TABLES: &[Table] = &[
     list::TABLE,
     norm::TABLE,
     pad::TABLE,
+    places::TABLE,
     pool::TABLE,
     product::TABLE,
     quantize::TABLE,
