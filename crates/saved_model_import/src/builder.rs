@@ -10,6 +10,8 @@ mod axis;
 pub(crate) mod common;
 mod guard;
 pub(crate) mod kernels;
+mod made;
+mod require;
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -29,6 +31,7 @@ use crate::transposed::Transposed;
 use crate::value::{Shape, Tensor};
 
 pub(crate) use self::common::{axis_of, from_start};
+pub(crate) use self::made::Made;
 
 /// The version of ONNX's operators that a translation uses.
 pub(crate) const OPSET: i64 = 21;
@@ -55,6 +58,8 @@ pub(crate) struct Builder {
     /// Elements that initializers refer to, so that no address is used twice.
     kept: Vec<Elements>,
     transposed: Rc<Transposed>,
+    /// The nodes by the names of their outputs.
+    made: HashMap<Rc<str>, Rc<Made>>,
 }
 
 /// Constants up to this size are compared by their elements.
@@ -73,6 +78,7 @@ impl Builder {
             label: String::new(),
             kept: Vec::new(),
             transposed: Rc::default(),
+            made: HashMap::new(),
         }
     }
 
@@ -335,6 +341,13 @@ impl NewNode<'_> {
         for (dtype, shape) in outputs {
             let name = builder.take_name(&wish);
             self.node.output.push((*name).to_owned());
+            let made = Made::new(
+                self.node.op_type(),
+                &self.inputs,
+                &self.node.attribute,
+                results.len(),
+            );
+            builder.made.insert(Rc::clone(&name), Rc::new(made));
             results.push(Tensor::named(name, dtype, shape));
         }
         self.node.name = self.node.output.first().cloned();
