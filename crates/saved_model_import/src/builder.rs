@@ -8,9 +8,11 @@
 mod axes;
 mod axis;
 pub(crate) mod common;
+mod graphs;
 mod guard;
 pub(crate) mod kernels;
 mod made;
+mod prune;
 mod require;
 
 use std::collections::{HashMap, HashSet};
@@ -37,6 +39,7 @@ pub(crate) use self::made::Made;
 pub(crate) const OPSET: i64 = 21;
 const IR_VERSION: i64 = 10;
 /// The domain of the operators that ONNX Runtime adds.
+pub(crate) use graphs::OUT_OF_RANGE;
 pub(crate) const MICROSOFT: &str = "com.microsoft";
 /// The domain of the operators for classic machine learning.
 pub(crate) const ML: &str = "ai.onnx.ml";
@@ -91,6 +94,11 @@ impl Builder {
     /// The nodes that follow belong to this TensorFlow node.
     pub(crate) fn set_label(&mut self, label: &str) {
         label.clone_into(&mut self.label);
+    }
+
+    /// The TensorFlow node that is being translated.
+    pub(crate) fn label(&self) -> &str {
+        &self.label
     }
 
     /// The number of nodes of the open graphs.
@@ -152,6 +160,7 @@ impl Builder {
     pub(crate) fn close_graph(&mut self) -> GraphProto {
         let name = self.take_name("body");
         let mut graph = self.graphs.pop().unwrap_or_default();
+        prune::prune(&mut graph);
         graph.name = Some((*name).to_owned());
         graph
     }

@@ -12,6 +12,7 @@ mod checkpoint;
 mod effects;
 mod graph;
 mod import;
+mod list;
 mod op;
 mod ops;
 mod order;

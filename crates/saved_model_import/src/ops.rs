@@ -23,7 +23,7 @@ mod gather;
 mod image;
 mod integer;
 mod join;
-mod list;
+pub(crate) mod list;
 mod norm;
 mod pad;
 mod places;

@@ -13,6 +13,7 @@ use proto::tensorflow::NodeDef;
 use crate::builder::Builder;
 use crate::effects::Effects;
 use crate::graph::{Body, Graph, TensorRef};
+use crate::list::Loops;
 use crate::op::{Op, Translated};
 use crate::ops::{self, Rule};
 use crate::order;
@@ -40,6 +41,7 @@ pub(crate) struct RefusedNode {
 pub(crate) struct Translation<'a> {
     pub(crate) builder: Builder,
     pub(crate) graph: &'a Graph<'a>,
+    pub(crate) loops: Loops,
     resources: &'a Resources<'a>,
     effects: &'a Effects,
     refused: Vec<RefusedNode>,
@@ -64,6 +66,7 @@ impl<'a> Translation<'a> {
         Self {
             builder: Builder::new().sharing(Rc::clone(&resources.transposed)),
             graph,
+            loops: Loops::default(),
             resources,
             effects,
             refused: Vec::new(),
@@ -127,11 +130,15 @@ impl<'a> Translation<'a> {
                 .collect(),
             Err(refusal) => {
                 if let Some(reason) = refusal.reason() {
-                    self.refused.push(RefusedNode {
+                    let refused = RefusedNode {
                         op: node.op.clone(),
                         node: label,
                         reason: Some(reason.to_owned()),
-                    });
+                    };
+                    // The condition of a loop is translated twice.
+                    if !self.refused.contains(&refused) {
+                        self.refused.push(refused);
+                    }
                 }
                 Vec::new()
             }
@@ -164,11 +171,44 @@ impl<'a> Translation<'a> {
     /// Translates a call of a function in its place.
     pub(crate) fn call(&mut self, name: &str, arguments: &[Value]) -> Translated {
         let Some((name, function)) = self.graph.functions.get_key_value(name) else {
+            return Err(no_function(name));
+        };
+        let results = function.results();
+        let Some(results) = results.into_iter().collect::<Option<Vec<_>>>() else {
             return Err(Refusal::new(format!(
-                "calls the function '{name}', which is not in the file"
+                "calls the function '{name}', which is damaged"
             )));
         };
-        if self.calls.contains(name) {
+        let waited = function.definition.control_ret.values();
+        let effects: Vec<&str> = waited.map(String::as_str).collect();
+        self.enter(name, arguments, &results, &effects)
+    }
+
+    /// Translates tensors within a function instead of its results.
+    pub(crate) fn call_for(
+        &mut self,
+        name: &str,
+        arguments: &[Value],
+        outputs: &[TensorRef<'a>],
+    ) -> Translated {
+        let Some((name, _)) = self.graph.functions.get_key_value(name) else {
+            return Err(no_function(name));
+        };
+        self.enter(name, arguments, outputs, &[])
+    }
+
+    fn enter(
+        &mut self,
+        name: &'a str,
+        arguments: &[Value],
+        outputs: &[TensorRef<'a>],
+        effects: &[&'a str],
+    ) -> Translated {
+        let graph: &'a Graph<'a> = self.graph;
+        let Some(function) = graph.functions.get(name) else {
+            return Err(no_function(name));
+        };
+        if self.calls.contains(&name) {
             return Err(Refusal::new(format!(
                 "calls the function '{name}' within itself"
             )));
@@ -190,16 +230,8 @@ impl<'a> Translation<'a> {
         for (input, argument) in inputs.iter().zip(arguments) {
             values.by_node.insert(&input.name, vec![argument.clone()]);
         }
-        let results = function.results();
-        let Some(results) = results.into_iter().collect::<Option<Vec<_>>>() else {
-            return Err(Refusal::new(format!(
-                "calls the function '{name}', which is damaged"
-            )));
-        };
-        let waited = function.definition.control_ret.values();
-        let effects: Vec<&str> = waited.map(String::as_str).collect();
         self.calls.push(name);
-        let outputs = self.run(&function.body, values, &results, &effects);
+        let outputs = self.run(&function.body, values, outputs, effects);
         self.calls.pop();
         Ok(outputs)
     }
@@ -252,6 +284,16 @@ impl<'a> Translation<'a> {
         self.effects
     }
 
+    /// The number of nodes that were refused so far.
+    pub(crate) fn refusals(&self) -> usize {
+        self.refused.len()
+    }
+
+    /// Forgets the refusals after the first `count`: those of an attempt that is repeated in another way.
+    pub(crate) fn forget_refusals(&mut self, count: usize) {
+        self.refused.truncate(count);
+    }
+
     /// What could not be translated, and the variables that the signature writes, and reads before it does.
     pub(crate) fn finish(self) -> Finished {
         Finished {
@@ -262,6 +304,12 @@ impl<'a> Translation<'a> {
             failed: self.failed,
         }
     }
+}
+
+fn no_function(name: &str) -> Refusal {
+    Refusal::new(format!(
+        "calls the function '{name}', which is not in the file"
+    ))
 }
 
 /// A translation that has ended.
