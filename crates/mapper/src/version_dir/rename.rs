@@ -97,8 +97,13 @@ impl Renames {
         let none = BTreeMap::new();
         let of_side = |side| self.0.get(&(map.name.clone(), side)).unwrap_or(&none);
         let (inputs, outputs) = (of_side(Side::Input), of_side(Side::Output));
-        for (old, new) in inputs {
-            match map.input.iter_mut().find(|it| it.alias == *old) {
+        // Found before any changes, because two aliases can swap places.
+        let found: Vec<_> = inputs
+            .keys()
+            .map(|old| map.input.iter().position(|it| it.alias == *old))
+            .collect();
+        for ((old, new), found) in inputs.iter().zip(found) {
+            match found.and_then(|index| map.input.get_mut(index)) {
                 Some(entry) => entry.alias.clone_from(new),
                 None => map.input.push(MapInput {
                     alias: new.clone(),
@@ -108,8 +113,12 @@ impl Renames {
             }
         }
         let mut dropped = Vec::new();
-        for (old, new) in outputs {
-            match map.output.iter_mut().find(|it| it.alias == *old) {
+        let found: Vec<_> = outputs
+            .keys()
+            .map(|old| map.output.iter().position(|it| it.alias == *old))
+            .collect();
+        for ((old, new), found) in outputs.iter().zip(found) {
+            match found.and_then(|index| map.output.get_mut(index)) {
                 Some(entry) => {
                     entry.alias.clone_from(new);
                     dropped.push(old);
