@@ -34,7 +34,7 @@ Commands, as the first argument; each has a --help of its own:
 \tcheck                            \tloads a version directory as the server would and runs each signature once
 \timport                           \twrites the ONNX files that the server makes of a SavedModel when it loads it
 \thealth                           \tasks a running server whether it is ready
-\thash_password, hash_token        \tprint what an --auth_config_file holds
+\thash_password, hash_token        \tprint an entry for an --auth_config_file
 ";
 
 /// The result of a command.

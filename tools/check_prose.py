@@ -70,32 +70,63 @@ def prose(path: Path, messages: bool):
     """The lines of a file that are prose: their number, and the text without code."""
     lines = path.read_text().splitlines()
     in_code = False
+    rust = RustLines()
     for number, line in enumerate(lines, 1):
         before = lines[number - 2] if number > 1 else ""
+        text = rust.prose(line, messages) if path.suffix == ".rs" else ""
         if MARKER in line or MARKER in before:
             continue
         if path.suffix == ".md":
             if line.lstrip().startswith("```"):
                 in_code = not in_code
             text = "" if in_code else line
-        elif path.suffix == ".rs":
-            text = rust_prose(line, messages)
-        else:
+        elif path.suffix != ".rs":
             text = line[line.index("#") :] if "#" in line else ""
         text = re.sub(r"`[^`]*`|\"[^\"]*\"" if path.suffix == ".md" else r"`[^`]*`", "", text)
         if text:
             yield number, text
 
 
-def rust_prose(line: str, messages: bool) -> str:
-    comment = re.search(r"(?:^|\s)//[/!]?(.*)", line)
-    text = comment.group(1) if comment else ""
-    if messages:
-        code = line[: comment.start()] if comment else line
+class RustLines:
+    """Reads a Rust file line by line, and knows where a string of several lines is open."""
+
+    # A comment, a raw string, a character, the start of a string.
+    TOKEN = re.compile(r"//[/!]?|\bb?r(#*)\"|b?'(?:\\.|[^'\\])'|b?\"")
+
+    def __init__(self):
+        # The end of the string that is open, as a pattern; "" outside of strings.
+        self.end = ""
+        self.is_raw = False
+
+    def prose(self, line: str, messages: bool) -> str:
+        comment, strings = "", []
+        place = 0
+        while place <= len(line):
+            if self.end:
+                found = re.compile(self.end).search(line, place)
+                part = line[place : found.start() if found else len(line)]
+                # Raw strings are data of tests.
+                if not self.is_raw:
+                    strings.append(part)
+                if not found:
+                    break
+                place, self.end = found.end(), ""
+                continue
+            token = self.TOKEN.search(line, place)
+            if not token:
+                break
+            place = token.end()
+            if token.group().startswith("//"):
+                comment = line[place:]
+                break
+            if token.group().endswith('"'):
+                self.is_raw = token.group(1) is not None
+                self.end = '"' + token.group(1) if self.is_raw else r'(?<!\\)(?:\\\\)*"'
+        if not messages:
+            return comment
         # A word alone is a key or a label; braces hold the name of a variable.
-        strings = (it for it in re.findall(r'"((?:[^"\\]|\\.)*)"', code) if " " in it)
-        text += " " + " ".join(re.sub(r"\{[^{}]*\}", "", it) for it in strings)
-    return text
+        texts = (it for it in strings if " " in it.strip())
+        return comment + " " + " ".join(re.sub(r"\{[^{}]*\}", "", it) for it in texts)
 
 
 if __name__ == "__main__":

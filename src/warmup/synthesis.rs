@@ -38,7 +38,7 @@ pub(super) async fn run_once(servable: &ServableHandle) {
                 %id,
                 signature = name,
                 "the signature failed on a made-up warmup request (zeros of the declared shapes), \
-                 requests may fail alike: {code}: {report}"
+                 requests might fail alike: {code}: {report}"
             );
         }
     }

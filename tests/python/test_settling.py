@@ -334,7 +334,7 @@ def test_deleting_the_file_that_broke_a_second_load_is_noticed(start_server, bas
     (directory / "batching_params.pbtxt").write_bytes(b"rubbish {{")
     (directory / "saved_model.pb").write_bytes(b"no SavedModel")
     (directory / "model.onnx").write_bytes(onnx_models.says_its_version(2))
-    text = "what was loaded before goes on serving"
+    text = "the version that was loaded before goes on serving"
     poll(lambda: text in server.log(None), LOAD_TIMEOUT)
     assert ask(server, "a") == 1
     (directory / "saved_model.pb").unlink()

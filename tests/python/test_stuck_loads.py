@@ -197,7 +197,7 @@ def test_changed_version_is_loaded_again_in_place(start):
         assert '"AVAILABLE"' in models.status("changed")
 
         file.write_bytes(b"not a model")
-        models.await_log("what was loaded before goes on serving")
+        models.await_log("the version that was loaded before goes on serving")
         assert models.answer("changed") == 7
         assert '"AVAILABLE"' in models.status("changed")
 

@@ -112,7 +112,21 @@ impl<'a> Fields<'a> {
 }
 
 /// Takes a varint off the front. More than ten bytes are malformed; bits above 64 are dropped.
+///
+/// Most tags and lengths have one byte: that case alone is inlined.
+#[inline]
 pub fn read_varint(bytes: &mut &[u8]) -> Result<u64, Malformed> {
+    match bytes.split_first() {
+        Some((&byte, rest)) if byte < 0x80 => {
+            *bytes = rest;
+            Ok(byte.into())
+        }
+        _ => read_long_varint(bytes),
+    }
+}
+
+#[inline(never)]
+fn read_long_varint(bytes: &mut &[u8]) -> Result<u64, Malformed> {
     let mut value = 0u64;
     for (index, &byte) in bytes.iter().take(10).enumerate() {
         value |= u64::from(byte & 0x7f) << (7 * index);

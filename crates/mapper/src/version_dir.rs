@@ -79,7 +79,7 @@ pub struct OnnxLoader {
     saved_model: SavedModelOptions,
 }
 
-/// What is served of a `saved_model.pb`.
+/// The part of a `saved_model.pb` that is served.
 #[derive(Clone, Debug)]
 pub struct SavedModelOptions {
     /// The meta graph with exactly these tags (`--saved_model_tags`).
@@ -148,7 +148,7 @@ impl OnnxLoader {
         let refused = refused_checks(&error, &checked);
         if !refused.is_empty() {
             text = format!(
-                "{text}. The server checks what {refused} reads, which ends the process on some inputs. \
+                "{text}. The server checks the inputs of {refused}, whose kernel ends the process on some inputs. \
                  Give it constants that it takes, declare the shapes of its inputs in the file, or convert \
                  the file to a later opset"
             );

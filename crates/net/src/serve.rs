@@ -344,8 +344,8 @@ impl Doorman {
         if !self.are_full.swap(true, Ordering::Relaxed) {
             let max = self.max;
             tracing::warn!(
-                "a port has all the connections that it may have, {max} (--max_connections) or \
-                 what the limit on open files allows, and works for each: more are closed"
+                "a port has all the connections that it can have, {max} (--max_connections) or \
+                 the number that the limit on open files allows, and works for each: more are closed"
             );
         }
     }

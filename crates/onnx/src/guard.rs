@@ -62,7 +62,7 @@ impl OnnxModel {
         match refused {
             Some(attribute) => Err(ServingError::unimplemented(format!(
                 "{}: a function with a loop body as the default of its attribute '{}' is not served: some \
-                 inputs may make its kernel end the process (found on ONNX Runtime {})",
+                 inputs can make its kernel end the process (found on ONNX Runtime {})",
                 self.origin,
                 attribute.name(),
                 kernel_limits::FOUND_ON
@@ -194,7 +194,7 @@ fn add_limits(
 
 fn refused_attribute(node: &NodeProto, attribute: &str, origin: &str) -> ServingError {
     ServingError::unimplemented(format!(
-        "{origin}: the operator {} is not served with this attribute '{attribute}': its kernel may end \
+        "{origin}: the operator {} is not served with this attribute '{attribute}': its kernel can end \
          the process (found on ONNX Runtime {})",
         node.op_type(),
         kernel_limits::FOUND_ON

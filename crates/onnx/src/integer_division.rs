@@ -95,7 +95,7 @@ fn guarded(
         Elem::Is(elem) => guard.integers(elem),
         _ if guard.context.opset < WHERE_SINCE => {
             return Err(ServingError::unimplemented(format!(
-                "{origin}: it cannot be told whether {} divides integers. Convert the model to \
+                "{origin}: it is not known whether {} divides integers. Convert the model to \
                  opset {WHERE_SINCE} or later",
                 division.output[0]
             )));

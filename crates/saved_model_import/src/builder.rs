@@ -5,7 +5,10 @@
 //!
 //! Not here: which nodes stand for a TensorFlow operator (`ops`).
 
+mod axes;
 mod common;
+mod guard;
+pub(crate) mod kernels;
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -21,7 +24,10 @@ use proto::onnx::{
 };
 
 use crate::refusal::Refusal;
+use crate::transposed::Transposed;
 use crate::value::{Shape, Tensor};
+
+pub(crate) use self::common::{axis_of, from_start};
 
 /// The version of ONNX's operators that a translation uses.
 pub(crate) const OPSET: i64 = 21;
@@ -47,6 +53,7 @@ pub(crate) struct Builder {
     label: String,
     /// Elements that initializers refer to, so that no address is used twice.
     kept: Vec<Elements>,
+    transposed: Rc<Transposed>,
 }
 
 /// Constants up to this size are compared by their elements.
@@ -64,7 +71,14 @@ impl Builder {
             next: HashMap::new(),
             label: String::new(),
             kept: Vec::new(),
+            transposed: Rc::default(),
         }
+    }
+
+    /// Transposed constants are those of other graphs too.
+    pub(crate) fn sharing(mut self, transposed: Rc<Transposed>) -> Self {
+        self.transposed = transposed;
+        self
     }
 
     /// The nodes that follow belong to this TensorFlow node.

@@ -65,14 +65,17 @@ impl Effects {
     /// Whether a node might write a variable, itself or by what it waits for.
     pub(crate) fn of_node(&self, node: &NodeDef) -> bool {
         self.any
-            && (WRITES.contains(&node.op.as_str())
+            && (is_write(node)
                 || JOINTS.contains(&node.op.as_str())
                 || function_names(node).iter().any(|it| self.of_function(it)))
     }
 }
 
 fn writes(body: &Body<'_>) -> bool {
-    body.nodes
-        .values()
-        .any(|node| WRITES.contains(&node.op.as_str()))
+    body.nodes.values().any(|node| is_write(node))
+}
+
+/// Whether the node itself changes a variable.
+pub(crate) fn is_write(node: &NodeDef) -> bool {
+    WRITES.contains(&node.op.as_str())
 }

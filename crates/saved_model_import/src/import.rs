@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
-use base::error::Result;
+use base::error::{Result, ServingError};
 use base::tensor::DataType;
 use bytes::Bytes;
 use onnx::OnnxModel;
@@ -32,6 +32,34 @@ pub trait Files {
     ///
     /// Those of reading, and for a path outside of the directory.
     fn read(&self, path: &str) -> Result<Option<Bytes>>;
+
+    /// The size of a file; `None` if there is no such file.
+    ///
+    /// # Errors
+    ///
+    /// As `read`.
+    fn size(&self, path: &str) -> Result<Option<u64>> {
+        Ok(self.read(path)?.map(|it| it.len() as u64))
+    }
+
+    /// A part of a file; `None` if there is no such file.
+    ///
+    /// # Errors
+    ///
+    /// As `read`; `INVALID_ARGUMENT` for a part that lies outside of the file.
+    fn read_range(&self, path: &str, offset: u64, length: u64) -> Result<Option<Bytes>> {
+        let Some(contents) = self.read(path)? else {
+            return Ok(None);
+        };
+        let start = usize::try_from(offset).ok();
+        let end = offset.checked_add(length);
+        let end = end.and_then(|it| usize::try_from(it).ok());
+        let range = start.zip(end).filter(|(_, end)| *end <= contents.len());
+        let (start, end) = range.ok_or_else(|| {
+            ServingError::invalid_argument(format!("{path} ends before a part that is read"))
+        })?;
+        Ok(Some(contents.slice(start..end)))
+    }
 }
 
 /// An imported meta graph.
@@ -96,7 +124,7 @@ pub fn import(origin: &str, meta_graph: &MetaGraphDef, files: &dyn Files) -> Res
             });
             continue;
         }
-        match translate(&graph, &resources, &effects, definition) {
+        match translate(&graph, &resources, &effects, definition)? {
             Ok(signature) => built.push((name, signature)),
             Err(missing) => imported.refused.push(Refused {
                 signature: name.clone(),
@@ -194,10 +222,10 @@ struct Built {
 
 fn translate<'a>(
     graph: &'a Graph<'a>,
-    resources: &'a Resources,
+    resources: &'a Resources<'a>,
     effects: &'a Effects,
     definition: &'a SignatureDef,
-) -> std::result::Result<Built, Vec<Missing>> {
+) -> Result<std::result::Result<Built, Vec<Missing>>> {
     let mut translation = Translation::new(graph, resources, effects);
     let mut missing = Vec::new();
     let mut values = Values::default();
@@ -261,6 +289,9 @@ fn translate<'a>(
         }
     }
     let mut finished = translation.finish();
+    if let Some(error) = finished.failed.take() {
+        return Err(error);
+    }
     missing.extend(
         std::mem::take(&mut finished.refused)
             .into_iter()
@@ -271,12 +302,12 @@ fn translate<'a>(
             "an output names no tensor of the graph".to_owned(),
         ));
     }
-    match missing.is_empty() {
+    Ok(match missing.is_empty() {
         true => Ok(Built {
             finished,
             inputs,
             outputs,
         }),
         false => Err(missing),
-    }
+    })
 }

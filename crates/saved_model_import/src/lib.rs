@@ -8,6 +8,7 @@
 //! (`mapper::signature`), edits of the model (`onnx`).
 
 mod builder;
+mod checkpoint;
 mod effects;
 mod graph;
 mod import;
@@ -21,6 +22,7 @@ mod restore;
 mod scan;
 mod structure;
 mod translation;
+mod transposed;
 mod value;
 
 pub use self::import::{Files, Imported, ImportedSignature, Statistics, import, operators};

@@ -3,6 +3,8 @@
 //! A function gets a node with its translated inputs, adds ONNX nodes, and returns the outputs. It refuses what
 //! it cannot prove to be right.
 
+mod activation;
+mod arg;
 mod array;
 mod binary;
 mod boxes;
@@ -10,10 +12,15 @@ mod cast;
 mod compare;
 mod control;
 mod conv;
+mod cumulative;
 mod diagonal;
+mod einsum;
+mod error_function;
 mod example;
+mod fill;
 mod gather;
 mod image;
+mod integer;
 mod join;
 mod list;
 mod norm;
@@ -25,11 +32,16 @@ mod random;
 mod reduce;
 mod scatter;
 mod segment;
+mod select;
 mod set;
 mod signal;
 mod slice;
+mod spatial;
+mod special;
+mod strided;
 mod string;
 mod table;
+mod top_k;
 mod unary;
 
 use crate::builder::Builder;
@@ -51,6 +63,8 @@ type Table = &'static [(&'static str, Rule)];
 /// All tables.
 const TABLES: &[Table] = &[
     crate::structure::TABLE,
+    activation::TABLE,
+    arg::TABLE,
     array::TABLE,
     binary::TABLE,
     boxes::TABLE,
@@ -58,10 +72,15 @@ const TABLES: &[Table] = &[
     compare::TABLE,
     control::TABLE,
     conv::TABLE,
+    cumulative::TABLE,
     diagonal::TABLE,
+    einsum::TABLE,
+    error_function::TABLE,
     example::TABLE,
+    fill::TABLE,
     gather::TABLE,
     image::TABLE,
+    integer::TABLE,
     join::TABLE,
     list::TABLE,
     norm::TABLE,
@@ -73,11 +92,15 @@ const TABLES: &[Table] = &[
     reduce::TABLE,
     scatter::TABLE,
     segment::TABLE,
+    select::TABLE,
     set::TABLE,
     signal::TABLE,
     slice::TABLE,
+    special::TABLE,
+    strided::TABLE,
     string::TABLE,
     table::TABLE,
+    top_k::TABLE,
     unary::TABLE,
 ];
 

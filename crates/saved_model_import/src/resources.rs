@@ -3,6 +3,7 @@
 //! Not here: finding them (`restore`, `tables`).
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use base::error::Result;
 use base::tensor::Tensor as Elements;
@@ -11,11 +12,14 @@ use proto::tensorflow::MetaGraphDef;
 use crate::graph::Graph;
 use crate::import::Files;
 use crate::restore::Variables;
+use crate::transposed::Transposed;
 
 /// The values of variables and the contents of lookup tables, by the names that are unique in the model.
-pub(crate) struct Resources {
-    pub(crate) variables: Variables,
+pub(crate) struct Resources<'f> {
+    pub(crate) variables: Variables<'f>,
     pub(crate) tables: HashMap<String, Table>,
+    /// The weights that were transposed for a signature.
+    pub(crate) transposed: Rc<Transposed>,
 }
 
 /// The contents of a lookup table.
@@ -26,7 +30,7 @@ pub(crate) struct Table {
     pub(crate) values: Elements,
 }
 
-impl Resources {
+impl<'f> Resources<'f> {
     /// Reads what the graph restores and initialises.
     ///
     /// # Errors
@@ -36,11 +40,12 @@ impl Resources {
         origin: &str,
         meta_graph: &MetaGraphDef,
         graph: &Graph<'_>,
-        files: &dyn Files,
+        files: &'f dyn Files,
     ) -> Result<Self> {
         Ok(Self {
             variables: Variables::of(origin, meta_graph, graph, files)?,
             tables: HashMap::new(),
+            transposed: Rc::default(),
         })
     }
 }

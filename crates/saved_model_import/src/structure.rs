@@ -4,6 +4,7 @@
 
 use std::rc::Rc;
 
+use base::tensor::DataType;
 use proto::tensorflow::{NodeDef, attr_value};
 
 use crate::builder::Builder;
@@ -11,7 +12,7 @@ use crate::op::{Op, Translated, many, one};
 use crate::ops::Rule::{self, Pure, Whole};
 use crate::refusal::Refusal;
 use crate::translation::Translation;
-use crate::value::{Tensor, Value};
+use crate::value::{Shape, Tensor, Value};
 
 /// The rows of the table.
 pub(crate) const TABLE: &[(&str, Rule)] = &[
@@ -64,8 +65,40 @@ fn identity(_: &mut Builder, op: &Op<'_>) -> Translated {
     one(op.input(0)?.clone())
 }
 
-fn ensure_shape(_: &mut Builder, op: &Op<'_>) -> Translated {
-    one(op.input(0)?.clone().with_shape(op.attr_shape("shape")))
+/// Fails for other shapes. The known shape of the input is not relied on: a client can send another one.
+fn ensure_shape(b: &mut Builder, op: &Op<'_>) -> Translated {
+    let (x, expected) = (op.input(0)?, op.attr_shape("shape"));
+    let Some(dims) = &expected.0 else {
+        return one(x.clone());
+    };
+    if x.as_constant().is_some() && x.shape.merged(&expected) == x.shape {
+        return one(x.clone());
+    }
+    let sizes = b
+        .op("Shape", &[x])
+        .one(DataType::Int64, Shape::of_rank(1))?;
+    let rank = b
+        .op("Size", &[&sizes])
+        .one(DataType::Int64, Shape::scalar())?;
+    let wanted = b.i64(i64::try_from(dims.len()).unwrap_or(i64::MAX));
+    let same = b.compare("Equal", &rank, &wanted)?;
+    let other_rank = b.op("Not", &[&same]).same()?;
+    let mut x = b.guarded(x, &other_rank)?;
+    let fixed = dims
+        .iter()
+        .zip(0..)
+        .filter_map(|(dim, axis)| Some(((*dim)?, axis)));
+    let (fixed, axes): (Vec<i64>, Vec<i64>) = fixed.unzip();
+    if !fixed.is_empty() {
+        let (fixed, axes) = (b.i64s(&fixed), b.i64s(&axes));
+        let found = b
+            .op("Gather", &[&sizes, &axes])
+            .one(DataType::Int64, Shape::of_rank(1))?;
+        let same = b.compare("Equal", &found, &fixed)?;
+        let other_size = b.op("Not", &[&same]).same()?;
+        x = b.guarded(&x, &other_size)?;
+    }
+    one(x.with_shape(expected))
 }
 
 /// Passes on whatever it is: a resource, a list or a tensor. A variable of TensorFlow 1 is read.
@@ -77,8 +110,12 @@ fn pass_on(translation: &mut Translation<'_>, op: &Op<'_>) -> Translated {
     }
 }
 
-fn pass_all_on(_: &mut Translation<'_>, op: &Op<'_>) -> Translated {
-    Ok(op.inputs.to_vec())
+fn pass_all_on(translation: &mut Translation<'_>, op: &Op<'_>) -> Translated {
+    let values = op.inputs.iter().map(|value| match value {
+        Value::Reference(name) => translation.read(name).map(Value::Tensor),
+        value => Ok(value.clone()),
+    });
+    values.collect()
 }
 
 fn placeholder(_: &mut Builder, _: &Op<'_>) -> Translated {
@@ -102,7 +139,7 @@ fn reference(_: &mut Translation<'_>, op: &Op<'_>) -> Translated {
 }
 
 /// The name of the variable that an input refers to.
-fn variable<'a>(op: &'a Op<'_>, index: usize) -> Result<&'a Rc<str>, Refusal> {
+pub(crate) fn variable<'a>(op: &'a Op<'_>, index: usize) -> Result<&'a Rc<str>, Refusal> {
     match op.inputs.get(index) {
         Some(Value::Variable(name) | Value::Reference(name)) => Ok(name),
         Some(Value::Nothing) | None => Err(Refusal::of_input()),
@@ -134,7 +171,5 @@ fn assign_reference(translation: &mut Translation<'_>, op: &Op<'_>) -> Translate
 /// Variables are restored before the first request.
 fn is_initialized(translation: &mut Translation<'_>, op: &Op<'_>) -> Translated {
     variable(op, 0)?;
-    many([translation
-        .builder
-        .scalar(base::tensor::DataType::Bool, 1.0)?])
+    many([translation.builder.scalar(DataType::Bool, 1.0)?])
 }

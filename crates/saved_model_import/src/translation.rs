@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
+use base::error::ServingError;
 use proto::tensorflow::NodeDef;
 
 use crate::builder::Builder;
@@ -38,7 +39,7 @@ pub(crate) struct RefusedNode {
 pub(crate) struct Translation<'a> {
     pub(crate) builder: Builder,
     pub(crate) graph: &'a Graph<'a>,
-    resources: &'a Resources,
+    resources: &'a Resources<'a>,
     effects: &'a Effects,
     refused: Vec<RefusedNode>,
     translated_nodes: usize,
@@ -49,16 +50,18 @@ pub(crate) struct Translation<'a> {
     /// Variables that were read before they were written.
     read_first: HashSet<Rc<str>>,
     variables: HashMap<Rc<str>, Tensor>,
+    /// The error of a file that has to be read.
+    failed: Option<ServingError>,
 }
 
 impl<'a> Translation<'a> {
     pub(crate) fn new(
         graph: &'a Graph<'a>,
-        resources: &'a Resources,
+        resources: &'a Resources<'a>,
         effects: &'a Effects,
     ) -> Self {
         Self {
-            builder: Builder::new(),
+            builder: Builder::new().sharing(Rc::clone(&resources.transposed)),
             graph,
             resources,
             effects,
@@ -68,6 +71,7 @@ impl<'a> Translation<'a> {
             written: HashMap::new(),
             read_first: HashSet::new(),
             variables: HashMap::new(),
+            failed: None,
         }
     }
 
@@ -265,12 +269,21 @@ impl<'a> Translation<'a> {
         if let Some(known) = self.variables.get(name) {
             return Ok(known.clone());
         }
-        let value = self.resources.variables.value(name);
-        let value = value.map_err(|error| Refusal::new(format!("reads a variable: {error}")))?;
+        let variables = &self.resources.variables;
+        let value = variables.value(name).map_err(|error| {
+            let refusal = Refusal::new(format!("reads a variable: {error}"));
+            self.failed.get_or_insert(error);
+            refusal
+        })?;
         let value = value.ok_or_else(|| {
-            Refusal::new(format!(
-                "reads the variable '{name}', which no checkpoint and no initialiser sets"
-            ))
+            Refusal::new(match variables.computed_by(name) {
+                Some(op) => format!(
+                    "reads the variable '{name}', which the operator {op} sets when the model is loaded"
+                ),
+                None => format!(
+                    "reads the variable '{name}', which no checkpoint and no initialiser sets"
+                ),
+            })
         })?;
         let tensor = Tensor::constant(value);
         if let Err(constant) = tensor.name() {
@@ -286,7 +299,7 @@ impl<'a> Translation<'a> {
     }
 
     /// The contents of lookup tables and variables.
-    pub(crate) fn resources(&self) -> &'a Resources {
+    pub(crate) fn resources(&self) -> &'a Resources<'a> {
         self.resources
     }
 
@@ -302,6 +315,7 @@ impl<'a> Translation<'a> {
             refused: self.refused,
             written: self.written.into_keys().collect(),
             read_first: self.read_first,
+            failed: self.failed,
         }
     }
 }
@@ -312,6 +326,8 @@ pub(crate) struct Finished {
     pub(crate) refused: Vec<RefusedNode>,
     pub(crate) written: HashSet<Rc<str>>,
     pub(crate) read_first: HashSet<Rc<str>>,
+    /// The error of a damaged checkpoint: the model is not served, whatever its signatures need.
+    pub(crate) failed: Option<ServingError>,
 }
 
 /// The values of a graph or of one call of a function.

@@ -98,6 +98,17 @@ impl Tensor {
         }
     }
 
+    /// A constant made of this one, which keeps its name.
+    pub(crate) fn replaced(&self, elements: Elements) -> Self {
+        let tensor = Self::constant(elements);
+        if let (Err(old), Err(new)) = (self.name(), tensor.name())
+            && let Some(name) = old.name.get()
+        {
+            let _ = new.name.set(Rc::clone(name));
+        }
+        tensor
+    }
+
     /// An optional input of an ONNX node that is left out.
     pub(crate) fn absent() -> Self {
         Self {
@@ -173,6 +184,15 @@ impl Tensor {
     /// The same tensor with a shape that is known better.
     pub(crate) fn with_shape(mut self, shape: Shape) -> Self {
         self.shape = self.shape.merged(&shape);
+        self
+    }
+
+    /// The same tensor, of which only the rank is known.
+    pub(crate) fn without_sizes(mut self) -> Self {
+        self.shape = self
+            .shape
+            .rank()
+            .map_or_else(Shape::unknown, Shape::of_rank);
         self
     }
 

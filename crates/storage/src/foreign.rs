@@ -194,7 +194,7 @@ impl Foreign {
                  the address of the file itself"
             }
             Self::Xml | Self::Json | Self::Text => {
-                "If it was downloaded, it may be an error message: look into it, and download the \
+                "If it was downloaded, it might be an error message: look into it, and download the \
                  model again"
             }
             Self::Unfinished => {

@@ -6,7 +6,7 @@
 //! leaves the version directory.
 
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -122,6 +122,39 @@ impl VersionDirectory {
         let name = Path::new(name);
         let (file, size) = self.open_within(name, &[&self.root, &self.base])?;
         self.bounded_contents(name, file, size, max_bytes)
+    }
+
+    /// The size of a file next to the model. `None` if nothing has this name.
+    ///
+    /// # Errors
+    ///
+    /// As `read`.
+    pub fn size(&self, name: &str) -> Result<Option<u64>> {
+        Ok(self.open_file(name)?.map(|(_, size)| size))
+    }
+
+    /// A part of a file next to the model, without reading the rest. `None` if nothing has this name.
+    ///
+    /// # Errors
+    ///
+    /// As `read`; `INVALID_ARGUMENT` for a part that does not lie within the file.
+    pub fn read_range(&self, name: &str, offset: u64, length: u64) -> Result<Option<Bytes>> {
+        let Some((mut file, size)) = self.open_file(name)? else {
+            return Ok(None);
+        };
+        let name = Path::new(name);
+        let end = offset.checked_add(length);
+        if !end.is_some_and(|it| it <= size) {
+            let text = format!("it has {size} bytes, fewer than are to be read from it");
+            return Err(self.refused(name, &text));
+        }
+        file.seek(SeekFrom::Start(offset))
+            .map_err(|error| self.unreadable(name, error))?;
+        let contents = self.contents(name, file, length)?;
+        match contents.len() as u64 == length {
+            true => Ok(Some(contents)),
+            false => Err(self.refused(name, "it became shorter while it was read")),
+        }
     }
 
     /// The contents of a file with external data, which the ONNX file names.
@@ -416,6 +449,47 @@ mod tests {
         }
         file.set_len(10).unwrap();
         assert_eq!(directory.read("map", 10).unwrap().len(), 10);
+    }
+
+    #[test]
+    fn part_of_a_file_is_read() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("variables")).unwrap();
+        let name = "variables/data";
+        fs::write(root.path().join(name), "0123456789").unwrap();
+        let directory = VersionDirectory::open(root.path()).unwrap();
+        let read = |offset, length| directory.read_range(name, offset, length);
+        assert_eq!(directory.size(name).unwrap(), Some(10));
+        assert_eq!(read(0, 10).unwrap().unwrap(), "0123456789");
+        assert_eq!(read(3, 4).unwrap().unwrap(), "3456");
+        assert_eq!(read(10, 0).unwrap().unwrap(), "");
+        for (offset, length) in [(0, 11), (10, 1), (11, 0), (1, u64::MAX), (u64::MAX, 1)] {
+            let error = read(offset, length).unwrap_err();
+            assert_eq!(error.code(), Code::InvalidArgument);
+            let text = error.to_string();
+            assert!(text.contains("variables/data: it has 10 bytes"), "{text}");
+        }
+        assert!(directory.size("missing").unwrap().is_none());
+        assert!(directory.read_range("missing", 0, 1).unwrap().is_none());
+    }
+
+    #[test]
+    fn part_of_a_file_outside_is_not_read() {
+        let root = tempfile::tempdir().unwrap();
+        let base = root.path().join("m");
+        fs::create_dir_all(base.join("1")).unwrap();
+        fs::write(root.path().join("secret"), "secret").unwrap();
+        symlink("../../secret", base.join("1/link")).unwrap();
+        let directory = VersionDirectory::open(&base.join("1")).unwrap();
+        let absolute = root.path().join("secret");
+        for name in ["link", "../../secret", absolute.to_str().unwrap()] {
+            for error in [
+                directory.read_range(name, 0, 1).unwrap_err(),
+                directory.size(name).unwrap_err(),
+            ] {
+                assert_eq!(error.code(), Code::InvalidArgument, "{name}: {error}");
+            }
+        }
     }
 
     /// A model directly in its base path, whose parent holds files of other users.

@@ -169,13 +169,13 @@ impl Services {
         B::Error: std::error::Error + Send + Sync + 'static,
     {
         let (call, messages) = self.declared.call(request.uri().path());
-        let context = match self.access.enter(&mut request, &call).await {
+        let mut context = match self.access.enter(&mut request, &call).await {
             Ok(context) => context,
             Err(error) => return refusal(&error).into_http(),
         };
         let admitted = Arc::clone(context.admitted());
         let response = match messages {
-            Some(Messages::Request) => self.answer_request(request, call.api, context).await,
+            Some(Messages::Request) => self.answer_request(request, call.api, &mut context).await,
             Some(Messages::Small) => self.answer_small(request, &admitted).await,
             Some(Messages::SmallStream) => self.answer_stream(request, &admitted).await,
             None => Ok(Status::unimplemented("").into_http()),
@@ -191,14 +191,14 @@ impl Services {
         &self,
         request: Request<B>,
         api: Api,
-        mut context: CallContext,
+        context: &mut CallContext,
     ) -> Result<http::Response<tonic::body::Body>, Status>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: std::error::Error + Send + Sync + 'static,
     {
         let (parts, body) = request.into_parts();
-        let message = match self.receive(&parts.headers, body, api, &context).await {
+        let message = match self.receive(&parts.headers, body, api, context).await {
             Ok(message) => message,
             Err(error) => {
                 context.end(Err(&error));
@@ -208,7 +208,7 @@ impl Services {
         // The handler counts the call. One whose message is malformed does not reach it.
         context.leave_uncounted();
         context.deadline = deadline(&parts.headers);
-        let pieces = self.handle(api, &mut context, message).await;
+        let pieces = self.handle(api, context, message).await;
         let pieces = pieces.map_err(|error| to_status(&error))?;
         let bytes = pieces.iter().map(Bytes::len).sum();
         let held = context.admitted().hold_answer(bytes);

@@ -22,7 +22,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::EXPECT;
-use http::{Method, Request, Response, StatusCode, Version};
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use http_body_util::Full;
 
@@ -149,11 +150,13 @@ impl Inner {
         let allows_origins = !matches!(target, Target::Monitoring | Target::Unknown);
         let call = self.call_head(&target, request.uri().path());
         let mut response = match self.access.enter(&mut request, &call).await {
-            Ok(context) => {
-                let admitted = Arc::clone(context.admitted());
-                let mut response = self.answer(target, request, context).await;
+            Ok(mut context) => {
+                let (parts, mut body) = request.into_parts();
+                let mut response = self.answer(target, &parts, &mut body, &mut context).await;
                 // Until the answer is written, it counts for as much memory as the request.
-                response.extensions_mut().insert(admitted);
+                response
+                    .extensions_mut()
+                    .insert(Arc::clone(context.admitted()));
                 response
             }
             Err(error) => error_response(&error),
@@ -211,13 +214,14 @@ impl Inner {
     async fn answer<B>(
         &self,
         target: Target,
-        request: Request<B>,
-        mut context: CallContext,
+        parts: &Parts,
+        body: &mut B,
+        context: &mut CallContext,
     ) -> Response<Bytes>
     where
         B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
     {
-        let (method, uri) = (request.method(), request.uri());
+        let (method, uri) = (&parts.method, &parts.uri);
         match target {
             Target::Monitoring | Target::Page => self
                 .pages
@@ -226,13 +230,13 @@ impl Inner {
                 .unwrap_or_else(openapi::document),
             Target::Unknown => html_page(StatusCode::NOT_FOUND),
             Target::Preflight => {
-                let code = cors::preflight_code(&request);
+                let code = cors::preflight_code(&parts.headers);
                 context.end_with_code(code, None);
                 cors::preflight(code)
             }
             Target::Api(route) => {
                 let answer = match route {
-                    Ok(route) => self.answer_call(route, request, &mut context).await,
+                    Ok(route) => self.answer_call(route, &parts.headers, body, context).await,
                     Err(error) => Err(error),
                 };
                 match answer {
@@ -253,16 +257,16 @@ impl Inner {
     async fn answer_call<B>(
         &self,
         route: Route,
-        request: Request<B>,
+        headers: &HeaderMap,
+        body: &mut B,
         context: &mut CallContext,
     ) -> Result<Reply>
     where
         B: Body<Data = Bytes, Error: StdError + 'static> + Unpin,
     {
-        let (parts, body) = request.into_parts();
         let (options, admitted) = (&self.options, Arc::clone(context.admitted()));
-        let body = body::read(&parts.headers, body, &options.receive, &admitted).await?;
-        let is_protobuf = protobuf::is_protobuf(&parts.headers);
+        let body = body::read(headers, body, &options.receive, &admitted).await?;
+        let is_protobuf = protobuf::is_protobuf(headers);
         admitted.grow(off_worker(body.len(), || match route {
             Route::Predict(_) if is_protobuf => decoded_bytes::of_predict(&body),
             Route::Predict(_) => decoded_bytes::of_json_predict(&body),
@@ -278,8 +282,8 @@ impl Inner {
         let timeout = options.timeout;
         context.deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let _turn = self.turns.enter(context.deadline).await?;
-        let (inference, headers) = (&self.inference, &parts.headers);
-        let reply = handlers::handle(inference, options, context, route, headers, body).await?;
+        let inference = &self.inference;
+        let reply = handlers::handle(inference, options, context, &route, headers, body).await?;
         admitted.hold_answer(reply.body.len())?;
         Ok(reply)
     }

@@ -163,4 +163,12 @@ impl Files for InDirectory<'_> {
     fn read(&self, path: &str) -> Result<Option<Bytes>> {
         self.0.read_small(path, MAX_FILE_BYTES)
     }
+
+    fn size(&self, path: &str) -> Result<Option<u64>> {
+        self.0.size(path)
+    }
+
+    fn read_range(&self, path: &str, offset: u64, length: u64) -> Result<Option<Bytes>> {
+        self.0.read_range(path, offset, length)
+    }
 }

@@ -110,7 +110,7 @@ impl Scopes {
         }
     }
 
-    /// What is entered next belongs to this function.
+    /// The scopes that are entered next belong to this function.
     pub(crate) fn leave_main(&mut self, function: &FunctionProto) {
         self.is_of_main = false;
         self.opset = opset_of(&function.opset_import);

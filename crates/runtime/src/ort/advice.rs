@@ -86,7 +86,7 @@ fn unregistered(message: &str) -> Option<String> {
         }
         _ if domain.contains("TRT") || domain.contains("tensorrt") => OF_TENSORRT.to_owned(),
         _ if is_built_in(domain) => format!(
-            "This ONNX Runtime has no such operator in {domain}: the model may be made for a newer \
+            "This ONNX Runtime has no such operator in {domain}: the model might be made for a newer \
              one, or for one built for other hardware (--onnxruntime_library)"
         ),
         _ => format!(

@@ -153,6 +153,15 @@ impl Builder {
         if order.iter().copied().eq(0..order.len() as i64) {
             return Ok(x.clone());
         }
+        if let Some(constant) = x.as_constant()
+            && let Some(places) = order
+                .iter()
+                .map(|&it| usize::try_from(it).ok())
+                .collect::<Option<Vec<_>>>()
+            && let Some(transposed) = self.transposed.get(constant, &places)
+        {
+            return Ok(x.replaced(transposed));
+        }
         let dims = order.iter().map(|&axis| x.shape.dim(axis));
         let shape = Shape::dims(dims);
         self.op("Transpose", &[x])

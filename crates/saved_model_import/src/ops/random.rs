@@ -1,5 +1,33 @@
 //! Random numbers.
 
-use super::Table;
+use base::tensor::DataType;
 
-pub(super) const TABLE: Table = &[];
+use super::Table;
+use crate::builder::Builder;
+use crate::op::{Op, Translated, one};
+use crate::ops::Rule::Pure;
+
+pub(super) const TABLE: Table = &[
+    (
+        "RandomStandardNormal",
+        Pure(|b, op| random(b, op, "RandomNormalLike")),
+    ),
+    (
+        "RandomUniform",
+        Pure(|b, op| random(b, op, "RandomUniformLike")),
+    ),
+];
+
+/// Numbers of a shape that is an input. A seed is not followed: TensorFlow's generator is another one.
+fn random(b: &mut Builder, op: &Op<'_>, name: &str) -> Translated {
+    let sizes = b.cast(op.input(0)?, DataType::Int64)?;
+    let dtype = op.attr_dtype("dtype")?;
+    let compute = match dtype {
+        DataType::Double => DataType::Double,
+        _ => DataType::Float,
+    };
+    let zero = b.scalar(compute, 0.0)?;
+    let zeros = b.expand(&zero, &sizes)?;
+    let numbers = b.op(name, &[&zeros]).same()?;
+    one(b.cast(&numbers, dtype)?)
+}

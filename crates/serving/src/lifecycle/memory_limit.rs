@@ -74,7 +74,7 @@ impl MemoryLimitLoader {
         ServingError::new(
             Code::ResourceExhausted,
             format!(
-                "Insufficient resources to load servable {id}: it may need {need} MiB in addition to \
+                "Insufficient resources to load servable {id}: it might need {need} MiB in addition to \
                  {used} MiB in use (--model_memory_limit_mb={limit})"
             ),
         )
@@ -178,7 +178,7 @@ mod tests {
         // The text begins with the words of `basic_manager.cc`.
         check_refused(
             reserve(&loader, &directory, &Arc::default()),
-            "Insufficient resources to load servable {name: m version: 1}: it may need 7 MiB \
+            "Insufficient resources to load servable {name: m version: 1}: it might need 7 MiB \
              in addition to 4 MiB in use (--model_memory_limit_mb=10)",
         );
     }
@@ -209,7 +209,7 @@ mod tests {
         given_up.raise();
         check_refused(
             reserve(&loader, &directory, &Arc::default()),
-            "Insufficient resources to load servable {name: m version: 1}: it may need 6 MiB \
+            "Insufficient resources to load servable {name: m version: 1}: it might need 6 MiB \
              in addition to 10 MiB in use (--model_memory_limit_mb=10)",
         );
         drop(first);

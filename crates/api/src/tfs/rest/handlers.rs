@@ -39,20 +39,20 @@ pub(super) async fn handle(
     inference: &InferenceService,
     options: &RestOptions,
     context: &mut CallContext,
-    route: Route,
+    route: &Route,
     headers: &HeaderMap,
     body: Bytes,
 ) -> Result<Reply> {
     match route {
         Route::Predict(spec) if protobuf::is_protobuf(headers) => {
             let as_tensor_content = options.serialize_as_tensor_content;
-            protobuf::predict(inference, context, &spec, body, as_tensor_content).await
+            protobuf::predict(inference, context, spec, body, as_tensor_content).await
         }
-        Route::Predict(spec) => predict::predict(inference, context, &spec, body).await,
-        Route::Classify(spec) => classify(inference, context, &spec, &body).await,
-        Route::Regress(spec) => regress(inference, context, &spec, &body).await,
-        Route::Metadata(spec) => metadata(inference, &spec),
-        Route::Status(spec) => status(inference, &spec),
+        Route::Predict(spec) => predict::predict(inference, context, spec, body).await,
+        Route::Classify(spec) => classify(inference, context, spec, &body).await,
+        Route::Regress(spec) => regress(inference, context, spec, &body).await,
+        Route::Metadata(spec) => metadata(inference, spec),
+        Route::Status(spec) => status(inference, spec),
         Route::Models if options.model_listing => {
             Ok(Reply::states(model_list(inference, context.caller())))
         }

@@ -35,7 +35,7 @@ impl State<'_> {
                     return Err(ServingError::invalid_argument(format!(
                         "signature map: input '{newest}' keeps '{alias}', and clients would send another \
                          dtype, transpose or reshape as '{newest}': both are one input of the graph, \
-                         '{tensor}', which takes one. Leave out keep: true, or give '{newest}' what \
+                         '{tensor}', which takes one. Leave out keep: true, or give '{newest}' the values that \
                          '{alias}' has"
                     )));
                 }

@@ -77,7 +77,7 @@ fn check_stack_axis(model: &OnnxModel, sequence: Option<&Sequence>, axis: i64) -
     match rank.filter(|rank| !(-(rank + 1)..=*rank).contains(&axis)) {
         Some(rank) => Err(ServingError::invalid_argument(format!(
             "stack_axis {axis} is none of the stacked tensors: each of the sequence has {rank} \
-             dimensions, so it may be 0 to {rank}, or -1 to -{} from the end",
+             dimensions, so it can be 0 to {rank}, or -1 to -{} from the end",
             rank + 1
         ))),
         None => Ok(()),

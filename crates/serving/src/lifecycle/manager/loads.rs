@@ -237,7 +237,7 @@ impl Shared {
         if matches!(managed.phase, Phase::Ready(..)) {
             managed.set_progress(None);
             warn!(
-                "the files of {id} changed, and loading them failed: what was loaded before goes \
+                "the files of {id} changed, and loading them failed: the version that was loaded before goes \
                  on serving, until they change again: {}",
                 error.report()
             );

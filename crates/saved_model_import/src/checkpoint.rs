@@ -1,0 +1,12 @@
+//! Reads the values of variables from a checkpoint: an index, and shards with the elements.
+//!
+//! Not here: which entry belongs to which variable (`restore`).
+
+mod bundle;
+mod messages;
+mod slice;
+mod strings;
+mod table;
+
+pub(crate) use self::bundle::Bundle;
+pub(crate) use self::slice::Slice;

@@ -1,0 +1,5 @@
+//! x
+
+use super::Table;
+
+pub(super) const TABLE: Table = &[];
