@@ -183,12 +183,20 @@ def differences(served, model):
         if not difference and not server.is_running():
             difference = "the server ended"
         if difference:
-            found[signature] = f"{case['name']}: {difference}"
+            reason = refusal(served.error(model), signature)
+            found[signature] = f"{case['name']}: {reason or difference}"
     return found
+
+
+def refusal(error, signature):
+    """The sentence about a signature in the error of a load."""
+    sentences = error.split("signature '")
+    about = (it for it in sentences if it.startswith(f"{signature}' "))
+    return next((f"signature '{it}" for it in about), None)
 
 
 def is_refused(served, model, signature):
     """Whether a signature that the server does not promise is refused by name."""
     if model.tier_of(signature) <= LAST_PROMISED_TIER:
         return False
-    return f"signature '{signature}' " in served.error(model)
+    return refusal(served.error(model), signature) is not None

@@ -56,7 +56,7 @@ const REDUCE: &str = "scalar/1/reduce.onnx";
 
 #[test]
 fn saved_model_is_served_without_an_onnx_file() {
-    let version = Version::new().with("keyed/1/saved_model.pb", "saved_model.pb");
+    let version = Version::new().with("gelu_exact/1/saved_model.pb", "saved_model.pb");
     assert_eq!(version.signature_names(), ["serving_default"]);
 }
 
