@@ -360,7 +360,10 @@ impl NewNode<'_> {
             let name = builder.operand(input)?;
             self.node.input.push(name);
         }
-        while self.node.input.last().is_some_and(String::is_empty) {
+        // A Loop without variables still needs the place of its condition.
+        let least = if self.node.op_type() == "Loop" { 2 } else { 0 };
+        while self.node.input.len() > least && self.node.input.last().is_some_and(String::is_empty)
+        {
             self.node.input.pop();
         }
         let wish = match builder.label.is_empty() {
