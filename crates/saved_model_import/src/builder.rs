@@ -9,6 +9,7 @@ mod axes;
 mod common;
 mod guard;
 pub(crate) mod kernels;
+mod text;
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -149,6 +150,20 @@ impl Builder {
         graph
     }
 
+    /// Whether the innermost graph is the body of an operator.
+    pub(crate) fn is_nested(&self) -> bool {
+        self.graphs.len() > 1
+    }
+
+    /// Writes down the dtype and shape of a tensor that nodes of this server's own leave open.
+    pub(crate) fn declare(&mut self, tensor: &Tensor) -> Result<(), Refusal> {
+        if let Ok(name) = tensor.name() {
+            let declared = value_info(name, tensor.dtype, &tensor.shape)?;
+            self.graph().value_info.push(declared);
+        }
+        Ok(())
+    }
+
     /// Starts a node of ONNX's own domain.
     pub(crate) fn op<'a>(&'a mut self, op_type: &str, inputs: &[&Tensor]) -> NewNode<'a> {
         NewNode {
@@ -246,6 +261,12 @@ impl NewNode<'_> {
         self
     }
 
+    /// With this name instead of that of its first output.
+    pub(crate) fn named(mut self, name: &str) -> Self {
+        self.node.name = Some(name.to_owned());
+        self
+    }
+
     pub(crate) fn int(self, name: &str, value: i64) -> Self {
         self.attribute(name, AttributeType::Int, |it| it.i = Some(value))
     }
@@ -336,7 +357,9 @@ impl NewNode<'_> {
             self.node.output.push((*name).to_owned());
             results.push(Tensor::named(name, dtype, shape));
         }
-        self.node.name = self.node.output.first().cloned();
+        if self.node.name.is_none() {
+            self.node.name = self.node.output.first().cloned();
+        }
         builder.graph().node.push(self.node);
         Ok(results)
     }

@@ -21,6 +21,7 @@ mod resources;
 mod restore;
 mod scan;
 mod structure;
+mod tables;
 mod translation;
 mod transposed;
 mod value;
