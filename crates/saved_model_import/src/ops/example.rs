@@ -8,7 +8,7 @@ use crate::builder::Builder;
 use crate::op::{Op, Translated, many};
 use crate::ops::Rule::Pure;
 use crate::refusal::Refusal;
-use crate::value::{Shape, Tensor};
+use crate::value::Shape;
 
 pub(super) const TABLE: Table = &[
     ("ParseExample", Pure(parse)),
