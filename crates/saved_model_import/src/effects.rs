@@ -8,7 +8,7 @@ use proto::tensorflow::NodeDef;
 
 use crate::graph::{Body, Graph, function_names};
 
-/// The operators that change a variable.
+/// The operators that change a variable or a table.
 const WRITES: &[&str] = &[
     "Assign",
     "AssignAdd",
@@ -16,6 +16,11 @@ const WRITES: &[&str] = &[
     "AssignSub",
     "AssignSubVariableOp",
     "AssignVariableOp",
+    "LookupTableImport",
+    "LookupTableImportV2",
+    "LookupTableInsert",
+    "LookupTableInsertV2",
+    "LookupTableRemoveV2",
     "ResourceScatterAdd",
     "ResourceScatterUpdate",
     "ScatterAdd",

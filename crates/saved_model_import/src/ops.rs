@@ -6,6 +6,7 @@
 mod activation;
 mod arg;
 mod array;
+mod as_string;
 mod binary;
 mod boxes;
 mod cast;
@@ -66,6 +67,7 @@ const TABLES: &[Table] = &[
     activation::TABLE,
     arg::TABLE,
     array::TABLE,
+    as_string::TABLE,
     binary::TABLE,
     boxes::TABLE,
     cast::TABLE,

@@ -19,6 +19,20 @@ impl Builder {
             .ok_or_else(|| Refusal::new("has no texts"))
     }
 
+    /// A scalar string.
+    pub(crate) fn string(&self, text: &str) -> Result<Tensor> {
+        let string = Bytes::copy_from_slice(text.as_bytes());
+        let elements = Elements::from_strings(&[], vec![string]);
+        elements
+            .map(Tensor::constant)
+            .ok_or_else(|| Refusal::new("has no text"))
+    }
+
+    /// A node with one input that says something about each element.
+    pub(crate) fn test(&mut self, op_type: &str, x: &Tensor) -> Result<Tensor> {
+        self.op(op_type, &[x]).one(DataType::Bool, x.shape.clone())
+    }
+
     /// The strings of two tensors, which are broadcast, one after the other.
     pub(crate) fn string_concat(&mut self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
         let shape = x.shape.broadcast(&y.shape);

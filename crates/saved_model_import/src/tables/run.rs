@@ -22,15 +22,12 @@ use crate::graph::{Body, Graph, TensorRef, attribute};
 use crate::import::Files;
 use crate::op::Op;
 use crate::outputs;
-use crate::restore::Variables;
+use crate::restore::{Variables, init_op};
 use crate::structure::resource_name;
 
 /// How many nodes are run, and how deep calls can nest.
 const MAX_NODES: usize = 500_000;
 const MAX_DEPTH: usize = 100;
-/// The signature and the collections that name the initialisation, as `loader_util.cc` looks for them.
-const INIT_SIGNATURE: &str = "__saved_model_init_op";
-const INIT_COLLECTIONS: &[&str] = &["saved_model_main_op", "legacy_init_op"];
 /// What graphs of TensorFlow 1 have to initialise.
 const TABLE_COLLECTION: &str = "table_initializer";
 const ASSETS_COLLECTION: &str = "saved_model_assets";
@@ -50,21 +47,12 @@ pub(super) type Facts<'a> = HashMap<&'a str, Vec<Fact>>;
 
 /// The nodes that initialise the model.
 pub(super) fn initialisers(meta_graph: &MetaGraphDef) -> Vec<String> {
-    let collection = |name: &str| match &meta_graph.collection_def.get(name)?.kind {
-        Some(collection_def::Kind::NodeList(list)) => Some(list.value.clone()),
-        _ => None,
-    };
-    let signature = meta_graph.signature_def.get(INIT_SIGNATURE);
-    let signature =
-        signature.and_then(
-            |it| match it.outputs.get(INIT_SIGNATURE)?.encoding.as_ref()? {
-                tensor_info::Encoding::Name(name) => Some(vec![name.clone()]),
-                _ => None,
-            },
-        );
-    let main = INIT_COLLECTIONS.iter().find_map(|it| collection(it));
-    let mut nodes = signature.or(main).unwrap_or_default();
-    nodes.extend(collection(TABLE_COLLECTION).unwrap_or_default());
+    let mut nodes: Vec<String> = init_op(meta_graph).map(str::to_owned).into_iter().collect();
+    if let Some(collection) = meta_graph.collection_def.get(TABLE_COLLECTION)
+        && let Some(collection_def::Kind::NodeList(list)) = &collection.kind
+    {
+        nodes.extend(list.value.iter().cloned());
+    }
     nodes
 }
 
