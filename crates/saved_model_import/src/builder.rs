@@ -26,7 +26,7 @@ use proto::onnx::{
 
 use crate::refusal::Refusal;
 use crate::transposed::Transposed;
-use crate::value::{Shape, Tensor};
+use crate::value::{Constant, Shape, Tensor};
 
 pub(crate) use self::common::{axis_of, from_start};
 
@@ -52,8 +52,8 @@ pub(crate) struct Builder {
     next: HashMap<String, usize>,
     /// The TensorFlow node that is being translated.
     label: String,
-    /// Elements that initializers refer to, so that no address is used twice.
-    kept: Vec<Elements>,
+    /// The constants that became initializers, so that no address of elements is used twice.
+    kept: Vec<Rc<Constant>>,
     transposed: Rc<Transposed>,
 }
 
@@ -213,7 +213,7 @@ impl Builder {
         let initializer = onnx::initializer(&name, elements)
             .ok_or_else(|| Refusal::new(format!("has a constant of dtype {}", elements.dtype())))?;
         self.initializers.push(initializer);
-        self.kept.push(elements.clone());
+        self.kept.push(Rc::clone(constant));
         if let Some(small) = small {
             self.by_value.insert(small, Rc::clone(&name));
         } else if let Some(place) = place {

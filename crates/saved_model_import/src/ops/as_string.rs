@@ -182,7 +182,10 @@ fn integer(b: &mut Builder, format: &Format, x: &Tensor) -> Result<Tensor> {
 fn float(b: &mut Builder, format: &Format, x: &Tensor) -> Result<Tensor> {
     let is_short = x.dtype != DataType::Double;
     let x = b.cast(x, DataType::Double)?;
-    let (zero, unit) = (b.scalar(DataType::Double, 0.0)?, b.scalar(DataType::Double, 1.0)?);
+    let (zero, unit) = (
+        b.scalar(DataType::Double, 0.0)?,
+        b.scalar(DataType::Double, 1.0)?,
+    );
     let below = b.compare("Less", &x, &zero)?;
     // Only the reciprocal tells -0 from 0.
     let reciprocal = b.binary("Div", &unit, &x)?;

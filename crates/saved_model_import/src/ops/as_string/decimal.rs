@@ -38,12 +38,7 @@ fn precision(format: &Format, most: u32) -> Result<u32> {
 }
 
 /// C's `f` of numbers that are not negative.
-pub(super) fn fixed(
-    b: &mut Builder,
-    format: &Format,
-    x: &Tensor,
-    is_short: bool,
-) -> Result<Piece> {
+pub(super) fn fixed(b: &mut Builder, format: &Format, x: &Tensor, is_short: bool) -> Result<Piece> {
     let places = precision(format, MAX_FIXED)?;
     // From 2^53 all doubles are whole.
     let limit = double(b, 2f64.powi(53))?;
@@ -194,7 +189,10 @@ fn exponents(b: &mut Builder, exponent: &Tensor) -> Result<Piece> {
         format!("e{sign}{:02}", it.unsigned_abs())
     };
     let texts: Vec<String> = (MIN_EXPONENT..=MAX_EXPONENT).map(text).collect();
-    let lens: Vec<i64> = texts.iter().map(|it| if it.len() > 4 { 5 } else { 4 }).collect();
+    let lens: Vec<i64> = texts
+        .iter()
+        .map(|it| if it.len() > 4 { 5 } else { 4 })
+        .collect();
     let (texts, lens) = (b.texts(&texts)?, b.i64s(&lens));
     let first = b.i64((-MIN_EXPONENT).into());
     let row = b.binary("Add", exponent, &first)?;
@@ -270,7 +268,9 @@ fn power(exponent: i32) -> f64 {
 
 /// The numbers times the power of ten that leaves `places + 1` digits before the point.
 fn scaled(b: &mut Builder, x: &Tensor, row: &Tensor, places: i32) -> Result<Sum> {
-    let factors: Vec<_> = (MIN_EXPONENT..=MAX_EXPONENT).map(|it| factor(it, places)).collect();
+    let factors: Vec<_> = (MIN_EXPONENT..=MAX_EXPONENT)
+        .map(|it| factor(it, places))
+        .collect();
     let table = |of: &dyn Fn(usize) -> f64| doubles((0..factors.len()).map(of).collect());
     let scales = table(&|it| factors[it].scale)?;
     let highs = table(&|it| factors[it].high)?;

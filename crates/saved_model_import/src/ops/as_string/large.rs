@@ -87,7 +87,8 @@ fn many_digits(b: &mut Builder, x: &Tensor, is_short: bool) -> Result<Piece> {
         });
     }
     let total = total.ok_or_else(|| Refusal::new("has no digits"))?;
-    joined(b, &carried(b, &total, groups)?)
+    let groups = carried(b, &total, groups)?;
+    joined(b, &groups)
 }
 
 /// Numbers as mantissa times 2^(27 * steps + rest).
@@ -198,7 +199,11 @@ fn joined(b: &mut Builder, groups: &[Tensor]) -> Result<Piece> {
     }
     let last = b.i64s(&[-1]);
     let squeezed = |b: &mut Builder, x: &Tensor| {
-        let shape = x.shape.0.as_ref().map(|it| it[..it.len().saturating_sub(1)].to_vec());
+        let shape = x
+            .shape
+            .0
+            .as_ref()
+            .map(|it| it[..it.len().saturating_sub(1)].to_vec());
         b.op("Squeeze", &[x, &last]).one(x.dtype, Shape(shape))
     };
     Ok(Piece {

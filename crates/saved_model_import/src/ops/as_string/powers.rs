@@ -74,7 +74,10 @@ impl Decimal {
             borrow = i8::from(*digit < 0);
             *digit += 10 * borrow;
         }
-        let text: String = digits.iter().map(|it| char::from(b'0' + it.unsigned_abs())).collect();
+        let text: String = digits
+            .iter()
+            .map(|it| char::from(b'0' + it.unsigned_abs()))
+            .collect();
         let (whole, fraction) = text.split_at(BEFORE);
         format!("{whole}.{fraction}").parse().unwrap_or(f64::NAN)
     }
@@ -110,7 +113,10 @@ mod tests {
     fn the_ends_of_the_range_are_scaled() {
         for k in [MIN_EXPONENT, -150, 150, MAX_EXPONENT] {
             let factor = factor(k, 6);
-            assert!(factor.high.is_normal() && factor.low.abs() < factor.high * 1e-15, "{k}");
+            assert!(
+                factor.high.is_normal() && factor.low.abs() < factor.high * 1e-15,
+                "{k}"
+            );
         }
         let expected = 2f64.powi(512) * 1e-294;
         assert!((factor(300, 6).high / expected - 1.0).abs() < 1e-15);
