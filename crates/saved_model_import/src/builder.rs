@@ -14,6 +14,7 @@ pub(crate) mod kernels;
 mod made;
 mod prune;
 mod require;
+mod text;
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -30,7 +31,7 @@ use proto::onnx::{
 
 use crate::refusal::Refusal;
 use crate::transposed::Transposed;
-use crate::value::{Shape, Tensor};
+use crate::value::{Constant, Shape, Tensor};
 
 pub(crate) use self::common::{axis_of, from_start};
 pub(crate) use self::made::Made;
@@ -58,8 +59,8 @@ pub(crate) struct Builder {
     next: HashMap<String, usize>,
     /// The TensorFlow node that is being translated.
     label: String,
-    /// Elements that initializers refer to, so that no address is used twice.
-    kept: Vec<Elements>,
+    /// The constants that became initializers, so that no address of elements is used twice.
+    kept: Vec<Rc<Constant>>,
     transposed: Rc<Transposed>,
     /// The nodes by the names of their outputs.
     made: HashMap<Rc<str>, Rc<Made>>,
@@ -165,6 +166,20 @@ impl Builder {
         graph
     }
 
+    /// Whether the innermost graph is the body of an operator.
+    pub(crate) fn is_nested(&self) -> bool {
+        self.graphs.len() > 1
+    }
+
+    /// Writes down the dtype and shape of a tensor that nodes of this server's own leave open.
+    pub(crate) fn declare(&mut self, tensor: &Tensor) -> Result<(), Refusal> {
+        if let Ok(name) = tensor.name() {
+            let declared = value_info(name, tensor.dtype, &tensor.shape)?;
+            self.graph().value_info.push(declared);
+        }
+        Ok(())
+    }
+
     /// Starts a node of ONNX's own domain.
     pub(crate) fn op<'a>(&'a mut self, op_type: &str, inputs: &[&Tensor]) -> NewNode<'a> {
         NewNode {
@@ -214,7 +229,7 @@ impl Builder {
         let initializer = onnx::initializer(&name, elements)
             .ok_or_else(|| Refusal::new(format!("has a constant of dtype {}", elements.dtype())))?;
         self.initializers.push(initializer);
-        self.kept.push(elements.clone());
+        self.kept.push(Rc::clone(constant));
         if let Some(small) = small {
             self.by_value.insert(small, Rc::clone(&name));
         } else if let Some(place) = place {
@@ -259,6 +274,12 @@ impl NewNode<'_> {
     /// In a domain other than ONNX's own.
     pub(crate) fn domain(mut self, domain: &str) -> Self {
         self.node.domain = Some(domain.to_owned());
+        self
+    }
+
+    /// With this name instead of that of its first output.
+    pub(crate) fn named(mut self, name: &str) -> Self {
+        self.node.name = Some(name.to_owned());
         self
     }
 
@@ -359,7 +380,9 @@ impl NewNode<'_> {
             builder.made.insert(Rc::clone(&name), Rc::new(made));
             results.push(Tensor::named(name, dtype, shape));
         }
-        self.node.name = self.node.output.first().cloned();
+        if self.node.name.is_none() {
+            self.node.name = self.node.output.first().cloned();
+        }
         builder.graph().node.push(self.node);
         Ok(results)
     }

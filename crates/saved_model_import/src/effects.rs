@@ -10,6 +10,7 @@ use proto::tensorflow::NodeDef;
 use crate::graph::{Body, Graph, function_names};
 
 /// The beginnings of the names of operators that change a variable, a table or another resource.
+/// The operators that change a variable or a table.
 const WRITES: &[&str] = &[
     "Apply",
     "Assign",
@@ -26,6 +27,18 @@ const WRITES: &[&str] = &[
     "ResourceStridedSliceAssign",
     "RngSkip",
     "RngReadAndSkip",
+    "AssignAdd",
+    "AssignAddVariableOp",
+    "AssignSub",
+    "AssignSubVariableOp",
+    "AssignVariableOp",
+    "LookupTableImport",
+    "LookupTableImportV2",
+    "LookupTableInsert",
+    "LookupTableInsertV2",
+    "LookupTableRemoveV2",
+    "ResourceScatterAdd",
+    "ResourceScatterUpdate",
     "ScatterAdd",
     "ScatterDiv",
     "ScatterMax",

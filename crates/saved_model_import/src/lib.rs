@@ -23,6 +23,7 @@ mod resources;
 mod restore;
 mod scan;
 mod structure;
+mod tables;
 mod translation;
 mod transposed;
 mod value;

@@ -6,6 +6,7 @@
 mod activation;
 mod arg;
 mod array;
+mod as_string;
 mod binary;
 mod blocks;
 mod boxes;
@@ -68,6 +69,7 @@ const TABLES: &[Table] = &[
     activation::TABLE,
     arg::TABLE,
     array::TABLE,
+    as_string::TABLE,
     binary::TABLE,
     blocks::TABLE,
     boxes::TABLE,
