@@ -1,5 +1,5 @@
 //! The program's commands other than serving: `show` and `check` examine one version directory,
-//! `health` asks a running server, `hash_password` and `hash_token` make hashes for an
+//! `import` converts SavedModels, `health` asks a running server, `hash_password` and `hash_token` make hashes for an
 //! `--auth_config_file`.
 //!
 //! A command counts only as the first argument, where the server's flags would begin with `--`. The
@@ -11,6 +11,7 @@
 mod arguments;
 mod bounded;
 mod health;
+mod import;
 mod secret;
 
 use std::path::Path;
@@ -24,13 +25,14 @@ use serving::inference;
 use serving::lifecycle::{self, CheckReport};
 use serving::servable::Servable;
 
-pub use self::arguments::{CheckArguments, Command, Refusal, ShowArguments};
+pub use self::arguments::{CheckArguments, Command, ImportArguments, Refusal, ShowArguments};
 
 /// The section of the server's `--help` about the commands.
 pub const SUMMARY: &str = "\
 Commands, as the first argument; each has a --help of its own:
 \tshow                             \tprints the signatures of a version directory
 \tcheck                            \tloads a version directory as the server would and runs each signature once
+\timport                           \twrites the ONNX files that the server makes of a SavedModel when it loads it
 \thealth                           \tasks a running server whether it is ready
 \thash_password, hash_token        \tprint an entry for an --auth_config_file
 ";
@@ -61,6 +63,7 @@ impl Command {
                     passed: report.passed,
                 });
             }
+            Self::Import(arguments) => return import::run(&arguments),
             Self::HashPassword => auth::hash_password(&secret::read(std::io::stdin())?)? + "\n",
             Self::HashToken => auth::hash_token(&secret::read(std::io::stdin())?) + "\n",
             Self::Health { flags } => return Ok(health::run(&flags)),
@@ -82,29 +85,48 @@ fn check(arguments: CheckArguments) -> Result<CheckReport> {
         onnxruntime_library: arguments.onnxruntime_library,
         ..BackendOptions::default()
     };
-    let (directory, tags) = (arguments.version.dir.clone(), arguments.version.tags());
-    let check = move || check_directory(&backend, &directory, &tags);
+    let directory = arguments.version.dir.clone();
+    let saved_model = SavedModelOptions {
+        tags: arguments.version.tags(),
+        partial: arguments.saved_model_partial,
+    };
+    let check = move || match missing_operators(&directory, &saved_model) {
+        Some(report) => Ok(report),
+        None => check_directory(&backend, &directory, saved_model),
+    };
     bounded::within(arguments.version.timeout(), &arguments.version.dir, check)
+}
+
+/// The report on a SavedModel that is not served because of its operators. No backend is needed to find them.
+fn missing_operators(directory: &Path, saved_model: &SavedModelOptions) -> Option<CheckReport> {
+    let needed = version_dir::needed_operators(directory, &saved_model.tags).ok()??;
+    if needed.is_complete() || saved_model.partial {
+        return None;
+    }
+    Some(CheckReport {
+        text: format!(
+            "FAIL {} is not served: it needs TensorFlow's {}, which this server does not run; see \
+             docs/importing.md#unsupported-operators\n{}",
+            directory.display(),
+            needed.missing_text(),
+            needed.text()
+        ),
+        passed: false,
+    })
 }
 
 fn check_directory(
     backend: &BackendOptions,
     directory: &Path,
-    tags: &[String],
+    saved_model: SavedModelOptions,
 ) -> Result<CheckReport> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_time()
         .build()
         .map_err(|error| ServingError::internal(format!("cannot start a run: {error}")))?;
-    let loader = server::check_loader(
-        backend,
-        SavedModelOptions {
-            tags: tags.to_vec(),
-            partial: false,
-        },
-        runtime.handle().clone(),
-    )?;
+    let tags = saved_model.tags.clone();
+    let loader = server::check_loader(backend, saved_model, runtime.handle().clone())?;
     let warnings = |servable: &Servable| {
         let batching = server::check_version_batching(directory).err();
         let batching = batching.map(|error| {
@@ -127,7 +149,7 @@ fn check_directory(
     Ok(lifecycle::check(
         loader.as_ref(),
         directory,
-        tags,
+        &tags,
         &warnings,
     ))
 }

@@ -49,6 +49,9 @@ pub enum Command {
     /// signature once on zeros, apart from those with an input of unknown rank
     #[command(after_help = EXIT_STATUS)]
     Check(CheckArguments),
+    /// Write the ONNX files that the server makes of a SavedModel when it loads it
+    #[command(after_help = EXIT_STATUS)]
+    Import(ImportArguments),
     /// Print the password_argon2 of an --auth_config_file for the line on stdin
     HashPassword,
     /// Print the token_sha256 of an --auth_config_file for the line on stdin
@@ -85,8 +88,7 @@ pub struct VersionArguments {
 impl VersionArguments {
     /// Tags of the meta graph.
     pub fn tags(&self) -> Vec<String> {
-        let tag_set = self.tag_set.as_deref().unwrap_or(DEFAULT_TAG_SET);
-        tag_set.split(',').map(str::to_owned).collect()
+        tags(self.tag_set.as_deref())
     }
 
     /// The time limit.
@@ -136,6 +138,40 @@ pub struct CheckArguments {
     /// The ONNX Runtime shared library, as the server's flag
     #[arg(long, value_name = "FILE")]
     pub onnxruntime_library: Option<PathBuf>,
+    /// Accept a SavedModel of which only some signatures can be imported, as the server's flag
+    #[arg(long)]
+    pub saved_model_partial: bool,
+}
+
+/// The arguments of `import`.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+#[command(rename_all = "snake_case")]
+pub struct ImportArguments {
+    /// A version directory, its saved_model.pb, or a base path, whose versions are all imported
+    #[arg(value_name = "DIR")]
+    pub path: PathBuf,
+    /// The version directory to write, or the base path; versions that it has already are an error
+    #[arg(long, value_name = "DIR", required_unless_present = "list_ops")]
+    pub output: Option<PathBuf>,
+    /// Only list the TensorFlow operators that each signature needs; those that are not supported are marked
+    #[arg(long, alias = "list-ops", conflicts_with = "output")]
+    list_ops: bool,
+    /// Tags of the meta graph, comma-separated; without it: serve
+    #[arg(long, value_name = "TAGS", alias = "saved_model_tags")]
+    tag_set: Option<String>,
+    /// Another alias for an input or output: OLD=NEW, input:OLD=NEW or SIGNATURE:OLD=NEW; repeatable
+    #[arg(long, value_name = "OLD=NEW")]
+    pub rename: Vec<String>,
+    /// Leave out the signatures that cannot be imported, as the server's flag
+    #[arg(long)]
+    pub saved_model_partial: bool,
+}
+
+impl ImportArguments {
+    /// Tags of the meta graph.
+    pub fn tags(&self) -> Vec<String> {
+        tags(self.tag_set.as_deref())
+    }
 }
 
 /// Arguments that no command runs with.
@@ -174,6 +210,11 @@ impl Command {
             }),
         })
     }
+}
+
+fn tags(tag_set: Option<&str>) -> Vec<String> {
+    let tag_set = tag_set.unwrap_or(DEFAULT_TAG_SET);
+    tag_set.split(',').map(str::to_owned).collect()
 }
 
 /// That of the server's flag.

@@ -22,7 +22,6 @@ mod predict_rest;
 mod rest_additions;
 mod rest_connections;
 mod start_up;
-mod supported_operators;
 #[cfg(feature = "otlp")]
 mod traces;
 mod unsafe_code;

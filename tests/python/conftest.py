@@ -13,7 +13,7 @@ from model_server import SHARED, ModelServer, write_models_config
 # The servers run on this machine, so no proxy should be asked.
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 
-MODELS = ("half_plus_two", "mnist", "siamese")
+MODELS = ("half_plus_two", "mnist", "siamese", "xor")
 
 
 def pytest_addoption(parser):

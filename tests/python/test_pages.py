@@ -41,27 +41,32 @@ def test_readme_names_the_rust_that_cargo_wants():
 def test_readme_leads_from_a_trained_model_to_a_served_one():
     readme = text_of("README.md")
     assert "(docs/importing.md)" in readme
-    for command in ("tools/import_model.py keras", "--rename", " show --dir", " check --dir"):
+    for command in ("docker run ", " show --dir", " check --dir", "--model_base_path="):
         assert command in readme, command
 
 
-def test_every_command_of_the_first_hour_has_what_it_needs():
-    """The interpreter for the import is made before it is used, from the packages for that command."""
-    for page, command in (("README.md", "import_model.py keras"), ("docs/importing.md", "import_model.py ")):
-        blocks = "".join(re.findall(r"```\w*\n(.*?)```", text_of(page), re.DOTALL))
-        order = [
-            "python3 -m venv import\n",
-            "> import/requirements.txt\n",
-            "import/bin/pip install -r import/requirements.txt",
-            f"import/bin/python tools/{command}",
-        ]
-        places = [blocks.find(part) for part in order]
-        assert -1 not in places, (page, places)
-        assert places == sorted(places), page
-        first_use = blocks.find("import/bin/")
-        assert first_use > places[0], page
-    # The folder of the version can be made by every user.
-    assert re.search(r'--output "\$HOME/', text_of("README.md"))
+def test_first_contact_is_a_directory_and_an_image():
+    """No conversion stands between a directory of SavedModels and the first answer."""
+    readme = text_of("README.md")
+    first = re.search(r"```sh\n(.*?)```", readme, re.DOTALL)[1]
+    assert first.startswith("docker run ") and "MODEL_NAME=" in first
+    assert "import_model.py" not in readme
+
+
+def test_every_command_of_the_conversion_has_what_it_needs():
+    """The interpreter for the tool is made before it is used, from the packages for that command."""
+    blocks = "".join(re.findall(r"```\w*\n(.*?)```", text_of("docs/importing.md"), re.DOTALL))
+    order = [
+        "python3 -m venv import\n",
+        "> import/requirements.txt\n",
+        "import/bin/pip install -r import/requirements.txt",
+        "import/bin/python tools/import_model.py ",
+    ]
+    places = [blocks.find(part) for part in order]
+    assert -1 not in places, places
+    assert places == sorted(places)
+    first_use = blocks.find("import/bin/")
+    assert first_use > places[0]
 
 
 def test_importing_begins_with_the_small_variant():

@@ -124,6 +124,12 @@ def test_siamese_finds_a_picture_equal_to_itself(predict):
     assert tf.make_ndarray(response.outputs["predict"]).tolist() == [[0.5], [0.5]]
 
 
+def test_saved_model_answers_without_conversion(predict):
+    response = predict(request_for("xor", x=[[0, 0], [0, 1], [1, 0], [1, 1]]), timeout=TIMEOUT)
+
+    assert tf.make_ndarray(response.outputs["y"]).tolist() == [0, 1, 1, 0]
+
+
 @pytest.mark.parametrize("model", ["half_plus_two", "mnist", "siamese"])
 def test_recorded_cases_of_the_zoo(predict, shared, model):
     """Every good case of the served version, against what TensorFlow answered."""

@@ -1,4 +1,4 @@
-//! Reads protobuf's text format, the form of every configuration file of TensorFlow Serving.
+//! Reads and writes protobuf's text format, the form of every configuration file of TensorFlow Serving.
 //!
 //! This module owns the language and its error lines. They follow the C++ parser with which
 //! TensorFlow Serving reads its files, word for word, because people grep logs for them. It turns a
@@ -20,6 +20,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use prost::{Message, Name};
+use prost_reflect::text_format::FormatOptions;
 use prost_reflect::{DescriptorPool, DynamicMessage};
 
 use base::error::{Code, Result, ServingError};
@@ -93,6 +94,16 @@ pub fn parse<M: Message + Name + Default>(text: &[u8]) -> Result<M, ParseError> 
         let reason = error.to_string();
         ParseError::new(&name, text, Fault { offset: 0, reason })
     })
+}
+
+/// The text of a message that has generated code, with a field in each line.
+pub fn print<M: Message + Name>(message: &M) -> String {
+    let descriptor = SERVED.get_message_by_name(&M::full_name());
+    let bytes = message.encode_to_vec();
+    let dynamic = descriptor.and_then(|it| DynamicMessage::decode(it, bytes.as_slice()).ok());
+    let options = FormatOptions::new().pretty(true);
+    let text = dynamic.map(|it| it.to_text_format_with_options(&options));
+    text.map_or_else(String::new, |it| it + "\n")
 }
 
 /// Parses `text` into a message of type `name` that has only a compiled-in descriptor.

@@ -13,11 +13,14 @@ mod filled;
 mod graphs;
 mod imported;
 mod left_out;
+mod needed;
 mod no_graph;
 mod plan;
 mod prepared;
 mod ranked;
+mod rename;
 mod show;
+mod written;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -33,7 +36,9 @@ use onnx::OnnxModel;
 use runtime::{Backend, Graph, WeightSharing};
 
 pub use self::absent::{base_path_hint, not_records};
+pub use self::needed::{Needed, needed_operators};
 pub use self::show::{Shown, check_tag_set, show};
+pub use self::written::{ImportOptions, Written, import_version, unconverted_versions};
 pub use storage::version_directory::VersionDirectory;
 
 /// The meta graph that is served unless another one is configured.
@@ -195,34 +200,52 @@ impl OnnxLoader {
     pub fn load_version(&self, directory: &Path) -> Result<MappedVersion> {
         let read = |without: &_| Prepared::read(directory, &self.saved_model, without);
         let prepared = read(&BTreeSet::new())?;
-        let error = match self.load_prepared(prepared) {
+        let is_partial = self.saved_model.partial && prepared.is_imported;
+        let error = match self.load_prepared(prepared, false) {
             Ok(version) => return Ok(version),
             Err(error) => error,
         };
         let edits = read(&BTreeSet::new())?.edits(self.backend.as_ref());
-        let load = |without: &_| self.load_prepared(read(without)?);
-        left_out::load(directory, &edits, error, &load)
+        let load = |without: &_| self.load_prepared(read(without)?, false);
+        match left_out::load(directory, &edits, error, &load) {
+            Err(_) if is_partial => self.load_prepared(read(&BTreeSet::new())?, true),
+            result => result,
+        }
     }
 
-    fn load_prepared(&self, prepared: Prepared) -> Result<MappedVersion> {
+    /// Loads all graphs. If `is_partial`, signatures whose graphs the backend refuses are seen in the metadata
+    /// only, as long as there are others.
+    fn load_prepared(&self, prepared: Prepared, is_partial: bool) -> Result<MappedVersion> {
         let no_graph: Arc<dyn Graph> = Arc::new(NoGraph);
         let count = prepared.signatures.len();
         let (bound, with_optional) = split_optional(prepared.signatures)?;
         let mut loaded = vec![no_graph; bound.len()];
+        let mut refused = BTreeSet::new();
+        let mut last = None;
         for planned in graphs::plan(&bound) {
             let users = planned.signatures.clone();
             let names = users.iter().map(|&index| bound[index].name());
             let names: Vec<&str> = names.collect();
-            let graph = self.load_graph(planned, &names.join("', '"))?;
-            for index in users {
-                loaded[index] = Arc::clone(&graph);
+            match self.load_graph(planned, &names.join("', '")) {
+                Ok(graph) => {
+                    for index in users {
+                        loaded[index] = Arc::clone(&graph);
+                    }
+                }
+                Err(error) if is_partial => {
+                    tracing::warn!("not served: {}", error.report());
+                    refused.extend(names.into_iter().map(str::to_owned));
+                    last = Some(error);
+                }
+                Err(error) => return Err(error),
             }
         }
         let finish = |index: usize| -> Result<(Signature, Arc<dyn Graph>)> {
             let graph = Arc::clone(&loaded[index]);
             Ok((bound[index].finish(graph.as_ref())?, graph))
         };
-        let signatures = (0..count).map(|index| {
+        let served = (0..count).filter(|&index| !refused.contains(bound[index].name()));
+        let signatures = served.map(|index| {
             let (signature, graph) = finish(index)?;
             let with_optional = with_optional.get(&index).map(|&other| finish(other));
             Ok(MappedSignature {
@@ -231,9 +254,16 @@ impl OnnxLoader {
                 with_optional: with_optional.transpose()?,
             })
         });
+        let signatures: Vec<_> = signatures.collect::<Result<_>>()?;
+        if let Some(error) = last.filter(|_| signatures.is_empty()) {
+            return Err(error);
+        }
+        let mut metadata_only = prepared.metadata_only;
+        let refused = bound.iter().filter(|it| refused.contains(it.name()));
+        metadata_only.extend(refused.map(|it| (it.name().to_owned(), it.definition().clone())));
         Ok(MappedVersion {
-            signatures: signatures.collect::<Result<_>>()?,
-            metadata_only: prepared.metadata_only,
+            signatures,
+            metadata_only,
         })
     }
 }

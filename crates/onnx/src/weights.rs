@@ -38,7 +38,7 @@ impl OnnxModel {
         let mut weights = Vec::new();
         for tensor in &mut self.graph_mut().initializer {
             let location = format!("weight_{}", weights.len());
-            weights.extend(take_weight(tensor, location));
+            weights.extend(take_weight(tensor, location, 0));
         }
         if self.proto.encoded_len() > MAX_PROTOBUF_BYTES {
             return Err(ServingError::invalid_argument(format!(
@@ -152,14 +152,18 @@ fn weight_data(tensor: &TensorProto) -> Option<&Bytes> {
     (data.len() >= MIN_WEIGHT_BYTES && data.len() == bytes).then_some(data)
 }
 
-/// Replaces the data of a large tensor with a reference to `location`.
-fn take_weight(tensor: &mut TensorProto, location: String) -> Option<Weight> {
+/// Replaces the data of a large tensor with a reference to its place in the file `location`.
+pub(super) fn take_weight(
+    tensor: &mut TensorProto,
+    location: String,
+    offset: usize,
+) -> Option<Weight> {
     let data = weight_data(tensor)?.clone();
     tensor.raw_data = None;
     tensor.data_location = Some(DataLocation::External.into());
     tensor.external_data = [
         ("location", location.clone()),
-        ("offset", "0".to_owned()),
+        ("offset", offset.to_string()),
         ("length", data.len().to_string()),
     ]
     .map(|(key, value)| StringStringEntryProto {

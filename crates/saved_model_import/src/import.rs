@@ -157,7 +157,8 @@ pub fn import(origin: &str, meta_graph: &MetaGraphDef, files: &dyn Files) -> Res
         }
         imported.statistics.nodes += signature.finished.builder.node_count();
         let proto = signature.finished.builder.finish(env!("CARGO_PKG_VERSION"));
-        let model = OnnxModel::from_proto(format!("{origin}, signature '{name}'"), proto)?;
+        // All have the file's name, so that graphs share the weights that they have in common.
+        let model = OnnxModel::from_proto(origin, proto)?;
         imported.signatures.insert(
             name.clone(),
             ImportedSignature {

@@ -217,7 +217,7 @@ impl Foreign {
             Self::OnnxWeights => "Put the *.onnx file that belongs to it into the same directory",
             Self::OrtFormat => "Serve the *.onnx file that it was made from",
             Self::SavedModel => {
-                "Convert it where TensorFlow is installed: `import_model.py saved_model`, see \
+                "The server reads SavedModels in the binary form, with the name saved_model.pb: \
                  docs/importing.md"
             }
             Self::FrozenGraph => {
@@ -225,12 +225,10 @@ impl Foreign {
                  FILE --inputs NAME:0 --outputs NAME:0 --output model.onnx`"
             }
             Self::Checkpoint => {
-                "Export a SavedModel from the program that made it, then convert that: \
+                "Export a SavedModel from the program that made it, and serve that: \
                  docs/importing.md"
             }
-            Self::TensorFlowJs => {
-                "Convert the SavedModel or Keras model that it was made from: docs/importing.md"
-            }
+            Self::TensorFlowJs => "Serve the SavedModel that it was made from: docs/importing.md",
             Self::TfLite => {
                 "Convert it where TensorFlow is installed: `python3 -m tf2onnx.convert --tflite FILE \
                  --output model.onnx`"

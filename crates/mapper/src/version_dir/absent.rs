@@ -57,9 +57,8 @@ pub fn base_path_hint(base_path: &Path, names: &[String]) -> Option<String> {
     let is_saved_model = |name: &&String| of_name(name) == Some(Foreign::SavedModel);
     if let Some(name) = names.iter().find(is_saved_model) {
         return Some(format!(
-            "The base path is itself a TensorFlow SavedModel: it holds {name}. Convert it into a \
-             version directory, {first}, where TensorFlow is installed: `import_model.py \
-             saved_model`, see docs/importing.md."
+            "The base path is itself a TensorFlow SavedModel: it holds {name}. Move its files into a \
+             version directory, {first}."
         ));
     }
     let mut names: Vec<&String> = names.iter().filter(|it| !it.starts_with('.')).collect();

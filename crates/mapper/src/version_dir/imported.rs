@@ -12,20 +12,24 @@ use base::error::{Result, ServingError};
 use onnx::OnnxModel;
 use proto::onnx_model_server::{Input as MapInput, Output as MapOutput, Signature as MapSignature};
 use proto::tensorflow::MetaGraphDef;
-use saved_model_import::{Files, Imported, ImportedSignature, Refused, import};
+use saved_model_import::{Files, Imported, ImportedSignature, Refused, Statistics, import};
 use storage::version_directory::VersionDirectory;
 
 /// The largest file of an asset that is read.
 const MAX_FILE_BYTES: u64 = 64 << 30;
 
-/// An imported SavedModel, as if its signatures were files.
+/// An imported SavedModel, as if it had ONNX files.
 pub(super) struct ImportedFiles {
-    /// The model of each signature.
+    /// The distinct models, each with the name of its file.
     pub(super) models: BTreeMap<String, OnnxModel>,
+    /// The file of each signature.
+    pub(super) files: BTreeMap<String, String>,
     /// For each signature, the tensors that are not named after their aliases.
     pub(super) maps: BTreeMap<String, MapSignature>,
     /// The signatures that cannot be served.
     pub(super) refused: Vec<Refused>,
+    /// What was done.
+    pub(super) statistics: Statistics,
 }
 
 impl ImportedFiles {
@@ -45,9 +49,7 @@ impl ImportedFiles {
             .join(SAVED_MODEL_FILE)
             .display()
             .to_string();
-        let meta_graph = MetaGraphDef::decode(saved.meta_graph.clone()).map_err(|error| {
-            ServingError::invalid_argument(format!("{origin} is damaged: {error}"))
-        })?;
+        let meta_graph = meta_graph(&origin, saved)?;
         let Imported {
             signatures,
             refused,
@@ -60,27 +62,73 @@ impl ImportedFiles {
                 texts.join(". ")
             )));
         }
-        for signature in &refused {
-            tracing::warn!("{origin}: not served: {signature}");
-        }
-        tracing::info!(
-            operators = statistics.operators,
-            nodes = statistics.nodes,
-            milliseconds = statistics.duration.as_millis(),
-            "imported {origin}"
-        );
         let mut files = Self {
             models: BTreeMap::new(),
+            files: BTreeMap::new(),
             maps: BTreeMap::new(),
             refused,
+            statistics,
         };
         for (name, signature) in signatures {
-            let map = renamed(&name, &signature);
-            files.maps.extend(map.map(|it| (name.clone(), it)));
-            files.models.insert(name, signature.model);
+            files.add(name, signature);
         }
         Ok(files)
     }
+
+    /// Logs what was done, and what is left out.
+    pub(super) fn log(&self, directory: &VersionDirectory) {
+        let origin = directory.path().join(SAVED_MODEL_FILE);
+        let origin = origin.display();
+        for signature in &self.refused {
+            tracing::warn!("{origin}: not served: {signature}");
+        }
+        tracing::info!(
+            operators = self.statistics.operators,
+            nodes = self.statistics.nodes,
+            milliseconds = self.statistics.duration.as_millis(),
+            "imported {origin}"
+        );
+    }
+
+    /// Adds a signature. Those with the same graph, such as Keras's `serve` and `serving_default`, have one file.
+    fn add(&mut self, name: String, signature: ImportedSignature) {
+        let map = renamed(&name, &signature);
+        self.maps.extend(map.map(|it| (name.clone(), it)));
+        let mut models = self.models.iter();
+        let same = models.find(|(_, it)| it.is_same_graph(&signature.model));
+        let file = match same {
+            Some((file, _)) => file.clone(),
+            None => {
+                let mut file = own_file(&name);
+                while self.models.contains_key(&file) {
+                    file.insert(0, '_');
+                }
+                self.models.insert(file.clone(), signature.model);
+                file
+            }
+        };
+        self.files.insert(name, file);
+    }
+}
+
+/// The meta graph of a SavedModel.
+///
+/// # Errors
+///
+/// `INVALID_ARGUMENT` if it is damaged.
+pub(super) fn meta_graph(origin: &str, saved: &SavedModel) -> Result<MetaGraphDef> {
+    MetaGraphDef::decode(saved.meta_graph.clone())
+        .map_err(|error| ServingError::invalid_argument(format!("{origin} is damaged: {error}")))
+}
+
+/// `<signature>.onnx`, with `_` for characters that should not be in a file name.
+pub(super) fn own_file(signature: &str) -> String {
+    let clean = |c: char| match c {
+        'A'..='Z' | 'a'..='z' | '0'..='9' | '.' | '_' | '-' => c,
+        _ => '_',
+    };
+    let name: String = signature.chars().map(clean).collect();
+    format!("{name}.onnx")
 }
 
 /// A map for the aliases whose tensors have other names.

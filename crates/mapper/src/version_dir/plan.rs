@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::imported::ImportedFiles;
+use super::imported::{ImportedFiles, own_file};
 use super::{SavedModelOptions, absent};
 use crate::signature::{
     DEFAULT_SIGNATURE_NAME, MAP_FILE, SAVED_MODEL_FILE, SavedModel, SavedParseNode, SignatureDef,
@@ -32,6 +32,8 @@ pub(super) struct Plan {
     pub(super) parse_nodes: Vec<SavedParseNode>,
     /// The parsed models that are needed, by file name.
     pub(super) models: BTreeMap<String, OnnxModel>,
+    /// Whether the models were made from the SavedModel.
+    pub(super) is_imported: bool,
 }
 
 /// A signature, where its definition comes from, and where its graph is.
@@ -66,17 +68,11 @@ impl Plan {
             metadata_only: BTreeMap::new(),
             parse_nodes: Vec::new(),
             models: BTreeMap::new(),
+            is_imported: false,
         };
         let mut drafts: BTreeMap<String, Draft> = BTreeMap::new();
         if directory.has(SAVED_MODEL_FILE) {
-            let origin = directory.path().join(SAVED_MODEL_FILE);
-            let contents = directory.read(SAVED_MODEL_FILE, MAX_MESSAGE_BYTES)?;
-            let mut saved = SavedModel::parse(
-                &origin.display().to_string(),
-                contents.clone(),
-                &options.tags,
-            )
-            .map_err(|error| absent::not_a_saved_model(&origin, &contents, error))?;
+            let mut saved = read_saved_model(directory, &options.tags)?;
             if files.is_empty() {
                 files = plan.import(directory, &mut saved, options.partial, &mut drafts)?;
             }
@@ -107,21 +103,20 @@ impl Plan {
         drafts: &mut BTreeMap<String, Draft>,
     ) -> Result<Vec<String>> {
         let imported = ImportedFiles::read(directory, saved, partial)?;
+        imported.log(directory);
         for refused in imported.refused {
             let definition = saved.signatures.remove(&refused.signature);
             let entry = definition.map(|it| (refused.signature, it));
             saved.metadata_only.extend(entry);
         }
-        for (name, model) in imported.models {
-            let mut file = own_file(&name);
-            while self.models.contains_key(&file) {
-                file.insert(0, '_');
-            }
-            let draft = drafts.entry(name.clone()).or_default();
-            draft.file = Some(file.clone());
-            draft.maps.extend(imported.maps.get(&name).cloned());
-            self.models.insert(file, model);
+        for (name, file) in imported.files {
+            let map = imported.maps.get(&name).cloned();
+            let draft = drafts.entry(name).or_default();
+            draft.file = Some(file);
+            draft.maps.extend(map);
         }
+        self.models = imported.models;
+        self.is_imported = true;
         Ok(self.models.keys().cloned().collect())
     }
 
@@ -186,6 +181,7 @@ impl Plan {
         let mut by_file: BTreeMap<String, String> = BTreeMap::new();
         for (name, draft) in drafts {
             let mapped = draft.maps.iter().rfind(|map| !map.graph.is_empty());
+            let is_given = mapped.is_some() || draft.file.is_some();
             let file = match (mapped, draft.file) {
                 (Some(map), _) => map.graph.clone(),
                 (None, Some(file)) => file,
@@ -193,7 +189,7 @@ impl Plan {
                     graph_file(&name, files).ok_or_else(|| no_graph(&name, directory))?
                 }
             };
-            if mapped.is_none()
+            if !is_given
                 && file == own_file(&name)
                 && let Some(other) = by_file.insert(file.clone(), name.clone())
             {
@@ -264,7 +260,19 @@ struct Draft {
     file: Option<String>,
 }
 
-fn read_map_file(directory: &VersionDirectory) -> Result<Vec<MapSignature>> {
+/// The SavedModel's meta graph with these tags.
+pub(super) fn read_saved_model(
+    directory: &VersionDirectory,
+    tags: &[String],
+) -> Result<SavedModel> {
+    let origin = directory.path().join(SAVED_MODEL_FILE);
+    let contents = directory.read(SAVED_MODEL_FILE, MAX_MESSAGE_BYTES)?;
+    SavedModel::parse(&origin.display().to_string(), contents.clone(), tags)
+        .map_err(|error| absent::not_a_saved_model(&origin, &contents, error))
+}
+
+/// The signatures of the directory's map.
+pub(super) fn read_map_file(directory: &VersionDirectory) -> Result<Vec<MapSignature>> {
     if !directory.has(MAP_FILE) {
         return Ok(Vec::new());
     }
@@ -301,7 +309,7 @@ fn file_of(map: &MapSignature, files: &[String]) -> Option<String> {
 }
 
 /// The file of a signature without a file in the map: its own, `model.onnx`, or the only one.
-fn graph_file(signature: &str, files: &[String]) -> Option<String> {
+pub(super) fn graph_file(signature: &str, files: &[String]) -> Option<String> {
     let own = own_file(signature);
     let mut found = [own.as_str(), MODEL_FILE].into_iter();
     let found = found.find(|name| files.iter().any(|file| file == name));
@@ -310,16 +318,6 @@ fn graph_file(signature: &str, files: &[String]) -> Option<String> {
         (None, [only]) => Some(only.clone()),
         _ => None,
     }
-}
-
-/// `<signature>.onnx`, with `_` for characters that should not be in a file name.
-fn own_file(signature: &str) -> String {
-    let clean = |c: char| match c {
-        'A'..='Z' | 'a'..='z' | '0'..='9' | '.' | '_' | '-' => c,
-        _ => '_',
-    };
-    let name: String = signature.chars().map(clean).collect();
-    format!("{name}.onnx")
 }
 
 fn no_graph(signature: &str, directory: &VersionDirectory) -> ServingError {

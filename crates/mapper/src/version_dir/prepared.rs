@@ -27,6 +27,8 @@ pub(super) struct Prepared {
     /// The tags of the meta graph; `None` without a `saved_model.pb`.
     pub(super) tags: Option<Vec<String>>,
     pub(super) metadata_only: BTreeMap<String, SignatureDef>,
+    /// Whether the models were made from the SavedModel.
+    pub(super) is_imported: bool,
     /// The edits made to the files' graphs.
     edits: BTreeSet<Edit>,
 }
@@ -69,6 +71,7 @@ impl Prepared {
             signatures: bound.collect::<Result<_>>()?,
             tags: plan.tags,
             metadata_only: plan.metadata_only,
+            is_imported: plan.is_imported,
             edits,
         })
     }

@@ -10,13 +10,14 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::SavedModelOptions;
-use super::absent::{no_onnx_file, not_a_saved_model};
+use super::absent::{has_saved_model, no_onnx_file, not_a_saved_model};
+use super::plan::read_saved_model;
 use super::prepared::Prepared;
 use crate::signature::{
     AliasChange, SAVED_MODEL_FILE, SavedModel, Side, SignatureDef, Tensors, known_shape,
     tensor_name,
 };
-use base::error::{Result, ServingError};
+use base::error::{Code, Result, ServingError};
 use base::tensor::DataType;
 use proto::tensorflow::TensorInfo;
 use storage::version_directory::{MAX_MESSAGE_BYTES, VersionDirectory};
@@ -53,8 +54,19 @@ pub fn show(directory: &Path, saved_model_tags: &[String], shown: &Shown) -> Res
         tags: saved_model_tags.to_vec(),
         partial: true,
     };
-    let prepared = Prepared::read(directory, &options, &BTreeSet::new())?;
-    let signatures = described(&prepared);
+    let prepared = Prepared::read(directory, &options, &BTreeSet::new());
+    let unserved = match &prepared {
+        Err(error) if error.code() == Code::Unimplemented => {
+            let version = VersionDirectory::open(directory)?;
+            Some(read_saved_model(&version, saved_model_tags)?)
+        }
+        _ => None,
+    };
+    let (signatures, tags) = match (&unserved, &prepared) {
+        (Some(saved), _) => (of_file(saved), Some(&saved.tags)),
+        (None, Ok(prepared)) => (described(prepared), prepared.tags.as_ref()),
+        (None, Err(_)) => return prepared.map(|_| String::new()),
+    };
     let mut text = String::new();
     match shown {
         Shown::TagSets | Shown::SignatureNames => {
@@ -73,8 +85,7 @@ pub fn show(directory: &Path, saved_model_tags: &[String], shown: &Shown) -> Res
             signature.write(&mut text, "");
         }
         Shown::All => {
-            let tags = prepared.tags.as_deref().unwrap_or(saved_model_tags);
-            let tag_set = tags.join(", ");
+            let tag_set = tags.map_or(saved_model_tags, Vec::as_slice).join(", ");
             let _ = writeln!(
                 text,
                 "\nMetaGraphDef with tag-set: '{tag_set}' contains the following SignatureDefs:"
@@ -139,7 +150,7 @@ pub fn check_tag_set(directory: &Path, tags: &[String]) -> Result<()> {
 /// `NOT_FOUND` with the tag sets that it has, or for a directory without an ONNX model.
 fn check_tags(directory: &Path, tags: &[String]) -> Result<()> {
     let directory = VersionDirectory::open(directory)?;
-    if directory.onnx_files()?.is_empty() {
+    if directory.onnx_files()?.is_empty() && !has_saved_model(&directory) {
         return Err(no_onnx_file(&directory));
     }
     let Some(found) = sorted_tag_sets(&directory)? else {
@@ -190,6 +201,20 @@ struct Description<'a> {
     /// `None` for signatures that clients see but cannot call.
     tensors: Option<(&'a Tensors, &'a Tensors)>,
     changes: &'a [AliasChange],
+}
+
+/// The signatures of a SavedModel that is not served.
+fn of_file(saved: &SavedModel) -> BTreeMap<&str, Description<'_>> {
+    let all = saved.signatures.iter().chain(&saved.metadata_only);
+    let described = all.map(|(name, definition)| {
+        let description = Description {
+            definition,
+            tensors: None,
+            changes: &[],
+        };
+        (name.as_str(), description)
+    });
+    described.collect()
 }
 
 fn described(prepared: &Prepared) -> BTreeMap<&str, Description<'_>> {

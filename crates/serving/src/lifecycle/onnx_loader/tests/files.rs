@@ -55,11 +55,21 @@ const SCALAR: &str = "scalar/1/serving_default.onnx";
 const REDUCE: &str = "scalar/1/reduce.onnx";
 
 #[test]
-fn plain_saved_model_names_the_page() {
-    let version = Version::new().with("scalar/1/saved_model.pb", "saved_model.pb");
+fn saved_model_is_served_without_an_onnx_file() {
+    let version = Version::new().with("gelu_exact/1/saved_model.pb", "saved_model.pb");
+    assert_eq!(version.signature_names(), ["serving_default"]);
+}
+
+#[test]
+fn saved_model_with_unsupported_operators_names_them_and_the_page() {
+    let version = Version::new().with("image_b64/1/saved_model.pb", "saved_model.pb");
     let path = version.path().display().to_string();
-    let page = "`import_model.py saved_model`, see docs/importing.md";
-    version.check_refused(Code::NotFound, &[&path, page]);
+    let operator = "signature 'serving_default' needs TensorFlow's ";
+    let page = "see docs/importing.md#unsupported-operators";
+    version.check_refused(
+        Code::Unimplemented,
+        &[&path, operator, "DecodePng (node ", page],
+    );
 }
 
 #[test]

@@ -19,8 +19,8 @@ fn base_path_that_is_a_model_itself_is_named() {
     for (children, part) in [
         (
             &["assets", "saved_model.pb", "variables"][..],
-            "The base path is itself a TensorFlow SavedModel: it holds saved_model.pb. Convert it into a \
-             version directory, /models/m/1,",
+            "The base path is itself a TensorFlow SavedModel: it holds saved_model.pb. Move its files \
+             into a version directory, /models/m/1.",
         ),
         (
             &["net.onnx"],

@@ -1,9 +1,10 @@
 //! `docs/supported-operators.md` lists the operators of TensorFlow that are imported.
 
-use std::collections::BTreeMap;
-use std::{env, fs};
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use crate::support::material;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::{env, fs};
 
 /// With this variable the test writes the file that it checks.
 const REWRITE: &str = "REWRITE_DOCS";
@@ -15,13 +16,13 @@ A SavedModel is served without conversion if its signatures need only these oper
 [importing.md](importing.md) describes this and lists the exceptions. A model that needs others is refused when
 it loads, with their names.
 
-The list is that of the code: `REWRITE_DOCS=1 cargo test --test it supported_operators` writes this file.
+The list is that of the code: `REWRITE_DOCS=1 cargo test -p saved_model_import --test supported_operators` writes this file.
 
 ";
 
 #[test]
 fn documentation_lists_the_supported_operators() {
-    let file = material::root().join("docs/supported-operators.md");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/supported-operators.md");
     let expected = document(&saved_model_import::supported_operators());
     if env::var_os(REWRITE).is_some() {
         fs::write(&file, &expected).unwrap();
@@ -29,7 +30,7 @@ fn documentation_lists_the_supported_operators() {
     let found = fs::read_to_string(&file).unwrap_or_default();
     assert!(
         found == expected,
-        "{} is stale; `{REWRITE}=1 cargo test --test it supported_operators` writes it",
+        "{} is stale; `{REWRITE}=1 cargo test -p saved_model_import --test supported_operators` writes it",
         file.display()
     );
 }
