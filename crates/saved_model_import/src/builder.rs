@@ -10,6 +10,7 @@ mod axis;
 pub(crate) mod common;
 mod guard;
 pub(crate) mod kernels;
+mod strings;
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
