@@ -15,6 +15,7 @@ mod compare;
 mod control;
 mod conv;
 mod cumulative;
+mod crop;
 mod diagonal;
 mod einsum;
 mod error_function;
@@ -33,6 +34,7 @@ mod product;
 mod quantize;
 mod random;
 mod reduce;
+mod resample;
 mod scatter;
 mod segment;
 mod select;
@@ -78,6 +80,7 @@ const TABLES: &[Table] = &[
     control::TABLE,
     conv::TABLE,
     cumulative::TABLE,
+    crop::TABLE,
     diagonal::TABLE,
     einsum::TABLE,
     error_function::TABLE,
