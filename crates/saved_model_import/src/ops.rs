@@ -11,7 +11,9 @@ mod binary;
 mod blocks;
 mod boxes;
 mod cast;
+mod class_boxes;
 mod compare;
+mod complex;
 mod control;
 mod conv;
 mod cumulative;
@@ -41,6 +43,7 @@ mod select;
 mod set;
 mod signal;
 mod slice;
+mod soft_boxes;
 mod spatial;
 mod special;
 mod strided;
@@ -51,6 +54,7 @@ mod unary;
 
 use crate::builder::Builder;
 use crate::op::{Op, Translated};
+use crate::refusal::Refusal;
 use crate::translation::Translation;
 
 /// How an operator is translated.
@@ -76,7 +80,9 @@ const TABLES: &[Table] = &[
     blocks::TABLE,
     boxes::TABLE,
     cast::TABLE,
+    class_boxes::TABLE,
     compare::TABLE,
+    complex::TABLE,
     control::TABLE,
     conv::TABLE,
     cumulative::TABLE,
@@ -117,6 +123,13 @@ const TABLES: &[Table] = &[
 pub(crate) fn rule(op: &str) -> Option<Rule> {
     let mut rows = TABLES.iter().flat_map(|it| it.iter());
     rows.find(|(name, _)| *name == op).map(|(_, rule)| *rule)
+}
+
+pub(crate) use self::complex::is_complex;
+
+/// The rule for an operator that reads or makes complex numbers.
+pub(crate) fn complex_rule(op: &str) -> Result<Rule, Refusal> {
+    complex::rule(op).ok_or_else(|| Refusal::new("is not run for complex numbers"))
 }
 
 /// The names of all supported operators, sorted.
