@@ -394,6 +394,7 @@ impl NewNode<'_> {
 
 fn value_info(name: &str, dtype: DataType, shape: &Shape) -> Result<ValueInfoProto, Refusal> {
     let elem_type = onnx::elem_type(dtype)
+        .filter(|_| !matches!(dtype, DataType::Complex64 | DataType::Complex128))
         .ok_or_else(|| Refusal::new(format!("has a tensor of dtype {dtype}")))?;
     let dimension = |size: &Option<i64>| Dimension {
         value: size.map(dimension::Value::DimValue),
