@@ -348,6 +348,9 @@ impl Builder {
                 return Ok(folded);
             }
         }
+        if x.dtype == DataType::String {
+            return self.gather_texts(x, indices, axis, shape);
+        }
         let result = self
             .op("Gather", &[x, indices])
             .int("axis", axis)
