@@ -318,12 +318,8 @@ impl<'o> Plan<'o> {
                         self.roles[index] = Role::Invariant;
                         changed = true;
                     }
-                    Contents::Collected {
-                        place: it,
-                        how,
-                        item,
-                    } if *it == place && role::can_collect(list, *how) && role::can_stack(item) => {
-                    }
+                    Contents::Collected { place: it, how, .. }
+                        if *it == place && role::can_collect(list, *how) => {}
                     _ => {
                         let element = list.element_shape().merged(&after.element_shape());
                         self.make_dense(t, index, &element)?;

@@ -65,12 +65,6 @@ pub(super) fn can_collect(list: &List, how: How) -> bool {
     }
 }
 
-/// Whether ONNX Runtime stacks an output of a loop correctly: of strings it copies only the first element of each
-/// iteration (1.32).
-pub(super) fn can_stack(item: &Tensor) -> bool {
-    item.dtype != DataType::String || item.shape.count() == Some(1)
-}
-
 /// A list after a loop that wrote to it; `written` are the elements, stacked, and `trip` is the number of
 /// iterations if it was known before.
 pub(super) fn collected(
