@@ -246,6 +246,8 @@ impl Builder {
     /// The finished model.
     pub(crate) fn finish(mut self, producer_version: &str) -> ModelProto {
         let mut graph = self.graphs.swap_remove(0);
+        prune::prune(&mut graph);
+        prune::retain_read(&graph, &mut self.initializers);
         graph.name = Some("signature".to_owned());
         graph.initializer = self.initializers;
         let import = |domain: &str, version| OperatorSetIdProto {

@@ -52,7 +52,10 @@ fn combined(b: &mut Builder, op: &Op<'_>) -> Translated {
     // The boxes are clipped unless the attribute says otherwise.
     let chosen = match op.attr("clip_boxes").is_none() || op.attr_flag("clip_boxes") {
         true => {
-            let limits = [b.scalar(DataType::Float, 0.0)?, b.scalar(DataType::Float, 1.0)?];
+            let limits = [
+                b.scalar(DataType::Float, 0.0)?,
+                b.scalar(DataType::Float, 1.0)?,
+            ];
             let chosen = b.binary("Max", &chosen, &limits[0])?;
             b.binary("Min", &chosen, &limits[1])?
         }
@@ -138,10 +141,10 @@ impl Best {
         let all = b.binary("Mul", &sizes.classes, &sizes.boxes)?;
         let count = b.binary("Min", total, &all)?;
         let shape = Shape::dims([kept.shape.dim(0), count.int()]);
-        let best = b.op("TopK", &[kept, &count]).int("axis", 1).many([
-            (DataType::Float, shape.clone()),
-            (DataType::Int64, shape),
-        ])?;
+        let best = b
+            .op("TopK", &[kept, &count])
+            .int("axis", 1)
+            .many([(DataType::Float, shape.clone()), (DataType::Int64, shape)])?;
         let missing = b.binary("Sub", total, &count)?;
         let zeros = b.i64s(&[0, 0, 0]);
         let pads = b.concat(&[&zeros, &missing], 0)?;

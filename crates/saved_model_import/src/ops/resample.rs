@@ -75,8 +75,7 @@ impl Axis {
         if grid == Grid::Corners {
             let float = |b: &Builder, it| b.scalar(DataType::Float, it);
             let one = float(b, 1.0)?;
-            let (less_old, less_new) =
-                (b.binary("Sub", &old, &one)?, b.binary("Sub", &new, &one)?);
+            let (less_old, less_new) = (b.binary("Sub", &old, &one)?, b.binary("Sub", &new, &one)?);
             // One new element is at the first place whatever the scale; but it must not be 0 / 0.
             let divisor = b.binary("Max", &less_new, &one)?;
             let corners = b.binary("Div", &less_old, &divisor)?;
@@ -277,7 +276,11 @@ pub(super) fn area(
     let all = b.reduce("ReduceSum", &covered, Some(&[1]), true)?;
     let weights = b.binary("Div", &covered, &all)?;
     // [batch, height, width, channels]: the dimension comes to the front of a matrix.
-    let order = if axis == 1 { [0, 3, 1, 2] } else { [0, 1, 2, 3] };
+    let order = if axis == 1 {
+        [0, 3, 1, 2]
+    } else {
+        [0, 1, 2, 3]
+    };
     let moved = match axis {
         // [batch, channels, height, width]
         1 => b.transpose(x, &order)?,

@@ -128,7 +128,9 @@ fn first(b: &mut Builder, x: &Tensor, axis: i64, length: &Tensor) -> Result<Tens
         *dim = length.int();
     }
     let (start, axes) = (b.i64s(&[0]), b.i64s(&[axis]));
-    let cut = b.op("Slice", &[x, &start, length, &axes]).one(x.dtype, shape)?;
+    let cut = b
+        .op("Slice", &[x, &start, length, &axes])
+        .one(x.dtype, shape)?;
     if known.is_some_and(|(length, size)| length <= size) {
         return Ok(cut);
     }

@@ -115,7 +115,11 @@ impl Around {
     fn iteration(&self, b: &mut Builder, scores: &Tensor) -> Result<()> {
         b.input("iteration", DataType::Int64, Shape::scalar())?;
         b.input("go_on", DataType::Bool, Shape::scalar())?;
-        let scores = b.input("scores", DataType::Float, Shape::of_rank(scores.rank().unwrap_or(1)))?;
+        let scores = b.input(
+            "scores",
+            DataType::Float,
+            Shape::of_rank(scores.rank().unwrap_or(1)),
+        )?;
         let best = b
             .op("ArgMax", &[&scores])
             .int("axis", 0)
