@@ -258,10 +258,18 @@ impl Literal {
         if let Self::Full(shape, value) = self {
             let count = element_count(&shape).unwrap_or(0);
             let mut array = value.into_array()?;
+            if !array.shape.is_empty() {
+                return Err(ServingError::invalid_argument(
+                    "np.full has a value that is not a scalar",
+                ));
+            }
             array.elements = match array.elements {
                 Elements::Floats(one) => Elements::Floats(one.repeat(count)),
                 Elements::Ints(one) => Elements::Ints(one.repeat(count)),
-                Elements::Strings(one) => Elements::Strings(one.repeat(count)),
+                Elements::Strings(one) => {
+                    let one = one.into_iter().next().unwrap_or_default();
+                    Elements::Strings(vec![one; count])
+                }
             };
             return Ok(Array { shape, ..array });
         }
