@@ -31,7 +31,7 @@ impl Signature {
     }
 
     /// The body of a valid REST request: zeros, empty strings and examples with all features. Inputs come row by
-    /// row (`instances`) if all have rows, else column by column (`inputs`).
+    /// row (`instances`) if all inputs and outputs have rows, else column by column (`inputs`).
     ///
     /// # Errors
     ///
@@ -55,7 +55,12 @@ impl Signature {
         let sent: Vec<Sent<'_>> = sent
             .map(|(index, input)| self.sent(index, input))
             .collect::<Result<_>>()?;
-        let by_row = !sent.is_empty() && sent.iter().all(|it| it.has_rows);
+        let answered = self.definition.outputs.values();
+        // Parsed examples can come back in any number of rows.
+        let by_row = !sent.is_empty()
+            && self.examples.is_empty()
+            && sent.iter().all(|it| it.has_rows)
+            && answered.map(known_shape).all(is_of_rows);
         let values = sent.iter().map(|it| {
             let shape = if by_row {
                 &it.shape[1..]
@@ -102,7 +107,7 @@ impl Signature {
             return Err(refused("is too large to be written out"));
         }
         let declared = self.definition.inputs.get(alias).and_then(known_shape);
-        let has_rows = declared.is_some_and(|it| it.first().is_some_and(|&size| size < 0));
+        let has_rows = is_of_rows(declared);
         let element = zero(input.dtype).ok_or_else(|| {
             refused(&format!(
                 "is of dtype {}, which JSON requests cannot have",
@@ -126,6 +131,11 @@ struct Sent<'a> {
     has_rows: bool,
     /// Each element, as JSON.
     element: String,
+}
+
+/// Whether the first axis of a declared shape is one of any size.
+fn is_of_rows(shape: Option<Vec<i64>>) -> bool {
+    shape.is_some_and(|it| it.first().is_some_and(|&size| size < 0))
 }
 
 /// A zero of a dtype that TensorFlow Serving reads from JSON.
