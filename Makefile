@@ -29,7 +29,7 @@ export ORT_DYLIB_PATH := $(ONNXRUNTIME)
 
 .DELETE_ON_ERROR:
 .PHONY: help serve test test-full soak lint test-rust test-tract test-python test-import test-ops \
-	onnxruntime venv import-venv bench image test-image clean
+	onnxruntime venv import-venv bench bench-import image test-image clean
 
 help:
 	@echo "make serve        serves models/ on $(PORT) (gRPC) and $(REST_PORT) (REST)"
@@ -44,6 +44,7 @@ help:
 	@echo "make test-ops     with the proxies, clients and tools of others, where they are installed"
 	@echo "make test-import  tools/import_model.py with TensorFlow and PyTorch, some GB of them"
 	@echo "make bench        measures: a table, and target/bench/report.json; 10 minutes"
+	@echo "make bench-import imported models next to tf2onnx's files of them; needs TensorFlow, some GB"
 	@echo "make image        the container image $(IMAGE), by docker, podman or buildah"
 	@echo "make test-image   builds the image with buildah and tests it; needs root"
 	@echo "make onnxruntime  fetches ONNX Runtime's library"
@@ -149,6 +150,13 @@ bench: onnxruntime
 	$(CARGO) bench --locked --bench json --bench serving --no-run
 	$(CARGO) bench --locked --bench json
 	$(CARGO) bench --locked --bench serving
+
+# Not part of `make bench`, because it installs whole training libraries. The models are made once, into
+# $(TARGET)/bench-import.
+bench-import: import-venv
+	$(CARGO) build --release --locked -p saved_model_import --example convert
+	$(IMPORT_VENV)/bin/python benches/import/run.py --target=$(TARGET) \
+		--importer=$(TARGET)/release/examples/convert $(BENCH_MODELS)
 
 # IMAGE_FLAGS are arguments of the build, such as `--build-arg BASE_IMAGE=…`: docs/image.md.
 image:

@@ -6,9 +6,15 @@
 //! Not here: which nodes stand for a TensorFlow operator (`ops`).
 
 mod axes;
-mod common;
+mod axis;
+pub(crate) mod common;
+mod graphs;
 mod guard;
 pub(crate) mod kernels;
+mod made;
+mod prune;
+mod require;
+mod text;
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -25,14 +31,16 @@ use proto::onnx::{
 
 use crate::refusal::Refusal;
 use crate::transposed::Transposed;
-use crate::value::{Shape, Tensor};
+use crate::value::{Constant, Shape, Tensor};
 
 pub(crate) use self::common::{axis_of, from_start};
+pub(crate) use self::made::Made;
 
 /// The version of ONNX's operators that a translation uses.
 pub(crate) const OPSET: i64 = 21;
 const IR_VERSION: i64 = 10;
 /// The domain of the operators that ONNX Runtime adds.
+pub(crate) use graphs::OUT_OF_RANGE;
 pub(crate) const MICROSOFT: &str = "com.microsoft";
 /// The domain of the operators for classic machine learning.
 pub(crate) const ML: &str = "ai.onnx.ml";
@@ -51,9 +59,11 @@ pub(crate) struct Builder {
     next: HashMap<String, usize>,
     /// The TensorFlow node that is being translated.
     label: String,
-    /// Elements that initializers refer to, so that no address is used twice.
-    kept: Vec<Elements>,
+    /// The constants that became initializers, so that no address of elements is used twice.
+    kept: Vec<Rc<Constant>>,
     transposed: Rc<Transposed>,
+    /// The nodes by the names of their outputs.
+    made: HashMap<Rc<str>, Rc<Made>>,
 }
 
 /// Constants up to this size are compared by their elements.
@@ -72,6 +82,7 @@ impl Builder {
             label: String::new(),
             kept: Vec::new(),
             transposed: Rc::default(),
+            made: HashMap::new(),
         }
     }
 
@@ -84,6 +95,11 @@ impl Builder {
     /// The nodes that follow belong to this TensorFlow node.
     pub(crate) fn set_label(&mut self, label: &str) {
         label.clone_into(&mut self.label);
+    }
+
+    /// The TensorFlow node that is being translated.
+    pub(crate) fn label(&self) -> &str {
+        &self.label
     }
 
     /// The number of nodes of the open graphs.
@@ -145,8 +161,23 @@ impl Builder {
     pub(crate) fn close_graph(&mut self) -> GraphProto {
         let name = self.take_name("body");
         let mut graph = self.graphs.pop().unwrap_or_default();
+        prune::prune(&mut graph);
         graph.name = Some((*name).to_owned());
         graph
+    }
+
+    /// Whether the innermost graph is the body of an operator.
+    pub(crate) fn is_nested(&self) -> bool {
+        self.graphs.len() > 1
+    }
+
+    /// Writes down the dtype and shape of a tensor that nodes of this server's own leave open.
+    pub(crate) fn declare(&mut self, tensor: &Tensor) -> Result<(), Refusal> {
+        if let Ok(name) = tensor.name() {
+            let declared = value_info(name, tensor.dtype, &tensor.shape)?;
+            self.graph().value_info.push(declared);
+        }
+        Ok(())
     }
 
     /// Starts a node of ONNX's own domain.
@@ -198,7 +229,7 @@ impl Builder {
         let initializer = onnx::initializer(&name, elements)
             .ok_or_else(|| Refusal::new(format!("has a constant of dtype {}", elements.dtype())))?;
         self.initializers.push(initializer);
-        self.kept.push(elements.clone());
+        self.kept.push(Rc::clone(constant));
         if let Some(small) = small {
             self.by_value.insert(small, Rc::clone(&name));
         } else if let Some(place) = place {
@@ -243,6 +274,12 @@ impl NewNode<'_> {
     /// In a domain other than ONNX's own.
     pub(crate) fn domain(mut self, domain: &str) -> Self {
         self.node.domain = Some(domain.to_owned());
+        self
+    }
+
+    /// With this name instead of that of its first output.
+    pub(crate) fn named(mut self, name: &str) -> Self {
+        self.node.name = Some(name.to_owned());
         self
     }
 
@@ -323,7 +360,10 @@ impl NewNode<'_> {
             let name = builder.operand(input)?;
             self.node.input.push(name);
         }
-        while self.node.input.last().is_some_and(String::is_empty) {
+        // A Loop without variables still needs the place of its condition.
+        let least = if self.node.op_type() == "Loop" { 2 } else { 0 };
+        while self.node.input.len() > least && self.node.input.last().is_some_and(String::is_empty)
+        {
             self.node.input.pop();
         }
         let wish = match builder.label.is_empty() {
@@ -334,9 +374,18 @@ impl NewNode<'_> {
         for (dtype, shape) in outputs {
             let name = builder.take_name(&wish);
             self.node.output.push((*name).to_owned());
+            let made = Made::new(
+                self.node.op_type(),
+                &self.inputs,
+                &self.node.attribute,
+                results.len(),
+            );
+            builder.made.insert(Rc::clone(&name), Rc::new(made));
             results.push(Tensor::named(name, dtype, shape));
         }
-        self.node.name = self.node.output.first().cloned();
+        if self.node.name.is_none() {
+            self.node.name = self.node.output.first().cloned();
+        }
         builder.graph().node.push(self.node);
         Ok(results)
     }

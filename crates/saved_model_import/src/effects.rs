@@ -1,6 +1,7 @@
-//! Which nodes and functions write variables.
+//! Which nodes and functions write variables, or change other things that outlast a request.
 //!
-//! Not here: what a write means for a signature (`translation`, `signature`).
+//! Not here: what a write means for a signature (`translation`, `import`), the order of reads and writes
+//! (`order`).
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,26 +9,59 @@ use proto::tensorflow::NodeDef;
 
 use crate::graph::{Body, Graph, function_names};
 
-/// The operators that change a variable.
+/// The beginnings of the names of operators that change a variable, a table or another resource.
+/// The operators that change a variable or a table.
 const WRITES: &[&str] = &[
+    "Apply",
     "Assign",
+    "CountUpTo",
+    "DestroyResourceOp",
+    "LookupTableImport",
+    "LookupTableInsert",
+    "LookupTableRemove",
+    "ResourceAccumulator",
+    "ResourceApply",
+    "ResourceCountUpTo",
+    "ResourceScatter",
+    "ResourceSparseApply",
+    "ResourceStridedSliceAssign",
+    "RngSkip",
+    "RngReadAndSkip",
     "AssignAdd",
     "AssignAddVariableOp",
     "AssignSub",
     "AssignSubVariableOp",
     "AssignVariableOp",
+    "LookupTableImport",
+    "LookupTableImportV2",
+    "LookupTableInsert",
+    "LookupTableInsertV2",
+    "LookupTableRemoveV2",
     "ResourceScatterAdd",
     "ResourceScatterUpdate",
     "ScatterAdd",
+    "ScatterDiv",
+    "ScatterMax",
+    "ScatterMin",
+    "ScatterMul",
+    "ScatterNdAdd",
+    "ScatterNdMax",
+    "ScatterNdMin",
+    "ScatterNdSub",
+    "ScatterNdUpdate",
+    "ScatterSub",
     "ScatterUpdate",
+    "SparseApply",
+    "StatefulRandomBinomial",
+    "StatefulStandardNormal",
+    "StatefulTruncatedNormal",
+    "StatefulUniform",
+    "StridedSliceAssign",
 ];
-/// Operators that only stand for what they wait for.
-const JOINTS: &[&str] = &["NoOp", "Identity", "IdentityN"];
 
-/// Which functions write variables, and which nodes may lead to a write.
+/// Which functions write, and whether anything does.
 pub(crate) struct Effects {
     functions: HashSet<String>,
-    /// Whether anything in the file writes.
     any: bool,
 }
 
@@ -57,17 +91,19 @@ impl Effects {
         Self { functions, any }
     }
 
-    /// Whether a function, or one that it calls, writes a variable.
+    /// Whether anything in the file writes.
+    pub(crate) fn any(&self) -> bool {
+        self.any
+    }
+
+    /// Whether a function, or one that it calls, writes.
     pub(crate) fn of_function(&self, name: &str) -> bool {
         self.functions.contains(name)
     }
 
-    /// Whether a node might write a variable, itself or by what it waits for.
+    /// Whether a node writes, itself or by a function that it calls.
     pub(crate) fn of_node(&self, node: &NodeDef) -> bool {
-        self.any
-            && (is_write(node)
-                || JOINTS.contains(&node.op.as_str())
-                || function_names(node).iter().any(|it| self.of_function(it)))
+        self.any && (is_write(node) || function_names(node).iter().any(|it| self.of_function(it)))
     }
 }
 
@@ -75,7 +111,7 @@ fn writes(body: &Body<'_>) -> bool {
     body.nodes.values().any(|node| is_write(node))
 }
 
-/// Whether the node itself changes a variable.
+/// Whether the node itself writes.
 pub(crate) fn is_write(node: &NodeDef) -> bool {
-    WRITES.contains(&node.op.as_str())
+    WRITES.iter().any(|it| node.op.starts_with(it))
 }

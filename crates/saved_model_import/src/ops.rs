@@ -6,7 +6,9 @@
 mod activation;
 mod arg;
 mod array;
+mod as_string;
 mod binary;
+mod blocks;
 mod boxes;
 mod cast;
 mod compare;
@@ -22,9 +24,10 @@ mod gather;
 mod image;
 mod integer;
 mod join;
-mod list;
+pub(crate) mod list;
 mod norm;
 mod pad;
+mod places;
 mod pool;
 mod product;
 mod quantize;
@@ -66,7 +69,9 @@ const TABLES: &[Table] = &[
     activation::TABLE,
     arg::TABLE,
     array::TABLE,
+    as_string::TABLE,
     binary::TABLE,
+    blocks::TABLE,
     boxes::TABLE,
     cast::TABLE,
     compare::TABLE,
@@ -85,6 +90,7 @@ const TABLES: &[Table] = &[
     list::TABLE,
     norm::TABLE,
     pad::TABLE,
+    places::TABLE,
     pool::TABLE,
     product::TABLE,
     quantize::TABLE,

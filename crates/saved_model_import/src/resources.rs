@@ -2,32 +2,23 @@
 //!
 //! Not here: finding them (`restore`, `tables`).
 
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use base::error::Result;
-use base::tensor::Tensor as Elements;
 use proto::tensorflow::MetaGraphDef;
 
 use crate::graph::Graph;
 use crate::import::Files;
 use crate::restore::Variables;
+use crate::tables::Tables;
 use crate::transposed::Transposed;
 
 /// The values of variables and the contents of lookup tables, by the names that are unique in the model.
 pub(crate) struct Resources<'f> {
     pub(crate) variables: Variables<'f>,
-    pub(crate) tables: HashMap<String, Table>,
+    pub(crate) tables: Tables,
     /// The weights that were transposed for a signature.
     pub(crate) transposed: Rc<Transposed>,
-}
-
-/// The contents of a lookup table.
-pub(crate) struct Table {
-    /// A vector. No key occurs twice.
-    pub(crate) keys: Elements,
-    /// One for each key, along the first axis.
-    pub(crate) values: Elements,
 }
 
 impl<'f> Resources<'f> {
@@ -42,9 +33,11 @@ impl<'f> Resources<'f> {
         graph: &Graph<'_>,
         files: &'f dyn Files,
     ) -> Result<Self> {
+        let variables = Variables::of(origin, meta_graph, graph, files)?;
+        let tables = Tables::of(origin, meta_graph, graph, files, &variables)?;
         Ok(Self {
-            variables: Variables::of(origin, meta_graph, graph, files)?,
-            tables: HashMap::new(),
+            variables,
+            tables,
             transposed: Rc::default(),
         })
     }

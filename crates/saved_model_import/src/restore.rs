@@ -77,9 +77,11 @@ impl<'f> Variables<'f> {
             run.main(op.node, None);
         }
         let sources = run.finish();
-        let checkpoint = match declared.is_empty() {
-            true => None,
-            false => Bundle::open(files, CHECKPOINT).map_err(|it| within(origin, &it))?,
+        // A graph without variables can still restore lookup tables.
+        let has_saver = meta_graph.saver_def.is_some();
+        let checkpoint = match has_saver || !declared.is_empty() {
+            true => Bundle::open(files, CHECKPOINT).map_err(|it| within(origin, &it))?,
+            false => None,
         };
         Ok(Self {
             origin: origin.to_owned(),
@@ -118,6 +120,20 @@ impl<'f> Variables<'f> {
         match self.sources.get(name)? {
             Source::Computed(op) => Some(op),
             _ => None,
+        }
+    }
+
+    /// An entry of the checkpoint; `None` if there is none of this name.
+    ///
+    /// # Errors
+    ///
+    /// As `value`.
+    pub(crate) fn checkpoint_entry(&self, key: &str) -> Result<Option<Elements>> {
+        match &self.checkpoint {
+            Some(checkpoint) => checkpoint
+                .read(key, None)
+                .map_err(|error| within(&self.origin, &error)),
+            None => Ok(None),
         }
     }
 

@@ -13,8 +13,10 @@ use proto::tensorflow::NodeDef;
 use crate::builder::Builder;
 use crate::effects::Effects;
 use crate::graph::{Body, Graph, TensorRef};
+use crate::list::Loops;
 use crate::op::{Op, Translated};
 use crate::ops::{self, Rule};
+use crate::order;
 use crate::outputs;
 use crate::refusal::Refusal;
 use crate::resources::Resources;
@@ -39,6 +41,7 @@ pub(crate) struct RefusedNode {
 pub(crate) struct Translation<'a> {
     pub(crate) builder: Builder,
     pub(crate) graph: &'a Graph<'a>,
+    pub(crate) loops: Loops,
     resources: &'a Resources<'a>,
     effects: &'a Effects,
     refused: Vec<RefusedNode>,
@@ -63,6 +66,7 @@ impl<'a> Translation<'a> {
         Self {
             builder: Builder::new().sharing(Rc::clone(&resources.transposed)),
             graph,
+            loops: Loops::default(),
             resources,
             effects,
             refused: Vec::new(),
@@ -75,7 +79,8 @@ impl<'a> Translation<'a> {
         }
     }
 
-    /// Translates what the outputs need. `fed` are the outputs of nodes that have a value already.
+    /// Translates what the outputs need, and those of the nodes `effects` that write. `values` are those that are
+    /// known already.
     pub(crate) fn run(
         &mut self,
         body: &Body<'a>,
@@ -83,66 +88,13 @@ impl<'a> Translation<'a> {
         outputs: &[TensorRef<'a>],
         effects: &[&'a str],
     ) -> Vec<Value> {
-        let roots = outputs
-            .iter()
-            .map(|it| it.node)
-            .chain(effects.iter().copied());
-        for node in self.order(body, &values, roots) {
+        let results = outputs.iter().map(|it| it.node);
+        let waited = effects.iter().copied();
+        for node in order::order(body, &values, self.effects, results, waited) {
             let translated = self.node(node, body, &values);
             values.by_node.insert(&node.name, translated);
         }
         outputs.iter().map(|it| values.get(body, *it)).collect()
-    }
-
-    /// The nodes that the roots need, each after those that it needs itself.
-    fn order(
-        &self,
-        body: &Body<'a>,
-        values: &Values<'a>,
-        roots: impl Iterator<Item = &'a str>,
-    ) -> Vec<&'a NodeDef> {
-        let mut order = Vec::new();
-        let mut seen = HashSet::new();
-        for root in roots {
-            let mut stack: Vec<(&NodeDef, usize)> = Vec::new();
-            let mut enter = |name: &'a str, stack: &mut Vec<(&'a NodeDef, usize)>| {
-                if !values.by_node.contains_key(name)
-                    && let Some(node) = body.nodes.get(name)
-                    && seen.insert(name)
-                {
-                    stack.push((node, 0));
-                }
-            };
-            enter(root, &mut stack);
-            while let Some((node, next)) = stack.last_mut() {
-                let node: &'a NodeDef = node;
-                match node.input.get(*next) {
-                    Some(input) => {
-                        *next += 1;
-                        let needed = match input.strip_prefix('^') {
-                            Some(name) => Some(name).filter(|it| self.has_effect(body, it)),
-                            None => TensorRef::parse(input)
-                                .filter(|it| !values.fed.contains_key(&(it.node, it.index)))
-                                .map(|it| it.node),
-                        };
-                        if let Some(name) = needed {
-                            enter(name, &mut stack);
-                        }
-                    }
-                    None => {
-                        order.push(node);
-                        stack.pop();
-                    }
-                }
-            }
-        }
-        order
-    }
-
-    /// Whether a node that others wait for writes a variable, or waits for one that might.
-    fn has_effect(&self, body: &Body<'a>, name: &str) -> bool {
-        let node = body.nodes.get(name);
-        node.is_some_and(|node| self.effects.of_node(node))
     }
 
     fn node(&mut self, node: &'a NodeDef, body: &Body<'a>, values: &Values<'a>) -> Vec<Value> {
@@ -178,11 +130,15 @@ impl<'a> Translation<'a> {
                 .collect(),
             Err(refusal) => {
                 if let Some(reason) = refusal.reason() {
-                    self.refused.push(RefusedNode {
+                    let refused = RefusedNode {
                         op: node.op.clone(),
                         node: label,
                         reason: Some(reason.to_owned()),
-                    });
+                    };
+                    // The condition of a loop is translated twice.
+                    if !self.refused.contains(&refused) {
+                        self.refused.push(refused);
+                    }
                 }
                 Vec::new()
             }
@@ -215,11 +171,44 @@ impl<'a> Translation<'a> {
     /// Translates a call of a function in its place.
     pub(crate) fn call(&mut self, name: &str, arguments: &[Value]) -> Translated {
         let Some((name, function)) = self.graph.functions.get_key_value(name) else {
+            return Err(no_function(name));
+        };
+        let results = function.results();
+        let Some(results) = results.into_iter().collect::<Option<Vec<_>>>() else {
             return Err(Refusal::new(format!(
-                "calls the function '{name}', which is not in the file"
+                "calls the function '{name}', which is damaged"
             )));
         };
-        if self.calls.contains(name) {
+        let waited = function.definition.control_ret.values();
+        let effects: Vec<&str> = waited.map(String::as_str).collect();
+        self.enter(name, arguments, &results, &effects)
+    }
+
+    /// Translates tensors within a function instead of its results.
+    pub(crate) fn call_for(
+        &mut self,
+        name: &str,
+        arguments: &[Value],
+        outputs: &[TensorRef<'a>],
+    ) -> Translated {
+        let Some((name, _)) = self.graph.functions.get_key_value(name) else {
+            return Err(no_function(name));
+        };
+        self.enter(name, arguments, outputs, &[])
+    }
+
+    fn enter(
+        &mut self,
+        name: &'a str,
+        arguments: &[Value],
+        outputs: &[TensorRef<'a>],
+        effects: &[&'a str],
+    ) -> Translated {
+        let graph: &'a Graph<'a> = self.graph;
+        let Some(function) = graph.functions.get(name) else {
+            return Err(no_function(name));
+        };
+        if self.calls.contains(&name) {
             return Err(Refusal::new(format!(
                 "calls the function '{name}' within itself"
             )));
@@ -241,21 +230,8 @@ impl<'a> Translation<'a> {
         for (input, argument) in inputs.iter().zip(arguments) {
             values.by_node.insert(&input.name, vec![argument.clone()]);
         }
-        let results = function.results();
-        let Some(results) = results.into_iter().collect::<Option<Vec<_>>>() else {
-            return Err(Refusal::new(format!(
-                "calls the function '{name}', which is damaged"
-            )));
-        };
-        let mut effects: Vec<&str> = function
-            .definition
-            .control_ret
-            .values()
-            .map(String::as_str)
-            .collect();
-        effects.retain(|it| self.has_effect(&function.body, it));
         self.calls.push(name);
-        let outputs = self.run(&function.body, values, &results, &effects);
+        let outputs = self.run(&function.body, values, outputs, effects);
         self.calls.pop();
         Ok(outputs)
     }
@@ -308,6 +284,16 @@ impl<'a> Translation<'a> {
         self.effects
     }
 
+    /// The number of nodes that were refused so far.
+    pub(crate) fn refusals(&self) -> usize {
+        self.refused.len()
+    }
+
+    /// Forgets the refusals after the first `count`: those of an attempt that is repeated in another way.
+    pub(crate) fn forget_refusals(&mut self, count: usize) {
+        self.refused.truncate(count);
+    }
+
     /// What could not be translated, and the variables that the signature writes, and reads before it does.
     pub(crate) fn finish(self) -> Finished {
         Finished {
@@ -318,6 +304,12 @@ impl<'a> Translation<'a> {
             failed: self.failed,
         }
     }
+}
+
+fn no_function(name: &str) -> Refusal {
+    Refusal::new(format!(
+        "calls the function '{name}', which is not in the file"
+    ))
 }
 
 /// A translation that has ended.

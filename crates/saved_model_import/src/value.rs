@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use base::tensor::{DataType, Element, Tensor as Elements};
 
+use crate::list::List;
 use crate::refusal::Refusal;
 
 /// Tensors of integers with at most this many elements are followed element by element.
@@ -28,20 +29,6 @@ pub(crate) enum Value {
     List(List),
     /// The output of a node that was refused, or of one that has no value.
     Nothing,
-}
-
-/// A list of tensors of one dtype: a tensor with the elements stacked along its first axis.
-#[derive(Clone)]
-pub(crate) struct List {
-    /// The elements, stacked: `[length, ...]`. For a list whose elements have not been set, and whose shape is
-    /// not known yet, `None`.
-    pub(crate) stacked: Option<Tensor>,
-    /// The dtype of the elements.
-    pub(crate) dtype: DataType,
-    /// The shape that the elements were declared with.
-    pub(crate) element_shape: Shape,
-    /// The number of elements, an int32 scalar.
-    pub(crate) length: Tensor,
 }
 
 /// A tensor of the graph that is being built.
@@ -332,6 +319,17 @@ impl Shape {
             }
             (Some(_), _) => self.clone(),
             (None, _) => other.clone(),
+        }
+    }
+
+    /// What holds for both.
+    pub(crate) fn common(&self, other: &Self) -> Self {
+        match (&self.0, &other.0) {
+            (Some(one), Some(two)) if one.len() == two.len() => {
+                let dims = one.iter().zip(two);
+                Self::dims(dims.map(|(one, two)| one.filter(|it| Some(*it) == *two)))
+            }
+            _ => Self::unknown(),
         }
     }
 

@@ -112,10 +112,10 @@ impl Builder {
         let axis = self.cast(axis, DataType::Int64)?;
         let axis = self.as_scalar(&axis)?;
         let axis = self.gather(&all, &axis, 0)?;
-        self.branch(&axis, 0, rank, by)
+        self.branch_of_axis(&axis, 0, rank, by)
     }
 
-    fn branch(
+    fn branch_of_axis(
         &mut self,
         axis: &Tensor,
         place: i64,
@@ -133,7 +133,7 @@ impl Builder {
         let here = here?;
         self.open_graph();
         let other = self
-            .branch(axis, place + 1, rank, by)
+            .branch_of_axis(axis, place + 1, rank, by)
             .and_then(|it| self.results(&it));
         let else_branch = self.close_graph();
         let other = other?;

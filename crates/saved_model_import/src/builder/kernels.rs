@@ -78,7 +78,7 @@ fn computed_in(op_type: &str, dtype: DataType) -> Result<DataType> {
         return Ok(dtype);
     }
     let wider = match dtype {
-        BFloat16 => Some(Float),
+        BFloat16 | Half => Some(Float),
         Int8 | UInt8 | Int16 | UInt16 => Some(Int32),
         UInt32 => Some(Int64),
         // The same bits: sums and products wrap around in the same way.
@@ -104,8 +104,10 @@ fn has_kernel(op_type: &str, dtype: DataType) -> bool {
     let is_float = matches!(dtype, Float | Half);
     let is_real = is_float || dtype == Double;
     match op_type {
-        "Abs" | "Sign" | "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Less" | "LessOrEqual"
-        | "Greater" | "GreaterOrEqual" => is_real || is_integer(dtype),
+        // Half precision loses what is not a number.
+        "Sign" => matches!(dtype, Float | Double) || is_integer(dtype),
+        "Abs" | "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Less" | "LessOrEqual" | "Greater"
+        | "GreaterOrEqual" => is_real || is_integer(dtype),
         "Equal" => is_real || is_integer(dtype) || matches!(dtype, Bool | String),
         "Neg" => is_real || matches!(dtype, Int8 | Int16 | Int32 | Int64),
         "Max" | "Min" | "Clip" => {

@@ -130,7 +130,7 @@ fn with_ones(b: &mut Builder, sizes: &Tensor, now: &Tensor, len: &Tensor) -> Res
         .one(DataType::Int64, Shape::of_rank(1))
 }
 
-/// Closer to each other than the attribute says.
+/// At most as far from each other as the attribute says.
 fn approximate_equal(b: &mut Builder, op: &Op<'_>) -> Translated {
     let (x, y) = (op.input(0)?, op.input(1)?);
     let (x, y) = (b.widened("Sub", x)?, b.widened("Sub", y)?);
@@ -147,7 +147,7 @@ fn approximate_equal(b: &mut Builder, op: &Op<'_>) -> Translated {
             (size, tolerance)
         }
     };
-    one(b.compare("Less", &size, &tolerance)?)
+    one(b.compare("LessOrEqual", &size, &tolerance)?)
 }
 
 #[cfg(test)]

@@ -1,5 +1,160 @@
-//! Parsing tf.Example.
+//! Parsing tf.Example: the nodes stay in the model in TensorFlow's form, as converters leave them, and the server
+//! parses examples itself (`OnnxModel::cut_parse_examples`).
+
+use base::tensor::DataType;
 
 use super::Table;
+use crate::builder::Builder;
+use crate::op::{Op, Translated, many};
+use crate::ops::Rule::Pure;
+use crate::refusal::Refusal;
+use crate::value::Shape;
 
-pub(super) const TABLE: Table = &[];
+pub(super) const TABLE: Table = &[
+    ("ParseExample", Pure(parse)),
+    ("ParseExampleV2", Pure(parse_v2)),
+];
+
+type Result<T> = std::result::Result<T, Refusal>;
+
+/// What a node reads.
+struct Features {
+    sparse: Vec<DataType>,
+    dense: Vec<(DataType, Shape)>,
+    /// Of the values, and of the row splits.
+    ragged: Vec<(DataType, DataType)>,
+}
+
+/// Keys and defaults are inputs of their own.
+fn parse(b: &mut Builder, op: &Op<'_>) -> Translated {
+    let features = Features::of(op)?;
+    let counts = (features.sparse.len(), features.dense.len());
+    constant_inputs(op, 2..op.len())?;
+    let expected = counts.0 + 2 * counts.1 + 2;
+    if op.len() != expected || !features.ragged.is_empty() {
+        return Err(Refusal::new(
+            "has another number of inputs than of features",
+        ));
+    }
+    features.keep(b, op, &[("Nsparse", counts.0), ("Ndense", counts.1)])
+}
+
+/// Each kind of keys is a vector.
+fn parse_v2(b: &mut Builder, op: &Op<'_>) -> Translated {
+    let features = Features::of(op)?;
+    constant_inputs(op, 2..op.len())?;
+    let keys = op.inputs(2..5)?;
+    let counts = keys.iter().map(|it| it.as_constant().map(|it| it.len()));
+    let expected = [
+        &features.sparse.len(),
+        &features.dense.len(),
+        &features.ragged.len(),
+    ];
+    if !counts.eq(expected.map(|&it| Some(it))) || op.len() != 5 + features.dense.len() {
+        return Err(Refusal::new(
+            "has another number of inputs than of features",
+        ));
+    }
+    features.keep(b, op, &[("num_sparse", features.sparse.len())])
+}
+
+/// Keys and defaults have to be known when the model is loaded.
+fn constant_inputs(op: &Op<'_>, range: std::ops::Range<usize>) -> Result<()> {
+    let inputs = op.inputs(range)?;
+    match inputs.iter().all(|it| it.as_constant().is_some()) {
+        true => Ok(()),
+        false => Err(Refusal::new("has keys or defaults that are not constants")),
+    }
+}
+
+impl Features {
+    fn of(op: &Op<'_>) -> Result<Self> {
+        let dtypes = |name: &str| {
+            let dtypes = op.attr_dtypes(name).into_iter();
+            let dtypes = dtypes.map(|it| {
+                it.filter(|it| onnx::elem_type(*it).is_some())
+                    .ok_or_else(|| Refusal::new("has a feature of a dtype that is not known"))
+            });
+            dtypes.collect::<Result<Vec<_>>>()
+        };
+        let dense = dtypes("Tdense")?;
+        let shapes = op.attr_shapes("dense_shapes");
+        let (ragged, splits) = (dtypes("ragged_value_types")?, dtypes("ragged_split_types")?);
+        if shapes.len() != dense.len() || splits.len() != ragged.len() {
+            return Err(Refusal::new(
+                "has another number of dtypes than of features",
+            ));
+        }
+        Ok(Self {
+            sparse: dtypes("sparse_types")?,
+            dense: dense.into_iter().zip(shapes).collect(),
+            ragged: ragged.into_iter().zip(splits).collect(),
+        })
+    }
+
+    /// Adds the node as it is.
+    fn keep(&self, b: &mut Builder, op: &Op<'_>, counts: &[(&str, usize)]) -> Translated {
+        if b.is_nested() {
+            return Err(Refusal::new("is within control flow"));
+        }
+        let rank = op.input(0)?.rank();
+        let inputs = op.inputs(0..op.len())?;
+        let numbers = |dtypes: &mut dyn Iterator<Item = DataType>| -> Vec<i64> {
+            dtypes.filter_map(onnx::elem_type).map(i64::from).collect()
+        };
+        let mut node = b
+            .op(&op.node.op, &inputs)
+            .named(&op.node.name)
+            .ints("sparse_types", &numbers(&mut self.sparse.iter().copied()))
+            .ints(
+                "ragged_value_types",
+                &numbers(&mut self.ragged.iter().map(|it| it.0)),
+            )
+            .ints(
+                "ragged_split_types",
+                &numbers(&mut self.ragged.iter().map(|it| it.1)),
+            );
+        for (name, count) in counts {
+            node = node.int(name, i64::try_from(*count).unwrap_or(i64::MAX));
+        }
+        let outputs = node.many(self.outputs(rank))?;
+        // The shapes of dense features stand nowhere else. Those of one example have no batch, and are left out.
+        if rank == Some(1) {
+            let dense = outputs.iter().skip(3 * self.sparse.len());
+            for tensor in dense.take(self.dense.len()) {
+                b.declare(tensor)?;
+            }
+        }
+        many(outputs)
+    }
+
+    /// The dtypes and shapes of all outputs, for examples of this rank.
+    fn outputs(&self, rank: Option<usize>) -> Vec<(DataType, Shape)> {
+        let width = rank.and_then(|it| i64::try_from(it).ok()?.checked_add(1));
+        let mut outputs = Vec::new();
+        for _ in &self.sparse {
+            outputs.push((DataType::Int64, Shape::dims([None, width])));
+        }
+        for dtype in &self.sparse {
+            outputs.push((*dtype, Shape::of_rank(1)));
+        }
+        for _ in &self.sparse {
+            outputs.push((DataType::Int64, Shape::dims([width])));
+        }
+        for (dtype, shape) in &self.dense {
+            let shape = rank.zip(shape.0.as_ref()).map(|(rank, dims)| {
+                let mut all = vec![None; rank];
+                all.extend(dims);
+                all
+            });
+            outputs.push((*dtype, Shape(shape)));
+        }
+        for (dtype, _) in &self.ragged {
+            outputs.push((*dtype, Shape::of_rank(1)));
+        }
+        for (_, splits) in &self.ragged {
+            outputs.push((*splits, Shape::of_rank(1)));
+        }
+        outputs
+    }
+}

@@ -99,12 +99,11 @@ fn fold(x: &Tensor, y: &Tensor, compute: fn(i64, i64) -> Option<i64>) -> Option<
     Some(Tensor::named("", x.dtype, shape).with_elements(known))
 }
 
-/// The largest exponent for which the bits are followed one by one. From 64 on, the power of an even number has
-/// only zeros in 64 bits.
-const MAX_EXPONENT: i64 = 65;
+/// The largest constant exponent.
+const MAX_EXPONENT: i64 = i32::MAX as i64;
 
 /// A power by squaring, which wraps around as in TensorFlow; ONNX Runtime computes powers in floating point. Odd
-/// numbers other than 1 and -1 are exact up to an exponent of 65.
+/// numbers other than 1 and -1 are exact up to an exponent of 65 that comes with the request.
 pub(super) fn power(b: &mut Builder, x: &Tensor, y: &Tensor) -> Result<Tensor> {
     let (dtype, shape) = (x.dtype, x.shape.broadcast(&y.shape));
     let compute = match dtype {
@@ -140,8 +139,8 @@ pub(super) fn power(b: &mut Builder, x: &Tensor, y: &Tensor) -> Result<Tensor> {
     b.cast(&result, dtype)
 }
 
-/// Exponents from 0, for which TensorFlow refuses others: a `Gather` fails where one is below zero. Large ones
-/// become 64 or 65.
+/// Exponents from 0: TensorFlow refuses others, and here a `Gather` fails. From 64 on the power of an even number
+/// has only zeros in 64 bits, so large exponents become 64 or 65.
 fn checked_exponent(b: &mut Builder, y: &Tensor) -> Result<Tensor> {
     let zero = b.scalar_for(y, 0.0)?;
     let is_below = b.compare("Less", y, &zero)?;

@@ -342,8 +342,14 @@ pub(super) fn pad(
         }
     }
     let value = b.scalar(x.dtype, value)?;
-    let axes = b.i64s(&axes);
-    b.op("Pad", &[x, pads, &value, &axes]).one(x.dtype, shape)
+    // All dimensions: ONNX Runtime moves transpositions through Pad as if it had no axes.
+    let rank = x.known_rank("extends a tensor")?;
+    let before = b.i64s(&vec![0; first]);
+    let after = b.i64s(&vec![0; rank.saturating_sub(first + axes.len())]);
+    let starts = b.slice(pads, &[0], &[0], &[count], &[1])?;
+    let ends = b.slice(pads, &[0], &[count], &[2 * count], &[1])?;
+    let pads = b.concat(&[&before, &starts, &after, &before, &ends, &after], 0)?;
+    b.op("Pad", &[x, &pads, &value]).one(x.dtype, shape)
 }
 
 /// The size of a dimension after a window slid over it, if known.

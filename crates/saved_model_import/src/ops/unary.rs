@@ -75,7 +75,7 @@ fn is_finite(b: &mut Builder, op: &Op<'_>) -> Translated {
 
 /// Half of the sum of the squares.
 fn l2_loss(b: &mut Builder, op: &Op<'_>) -> Translated {
-    let x = b.widened("ReduceSumSquare", op.input(0)?)?;
+    let x = b.widened("ReduceSum", op.input(0)?)?;
     let square = b.binary("Mul", &x, &x)?;
     let sum = b.reduce("ReduceSum", &square, None, false)?;
     let half = b.scalar_for(&x, 0.5)?;
