@@ -42,9 +42,11 @@ pub(crate) struct Variables<'f> {
     /// The entry of each variable by the object graph of the SavedModel.
     objects: OnceCell<HashMap<String, String>>,
     saved_objects: Option<proto::tensorflow::SavedObjectGraph>,
-    /// What has been read, by entry and part, so that signatures share it.
-    read: RefCell<HashMap<(Rc<str>, Rc<str>), Elements>>,
+    read: RefCell<HashMap<Place, Elements>>,
 }
+
+/// An entry of the checkpoint and the part of it, by which values are shared between signatures.
+type Place = (Rc<str>, Rc<str>);
 
 /// What a variable's node says about it.
 struct Declared {

@@ -36,6 +36,8 @@ pub enum Foreign {
     OnnxWeights,
     OrtFormat,
     SavedModel,
+    SavedModelSplit,
+    SavedModelText,
     FrozenGraph,
     Checkpoint,
     TensorFlowJs,
@@ -103,6 +105,7 @@ impl Foreign {
                 | Self::OnnxPrinted
                 | Self::OnnxJson
                 | Self::SavedModel
+                | Self::SavedModelText
                 | Self::Checkpoint
                 | Self::XgBoost
                 | Self::Pmml
@@ -143,6 +146,8 @@ impl Foreign {
             Self::OnnxWeights => "the weights of an ONNX model, without the model",
             Self::OrtFormat => "a model in ONNX Runtime's own format (.ort)",
             Self::SavedModel => "a TensorFlow SavedModel",
+            Self::SavedModelSplit => "a TensorFlow SavedModel split into several messages (.cpb)",
+            Self::SavedModelText => "a TensorFlow SavedModel in protobuf's text format",
             Self::FrozenGraph => "a frozen TensorFlow graph",
             Self::Checkpoint => "a TensorFlow checkpoint: weights without a graph",
             Self::TensorFlowJs => "a TensorFlow.js model",
@@ -219,6 +224,15 @@ impl Foreign {
             Self::SavedModel => {
                 "The server reads SavedModels in the binary form, with the name saved_model.pb: \
                  docs/importing.md"
+            }
+            Self::SavedModelSplit => {
+                "Save the model again as one message: without experimental_image_format in \
+                 tf.saved_model.SaveOptions"
+            }
+            Self::SavedModelText => {
+                "Make a binary file of it in Python: google.protobuf.text_format.Parse(open(FILE).read(), \
+                 tensorflow.core.protobuf.saved_model_pb2.SavedModel()).SerializeToString() is the contents of \
+                 saved_model.pb"
             }
             Self::FrozenGraph => {
                 "Convert it where TensorFlow is installed: `python3 -m tf2onnx.convert --graphdef \

@@ -135,6 +135,7 @@ pub(super) fn not_a_saved_model(
         None
         | Some(
             Foreign::SavedModel
+            | Foreign::SavedModelText
             | Foreign::Zeros
             | Foreign::Archive
             | Foreign::Text

@@ -22,8 +22,8 @@ pub(super) const TABLE: Table = &[
     ("Max", Pure(|b, op| extreme(b, op, "ReduceMax"))),
     ("Mean", Pure(mean)),
     ("Min", Pure(|b, op| extreme(b, op, "ReduceMin"))),
-    ("Prod", Pure(|b, op| reduce(b, op, "ReduceProd"))),
-    ("Sum", Pure(|b, op| reduce(b, op, "ReduceSum"))),
+    ("Prod", Pure(product)),
+    ("Sum", Pure(sum)),
 ];
 
 /// What to reduce.
@@ -166,17 +166,59 @@ fn folded(op_type: &str, x: &Tensor, axes: &Axes) -> Option<Tensor> {
     constant.as_constant().is_some().then_some(constant)
 }
 
-fn reduce(b: &mut Builder, op: &Op<'_>, op_type: &str) -> Translated {
+fn sum(b: &mut Builder, op: &Op<'_>) -> Translated {
     let x = op.input(0)?;
     let axes = Axes::of(b, op)?;
     if axes.is_empty() {
         return one(x.clone());
     }
-    if let Some(folded) = folded(op_type, x, &axes) {
+    if let Some(folded) = folded("ReduceSum", x, &axes) {
         return one(folded);
     }
-    let wide = b.widened(op_type, x)?;
-    let result = axes.reduce(b, op_type, &wide)?;
+    let result = match is_integer(x.dtype) {
+        true => sum_of_integers(b, x, &axes)?,
+        false => {
+            let wide = b.widened("ReduceSum", x)?;
+            axes.reduce(b, "ReduceSum", &wide)?
+        }
+    };
+    one(b.cast(&result, x.dtype)?)
+}
+
+/// As int64, which wraps around. ONNX Runtime adds int64 as doubles, which are exact up to 2^53: numbers of 64 bits
+/// are added in halves.
+fn sum_of_integers(b: &mut Builder, x: &Tensor, axes: &Axes) -> Result<Tensor> {
+    let wide = b.cast(x, DataType::Int64)?;
+    if !matches!(x.dtype, DataType::Int64 | DataType::UInt64) {
+        return axes.reduce(b, "ReduceSum", &wide);
+    }
+    let (mask, base) = (b.i64(0xffff_ffff), b.i64(1 << 32));
+    let low = b.binary("BitwiseAnd", &wide, &mask)?;
+    let high = b.binary("Sub", &wide, &low)?;
+    let high = b.binary("Div", &high, &base)?;
+    let (low, high) = (
+        axes.reduce(b, "ReduceSum", &low)?,
+        axes.reduce(b, "ReduceSum", &high)?,
+    );
+    let high = b.binary("Mul", &high, &base)?;
+    b.binary("Add", &high, &low)
+}
+
+/// Products of integers are exact up to 2^53: ONNX Runtime computes them as doubles.
+fn product(b: &mut Builder, op: &Op<'_>) -> Translated {
+    let x = op.input(0)?;
+    let axes = Axes::of(b, op)?;
+    if axes.is_empty() {
+        return one(x.clone());
+    }
+    if let Some(folded) = folded("ReduceProd", x, &axes) {
+        return one(folded);
+    }
+    let wide = match is_integer(x.dtype) {
+        true => b.cast(x, DataType::Int64)?,
+        false => b.widened("ReduceProd", x)?,
+    };
+    let result = axes.reduce(b, "ReduceProd", &wide)?;
     one(b.cast(&result, x.dtype)?)
 }
 
@@ -192,6 +234,15 @@ fn extreme(b: &mut Builder, op: &Op<'_>, op_type: &str) -> Translated {
     }
     let wide = b.ordered(op_type, x)?;
     let mut result = axes.reduce(b, op_type, &wide)?;
+    if x.dtype == DataType::Int16 {
+        // Of no numbers: the limit of int32.
+        let (name, limit) = match op_type {
+            "ReduceMax" => ("Max", i16::MIN),
+            _ => ("Min", i16::MAX),
+        };
+        let limit = b.scalar_for(&result, limit.into())?;
+        result = b.binary(name, &result, &limit)?;
+    }
     if is_floating(x.dtype) {
         let is_nan = b
             .op("IsNaN", &[&wide])
@@ -231,8 +282,7 @@ fn mean(b: &mut Builder, op: &Op<'_>) -> Translated {
         return one(x.clone());
     }
     if is_integer(x.dtype) {
-        let wide = b.cast(x, DataType::Int64)?;
-        let sum = axes.reduce(b, "ReduceSum", &wide)?;
+        let sum = sum_of_integers(b, x, &axes)?;
         let count = count(b, x, &axes)?;
         let result = b.binary("Div", &sum, &count)?;
         return one(b.cast(&result, x.dtype)?);
@@ -261,14 +311,19 @@ fn count(b: &mut Builder, x: &Tensor, axes: &Axes) -> Result<Tensor> {
     }
 }
 
-/// Integers are computed in double, and cut off.
+/// Squares of integers wrap around; the root is cut off.
 fn euclidean_norm(b: &mut Builder, op: &Op<'_>) -> Translated {
     let x = op.input(0)?;
     let axes = Axes::of(b, op)?;
-    let wide = match is_integer(x.dtype) {
-        true => b.cast(x, DataType::Double)?,
-        false => b.widened("ReduceL2", x)?,
-    };
+    if is_integer(x.dtype) {
+        let squares = b.binary_any("Mul", x, x)?;
+        let sum = sum_of_integers(b, &squares, &axes)?;
+        let sum = b.cast(&sum, x.dtype)?;
+        let sum = b.cast(&sum, DataType::Double)?;
+        let result = b.unary("Sqrt", &sum)?;
+        return one(b.cast(&result, x.dtype)?);
+    }
+    let wide = b.widened("ReduceL2", x)?;
     let result = match axes.is_empty() {
         true => b.unary("Abs", &wide)?,
         false => axes.reduce(b, "ReduceL2", &wide)?,

@@ -212,10 +212,10 @@ impl<'a, 'g> Run<'a, 'g> {
             .map(|it| it.name.as_str());
         self.body(&function.body, &mut symbols, roots);
         self.calls.pop();
-        let results = function.results().into_iter().map(|result| {
-            let symbol = lookup(&function.body, &symbols, result?);
-            symbol
-        });
+        let results = function
+            .results()
+            .into_iter()
+            .map(|result| lookup(&function.body, &symbols, result?));
         results
             .map(|it| it.unwrap_or_else(|| Symbol::Value(computed(node))))
             .collect()

@@ -143,7 +143,7 @@ fn of_text(sample: &Sample<'_>) -> Option<Foreign> {
         Some(b'{' | b'[') => Foreign::Json,
         Some(_) if text.starts_with("ir_version") => Foreign::OnnxText,
         Some(_) if text.starts_with("tree\n") => Foreign::LightGbm,
-        Some(_) if text.starts_with("saved_model_schema_version") => Foreign::SavedModel,
+        Some(_) if text.starts_with("saved_model_schema_version") => Foreign::SavedModelText,
         None | Some(_) => Foreign::Text,
     })
 }

@@ -5,7 +5,8 @@ use super::Foreign;
 /// Formats by the end of the name, in lower case. The first match counts.
 const ENDINGS: &[(&str, Foreign)] = &[
     ("saved_model.pb", Foreign::SavedModel),
-    ("saved_model.pbtxt", Foreign::SavedModel),
+    ("saved_model.pbtxt", Foreign::SavedModelText),
+    ("saved_model.cpb", Foreign::SavedModelSplit),
     (".onnx.data", Foreign::OnnxWeights),
     (".onnx_data", Foreign::OnnxWeights),
     (".onnx", Foreign::OnnxOtherName),
