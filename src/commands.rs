@@ -1,5 +1,5 @@
 //! The program's commands other than serving: `show` and `check` examine one version directory,
-//! `import` converts SavedModels, `health` asks a running server, `hash_password` and `hash_token` make hashes for an
+//! `import` converts SavedModels, `run` and `example` try one, `health` asks a running server, `hash_password` and `hash_token` make hashes for an
 //! `--auth_config_file`.
 //!
 //! A command counts only as the first argument, where the server's flags would begin with `--`. The
@@ -12,6 +12,7 @@ mod arguments;
 mod bounded;
 mod health;
 mod import;
+mod run;
 mod secret;
 
 use std::path::Path;
@@ -25,7 +26,10 @@ use serving::inference;
 use serving::lifecycle::{self, CheckReport};
 use serving::servable::Servable;
 
-pub use self::arguments::{CheckArguments, Command, ImportArguments, Refusal, ShowArguments};
+pub use self::arguments::{
+    CheckArguments, Command, ExampleArguments, ImportArguments, Refusal, RunArguments,
+    ShowArguments,
+};
 
 /// The section of the server's `--help` about the commands.
 pub const SUMMARY: &str = "\
@@ -33,6 +37,8 @@ Commands, as the first argument; each has a --help of its own:
 \tshow                             \tprints the signatures of a version directory
 \tcheck                            \tloads a version directory as the server would and runs each signature once
 \timport                           \twrites the ONNX files that the server makes of a SavedModel when it loads it
+\trun                              \truns a signature once and prints its outputs
+\texample                          \tprints the body of a valid REST request
 \thealth                           \tasks a running server whether it is ready
 \thash_password, hash_token        \tprint an entry for an --auth_config_file
 ";
@@ -64,6 +70,12 @@ impl Command {
                 });
             }
             Self::Import(arguments) => return import::run(&arguments),
+            Self::Run(arguments) => {
+                let (timeout, directory) =
+                    (arguments.version.timeout(), arguments.version.dir.clone());
+                bounded::within(timeout, &directory, move || run::run(&arguments))?
+            }
+            Self::Example(arguments) => example(arguments)?,
             Self::HashPassword => auth::hash_password(&secret::read(std::io::stdin())?)? + "\n",
             Self::HashToken => auth::hash_token(&secret::read(std::io::stdin())?) + "\n",
             Self::Health { flags } => return Ok(health::run(&flags)),
@@ -77,6 +89,13 @@ fn show(arguments: ShowArguments) -> Result<String> {
     let directory = arguments.version.dir.clone();
     let show = move || version_dir::show(&directory, &tags, &shown);
     bounded::within(arguments.version.timeout(), &arguments.version.dir, show)
+}
+
+fn example(arguments: ExampleArguments) -> Result<String> {
+    let (tags, name) = (arguments.version.tags(), arguments.signature_def);
+    let directory = arguments.version.dir.clone();
+    let example = move || version_dir::example(&directory, &tags, name.as_deref());
+    bounded::within(arguments.version.timeout(), &arguments.version.dir, example)
 }
 
 fn check(arguments: CheckArguments) -> Result<CheckReport> {
@@ -95,6 +114,15 @@ fn check(arguments: CheckArguments) -> Result<CheckReport> {
         None => check_directory(&backend, &directory, saved_model),
     };
     bounded::within(arguments.version.timeout(), &arguments.version.dir, check)
+}
+
+/// Runs what loads and runs need.
+fn small_runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_time()
+        .build()
+        .map_err(|error| ServingError::internal(format!("cannot start a run: {error}")))
 }
 
 /// The report on a SavedModel that is not served because of its operators. No backend is needed to find them.
@@ -120,11 +148,7 @@ fn check_directory(
     directory: &Path,
     saved_model: SavedModelOptions,
 ) -> Result<CheckReport> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_time()
-        .build()
-        .map_err(|error| ServingError::internal(format!("cannot start a run: {error}")))?;
+    let runtime = small_runtime()?;
     let tags = saved_model.tags.clone();
     let loader = server::check_loader(backend, saved_model, runtime.handle().clone())?;
     let warnings = |servable: &Servable| {

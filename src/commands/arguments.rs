@@ -52,6 +52,12 @@ pub enum Command {
     /// Write the ONNX files that the server makes of a SavedModel when it loads it
     #[command(after_help = EXIT_STATUS)]
     Import(ImportArguments),
+    /// Run a signature of a version directory once and print its outputs as `saved_model_cli run` does
+    #[command(after_help = EXIT_STATUS)]
+    Run(RunArguments),
+    /// Print the body of a valid REST request to a signature of a version directory
+    #[command(after_help = EXIT_STATUS)]
+    Example(ExampleArguments),
     /// Print the password_argon2 of an --auth_config_file for the line on stdin
     HashPassword,
     /// Print the token_sha256 of an --auth_config_file for the line on stdin
@@ -172,6 +178,61 @@ impl ImportArguments {
     pub fn tags(&self) -> Vec<String> {
         tags(self.tag_set.as_deref())
     }
+}
+
+/// The arguments of `run`.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+#[command(rename_all = "snake_case")]
+pub struct RunArguments {
+    /// The version directory.
+    #[command(flatten)]
+    pub version: VersionArguments,
+    /// The signature to run
+    #[arg(long, value_name = "NAME", default_value = "serving_default")]
+    pub signature_def: String,
+    /// Values from NumPy's files: 'INPUT=FILE.npy;INPUT=FILE.npz[NAME]'
+    #[arg(
+        long,
+        value_name = "FILES",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub inputs: String,
+    /// Values as Python's literals or JSON: 'INPUT=[[1, 2.5]];INPUT=np.ones((1, 3))'. np.zeros, np.ones, np.full and
+    /// np.array are known
+    #[arg(
+        long,
+        value_name = "LITERALS",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub input_exprs: String,
+    /// Values as tf.Example: 'INPUT=[{"age": [22.0], "name": ["a"]}]'
+    #[arg(
+        long,
+        value_name = "EXAMPLES",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub input_examples: String,
+    /// The backend that runs the graphs, as the server's flag: auto, onnxruntime, tract
+    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = backend)]
+    pub backend: BackendChoice,
+    /// The ONNX Runtime shared library, as the server's flag
+    #[arg(long, value_name = "FILE")]
+    pub onnxruntime_library: Option<PathBuf>,
+}
+
+/// The arguments of `example`.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+#[command(rename_all = "snake_case")]
+pub struct ExampleArguments {
+    /// The version directory.
+    #[command(flatten)]
+    pub version: VersionArguments,
+    /// The signature; without it serving_default, or the only one
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub signature_def: Option<String>,
 }
 
 /// Arguments that no command runs with.

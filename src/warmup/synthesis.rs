@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use base::tensor::{Tensor, element_count};
-use mapper::signature::{Input, RequestInputs, RequestTensor, Signature, known_shape};
+use mapper::signature::{Input, RequestInputs, RequestTensor, Signature};
 use serving::servable::{ExpansionBudget, ServableHandle};
 
 /// The time limit for all runs together.
@@ -51,7 +51,7 @@ fn zeros(signature: &Signature) -> Option<RequestInputs> {
         return None;
     }
     let zeros = |input: &Input| {
-        let shape = declared_shape(signature, &input.alias)?;
+        let shape = signature.sample_shape(&input.alias)?;
         element_count(&shape).filter(|&count| count <= MAX_ELEMENTS)?;
         let tensor = Tensor::zeros(input.dtype, &shape)?;
         Some((input.alias.clone(), RequestTensor::Valid(tensor)))
@@ -59,15 +59,4 @@ fn zeros(signature: &Signature) -> Option<RequestInputs> {
     let needed = signature.inputs.iter();
     let needed = needed.filter(|input| !input.graph_has_default);
     needed.map(zeros).collect()
-}
-
-/// The declared shape for clients, with 1 for each unknown size; `None` if its rank is unknown.
-fn declared_shape(signature: &Signature, alias: &str) -> Option<Vec<usize>> {
-    let shape = known_shape(signature.definition.inputs.get(alias)?)?;
-    let sizes = shape.into_iter();
-    Some(
-        sizes
-            .map(|size| usize::try_from(size).unwrap_or(1))
-            .collect(),
-    )
 }

@@ -49,6 +49,18 @@ impl ExampleSpec {
         self.columns.get(index).map(|column| column.key.as_str())
     }
 
+    /// The features: the key, the dtype and how many values an example has to have; 1 where any number is allowed.
+    pub fn features(&self) -> impl Iterator<Item = (&str, DataType, usize)> {
+        self.columns.iter().map(|column| {
+            let count = match &column.layout {
+                Layout::Fixed { elements, .. } => *elements,
+                Layout::Padded { stride, .. } => *stride,
+                Layout::Sparse | Layout::Ragged { .. } => 1,
+            };
+            (column.key.as_str(), column.dtype, count)
+        })
+    }
+
     /// A specification of these features.
     ///
     /// # Errors

@@ -28,6 +28,7 @@ mod overlay;
 mod passed_through;
 mod renaming;
 mod request;
+mod sample;
 mod saved_model;
 mod saved_parse;
 mod session;

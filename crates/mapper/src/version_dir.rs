@@ -8,6 +8,7 @@
 
 pub mod absent;
 mod bind;
+mod example;
 mod examples;
 mod filled;
 mod graphs;
@@ -36,6 +37,7 @@ use onnx::OnnxModel;
 use runtime::{Backend, Graph, WeightSharing};
 
 pub use self::absent::{base_path_hint, not_records};
+pub use self::example::example;
 pub use self::needed::{Needed, needed_operators};
 pub use self::show::{Shown, check_tag_set, show};
 pub use self::written::{ImportOptions, Written, import_version, unconverted_versions};

@@ -90,6 +90,11 @@ impl BoundSignature {
         &self.signature.name
     }
 
+    /// The body of a valid REST request.
+    pub(super) fn sample_body(&self) -> Result<String> {
+        self.signature.sample_body()
+    }
+
     /// The metadata that clients see.
     pub(super) fn definition(&self) -> &SignatureDef {
         &self.signature.definition

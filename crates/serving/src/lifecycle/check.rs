@@ -114,17 +114,13 @@ fn run_once(servable: &Servable, signature: &Signature) -> Result<()> {
     let needed = signature.inputs.iter().enumerate();
     for (index, input) in needed.filter(|(_, input)| !input.graph_has_default) {
         let is_example = signature.examples.iter().any(|it| it.input == index);
-        let info = signature.definition.inputs.get(&input.alias);
-        let shape = match info.and_then(known_shape) {
+        let shape = match signature.sample_shape(&input.alias) {
             _ if is_example => vec![0],
             None => {
                 let text = format!("the rank of input '{}' is unknown", input.alias);
                 return Err(ServingError::invalid_argument(text));
             }
-            Some(dims) => dims
-                .iter()
-                .map(|&dim| usize::try_from(dim).unwrap_or(1))
-                .collect(),
+            Some(shape) => shape,
         };
         let small = element_count(&shape).is_some_and(|count| count <= MAX_PROBE_ELEMENTS);
         let zeros = small.then(|| Tensor::zeros(input.dtype, &shape)).flatten();
