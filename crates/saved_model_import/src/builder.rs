@@ -172,6 +172,34 @@ impl Builder {
         self.graphs.len() > 1
     }
 
+    /// The input of the main graph whose elements a tensor has in the same order, if there is one.
+    pub(crate) fn input_behind(&self, tensor: &Tensor) -> Option<Tensor> {
+        const SAME_ELEMENTS: &[&str] = &["Identity", "Reshape", "Squeeze", "Unsqueeze"];
+        let main = self.graphs.first()?;
+        let mut name: &str = tensor.name().ok()?;
+        for node in main.node.iter().rev() {
+            if node.output.first().is_some_and(|it| it == name) {
+                if !SAME_ELEMENTS.contains(&node.op_type()) {
+                    return None;
+                }
+                name = node.input.first()?;
+            }
+        }
+        let input = main.input.iter().find(|it| it.name() == name)?;
+        let Some(type_proto::Value::TensorType(of)) = &input.r#type.as_ref()?.value else {
+            return None;
+        };
+        let dims = of.shape.as_ref().map(|it| it.dim.iter());
+        let dims = dims.map(|it| {
+            it.map(|it| match it.value {
+                Some(dimension::Value::DimValue(size)) => Some(size),
+                _ => None,
+            })
+            .collect()
+        });
+        Some(Tensor::named(name, tensor.dtype, Shape(dims)))
+    }
+
     /// Writes down the dtype and shape of a tensor that nodes of this server's own leave open.
     pub(crate) fn declare(&mut self, tensor: &Tensor) -> Result<(), Refusal> {
         if let Ok(name) = tensor.name() {

@@ -14,12 +14,12 @@ impl Builder {
         x: &Tensor,
         condition: &Tensor,
     ) -> Result<Tensor, Refusal> {
-        let zeros = self.zeros(condition)?;
+        let zeros = self.zeros_unless_false(condition)?;
         self.op("Add", &[x, &zeros]).same()
     }
 
     /// Zeros; the node fails for a condition that is false, because an index is out of range.
-    fn zeros(&mut self, condition: &Tensor) -> Result<Tensor, Refusal> {
+    fn zeros_unless_false(&mut self, condition: &Tensor) -> Result<Tensor, Refusal> {
         let violated = self.op("Not", &[condition]).same()?;
         let index = self.cast(&violated, DataType::Int64)?;
         self.op("Gather", &[&self.i64s(&[0]), &index])
@@ -28,7 +28,7 @@ impl Builder {
 
     /// The tensor `x`; the model fails when it runs and an element of `condition`, a vector, is false.
     pub(crate) fn require(&mut self, x: &Tensor, condition: &Tensor) -> Result<Tensor, Refusal> {
-        let zeros = self.zeros(condition)?;
+        let zeros = self.zeros_unless_false(condition)?;
         let zero = self
             .op("ReduceSum", &[&zeros])
             .int("keepdims", 1)
