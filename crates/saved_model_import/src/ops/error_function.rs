@@ -105,7 +105,9 @@ fn erfc(b: &mut Builder, op: &Op<'_>) -> Translated {
     let left = b.binary("Sub", &two, &right)?;
     let is_left = b.compare("Less", &wide, &zero)?;
     let result = b.choose(&is_left, &left, &right)?;
-    one(b.cast(&result, x.dtype)?)
+    let result = b.cast(&result, x.dtype)?;
+    b.note(&result, "Erfc", x);
+    one(result)
 }
 
 /// `erfc` of numbers from 0.
