@@ -104,7 +104,7 @@ fn has_kernel(op_type: &str, dtype: DataType) -> bool {
     let is_float = matches!(dtype, Float | Half);
     let is_real = is_float || dtype == Double;
     match op_type {
-        // Half precision loses what is not a number.
+        // The kernel for half precision gives 0 for NaN.
         "Sign" => matches!(dtype, Float | Double) || is_integer(dtype),
         "Abs" | "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Less" | "LessOrEqual" | "Greater"
         | "GreaterOrEqual" => is_real || is_integer(dtype),

@@ -21,7 +21,7 @@ pub(super) const TABLE: Table = &[
     ("ArgMin", Pure(|b, op| arg(b, op, "ArgMin", f64::INFINITY))),
 ];
 
-/// Of equal elements the first. What is not a number counts as the `last` one.
+/// Of equal elements the first. NaN counts as the `last` one.
 fn arg(b: &mut Builder, op: &Op<'_>, op_type: &str, last: f64) -> Translated {
     let x = op.input(0)?;
     let dtype = op.attr_dtype("output_type").unwrap_or(DataType::Int64);

@@ -199,7 +199,7 @@ fn squared_difference(b: &mut Builder, op: &Op<'_>) -> Translated {
     one(b.cast(&result, op.input(0)?.dtype)?)
 }
 
-/// 0 where the given input is 0, whatever the other one is.
+/// 0 where the given input is 0, also if the other one is NaN or infinite.
 fn zero_where_zero(b: &mut Builder, decisive: &Tensor, otherwise: &Tensor) -> Result<Tensor> {
     let zero = b.scalar_for(otherwise, 0.0)?;
     let is_zero = b.compare("Equal", decisive, &zero)?;

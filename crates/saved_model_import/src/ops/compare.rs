@@ -74,26 +74,11 @@ fn are_equal(b: &mut Builder, op: &Op<'_>) -> Result<Tensor> {
         Some(Some(false)) => b.scalar(DataType::Bool, 0.0),
         Some(None) => {
             let fits = fits(b, x, y)?;
-            b.open_graph();
-            let equal = b.compare_any("Equal", x, y).map(|it| {
-                Tensor::named(
-                    it.name().map_or_else(|_| "".into(), |it| it.clone()),
-                    DataType::Bool,
-                    Shape::unknown(),
-                )
-            });
-            let equal = equal.and_then(|it| b.output("equal", &it));
-            let then_branch = b.close_graph();
-            b.open_graph();
-            let differs = b.scalar(DataType::Bool, 0.0);
-            let differs = differs.and_then(|it| b.output("differs", &it));
-            let else_branch = b.close_graph();
-            equal?;
-            differs?;
-            b.op("If", &[&fits])
-                .graph("then_branch", then_branch)
-                .graph("else_branch", else_branch)
-                .one(DataType::Bool, Shape::unknown())
+            b.either(
+                &fits,
+                |b| b.compare_any("Equal", x, y),
+                |b| b.scalar(DataType::Bool, 0.0),
+            )
         }
     }
 }

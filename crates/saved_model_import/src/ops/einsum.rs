@@ -1,8 +1,11 @@
 //! `Einsum`: sums of products with named axes.
 //!
-//! A plain product becomes a `MatMul` between transposed and reshaped inputs, which ONNX Runtime runs fastest; what
-//! is not one is left to ONNX's `Einsum`.
+//! A plain product becomes a `MatMul` between transposed and reshaped inputs, which ONNX Runtime runs fastest; other
+//! equations are left to ONNX's `Einsum`.
 
+mod equation;
+
+use self::equation::{Label, Labels, broken, has_twice, hidden, labels};
 use super::Table;
 use super::product::multiply;
 use crate::builder::Builder;
@@ -15,14 +18,8 @@ type Result<T> = std::result::Result<T, Refusal>;
 
 pub(super) const TABLE: Table = &[("Einsum", Pure(einsum))];
 
-/// The name of an axis: a letter, or a number from the end of those that `...` stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Label {
-    Letter(u8),
-    Broadcast(usize),
-}
-
-type Labels = Vec<Label>;
+/// The longest equation that is read.
+const MAX_LENGTH: usize = 1024;
 
 /// A tensor whose axes have names.
 #[derive(Clone)]
@@ -52,52 +49,11 @@ impl Side {
     }
 }
 
-fn broken() -> Refusal {
-    Refusal::new("has an equation that does not fit its inputs")
-}
-
-/// Reads the names of one input or of the result. `rank` says how many axes `...` stands for; without it there is
-/// `None` for one with `...`.
-fn labels(text: &str, broadcast: Option<usize>) -> Result<Option<Labels>> {
-    let mut result = Vec::new();
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        match first {
-            b' ' => rest = after,
-            b'.' => {
-                rest = rest.strip_prefix(b"...").ok_or_else(broken)?;
-                let Some(count) = broadcast else {
-                    return Ok(None);
-                };
-                result.extend((0..count).rev().map(Label::Broadcast));
-            }
-            letter if letter.is_ascii_alphabetic() => {
-                result.push(Label::Letter(*letter));
-                rest = after;
-            }
-            _ => return Err(broken()),
-        }
-    }
-    Ok(Some(result))
-}
-
-/// How many axes `...` stands for in an input of this rank.
-fn hidden(text: &str, rank: Option<usize>) -> Result<Option<usize>> {
-    let letters = text.bytes().filter(u8::is_ascii_alphabetic).count();
-    if !text.contains("...") {
-        return match rank {
-            Some(rank) if rank != letters => Err(broken()),
-            _ => Ok(Some(0)),
-        };
-    }
-    match rank {
-        Some(rank) => Ok(Some(rank.checked_sub(letters).ok_or_else(broken)?)),
-        None => Ok(None),
-    }
-}
-
 fn einsum(b: &mut Builder, op: &Op<'_>) -> Translated {
     let equation = op.attr_text("equation");
+    if equation.len() > MAX_LENGTH {
+        return Err(Refusal::new("has an equation that is too long"));
+    }
     let (from, to) = equation.split_once("->").ok_or_else(broken)?;
     let texts: Vec<&str> = from.split(',').collect();
     if texts.len() != op.len() || op.len() > 2 {
@@ -141,10 +97,6 @@ fn einsum(b: &mut Builder, op: &Op<'_>) -> Translated {
 fn hides_broadcast(sides: &[Side], output: &Labels) -> bool {
     let mut all = sides.iter().flat_map(|it| &it.labels);
     all.any(|it| matches!(it, Label::Broadcast(_)) && !output.contains(it))
-}
-
-fn has_twice(labels: &Labels) -> bool {
-    (1..labels.len()).any(|it| labels[..it].contains(&labels[it]))
 }
 
 /// ONNX's own operator.
@@ -231,7 +183,7 @@ fn outer_product(b: &mut Builder, left: &Side, right: &Side, output: &Labels) ->
     }
 }
 
-/// The axes of a product by what becomes of them.
+/// The axes of a product by their place in the inputs and the result.
 struct Roles<'a> {
     /// In both inputs and the result.
     shared: Labels,
@@ -260,7 +212,11 @@ fn matrix_product(
         columns: of(&|it| !left.has(it) && right.has(it)),
     };
     // Rows stay apart where the right input has no other axes: it is broadcast over them.
-    let joins_rows = roles.rows.len() != 1 && !(roles.shared.is_empty() && !roles.rows.is_empty());
+    let joins_rows = match roles.rows.len() {
+        0 => true,
+        1 => false,
+        _ => !roles.shared.is_empty(),
+    };
     let order = [&roles.shared[..], &roles.rows, roles.summed].concat();
     let one_ = left.ordered(b, &order)?;
     let groups = [
@@ -421,21 +377,6 @@ fn sizes_of(b: &mut Builder, side: &Side, labels: &Labels) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn three_dots_stand_for_the_axes_without_a_letter() {
-        assert_eq!(hidden("...ij", Some(4)).ok(), Some(Some(2)));
-        assert_eq!(hidden("...ij", None).ok(), Some(None));
-        assert!(hidden("...ij", Some(1)).is_err());
-        assert!(hidden("ij", Some(3)).is_err());
-        let two = labels("...i", Some(2)).ok().flatten();
-        let expected = vec![
-            Label::Broadcast(1),
-            Label::Broadcast(0),
-            Label::Letter(b'i'),
-        ];
-        assert_eq!(two, Some(expected));
-    }
 
     #[test]
     fn sizes_are_copied_only_at_the_same_place() {

@@ -1,4 +1,4 @@
-//! The error function, and what is left of it to 1.
+//! The error function, and its distance from 1.
 
 use base::tensor::DataType;
 

@@ -6,7 +6,7 @@ use crate::builder::Builder;
 use crate::refusal::Refusal;
 use crate::value::Tensor;
 
-/// How far a constant may be from the one that is looked for, as a share of it.
+/// How far a constant can be from the one of the definition, as a share of it.
 const TOLERANCE: f64 = 1e-5;
 /// How many factors are followed.
 const MAX_FACTORS: usize = 4;

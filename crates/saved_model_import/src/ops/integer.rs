@@ -81,7 +81,7 @@ pub(super) fn floor_mod(b: &mut Builder, x: &Tensor, y: &Tensor) -> Result<Tenso
     })
 }
 
-/// What is known of the elements of a result; both inputs are scalars or vectors.
+/// The known elements of a result; both inputs are scalars or vectors.
 fn fold(x: &Tensor, y: &Tensor, compute: fn(i64, i64) -> Option<i64>) -> Option<Tensor> {
     let (one, two) = (x.elements()?, y.elements()?);
     let shape = x.shape.broadcast(&y.shape);
@@ -139,21 +139,16 @@ pub(super) fn power(b: &mut Builder, x: &Tensor, y: &Tensor) -> Result<Tensor> {
     b.cast(&result, dtype)
 }
 
-/// Exponents from 0: TensorFlow refuses others, and here a `Gather` fails. From 64 on the power of an even number
-/// has only zeros in 64 bits, so large exponents become 64 or 65.
+/// Exponents from 0: TensorFlow refuses others. From 64 on the power of an even number has only zeros in 64 bits, so
+/// large exponents become 64 or 65.
 fn checked_exponent(b: &mut Builder, y: &Tensor) -> Result<Tensor> {
-    let zero = b.scalar_for(y, 0.0)?;
+    let (zero, one) = (b.scalar_for(y, 0.0)?, b.scalar_for(y, 1.0)?);
     let is_below = b.compare("Less", y, &zero)?;
-    let is_below = b.cast(&is_below, Int64)?;
-    let table = b.i64s(&[0]);
-    // The table has one element, at 0.
-    let checked = b.gather(&table, &is_below, 0)?;
-    let checked = b.cast(&checked, y.dtype)?;
-    let (one, most) = (b.scalar_for(y, 1.0)?, b.scalar_for(y, 64.0)?);
+    let checked = b.guarded(y, &is_below)?;
     let last = b.binary("BitwiseAnd", y, &one)?;
+    let most = b.scalar_for(y, 64.0)?;
     let large = b.binary("Add", &last, &most)?;
-    let y = b.binary("Min", y, &large)?;
-    b.binary("Add", &y, &checked)
+    b.binary("Min", &checked, &large)
 }
 
 fn constant_power(b: &mut Builder, x: &Tensor, exponent: i64) -> Result<Tensor> {

@@ -51,7 +51,7 @@ fn product_shape(x: &Shape, y: &Shape) -> Shape {
     Shape::dims(dims)
 }
 
-/// Of two matrices. `Gemm` reads a transposed one as it is; `MatMul` is what ONNX Runtime joins with what follows.
+/// Of two matrices. `Gemm` reads a transposed one as it is; ONNX Runtime joins a `MatMul` with a sum after it.
 fn mat_mul(b: &mut Builder, op: &Op<'_>) -> Translated {
     let (x, y) = (op.input(0)?, op.input(1)?);
     let (flip_x, flip_y) = (op.attr_flag("transpose_a"), op.attr_flag("transpose_b"));

@@ -77,7 +77,7 @@ impl Axes {
         self.tensor.shape.dim(0) == Some(0)
     }
 
-    /// Whether it is certain that there is an element to reduce, whatever the client sends.
+    /// Whether it is certain that there is an element to reduce, for every request.
     fn has_elements(&self, x: &Tensor) -> bool {
         let known = self.known.as_ref();
         known.is_some_and(|it| {

@@ -40,7 +40,7 @@ fn float(b: &mut Builder, op: &Op<'_>, name: &str, double: Function) -> Translat
     })
 }
 
-/// A function that is computed in double whatever the dtype.
+/// A function that is computed in double for every dtype.
 fn in_double(b: &mut Builder, op: &Op<'_>, double: Function) -> Translated {
     let x = op.input(0)?;
     let wide = b.cast(x, DataType::Double)?;

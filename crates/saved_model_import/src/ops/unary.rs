@@ -25,7 +25,7 @@ pub(super) const TABLE: Table = &[
     ("IsNan", Pure(|b, op| is(b, op, "IsNaN"))),
     ("L2Loss", Pure(l2_loss)),
     ("Log", Pure(|b, op| unary(b, op, "Log"))),
-    ("LogicalNot", Pure(|b, op| unary_logic(b, op))),
+    ("LogicalNot", Pure(not)),
     ("Neg", Pure(|b, op| unary(b, op, "Neg"))),
     ("OnesLike", Pure(|b, op| filled_like(b, op, 1.0))),
     ("Reciprocal", Pure(|b, op| unary(b, op, "Reciprocal"))),
@@ -43,7 +43,7 @@ fn unary(b: &mut Builder, op: &Op<'_>, name: &str) -> Translated {
     one(b.unary_any(name, op.input(0)?)?)
 }
 
-fn unary_logic(b: &mut Builder, op: &Op<'_>) -> Translated {
+fn not(b: &mut Builder, op: &Op<'_>) -> Translated {
     one(b.unary("Not", op.input(0)?)?)
 }
 
