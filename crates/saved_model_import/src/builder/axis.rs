@@ -1,4 +1,5 @@
-//! Working along an axis that comes with the request, and on numbers whose order has to be kept.
+//! Working along an axis that comes with the request, on numbers whose order has to be kept, and on tensors that
+//! are not broadcast.
 
 use base::tensor::DataType;
 
@@ -69,5 +70,45 @@ impl Builder {
         let half = self.scalar(DataType::Int64, i64::MIN as f64)?;
         let signed = self.binary("Add", x, &half)?;
         self.cast(&signed, dtype)
+    }
+
+    /// A tensor that has the shape of another one in TensorFlow, where ONNX would broadcast: a `Reshape` fails if its
+    /// number of elements is another. A batch of unknown size is trusted.
+    pub(crate) fn of_same_shape(&mut self, x: &Tensor, model: &Tensor) -> Result<Tensor> {
+        if is_same_but_batch(&x.shape, &model.shape) {
+            return Ok(x.clone());
+        }
+        let sizes = self.shape_of(model)?;
+        self.reshape_to(x, &sizes)
+    }
+}
+
+/// Whether the sizes of two shapes are the same, also if the first of several is not known.
+fn is_same_but_batch(one: &Shape, two: &Shape) -> bool {
+    let (Some(one), Some(two)) = (&one.0, &two.0) else {
+        return false;
+    };
+    let is_trusted = |index: usize| index == 0 && one.len() > 1;
+    let mut pairs = one.iter().zip(two).enumerate();
+    one.len() == two.len()
+        && pairs.all(|(index, pair)| match pair {
+            (Some(one), Some(two)) => one == two,
+            (None, None) => is_trusted(index),
+            _ => false,
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_batch_of_unknown_size_is_trusted() {
+        let batch = |size| Shape::dims([None, Some(size)]);
+        assert!(is_same_but_batch(&batch(3), &batch(3)));
+        assert!(!is_same_but_batch(&batch(3), &batch(1)));
+        assert!(!is_same_but_batch(&Shape::of_rank(1), &Shape::of_rank(1)));
+        assert!(!is_same_but_batch(&Shape::unknown(), &Shape::unknown()));
+        assert!(is_same_but_batch(&Shape::scalar(), &Shape::scalar()));
     }
 }

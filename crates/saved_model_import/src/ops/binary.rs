@@ -64,9 +64,9 @@ fn add(b: &mut Builder, op: &Op<'_>) -> Translated {
 fn add_n(b: &mut Builder, op: &Op<'_>) -> Translated {
     let mut sum = op.input(0)?.clone();
     for index in 1..op.len() {
-        let next = op.input(index)?;
+        let next = b.of_same_shape(op.input(index)?, &sum)?;
         let shape = sum.shape.merged(&next.shape);
-        sum = b.binary_any("Add", &sum, next)?.with_shape(shape);
+        sum = b.binary_any("Add", &sum, &next)?.with_shape(shape);
     }
     one(sum)
 }

@@ -28,6 +28,17 @@ fn random(b: &mut Builder, op: &Op<'_>, name: &str) -> Translated {
     };
     let zero = b.scalar(compute, 0.0)?;
     let zeros = b.expand(&zero, &sizes)?;
-    let numbers = b.op(name, &[&zeros]).same()?;
+    let mut numbers = b.op(name, &[&zeros]).same()?;
+    // The largest number below 1 of a dtype with few digits, to which numbers closer to 1 are not rounded.
+    let below_one = match (name, dtype) {
+        ("RandomUniformLike", DataType::Half) => Some(1.0 - 2f64.powi(-11)),
+        ("RandomUniformLike", DataType::BFloat16) => Some(1.0 - 2f64.powi(-8)),
+        _ => None,
+    };
+    if let Some(below_one) = below_one {
+        let below_one = b.scalar(compute, below_one)?;
+        let shape = numbers.shape.clone();
+        numbers = b.binary("Min", &numbers, &below_one)?.with_shape(shape);
+    }
     one(b.cast(&numbers, dtype)?)
 }

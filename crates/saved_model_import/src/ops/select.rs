@@ -27,7 +27,8 @@ fn select(b: &mut Builder, op: &Op<'_>) -> Translated {
         }
         (rank, _) => leading(b, condition, rank, x)?,
     };
-    one(b.choose_any(&condition, x, y)?.with_shape(shape))
+    let y = b.of_same_shape(y, x)?;
+    one(b.choose_any(&condition, x, &y)?.with_shape(shape))
 }
 
 /// The condition with the leading sizes of `x`, followed by ones. This fails if it has another number of elements.
