@@ -204,7 +204,8 @@ fn sum_of_integers(b: &mut Builder, x: &Tensor, axes: &Axes) -> Result<Tensor> {
     b.binary("Add", &high, &low)
 }
 
-/// Products of integers are exact up to 2^53: ONNX Runtime computes them as doubles.
+/// ONNX Runtime computes products of integers as doubles, which are exact up to 2^53: the request fails beyond. Sizes
+/// of tensors do not come near.
 fn product(b: &mut Builder, op: &Op<'_>) -> Translated {
     let x = op.input(0)?;
     let axes = Axes::of(b, op)?;
@@ -218,7 +219,14 @@ fn product(b: &mut Builder, op: &Op<'_>) -> Translated {
         true => b.cast(x, DataType::Int64)?,
         false => b.widened("ReduceProd", x)?,
     };
-    let result = axes.reduce(b, "ReduceProd", &wide)?;
+    let mut result = axes.reduce(b, "ReduceProd", &wide)?;
+    if is_integer(x.dtype) && x.elements().is_none() {
+        let (most, least) = (b.i64(1 << 53), b.i64(-(1 << 53)));
+        let is_above = b.compare("Greater", &result, &most)?;
+        let is_below = b.compare("Less", &result, &least)?;
+        let is_rounded = b.compare("Or", &is_above, &is_below)?;
+        result = b.guarded(&result, &is_rounded)?;
+    }
     one(b.cast(&result, x.dtype)?)
 }
 
