@@ -163,6 +163,10 @@ impl Tensor {
         if elements.len() > MAX_ELEMENTS || self.as_constant().is_some() {
             return self;
         }
+        // A number outside of the dtype wraps around when the model runs.
+        let is_integer = int_constant(self.dtype, &[0], &[]).is_some();
+        let fits = |it: &i64| !is_integer || int_constant(self.dtype, &[], &[*it]).is_some();
+        let elements: Vec<Option<i64>> = elements.iter().map(|it| it.filter(fits)).collect();
         let all: Option<Vec<i64>> = elements.iter().copied().collect();
         if let Some((all, shape)) = all.zip(self.shape.sizes())
             && let Some(constant) = int_constant(self.dtype, &shape, &all)
@@ -355,5 +359,20 @@ impl Shape {
                 (None, None) => None,
             }),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_element_outside_of_the_dtype_is_not_known() {
+        let elements = vec![Some(1 << 40), Some(7)];
+        let narrow = Tensor::named("x", DataType::Int32, Shape::fixed(&[2]));
+        let narrow = narrow.with_elements(elements.clone());
+        assert_eq!(narrow.elements(), Some(&[None, Some(7)][..]));
+        let wide = Tensor::named("x", DataType::Int64, Shape::fixed(&[2]));
+        assert_eq!(wide.with_elements(elements).ints(), Some(vec![1 << 40, 7]));
     }
 }
