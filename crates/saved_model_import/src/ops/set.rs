@@ -40,6 +40,11 @@ fn unique(b: &mut Builder, op: &Op<'_>) -> Translated {
         _ => DataType::Int64,
     };
     let mut x = b.cast(x, carrier)?;
+    if matches!(carrier, DataType::Float | DataType::Double) {
+        // TensorFlow takes each NaN for another value; ONNX Runtime confuses NaN with the other values.
+        let bad = b.op("IsNaN", &[&x]).one(DataType::Bool, x.shape.clone())?;
+        x = b.guarded(&x, &bad)?;
+    }
     if let Some(axis) = axis {
         x = with_elements_along(b, &x, axis)?;
     }
