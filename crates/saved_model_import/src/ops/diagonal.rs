@@ -190,7 +190,7 @@ fn diag(b: &mut Builder, op: &Op<'_>) -> Translated {
         true => b.zero(diagonals.dtype)?,
         false => op.input(4)?.clone(),
     };
-    one(b.pick(&inside, &spread, &padding)?)
+    one(b.choose_any(&inside, &spread, &padding)?)
 }
 
 /// The size of a matrix with these diagonals; -1 is the smallest that fits.
@@ -264,7 +264,7 @@ fn set_diag(b: &mut Builder, op: &Op<'_>) -> Translated {
     }
     let [inside, places] = places_in_band(b, band, &size)?;
     let spread = spread(b, diagonals, band, &places)?;
-    let set = b.pick(&inside, &spread, x)?;
+    let set = b.choose_any(&inside, &spread, x)?;
     one(set.with_shape(x.shape.clone()))
 }
 
@@ -317,7 +317,7 @@ fn diag_part(b: &mut Builder, op: &Op<'_>) -> Translated {
         _ => op.input(2)?.clone(),
     };
     let inside = b.unary("Not", &outside)?;
-    one(b.pick(&inside, &gathered, &padding)?)
+    one(b.choose_any(&inside, &gathered, &padding)?)
 }
 
 /// All elements outside of a band around the main diagonal become 0; a negative width is the whole side.
@@ -361,7 +361,7 @@ fn band_part(b: &mut Builder, op: &Op<'_>) -> Translated {
     };
     let inside = b.unary("Not", &outside)?;
     let zero = b.zero(x.dtype)?;
-    let band = b.pick(&inside, x, &zero)?;
+    let band = b.choose_any(&inside, x, &zero)?;
     one(band.with_shape(x.shape.clone()))
 }
 
@@ -390,7 +390,7 @@ fn tensor_diag(b: &mut Builder, op: &Op<'_>) -> Translated {
     let rows = b.unsqueeze(&columns, &[1])?;
     let is_main = b.compare("Equal", &rows, &columns)?;
     let zero = b.zero(x.dtype)?;
-    let matrix = b.pick(&is_main, &flat, &zero)?;
+    let matrix = b.choose_any(&is_main, &flat, &zero)?;
     let sizes = b.shape_of(x)?;
     let sizes = b.concat(&[&sizes, &sizes], 0)?;
     one(b.reshape_to(&matrix, &sizes)?)

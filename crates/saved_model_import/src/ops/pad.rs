@@ -179,7 +179,7 @@ fn mirrored(
     b.binary("Min", &places, &reflected)
 }
 
-/// The size, whose computation fails if a padding is larger than what can be reflected.
+/// The size, whose computation fails if a padding is larger than the part that can be reflected.
 fn enough(b: &mut Builder, size: Tensor, pads: &Tensor, edge: i64) -> Result<Tensor, Refusal> {
     let most = b.i64(edge - 1);
     let most = b.binary("Add", &size, &most)?;

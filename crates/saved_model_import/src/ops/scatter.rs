@@ -38,7 +38,7 @@ pub(super) const TABLE: Table = &[
     ),
 ];
 
-/// What becomes of several updates of one place.
+/// How several updates of one place are joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reduction {
     Add,

@@ -159,7 +159,7 @@ fn segment(b: &mut Builder, op: &Op<'_>, how: Reduction) -> Translated {
     let nothing = b.i64(0);
     let is_filled = b.compare("Less", &nothing, &lengths)?;
     let zero = b.zero(reduced.dtype)?;
-    one(b.pick(&is_filled, &reduced, &zero)?)
+    one(b.choose_any(&is_filled, &reduced, &zero)?)
 }
 
 fn segment_mean(b: &mut Builder, op: &Op<'_>) -> Translated {
