@@ -171,6 +171,9 @@ impl Builder {
 
     /// Inserts dimensions of size 1. The axes count in the result, and may be negative if the rank is known.
     pub(crate) fn unsqueeze(&mut self, x: &Tensor, axes: &[i64]) -> Result<Tensor> {
+        if axes.is_empty() {
+            return Ok(x.clone());
+        }
         let shape = x.shape.0.as_ref().map(|dims| {
             let rank = dims.len() + axes.len();
             let places: Vec<usize> = axes.iter().map(|&it| from_start(it, rank)).collect();

@@ -1,6 +1,6 @@
 //! Failing where TensorFlow refuses values that ONNX would take: a guard reads an element outside of a tensor.
 //!
-//! Not here: what is refused before a model is built (`refusal`).
+//! Not here: refusals before a model is built (`refusal`).
 
 use base::tensor::{DataType, Tensor as Elements};
 
@@ -87,21 +87,6 @@ impl Builder {
         let wide = self.cast(x, Self::carrier(x.dtype))?;
         let moved = by(self, &wide)?;
         self.cast(&moved, x.dtype)
-    }
-
-    /// `x` where the condition is true, else `y`, for all dtypes except strings and complex numbers.
-    pub(crate) fn pick(&mut self, condition: &Tensor, x: &Tensor, y: &Tensor) -> Result<Tensor> {
-        let lacks = [
-            DataType::BFloat16,
-            DataType::Int16,
-            DataType::UInt16,
-            DataType::UInt64,
-            DataType::Bool,
-        ];
-        self.carried(x, &lacks, |b, x| {
-            let y = b.cast(y, x.dtype)?;
-            b.choose(condition, x, &y)
-        })
     }
 
     /// A scalar of any dtype that TensorFlow uses as its zero: 0, false or the empty string.

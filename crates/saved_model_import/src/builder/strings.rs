@@ -27,7 +27,7 @@ pub(super) fn loses(x: &Tensor, axis: i64) -> bool {
 }
 
 impl Builder {
-    /// What `Gather` gives, with this shape.
+    /// The result of `Gather`, with this shape.
     pub(super) fn gather_strings(
         &mut self,
         x: &Tensor,

@@ -150,7 +150,7 @@ fn in_order(b: &mut Builder, order: &Tensor, axes: &Tensor) -> Result<Tensor, Re
 }
 
 /// The distances in memory between neighbours along each axis: the products of all sizes behind it.
-fn strides(b: &mut Builder, sizes: &Tensor, axes: &Tensor) -> Result<Tensor, Refusal> {
+pub(super) fn strides(b: &mut Builder, sizes: &Tensor, axes: &Tensor) -> Result<Tensor, Refusal> {
     let rows = b.unsqueeze(axes, &[1])?;
     let is_behind = b.compare("Less", &rows, axes)?;
     let one = b.i64(1);

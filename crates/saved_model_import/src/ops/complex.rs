@@ -38,6 +38,29 @@ const GENERAL: Table = &[
     ("Transpose", Pure(transpose)),
 ];
 
+/// Operators that only move elements: they move each part alike.
+const MOVING: &[&str] = &[
+    "BroadcastTo",
+    "Concat",
+    "ConcatV2",
+    "Fill",
+    "Gather",
+    "GatherNd",
+    "GatherV2",
+    "Pack",
+    "Pad",
+    "PadV2",
+    "ReverseSequence",
+    "ReverseV2",
+    "Roll",
+    "Slice",
+    "Split",
+    "SplitV",
+    "StridedSlice",
+    "Tile",
+    "Unpack",
+];
+
 /// Operators that pass tensors on without looking at them.
 const PASSING: &[&str] = &[
     "Identity",
@@ -55,6 +78,9 @@ const PASSING: &[&str] = &[
 pub(super) fn rule(op: &str) -> Option<Rule> {
     if PASSING.contains(&op) {
         return super::rule(op);
+    }
+    if MOVING.contains(&op) {
+        return Some(Pure(move_parts));
     }
     let mut rows = GENERAL.iter().chain(TABLE).chain(signal::TABLE);
     rows.find(|(name, _)| *name == op).map(|(_, rule)| *rule)
@@ -143,6 +169,39 @@ fn of_parts(b: &mut Builder, real: &Tensor, imaginary: &Tensor) -> Result<Tensor
     let imaginary = b.unsqueeze(imaginary, &[-1])?;
     let both = b.concat(&[&real, &imaginary], -1)?;
     joined(b, &both)
+}
+
+/// Translates a node that only moves elements, once for each part.
+fn move_parts(b: &mut Builder, op: &Op<'_>) -> Translated {
+    let Some(Pure(translate)) = super::rule(&op.node.op) else {
+        return Err(Refusal::new("is not run for complex numbers"));
+    };
+    let mut outputs = Vec::new();
+    for index in [0, 1] {
+        let mut inputs = op.inputs.to_vec();
+        for input in &mut inputs {
+            if let Value::Tensor(tensor) = input
+                && is_complex_dtype(tensor.dtype)
+            {
+                *input = Value::Tensor(one_part(b, tensor, index)?);
+            }
+        }
+        let part = Op {
+            node: op.node,
+            inputs: &inputs,
+        };
+        outputs.push(translate(b, &part)?);
+    }
+    let [real, imaginary] = outputs.as_slice() else {
+        return Err(Refusal::new("is not run for complex numbers"));
+    };
+    let pairs = real.iter().zip(imaginary).map(|pair| match pair {
+        (Value::Tensor(real), Value::Tensor(imaginary)) => {
+            Ok(Value::Tensor(of_parts(b, real, imaginary)?))
+        }
+        _ => Err(Refusal::new("is not run for complex numbers")),
+    });
+    pairs.collect()
 }
 
 fn part(b: &mut Builder, op: &Op<'_>, index: i64) -> Translated {

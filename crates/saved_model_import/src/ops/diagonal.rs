@@ -146,21 +146,24 @@ fn spread(
     band: Band,
     places: &Tensor,
 ) -> Result<Tensor, Refusal> {
-    let inner = if band.count() == 1 { 1 } else { 2 };
-    let rank = diagonals.known_rank("has diagonals")?;
-    let outer = rank.checked_sub(inner);
-    let outer = outer.ok_or_else(|| Refusal::new("has diagonals of a too low rank"))?;
-    let flat = match inner {
+    let flat = match band.count() {
         1 => diagonals.clone(),
-        _ => {
-            let sizes = b.sizes_in(diagonals, 0, Some(outer))?;
-            let inner = b.sizes_in(diagonals, outer, None)?;
-            let inner = b.reduce("ReduceProd", &inner, Some(&[0]), true)?;
-            let sizes = b.concat(&[&sizes, &inner], 0)?;
+        count => {
+            let outer = outer_sizes(b, diagonals)?;
+            let count = b.i64s(&[count]);
+            let inner = b.size_at(diagonals, -1)?;
+            let inner = b.binary("Mul", &inner, &count)?;
+            let sizes = b.concat(&[&outer, &inner], 0)?;
             b.reshape_to(diagonals, &sizes)?
         }
     };
     b.gather(&flat, places, -1)
+}
+
+/// The sizes of a batch of matrices.
+fn outer_sizes(b: &mut Builder, x: &Tensor) -> Result<Tensor, Refusal> {
+    let sizes = b.shape_of(x)?;
+    b.slice(&sizes, &[0], &[0], &[-2], &[1])
 }
 
 fn diag(b: &mut Builder, op: &Op<'_>) -> Translated {
@@ -187,7 +190,7 @@ fn diag(b: &mut Builder, op: &Op<'_>) -> Translated {
         true => b.zero(diagonals.dtype)?,
         false => op.input(4)?.clone(),
     };
-    one(b.pick(&inside, &spread, &padding)?)
+    one(b.choose_any(&inside, &spread, &padding)?)
 }
 
 /// The size of a matrix with these diagonals; -1 is the smallest that fits.
@@ -230,7 +233,18 @@ fn given_size(b: &mut Builder, op: &Op<'_>, band: Band, longest: Tensor) -> Resu
 fn matrix_size(b: &mut Builder, x: &Tensor, band: Band) -> Result<Size, Refusal> {
     let rows = b.size_at(x, -2)?;
     let columns = b.size_at(x, -1)?;
-    let longest = band.longest(b, &rows, &columns)?;
+    let mut longest = band.longest(b, &rows, &columns)?;
+    // TensorFlow refuses diagonals beyond the corners of the matrix.
+    let bounds = [-band.lower, band.upper];
+    for (bound, size) in bounds.into_iter().zip([&rows, &columns]) {
+        if bound <= 0 || size.int().is_some_and(|it| bound < it) {
+            continue;
+        }
+        let bound = b.i64(bound);
+        let inside = b.compare("Less", &bound, size)?;
+        let bad = b.unary("Not", &inside)?;
+        longest = b.guarded(&longest, &bad)?;
+    }
     Ok(Size {
         rows,
         columns,
@@ -241,19 +255,22 @@ fn matrix_size(b: &mut Builder, x: &Tensor, band: Band) -> Result<Size, Refusal>
 fn set_diag(b: &mut Builder, op: &Op<'_>) -> Translated {
     let (x, diagonals) = (op.input(0)?, op.input(1)?);
     let band = Band::of(op, 2)?;
-    let size = matrix_size(b, x, band)?;
+    let mut size = matrix_size(b, x, band)?;
+    let given = b.size_at(diagonals, -1)?;
+    if given.int().is_none() || given.int() != size.longest.int() {
+        let same = b.compare("Equal", &given, &size.longest)?;
+        let other = b.unary("Not", &same)?;
+        size.longest = b.guarded(&size.longest, &other)?;
+    }
     let [inside, places] = places_in_band(b, band, &size)?;
     let spread = spread(b, diagonals, band, &places)?;
-    let set = b.pick(&inside, &spread, x)?;
+    let set = b.choose_any(&inside, &spread, x)?;
     one(set.with_shape(x.shape.clone()))
 }
 
 fn diag_part(b: &mut Builder, op: &Op<'_>) -> Translated {
     let x = op.input(0)?;
     let band = Band::of(op, 1)?;
-    let rank = x.known_rank("has matrices in a tensor")?;
-    let outer = rank.checked_sub(2);
-    let outer = outer.ok_or_else(|| Refusal::new("has no matrix"))?;
     let size = matrix_size(b, x, band)?;
     // The diagonals, a row for each, and the places along them.
     let diagonals: Vec<i64> = match band.count() {
@@ -287,7 +304,7 @@ fn diag_part(b: &mut Builder, op: &Op<'_>) -> Translated {
     let places = b.binary("Mul", &row, &size.columns)?;
     let places = b.binary("Add", &places, &column)?;
     let places = b.choose(&outside, &zero, &places)?;
-    let outer = b.sizes_in(x, 0, Some(outer))?;
+    let outer = outer_sizes(b, x)?;
     let area = b.binary("Mul", &size.rows, &size.columns)?;
     let sizes = b.concat(&[&outer, &area], 0)?;
     let flat = b.reshape_to(x, &sizes)?;
@@ -300,7 +317,7 @@ fn diag_part(b: &mut Builder, op: &Op<'_>) -> Translated {
         _ => op.input(2)?.clone(),
     };
     let inside = b.unary("Not", &outside)?;
-    one(b.pick(&inside, &gathered, &padding)?)
+    one(b.choose_any(&inside, &gathered, &padding)?)
 }
 
 /// All elements outside of a band around the main diagonal become 0; a negative width is the whole side.
@@ -344,7 +361,7 @@ fn band_part(b: &mut Builder, op: &Op<'_>) -> Translated {
     };
     let inside = b.unary("Not", &outside)?;
     let zero = b.zero(x.dtype)?;
-    let band = b.pick(&inside, x, &zero)?;
+    let band = b.choose_any(&inside, x, &zero)?;
     one(band.with_shape(x.shape.clone()))
 }
 
@@ -373,7 +390,7 @@ fn tensor_diag(b: &mut Builder, op: &Op<'_>) -> Translated {
     let rows = b.unsqueeze(&columns, &[1])?;
     let is_main = b.compare("Equal", &rows, &columns)?;
     let zero = b.zero(x.dtype)?;
-    let matrix = b.pick(&is_main, &flat, &zero)?;
+    let matrix = b.choose_any(&is_main, &flat, &zero)?;
     let sizes = b.shape_of(x)?;
     let sizes = b.concat(&[&sizes, &sizes], 0)?;
     one(b.reshape_to(&matrix, &sizes)?)

@@ -66,7 +66,7 @@ fn fill(b: &mut Builder, op: &Op<'_>) -> Translated {
     if let Some(known) = sizes.elements()
         && value.elements().is_some_and(|it| it.len() == 1)
     {
-        // What is known completely needs no node.
+        // A tensor that is known completely needs no node.
         let shape = Shape::dims(known.iter().map(|it| it.filter(|&it| it >= 0)));
         let folded = with_filled(Tensor::named("", value.dtype, shape), value);
         if folded.as_constant().is_some() {
@@ -183,7 +183,7 @@ fn range(b: &mut Builder, op: &Op<'_>) -> Translated {
             let above = b.compare("Less", from, to)?;
             let zero = b.i64(0);
             let down = b.compare("Less", step, &zero)?;
-            bad = b.pick(&down, &above, &bad)?;
+            bad = b.choose_any(&down, &above, &bad)?;
         }
         *end = b.guarded(end, &bad)?;
     }

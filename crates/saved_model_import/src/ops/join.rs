@@ -89,7 +89,7 @@ fn split(b: &mut Builder, op: &Op<'_>) -> Translated {
     })
 }
 
-/// One size can be -1: it is what is left.
+/// One size can be -1: it is the rest.
 fn split_by_sizes(b: &mut Builder, op: &Op<'_>) -> Translated {
     let (x, sizes, axis) = (op.input(0)?, op.input(1)?, op.input(2)?);
     let count = count(op.attr_int("num_split").or(sizes.shape.dim(0)))?;
@@ -117,7 +117,7 @@ fn split_by_sizes(b: &mut Builder, op: &Op<'_>) -> Translated {
     })
 }
 
-/// Sizes in which -1 is replaced with what is left of `size`.
+/// Sizes in which -1 is replaced with the rest of `size`.
 fn complete(b: &mut Builder, sizes: &Tensor, size: &Tensor) -> Result<Tensor, Refusal> {
     let (rest, one) = (b.i64(-1), b.i64(1));
     let is_rest = b.compare("Equal", sizes, &rest)?;

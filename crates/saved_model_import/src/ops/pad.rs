@@ -129,6 +129,13 @@ fn mirror_pad(b: &mut Builder, op: &Op<'_>) -> Translated {
         .or_else(|| usize::try_from(paddings.shape.dim(0)?).ok());
     let rank = rank.ok_or_else(|| Refusal::new("pads a tensor of unknown rank"))?;
     let mut result = x.clone();
+    let is_full = x.shape.sizes().is_some_and(|it| !it.contains(&0));
+    if edge == 0 && !is_full {
+        // A dimension without elements cannot be reflected, not even without padding.
+        let (sizes, zero) = (b.shape_of(x)?, b.i64(0));
+        let bad = b.compare("Equal", &sizes, &zero)?;
+        result = b.guarded(x, &bad)?;
+    }
     for axis in 0..rank {
         let pads = known.as_ref().map(|it| it.get(2 * axis..2 * axis + 2));
         if matches!(pads, Some(Some([0, 0]))) {
@@ -172,7 +179,7 @@ fn mirrored(
     b.binary("Min", &places, &reflected)
 }
 
-/// The size, whose computation fails if a padding is larger than what can be reflected.
+/// The size, whose computation fails if a padding is larger than the part that can be reflected.
 fn enough(b: &mut Builder, size: Tensor, pads: &Tensor, edge: i64) -> Result<Tensor, Refusal> {
     let most = b.i64(edge - 1);
     let most = b.binary("Add", &size, &most)?;

@@ -37,7 +37,7 @@ fn one_hot(b: &mut Builder, op: &Op<'_>) -> Translated {
     if is_scalar(on, 1.0) && is_scalar(off, 0.0) {
         return one(b.cast(&is_on, on.dtype)?);
     }
-    one(b.pick(&is_on, on, off)?)
+    one(b.choose_any(&is_on, on, off)?)
 }
 
 fn is_scalar(x: &Tensor, value: f32) -> bool {

@@ -6,6 +6,7 @@
 use base::tensor::DataType;
 
 use super::Table;
+use super::array::strides;
 use super::set::compress;
 use crate::builder::Builder;
 use crate::op::{Op, Translated, many, one};
@@ -37,7 +38,7 @@ pub(super) const TABLE: Table = &[
     ),
 ];
 
-/// What becomes of several updates of one place.
+/// How several updates of one place are joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reduction {
     Add,
@@ -91,7 +92,7 @@ pub(super) fn scatter_rows(
 }
 
 /// A vector with as many axes of size 1 behind it as the updates have.
-fn column(
+pub(super) fn column(
     b: &mut Builder,
     rows: &Tensor,
     updates: &Tensor,
@@ -123,11 +124,12 @@ fn scatter_points(
         .shape
         .dim(-1)
         .and_then(|it| usize::try_from(it).ok());
-    let depth = depth.ok_or_else(|| Refusal::new("has indices of unknown depth"))?;
     let indices = b.indices(indices)?;
     let sizes = b.shape_of(x)?;
-    let outer = b.sizes_in(x, 0, Some(depth))?;
-    let inner = b.sizes_in(x, depth, None)?;
+    let [outer, inner] = match depth {
+        Some(depth) => [b.sizes_in(x, 0, Some(depth))?, b.sizes_in(x, depth, None)?],
+        None => split_sizes(b, &sizes, &indices)?,
+    };
     let count = match indices.rank() {
         Some(1) => b.i64s(&[1]),
         _ => {
@@ -137,12 +139,12 @@ fn scatter_points(
         }
     };
     let rows = match depth {
-        0 => {
+        Some(0) => {
             let zero = b.i64(0);
             b.expand(&zero, &count)?
         }
-        1 => b.flat(&indices)?,
-        _ => flat_rows(b, &indices, &outer, &count, depth)?,
+        Some(1) => b.flat(&indices)?,
+        _ => flat_rows(b, &indices, &outer, &count)?,
     };
     let all = b.reduce("ReduceProd", &outer, Some(&[0]), true)?;
     let target = b.concat(&[&all, &inner], 0)?;
@@ -153,34 +155,34 @@ fn scatter_points(
     Ok(b.reshape_to(&written, &sizes)?.with_shape(x.shape.clone()))
 }
 
-/// The row of each point if all axes that it names are one. An index beyond its axis leads beyond all rows.
+/// The sizes of the axes that the last axis of `indices` names, and the others.
+fn split_sizes(b: &mut Builder, sizes: &Tensor, indices: &Tensor) -> Result<[Tensor; 2], Refusal> {
+    let depth = b.size_at(indices, -1)?;
+    let (start, end, axis) = (b.i64s(&[0]), b.i64s(&[i64::MAX]), b.i64s(&[0]));
+    let mut part = |from: &Tensor, to: &Tensor| {
+        b.op("Slice", &[sizes, from, to, &axis])
+            .one(DataType::Int64, Shape::of_rank(1))
+    };
+    Ok([part(&start, &depth)?, part(&depth, &end)?])
+}
+
+/// The row of each point if all axes that it names are one. An index beyond its axis fails.
 fn flat_rows(
     b: &mut Builder,
     indices: &Tensor,
     outer: &Tensor,
     count: &Tensor,
-    depth: usize,
 ) -> Result<Tensor, Refusal> {
-    let last = b.i64s(&[i64::try_from(depth).unwrap_or(i64::MAX)]);
-    let sizes = b.concat(&[count, &last], 0)?;
+    let depth = b.size_at(indices, -1)?;
+    let sizes = b.concat(&[count, &depth], 0)?;
     let points = b.reshape_to(indices, &sizes)?;
     let is_inside = b.compare("Less", &points, outer)?;
     let outside = b.unary("Not", &is_inside)?;
     let points = b.guarded(&points, &outside)?;
-    let mut rows: Option<Tensor> = None;
-    for axis in 0..i64::try_from(depth).unwrap_or(0) {
-        let place = b.i64(axis);
-        let along = b.gather(&points, &place, 1)?;
-        rows = Some(match rows {
-            None => along,
-            Some(rows) => {
-                let size = b.gather(outer, &place, 0)?;
-                let rows = b.binary("Mul", &rows, &size)?;
-                b.binary("Add", &rows, &along)?
-            }
-        });
-    }
-    rows.ok_or_else(|| Refusal::new("has points without indices"))
+    let axes = b.count_up(&depth)?;
+    let strides = strides(b, outer, &axes)?;
+    let along = b.binary("Mul", &points, &strides)?;
+    b.reduce("ReduceSum", &along, Some(&[1]), false)
 }
 
 fn scatter_nd(b: &mut Builder, op: &Op<'_>) -> Translated {

@@ -3,7 +3,7 @@
 use base::tensor::{DataType, Tensor as Elements};
 
 use super::Table;
-use super::scatter::{Reduction, joined_rows, scatter_rows};
+use super::scatter::{Reduction, column, joined_rows, scatter_rows};
 use crate::builder::Builder;
 use crate::op::{Op, Translated, one};
 use crate::ops::Rule::Pure;
@@ -128,12 +128,7 @@ impl Segments {
         let total = b.size_at(&self.numbers, 0)?;
         let ones = b.expand(&one, &total)?;
         let lengths = scatter_rows(b, &empty, &self.numbers, &ones, Reduction::Add)?;
-        let rank = self.rows.known_rank("reduces segments of a tensor")?;
-        let axes: Vec<i64> = (1..).take(rank.saturating_sub(1)).collect();
-        match axes.is_empty() {
-            true => Ok(lengths),
-            false => b.unsqueeze(&lengths, &axes),
-        }
+        column(b, &lengths, &self.rows, self.rows.rank())
     }
 }
 
@@ -164,7 +159,7 @@ fn segment(b: &mut Builder, op: &Op<'_>, how: Reduction) -> Translated {
     let nothing = b.i64(0);
     let is_filled = b.compare("Less", &nothing, &lengths)?;
     let zero = b.zero(reduced.dtype)?;
-    one(b.pick(&is_filled, &reduced, &zero)?)
+    one(b.choose_any(&is_filled, &reduced, &zero)?)
 }
 
 fn segment_mean(b: &mut Builder, op: &Op<'_>) -> Translated {

@@ -39,7 +39,15 @@ fn unique(b: &mut Builder, op: &Op<'_>) -> Translated {
         DataType::Half | DataType::BFloat16 => DataType::Float,
         _ => DataType::Int64,
     };
-    let x = b.cast(x, carrier)?;
+    let mut x = b.cast(x, carrier)?;
+    if matches!(carrier, DataType::Float | DataType::Double) {
+        // TensorFlow takes each NaN for another value; ONNX Runtime confuses NaN with the other values.
+        let bad = b.op("IsNaN", &[&x]).one(DataType::Bool, x.shape.clone())?;
+        x = b.guarded(&x, &bad)?;
+    }
+    if let Some(axis) = axis {
+        x = with_elements_along(b, &x, axis)?;
+    }
     let mut shape = x.shape.clone();
     match (&mut shape.0, axis) {
         (Some(dims), Some(axis)) => {
@@ -73,6 +81,21 @@ fn unique(b: &mut Builder, op: &Op<'_>) -> Translated {
         results.push(b.cast(counts, index_dtype)?);
     }
     many(results)
+}
+
+/// The same tensor; fails if it has slices along the axis, but no elements in them: ONNX Runtime's `Unique` ends
+/// the process then.
+fn with_elements_along(b: &mut Builder, x: &Tensor, axis: i64) -> Result<Tensor, Refusal> {
+    if x.shape.count().is_some_and(|it| it > 0) {
+        return Ok(x.clone());
+    }
+    let (slices, count) = (b.size_at(x, axis)?, b.count_of(x)?);
+    let zero = b.i64(0);
+    let has_slices = b.compare("Less", &zero, &slices)?;
+    let is_empty = b.compare("Equal", &count, &zero)?;
+    let bad = b.op("And", &[&has_slices, &is_empty]);
+    let bad = bad.one(DataType::Bool, Shape::dims([Some(1)]))?;
+    b.guarded(x, &bad)
 }
 
 /// The elements of the first vector that are not in the second, and their places.

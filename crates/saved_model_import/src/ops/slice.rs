@@ -34,7 +34,7 @@ fn slice(b: &mut Builder, op: &Op<'_>) -> Translated {
     if starts.iter().any(|&it| it < 0) || sizes.iter().any(|&it| it < -1) {
         return Err(Refusal::new("has negative bounds"));
     }
-    // What has to hold for TensorFlow not to refuse it, as far as it is not known to.
+    // Whether it is known that TensorFlow does not refuse it.
     let mut is_safe = true;
     let mut lists = [const { Vec::new() }; 3];
     for ((axis, &start), &size) in (0i64..).zip(&starts).zip(&sizes) {

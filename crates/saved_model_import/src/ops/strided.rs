@@ -22,7 +22,7 @@ const MAX_ENTRIES: i64 = 32;
 /// the step is negative, and so it takes the largest int32.
 const BEYOND: i64 = i64::MAX - 1;
 
-/// What an entry of the bounds selects.
+/// The part that an entry of the bounds selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Entry {
     Range {
@@ -61,7 +61,7 @@ impl Masks {
         }
     }
 
-    /// What each entry selects. Of several ellipses TensorFlow refuses all; the first counts here.
+    /// The part that each entry selects. Of several ellipses TensorFlow refuses all; the first counts here.
     fn entries(self, count: i64) -> Vec<Entry> {
         let kinds = (0..count).map(|index| self.kind(index));
         let kinds: Vec<Kind> = kinds.collect();
