@@ -65,8 +65,6 @@ pub(crate) struct Builder {
     transposed: Rc<Transposed>,
     /// The nodes by the names of their outputs.
     made: HashMap<Rc<str>, Rc<Made>>,
-    /// Functions that several nodes compute together: the name of each result with what it is a function of.
-    noted: HashMap<Rc<str>, (&'static str, Tensor)>,
 }
 
 /// Constants up to this size are compared by their elements.
@@ -86,7 +84,6 @@ impl Builder {
             kept: Vec::new(),
             transposed: Rc::default(),
             made: HashMap::new(),
-            noted: HashMap::new(),
         }
     }
 

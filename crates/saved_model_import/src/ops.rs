@@ -24,7 +24,6 @@ mod error_function;
 mod example;
 mod fill;
 mod gather;
-mod gelu;
 mod image;
 mod integer;
 mod join;

@@ -74,17 +74,4 @@ impl Builder {
         }
         made.output == 0 && op_types.contains(&made.op_type.as_str())
     }
-
-    /// Notes that several nodes together compute `function` of `x`.
-    pub(crate) fn note(&mut self, result: &Tensor, function: &'static str, x: &Tensor) {
-        if let Ok(name) = result.name() {
-            self.noted.insert(Rc::clone(name), (function, x.clone()));
-        }
-    }
-
-    /// The tensor of which this one is `function`, as was noted.
-    pub(crate) fn noted(&self, result: &Tensor, function: &str) -> Option<&Tensor> {
-        let (noted, x) = self.noted.get(result.name().ok()?)?;
-        (*noted == function).then_some(x)
-    }
 }

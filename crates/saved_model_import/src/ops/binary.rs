@@ -5,7 +5,7 @@
 use base::tensor::DataType;
 
 use super::Table;
-use super::{gelu, integer};
+use super::integer;
 use crate::builder::Builder;
 use crate::builder::kernels::{is_floating, is_integer};
 use crate::op::{Op, Translated, one};
@@ -28,7 +28,7 @@ pub(super) const TABLE: Table = &[
     ("Maximum", Pure(|b, op| binary(b, op, "Max"))),
     ("Minimum", Pure(|b, op| binary(b, op, "Min"))),
     ("Mod", Pure(truncate_mod)),
-    ("Mul", Pure(multiply)),
+    ("Mul", Pure(|b, op| binary(b, op, "Mul"))),
     ("MulNoNan", Pure(|b, op| unless_zero(b, op, 1, "Mul"))),
     ("Pow", Pure(power)),
     ("RealDiv", Pure(divide)),
@@ -42,14 +42,6 @@ pub(super) const TABLE: Table = &[
 
 fn binary(b: &mut Builder, op: &Op<'_>, name: &str) -> Translated {
     one(b.binary_any(name, op.input(0)?, op.input(1)?)?)
-}
-
-fn multiply(b: &mut Builder, op: &Op<'_>) -> Translated {
-    let (x, y) = (op.input(0)?, op.input(1)?);
-    match gelu::recognized(b, x, y)? {
-        Some(whole) => one(whole),
-        None => one(b.binary_any("Mul", x, y)?),
-    }
 }
 
 /// Strings are joined.

@@ -105,9 +105,7 @@ fn erfc(b: &mut Builder, op: &Op<'_>) -> Translated {
     let left = b.binary("Sub", &two, &right)?;
     let is_left = b.compare("Less", &wide, &zero)?;
     let result = b.choose(&is_left, &left, &right)?;
-    let result = b.cast(&result, x.dtype)?;
-    b.note(&result, "Erfc", x);
-    one(result)
+    one(b.cast(&result, x.dtype)?)
 }
 
 /// `erfc` of numbers from 0.
