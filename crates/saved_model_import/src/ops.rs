@@ -16,6 +16,7 @@ mod compare;
 mod complex;
 mod control;
 mod conv;
+mod conv_transpose;
 mod crop;
 mod cumulative;
 mod diagonal;
@@ -85,6 +86,7 @@ const TABLES: &[Table] = &[
     complex::TABLE,
     control::TABLE,
     conv::TABLE,
+    conv_transpose::TABLE,
     cumulative::TABLE,
     crop::TABLE,
     diagonal::TABLE,

@@ -71,7 +71,7 @@ impl Around {
         score: Tensor,
         lowest: Tensor,
     ) -> Result<Self> {
-        let mut edge = |b: &mut Builder, op: &str, index: i64| {
+        let edge = |b: &mut Builder, op: &str, index: i64| {
             let one = b.slice(corners, &[1], &[index], &[index + 1], &[1])?;
             let other = b.slice(corners, &[1], &[index + 2], &[index + 3], &[1])?;
             let edge = b.binary(op, &one, &other)?;
