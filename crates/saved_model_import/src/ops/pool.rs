@@ -248,7 +248,7 @@ fn without_nan(b: &mut Builder, x: &Tensor, of: DataType) -> Result<Tensor> {
         of,
         DataType::Float | DataType::Double | DataType::Half | DataType::BFloat16
     );
-    if !is_float || b.is_result_of(x, &["Relu", "Clip"]) {
+    if !is_float || b.origin(x, &["Relu", "Relu6"]).is_some() {
         return Ok(x.clone());
     }
     let lowest = b.scalar(x.dtype, lowest(x.dtype))?;
