@@ -107,6 +107,7 @@ impl Builder {
     }
 
     /// The number of nodes of the open graphs.
+    #[cfg(test)]
     pub(crate) fn node_count(&self) -> usize {
         self.graphs.iter().map(|it| it.node.len()).sum()
     }

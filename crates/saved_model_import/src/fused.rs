@@ -1,4 +1,4 @@
-//! Recognizes what a graph writes with several operators and ONNX has one for.
+//! Recognizes patterns of several operators for which ONNX has one.
 //!
 //! A pattern is looked for at its last node, whose inputs are translated already. It holds for all values, or it
 //! is not taken: shapes and constants that it depends on have to be known. The nodes that stood for its parts are
@@ -8,6 +8,8 @@
 
 mod gelu;
 mod norm;
+#[cfg(test)]
+mod tests;
 
 use std::rc::Rc;
 
@@ -18,7 +20,7 @@ use crate::op::Op;
 use crate::refusal::Refusal;
 use crate::value::{Tensor, Value};
 
-/// The outputs of a node, or what stands for the whole pattern that ends with it.
+/// The outputs of a node, or those of the operator that stands for the whole pattern that ends with it.
 pub(crate) fn improved(
     b: &mut Builder,
     op: &Op<'_>,
@@ -68,7 +70,8 @@ fn both_orders(origin: &Origin) -> Vec<(Tensor, Tensor)> {
 
 /// The inputs of a sum or a product, in both orders.
 fn terms(b: &Builder, x: &Tensor, ops: &[&str]) -> Vec<(Tensor, Tensor)> {
-    b.origin(x, ops).map_or_else(Vec::new, |it| both_orders(&it))
+    b.origin(x, ops)
+        .map_or_else(Vec::new, |it| both_orders(&it))
 }
 
 /// The only input of a node of this operator.

@@ -52,6 +52,7 @@ mod string;
 mod table;
 mod top_k;
 mod unary;
+mod windows;
 
 use crate::builder::Builder;
 use crate::op::{Op, Translated};

@@ -10,12 +10,8 @@ use crate::builder::Builder;
 use crate::refusal::Refusal;
 use crate::value::Tensor;
 
-/// What stands for the product of `x` and `y`, if it is a GELU.
-pub(super) fn found(
-    b: &mut Builder,
-    x: &Tensor,
-    y: &Tensor,
-) -> Result<Option<Tensor>, Refusal> {
+/// The result that stands for the product of `x` and `y`, if it is a GELU.
+pub(super) fn found(b: &mut Builder, x: &Tensor, y: &Tensor) -> Result<Option<Tensor>, Refusal> {
     for (one, other) in [(x, y), (y, x)] {
         // (0.5 * x) * twice, or x * (0.5 * twice).
         let halves = [(one, other), (other, one)];
@@ -97,8 +93,9 @@ fn is_cubic(b: &Builder, y: &Tensor, x: &Tensor) -> bool {
 }
 
 fn is_cube(b: &Builder, y: &Tensor, x: &Tensor) -> bool {
-    b.origin(y, &["Pow"]).is_some_and(|it| match it.inputs.as_slice() {
-        [value, number] => same(value, x) && is_number(number, 3.0),
-        _ => false,
-    })
+    b.origin(y, &["Pow"])
+        .is_some_and(|it| match it.inputs.as_slice() {
+            [value, number] => same(value, x) && is_number(number, 3.0),
+            _ => false,
+        })
 }

@@ -24,7 +24,7 @@ struct Norm {
     offset: Option<Tensor>,
 }
 
-/// What stands for the sum of `x` and `y`, if it is a normalization.
+/// The result that stands for the sum of `x` and `y`, if it is a normalization.
 pub(super) fn found(b: &mut Builder, x: &Tensor, y: &Tensor) -> Result<Option<Tensor>> {
     for (product, shift) in [(x, y), (y, x)] {
         if let Some(norm) = parts(b, product, shift) {
@@ -68,11 +68,13 @@ fn parts(b: &Builder, product: &Tensor, shift: &Tensor) -> Option<Norm> {
 fn inverse_of(b: &Builder, inverse: &Tensor) -> Option<(Tensor, f32, Option<Tensor>)> {
     let root = |x: &Tensor| {
         let spread = argument(b, x, "Rsqrt")?;
-        terms(b, &spread, ADD).into_iter().find_map(|(variance, epsilon)| {
-            let epsilon = epsilon.as_scalar::<f32>()?;
-            // A scalar variance would be taken for the epsilon.
-            (variance.shape.count() != Some(1)).then_some((variance, epsilon))
-        })
+        terms(b, &spread, ADD)
+            .into_iter()
+            .find_map(|(variance, epsilon)| {
+                let epsilon = epsilon.as_scalar::<f32>()?;
+                // A scalar variance would be taken for the epsilon.
+                (variance.shape.count() != Some(1)).then_some((variance, epsilon))
+            })
     };
     if let Some((variance, epsilon)) = root(inverse) {
         return Some((variance, epsilon, None));
@@ -194,7 +196,8 @@ impl Norm {
             let [of, axes] = origin.inputs.as_slice() else {
                 return None;
             };
-            let is_last = matches!(axes.ints()?.as_slice(), [axis] if [-1, rank - 1].contains(axis));
+            let is_last =
+                matches!(axes.ints()?.as_slice(), [axis] if [-1, rank - 1].contains(axis));
             (is_last && mean.rank() == self.x.rank()).then(|| of.clone())
         };
         let squares = mean_of(&self.variance)?;

@@ -6,7 +6,8 @@ use base::tensor::DataType;
 
 use super::Table;
 use super::conv::{kernel_order, multiply, window};
-use super::spatial::{Layout, Padding, Window, halves, pad, range, same_totals};
+use super::spatial::{Layout, Padding, Window, halves, pad, same_totals};
+use super::windows::range;
 use crate::builder::Builder;
 use crate::op::{Op, Translated, one};
 use crate::ops::Rule::Pure;
@@ -70,7 +71,10 @@ fn transposed(b: &mut Builder, op: &Op<'_>, spatial: usize) -> Translated {
 fn sizes_of(b: &mut Builder, target: &Tensor, layout: Layout, op: &Op<'_>) -> Result<Tensor> {
     let count = layout.spatial as i64;
     let first = layout.first_spatial() as i64;
-    let known = target.shape.dim(0).or(target.elements().map(|it| it.len() as i64));
+    let known = target
+        .shape
+        .dim(0)
+        .or(target.elements().map(|it| it.len() as i64));
     let sizes = match known {
         Some(length) if length == count => target.clone(),
         Some(length) if length == count + 2 => {
@@ -94,7 +98,9 @@ fn sizes_of(b: &mut Builder, target: &Tensor, layout: Layout, op: &Op<'_>) -> Re
 /// The groups of the convolution: the channels of the result divided by those of the kernel.
 fn groups(target: &Tensor, kernel: &Tensor, layout: Layout, op: &Op<'_>) -> Result<i64> {
     let place = layout.channels();
-    let is_whole = target.elements().is_some_and(|it| it.len() == layout.rank());
+    let is_whole = target
+        .elements()
+        .is_some_and(|it| it.len() == layout.rank());
     let given = match is_whole {
         true => target.elements().and_then(|it| *it.get(place)?),
         false => None,
@@ -221,14 +227,17 @@ impl Transposed {
                     .one(y.dtype, shape)?
             }
         };
-        self.layout.from_first(b, &result)
+        self.layout.returned_from_first(b, &result)
     }
 
     /// As a product of matrices, for the dtypes for which ONNX Runtime has no kernel: each place of the result
     /// takes the elements of `y` whose windows reach it.
     fn multiply(&self, b: &mut Builder, y: &Tensor) -> Result<Tensor> {
         if self.groups != 1 {
-            return Err(Refusal::new(format!("is not run for groups of {}", y.dtype)));
+            return Err(Refusal::new(format!(
+                "is not run for groups of {}",
+                y.dtype
+            )));
         }
         let mut elements = self.layout.to_last(b, y)?;
         for index in 0..self.layout.spatial {
@@ -238,7 +247,7 @@ impl Transposed {
         let order: Vec<i64> = [1, 0].into_iter().chain(2..spatial + 2).collect();
         let kernel = b.transpose(&self.kernel, &order)?;
         let result = multiply(b, &elements, &kernel, 1, self.layout.spatial)?;
-        self.layout.from_last(b, &result)
+        self.layout.returned_from_last(b, &result)
     }
 
     /// Replaces a spatial dimension with the places of the result and the offsets within a window: zeros where
@@ -250,7 +259,9 @@ impl Transposed {
         let size = size
             .filter(|it| (1..=1 << 16).contains(it))
             .ok_or_else(|| Refusal::new("has a window of unknown size"))?;
-        let offsets: Vec<i64> = (0..size).map(|it| it * self.window.dilations[index]).collect();
+        let offsets: Vec<i64> = (0..size)
+            .map(|it| it * self.window.dilations[index])
+            .collect();
         let at = |b: &mut Builder, x: &Tensor| b.slice(x, &[0], &[place], &[place + 1], &[1]);
         let (length, start) = (at(b, &self.sizes)?, at(b, &self.starts)?);
         let all = b.shape_of(y)?;
