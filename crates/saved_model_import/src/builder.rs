@@ -11,7 +11,7 @@ pub(crate) mod common;
 mod graphs;
 mod guard;
 pub(crate) mod kernels;
-mod made;
+mod origin;
 mod prune;
 mod require;
 mod strings;
@@ -35,7 +35,7 @@ use crate::transposed::Transposed;
 use crate::value::{Constant, Shape, Tensor};
 
 pub(crate) use self::common::{axis_of, from_start};
-pub(crate) use self::made::Made;
+pub(crate) use self::origin::Origin;
 
 /// The version of ONNX's operators that a translation uses.
 pub(crate) const OPSET: i64 = 21;
@@ -63,8 +63,10 @@ pub(crate) struct Builder {
     /// The constants that became initializers, so that no address of elements is used twice.
     kept: Vec<Rc<Constant>>,
     transposed: Rc<Transposed>,
-    /// The nodes by the names of their outputs.
-    made: HashMap<Rc<str>, Rc<Made>>,
+    /// The TensorFlow nodes that tensors are results of, by the tensors' names.
+    origins: HashMap<Rc<str>, Rc<Origin>>,
+    /// The tensors that were transposed, with the order, by the names of the results.
+    transposes: HashMap<Rc<str>, (Tensor, Vec<i64>)>,
 }
 
 /// Constants up to this size are compared by their elements.
@@ -83,7 +85,8 @@ impl Builder {
             label: String::new(),
             kept: Vec::new(),
             transposed: Rc::default(),
-            made: HashMap::new(),
+            origins: HashMap::new(),
+            transposes: HashMap::new(),
         }
     }
 
@@ -104,6 +107,7 @@ impl Builder {
     }
 
     /// The number of nodes of the open graphs.
+    #[cfg(test)]
     pub(crate) fn node_count(&self) -> usize {
         self.graphs.iter().map(|it| it.node.len()).sum()
     }
@@ -405,13 +409,6 @@ impl NewNode<'_> {
         for (dtype, shape) in outputs {
             let name = builder.take_name(&wish);
             self.node.output.push((*name).to_owned());
-            let made = Made::new(
-                self.node.op_type(),
-                &self.inputs,
-                &self.node.attribute,
-                results.len(),
-            );
-            builder.made.insert(Rc::clone(&name), Rc::new(made));
             results.push(Tensor::named(name, dtype, shape));
         }
         if self.node.name.is_none() {

@@ -155,8 +155,8 @@ pub fn import(origin: &str, meta_graph: &MetaGraphDef, files: &dyn Files) -> Res
             });
             continue;
         }
-        imported.statistics.nodes += signature.finished.builder.node_count();
         let proto = signature.finished.builder.finish(env!("CARGO_PKG_VERSION"));
+        imported.statistics.nodes += proto.graph.as_ref().map_or(0, |it| it.node.len());
         // All have the file's name, so that graphs share the weights that they have in common.
         let model = OnnxModel::from_proto(origin, proto)?;
         imported.signatures.insert(

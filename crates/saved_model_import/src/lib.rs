@@ -10,6 +10,7 @@
 mod builder;
 mod checkpoint;
 mod effects;
+mod fused;
 mod graph;
 mod import;
 mod list;

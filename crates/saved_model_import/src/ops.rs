@@ -16,6 +16,7 @@ mod compare;
 mod complex;
 mod control;
 mod conv;
+mod conv_transpose;
 mod crop;
 mod cumulative;
 mod diagonal;
@@ -51,6 +52,7 @@ mod string;
 mod table;
 mod top_k;
 mod unary;
+mod windows;
 
 use crate::builder::Builder;
 use crate::op::{Op, Translated};
@@ -85,6 +87,7 @@ const TABLES: &[Table] = &[
     complex::TABLE,
     control::TABLE,
     conv::TABLE,
+    conv_transpose::TABLE,
     cumulative::TABLE,
     crop::TABLE,
     diagonal::TABLE,

@@ -12,6 +12,7 @@ use proto::tensorflow::NodeDef;
 
 use crate::builder::Builder;
 use crate::effects::Effects;
+use crate::fused;
 use crate::graph::{Body, Graph, TensorRef};
 use crate::list::Loops;
 use crate::op::{Op, Translated};
@@ -162,7 +163,10 @@ impl<'a> Translation<'a> {
                     node: op.node,
                     inputs: &inputs,
                 };
-                translate(&mut self.builder, &read)
+                let outputs = translate(&mut self.builder, &read)?;
+                let outputs = fused::improved(&mut self.builder, &read, outputs)?;
+                self.builder.note_origin(op.node, &inputs, &outputs);
+                Ok(outputs)
             }
             Some(Rule::Whole(translate)) => translate(self, op),
             None if self.graph.functions.contains_key(op.node.op.as_str()) => {

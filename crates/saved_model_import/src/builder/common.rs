@@ -162,11 +162,27 @@ impl Builder {
         {
             return Ok(x.replaced(transposed));
         }
+        if let Ok(name) = x.name()
+            && let Some((inner, first)) = self.transposes.get(name)
+            && let both = order
+                .iter()
+                .map(|&it| first.get(usize::try_from(it).ok()?).copied())
+            && both.eq((0..first.len() as i64).map(Some))
+        {
+            // Back to where it came from.
+            return Ok(inner.clone());
+        }
         let dims = order.iter().map(|&axis| x.shape.dim(axis));
         let shape = Shape::dims(dims);
-        self.op("Transpose", &[x])
+        let result = self
+            .op("Transpose", &[x])
             .ints("perm", order)
-            .one(x.dtype, shape)
+            .one(x.dtype, shape)?;
+        if let Ok(name) = result.name() {
+            let entry = (x.clone(), order.to_vec());
+            self.transposes.insert(name.clone(), entry);
+        }
+        Ok(result)
     }
 
     /// Inserts dimensions of size 1. The axes count in the result, and may be negative if the rank is known.

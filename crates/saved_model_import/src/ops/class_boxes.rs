@@ -190,7 +190,7 @@ impl Best {
                 (self.places.clone(), each)
             }
         };
-        let images = super::spatial::range(b, &sizes.images)?;
+        let images = super::windows::range(b, &sizes.images)?;
         let starts = b.binary("Mul", &images, &each)?;
         let starts = b.unsqueeze(&starts, &[1])?;
         let place = b.binary("Add", &place, &starts)?;

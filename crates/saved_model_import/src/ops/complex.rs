@@ -279,14 +279,10 @@ fn angle(b: &mut Builder, op: &Op<'_>) -> Translated {
 }
 
 fn both_parts(b: &mut Builder, op: &Op<'_>, op_type: &str) -> Translated {
-    let (x, y) = aligned(b, op)?;
+    // Each dimension lines up from the end, also the one of the parts.
+    let (x, y) = (parts(op.input(0)?)?, parts(op.input(1)?)?);
     let both = b.binary(op_type, &x, &y)?;
     one(joined(b, &both)?)
-}
-
-/// The parts of both inputs, of which each dimension lines up from the end, also the last one.
-fn aligned(_: &mut Builder, op: &Op<'_>) -> Result<(Tensor, Tensor)> {
-    Ok((parts(op.input(0)?)?, parts(op.input(1)?)?))
 }
 
 fn multiply(b: &mut Builder, op: &Op<'_>) -> Translated {

@@ -5,7 +5,8 @@
 use base::tensor::DataType;
 
 use super::Table;
-use super::spatial::{Layout, Padding, Pads, Window, pad, windows};
+use super::spatial::{Layout, Padding, Pads, Window, pad};
+use super::windows::windows;
 use crate::builder::Builder;
 use crate::op::{Op, Translated, one};
 use crate::ops::Rule::Pure;
@@ -140,11 +141,11 @@ fn ungrouped(b: &mut Builder, kernel: &Tensor, x: &Tensor, layout: Layout) -> Re
     }
     let tiled = b.op("Tile", &[kernel, &repeats]).one(kernel.dtype, shape)?;
     let per_group = b.binary("Div", &outputs, &groups)?;
-    let rows = super::spatial::range(b, &outputs)?;
+    let rows = super::windows::range(b, &outputs)?;
     let rows = b.binary("Div", &rows, &per_group)?;
     let rows = b.unsqueeze(&rows, &[1])?;
     let columns = b.binary("Mul", &groups, &group)?;
-    let columns = super::spatial::range(b, &columns)?;
+    let columns = super::windows::range(b, &columns)?;
     let columns = b.binary("Div", &columns, &group)?;
     let own = b.compare("Equal", &rows, &columns)?;
     let axes: Vec<i64> = (2..layout.rank() as i64).collect();
@@ -190,7 +191,7 @@ impl Conv {
             Pads::Computed(_) => node,
         };
         let result = node.one(x.dtype, shape)?;
-        self.layout.from_first(b, &result)
+        self.layout.returned_from_first(b, &result)
     }
 
     /// As a product of matrices, for the dtypes for which ONNX Runtime has no convolution.
@@ -198,7 +199,7 @@ impl Conv {
         let x = self.layout.to_last(b, x)?;
         let patches = windows(b, &x, &self.window, &self.padding, 0.0)?;
         let result = multiply(b, &patches, &self.kernel, self.groups, self.layout.spatial)?;
-        self.layout.from_last(b, &result)
+        self.layout.returned_from_last(b, &result)
     }
 }
 

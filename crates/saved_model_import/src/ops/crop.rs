@@ -5,7 +5,7 @@ use base::tensor::DataType;
 use super::Table;
 use super::image::{LAYOUT, positive};
 use super::resample::rounded;
-use super::spatial::range;
+use super::windows::range;
 use crate::builder::{Builder, MICROSOFT};
 use crate::op::{Op, Translated, one};
 use crate::ops::Rule::Pure;
@@ -52,7 +52,7 @@ fn bilinear(
         .text("mode", "bilinear")
         .float("extrapolation_value", outside)
         .one(DataType::Float, shape)?;
-    LAYOUT.from_first(b, &result)
+    LAYOUT.returned_from_first(b, &result)
 }
 
 /// Written out, with the arithmetic of TensorFlow's kernel: ONNX Runtime's rounds other places differently.

@@ -6,7 +6,8 @@ use base::tensor::DataType;
 
 use super::Table;
 use super::resample::{self, Grid};
-use super::spatial::{Layout, Padding, Window, windows};
+use super::spatial::{Layout, Padding, Window};
+use super::windows::windows;
 use crate::builder::Builder;
 use crate::op::{Op, Translated, one};
 use crate::ops::Rule::Pure;
@@ -77,7 +78,7 @@ fn bilinear(b: &mut Builder, op: &Op<'_>) -> Translated {
         .text("mode", "linear")
         .text("coordinate_transformation_mode", grid.mode())
         .one(DataType::Float, Shape::dims(dims))?;
-    one(LAYOUT.from_first(b, &result)?)
+    one(LAYOUT.returned_from_first(b, &result)?)
 }
 
 /// Each element is copied, so it is read by its index: for all dtypes, and with TensorFlow's rounding.
@@ -122,7 +123,7 @@ fn repeat(b: &mut Builder, x: &Tensor, factors: [f32; 2], shape: Shape) -> Resul
         .text("coordinate_transformation_mode", "asymmetric")
         .text("nearest_mode", "floor")
         .one(x.dtype, Shape::dims(dims))?;
-    LAYOUT.from_first(b, &result)
+    LAYOUT.returned_from_first(b, &result)
 }
 
 fn bicubic(b: &mut Builder, op: &Op<'_>) -> Translated {

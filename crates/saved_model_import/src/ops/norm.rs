@@ -51,7 +51,7 @@ fn batch_norm(b: &mut Builder, op: &Op<'_>, outputs: usize) -> Translated {
             )
             .float("epsilon", epsilon)
             .same()?;
-        let y = layout.from_first(b, &y)?;
+        let y = layout.returned_from_first(b, &y)?;
         let (mean, variance) = (inputs[2].clone(), inputs[3].clone());
         vec![y, mean.clone(), variance.clone(), mean, variance]
     };
@@ -162,6 +162,6 @@ fn local_response(b: &mut Builder, op: &Op<'_>) -> Translated {
         .float("beta", op.attr_float("beta").unwrap_or(0.5))
         .float("bias", op.attr_float("bias").unwrap_or(1.0))
         .same()?;
-    let result = layout.from_first(b, &result)?;
+    let result = layout.returned_from_first(b, &result)?;
     one(b.cast(&result, x.dtype)?)
 }

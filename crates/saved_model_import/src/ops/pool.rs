@@ -5,7 +5,8 @@
 use base::tensor::DataType;
 
 use super::Table;
-use super::spatial::{Layout, Padding, Pads, Window, pad, windows};
+use super::spatial::{Layout, Padding, Pads, Window, pad};
+use super::windows::windows;
 use crate::builder::Builder;
 use crate::op::{Op, Translated, many, one};
 use crate::ops::Rule::Pure;
@@ -161,7 +162,7 @@ fn average(b: &mut Builder, op: &Op<'_>, spatial: usize) -> Translated {
             let wide = b.cast(x, DataType::Float)?;
             let wide = pool.layout.to_first(b, &wide)?;
             let result = pool.run(b, "AveragePool", &wide, false)?.swap_remove(0);
-            let result = pool.layout.from_first(b, &result)?;
+            let result = pool.layout.returned_from_first(b, &result)?;
             one(b.cast(&result, x.dtype)?)
         }
         DataType::Double => one(mean(b, &pool, x)?),
@@ -185,7 +186,7 @@ fn mean(b: &mut Builder, pool: &Pool, x: &Tensor) -> Result<Tensor> {
         parts.push(b.reduce("ReduceSum", &elements, Some(&axes), false)?);
     }
     let result = b.binary("Div", &parts[0], &parts[1])?;
-    pool.layout.from_last(b, &result)
+    pool.layout.returned_from_last(b, &result)
 }
 
 fn max(b: &mut Builder, op: &Op<'_>, spatial: usize) -> Translated {
@@ -234,11 +235,11 @@ fn max_of(
     let wide = without_nan(b, &wide, x.dtype)?;
     let wide = pool.layout.to_first(b, &wide)?;
     let result = pool.run(b, "MaxPool", &wide, false)?.swap_remove(0);
-    let result = pool.layout.from_first(b, &result)?;
+    let result = pool.layout.returned_from_first(b, &result)?;
     one(b.cast(&result, x.dtype)?)
 }
 
-/// TensorFlow starts each window with the lowest finite number, and what is NaN or lower does not change it.
+/// TensorFlow starts each window with the lowest finite number, which neither NaN nor a lower number changes.
 /// ONNX Runtime's result depends on the place of a NaN within the window.
 ///
 /// The result of a `Relu` is taken as it is: only NaN could make a difference, and a comparison in this place
@@ -248,7 +249,7 @@ fn without_nan(b: &mut Builder, x: &Tensor, of: DataType) -> Result<Tensor> {
         of,
         DataType::Float | DataType::Double | DataType::Half | DataType::BFloat16
     );
-    if !is_float || b.is_result_of(x, &["Relu", "Clip"]) {
+    if !is_float || b.origin(x, &["Relu", "Relu6"]).is_some() {
         return Ok(x.clone());
     }
     let lowest = b.scalar(x.dtype, lowest(x.dtype))?;
@@ -266,7 +267,7 @@ fn max_of_windows(b: &mut Builder, pool: &Pool, x: &Tensor) -> Result<Tensor> {
     let elements = windows(b, &padded, &pool.window, &Padding::Valid, 0.0)?;
     let axes: Vec<i64> = (1..=pool.layout.spatial as i64).map(|it| 2 * it).collect();
     let result = b.reduce("ReduceMax", &elements, Some(&axes), false)?;
-    pool.layout.from_last(b, &result)
+    pool.layout.returned_from_last(b, &result)
 }
 
 /// The largest of each group of neighbouring channels. TensorFlow has it for channels that are last, and for
@@ -309,9 +310,9 @@ fn max_with_argmax(b: &mut Builder, op: &Op<'_>) -> Translated {
     let first = pool.layout.to_first(b, &wide)?;
     let mut results = pool.run(b, "MaxPool", &first, true)?;
     let indices = results.swap_remove(1);
-    let largest = pool.layout.from_first(b, &results[0])?;
+    let largest = pool.layout.returned_from_first(b, &results[0])?;
     let largest = b.cast(&largest, x.dtype)?;
-    let indices = pool.layout.from_first(b, &indices)?;
+    let indices = pool.layout.returned_from_first(b, &indices)?;
     let sizes = b.shape_of(&first)?;
     let size = |b: &mut Builder, axis: i64| b.slice(&sizes, &[0], &[axis], &[axis + 1], &[1]);
     let (height, width) = (size(b, 2)?, size(b, 3)?);
@@ -321,12 +322,12 @@ fn max_with_argmax(b: &mut Builder, op: &Op<'_>) -> Translated {
         .op("Mod", &[&indices, &area])
         .one(DataType::Int64, indices.shape.clone())?;
     let place = b.binary("Mul", &place, &channels)?;
-    let channel = super::spatial::range(b, &channels)?;
+    let channel = super::windows::range(b, &channels)?;
     let mut index = b.binary("Add", &place, &channel)?;
     if op.attr_flag("include_batch_in_index") {
         let image = b.binary("Mul", &area, &channels)?;
         let batch = size(b, 0)?;
-        let starts = super::spatial::range(b, &batch)?;
+        let starts = super::windows::range(b, &batch)?;
         let starts = b.binary("Mul", &starts, &image)?;
         let starts = b.unsqueeze(&starts, &[1, 2, 3])?;
         index = b.binary("Add", &index, &starts)?;

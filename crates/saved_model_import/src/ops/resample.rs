@@ -49,7 +49,7 @@ impl Grid {
     }
 }
 
-/// The sizes of a dimension before and after, and what follows from them.
+/// The sizes of a dimension before and after, and the scale that follows from them.
 struct Axis {
     /// int64 scalars.
     from: Tensor,
@@ -65,7 +65,7 @@ impl Axis {
         let all = b.shape_of(x)?;
         let from = b.gather(&all, &b.i64(axis), 0)?;
         let to = b.gather(sizes, &b.i64(axis - 1), 0)?;
-        let places = super::spatial::range(b, &to)?;
+        let places = super::windows::range(b, &to)?;
         let places = b.cast(&places, DataType::Float)?;
         let (old, new) = (
             b.cast(&from, DataType::Float)?,
@@ -76,7 +76,7 @@ impl Axis {
             let float = |b: &Builder, it| b.scalar(DataType::Float, it);
             let one = float(b, 1.0)?;
             let (less_old, less_new) = (b.binary("Sub", &old, &one)?, b.binary("Sub", &new, &one)?);
-            // One new element is at the first place whatever the scale; but it must not be 0 / 0.
+            // One new element is at the first place with any scale; but it must not be 0 / 0.
             let divisor = b.binary("Max", &less_new, &one)?;
             let corners = b.binary("Div", &less_old, &divisor)?;
             let several = b.compare("Greater", &new, &one)?;
@@ -262,10 +262,10 @@ pub(super) fn area(
     let end = b.binary("Add", &along.places, &one)?;
     let end = b.binary("Mul", &end, &scale)?;
     let (start, end) = (b.unsqueeze(&start, &[1])?, b.unsqueeze(&end, &[1])?);
-    let old = super::spatial::range(b, &along.from)?;
+    let old = super::windows::range(b, &along.from)?;
     let old = b.cast(&old, DataType::Float)?;
     let next = b.binary("Add", &old, &one)?;
-    // The last element counts for what lies behind it too.
+    // The last element counts for the part behind it too.
     let last = along.last(b)?;
     let is_last = b.compare("Equal", &old, &last)?;
     let next = b.choose(&is_last, &float(b, f64::from(f32::MAX))?, &next)?;

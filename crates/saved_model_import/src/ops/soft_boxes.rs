@@ -12,7 +12,7 @@ use crate::value::{Shape, Tensor};
 
 type Result<T> = std::result::Result<T, Refusal>;
 
-/// What an iteration reads.
+/// The tensors that an iteration reads.
 struct Around {
     /// `[boxes, 1]`: the lower and the upper edges, in both directions, and the areas.
     low: [Tensor; 2],
@@ -71,7 +71,7 @@ impl Around {
         score: Tensor,
         lowest: Tensor,
     ) -> Result<Self> {
-        let mut edge = |b: &mut Builder, op: &str, index: i64| {
+        let edge = |b: &mut Builder, op: &str, index: i64| {
             let one = b.slice(corners, &[1], &[index], &[index + 1], &[1])?;
             let other = b.slice(corners, &[1], &[index + 2], &[index + 3], &[1])?;
             let edge = b.binary(op, &one, &other)?;
@@ -90,7 +90,7 @@ impl Around {
         let factor = b.choose(&is_soft, &factor, &zero)?;
         let count = b.op("Shape", &[corners]).int("end", 1);
         let count = count.one(DataType::Int64, Shape::fixed(&[1]))?;
-        let places = super::spatial::range(b, &count)?;
+        let places = super::windows::range(b, &count)?;
         Ok(Self {
             low,
             high,
@@ -165,7 +165,7 @@ impl Around {
         b.choose(&has_area, &overlap, &zero)
     }
 
-    /// The scores after a choice; the lowest for boxes that are no candidates any longer.
+    /// The scores after a choice; the lowest for boxes that stopped being candidates.
     fn sunk(&self, b: &mut Builder, scores: &Tensor, overlap: &Tensor) -> Result<Tensor> {
         let square = b.binary("Mul", overlap, overlap)?;
         let exponent = b.binary("Mul", &square, &self.factor)?;

@@ -2,8 +2,8 @@
 //!
 //! ONNX has the channels in front of the spatial dimensions; TensorFlow's graphs mostly have them last. Each
 //! operator is put between two transpositions; ONNX Runtime removes those between neighbours.
-
-use base::tensor::{DataType, Tensor as Elements};
+//!
+//! Not here: the elements of windows, written out (`windows`).
 
 use crate::builder::Builder;
 use crate::op::Op;
@@ -95,7 +95,7 @@ impl Layout {
     }
 
     /// The tensor, whose channels are in front, as the operator gives it.
-    pub(super) fn from_first(self, b: &mut Builder, x: &Tensor) -> Result<Tensor> {
+    pub(super) fn returned_from_first(self, b: &mut Builder, x: &Tensor) -> Result<Tensor> {
         match self.is_first {
             true => Ok(x.clone()),
             false => b.transpose(x, &last_order(self.spatial)),
@@ -112,7 +112,7 @@ impl Layout {
     }
 
     /// The tensor, whose channels are last, as the operator gives it.
-    pub(super) fn from_last(self, b: &mut Builder, x: &Tensor) -> Result<Tensor> {
+    pub(super) fn returned_from_last(self, b: &mut Builder, x: &Tensor) -> Result<Tensor> {
         let last = Self {
             is_first: false,
             ..self
@@ -197,13 +197,13 @@ impl Window {
         }
     }
 
-    fn size(&self, index: usize) -> Option<i64> {
+    pub(super) fn size(&self, index: usize) -> Option<i64> {
         let size = *self.sizes.elements()?.get(index)?;
         size.filter(|it| (0..=MAX_WINDOW).contains(it))
     }
 
     /// The size with the gaps of the dilation.
-    fn reach(&self, index: usize) -> Option<i64> {
+    pub(super) fn reach(&self, index: usize) -> Option<i64> {
         let gaps = (self.size(index)? - 1).checked_mul(self.dilations[index])?;
         gaps.checked_add(1)
     }
@@ -396,86 +396,49 @@ impl Window {
     }
 }
 
-/// All windows of a tensor whose channels are last: `[batch, place, offset, place, offset, ..., channels]`, with
-/// the place of the window and the offset within it for each spatial dimension.
-pub(super) fn windows(
-    b: &mut Builder,
-    x: &Tensor,
-    window: &Window,
-    padding: &Padding,
-    fill: f64,
-) -> Result<Tensor> {
-    let pads = window.pads_vector(b, x, 1, padding)?;
-    let mut x = pad(b, x, 1, &pads, fill)?;
-    for index in 0..window.strides.len() {
-        let axis = 1 + 2 * index as i64;
-        let size = window
-            .size(index)
-            .zip(window.reach(index))
-            .ok_or_else(|| Refusal::new("has a window of unknown size"))?;
-        let sizes = b.shape_of(&x)?;
-        let length = b.slice(&sizes, &[0], &[axis], &[axis + 1], &[1])?;
-        let indices = places(
-            b,
-            &length,
-            size,
-            window.strides[index],
-            window.dilations[index],
-        )?;
-        x = b.gather(&x, &indices, axis)?;
-    }
-    Ok(x)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The indices that the windows along one dimension read: a row for each window.
-fn places(
-    b: &mut Builder,
-    length: &Tensor,
-    (size, reach): (i64, i64),
-    stride: i64,
-    dilation: i64,
-) -> Result<Tensor> {
-    /// Larger tables are computed when the model runs.
-    const MAX_TABLE: i64 = 1 << 16;
-    if size > MAX_TABLE {
-        return Err(Refusal::new(format!("has a window of size {size}")));
+    #[test]
+    fn a_window_slides_as_often_as_it_fits() {
+        // Without padding: the places at which all of the window is inside.
+        assert_eq!(slid(Some(7), 3, 2, Some((0, 0))), Some(3));
+        assert_eq!(slid(Some(7), 3, 2, Some((0, 1))), Some(3));
+        assert_eq!(slid(Some(7), 3, 2, Some((1, 1))), Some(4));
+        assert_eq!(slid(Some(2), 3, 1, Some((0, 0))), None);
+        // SAME: one for each stride that begins inside.
+        assert_eq!(slid(Some(7), 3, 2, None), Some(4));
+        assert_eq!(slid(Some(8), 3, 2, None), Some(4));
+        assert_eq!(slid(None, 3, 2, None), None);
     }
-    if let Some(count) = slid(length.int(), reach, stride, Some((0, 0)))
-        && count.checked_mul(size).is_some_and(|it| it <= MAX_TABLE)
-    {
-        let rows = (0..count)
-            .flat_map(|row| (0..size).map(move |column| row * stride + column * dilation));
-        let table =
-            Elements::from_vec(&[count as usize, size as usize], rows.collect::<Vec<i64>>());
-        return table
-            .map(Tensor::constant)
-            .ok_or_else(|| Refusal::new("has a window of unknown size"));
-    }
-    let offsets: Vec<i64> = (0..size).map(|it| it * dilation).collect();
-    let offsets = b.i64s(&offsets);
-    let count = b.binary("Sub", length, &b.i64s(&[reach]))?;
-    // TensorFlow refuses an input that is smaller than the window by more than a stride, and so does Range.
-    let count = b.binary("Add", &count, &b.i64s(&[stride]))?;
-    let count = b.binary("Div", &count, &b.i64s(&[stride]))?;
-    let rows = range(b, &count)?;
-    let rows = b.binary("Mul", &rows, &b.i64s(&[stride]))?;
-    let rows = b.unsqueeze(&rows, &[1])?;
-    b.binary("Add", &rows, &offsets)
-}
 
-/// The int64 vector from 0 up to the only element of a vector, exclusive.
-pub(super) fn range(b: &mut Builder, count: &Tensor) -> Result<Tensor> {
-    let count = b.reshape(count, &[])?;
-    let known = count.int().filter(|&it| it >= 0);
-    let (start, step) = (b.i64(0), b.i64(1));
-    let shape = Shape::dims([known]);
-    let numbers = b
-        .op("Range", &[&start, &count, &step])
-        .one(DataType::Int64, shape)?;
-    Ok(match known {
-        Some(count) if count <= crate::value::MAX_ELEMENTS as i64 => {
-            numbers.with_elements((0..count).map(Some).collect())
-        }
-        _ => numbers,
-    })
+    #[test]
+    fn the_padding_of_same_fills_the_last_window() {
+        let mut b = Builder::new();
+        // TensorFlow's own examples of `tf.nn.convolution`: 13 elements, a window of 6, a stride of 5.
+        let (sizes, reaches) = (b.i64s(&[13, 4]), b.i64s(&[6, 1]));
+        let totals = same_totals(&mut b, &sizes, &reaches, &[5, 2]).unwrap();
+        assert_eq!(totals.ints().unwrap(), [3, 0]);
+        let pads = halves(&mut b, &totals).unwrap();
+        assert_eq!(pads.ints().unwrap(), [1, 0, 2, 0]);
+    }
+
+    #[test]
+    fn attributes_are_split_by_the_data_format() {
+        let last = Layout {
+            is_first: false,
+            spatial: 2,
+        };
+        let first = Layout {
+            is_first: true,
+            ..last
+        };
+        assert_eq!(last.spatial(&[1, 2, 3, 1], "strides").unwrap(), [2, 3]);
+        assert_eq!(first.spatial(&[1, 1, 2, 3], "strides").unwrap(), [2, 3]);
+        assert!(first.spatial(&[1, 2, 3, 1], "strides").is_err());
+        assert!(last.spatial(&[2, 2, 3, 1], "strides").is_err());
+        assert!(last.spatial(&[1, 0, 3, 1], "strides").is_err());
+        assert_eq!(last.spatial(&[], "dilations").unwrap(), [1, 1]);
+    }
 }
