@@ -7,21 +7,18 @@ use proto::onnx::{GraphProto, NodeProto};
 
 use super::Builder;
 use crate::refusal::Refusal;
-use crate::value::Tensor;
+use crate::value::{Shape, Tensor};
 
 type Result<T> = std::result::Result<T, Refusal>;
 
-/// How many nodes back, and how far up, two tensors are compared.
-const MAX_LOOKED_AT: usize = 4096;
+/// How far up two tensors are compared.
 const MAX_COMPARED_DEPTH: usize = 8;
 /// Operators that give the same for the same inputs, and that lengths are computed with.
 const COMPARED: &[&str] = &[
     "Add",
-    "Cast",
     "Concat",
     "Div",
     "Gather",
-    "Identity",
     "Max",
     "Min",
     "Mul",
@@ -53,24 +50,47 @@ impl Builder {
         then: impl FnOnce(&mut Self) -> Result<Tensor>,
         otherwise: impl FnOnce(&mut Self) -> Result<Tensor>,
     ) -> Result<Tensor> {
-        let label = self.label.clone();
-        let (one, first) = self.nested(&label, then)?;
-        let (two, second) = self.nested(&label, otherwise)?;
+        let (one, first) = self.nested(|b| Ok(vec![then(b)?]))?;
+        let (two, second) = self.nested(|b| Ok(vec![otherwise(b)?]))?;
+        let (first, second) = (&first[0], &second[0]);
         self.op("If", &[condition])
             .graph("then_branch", one)
             .graph("else_branch", two)
             .one(first.dtype, first.shape.common(&second.shape))
     }
 
+    /// An `If` with outputs of these dtypes and shapes.
+    pub(crate) fn either_of(
+        &mut self,
+        condition: &Tensor,
+        types: &[(DataType, Shape)],
+        then: impl FnOnce(&mut Self) -> Result<Vec<Tensor>>,
+        otherwise: impl FnOnce(&mut Self) -> Result<Vec<Tensor>>,
+    ) -> Result<Vec<Tensor>> {
+        let (one, _) = self.nested(then)?;
+        let (two, _) = self.nested(otherwise)?;
+        self.op("If", &[condition])
+            .graph("then_branch", one)
+            .graph("else_branch", two)
+            .many(types.iter().cloned())
+    }
+
+    /// Adds nodes that were taken from a nested graph, with the names that they have.
+    pub(crate) fn adopt(&mut self, nodes: Vec<NodeProto>) {
+        self.graph().node.extend(nodes);
+    }
+
     fn nested(
         &mut self,
-        label: &str,
-        build: impl FnOnce(&mut Self) -> Result<Tensor>,
-    ) -> Result<(GraphProto, Tensor)> {
+        build: impl FnOnce(&mut Self) -> Result<Vec<Tensor>>,
+    ) -> Result<(GraphProto, Vec<Tensor>)> {
+        let wish = format!("{}/branch", self.label);
         self.open_graph();
-        let built = build(self).and_then(|it| {
-            self.output(&format!("{label}/branch"), &it)?;
-            Ok(it)
+        let built = build(self).and_then(|results| {
+            for result in &results {
+                self.output(&wish, result)?;
+            }
+            Ok(results)
         });
         let graph = self.close_graph();
         Ok((graph, built?))
@@ -89,43 +109,45 @@ impl Builder {
         self.gather(&sizes, &index, 0)
     }
 
-    /// Whether two tensors have the same elements because they are computed in the same way. `false`: unknown.
+    /// Whether two tensors of integers have the same elements because they are computed in the same way.
+    /// `false`: that is not known.
     pub(crate) fn is_same(&self, one: &Tensor, two: &Tensor) -> bool {
-        if let (Some(one), Some(two)) = (one.ints(), two.ints()) {
-            return one == two;
-        }
-        match (one.name(), two.name()) {
-            (Ok(one), Ok(two)) => self.is_same_name(one, two, MAX_COMPARED_DEPTH),
-            _ => false,
-        }
+        self.is_same_to(one, two, MAX_COMPARED_DEPTH)
     }
 
-    fn is_same_name(&self, one: &str, two: &str, depth: usize) -> bool {
-        if one == two {
+    fn is_same_to(&self, one: &Tensor, two: &Tensor, depth: usize) -> bool {
+        let (one, two) = (self.without_casts(one), self.without_casts(two));
+        if let (Ok(one), Ok(two)) = (one.name(), two.name())
+            && one == two
+        {
             return true;
         }
-        let Some((one, two)) = self.producer(one).zip(self.producer(two)) else {
+        if let (Some(first), Some(second)) = (one.ints(), two.ints()) {
+            return first == second && one.rank() == two.rank();
+        }
+        let Some((one, two)) = self.made(one).zip(self.made(two)) else {
             return false;
         };
         depth > 0
-            && one.op_type == two.op_type
-            && one.domain == two.domain
-            && COMPARED.contains(&one.op_type())
-            && one.attribute == two.attribute
-            && one.input.len() == two.input.len()
-            && one.output.len() == 1
-            && two.output.len() == 1
-            && std::iter::zip(&one.input, &two.input)
-                .all(|(one, two)| self.is_same_name(one, two, depth - 1))
+            && COMPARED.contains(&one.op_type.as_str())
+            && one.is_alike(two)
+            && std::iter::zip(&one.inputs, &two.inputs)
+                .all(|(one, two)| self.is_same_to(one, two, depth - 1))
     }
 
-    fn producer(&self, name: &str) -> Option<&NodeProto> {
-        self.graphs.iter().rev().find_map(|graph| {
-            let nodes = graph.node.iter().rev().take(MAX_LOOKED_AT);
-            nodes
-                .into_iter()
-                .find(|it| it.output.iter().any(|it| it == name))
-        })
+    /// The tensor that is only taken as another integer. Sizes and counts are too small for a difference.
+    fn without_casts<'t>(&'t self, x: &'t Tensor) -> &'t Tensor {
+        let is_int = |x: &Tensor| matches!(x.dtype, DataType::Int32 | DataType::Int64);
+        let mut x = x;
+        while let Some(made) = self.made(x)
+            && matches!(made.op_type.as_str(), "Cast" | "Identity")
+            && let Some(input) = made.inputs.first()
+            && is_int(x)
+            && is_int(input)
+        {
+            x = input;
+        }
+        x
     }
 }
 

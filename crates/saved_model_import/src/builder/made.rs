@@ -35,6 +35,14 @@ impl Made {
         }
     }
 
+    /// Whether another node differs in its inputs at most.
+    pub(crate) fn is_alike(&self, other: &Self) -> bool {
+        self.op_type == other.op_type
+            && self.output == other.output
+            && self.attributes == other.attributes
+            && self.inputs.len() == other.inputs.len()
+    }
+
     fn attribute(&self, name: &str) -> Option<&AttributeProto> {
         self.attributes.iter().find(|it| it.name() == name)
     }

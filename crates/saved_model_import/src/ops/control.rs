@@ -6,7 +6,9 @@
 
 mod condition;
 mod counted;
+mod fused;
 mod loops;
+mod recurrent;
 mod resolve;
 mod role;
 

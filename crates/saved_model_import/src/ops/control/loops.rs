@@ -7,6 +7,8 @@ use base::tensor::DataType;
 use proto::onnx::GraphProto;
 
 use super::counted::{self, Trip};
+use super::fused;
+use super::recurrent::{self, Cell, Search, State};
 use super::resolve::{Resolver, Source};
 use super::role::{self, Role};
 use super::{arguments, function, known_truth, truth};
@@ -71,6 +73,8 @@ struct Plan<'o> {
 /// The body of a loop.
 struct Body {
     graph: GraphProto,
+    /// The values of the variables in the body.
+    arguments: Vec<Value>,
     /// Whether there is another iteration.
     next: Tensor,
     results: Vec<Value>,
@@ -155,12 +159,13 @@ impl<'o> Plan<'o> {
         if self.take_wanted(t, of_loop)? {
             return Ok(None);
         }
-        let (next, results) = inner?;
+        let (arguments, next, results) = inner?;
         if results.iter().any(|it| matches!(it, Value::Nothing)) {
             return Err(Refusal::of_input());
         }
         let body = Body {
             graph,
+            arguments,
             next,
             results,
             of_loop,
@@ -204,7 +209,7 @@ impl<'o> Plan<'o> {
         &self,
         t: &mut Translation<'_>,
         of_loop: usize,
-    ) -> Result<(Tensor, Vec<Value>), Refusal> {
+    ) -> Result<(Vec<Value>, Tensor, Vec<Value>), Refusal> {
         let label = self.op.node.name.as_str();
         let b = &mut t.builder;
         let scalar = Shape::scalar();
@@ -241,7 +246,7 @@ impl<'o> Plan<'o> {
                 *result = Value::List(list.with(Contents::Stacked(stacked)));
             }
         }
-        Ok((next, results))
+        Ok((arguments, next, results))
     }
 
     /// The value of a variable within the body.
@@ -363,6 +368,9 @@ impl<'o> Plan<'o> {
 
     /// Adds the loop.
     fn finish(&self, t: &mut Translation<'_>, body: Body) -> Result<Vec<Value>, Refusal> {
+        if let Some(values) = self.fuse(t, &body)? {
+            return Ok(values);
+        }
         let b = &mut t.builder;
         b.reopen_graph(body.graph);
         let wish = format!("{}/next", self.op.node.name);
@@ -410,6 +418,74 @@ impl<'o> Plan<'o> {
                 .many(types)?,
         };
         self.outputs(t, &body.results, outputs, trip.as_ref())
+    }
+
+    /// The values after the loop if its body is a cell that ONNX has an operator for.
+    fn fuse(&self, t: &mut Translation<'_>, body: &Body) -> Result<Option<Vec<Value>>, Refusal> {
+        let Some(trip) = self.trip.as_ref().map(|it| it.count.clone()) else {
+            return Ok(None);
+        };
+        let mut states = Vec::new();
+        let mut initial = Vec::new();
+        for (variable, role) in self.roles.iter().enumerate() {
+            let values = (
+                &self.values[variable],
+                &body.arguments[variable],
+                &body.results[variable],
+            );
+            match (role, values) {
+                (
+                    Role::State(shape),
+                    (Value::Tensor(first), Value::Tensor(before), Value::Tensor(after)),
+                ) if shape.rank() == Some(2) && states.len() < 2 => {
+                    initial.push((variable, first.clone()));
+                    states.push(State {
+                        variable,
+                        before: before.clone(),
+                        after: after.clone(),
+                    });
+                }
+                (Role::State(_) | Role::Dense { .. }, _) => return Ok(None),
+                _ => {}
+            }
+        }
+        let search = Search::new(&t.builder, &t.loops, body.of_loop, &body.graph);
+        let Some((cell, weights)) = search.cell(&states) else {
+            return Ok(None);
+        };
+        let moved = search.moved(&body.graph, &weights.all());
+        let (output, carry) = match cell {
+            Cell::Lstm { output, carry } => (output, Some(carry)),
+            Cell::Gru { output, .. } => (output, None),
+        };
+        let written = states.iter().find(|it| it.variable == output);
+        let mut items = collected(&body.results, &self.roles);
+        if !items.all(|item| written.is_some_and(|it| recurrent::same(&it.after, item))) {
+            return Ok(None);
+        }
+        let b = &mut t.builder;
+        let steps = b.first_size(&weights.steps)?;
+        if !b.is_same(&steps, &trip) {
+            return Ok(None);
+        }
+        b.adopt(moved);
+        let value = |variable: usize| initial.iter().find(|it| it.0 == variable);
+        let initial: Vec<Tensor> = std::iter::once(output)
+            .chain(carry)
+            .filter_map(value)
+            .map(|it| it.1.clone())
+            .collect();
+        let layer = fused::layer(b, &cell, &weights, &initial)?;
+        let mut outputs = Vec::new();
+        for state in &states {
+            match &layer.carry {
+                Some(carry) if state.variable != output => outputs.push(carry.clone()),
+                _ => outputs.push(layer.output.clone()),
+            }
+        }
+        outputs.extend(collected(&body.results, &self.roles).map(|_| layer.outputs.clone()));
+        self.outputs(t, &body.results, outputs, Some(&trip))
+            .map(Some)
     }
 
     /// The results that are states of the loop.
