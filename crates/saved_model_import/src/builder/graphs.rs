@@ -128,11 +128,33 @@ impl Builder {
         let Some((one, two)) = self.made(one).zip(self.made(two)) else {
             return false;
         };
+        if depth > 0
+            && one.op_type == "Shape"
+            && one.is_alike(two)
+            && let (Some(one), Some(two)) = (one.inputs.first(), two.inputs.first())
+        {
+            return self.is_same_to(self.unreversed(one), self.unreversed(two), depth - 1);
+        }
         depth > 0
             && COMPARED.contains(&one.op_type.as_str())
             && one.is_alike(two)
             && std::iter::zip(&one.inputs, &two.inputs)
                 .all(|(one, two)| self.is_same_to(one, two, depth - 1))
+    }
+
+    /// The tensor whose elements are only in another order along one axis: it has the same shape.
+    fn unreversed<'t>(&'t self, x: &'t Tensor) -> &'t Tensor {
+        let mut x = x;
+        while let Some(made) = self.made(x)
+            && made.op_type == "Slice"
+            && let [inner, start, end, _, step] = made.inputs.as_slice()
+            && start.int() == Some(-1)
+            && end.int().is_some_and(|it| it <= -i64::from(i32::MAX))
+            && step.int() == Some(-1)
+        {
+            x = inner;
+        }
+        x
     }
 
     /// The tensor that is only taken as another integer. Sizes and counts are too small for a difference.
