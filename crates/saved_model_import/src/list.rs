@@ -14,7 +14,7 @@ use crate::refusal::Refusal;
 use crate::value::{Shape, Tensor};
 
 /// A list of at most this many elements is followed element by element.
-pub(crate) const MAX_ITEMS: usize = 256;
+pub(crate) const MAX_ITEMS: usize = 64;
 
 /// A list of tensors of one dtype.
 #[derive(Clone)]

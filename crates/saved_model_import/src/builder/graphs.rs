@@ -11,8 +11,8 @@ use crate::value::{Shape, Tensor};
 
 type Result<T> = std::result::Result<T, Refusal>;
 
-/// How far up two tensors are compared.
-const MAX_COMPARED_DEPTH: usize = 8;
+/// How many nodes are looked at to compare two tensors.
+const MAX_COMPARED: usize = 64;
 /// Operators that give the same for the same inputs, and that lengths are computed with.
 const COMPARED: &[&str] = &[
     "Add",
@@ -112,10 +112,11 @@ impl Builder {
     /// Whether two tensors of integers have the same elements because they are computed in the same way.
     /// `false`: that is not known.
     pub(crate) fn is_same(&self, one: &Tensor, two: &Tensor) -> bool {
-        self.is_same_to(one, two, MAX_COMPARED_DEPTH)
+        self.is_same_to(one, two, &mut { MAX_COMPARED })
     }
 
-    fn is_same_to(&self, one: &Tensor, two: &Tensor, depth: usize) -> bool {
+    /// `left` is how many more nodes are looked at.
+    fn is_same_to(&self, one: &Tensor, two: &Tensor, left: &mut usize) -> bool {
         let (one, two) = (self.without_casts(one), self.without_casts(two));
         if let (Ok(one), Ok(two)) = (one.name(), two.name())
             && one == two
@@ -128,18 +129,20 @@ impl Builder {
         let Some((one, two)) = self.made(one).zip(self.made(two)) else {
             return false;
         };
-        if depth > 0
-            && one.op_type == "Shape"
+        let Some(fewer) = left.checked_sub(1) else {
+            return false;
+        };
+        *left = fewer;
+        if one.op_type == "Shape"
             && one.is_alike(two)
             && let (Some(one), Some(two)) = (one.inputs.first(), two.inputs.first())
         {
-            return self.is_same_to(self.unreversed(one), self.unreversed(two), depth - 1);
+            return self.is_same_to(self.unreversed(one), self.unreversed(two), left);
         }
-        depth > 0
-            && COMPARED.contains(&one.op_type.as_str())
+        COMPARED.contains(&one.op_type.as_str())
             && one.is_alike(two)
             && std::iter::zip(&one.inputs, &two.inputs)
-                .all(|(one, two)| self.is_same_to(one, two, depth - 1))
+                .all(|(one, two)| self.is_same_to(one, two, left))
     }
 
     /// The tensor whose elements are only in another order along one axis: it has the same shape.

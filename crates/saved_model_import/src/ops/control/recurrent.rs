@@ -1,10 +1,6 @@
-//! Recognises the cells of Keras in loops, node by node: LSTM, and GRU with `reset_after` and without.
+//! Searches the body of a loop for the nodes of a recurrent cell.
 //!
-//! Activations other than Keras's defaults, masks, dropout and anything else between the nodes keep the loop.
-//!
-//! Source of the cells: `keras/src/layers/rnn/{lstm,gru}.py`.
-//!
-//! Not here: ONNX's `LSTM` and `GRU` that stand for them (`fused`).
+//! Not here: the formulas of the cells (`cells`), ONNX's `LSTM` and `GRU` that stand for them (`fused`).
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -15,8 +11,8 @@ use crate::builder::{Builder, Made};
 use crate::list::Loops;
 use crate::value::Tensor;
 
-/// How deep sums and invariant computations nest.
-const MAX_DEPTH: usize = 16;
+/// How many nodes a sum, or what does not change, is computed with.
+const MAX_NODES: usize = 32;
 /// Operators that can be moved out of a loop: they do not fail where they did not before.
 const MOVED: &[&str] = &[
     "Add",
@@ -89,15 +85,6 @@ impl<'s> Search<'s> {
         }
     }
 
-    /// The cell whose states these are.
-    pub(super) fn cell(&self, states: &[State]) -> Option<(Cell, Weights)> {
-        match states {
-            [only] => self.gru(only),
-            [one, two] => self.lstm(one, two).or_else(|| self.lstm(two, one)),
-            _ => None,
-        }
-    }
-
     /// The nodes of the body that compute invariant tensors, in order.
     pub(super) fn moved(&self, graph: &GraphProto, tensors: &[&Tensor]) -> Vec<NodeProto> {
         let mut needed: HashSet<&str> = HashSet::new();
@@ -119,181 +106,6 @@ impl<'s> Search<'s> {
         nodes.filter(is_needed).cloned().collect()
     }
 
-    fn lstm(&self, output: &State, carry: &State) -> Option<(Cell, Weights)> {
-        let (gate, squashed) = self.product(&output.after)?.find(|(one, two)| {
-            self.unary(one, "Sigmoid").is_some()
-                && self
-                    .unary(two, "Tanh")
-                    .is_some_and(|it| same(&it, &carry.after))
-        })?;
-        let _ = squashed;
-        let fourth = self.unary(&gate, "Sigmoid")?;
-        let sum = self.binary(&carry.after, "Add")?;
-        let (kept, new) = orders(&sum).find(|(kept, _)| {
-            self.product(kept)
-                .is_some_and(|mut it| it.any(|(_, two)| same(&two, &carry.before)))
-        })?;
-        let (second, _) = self
-            .product(&kept)?
-            .find(|(_, two)| same(two, &carry.before))?;
-        let second = self.unary(&second, "Sigmoid")?;
-        let (first, third) = self.product(&new)?.find(|(one, two)| {
-            self.unary(one, "Sigmoid").is_some() && self.unary(two, "Tanh").is_some()
-        })?;
-        let gates = [
-            self.unary(&first, "Sigmoid")?,
-            second,
-            self.unary(&third, "Tanh")?,
-            fourth,
-        ];
-        let units = output.before.shape.dim(1)?;
-        let sum = self.whole(&gates, units)?;
-        let terms = self.terms(&sum)?;
-        let mut weights = Weights {
-            steps: Tensor::absent(),
-            kernel: Tensor::absent(),
-            recurrent: Vec::new(),
-            bias: terms.1,
-            recurrent_bias: Vec::new(),
-            units,
-        };
-        for (left, right) in terms.0 {
-            if same(&left, &output.before) && weights.recurrent.is_empty() {
-                weights.recurrent.push(right);
-            } else if let Some(steps) = self.step_of(&left)
-                && weights.kernel.is_absent()
-            {
-                weights.steps = steps;
-                weights.kernel = right;
-            } else {
-                return None;
-            }
-        }
-        weights.is_whole(4).then_some(())?;
-        let cell = Cell::Lstm {
-            output: output.variable,
-            carry: carry.variable,
-        };
-        Some((cell, weights))
-    }
-
-    fn gru(&self, state: &State) -> Option<(Cell, Weights)> {
-        let before = &state.before;
-        let sum = self.binary(&state.after, "Add")?;
-        let (kept, new) = orders(&sum).find(|(kept, _)| {
-            self.product(kept)
-                .is_some_and(|mut it| it.any(|(_, two)| same(&two, before)))
-        })?;
-        let (update, _) = self.product(&kept)?.find(|(_, two)| same(two, before))?;
-        let (_, candidate) = self.product(&new)?.find(|(one, _)| {
-            self.binary(one, "Sub").is_some_and(|[one, two]| {
-                one.as_scalar::<f32>() == Some(1.0) && same(&two, &update)
-            })
-        })?;
-        let update = self.unary(&update, "Sigmoid")?;
-        let candidate = self.unary(&candidate, "Tanh")?;
-        let candidate = self.binary(&candidate, "Add")?;
-        orders(&candidate).find_map(|(input, recurrent)| {
-            self.reset_after(state, &update, &input, &recurrent)
-                .or_else(|| self.reset_before(state, &update, &input, &recurrent))
-        })
-    }
-
-    /// The candidate is made from `reset * (state * kernel + bias)`.
-    fn reset_after(
-        &self,
-        state: &State,
-        update: &Tensor,
-        input: &Tensor,
-        recurrent: &Tensor,
-    ) -> Option<(Cell, Weights)> {
-        let units = state.before.shape.dim(1)?;
-        let (reset, inner) = self.product(recurrent)?.find_map(|(one, two)| {
-            let reset = self.unary(&one, "Sigmoid")?;
-            Some((reset, two))
-        })?;
-        let update = self.binary(update, "Add")?;
-        let reset = self.binary(&reset, "Add")?;
-        let (of_input, of_state) = orders(&update).find_map(|(one, two)| {
-            orders(&reset).find_map(|(three, four)| {
-                let of_input = self.whole(&[one.clone(), three, input.clone()], units)?;
-                let of_state = self.whole(&[two.clone(), four, inner.clone()], units)?;
-                Some((of_input, of_state))
-            })
-        })?;
-        let (kernel, bias) = self.terms(&of_input)?;
-        let (recurrent, recurrent_bias) = self.terms(&of_state)?;
-        let ([(step, kernel)], [(before, recurrent)]) = (kernel.as_slice(), recurrent.as_slice())
-        else {
-            return None;
-        };
-        same(before, &state.before).then_some(())?;
-        let weights = Weights {
-            steps: self.step_of(step)?,
-            kernel: kernel.clone(),
-            recurrent: vec![recurrent.clone()],
-            bias,
-            recurrent_bias,
-            units,
-        };
-        weights.is_whole(3).then_some(())?;
-        let cell = Cell::Gru {
-            output: state.variable,
-            reset_after: true,
-        };
-        Some((cell, weights))
-    }
-
-    /// The candidate is made from `(reset * state) * kernel`.
-    fn reset_before(
-        &self,
-        state: &State,
-        update: &Tensor,
-        input: &Tensor,
-        recurrent: &Tensor,
-    ) -> Option<(Cell, Weights)> {
-        let units = state.before.shape.dim(1)?;
-        let [scaled, last] = self.binary(recurrent, "MatMul")?;
-        let (reset, _) = self
-            .product(&scaled)?
-            .find(|(_, two)| same(two, &state.before))?;
-        let reset = self.unary(&reset, "Sigmoid")?;
-        let update = self.binary(update, "Add")?;
-        let reset = self.binary(&reset, "Add")?;
-        let (of_input, of_state) = orders(&update).find_map(|(one, two)| {
-            orders(&reset).find_map(|(three, four)| {
-                let of_input = self.whole(&[one.clone(), three, input.clone()], units)?;
-                let of_state = self.whole(&[two.clone(), four], units)?;
-                Some((of_input, of_state))
-            })
-        })?;
-        let (kernel, bias) = self.terms(&of_input)?;
-        let (first, none) = self.terms(&of_state)?;
-        let ([(step, kernel)], [(before, first)], true, true) = (
-            kernel.as_slice(),
-            first.as_slice(),
-            none.is_empty(),
-            self.is_invariant(&last, MAX_DEPTH),
-        ) else {
-            return None;
-        };
-        same(before, &state.before).then_some(())?;
-        let weights = Weights {
-            steps: self.step_of(step)?,
-            kernel: kernel.clone(),
-            recurrent: vec![first.clone(), last],
-            bias,
-            recurrent_bias: Vec::new(),
-            units,
-        };
-        weights.is_whole(3).then_some(())?;
-        let cell = Cell::Gru {
-            output: state.variable,
-            reset_after: false,
-        };
-        Some((cell, weights))
-    }
-
     /// The node of the body that computes a tensor.
     fn made(&self, x: &Tensor) -> Option<&Rc<Made>> {
         let name = x.name().ok()?;
@@ -301,12 +113,12 @@ impl<'s> Search<'s> {
         self.b.made(x)
     }
 
-    fn unary(&self, x: &Tensor, op_type: &str) -> Option<Tensor> {
+    pub(super) fn unary(&self, x: &Tensor, op_type: &str) -> Option<Tensor> {
         let made = self.made(x).filter(|it| it.op_type == op_type)?;
         made.inputs.first().cloned()
     }
 
-    fn binary(&self, x: &Tensor, op_type: &str) -> Option<[Tensor; 2]> {
+    pub(super) fn binary(&self, x: &Tensor, op_type: &str) -> Option<[Tensor; 2]> {
         let made = self.made(x).filter(|it| it.op_type == op_type)?;
         match made.inputs.as_slice() {
             [one, two] => Some([one.clone(), two.clone()]),
@@ -315,13 +127,13 @@ impl<'s> Search<'s> {
     }
 
     /// The factors of a product of two, in both orders.
-    fn product(&self, x: &Tensor) -> Option<impl Iterator<Item = (Tensor, Tensor)>> {
+    pub(super) fn product(&self, x: &Tensor) -> Option<impl Iterator<Item = (Tensor, Tensor)>> {
         let [one, two] = self.binary(x, "Mul")?;
         Some([(one.clone(), two.clone()), (two, one)].into_iter())
     }
 
     /// The tensor that these are the parts of, in order, each `units` wide along the second axis.
-    fn whole(&self, parts: &[Tensor], units: i64) -> Option<Tensor> {
+    pub(super) fn whole(&self, parts: &[Tensor], units: i64) -> Option<Tensor> {
         let mut whole: Option<Tensor> = None;
         for (index, part) in parts.iter().enumerate() {
             let (of, place) = self.part(part, units)?;
@@ -363,20 +175,20 @@ impl<'s> Search<'s> {
 
     /// The products of matrices and the vectors that a sum consists of.
     #[allow(clippy::type_complexity)]
-    fn terms(&self, sum: &Tensor) -> Option<(Vec<(Tensor, Tensor)>, Vec<Tensor>)> {
+    pub(super) fn terms(&self, sum: &Tensor) -> Option<(Vec<(Tensor, Tensor)>, Vec<Tensor>)> {
         let (mut products, mut vectors) = (Vec::new(), Vec::new());
         let mut queue = vec![sum.clone()];
-        for _ in 0..MAX_DEPTH {
+        for _ in 0..MAX_NODES {
             let Some(term) = queue.pop() else {
                 return Some((products, vectors));
             };
-            if self.is_invariant(&term, MAX_DEPTH) {
+            if self.is_invariant(&term) {
                 vectors.push(term);
             } else if let Some(terms) = self.binary(&term, "Add") {
                 queue.extend(terms);
             } else {
                 let [left, right] = self.binary(&term, "MatMul")?;
-                self.is_invariant(&right, MAX_DEPTH).then_some(())?;
+                self.is_invariant(&right).then_some(())?;
                 products.push((left, right));
             }
         }
@@ -384,26 +196,29 @@ impl<'s> Search<'s> {
     }
 
     /// Whether a tensor does not change from iteration to iteration, and can be computed before the loop.
-    fn is_invariant(&self, x: &Tensor, depth: usize) -> bool {
-        let Ok(name) = x.name() else {
-            return true;
-        };
-        match self.inner.get(&**name) {
-            None => true,
-            Some(None) => false,
-            Some(Some(_)) => self.b.made(x).is_some_and(|made| {
-                depth > 0
-                    && MOVED.contains(&made.op_type.as_str())
-                    && made
-                        .inputs
-                        .iter()
-                        .all(|it| self.is_invariant(it, depth - 1))
-            }),
+    pub(super) fn is_invariant(&self, x: &Tensor) -> bool {
+        let mut queue = vec![x];
+        for _ in 0..MAX_NODES {
+            let Some(x) = queue.pop() else {
+                return true;
+            };
+            let Ok(name) = x.name() else { continue };
+            match self.inner.get(&**name) {
+                None => {}
+                Some(None) => return false,
+                Some(Some(_)) => match self.b.made(x) {
+                    Some(made) if MOVED.contains(&made.op_type.as_str()) => {
+                        queue.extend(&made.inputs);
+                    }
+                    _ => return false,
+                },
+            }
         }
+        false
     }
 
     /// The tensor whose rows the iterations read one after the other.
-    fn step_of(&self, x: &Tensor) -> Option<Tensor> {
+    pub(super) fn step_of(&self, x: &Tensor) -> Option<Tensor> {
         let made = self.made(x).filter(|it| it.op_type == "Gather")?;
         let [steps, index] = made.inputs.as_slice() else {
             return None;
@@ -419,7 +234,7 @@ impl<'s> Search<'s> {
 
 impl Weights {
     /// Whether all sizes are those of a cell with so many gates.
-    fn is_whole(&self, gates: i64) -> bool {
+    pub(super) fn is_whole(&self, gates: i64) -> bool {
         let Some(width) = self.units.checked_mul(gates) else {
             return false;
         };
@@ -456,7 +271,7 @@ impl Weights {
 }
 
 /// Both orders of two terms.
-fn orders(pair: &[Tensor; 2]) -> impl Iterator<Item = (Tensor, Tensor)> + use<> {
+pub(super) fn orders(pair: &[Tensor; 2]) -> impl Iterator<Item = (Tensor, Tensor)> + use<> {
     let [one, two] = pair.clone();
     [(one.clone(), two.clone()), (two, one)].into_iter()
 }

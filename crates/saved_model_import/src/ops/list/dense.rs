@@ -196,16 +196,6 @@ pub(crate) fn first(b: &mut Builder, tensor: &Tensor, count: &Tensor) -> Result<
         .one(tensor.dtype, shape)
 }
 
-/// The elements from `start` on; `start` is an int64 scalar.
-pub(crate) fn rest(b: &mut Builder, tensor: &Tensor, start: &Tensor) -> Result<Tensor> {
-    let start = b.unsqueeze(start, &[0])?;
-    let end = b.i64s(&[i64::MAX]);
-    let axes = b.i64s(&[0]);
-    let shape = stacked_shape(None, &element_of(&tensor.shape));
-    b.op("Slice", &[tensor, &start, &end, &axes])
-        .one(tensor.dtype, shape)
-}
-
 /// The sizes of an element, a vector of int64.
 pub(crate) fn row_sizes(b: &mut Builder, tensor: &Tensor) -> Result<Tensor> {
     let sizes = b.shape_of(tensor)?;
