@@ -1,4 +1,4 @@
-//! What a translation knows of a TensorList.
+//! The state of a TensorList during a translation.
 //!
 //! ONNX has no lists that can be as large as a loop makes them and whose elements are read by index cheaply, so
 //! a list is a tensor with the elements stacked along its first axis, wherever that can be proven to be the same.
@@ -130,7 +130,7 @@ pub(crate) fn stacked_shape(length: Option<i64>, element: &Shape) -> Shape {
     }
 }
 
-/// What is known of the loops that are being translated.
+/// The facts about the loops that are being translated.
 #[derive(Default)]
 pub(crate) struct Loops {
     /// How many loops have got a number.

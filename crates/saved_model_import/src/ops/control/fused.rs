@@ -11,7 +11,7 @@ use crate::value::{Shape, Tensor};
 
 type Result<T> = std::result::Result<T, Refusal>;
 
-/// What a recurrent layer gives.
+/// The results of a recurrent layer.
 pub(super) struct Layer {
     /// The outputs of all steps: `[time, batch, units]`.
     pub(super) outputs: Tensor,

@@ -12,7 +12,7 @@ use crate::refusal::Refusal;
 use crate::translation::Translation;
 use crate::value::{Shape, Value};
 
-/// After this many attempts, shapes are only assumed to be what TensorFlow noted.
+/// After this many attempts, no shapes are assumed except those that TensorFlow noted.
 const MAX_CAREFUL: usize = 6;
 const MAX_ATTEMPTS: usize = 24;
 
@@ -97,7 +97,7 @@ impl Plan<'_> {
         element: &Shape,
     ) -> Result<(), Refusal> {
         if let Some(Value::List(list)) = self.values.get(variable) {
-            // What an outer loop collects is not at hand.
+            // The elements that an outer loop collects are not at hand.
             if let Some(place) = list.place() {
                 return Err(t.loops.want(place, &list.declared.merged(element)));
             }
@@ -172,7 +172,7 @@ impl Plan<'_> {
             wider = Shape::unknown();
         }
         let noted = &self.noted[index];
-        // What TensorFlow noted holds in all iterations, if nothing contradicts it.
+        // The shape that TensorFlow noted holds in all iterations, if nothing contradicts it.
         match noted.merged(after) == after.merged(noted) {
             true => wider.merged(noted),
             false => wider,

@@ -1,4 +1,4 @@
-//! What is decided about a loop before its body is translated.
+//! The decisions about a loop before its body is translated.
 
 use proto::onnx::GraphProto;
 
@@ -19,7 +19,7 @@ pub(super) struct Plan<'o> {
     /// The values of the variables before the loop.
     pub(super) values: Vec<Value>,
     pub(super) roles: Vec<Role>,
-    /// What TensorFlow noted about the shapes of the variables.
+    /// The shapes of the variables that TensorFlow noted.
     pub(super) noted: Vec<Shape>,
     /// Which variables grow by one in each iteration.
     pub(super) counters: Vec<bool>,

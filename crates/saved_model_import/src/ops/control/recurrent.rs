@@ -11,7 +11,7 @@ use crate::builder::{Builder, Made};
 use crate::list::Loops;
 use crate::value::Tensor;
 
-/// How many nodes a sum, or what does not change, is computed with.
+/// How many nodes a sum, or an invariant tensor, is computed with.
 const MAX_NODES: usize = 32;
 /// Operators that can be moved out of a loop: they do not fail where they did not before.
 const MOVED: &[&str] = &[
@@ -26,7 +26,7 @@ const MOVED: &[&str] = &[
     "Unsqueeze",
 ];
 
-/// What a cell computes with, in the layout of Keras: one column of the matrices for each unit of each gate.
+/// The parameters of a cell, in the layout of Keras: one column of the matrices for each unit of each gate.
 pub(super) struct Weights {
     /// The elements of the steps, stacked: `[time, batch, features]`.
     pub(super) steps: Tensor,
@@ -233,7 +233,7 @@ impl<'s> Search<'s> {
 }
 
 impl Weights {
-    /// Whether all sizes are those of a cell with so many gates.
+    /// Whether all sizes are those of a cell with this number of gates.
     pub(super) fn is_whole(&self, gates: i64) -> bool {
         let Some(width) = self.units.checked_mul(gates) else {
             return false;

@@ -1,4 +1,4 @@
-//! What the variables of a loop become in ONNX.
+//! The forms that the variables of a loop take in ONNX.
 
 use base::tensor::DataType;
 
@@ -8,7 +8,7 @@ use crate::ops::list::dense;
 use crate::refusal::Refusal;
 use crate::value::{Shape, Tensor};
 
-/// What a variable of a loop becomes.
+/// The form that a variable of a loop takes.
 #[derive(Clone)]
 pub(super) enum Role {
     /// It does not change: the body reads the value from outside.

@@ -1,6 +1,6 @@
 //! Lists as tensors with the elements stacked along the first axis.
 //!
-//! Not here: which operator needs what (`ops::list`).
+//! Not here: which operator needs them (`ops::list`).
 
 use base::tensor::DataType;
 
@@ -26,7 +26,7 @@ fn int(size: usize) -> Result<i64> {
 }
 
 /// The elements of a list, stacked. Those that are not set are zeros, as `TensorListStack` gives them. `hint` is
-/// what the place that needs them knows of the shape of the elements.
+/// the shape of the elements, as far as the place that needs them knows it.
 pub(crate) fn stack(b: &mut Builder, list: &List, hint: &Shape) -> Result<Stacked> {
     match &list.contents {
         Contents::Stacked(stacked) => Ok(stacked.clone()),
