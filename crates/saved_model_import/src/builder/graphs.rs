@@ -178,3 +178,40 @@ impl Builder {
 
 /// An index that no tensor has.
 pub(crate) const OUT_OF_RANGE: i64 = i64::MAX / 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn input(b: &mut Builder) -> Tensor {
+        b.input("x", DataType::Float, Shape::of_rank(3)).unwrap()
+    }
+
+    #[test]
+    fn a_size_that_is_computed_twice_is_the_same() {
+        let mut b = Builder::new();
+        let x = input(&mut b);
+        let one = b.first_size(&x).unwrap();
+        let narrow = b.cast(&one, DataType::Int32).unwrap();
+        let two = b.first_size(&x).unwrap();
+        assert!(b.is_same(&narrow, &two));
+        let sizes = b.shape_of(&x).unwrap();
+        let index = b.i64(1);
+        let other = b.gather(&sizes, &index, 0).unwrap();
+        assert!(!b.is_same(&one, &other));
+    }
+
+    #[test]
+    fn a_reversed_tensor_has_the_same_sizes_but_not_the_same_elements() {
+        let mut b = Builder::new();
+        let x = b.input("x", DataType::Int64, Shape::of_rank(1)).unwrap();
+        let reversed = b.slice(&x, &[0], &[-1], &[i64::MIN], &[-1]).unwrap();
+        let half = b.slice(&x, &[0], &[-1], &[i64::MIN], &[-2]).unwrap();
+        let one = b.first_size(&x).unwrap();
+        let two = b.first_size(&reversed).unwrap();
+        let three = b.first_size(&half).unwrap();
+        assert!(b.is_same(&one, &two));
+        assert!(!b.is_same(&one, &three));
+        assert!(!b.is_same(&x, &reversed));
+    }
+}

@@ -5,6 +5,7 @@
 //! Not here: lists as whole tensors (`list::whole`), lists in loops (`control::loops`).
 
 pub(crate) mod dense;
+pub(crate) mod ragged;
 mod whole;
 
 use std::rc::Rc;
@@ -163,6 +164,10 @@ fn get_item(t: &mut Translation<'_>, op: &Op<'_>) -> Translated {
         return one(item.clone().with_shape(shape));
     }
     let index = checked(t, index)?;
+    if let Contents::Ragged(ragged) = &list.contents {
+        let item = ragged::get(&mut t.builder, ragged, &index)?;
+        return one(item.with_shape(shape));
+    }
     let stacked = dense::stack(&mut t.builder, list, &shape)?;
     let item = dense::get(&mut t.builder, &stacked, &index)?;
     one(item.with_shape(shape))

@@ -133,3 +133,39 @@ pub(super) fn counted(b: &mut Builder, start: &Tensor, trip: &Tensor) -> Result<
     let last = b.binary("Add", &first, &times)?;
     b.cast(&last, start.dtype)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(declared: Shape, items: Vec<Option<Tensor>>) -> List {
+        List {
+            dtype: DataType::Float,
+            declared,
+            is_declaration_known: true,
+            max_elements: None,
+            contents: Contents::Items(items.into()),
+        }
+    }
+
+    #[test]
+    fn a_list_with_elements_is_not_collected_by_index() {
+        let item = Tensor::named("x", DataType::Float, Shape::scalar());
+        let written = How::AtIteration { grows: false };
+        let set = list(Shape::unknown(), vec![Some(item)]);
+        assert!(!can_collect(&set, written));
+        assert!(can_collect(&set, How::Pushed));
+        let unset = list(Shape::unknown(), vec![None, None]);
+        assert!(can_collect(&unset, written));
+        assert!(!can_collect(&unset, How::Pushed));
+    }
+
+    #[test]
+    fn one_place_is_collected_only_within_a_list_of_unknown_elements() {
+        let unset = list(Shape::unknown(), vec![None]);
+        assert!(can_collect(&unset, How::At(0)));
+        assert!(!can_collect(&unset, How::At(1)));
+        // Without an iteration the element would be zeros.
+        assert!(!can_collect(&list(Shape::scalar(), vec![None]), How::At(0)));
+    }
+}

@@ -4,6 +4,7 @@
 
 use base::tensor::DataType;
 
+use super::ragged;
 use crate::builder::{Builder, OUT_OF_RANGE};
 use crate::list::{Contents, List, Stacked, stacked_shape};
 use crate::refusal::Refusal;
@@ -17,6 +18,7 @@ pub(crate) fn length(b: &mut Builder, list: &List) -> Result<Tensor> {
         Contents::Unset(length) => Ok(length.clone()),
         Contents::Items(items) => Ok(b.i64(int(items.len())?)),
         Contents::Stacked(stacked) => b.first_size(&stacked.tensor),
+        Contents::Ragged(ragged) => ragged::length(b, ragged),
         Contents::Collecting(_) | Contents::Collected { .. } => Err(Refusal::of_input()),
     }
 }
@@ -30,6 +32,7 @@ fn int(size: usize) -> Result<i64> {
 pub(crate) fn stack(b: &mut Builder, list: &List, hint: &Shape) -> Result<Stacked> {
     match &list.contents {
         Contents::Stacked(stacked) => Ok(stacked.clone()),
+        Contents::Ragged(ragged) => ragged::stack(b, ragged),
         Contents::Unset(length) => {
             let shape = list.element_shape().merged(hint);
             unset(b, list.dtype, length, &shape)
