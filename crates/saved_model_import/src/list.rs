@@ -152,6 +152,8 @@ pub(crate) fn stacked_shape(length: Option<i64>, element: &Shape) -> Shape {
 /// The facts about the loops that are being translated.
 #[derive(Default)]
 pub(crate) struct Loops {
+    /// Whether the file joins the elements of lists, once it was looked for.
+    pub(crate) joins_lists: Option<bool>,
     /// How many loops have got a number.
     count: usize,
     /// Lists that are not only collected, so that their elements have to be at hand in each iteration; with the

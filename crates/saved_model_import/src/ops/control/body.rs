@@ -1,10 +1,12 @@
 //! The body of a loop, translated in a graph of its own.
 
+use std::collections::BTreeMap;
+
 use base::tensor::DataType;
 
 use super::plan::Plan;
 use super::role::Role;
-use crate::list::{Contents, Place, Stacked};
+use crate::list::{Contents, Place, Ragged, Stacked};
 use crate::ops::list::dense;
 use crate::refusal::Refusal;
 use crate::translation::Translation;
@@ -25,8 +27,14 @@ impl Plan<'_> {
             scalar.clone(),
         )?;
         let running = b.input(&format!("{label}/running"), DataType::Bool, scalar)?;
+        let mut joined = BTreeMap::new();
         let mut arguments = Vec::with_capacity(self.values.len());
         for index in 0..self.values.len() {
+            if let Role::Join { initial, shape } = &self.roles[index] {
+                let wish = format!("{label}/variable");
+                let before = t.builder.input(&wish, initial.dtype, shape.clone())?;
+                joined.insert(index, before);
+            }
             arguments.push(self.argument(t, index, of_loop, &iteration)?);
         }
         let mut results = t.call(self.body, &arguments)?;
@@ -50,6 +58,20 @@ impl Plan<'_> {
             {
                 let stacked = dense::stack(&mut t.builder, list, &Shape::unknown())?;
                 *result = Value::List(list.with(Contents::Stacked(stacked)));
+            }
+        }
+        for (index, before) in joined {
+            if let Some(Value::List(list)) = results.get(index)
+                && let Contents::Collected { item, .. } = &list.contents
+            {
+                let b = &mut t.builder;
+                let sizes = b.shape_of(item)?;
+                let length = b.slice(&sizes, &[0], &[0], &[1], &[1])?;
+                let ragged = Ragged {
+                    values: b.concat(&[&before, item], 0)?,
+                    lengths: b.squeeze(&length, &[0])?,
+                };
+                results[index] = Value::List(list.with(Contents::Ragged(ragged)));
             }
         }
         Ok((arguments, next, results))
@@ -81,7 +103,7 @@ impl Plan<'_> {
                 }
                 Value::Tensor(state)
             }
-            (Role::Collect, Value::List(list)) => {
+            (Role::Collect | Role::Join { .. }, Value::List(list)) => {
                 let place = Place {
                     of_loop,
                     variable: index,

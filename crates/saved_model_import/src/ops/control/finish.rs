@@ -6,7 +6,7 @@ use super::fused;
 use super::plan::{Body, Plan};
 use super::recurrent::{self, Cell, Search, State};
 use super::role::{self, Role};
-use crate::list::{Contents, How, List, Stacked};
+use crate::list::{Contents, How, List, Ragged, Stacked};
 use crate::refusal::Refusal;
 use crate::translation::Translation;
 use crate::value::{Tensor, Value};
@@ -48,6 +48,10 @@ impl Plan<'_> {
                 (Role::State(shape), Value::Tensor(tensor)) => {
                     inputs.push(tensor.clone());
                     types.push((tensor.dtype, shape.clone()));
+                }
+                (Role::Join { initial, shape }, _) => {
+                    inputs.push(initial.clone());
+                    types.push((initial.dtype, shape.clone()));
                 }
                 (Role::Dense { initial, shape }, _) => {
                     inputs.push(initial.tensor.clone());
@@ -95,7 +99,7 @@ impl Plan<'_> {
                         after: after.clone(),
                     });
                 }
-                (Role::State(_) | Role::Dense { .. }, _) => return Ok(None),
+                (Role::State(_) | Role::Dense { .. } | Role::Join { .. }, _) => return Ok(None),
                 _ => {}
             }
         }
@@ -143,6 +147,10 @@ impl Plan<'_> {
         let pairs = self.roles.iter().zip(results);
         pairs.filter_map(|(role, result)| match (role, result) {
             (Role::State(_), Value::Tensor(tensor)) => Some(tensor),
+            (Role::Join { .. }, Value::List(list)) => match &list.contents {
+                Contents::Ragged(ragged) => Some(&ragged.values),
+                _ => None,
+            },
             (Role::Dense { .. }, Value::List(list)) => match &list.contents {
                 Contents::Stacked(stacked) => Some(&stacked.tensor),
                 _ => None,
@@ -177,6 +185,13 @@ impl Plan<'_> {
                     let is_sized = initial.is_sized;
                     Value::List(list.with(Contents::Stacked(Stacked { tensor, is_sized })))
                 }
+                (Role::Join { .. }, Value::List(list)) => {
+                    let ragged = Ragged {
+                        values: states.next().ok_or_else(missing)?,
+                        lengths: outputs.next().ok_or_else(missing)?,
+                    };
+                    Value::List(list.with(Contents::Ragged(ragged)))
+                }
                 (Role::Collect, Value::List(list)) => {
                     let written = outputs.next().ok_or_else(missing)?;
                     let how = how(result).ok_or_else(missing)?;
@@ -204,6 +219,13 @@ fn collected<'r>(results: &'r [Value], roles: &'r [Role]) -> impl Iterator<Item 
                 ..
             }),
         ) => Some(item),
+        (
+            Role::Join { .. },
+            Value::List(List {
+                contents: Contents::Ragged(ragged),
+                ..
+            }),
+        ) => Some(&ragged.lengths),
         _ => None,
     })
 }

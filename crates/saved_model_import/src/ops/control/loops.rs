@@ -6,11 +6,11 @@
 use super::plan::{Body, Plan};
 use super::role::{self, Role};
 use super::{arguments, function, known_truth};
-use crate::list::{Contents, Place, Stacked};
+use crate::list::{Contents, How, List, Place, Stacked};
 use crate::op::{Op, Translated};
 use crate::refusal::Refusal;
 use crate::translation::Translation;
-use crate::value::{Shape, Value};
+use crate::value::{Shape, Tensor, Value};
 
 /// After this many attempts, no shapes are assumed except those that TensorFlow noted.
 const MAX_CAREFUL: usize = 6;
@@ -136,14 +136,36 @@ impl Plan<'_> {
                         self.roles[index] = Role::Invariant;
                         changed = true;
                     }
-                    Contents::Collected { place: it, how, .. }
-                        if *it == place && role::can_collect(list, *how) => {}
+                    Contents::Collected {
+                        place: it,
+                        how,
+                        item,
+                    } if *it == place && role::can_collect(list, *how) => {
+                        if self.can_join(t, list, *how, item)? {
+                            self.roles[index] = role::join_role(&mut t.builder, list, &item.shape)?;
+                            changed = true;
+                        }
+                    }
                     _ => {
                         let element = list.element_shape().merged(&after.element_shape());
                         self.make_dense(t, index, &element)?;
                         changed = true;
                     }
                 },
+                (Role::Join { initial, shape }, Value::List(list), Value::List(after)) => {
+                    if let Contents::Ragged(after) = &after.contents {
+                        let wider = shape.common(&after.values.shape);
+                        changed |= wider != shape;
+                        self.roles[index] = Role::Join {
+                            initial,
+                            shape: wider,
+                        };
+                    } else {
+                        let element = list.element_shape().merged(&after.element_shape());
+                        self.make_dense(t, index, &element)?;
+                        changed = true;
+                    }
+                }
                 (Role::Dense { initial, shape }, Value::List(_), Value::List(after)) => {
                     let Contents::Stacked(after) = &after.contents else {
                         return Err(Refusal::new("moves a list from one variable to another"));
@@ -163,6 +185,23 @@ impl Plan<'_> {
             }
         }
         Ok(changed)
+    }
+
+    /// Whether the elements of a list are joined, because they can differ in their first sizes. It costs more than
+    /// to stack them, so it is only done where a file joins elements at all.
+    fn can_join(
+        &self,
+        t: &mut Translation<'_>,
+        list: &List,
+        how: How,
+        item: &Tensor,
+    ) -> Result<bool, Refusal> {
+        let differs = item.rank().is_some_and(|it| it > 0) && item.shape.dim(0).is_none();
+        if !differs || !t.joins_lists() {
+            return Ok(false);
+        }
+        let trip = self.trip.as_ref().map(|it| &it.count);
+        role::is_filled(&mut t.builder, list, how, trip)
     }
 
     /// A shape that holds before and after an iteration.

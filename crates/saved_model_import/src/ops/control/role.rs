@@ -22,6 +22,9 @@ pub(super) enum Role {
     State(Shape),
     /// A list that each iteration writes one element of: an output of the loop that is stacked.
     Collect,
+    /// A list that each iteration writes one element of, whose first sizes differ: the elements joined as a state,
+    /// and their sizes as an output of the loop that is stacked.
+    Join { initial: Tensor, shape: Shape },
     /// A list as a state of the loop, its elements stacked.
     Dense { initial: Stacked, shape: Shape },
 }
@@ -63,6 +66,33 @@ pub(super) fn can_collect(list: &List, how: How) -> bool {
         (How::Pushed, Contents::Items(items)) => items.is_empty() || !is_unset(list),
         (How::Pushed, _) => false,
     }
+}
+
+/// A list that a loop fills with elements of different first sizes, of shape `element`.
+pub(super) fn join_role(b: &mut Builder, list: &List, element: &Shape) -> Result<Role, Refusal> {
+    let dims = element.0.as_deref().unwrap_or_default();
+    let rest = dims.get(1..).unwrap_or_default();
+    let sizes = std::iter::once(0).chain(rest.iter().map(|it| it.unwrap_or(0)));
+    let sizes = b.i64s(&sizes.collect::<Vec<_>>());
+    let mut initial = b.zeros(list.dtype, &sizes)?;
+    let shape = stacked_shape(None, &Shape::dims(rest.iter().copied()));
+    initial.shape = shape.clone();
+    Ok(Role::Join { initial, shape })
+}
+
+/// Whether all elements of a list are written by a loop with this number of iterations.
+pub(super) fn is_filled(
+    b: &mut Builder,
+    list: &List,
+    how: How,
+    trip: Option<&Tensor>,
+) -> Result<bool, Refusal> {
+    let length = dense::length(b, list)?;
+    Ok(match how {
+        How::AtIteration { grows: true } | How::Pushed => length.int() == Some(0),
+        How::AtIteration { grows: false } => trip.is_some_and(|it| b.is_same(it, &length)),
+        How::At(_) => false,
+    })
 }
 
 /// A list after a loop that wrote to it; `written` are the elements, stacked, and `trip` is the number of
