@@ -79,30 +79,9 @@ impl Plan<'_> {
         let Some(trip) = self.trip.as_ref().map(|it| it.count.clone()) else {
             return Ok(None);
         };
-        let mut states = Vec::new();
-        let mut initial = Vec::new();
-        for (variable, role) in self.roles.iter().enumerate() {
-            let values = (
-                &self.values[variable],
-                &body.arguments[variable],
-                &body.results[variable],
-            );
-            match (role, values) {
-                (
-                    Role::State(shape),
-                    (Value::Tensor(first), Value::Tensor(before), Value::Tensor(after)),
-                ) if shape.rank() == Some(2) && states.len() < 2 => {
-                    initial.push((variable, first.clone()));
-                    states.push(State {
-                        variable,
-                        before: before.clone(),
-                        after: after.clone(),
-                    });
-                }
-                (Role::State(_) | Role::Dense { .. } | Role::Join { .. }, _) => return Ok(None),
-                _ => {}
-            }
-        }
+        let Some((states, initial)) = self.states_of_cell(body) else {
+            return Ok(None);
+        };
         let search = Search::new(&t.builder, &t.loops, body.of_loop, &body.graph);
         let Some((cell, weights)) = search.cell(&states) else {
             return Ok(None);
@@ -140,6 +119,37 @@ impl Plan<'_> {
         outputs.extend(collected(&body.results, &self.roles).map(|_| layer.outputs.clone()));
         self.outputs(t, &body.results, outputs, Some(&trip))
             .map(Some)
+    }
+
+    /// The states that a cell would have, with the values before the loop by their variables. `None` if there are
+    /// others.
+    #[allow(clippy::type_complexity)]
+    fn states_of_cell(&self, body: &Body) -> Option<(Vec<State>, Vec<(usize, Tensor)>)> {
+        let mut states = Vec::new();
+        let mut initial = Vec::new();
+        for (variable, role) in self.roles.iter().enumerate() {
+            let values = (
+                &self.values[variable],
+                &body.arguments[variable],
+                &body.results[variable],
+            );
+            match (role, values) {
+                (
+                    Role::State(shape),
+                    (Value::Tensor(first), Value::Tensor(before), Value::Tensor(after)),
+                ) if shape.rank() == Some(2) && states.len() < 2 => {
+                    initial.push((variable, first.clone()));
+                    states.push(State {
+                        variable,
+                        before: before.clone(),
+                        after: after.clone(),
+                    });
+                }
+                (Role::State(_) | Role::Dense { .. } | Role::Join { .. }, _) => return None,
+                _ => {}
+            }
+        }
+        Some((states, initial))
     }
 
     /// The results that are states of the loop.

@@ -115,56 +115,27 @@ impl Plan<'_> {
     ) -> Result<bool, Refusal> {
         let mut changed = false;
         for (index, result) in body.results.iter().enumerate() {
-            let place = Place {
-                of_loop: body.of_loop,
-                variable: index,
-            };
             let role = self.roles[index].clone();
-            match (role, &self.values[index], result) {
-                (Role::Invariant | Role::Counter, _, _) => {}
+            changed |= match (role, &self.values[index], result) {
+                (Role::Invariant | Role::Counter, _, _) => false,
                 (Role::Resource, one, two) => same_resource(one, two)?,
                 (Role::State(shape), Value::Tensor(before), Value::Tensor(after)) => {
                     if before.dtype != after.dtype {
                         return Err(Refusal::new("has a variable that changes its dtype"));
                     }
                     let wider = self.wider(index, &shape, &after.shape, attempt);
-                    changed |= wider != shape;
-                    self.roles[index] = Role::State(wider);
+                    self.roles[index] = Role::State(wider.clone());
+                    wider != shape
                 }
-                (Role::Collect, Value::List(list), Value::List(after)) => match &after.contents {
-                    Contents::Collecting(it) if *it == place => {
-                        self.roles[index] = Role::Invariant;
-                        changed = true;
-                    }
-                    Contents::Collected {
-                        place: it,
-                        how,
-                        item,
-                    } if *it == place && role::can_collect(list, *how) => {
-                        if self.can_join(t, list, *how, item)? {
-                            self.roles[index] = role::join_role(&mut t.builder, list, &item.shape)?;
-                            changed = true;
-                        }
-                    }
-                    _ => {
-                        let element = list.element_shape().merged(&after.element_shape());
-                        self.make_dense(t, index, &element)?;
-                        changed = true;
-                    }
-                },
-                (Role::Join { initial, shape }, Value::List(list), Value::List(after)) => {
-                    if let Contents::Ragged(after) = &after.contents {
-                        let wider = shape.common(&after.values.shape);
-                        changed |= wider != shape;
-                        self.roles[index] = Role::Join {
-                            initial,
-                            shape: wider,
-                        };
-                    } else {
-                        let element = list.element_shape().merged(&after.element_shape());
-                        self.make_dense(t, index, &element)?;
-                        changed = true;
-                    }
+                (Role::Collect, Value::List(_), Value::List(after)) => {
+                    let place = Place {
+                        of_loop: body.of_loop,
+                        variable: index,
+                    };
+                    self.adapt_collected(t, place, after)?
+                }
+                (Role::Join { initial, shape }, Value::List(_), Value::List(after)) => {
+                    self.adapt_joined(t, index, after, initial, &shape)?
                 }
                 (Role::Dense { initial, shape }, Value::List(_), Value::List(after)) => {
                     let Contents::Stacked(after) = &after.contents else {
@@ -172,19 +143,71 @@ impl Plan<'_> {
                     };
                     let wider = self.wider(index, &shape, &after.tensor.shape, attempt);
                     let is_sized = initial.is_sized && after.is_sized;
-                    changed |= wider != shape || is_sized != initial.is_sized;
+                    let changed = wider != shape || is_sized != initial.is_sized;
+                    let tensor = initial.tensor;
                     self.roles[index] = Role::Dense {
-                        initial: Stacked {
-                            is_sized,
-                            ..initial
-                        },
+                        initial: Stacked { tensor, is_sized },
                         shape: wider,
                     };
+                    changed
                 }
                 _ => return Err(Refusal::new("has a variable that changes its kind")),
             }
         }
         Ok(changed)
+    }
+
+    /// Another role for a list that was to be collected, if it cannot be. Whether there is one.
+    fn adapt_collected(
+        &mut self,
+        t: &mut Translation<'_>,
+        place: Place,
+        after: &List,
+    ) -> Result<bool, Refusal> {
+        let Some(Value::List(list)) = self.values.get(place.variable) else {
+            return Ok(false);
+        };
+        let role = match &after.contents {
+            Contents::Collecting(it) if *it == place => Role::Invariant,
+            Contents::Collected {
+                place: it,
+                how,
+                item,
+            } if *it == place && role::can_collect(list, *how) => {
+                if !self.can_join(t, list, *how, item)? {
+                    return Ok(false);
+                }
+                role::join_role(&mut t.builder, list, &item.shape)?
+            }
+            _ => {
+                let element = list.element_shape().merged(&after.element_shape());
+                self.make_dense(t, place.variable, &element)?;
+                return Ok(true);
+            }
+        };
+        self.roles[place.variable] = role;
+        Ok(true)
+    }
+
+    /// The same for a list whose elements were to be joined.
+    fn adapt_joined(
+        &mut self,
+        t: &mut Translation<'_>,
+        variable: usize,
+        after: &List,
+        initial: Tensor,
+        shape: &Shape,
+    ) -> Result<bool, Refusal> {
+        let Contents::Ragged(ragged) = &after.contents else {
+            self.make_dense(t, variable, &after.element_shape())?;
+            return Ok(true);
+        };
+        let wider = shape.common(&ragged.values.shape);
+        self.roles[variable] = Role::Join {
+            initial,
+            shape: wider.clone(),
+        };
+        Ok(wider != *shape)
     }
 
     /// Whether the elements of a list are joined, because they can differ in their first sizes. It costs more than
@@ -219,12 +242,13 @@ impl Plan<'_> {
     }
 }
 
-fn same_resource(one: &Value, two: &Value) -> Result<(), Refusal> {
+/// A resource stays the same.
+fn same_resource(one: &Value, two: &Value) -> Result<bool, Refusal> {
     match (one, two) {
         (Value::Variable(one), Value::Variable(two)) | (Value::Table(one), Value::Table(two))
             if one == two =>
         {
-            Ok(())
+            Ok(false)
         }
         _ => Err(Refusal::new(
             "has a variable that is a resource and changes",
