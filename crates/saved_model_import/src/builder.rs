@@ -11,6 +11,7 @@ pub(crate) mod common;
 mod graphs;
 mod guard;
 pub(crate) mod kernels;
+mod made;
 mod origin;
 mod prune;
 mod require;
@@ -35,6 +36,7 @@ use crate::transposed::Transposed;
 use crate::value::{Constant, Shape, Tensor};
 
 pub(crate) use self::common::{axis_of, from_start};
+pub(crate) use self::made::Made;
 pub(crate) use self::origin::Origin;
 
 /// The version of ONNX's operators that a translation uses.
@@ -65,6 +67,8 @@ pub(crate) struct Builder {
     transposed: Rc<Transposed>,
     /// The TensorFlow nodes that tensors are results of, by the tensors' names.
     origins: HashMap<Rc<str>, Rc<Origin>>,
+    /// The nodes that compute tensors, by the tensors' names.
+    made: HashMap<Rc<str>, Rc<Made>>,
     /// The tensors that were transposed, with the order, by the names of the results.
     transposes: HashMap<Rc<str>, (Tensor, Vec<i64>)>,
 }
@@ -86,6 +90,7 @@ impl Builder {
             kept: Vec::new(),
             transposed: Rc::default(),
             origins: HashMap::new(),
+            made: HashMap::new(),
             transposes: HashMap::new(),
         }
     }
@@ -409,6 +414,13 @@ impl NewNode<'_> {
         for (dtype, shape) in outputs {
             let name = builder.take_name(&wish);
             self.node.output.push((*name).to_owned());
+            let made = Made::new(
+                self.node.op_type(),
+                &self.inputs,
+                &self.node.attribute,
+                results.len(),
+            );
+            builder.made.insert(Rc::clone(&name), Rc::new(made));
             results.push(Tensor::named(name, dtype, shape));
         }
         if self.node.name.is_none() {

@@ -83,6 +83,14 @@ impl Effects {
         self.any
     }
 
+    /// For a translation that leaves out all that is only waited for.
+    pub(crate) fn none() -> Self {
+        Self {
+            functions: HashSet::new(),
+            any: false,
+        }
+    }
+
     /// Whether a function, or one that it calls, writes.
     pub(crate) fn of_function(&self, name: &str) -> bool {
         self.functions.contains(name)

@@ -3,6 +3,7 @@
 //! Not here: reading `saved_model.pb` and choosing a meta graph (`mapper::signature`).
 
 use std::collections::{BTreeMap, HashSet};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use base::error::{Result, ServingError};
@@ -113,6 +114,7 @@ pub fn import(origin: &str, meta_graph: &MetaGraphDef, files: &dyn Files) -> Res
     let mut operators = HashSet::new();
     let called = meta_graph.signature_def.iter();
     let mut built = Vec::new();
+    let mut definitions = Vec::new();
     for (name, definition) in called.filter(|(name, _)| !name.starts_with(INTERNAL_PREFIX)) {
         let reached = reached(&graph, definition);
         operators.extend(reached.keys().copied());
@@ -125,24 +127,39 @@ pub fn import(origin: &str, meta_graph: &MetaGraphDef, files: &dyn Files) -> Res
             continue;
         }
         match translate(&graph, &resources, &effects, definition)? {
-            Ok(signature) => built.push((name, signature)),
+            Ok(signature) => {
+                built.push((name, signature));
+                definitions.push(definition);
+            }
             Err(missing) => imported.refused.push(Refused {
                 signature: name.clone(),
                 missing,
             }),
         }
     }
-    let read: HashSet<_> = built
+    let writes: Vec<_> = built
         .iter()
-        .flat_map(|(_, it)| it.finished.read_first.iter().cloned())
+        .map(|(_, it)| it.finished.written.clone())
         .collect();
-    for (name, signature) in built {
-        let state: Vec<_> = signature
-            .finished
-            .written
-            .intersection(&read)
-            .cloned()
-            .collect();
+    let read = read_first(&built);
+    for (index, (_, signature)) in built.iter_mut().enumerate() {
+        if !writes[index].is_disjoint(&read) {
+            let definition = definitions[index];
+            let pure = translate(&graph, &resources, &Effects::none(), definition)?;
+            if let Ok(pure) = pure
+                && pure.finished.written.is_empty()
+                && writes
+                    .iter()
+                    .all(|it| it.is_disjoint(&pure.finished.read_first))
+            {
+                // The writes do not reach the outputs: the seed of a layer that only draws while it trains.
+                *signature = pure;
+            }
+        }
+    }
+    let read = read_first(&built);
+    for ((name, signature), written) in built.into_iter().zip(writes) {
+        let state: Vec<_> = written.intersection(&read).cloned().collect();
         if !state.is_empty() {
             let mut state: Vec<&str> = state.iter().map(|it| &**it).collect();
             state.sort_unstable();
@@ -171,6 +188,12 @@ pub fn import(origin: &str, meta_graph: &MetaGraphDef, files: &dyn Files) -> Res
     imported.statistics.operators = operators.len();
     imported.statistics.duration = started.elapsed();
     Ok(imported)
+}
+
+/// The variables that signatures read before they write them.
+fn read_first(built: &[(&String, Built)]) -> HashSet<Rc<str>> {
+    let read = built.iter().flat_map(|(_, it)| &it.finished.read_first);
+    read.cloned().collect()
 }
 
 /// The TensorFlow operators that each signature reaches, with the name of one node for each, and whether the

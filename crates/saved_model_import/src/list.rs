@@ -1,4 +1,4 @@
-//! What a translation knows of a TensorList.
+//! The state of a TensorList during a translation.
 //!
 //! ONNX has no lists that can be as large as a loop makes them and whose elements are read by index cheaply, so
 //! a list is a tensor with the elements stacked along its first axis, wherever that can be proven to be the same.
@@ -14,7 +14,7 @@ use crate::refusal::Refusal;
 use crate::value::{Shape, Tensor};
 
 /// A list of at most this many elements is followed element by element.
-pub(crate) const MAX_ITEMS: usize = 256;
+pub(crate) const MAX_ITEMS: usize = 64;
 
 /// A list of tensors of one dtype.
 #[derive(Clone)]
@@ -39,6 +39,8 @@ pub(crate) enum Contents {
     Items(Rc<[Option<Tensor>]>),
     /// The elements stacked along the first axis.
     Stacked(Stacked),
+    /// The elements joined along their first axis.
+    Ragged(Ragged),
     /// In the body of a loop: the list as the iteration before left it. It cannot be read.
     Collecting(Place),
     /// In the body of a loop: that list after this iteration wrote one element.
@@ -56,6 +58,14 @@ pub(crate) struct Stacked {
     /// Whether the sizes of the elements are those of the tensor. Otherwise it is possible that no element is
     /// set, and then all sizes that were not declared are 0.
     pub(crate) is_sized: bool,
+}
+
+/// Elements that are joined along their first axis.
+#[derive(Clone)]
+pub(crate) struct Ragged {
+    pub(crate) values: Tensor,
+    /// The first size of each element, a vector of int64.
+    pub(crate) lengths: Tensor,
 }
 
 /// A variable of a loop that is being translated.
@@ -116,6 +126,15 @@ impl List {
                     .merged(&Shape::of_rank(rank.saturating_sub(1))),
                 None => self.declared.clone(),
             },
+            Contents::Ragged(ragged) => {
+                let rest = ragged.values.shape.0.as_ref().and_then(|it| it.get(1..));
+                match rest {
+                    Some(dims) => self
+                        .declared
+                        .merged(&stacked_shape(None, &Shape::dims(dims.iter().copied()))),
+                    None => self.declared.clone(),
+                }
+            }
             Contents::Collected { item, .. } => self.declared.merged(&item.shape),
             Contents::Unset(_) | Contents::Collecting(_) => self.declared.clone(),
         }
@@ -130,9 +149,11 @@ pub(crate) fn stacked_shape(length: Option<i64>, element: &Shape) -> Shape {
     }
 }
 
-/// What is known of the loops that are being translated.
+/// The facts about the loops that are being translated.
 #[derive(Default)]
 pub(crate) struct Loops {
+    /// Whether the file joins the elements of lists, once it was looked for.
+    pub(crate) joins_lists: Option<bool>,
     /// How many loops have got a number.
     count: usize,
     /// Lists that are not only collected, so that their elements have to be at hand in each iteration; with the
@@ -182,5 +203,39 @@ impl Loops {
             return ints.iter().all(|&it| it >= 0);
         }
         tensor.name().is_ok_and(|it| self.counters.contains_key(it))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_loop_whose_iterations_it_counts_has_a_counter() {
+        let mut loops = Loops::default();
+        let (outer, inner) = (loops.next(), loops.next());
+        let counter = Tensor::named("i", DataType::Int32, Shape::scalar());
+        let later = Tensor::named("j", DataType::Int32, Shape::scalar());
+        loops.add_counter(&counter, Some(outer));
+        loops.add_counter(&later, None);
+        assert!(loops.is_iteration(&counter, outer));
+        assert!(!loops.is_iteration(&counter, inner));
+        assert!(!loops.is_iteration(&later, outer));
+        assert!(loops.is_natural(&later));
+        let other = Tensor::named("k", DataType::Int32, Shape::scalar());
+        assert!(!loops.is_natural(&other));
+    }
+
+    #[test]
+    fn a_wanted_list_is_reported_once_with_the_shape_that_was_seen() {
+        let mut loops = Loops::default();
+        let place = Place {
+            of_loop: loops.next(),
+            variable: 2,
+        };
+        assert_eq!(loops.want(place, &Shape::unknown()).reason(), None);
+        loops.want(place, &Shape::of_rank(2));
+        assert_eq!(loops.take_wanted(place), Some(Shape::of_rank(2)));
+        assert_eq!(loops.take_wanted(place), None);
     }
 }

@@ -12,7 +12,7 @@ use crate::op::{Op, Translated, many, one};
 use crate::ops::Rule::{self, Pure, Whole};
 use crate::refusal::Refusal;
 use crate::translation::Translation;
-use crate::value::{Shape, Tensor, Value};
+use crate::value::{Tensor, Value};
 
 /// The rows of the table.
 pub(crate) const TABLE: &[(&str, Rule)] = &[
@@ -67,38 +67,7 @@ fn identity(_: &mut Builder, op: &Op<'_>) -> Translated {
 
 /// Fails for other shapes. The known shape of the input is not relied on: a client can send another one.
 fn ensure_shape(b: &mut Builder, op: &Op<'_>) -> Translated {
-    let (x, expected) = (op.input(0)?, op.attr_shape("shape"));
-    let Some(dims) = &expected.0 else {
-        return one(x.clone());
-    };
-    if x.as_constant().is_some() && x.shape.merged(&expected) == x.shape {
-        return one(x.clone());
-    }
-    let sizes = b
-        .op("Shape", &[x])
-        .one(DataType::Int64, Shape::of_rank(1))?;
-    let rank = b
-        .op("Size", &[&sizes])
-        .one(DataType::Int64, Shape::scalar())?;
-    let wanted = b.i64(i64::try_from(dims.len()).unwrap_or(i64::MAX));
-    let same = b.compare("Equal", &rank, &wanted)?;
-    let other_rank = b.op("Not", &[&same]).same()?;
-    let mut x = b.guarded(x, &other_rank)?;
-    let fixed = dims
-        .iter()
-        .zip(0..)
-        .filter_map(|(dim, axis)| Some(((*dim)?, axis)));
-    let (fixed, axes): (Vec<i64>, Vec<i64>) = fixed.unzip();
-    if !fixed.is_empty() {
-        let (fixed, axes) = (b.i64s(&fixed), b.i64s(&axes));
-        let found = b
-            .op("Gather", &[&sizes, &axes])
-            .one(DataType::Int64, Shape::of_rank(1))?;
-        let same = b.compare("Equal", &found, &fixed)?;
-        let other_size = b.op("Not", &[&same]).same()?;
-        x = b.guarded(&x, &other_size)?;
-    }
-    one(x.with_shape(expected))
+    one(b.ensured(op.input(0)?, &op.attr_shape("shape"))?)
 }
 
 /// Passes on whatever it is: a resource, a list or a tensor. A variable of TensorFlow 1 is read.

@@ -292,6 +292,14 @@ impl<'a> Translation<'a> {
         self.effects
     }
 
+    /// Whether a function of the file joins the elements of lists.
+    pub(crate) fn joins_lists(&mut self) -> bool {
+        let functions = self.graph.functions.values();
+        let mut nodes = functions.flat_map(|it| it.body.nodes.values());
+        let known = &mut self.loops.joins_lists;
+        *known.get_or_insert_with(|| nodes.any(|it| it.op.starts_with("TensorListConcat")))
+    }
+
     /// The number of nodes that were refused so far.
     pub(crate) fn refusals(&self) -> usize {
         self.refused.len()

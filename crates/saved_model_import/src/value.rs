@@ -111,6 +111,11 @@ impl Tensor {
         }
     }
 
+    /// Whether it is an optional input that is left out.
+    pub(crate) fn is_absent(&self) -> bool {
+        matches!(self.place, Place::Absent)
+    }
+
     /// The name of a tensor that is not a constant; empty for one that is left out.
     pub(crate) fn name(&self) -> Result<&Rc<str>, &Rc<Constant>> {
         thread_local!(static EMPTY: &'static Rc<str> = Box::leak(Box::new(Rc::from(""))));

@@ -4,9 +4,15 @@
 //!
 //! Not here: control flow of TensorFlow 1 (`Switch`, `Merge`), which is not supported; lists (`list`).
 
+mod body;
+mod cells;
 mod condition;
 mod counted;
+mod finish;
+mod fused;
 mod loops;
+mod plan;
+mod recurrent;
 mod resolve;
 mod role;
 

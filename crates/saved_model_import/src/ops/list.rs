@@ -5,6 +5,7 @@
 //! Not here: lists as whole tensors (`list::whole`), lists in loops (`control::loops`).
 
 pub(crate) mod dense;
+pub(crate) mod ragged;
 mod whole;
 
 use std::rc::Rc;
@@ -163,9 +164,32 @@ fn get_item(t: &mut Translation<'_>, op: &Op<'_>) -> Translated {
         return one(item.clone().with_shape(shape));
     }
     let index = checked(t, index)?;
+    if let Contents::Ragged(ragged) = &list.contents {
+        let item = ragged::get(&mut t.builder, ragged, &index)?;
+        return one(item.with_shape(shape));
+    }
     let stacked = dense::stack(&mut t.builder, list, &shape)?;
     let item = dense::get(&mut t.builder, &stacked, &index)?;
     one(item.with_shape(shape))
+}
+
+/// An element that is about to be set. It has to have the shape that the list was declared with.
+fn fitting(t: &mut Translation<'_>, list: &List, item: &Tensor) -> Result<Tensor, Refusal> {
+    let is_proven = match (&list.declared.0, &item.shape.0) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(declared), Some(dims)) => {
+            let pairs = declared.iter().zip(dims);
+            declared.len() == dims.len()
+                && pairs
+                    .into_iter()
+                    .all(|(declared, dim)| declared.is_none() || declared == dim)
+        }
+    };
+    match is_proven {
+        true => Ok(item.clone()),
+        false => t.builder.ensured(item, &list.declared),
+    }
 }
 
 /// Whether an index is that at which the iteration wrote.
@@ -178,7 +202,8 @@ fn is_at(t: &Translation<'_>, how: How, index: &Tensor, of_loop: usize) -> bool 
 }
 
 fn set_item(t: &mut Translation<'_>, op: &Op<'_>) -> Translated {
-    let (list, index, item) = (list(op, 0)?, op.input(1)?, op.input(2)?);
+    let (list, index) = (list(op, 0)?, op.input(1)?);
+    let item = &fitting(t, list, op.input(2)?)?;
     let grows = op.attr_flag("resize_if_index_out_of_bounds");
     let place = match &list.contents {
         Contents::Collecting(place) => Some((*place, None)),
@@ -220,7 +245,8 @@ fn set_item(t: &mut Translation<'_>, op: &Op<'_>) -> Translated {
 }
 
 fn push_back(t: &mut Translation<'_>, op: &Op<'_>) -> Translated {
-    let (list, item) = (list(op, 0)?, op.input(1)?);
+    let list = list(op, 0)?;
+    let item = &fitting(t, list, op.input(1)?)?;
     if let Contents::Collecting(place) = list.contents
         && list.max_elements.is_none()
     {

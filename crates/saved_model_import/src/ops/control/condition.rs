@@ -121,59 +121,82 @@ impl Choice<'_> {
         let (first, one) = outputs(t, first, &joins, sides)?;
         let sides = pairs.iter().map(|it| &it.1);
         let (second, two) = outputs(t, second, &joins, sides)?;
-        if one.len() != two.len() {
-            return Err(Refusal::new("has branches that do not match"));
-        }
-        let mut types = Vec::with_capacity(one.len());
-        for (one, two) in one.iter().zip(&two) {
-            if one.dtype != two.dtype {
-                return Err(Refusal::new(
-                    "has branches with results of different dtypes",
-                ));
-            }
-            types.push((one.dtype, one.shape.common(&two.shape)));
-        }
-        let results = match types.is_empty() {
-            true => Vec::new(),
-            false => t
-                .builder
-                .op("If", &[condition])
-                .graph("then_branch", first)
-                .graph("else_branch", second)
-                .many(types)?,
-        };
-        let known = one.iter().zip(&two).map(|it| common_elements(it.0, it.1));
-        let results = results
-            .into_iter()
-            .zip(known)
-            .map(|(result, known)| match known {
-                Some(known) => result.with_elements(known),
-                None => result,
-            });
-        let mut results = results.into_iter();
+        let results = added(t, condition, (first, one), (second, two))?;
         let noted = self.op.attr_shapes("output_shapes");
-        let outputs = pairs.into_iter().zip(joins).enumerate();
-        let values = outputs.map(|(index, ((one, _), join))| match (join, one) {
-            (Join::Same, value) => value,
-            (Join::Nothing, _) => Value::Nothing,
-            (Join::Tensor, _) => results.next().map_or(Value::Nothing, |it| {
-                let noted = noted.get(index).cloned().unwrap_or_else(Shape::unknown);
-                Value::Tensor(it.with_shape(noted))
-            }),
-            (Join::List { is_sized, .. }, Value::List(list)) => {
-                results.next().map_or(Value::Nothing, |tensor| {
-                    Value::List(list.with(Contents::Stacked(Stacked { tensor, is_sized })))
-                })
-            }
-            (Join::Item { place, how }, Value::List(list)) => {
-                results.next().map_or(Value::Nothing, |item| {
-                    Value::List(list.with(Contents::Collected { place, how, item }))
-                })
-            }
-            (Join::List { .. } | Join::Item { .. }, _) => Value::Nothing,
-        });
-        Ok(values.collect())
+        Ok(joined(pairs, joins, results, &noted))
     }
+}
+
+/// Adds the node with its branches, each with the tensors that are its outputs.
+fn added(
+    t: &mut Translation<'_>,
+    condition: &Tensor,
+    (first, one): (GraphProto, Vec<Tensor>),
+    (second, two): (GraphProto, Vec<Tensor>),
+) -> Result<Vec<Tensor>, Refusal> {
+    if one.len() != two.len() {
+        return Err(Refusal::new("has branches that do not match"));
+    }
+    if one.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut types = Vec::with_capacity(one.len());
+    for (one, two) in one.iter().zip(&two) {
+        if one.dtype != two.dtype {
+            return Err(Refusal::new(
+                "has branches with results of different dtypes",
+            ));
+        }
+        types.push((one.dtype, one.shape.common(&two.shape)));
+    }
+    let results = t
+        .builder
+        .op("If", &[condition])
+        .graph("then_branch", first)
+        .graph("else_branch", second)
+        .many(types)?;
+    let known = one.iter().zip(&two).map(|it| common_elements(it.0, it.1));
+    let results = results.into_iter().zip(known);
+    let results = results.map(|(result, known)| match known {
+        Some(known) => result.with_elements(known),
+        None => result,
+    });
+    Ok(results.collect())
+}
+
+/// The outputs of the TensorFlow node; `results` are those of the ONNX node.
+fn joined(
+    pairs: Vec<(Value, Value)>,
+    joins: Vec<Join>,
+    results: Vec<Tensor>,
+    noted: &[Shape],
+) -> Vec<Value> {
+    let mut results = results.into_iter();
+    let outputs = pairs.into_iter().zip(joins).enumerate();
+    let values = outputs.map(|(index, ((one, two), join))| match (join, one, two) {
+        (Join::Same, Value::Tensor(mut one), Value::Tensor(two)) => {
+            // Each branch can know the shape of its own case.
+            one.shape = one.shape.common(&two.shape);
+            Value::Tensor(one)
+        }
+        (Join::Same, value, _) => value,
+        (Join::Tensor, _, _) => results.next().map_or(Value::Nothing, |it| {
+            let noted = noted.get(index).cloned().unwrap_or_else(Shape::unknown);
+            Value::Tensor(it.with_shape(noted))
+        }),
+        (Join::List { is_sized, .. }, Value::List(list), _) => {
+            results.next().map_or(Value::Nothing, |tensor| {
+                Value::List(list.with(Contents::Stacked(Stacked { tensor, is_sized })))
+            })
+        }
+        (Join::Item { place, how }, Value::List(list), _) => {
+            results.next().map_or(Value::Nothing, |item| {
+                Value::List(list.with(Contents::Collected { place, how, item }))
+            })
+        }
+        (Join::Nothing | Join::List { .. } | Join::Item { .. }, _, _) => Value::Nothing,
+    });
+    values.collect()
 }
 
 /// A branch in a graph of its own, with its results but without outputs yet.
@@ -187,7 +210,7 @@ fn graph<'t>(
     Ok((graph, results?))
 }
 
-/// What becomes of two results, one of each branch.
+/// The common form of two results, one of each branch.
 #[derive(Clone)]
 enum Join {
     /// Both are the same value, from outside.

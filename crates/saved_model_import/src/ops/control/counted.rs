@@ -1,6 +1,6 @@
 //! Loops that run as often as a counter says: those over the elements of a tensor, and over a range.
 //!
-//! ONNX's `Loop` takes the number of iterations. Then it needs no condition, the counters are no state of the
+//! ONNX's `Loop` takes the number of iterations. Then it needs no condition, the counters are not states of the
 //! loop, and the lists that it writes are known to be complete.
 
 use super::resolve::{Resolver, Source, input_of};

@@ -1,4 +1,4 @@
-//! What the variables of a loop become in ONNX.
+//! The forms that the variables of a loop take in ONNX.
 
 use base::tensor::DataType;
 
@@ -8,7 +8,7 @@ use crate::ops::list::dense;
 use crate::refusal::Refusal;
 use crate::value::{Shape, Tensor};
 
-/// What a variable of a loop becomes.
+/// The form that a variable of a loop takes.
 #[derive(Clone)]
 pub(super) enum Role {
     /// It does not change: the body reads the value from outside.
@@ -22,6 +22,9 @@ pub(super) enum Role {
     State(Shape),
     /// A list that each iteration writes one element of: an output of the loop that is stacked.
     Collect,
+    /// A list that each iteration writes one element of, whose first sizes differ: the elements joined as a state,
+    /// and their sizes as an output of the loop that is stacked.
+    Join { initial: Tensor, shape: Shape },
     /// A list as a state of the loop, its elements stacked.
     Dense { initial: Stacked, shape: Shape },
 }
@@ -63,6 +66,33 @@ pub(super) fn can_collect(list: &List, how: How) -> bool {
         (How::Pushed, Contents::Items(items)) => items.is_empty() || !is_unset(list),
         (How::Pushed, _) => false,
     }
+}
+
+/// A list that a loop fills with elements of different first sizes, of shape `element`.
+pub(super) fn join_role(b: &mut Builder, list: &List, element: &Shape) -> Result<Role, Refusal> {
+    let dims = element.0.as_deref().unwrap_or_default();
+    let rest = dims.get(1..).unwrap_or_default();
+    let sizes = std::iter::once(0).chain(rest.iter().map(|it| it.unwrap_or(0)));
+    let sizes = b.i64s(&sizes.collect::<Vec<_>>());
+    let mut initial = b.zeros(list.dtype, &sizes)?;
+    let shape = stacked_shape(None, &Shape::dims(rest.iter().copied()));
+    initial.shape = shape.clone();
+    Ok(Role::Join { initial, shape })
+}
+
+/// Whether all elements of a list are written by a loop with this number of iterations.
+pub(super) fn is_filled(
+    b: &mut Builder,
+    list: &List,
+    how: How,
+    trip: Option<&Tensor>,
+) -> Result<bool, Refusal> {
+    let length = dense::length(b, list)?;
+    Ok(match how {
+        How::AtIteration { grows: true } | How::Pushed => length.int() == Some(0),
+        How::AtIteration { grows: false } => trip.is_some_and(|it| b.is_same(it, &length)),
+        How::At(_) => false,
+    })
 }
 
 /// A list after a loop that wrote to it; `written` are the elements, stacked, and `trip` is the number of
@@ -132,4 +162,40 @@ pub(super) fn counted(b: &mut Builder, start: &Tensor, trip: &Tensor) -> Result<
     let first = b.cast(start, DataType::Int64)?;
     let last = b.binary("Add", &first, &times)?;
     b.cast(&last, start.dtype)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(declared: Shape, items: Vec<Option<Tensor>>) -> List {
+        List {
+            dtype: DataType::Float,
+            declared,
+            is_declaration_known: true,
+            max_elements: None,
+            contents: Contents::Items(items.into()),
+        }
+    }
+
+    #[test]
+    fn a_list_with_elements_is_not_collected_by_index() {
+        let item = Tensor::named("x", DataType::Float, Shape::scalar());
+        let written = How::AtIteration { grows: false };
+        let set = list(Shape::unknown(), vec![Some(item)]);
+        assert!(!can_collect(&set, written));
+        assert!(can_collect(&set, How::Pushed));
+        let unset = list(Shape::unknown(), vec![None, None]);
+        assert!(can_collect(&unset, written));
+        assert!(!can_collect(&unset, How::Pushed));
+    }
+
+    #[test]
+    fn one_place_is_collected_only_within_a_list_of_unknown_elements() {
+        let unset = list(Shape::unknown(), vec![None]);
+        assert!(can_collect(&unset, How::At(0)));
+        assert!(!can_collect(&unset, How::At(1)));
+        // Without an iteration the element would be zeros.
+        assert!(!can_collect(&list(Shape::scalar(), vec![None]), How::At(0)));
+    }
 }

@@ -1,9 +1,10 @@
 //! Lists as tensors with the elements stacked along the first axis.
 //!
-//! Not here: which operator needs what (`ops::list`).
+//! Not here: which operator needs them (`ops::list`).
 
 use base::tensor::DataType;
 
+use super::ragged;
 use crate::builder::{Builder, OUT_OF_RANGE};
 use crate::list::{Contents, List, Stacked, stacked_shape};
 use crate::refusal::Refusal;
@@ -17,6 +18,7 @@ pub(crate) fn length(b: &mut Builder, list: &List) -> Result<Tensor> {
         Contents::Unset(length) => Ok(length.clone()),
         Contents::Items(items) => Ok(b.i64(int(items.len())?)),
         Contents::Stacked(stacked) => b.first_size(&stacked.tensor),
+        Contents::Ragged(ragged) => ragged::length(b, ragged),
         Contents::Collecting(_) | Contents::Collected { .. } => Err(Refusal::of_input()),
     }
 }
@@ -26,10 +28,11 @@ fn int(size: usize) -> Result<i64> {
 }
 
 /// The elements of a list, stacked. Those that are not set are zeros, as `TensorListStack` gives them. `hint` is
-/// what the place that needs them knows of the shape of the elements.
+/// the shape of the elements, as far as the place that needs them knows it.
 pub(crate) fn stack(b: &mut Builder, list: &List, hint: &Shape) -> Result<Stacked> {
     match &list.contents {
         Contents::Stacked(stacked) => Ok(stacked.clone()),
+        Contents::Ragged(ragged) => ragged::stack(b, ragged),
         Contents::Unset(length) => {
             let shape = list.element_shape().merged(hint);
             unset(b, list.dtype, length, &shape)
@@ -192,16 +195,6 @@ pub(crate) fn first(b: &mut Builder, tensor: &Tensor, count: &Tensor) -> Result<
     let end = b.unsqueeze(count, &[0])?;
     let axes = b.i64s(&[0]);
     let shape = stacked_shape(count.int(), &element_of(&tensor.shape));
-    b.op("Slice", &[tensor, &start, &end, &axes])
-        .one(tensor.dtype, shape)
-}
-
-/// The elements from `start` on; `start` is an int64 scalar.
-pub(crate) fn rest(b: &mut Builder, tensor: &Tensor, start: &Tensor) -> Result<Tensor> {
-    let start = b.unsqueeze(start, &[0])?;
-    let end = b.i64s(&[i64::MAX]);
-    let axes = b.i64s(&[0]);
-    let shape = stacked_shape(None, &element_of(&tensor.shape));
     b.op("Slice", &[tensor, &start, &end, &axes])
         .one(tensor.dtype, shape)
 }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use base::tensor::DataType;
 
-use super::{checked, declared, dense, made, readable, shape_input};
+use super::{checked, declared, dense, made, ragged, readable, shape_input};
 use crate::builder::Builder;
 use crate::list::{Contents, List, MAX_ITEMS, Stacked};
 use crate::op::{Op, Translated, many, one};
@@ -172,6 +172,9 @@ pub(super) fn concat(t: &mut Translation<'_>, op: &Op<'_>) -> Translated {
     {
         return joined(b, &items);
     }
+    if let Contents::Ragged(ragged) = &list.contents {
+        return many([ragged.values.clone(), ragged.lengths.clone()]);
+    }
     // All elements of a list that is one tensor are of the same size.
     let stacked = dense::stack(b, list, &shape)?;
     let tensor = stacked.tensor;
@@ -219,13 +222,12 @@ fn joined(b: &mut Builder, items: &[Tensor]) -> Translated {
 /// A list of parts of a tensor along its first axis.
 pub(super) fn split(t: &mut Translation<'_>, op: &Op<'_>) -> Translated {
     let tensor = op.input(0)?;
-    let lengths = op.ints(2, "length of a part")?;
-    if lengths.len() > MAX_ITEMS {
-        return Err(Refusal::new(format!("makes more than {MAX_ITEMS} parts")));
-    }
-    if lengths.iter().any(|&it| it < 0) {
-        return Err(Refusal::new("has a negative length of a part"));
-    }
+    let known = op.input(2)?.ints();
+    let known = known.filter(|it| it.len() <= MAX_ITEMS && it.iter().all(|&it| it >= 0));
+    let Some(lengths) = known else {
+        let parts = ragged::parts(&mut t.builder, tensor, op.input(2)?)?;
+        return made(declared(op, 1, Contents::Ragged(parts))?);
+    };
     let list: List = declared(op, 1, Contents::Items(Rc::from([])))?;
     let b = &mut t.builder;
     let sizes = b.i64s(&lengths);
