@@ -9,6 +9,8 @@
 
 mod builder;
 mod checkpoint;
+mod constants;
+mod decode_limits;
 mod effects;
 mod graph;
 mod import;
@@ -28,7 +30,7 @@ mod translation;
 mod transposed;
 mod value;
 
-pub use self::import::{Files, Imported, ImportedSignature, Statistics, import, operators};
+pub use self::import::{Files, Imported, ImportedSignature, Statistics, decode, import, operators};
 pub use self::report::{Missing, Refused};
 
 /// The names of TensorFlow's operators that are supported, sorted.

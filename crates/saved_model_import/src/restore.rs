@@ -20,6 +20,7 @@ use proto::tensorflow::{CollectionDef, MetaGraphDef, NodeDef, collection_def, te
 
 use self::run::{Run, Source};
 use crate::checkpoint::Bundle;
+use crate::constants::Constants;
 use crate::graph::{Graph, TensorRef, attribute};
 use crate::import::Files;
 use crate::structure::resource_name;
@@ -64,10 +65,11 @@ impl<'f> Variables<'f> {
         origin: &str,
         meta_graph: &MetaGraphDef,
         graph: &Graph<'_>,
+        constants: &Constants,
         files: &'f dyn Files,
     ) -> Result<Self> {
         let declared = declared(graph);
-        let mut run = Run::new(graph);
+        let mut run = Run::new(graph, constants);
         if let Some(saver) = &meta_graph.saver_def
             && let Some(op) = TensorRef::parse(&saver.restore_op_name)
         {

@@ -20,7 +20,7 @@ pub(crate) const TABLE: &[(&str, Rule)] = &[
     ("Assign", Whole(assign_reference)),
     ("AssignVariableOp", Whole(assign)),
     ("CheckNumerics", Pure(identity)),
-    ("Const", Pure(constant)),
+    ("Const", Whole(constant)),
     ("EnsureShape", Pure(ensure_shape)),
     ("Identity", Whole(pass_on)),
     ("IdentityN", Whole(pass_all_on)),
@@ -57,8 +57,9 @@ fn nothing(_: &mut Translation<'_>, _: &Op<'_>) -> Translated {
     Ok(Vec::new())
 }
 
-fn constant(_: &mut Builder, op: &Op<'_>) -> Translated {
-    one(Tensor::constant(op.attr_tensor("value")?))
+fn constant(translation: &mut Translation<'_>, op: &Op<'_>) -> Translated {
+    let elements = translation.resources().constants.get(op.node)?;
+    one(Tensor::constant(elements))
 }
 
 fn identity(_: &mut Builder, op: &Op<'_>) -> Translated {

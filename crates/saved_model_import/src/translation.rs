@@ -25,6 +25,10 @@ use crate::value::{Tensor, Value};
 /// How many TensorFlow nodes are translated for a signature: a function counts as often as it is called, and
 /// calls can double at each level.
 const MAX_NODES: usize = 500_000;
+/// How many refused nodes are noted; each is compared with the others.
+const MAX_REFUSED: usize = 1000;
+/// How many are translated for all signatures together.
+const MAX_ALL_NODES: usize = 5_000_000;
 /// How deep calls can nest.
 const MAX_DEPTH: usize = 100;
 
@@ -90,15 +94,28 @@ impl<'a> Translation<'a> {
     ) -> Vec<Value> {
         let results = outputs.iter().map(|it| it.node);
         let waited = effects.iter().copied();
-        for node in order::order(body, &values, self.effects, results, waited) {
+        let order = order::order(body, &values, self.effects, results, waited);
+        // A node that is only looked at takes time, too.
+        self.count(order.skipped);
+        for node in order.nodes {
             let translated = self.node(node, body, &values);
             values.by_node.insert(&node.name, translated);
         }
         outputs.iter().map(|it| values.get(body, *it)).collect()
     }
 
+    fn count(&mut self, nodes: usize) {
+        self.translated_nodes += nodes;
+        let all = &self.resources.translated_nodes;
+        all.set(all.get() + nodes);
+    }
+
+    fn is_too_large(&self) -> bool {
+        self.translated_nodes > MAX_NODES || self.resources.translated_nodes.get() > MAX_ALL_NODES
+    }
+
     fn node(&mut self, node: &'a NodeDef, body: &Body<'a>, values: &Values<'a>) -> Vec<Value> {
-        self.translated_nodes += 1;
+        self.count(1);
         let mut inputs = Vec::with_capacity(node.input.len());
         for input in &node.input {
             if let Some(reference) = TensorRef::parse(input) {
@@ -111,9 +128,10 @@ impl<'a> Translation<'a> {
         };
         let label = node.name.clone();
         self.builder.set_label(&label);
-        let translated = match self.translated_nodes > MAX_NODES {
+        let translated = match self.is_too_large() {
             true => Err(Refusal::new(format!(
-                "is beyond the {MAX_NODES} nodes that a signature can have"
+                "is beyond the {MAX_NODES} nodes that a signature can have, or the {MAX_ALL_NODES} of all \
+                 signatures"
             ))),
             false => self.apply(&op),
         };
@@ -136,7 +154,7 @@ impl<'a> Translation<'a> {
                         reason: Some(reason.to_owned()),
                     };
                     // The condition of a loop is translated twice.
-                    if !self.refused.contains(&refused) {
+                    if self.refused.len() < MAX_REFUSED && !self.refused.contains(&refused) {
                         self.refused.push(refused);
                     }
                 }
