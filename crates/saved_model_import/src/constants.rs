@@ -91,7 +91,7 @@ mod tests {
             ..TensorProto::default()
         };
         let value = AttrValue {
-            value: Some(attr_value::Value::Tensor(tensor)),
+            value: Some(attr_value::Value::Tensor(tensor.into())),
         };
         NodeDef {
             attr: [("value".to_owned(), value)].into(),

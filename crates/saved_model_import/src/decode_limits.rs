@@ -256,7 +256,7 @@ mod tests {
                 ..attr_value::ListValue::default()
             };
             let value = AttrValue {
-                value: Some(attr_value::Value::List(list)),
+                value: Some(attr_value::Value::List(list.into())),
             };
             NodeDef {
                 attr: [("values".to_owned(), value)].into(),
