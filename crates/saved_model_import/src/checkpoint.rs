@@ -7,8 +7,8 @@ mod messages;
 mod slice;
 mod strings;
 mod table;
-#[cfg(any(test, fuzzing))]
-mod testing;
+#[cfg(any(test, fuzzing, feature = "testing"))]
+pub(crate) mod testing;
 
 pub(crate) use self::bundle::Bundle;
 pub(crate) use self::slice::Slice;

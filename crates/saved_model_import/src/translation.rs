@@ -11,7 +11,7 @@ use base::error::ServingError;
 use proto::tensorflow::NodeDef;
 
 use crate::builder::Builder;
-use crate::effects::Effects;
+use crate::effects::{self, Effects};
 use crate::graph::{Body, Graph, TensorRef};
 use crate::list::Loops;
 use crate::op::{Op, Translated};
@@ -186,6 +186,9 @@ impl<'a> Translation<'a> {
             None if self.graph.functions.contains_key(op.node.op.as_str()) => {
                 self.call(&op.node.op, op.inputs)
             }
+            None if effects::is_write(op.node) => Err(Refusal::new(
+                "changes what later requests read, and requests are answered independently here",
+            )),
             None => Err(Refusal::new("is not supported")),
         }
     }
