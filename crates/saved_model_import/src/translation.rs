@@ -24,11 +24,11 @@ use crate::value::{Tensor, Value};
 
 /// How many TensorFlow nodes are translated for a signature: a function counts as often as it is called, and
 /// calls can double at each level.
-const MAX_NODES: usize = 500_000;
+const MAX_NODES: usize = 250_000;
 /// How many refused nodes are noted; each is compared with the others.
 const MAX_REFUSED: usize = 1000;
 /// How many are translated for all signatures together.
-const MAX_ALL_NODES: usize = 5_000_000;
+const MAX_ALL_NODES: usize = 1_000_000;
 /// How deep calls can nest.
 const MAX_DEPTH: usize = 100;
 
@@ -59,6 +59,7 @@ pub(crate) struct Translation<'a> {
     variables: HashMap<Rc<str>, Tensor>,
     /// The error of a file that has to be read.
     failed: Option<ServingError>,
+    is_beyond_limit: bool,
 }
 
 impl<'a> Translation<'a> {
@@ -80,6 +81,7 @@ impl<'a> Translation<'a> {
             read_first: HashSet::new(),
             variables: HashMap::new(),
             failed: None,
+            is_beyond_limit: false,
         }
     }
 
@@ -110,6 +112,16 @@ impl<'a> Translation<'a> {
         all.set(all.get() + nodes);
     }
 
+    /// The refusal of nodes beyond the limit, of which only the first is reported.
+    fn beyond_limit(&mut self) -> Refusal {
+        if std::mem::replace(&mut self.is_beyond_limit, true) {
+            return Refusal::of_input();
+        }
+        Refusal::new(format!(
+            "is beyond the {MAX_NODES} nodes that a signature can have, or the {MAX_ALL_NODES} of all signatures"
+        ))
+    }
+
     fn is_too_large(&self) -> bool {
         self.translated_nodes > MAX_NODES || self.resources.translated_nodes.get() > MAX_ALL_NODES
     }
@@ -129,10 +141,7 @@ impl<'a> Translation<'a> {
         let label = node.name.clone();
         self.builder.set_label(&label);
         let translated = match self.is_too_large() {
-            true => Err(Refusal::new(format!(
-                "is beyond the {MAX_NODES} nodes that a signature can have, or the {MAX_ALL_NODES} of all \
-                 signatures"
-            ))),
+            true => Err(self.beyond_limit()),
             false => self.apply(&op),
         };
         match translated {

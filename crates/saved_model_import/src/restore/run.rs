@@ -15,7 +15,7 @@ use crate::outputs;
 use crate::structure::resource_name;
 
 /// How many nodes are followed: a function counts as often as it is called.
-const MAX_NODES: usize = 500_000;
+const MAX_NODES: usize = 250_000;
 /// How deep calls can nest.
 const MAX_DEPTH: usize = 100;
 
