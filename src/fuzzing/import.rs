@@ -36,7 +36,7 @@ pub fn check(data: &[u8]) {
     match imported {
         Ok(imported) => {
             for signature in imported.signatures.values() {
-                let model = OnnxModel::parse("imported", &signature.model.encode().into());
+                let model = OnnxModel::parse("imported", &signature.model.encode());
                 assert!(model.is_ok(), "{:?}", model.err());
             }
         }

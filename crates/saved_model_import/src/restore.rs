@@ -119,6 +119,21 @@ impl<'f> Variables<'f> {
         Ok(elements)
     }
 
+    /// Whether the checkpoint or a constant sets a variable. Nothing is read but the object graph.
+    ///
+    /// # Errors
+    ///
+    /// As `value`.
+    pub(crate) fn is_set(&self, name: &str) -> Result<bool> {
+        Ok(self.sources.contains_key(name) || self.key_by_objects(name)?.is_some())
+    }
+
+    /// The shape that a variable's node states.
+    pub(crate) fn declared_shape(&self, name: &str) -> Shape {
+        let declared = self.declared.get(name);
+        declared.map_or_else(Shape::unknown, |it| it.shape.clone())
+    }
+
     /// The operator that computes a variable's first value, which is why it is not known.
     pub(crate) fn computed_by(&self, name: &str) -> Option<&str> {
         match self.sources.get(name)? {

@@ -66,14 +66,18 @@ fn identity(_: &mut Builder, op: &Op<'_>) -> Translated {
     one(op.input(0)?.clone())
 }
 
-/// Fails for other shapes. The known shape of the input is not relied on: a client can send another one.
 fn ensure_shape(b: &mut Builder, op: &Op<'_>) -> Translated {
-    let (x, expected) = (op.input(0)?, op.attr_shape("shape"));
+    one(of_shape(b, op.input(0)?, op.attr_shape("shape"))?)
+}
+
+/// The tensor; the model fails if it has another shape. Its known shape is not relied on: a client can send another
+/// one.
+fn of_shape(b: &mut Builder, x: &Tensor, expected: Shape) -> Result<Tensor, Refusal> {
     let Some(dims) = &expected.0 else {
-        return one(x.clone());
+        return Ok(x.clone());
     };
     if x.as_constant().is_some() && x.shape.merged(&expected) == x.shape {
-        return one(x.clone());
+        return Ok(x.clone());
     }
     let sizes = b
         .op("Shape", &[x])
@@ -99,7 +103,7 @@ fn ensure_shape(b: &mut Builder, op: &Op<'_>) -> Translated {
         let other_size = b.op("Not", &[&same]).same()?;
         x = b.guarded(&x, &other_size)?;
     }
-    one(x.with_shape(expected))
+    Ok(x.with_shape(expected))
 }
 
 /// Passes on whatever it is: a resource, a list or a tensor. A variable of TensorFlow 1 is read.
@@ -153,9 +157,25 @@ fn read(translation: &mut Translation<'_>, op: &Op<'_>) -> Translated {
 }
 
 fn assign(translation: &mut Translation<'_>, op: &Op<'_>) -> Translated {
-    let value = op.input(1)?.clone();
-    translation.write(variable(op, 0)?, value);
+    let name = variable(op, 0)?;
+    let value = assigned(translation, op, name, op.input(1)?)?;
+    translation.write(name, value);
     Ok(Vec::new())
+}
+
+/// The value that is assigned to a variable: of the variable's shape, if the operator checks it.
+fn assigned(
+    translation: &mut Translation<'_>,
+    op: &Op<'_>,
+    name: &str,
+    value: &Tensor,
+) -> Result<Tensor, Refusal> {
+    let variables = &translation.resources().variables;
+    let expected = variables.declared_shape(name);
+    if !op.attr_flag("validate_shape") || value.shape == expected {
+        return Ok(value.clone());
+    }
+    of_shape(&mut translation.builder, value, expected)
 }
 
 /// Returns the variable, for what comes after it.
@@ -165,12 +185,14 @@ fn assign_reference(translation: &mut Translation<'_>, op: &Op<'_>) -> Translate
         Some(Value::Reference(other)) => translation.read(other)?,
         _ => op.input(1)?.clone(),
     };
+    let value = assigned(translation, op, name, &value)?;
     translation.write(name, value);
     Ok(vec![Value::Reference(Rc::clone(name))])
 }
 
-/// Variables are restored before the first request.
+/// Variables are restored before the first request, unless nothing sets them.
 fn is_initialized(translation: &mut Translation<'_>, op: &Op<'_>) -> Translated {
-    variable(op, 0)?;
-    many([translation.builder.scalar(DataType::Bool, 1.0)?])
+    let is_set = translation.is_set(variable(op, 0)?);
+    let is_set = f64::from(u8::from(is_set));
+    many([translation.builder.scalar(DataType::Bool, is_set)?])
 }

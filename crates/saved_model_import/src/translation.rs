@@ -303,6 +303,17 @@ impl<'a> Translation<'a> {
         Ok(tensor)
     }
 
+    /// Whether a variable has a value at this point of the signature.
+    pub(crate) fn is_set(&mut self, name: &Rc<str>) -> bool {
+        let variables = &self.resources.variables;
+        self.written.contains_key(name)
+            || variables.computed_by(name).is_some()
+            || variables.is_set(name).unwrap_or_else(|error| {
+                self.failed.get_or_insert(error);
+                false
+            })
+    }
+
     /// Notes what the signature writes to a variable.
     pub(crate) fn write(&mut self, name: &Rc<str>, value: Tensor) {
         self.written.insert(Rc::clone(name), value);
