@@ -4,11 +4,13 @@
 
 mod bundle;
 mod messages;
+#[cfg(any(fuzzing, feature = "testing"))]
+pub(crate) mod properties;
 mod slice;
 mod strings;
 mod table;
 #[cfg(any(test, fuzzing, feature = "testing"))]
-pub(crate) mod testing;
+mod testing;
 
 pub(crate) use self::bundle::Bundle;
 pub(crate) use self::slice::Slice;

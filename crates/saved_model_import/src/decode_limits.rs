@@ -137,7 +137,7 @@ impl Kind {
             .or_else(|| self.of_description(number))
     }
 
-    /// Within graphs and what they consist of.
+    /// Within graphs, functions and tensors.
     fn of_graph(self, number: u32) -> Option<Self> {
         Some(match (self, number) {
             (Self::MetaGraph, 2) => Self::Graph,

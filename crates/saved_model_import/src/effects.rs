@@ -1,6 +1,6 @@
 //! Which nodes and functions write variables, or change other things that outlast a request.
 //!
-//! Not here: what a write means for a signature (`translation`, `import`), the order of reads and writes
+//! Not here: the meaning of a write for a signature (`translation`, `import`), the order of reads and writes
 //! (`order`).
 
 use std::collections::{HashMap, HashSet};

@@ -73,7 +73,7 @@ pub struct Imported {
     pub signatures: BTreeMap<String, ImportedSignature>,
     /// The signatures that cannot be imported.
     pub refused: Vec<Refused>,
-    /// What was done.
+    /// For the log.
     pub statistics: Statistics,
 }
 
@@ -87,7 +87,7 @@ pub struct ImportedSignature {
     pub outputs: BTreeMap<String, String>,
 }
 
-/// What an import did, for the log.
+/// The extent of an import, for the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
     /// The TensorFlow operators that all signatures reach, each once.

@@ -31,7 +31,7 @@ mod transposed;
 mod value;
 
 #[cfg(any(fuzzing, feature = "testing"))]
-pub use self::checkpoint::testing::{check_checkpoint, check_table};
+pub use self::checkpoint::properties::{check_checkpoint, check_table};
 pub use self::import::{Files, Imported, ImportedSignature, Statistics, decode, import, operators};
 pub use self::report::{Missing, Refused};
 

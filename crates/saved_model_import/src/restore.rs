@@ -49,7 +49,7 @@ pub(crate) struct Variables<'f> {
 /// An entry of the checkpoint and the part of it, by which values are shared between signatures.
 type Place = (Rc<str>, Rc<str>);
 
-/// What a variable's node says about it.
+/// The dtype and the shape that a variable's node states.
 struct Declared {
     dtype: Option<DataType>,
     shape: Shape,
@@ -246,7 +246,7 @@ pub(crate) fn init_op(meta_graph: &MetaGraphDef) -> Option<&str> {
     }
 }
 
-/// What the nodes of variables say, those of the main graph first.
+/// The statements of all variables' nodes, those of the main graph first.
 fn declared(graph: &Graph<'_>) -> HashMap<Rc<str>, Declared> {
     let mut declared = HashMap::new();
     let functions = graph.functions.values().map(|it| &it.body);

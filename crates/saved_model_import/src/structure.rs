@@ -106,7 +106,7 @@ fn of_shape(b: &mut Builder, x: &Tensor, expected: Shape) -> Result<Tensor, Refu
     Ok(x.with_shape(expected))
 }
 
-/// Passes on whatever it is: a resource, a list or a tensor. A variable of TensorFlow 1 is read.
+/// Passes on a value of any kind: a resource, a list or a tensor. A variable of TensorFlow 1 is read.
 fn pass_on(translation: &mut Translation<'_>, op: &Op<'_>) -> Translated {
     match op.inputs.first() {
         Some(Value::Reference(name)) => one(translation.read(name)?),
@@ -178,7 +178,7 @@ fn assigned(
     of_shape(&mut translation.builder, value, expected)
 }
 
-/// Returns the variable, for what comes after it.
+/// Returns the variable, for the nodes after it.
 fn assign_reference(translation: &mut Translation<'_>, op: &Op<'_>) -> Translated {
     let name = variable(op, 0)?;
     let value = match op.inputs.get(1) {

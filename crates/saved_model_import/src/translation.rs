@@ -52,7 +52,7 @@ pub(crate) struct Translation<'a> {
     translated_nodes: usize,
     /// The names of the functions that are being translated, the innermost last.
     calls: Vec<&'a str>,
-    /// What the signature wrote to variables so far.
+    /// The values that the signature wrote to variables so far.
     written: HashMap<Rc<str>, Tensor>,
     /// Variables that were read before they were written.
     read_first: HashSet<Rc<str>>,
@@ -85,7 +85,7 @@ impl<'a> Translation<'a> {
         }
     }
 
-    /// Translates what the outputs need, and those of the nodes `effects` that write. `values` are those that are
+    /// Translates the nodes that the outputs need, and those of `effects` that write. `values` are those that are
     /// known already.
     pub(crate) fn run(
         &mut self,
@@ -314,7 +314,7 @@ impl<'a> Translation<'a> {
             })
     }
 
-    /// Notes what the signature writes to a variable.
+    /// Notes a value that the signature writes to a variable.
     pub(crate) fn write(&mut self, name: &Rc<str>, value: Tensor) {
         self.written.insert(Rc::clone(name), value);
     }
@@ -324,7 +324,7 @@ impl<'a> Translation<'a> {
         self.resources
     }
 
-    /// What the functions write.
+    /// Which nodes and functions write.
     pub(crate) fn effects(&self) -> &'a Effects {
         self.effects
     }
@@ -339,7 +339,7 @@ impl<'a> Translation<'a> {
         self.refused.truncate(count);
     }
 
-    /// What could not be translated, and the variables that the signature writes, and reads before it does.
+    /// The refused nodes, and the variables that the signature writes, and reads before it does.
     pub(crate) fn finish(self) -> Finished {
         Finished {
             builder: self.builder,
@@ -363,7 +363,7 @@ pub(crate) struct Finished {
     pub(crate) refused: Vec<RefusedNode>,
     pub(crate) written: HashSet<Rc<str>>,
     pub(crate) read_first: HashSet<Rc<str>>,
-    /// The error of a damaged checkpoint: the model is not served, whatever its signatures need.
+    /// The error of a damaged checkpoint: the model is not served, not even its other signatures.
     pub(crate) failed: Option<ServingError>,
 }
 

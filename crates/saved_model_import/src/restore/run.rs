@@ -164,7 +164,7 @@ impl<'a, 'g> Run<'a, 'g> {
         }
     }
 
-    /// An operator that is not followed. It may set the variables that it gets, itself or by a function.
+    /// An operator that is not followed. It can set the variables that it gets, itself or by a function.
     fn other(&mut self, node: &NodeDef, inputs: &[Option<Symbol>]) -> Vec<Symbol> {
         let calls = function_names(node).into_iter();
         let calls = calls
@@ -181,7 +181,7 @@ impl<'a, 'g> Run<'a, 'g> {
         vec![Symbol::Value(computed(node))]
     }
 
-    /// What an assignment writes.
+    /// The source of an assigned value.
     fn source(&self, node: &NodeDef, value: Option<Symbol>) -> Source {
         match value {
             Some(Symbol::Value(source)) => source,

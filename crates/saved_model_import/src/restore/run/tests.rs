@@ -127,13 +127,10 @@ fn functions_are_followed() {
         ..ArgDef::default()
     };
     let called = |name: &str| {
-        attr_value::Value::Func(
-            NameAttrList {
-                name: name.to_owned(),
-                ..NameAttrList::default()
-            }
-            .into(),
-        )
+        attr_value::Value::Func(NameAttrList {
+            name: name.to_owned(),
+            ..NameAttrList::default()
+        })
     };
     let restore = FunctionDef {
         signature: Some(OpDef {
