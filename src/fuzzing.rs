@@ -9,8 +9,11 @@
 mod backend;
 mod version;
 
+pub mod checkpoint;
+pub mod checkpoint_table;
 pub mod config_text;
 pub mod example;
+pub mod import;
 pub mod onnx_model;
 pub mod rest_body;
 pub mod rest_url;

@@ -19,8 +19,15 @@ const SEEDS_VARIABLE: &str = "FUZZ_SEEDS";
 type Target = (&'static str, fn(&[u8]), fn() -> Vec<Vec<u8>>);
 
 const TARGETS: &[Target] = &[
+    ("checkpoint", checkpoint::check, seeds::checkpoint),
+    (
+        "checkpoint_table",
+        checkpoint_table::check,
+        seeds::checkpoint_table,
+    ),
     ("config_text", config_text::check, seeds::config_text),
     ("example", example::check, seeds::example),
+    ("import", import::check, seeds::import),
     ("onnx_model", onnx_model::check, seeds::onnx_model),
     ("rest_body", rest_body::check, seeds::rest_body),
     ("rest_url", rest_url::check, seeds::rest_url),
@@ -128,6 +135,16 @@ fn check_damaged(name: &str, cases: u32) {
 }
 
 #[test]
+fn checkpoints_hold() {
+    check_damaged("checkpoint", 10_000);
+}
+
+#[test]
+fn tables_of_checkpoints_hold() {
+    check_damaged("checkpoint_table", 5000);
+}
+
+#[test]
 fn config_texts_hold() {
     check_damaged("config_text", 5000);
 }
@@ -135,6 +152,11 @@ fn config_texts_hold() {
 #[test]
 fn examples_hold() {
     check_damaged("example", 10_000);
+}
+
+#[test]
+fn imports_hold() {
+    check_damaged("import", 1500);
 }
 
 #[test]

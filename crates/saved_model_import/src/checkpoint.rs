@@ -4,10 +4,12 @@
 
 mod bundle;
 mod messages;
+#[cfg(any(fuzzing, feature = "testing"))]
+pub(crate) mod properties;
 mod slice;
 mod strings;
 mod table;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, fuzzing, feature = "testing"))]
 mod testing;
 
 pub(crate) use self::bundle::Bundle;

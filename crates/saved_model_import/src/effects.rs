@@ -1,6 +1,6 @@
 //! Which nodes and functions write variables, or change other things that outlast a request.
 //!
-//! Not here: what a write means for a signature (`translation`, `import`), the order of reads and writes
+//! Not here: the meaning of a write for a signature (`translation`, `import`), the order of reads and writes
 //! (`order`).
 
 use std::collections::{HashMap, HashSet};
@@ -49,7 +49,8 @@ const WRITES: &[&str] = &[
 /// Which functions write, and whether anything does.
 pub(crate) struct Effects {
     functions: HashSet<String>,
-    any: bool,
+    /// The addresses of the nodes that write, themselves or by a function that they call.
+    nodes: HashSet<usize>,
 }
 
 impl Effects {
@@ -74,13 +75,22 @@ impl Effects {
                 queue.extend(callers.get(name).into_iter().flatten().copied());
             }
         }
-        let any = !functions.is_empty() || writes(&graph.main);
-        Self { functions, any }
+        let bodies = graph.functions.values().map(|it| &it.body);
+        let bodies = bodies.chain(std::iter::once(&graph.main));
+        let writes = |node: &&&NodeDef| {
+            is_write(node)
+                || function_names(node)
+                    .iter()
+                    .any(|it| functions.contains(*it))
+        };
+        let nodes = bodies.flat_map(|it| it.nodes.values());
+        let nodes = nodes.filter(writes).map(|it| address(it)).collect();
+        Self { functions, nodes }
     }
 
     /// Whether anything in the file writes.
     pub(crate) fn any(&self) -> bool {
-        self.any
+        !self.nodes.is_empty()
     }
 
     /// For a translation that leaves out all that is only waited for.
@@ -98,8 +108,12 @@ impl Effects {
 
     /// Whether a node writes, itself or by a function that it calls.
     pub(crate) fn of_node(&self, node: &NodeDef) -> bool {
-        self.any && (is_write(node) || function_names(node).iter().any(|it| self.of_function(it)))
+        self.nodes.contains(&address(node))
     }
+}
+
+fn address(node: &NodeDef) -> usize {
+    std::ptr::from_ref(node).addr()
 }
 
 fn writes(body: &Body<'_>) -> bool {

@@ -10,8 +10,10 @@ use base::error::{Result, ServingError};
 use base::tensor::DataType;
 use bytes::Bytes;
 use onnx::OnnxModel;
+use prost::Message;
 use proto::tensorflow::{MetaGraphDef, SignatureDef, TensorInfo, tensor_info};
 
+use crate::decode_limits;
 use crate::effects::Effects;
 use crate::graph::{Graph, TensorRef};
 use crate::op::shape_of;
@@ -23,6 +25,9 @@ use crate::{ops, scan};
 
 /// Signatures that TensorFlow adds for itself and that no client calls.
 const INTERNAL_PREFIX: &str = "__saved_model_";
+
+/// The most signatures of a meta graph. Each is translated by itself.
+const MAX_SIGNATURES: usize = 1000;
 
 /// The files of a version directory.
 pub trait Files {
@@ -69,7 +74,7 @@ pub struct Imported {
     pub signatures: BTreeMap<String, ImportedSignature>,
     /// The signatures that cannot be imported.
     pub refused: Vec<Refused>,
-    /// What was done.
+    /// For the log.
     pub statistics: Statistics,
 }
 
@@ -83,7 +88,7 @@ pub struct ImportedSignature {
     pub outputs: BTreeMap<String, String>,
 }
 
-/// What an import did, for the log.
+/// The extent of an import, for the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
     /// The TensorFlow operators that all signatures reach, each once.
@@ -94,6 +99,21 @@ pub struct Statistics {
     pub duration: Duration,
 }
 
+/// Decodes a meta graph. `origin` names the file in errors.
+///
+/// # Errors
+///
+/// `INVALID_ARGUMENT` if it is damaged, and if it is small and would take very much memory.
+pub fn decode(origin: &str, meta_graph: Bytes) -> Result<MetaGraphDef> {
+    let damaged = |text: String| ServingError::invalid_argument(format!("{origin} {text}"));
+    if !decode_limits::is_bounded(&meta_graph) {
+        return Err(damaged(
+            "consists of too many nearly empty parts to be decoded".to_owned(),
+        ));
+    }
+    MetaGraphDef::decode(meta_graph).map_err(|error| damaged(format!("is damaged: {error}")))
+}
+
 /// Imports all signatures of a meta graph that clients can call. `origin` names the file in errors.
 ///
 /// # Errors
@@ -102,6 +122,11 @@ pub struct Statistics {
 /// no error: it stands in [`Imported::refused`].
 pub fn import(origin: &str, meta_graph: &MetaGraphDef, files: &dyn Files) -> Result<Imported> {
     let started = Instant::now();
+    if meta_graph.signature_def.len() > MAX_SIGNATURES {
+        return Err(ServingError::invalid_argument(format!(
+            "{origin} has more than {MAX_SIGNATURES} signatures"
+        )));
+    }
     let empty = Default::default();
     let graph = Graph::new(meta_graph.graph_def.as_ref().unwrap_or(&empty));
     let effects = Effects::of(&graph);

@@ -9,6 +9,8 @@
 
 mod builder;
 mod checkpoint;
+mod constants;
+mod decode_limits;
 mod effects;
 mod fused;
 mod graph;
@@ -29,7 +31,9 @@ mod translation;
 mod transposed;
 mod value;
 
-pub use self::import::{Files, Imported, ImportedSignature, Statistics, import, operators};
+#[cfg(any(fuzzing, feature = "testing"))]
+pub use self::checkpoint::properties::{check_checkpoint, check_table};
+pub use self::import::{Files, Imported, ImportedSignature, Statistics, decode, import, operators};
 pub use self::report::{Missing, Refused};
 
 /// The names of TensorFlow's operators that are supported, sorted.

@@ -191,9 +191,13 @@ impl Op<'_> {
     }
 }
 
+/// TensorFlow's own limit (`TensorShape::MaxDimensions`).
+const MAX_RANK: usize = 254;
+
 /// A shape of TensorFlow's messages.
 pub(crate) fn shape_of(shape: &TensorShapeProto) -> Shape {
-    if shape.unknown_rank {
+    // No tensor has a higher rank. The shapes that nodes note are read often, so each must be small.
+    if shape.unknown_rank || shape.dim.len() > MAX_RANK {
         return Shape::unknown();
     }
     Shape::dims(

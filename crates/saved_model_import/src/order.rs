@@ -14,6 +14,16 @@ use crate::effects::Effects;
 use crate::graph::{Body, TensorRef};
 use crate::translation::Values;
 
+/// Nodes of models have two inputs in the mean.
+const INPUTS_PER_NODE: usize = 16;
+
+/// Nodes to translate.
+pub(crate) struct Order<'a> {
+    pub(crate) nodes: Vec<&'a NodeDef>,
+    /// How many others were looked at; many inputs count as a node, too.
+    pub(crate) skipped: usize,
+}
+
 /// The nodes that the results need, and those in `waited` that write or lead to a write, with all that they need
 /// themselves. Each comes after those that it needs or waits for.
 pub(crate) fn order<'a>(
@@ -22,13 +32,14 @@ pub(crate) fn order<'a>(
     effects: &Effects,
     results: impl Iterator<Item = &'a str>,
     waited: impl Iterator<Item = &'a str>,
-) -> Vec<&'a NodeDef> {
+) -> Order<'a> {
     let mut walk = Walk {
         body,
         values,
         effects,
         found: Vec::new(),
         places: HashMap::new(),
+        inputs: 0,
     };
     let results: Vec<&str> = results.collect();
     let waited: Vec<&str> = waited.filter(|_| effects.any()).collect();
@@ -45,6 +56,8 @@ struct Walk<'a, 'w> {
     /// Each node after all that it reads or waits for.
     found: Vec<Found<'a>>,
     places: HashMap<&'a str, Option<usize>>,
+    /// How many inputs of nodes were looked at.
+    inputs: usize,
 }
 
 struct Found<'a> {
@@ -92,6 +105,7 @@ impl<'a> Walk<'a, '_> {
                 continue;
             };
             *next += 1;
+            self.inputs += 1;
             match Input::of(input, self.values) {
                 Some(Input::Read(name)) => self.enter(name, &mut stack),
                 Some(Input::Waited(name)) if self.effects.any() => self.enter(name, &mut stack),
@@ -134,7 +148,7 @@ impl<'a> Walk<'a, '_> {
     }
 
     /// From the roots back: each node comes before those that it needs.
-    fn needed(mut self, results: &[&'a str], waited: &[&'a str]) -> Vec<&'a NodeDef> {
+    fn needed(mut self, results: &[&'a str], waited: &[&'a str]) -> Order<'a> {
         results.iter().for_each(|it| self.need(it));
         for name in waited {
             if self.has_effect(name) {
@@ -157,7 +171,11 @@ impl<'a> Walk<'a, '_> {
             }
         }
         let needed = self.found.iter().filter(|it| it.is_needed);
-        needed.map(|it| it.node).collect()
+        let nodes: Vec<_> = needed.map(|it| it.node).collect();
+        Order {
+            skipped: self.found.len() - nodes.len() + self.inputs / INPUTS_PER_NODE,
+            nodes,
+        }
     }
 }
 
@@ -199,7 +217,7 @@ mod tests {
             results,
             waited.iter().copied(),
         );
-        let names: Vec<&str> = ordered.iter().map(|it| it.name.as_str()).collect();
+        let names: Vec<&str> = ordered.nodes.iter().map(|it| it.name.as_str()).collect();
         assert_eq!(names, expected);
     }
 

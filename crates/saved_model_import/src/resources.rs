@@ -2,11 +2,13 @@
 //!
 //! Not here: finding them (`restore`, `tables`).
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use base::error::Result;
 use proto::tensorflow::MetaGraphDef;
 
+use crate::constants::Constants;
 use crate::graph::Graph;
 use crate::import::Files;
 use crate::restore::Variables;
@@ -17,6 +19,9 @@ use crate::transposed::Transposed;
 pub(crate) struct Resources<'f> {
     pub(crate) variables: Variables<'f>,
     pub(crate) tables: Tables,
+    pub(crate) constants: Constants,
+    /// How many nodes were translated for all signatures.
+    pub(crate) translated_nodes: Cell<usize>,
     /// The weights that were transposed for a signature.
     pub(crate) transposed: Rc<Transposed>,
 }
@@ -33,11 +38,14 @@ impl<'f> Resources<'f> {
         graph: &Graph<'_>,
         files: &'f dyn Files,
     ) -> Result<Self> {
-        let variables = Variables::of(origin, meta_graph, graph, files)?;
+        let constants = Constants::default();
+        let variables = Variables::of(origin, meta_graph, graph, &constants, files)?;
         let tables = Tables::of(origin, meta_graph, graph, files, &variables)?;
         Ok(Self {
             variables,
             tables,
+            constants,
+            translated_nodes: Cell::new(0),
             transposed: Rc::default(),
         })
     }

@@ -20,6 +20,7 @@ use proto::tensorflow::{CollectionDef, MetaGraphDef, NodeDef, collection_def, te
 
 use self::run::{Run, Source};
 use crate::checkpoint::Bundle;
+use crate::constants::Constants;
 use crate::graph::{Graph, TensorRef, attribute};
 use crate::import::Files;
 use crate::structure::resource_name;
@@ -48,7 +49,7 @@ pub(crate) struct Variables<'f> {
 /// An entry of the checkpoint and the part of it, by which values are shared between signatures.
 type Place = (Rc<str>, Rc<str>);
 
-/// What a variable's node says about it.
+/// The dtype and the shape that a variable's node states.
 struct Declared {
     dtype: Option<DataType>,
     shape: Shape,
@@ -64,10 +65,11 @@ impl<'f> Variables<'f> {
         origin: &str,
         meta_graph: &MetaGraphDef,
         graph: &Graph<'_>,
+        constants: &Constants,
         files: &'f dyn Files,
     ) -> Result<Self> {
         let declared = declared(graph);
-        let mut run = Run::new(graph);
+        let mut run = Run::new(graph, constants);
         if let Some(saver) = &meta_graph.saver_def
             && let Some(op) = TensorRef::parse(&saver.restore_op_name)
         {
@@ -115,6 +117,21 @@ impl<'f> Variables<'f> {
             self.check(name, elements)?;
         }
         Ok(elements)
+    }
+
+    /// Whether the checkpoint or a constant sets a variable. Nothing is read but the object graph.
+    ///
+    /// # Errors
+    ///
+    /// As `value`.
+    pub(crate) fn is_set(&self, name: &str) -> Result<bool> {
+        Ok(self.sources.contains_key(name) || self.key_by_objects(name)?.is_some())
+    }
+
+    /// The shape that a variable's node states.
+    pub(crate) fn declared_shape(&self, name: &str) -> Shape {
+        let declared = self.declared.get(name);
+        declared.map_or_else(Shape::unknown, |it| it.shape.clone())
     }
 
     /// The operator that computes a variable's first value, which is why it is not known.
@@ -229,7 +246,7 @@ pub(crate) fn init_op(meta_graph: &MetaGraphDef) -> Option<&str> {
     }
 }
 
-/// What the nodes of variables say, those of the main graph first.
+/// The statements of all variables' nodes, those of the main graph first.
 fn declared(graph: &Graph<'_>) -> HashMap<Rc<str>, Declared> {
     let mut declared = HashMap::new();
     let functions = graph.functions.values().map(|it| &it.body);

@@ -20,7 +20,7 @@ pub(crate) const TABLE: &[(&str, Rule)] = &[
     ("Assign", Whole(assign_reference)),
     ("AssignVariableOp", Whole(assign)),
     ("CheckNumerics", Pure(identity)),
-    ("Const", Pure(constant)),
+    ("Const", Whole(constant)),
     ("EnsureShape", Pure(ensure_shape)),
     ("Identity", Whole(pass_on)),
     ("IdentityN", Whole(pass_all_on)),
@@ -57,20 +57,20 @@ fn nothing(_: &mut Translation<'_>, _: &Op<'_>) -> Translated {
     Ok(Vec::new())
 }
 
-fn constant(_: &mut Builder, op: &Op<'_>) -> Translated {
-    one(Tensor::constant(op.attr_tensor("value")?))
+fn constant(translation: &mut Translation<'_>, op: &Op<'_>) -> Translated {
+    let elements = translation.resources().constants.get(op.node)?;
+    one(Tensor::constant(elements))
 }
 
 fn identity(_: &mut Builder, op: &Op<'_>) -> Translated {
     one(op.input(0)?.clone())
 }
 
-/// Fails for other shapes. The known shape of the input is not relied on: a client can send another one.
 fn ensure_shape(b: &mut Builder, op: &Op<'_>) -> Translated {
     one(b.ensured(op.input(0)?, &op.attr_shape("shape"))?)
 }
 
-/// Passes on whatever it is: a resource, a list or a tensor. A variable of TensorFlow 1 is read.
+/// Passes on a value of any kind: a resource, a list or a tensor. A variable of TensorFlow 1 is read.
 fn pass_on(translation: &mut Translation<'_>, op: &Op<'_>) -> Translated {
     match op.inputs.first() {
         Some(Value::Reference(name)) => one(translation.read(name)?),
@@ -121,24 +121,42 @@ fn read(translation: &mut Translation<'_>, op: &Op<'_>) -> Translated {
 }
 
 fn assign(translation: &mut Translation<'_>, op: &Op<'_>) -> Translated {
-    let value = op.input(1)?.clone();
-    translation.write(variable(op, 0)?, value);
+    let name = variable(op, 0)?;
+    let value = assigned(translation, op, name, op.input(1)?)?;
+    translation.write(name, value);
     Ok(Vec::new())
 }
 
-/// Returns the variable, for what comes after it.
+/// The value that is assigned to a variable: of the variable's shape, if the operator checks it.
+fn assigned(
+    translation: &mut Translation<'_>,
+    op: &Op<'_>,
+    name: &str,
+    value: &Tensor,
+) -> Result<Tensor, Refusal> {
+    let variables = &translation.resources().variables;
+    let expected = variables.declared_shape(name);
+    if !op.attr_flag("validate_shape") || value.shape == expected {
+        return Ok(value.clone());
+    }
+    translation.builder.ensured(value, &expected)
+}
+
+/// Returns the variable, for the nodes after it.
 fn assign_reference(translation: &mut Translation<'_>, op: &Op<'_>) -> Translated {
     let name = variable(op, 0)?;
     let value = match op.inputs.get(1) {
         Some(Value::Reference(other)) => translation.read(other)?,
         _ => op.input(1)?.clone(),
     };
+    let value = assigned(translation, op, name, &value)?;
     translation.write(name, value);
     Ok(vec![Value::Reference(Rc::clone(name))])
 }
 
-/// Variables are restored before the first request.
+/// Variables are restored before the first request, unless nothing sets them.
 fn is_initialized(translation: &mut Translation<'_>, op: &Op<'_>) -> Translated {
-    variable(op, 0)?;
-    many([translation.builder.scalar(DataType::Bool, 1.0)?])
+    let is_set = translation.is_set(variable(op, 0)?);
+    let is_set = f64::from(u8::from(is_set));
+    many([translation.builder.scalar(DataType::Bool, is_set)?])
 }

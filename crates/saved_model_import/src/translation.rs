@@ -11,7 +11,7 @@ use base::error::ServingError;
 use proto::tensorflow::NodeDef;
 
 use crate::builder::Builder;
-use crate::effects::Effects;
+use crate::effects::{self, Effects};
 use crate::fused;
 use crate::graph::{Body, Graph, TensorRef};
 use crate::list::Loops;
@@ -25,7 +25,11 @@ use crate::value::{Tensor, Value};
 
 /// How many TensorFlow nodes are translated for a signature: a function counts as often as it is called, and
 /// calls can double at each level.
-const MAX_NODES: usize = 500_000;
+const MAX_NODES: usize = 250_000;
+/// How many refused nodes are noted; each is compared with the others.
+const MAX_REFUSED: usize = 1000;
+/// How many are translated for all signatures together.
+const MAX_ALL_NODES: usize = 1_000_000;
 /// How deep calls can nest.
 const MAX_DEPTH: usize = 100;
 
@@ -49,13 +53,14 @@ pub(crate) struct Translation<'a> {
     translated_nodes: usize,
     /// The names of the functions that are being translated, the innermost last.
     calls: Vec<&'a str>,
-    /// What the signature wrote to variables so far.
+    /// The values that the signature wrote to variables so far.
     written: HashMap<Rc<str>, Tensor>,
     /// Variables that were read before they were written.
     read_first: HashSet<Rc<str>>,
     variables: HashMap<Rc<str>, Tensor>,
     /// The error of a file that has to be read.
     failed: Option<ServingError>,
+    is_beyond_limit: bool,
 }
 
 impl<'a> Translation<'a> {
@@ -77,10 +82,11 @@ impl<'a> Translation<'a> {
             read_first: HashSet::new(),
             variables: HashMap::new(),
             failed: None,
+            is_beyond_limit: false,
         }
     }
 
-    /// Translates what the outputs need, and those of the nodes `effects` that write. `values` are those that are
+    /// Translates the nodes that the outputs need, and those of `effects` that write. `values` are those that are
     /// known already.
     pub(crate) fn run(
         &mut self,
@@ -91,15 +97,38 @@ impl<'a> Translation<'a> {
     ) -> Vec<Value> {
         let results = outputs.iter().map(|it| it.node);
         let waited = effects.iter().copied();
-        for node in order::order(body, &values, self.effects, results, waited) {
+        let order = order::order(body, &values, self.effects, results, waited);
+        // A node that is only looked at takes time, too.
+        self.count(order.skipped);
+        for node in order.nodes {
             let translated = self.node(node, body, &values);
             values.by_node.insert(&node.name, translated);
         }
         outputs.iter().map(|it| values.get(body, *it)).collect()
     }
 
+    fn count(&mut self, nodes: usize) {
+        self.translated_nodes += nodes;
+        let all = &self.resources.translated_nodes;
+        all.set(all.get() + nodes);
+    }
+
+    /// The refusal of nodes beyond the limit, of which only the first is reported.
+    fn beyond_limit(&mut self) -> Refusal {
+        if std::mem::replace(&mut self.is_beyond_limit, true) {
+            return Refusal::of_input();
+        }
+        Refusal::new(format!(
+            "is beyond the {MAX_NODES} nodes that a signature can have, or the {MAX_ALL_NODES} of all signatures"
+        ))
+    }
+
+    fn is_too_large(&self) -> bool {
+        self.translated_nodes > MAX_NODES || self.resources.translated_nodes.get() > MAX_ALL_NODES
+    }
+
     fn node(&mut self, node: &'a NodeDef, body: &Body<'a>, values: &Values<'a>) -> Vec<Value> {
-        self.translated_nodes += 1;
+        self.count(1);
         let mut inputs = Vec::with_capacity(node.input.len());
         for input in &node.input {
             if let Some(reference) = TensorRef::parse(input) {
@@ -112,10 +141,8 @@ impl<'a> Translation<'a> {
         };
         let label = node.name.clone();
         self.builder.set_label(&label);
-        let translated = match self.translated_nodes > MAX_NODES {
-            true => Err(Refusal::new(format!(
-                "is beyond the {MAX_NODES} nodes that a signature can have"
-            ))),
+        let translated = match self.is_too_large() {
+            true => Err(self.beyond_limit()),
             false => self.apply(&op),
         };
         match translated {
@@ -137,7 +164,7 @@ impl<'a> Translation<'a> {
                         reason: Some(reason.to_owned()),
                     };
                     // The condition of a loop is translated twice.
-                    if !self.refused.contains(&refused) {
+                    if self.refused.len() < MAX_REFUSED && !self.refused.contains(&refused) {
                         self.refused.push(refused);
                     }
                 }
@@ -172,6 +199,9 @@ impl<'a> Translation<'a> {
             None if self.graph.functions.contains_key(op.node.op.as_str()) => {
                 self.call(&op.node.op, op.inputs)
             }
+            None if effects::is_write(op.node) => Err(Refusal::new(
+                "changes what later requests read, and requests are answered independently here",
+            )),
             None => Err(Refusal::new("is not supported")),
         }
     }
@@ -277,7 +307,18 @@ impl<'a> Translation<'a> {
         Ok(tensor)
     }
 
-    /// Notes what the signature writes to a variable.
+    /// Whether a variable has a value at this point of the signature.
+    pub(crate) fn is_set(&mut self, name: &Rc<str>) -> bool {
+        let variables = &self.resources.variables;
+        self.written.contains_key(name)
+            || variables.computed_by(name).is_some()
+            || variables.is_set(name).unwrap_or_else(|error| {
+                self.failed.get_or_insert(error);
+                false
+            })
+    }
+
+    /// Notes a value that the signature writes to a variable.
     pub(crate) fn write(&mut self, name: &Rc<str>, value: Tensor) {
         self.written.insert(Rc::clone(name), value);
     }
@@ -287,7 +328,7 @@ impl<'a> Translation<'a> {
         self.resources
     }
 
-    /// What the functions write.
+    /// Which nodes and functions write.
     pub(crate) fn effects(&self) -> &'a Effects {
         self.effects
     }
@@ -310,7 +351,7 @@ impl<'a> Translation<'a> {
         self.refused.truncate(count);
     }
 
-    /// What could not be translated, and the variables that the signature writes, and reads before it does.
+    /// The refused nodes, and the variables that the signature writes, and reads before it does.
     pub(crate) fn finish(self) -> Finished {
         Finished {
             builder: self.builder,
@@ -334,7 +375,7 @@ pub(crate) struct Finished {
     pub(crate) refused: Vec<RefusedNode>,
     pub(crate) written: HashSet<Rc<str>>,
     pub(crate) read_first: HashSet<Rc<str>>,
-    /// The error of a damaged checkpoint: the model is not served, whatever its signatures need.
+    /// The error of a damaged checkpoint: the model is not served, not even its other signatures.
     pub(crate) failed: Option<ServingError>,
 }
 

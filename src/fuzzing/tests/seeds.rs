@@ -206,6 +206,54 @@ pub(super) fn saved_model() -> Vec<Vec<u8>> {
     files("saved_model.pb")
 }
 
+pub(super) fn import() -> Vec<Vec<u8>> {
+    files("saved_model.pb")
+}
+
+/// An index that TensorFlow wrote, and blocks: plain, empty and compressed by Snappy.
+pub(super) fn checkpoint_table() -> Vec<Vec<u8>> {
+    let index =
+        include_bytes!("../../../crates/saved_model_import/testdata/checkpoint/variables.index");
+    // The block with the entries, without its kind and its checksum.
+    let block = &index[..324];
+    let restarts = &[0, 0, 0, 0, 1, 0, 0, 0];
+    // A key `a` with the value `b`, then `ac` with `d`, which shares a byte.
+    let entries = &[0, 1, 1, b'a', b'b', 1, 1, 1, b'c', b'd'];
+    let small = [&entries[..], restarts].concat();
+    // Its length, and a literal of that many bytes.
+    let compressed = [&[18, 17 << 2], &small[..]].concat();
+    vec![
+        index.to_vec(),
+        chosen(0, block),
+        chosen(0, restarts),
+        chosen(0, &small),
+        chosen(1, &compressed),
+    ]
+}
+
+/// Entries in protobuf's wire form: dtype, shape, offset, size and parts.
+pub(super) fn checkpoint() -> Vec<Vec<u8>> {
+    let seed = |whole: &[u8], part: &[u8], shard: &[u8]| {
+        let (whole, part) = (chosen(whole.len(), whole), chosen(part.len(), part));
+        [&whole[..], &part, shard].concat()
+    };
+    let floats = &[0x08, 1, 0x12, 4, 0x12, 2, 0x08, 4, 0x28, 16];
+    let at_an_offset = &[0x08, 6, 0x12, 4, 0x12, 2, 0x08, 4, 0x20, 3, 0x28, 4];
+    // Bytes, in parts from 0 and 2, each of 2.
+    let first = &[0x3a, 4, 0x0a, 2, 0x10, 2];
+    let second = &[0x3a, 6, 0x0a, 4, 0x08, 2, 0x10, 2];
+    let parts = [&[0x08, 6, 0x12, 4, 0x12, 2, 0x08, 4], &first[..], second].concat();
+    let part = &[0x08, 6, 0x12, 4, 0x12, 2, 0x08, 2, 0x28, 2];
+    let strings = &[0x08, 7, 0x12, 4, 0x12, 2, 0x08, 1, 0x28, 6];
+    vec![
+        seed(floats, &[], &[0; 16]),
+        seed(at_an_offset, &[], b"0123456"),
+        seed(&parts, part, b"abcd"),
+        seed(&parts, part, b"abcde"),
+        seed(strings, &[], &[1, 0, 0, 0, 0, b'a']),
+    ]
+}
+
 /// One for each set of graphs that fits it, so that damage hits a working map.
 const MAPS: &[(usize, &str)] = &[
     (

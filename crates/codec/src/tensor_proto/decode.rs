@@ -12,7 +12,7 @@ use base::tensor::{DataType, Tensor, element_count};
 pub const MAX_EXPANSION: usize = 64 << 20;
 
 /// The part of [`MAX_EXPANSION`] that is left for the tensors of one request.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ExpansionBudget {
     bytes: usize,
 }
@@ -25,7 +25,7 @@ impl Default for ExpansionBudget {
 
 impl ExpansionBudget {
     /// A budget of `bytes`.
-    pub(super) fn new(bytes: usize) -> Self {
+    pub fn new(bytes: usize) -> Self {
         Self { bytes }
     }
 

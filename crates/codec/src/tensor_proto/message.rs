@@ -25,6 +25,21 @@ pub fn from_message(
     dtype: Option<DataType>,
     shape: Option<&[usize]>,
 ) -> Result<Tensor> {
+    let mut budget = ExpansionBudget::new(MAX_EXPANDED_BYTES);
+    from_message_within(proto, dtype, shape, &mut budget)
+}
+
+/// As [`from_message`], with a limit for all constants of a file together.
+///
+/// # Errors
+///
+/// As [`from_message`].
+pub fn from_message_within(
+    proto: &TensorProto,
+    dtype: Option<DataType>,
+    shape: Option<&[usize]>,
+    budget: &mut ExpansionBudget,
+) -> Result<Tensor> {
     let dtype = DataType::from_number(proto.dtype).or(dtype);
     let dtype = dtype.ok_or_else(|| invalid("it has no dtype"))?;
     let shape = match (&proto.tensor_shape, shape) {
@@ -41,11 +56,13 @@ pub fn from_message(
     };
     let message = Bytes::from(complete.encode_to_vec());
     let unit = dtype.size().unwrap_or(size_of::<Bytes>());
-    let budget = || ExpansionBudget::new(MAX_EXPANDED_BYTES);
     element_count(&shape)
-        .and_then(|count| budget().take(count.checked_mul(unit)?, message.len(), unit))
+        .and_then(|count| {
+            let mut budget = budget.clone();
+            budget.take(count.checked_mul(unit)?, message.len(), unit)
+        })
         .ok_or_else(|| invalid("it is too large"))?;
-    decode(&message, &mut budget()).ok_or_else(|| invalid("its values do not fit its shape"))
+    decode(&message, budget).ok_or_else(|| invalid("its values do not fit its shape"))
 }
 
 /// The message for a tensor, with its values in the typed field if its dtype usually has them there.

@@ -5,14 +5,13 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use prost::Message;
 
 use crate::signature::{SAVED_MODEL_FILE, SavedModel};
 use base::error::{Result, ServingError};
 use onnx::OnnxModel;
 use proto::onnx_model_server::{Input as MapInput, Output as MapOutput, Signature as MapSignature};
 use proto::tensorflow::MetaGraphDef;
-use saved_model_import::{Files, Imported, ImportedSignature, Refused, Statistics, import};
+use saved_model_import::{Files, Imported, ImportedSignature, Refused, Statistics, decode, import};
 use storage::version_directory::VersionDirectory;
 
 /// The largest file of an asset that is read.
@@ -115,10 +114,9 @@ impl ImportedFiles {
 ///
 /// # Errors
 ///
-/// `INVALID_ARGUMENT` if it is damaged.
+/// `INVALID_ARGUMENT` if it is damaged, or would take too much memory.
 pub(super) fn meta_graph(origin: &str, saved: &SavedModel) -> Result<MetaGraphDef> {
-    MetaGraphDef::decode(saved.meta_graph.clone())
-        .map_err(|error| ServingError::invalid_argument(format!("{origin} is damaged: {error}")))
+    decode(origin, saved.meta_graph.clone())
 }
 
 /// `<signature>.onnx`, with `_` for characters that should not be in a file name.

@@ -36,7 +36,7 @@ fn append(table: &mut Vec<u8>, block: &[u8], kind: u8) -> Vec<u8> {
 }
 
 /// A table of these entries, which are in order.
-pub(crate) fn table(entries: &[(&[u8], &[u8])]) -> Vec<u8> {
+pub(crate) fn written(entries: &[(&[u8], &[u8])]) -> Vec<u8> {
     table_of_block(&block(entries), 0)
 }
 

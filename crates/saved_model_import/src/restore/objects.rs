@@ -85,3 +85,79 @@ fn by_path(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proto::tensorflow::{
+        SavedObject, SavedVariable,
+        trackable_object_graph::{
+            TrackableObject,
+            trackable_object::{ObjectReference, SerializedTensor},
+        },
+    };
+
+    use super::*;
+
+    fn child(name: &str, node_id: i32) -> ObjectReference {
+        ObjectReference {
+            node_id,
+            local_name: name.to_owned(),
+        }
+    }
+
+    fn tracked(full_name: &str, key: &str) -> TrackableObject {
+        TrackableObject {
+            attributes: vec![SerializedTensor {
+                name: VALUE.to_owned(),
+                full_name: full_name.to_owned(),
+                checkpoint_key: key.to_owned(),
+            }],
+            ..TrackableObject::default()
+        }
+    }
+
+    /// Two variables have the same name in the checkpoint; the SavedModel calls one of them otherwise.
+    #[test]
+    fn paths_count_before_names() {
+        let children = vec![
+            child("a", 1),
+            child("b", 2),
+            child("loop", 0),
+            child("lost", 9),
+        ];
+        let checkpoint = TrackableObjectGraph {
+            nodes: vec![
+                TrackableObject {
+                    children: children.clone(),
+                    ..TrackableObject::default()
+                },
+                tracked("w", "key of a"),
+                tracked("w", "key of b"),
+                tracked("alone", "key of alone"),
+            ],
+        };
+        let variable = |name: &str| SavedObject {
+            kind: Some(saved_object::Kind::Variable(SavedVariable {
+                name: name.to_owned(),
+                ..SavedVariable::default()
+            })),
+            ..SavedObject::default()
+        };
+        let saved = SavedObjectGraph {
+            nodes: vec![
+                SavedObject {
+                    children,
+                    ..SavedObject::default()
+                },
+                variable("w_1"),
+                variable("w"),
+            ],
+            ..SavedObjectGraph::default()
+        };
+        let found = keys(&checkpoint, Some(&saved));
+        assert_eq!(found["w_1"], "key of a");
+        assert_eq!(found["w"], "key of b");
+        assert_eq!(found["alone"], "key of alone");
+        assert_eq!(keys(&checkpoint, None)["w"], "key of a");
+    }
+}

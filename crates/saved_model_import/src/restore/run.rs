@@ -9,13 +9,13 @@ use std::rc::Rc;
 use base::tensor::Tensor as Elements;
 use proto::tensorflow::{NodeDef, attr_value};
 
+use crate::constants::Constants;
 use crate::graph::{Body, Graph, TensorRef, attribute, function_names};
-use crate::op::Op;
 use crate::outputs;
 use crate::structure::resource_name;
 
 /// How many nodes are followed: a function counts as often as it is called.
-const MAX_NODES: usize = 500_000;
+const MAX_NODES: usize = 250_000;
 /// How deep calls can nest.
 const MAX_DEPTH: usize = 100;
 
@@ -42,6 +42,7 @@ enum Symbol {
 /// The ops that have been followed.
 pub(super) struct Run<'a, 'g> {
     graph: &'g Graph<'a>,
+    constants: &'g Constants,
     sources: HashMap<Rc<str>, Source>,
     nodes: usize,
     calls: Vec<&'a str>,
@@ -50,9 +51,10 @@ pub(super) struct Run<'a, 'g> {
 type Symbols<'a> = HashMap<&'a str, Vec<Symbol>>;
 
 impl<'a, 'g> Run<'a, 'g> {
-    pub(super) fn new(graph: &'g Graph<'a>) -> Self {
+    pub(super) fn new(graph: &'g Graph<'a>, constants: &'g Constants) -> Self {
         Self {
             graph,
+            constants,
             sources: HashMap::new(),
             nodes: 0,
             calls: Vec::new(),
@@ -128,7 +130,7 @@ impl<'a, 'g> Run<'a, 'g> {
         let input = |index: usize| inputs.get(index).cloned().flatten();
         match node.op.as_str() {
             "Const" => {
-                let elements = Op { node, inputs: &[] }.attr_tensor("value");
+                let elements = self.constants.get(node);
                 let source = elements.map_or_else(|_| computed(node), Source::Constant);
                 vec![Symbol::Value(source)]
             }
@@ -162,7 +164,7 @@ impl<'a, 'g> Run<'a, 'g> {
         }
     }
 
-    /// An operator that is not followed. It may set the variables that it gets, itself or by a function.
+    /// An operator that is not followed. It can set the variables that it gets, itself or by a function.
     fn other(&mut self, node: &NodeDef, inputs: &[Option<Symbol>]) -> Vec<Symbol> {
         let calls = function_names(node).into_iter();
         let calls = calls
@@ -179,7 +181,7 @@ impl<'a, 'g> Run<'a, 'g> {
         vec![Symbol::Value(computed(node))]
     }
 
-    /// What an assignment writes.
+    /// The source of an assigned value.
     fn source(&self, node: &NodeDef, value: Option<Symbol>) -> Source {
         match value {
             Some(Symbol::Value(source)) => source,

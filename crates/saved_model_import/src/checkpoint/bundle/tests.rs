@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use proto::tensorflow::{TensorShapeProto, tensor_shape_proto::Dim};
 
 use super::super::messages::{Extent, TensorSlice};
-use super::super::testing::table;
+use super::super::testing;
 use super::*;
 use base::error::Code;
 
@@ -186,7 +186,7 @@ fn written(header: &BundleHeader, entries: &[(Vec<u8>, BundleEntry)]) -> Vec<u8>
         .iter()
         .map(|(key, it)| (&key[..], &it[..]))
         .collect();
-    table(&entries)
+    testing::written(&entries)
 }
 
 fn read(index: &[u8], shard: &[u8]) -> Result<Option<Elements>> {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::checkpoint::testing::{table, table_of_block};
+use crate::checkpoint::testing::{table_of_block, written};
 
 /// TensorFlow 2.21 wrote it.
 const INDEX: &[u8] = include_bytes!("../../../testdata/checkpoint/variables.index");
@@ -43,7 +43,7 @@ fn every_changed_byte_is_noticed() {
 #[test]
 fn compressed_blocks_are_read() {
     let entries: [(&[u8], &[u8]); 2] = [(b"a", b"1"), (b"b", b"2")];
-    let plain = table(&entries);
+    let plain = written(&entries);
     // The block begins the file; after it come five bytes.
     let length = 2 * 5 + 8;
     let compressed = snap::raw::Encoder::new()
@@ -81,7 +81,7 @@ fn keys_cannot_grow_without_bound() {
 fn keys_are_in_order() {
     for keys in [[b"b", b"a"], [b"a", b"a"]] {
         let entries = keys.map(|key| (&key[..], &b"1"[..]));
-        let error = read(&table(&entries).into()).unwrap_err();
+        let error = read(&written(&entries).into()).unwrap_err();
         assert!(error.contains("not sorted"), "{error}");
     }
 }
