@@ -48,6 +48,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(["."])
         .btree_map(["."])
         .enable_type_names()
+        // Every node of a graph has a map of attributes, with places for eleven: a tensor's 400 bytes in each
+        // would make a decoded graph thirty times as large as the file.
+        .boxed(".tensorflow.AttrValue.value.tensor")
+        .boxed(".tensorflow.AttrValue.value.list")
         // The examples of a request are passed on as bytes (see serialized_input.proto).
         .extern_path(
             ".tensorflow.serving.Input",

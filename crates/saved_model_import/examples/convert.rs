@@ -1,6 +1,8 @@
 //! Writes the ONNX model of each signature of a SavedModel: `convert DIRECTORY OUTPUT`. For work on the
 //! importer; the server's own command is `import`.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use base::error::Result;
@@ -14,6 +16,22 @@ struct Folder(PathBuf);
 impl Files for Folder {
     fn read(&self, path: &str) -> Result<Option<Bytes>> {
         Ok(std::fs::read(self.0.join(path)).ok().map(Bytes::from))
+    }
+
+    fn size(&self, path: &str) -> Result<Option<u64>> {
+        let metadata = std::fs::metadata(self.0.join(path)).ok();
+        Ok(metadata.map(|it| it.len()))
+    }
+
+    // The default reads the whole file for each part.
+    fn read_range(&self, path: &str, offset: u64, length: u64) -> Result<Option<Bytes>> {
+        let Ok(file) = File::open(self.0.join(path)) else {
+            return Ok(None);
+        };
+        let mut part = vec![0; usize::try_from(length).expect("a length in memory")];
+        file.read_exact_at(&mut part, offset)
+            .expect("a part of the file");
+        Ok(Some(Bytes::from(part)))
     }
 }
 

@@ -14,6 +14,7 @@ pub(crate) mod kernels;
 mod made;
 mod prune;
 mod require;
+mod strings;
 mod text;
 
 use std::collections::{HashMap, HashSet};
@@ -171,6 +172,34 @@ impl Builder {
         self.graphs.len() > 1
     }
 
+    /// The input of the main graph whose elements a tensor has in the same order, if there is one.
+    pub(crate) fn input_behind(&self, tensor: &Tensor) -> Option<Tensor> {
+        const SAME_ELEMENTS: &[&str] = &["Identity", "Reshape", "Squeeze", "Unsqueeze"];
+        let main = self.graphs.first()?;
+        let mut name: &str = tensor.name().ok()?;
+        for node in main.node.iter().rev() {
+            if node.output.first().is_some_and(|it| it == name) {
+                if !SAME_ELEMENTS.contains(&node.op_type()) {
+                    return None;
+                }
+                name = node.input.first()?;
+            }
+        }
+        let input = main.input.iter().find(|it| it.name() == name)?;
+        let Some(type_proto::Value::TensorType(of)) = &input.r#type.as_ref()?.value else {
+            return None;
+        };
+        let dims = of.shape.as_ref().map(|it| it.dim.iter());
+        let dims = dims.map(|it| {
+            it.map(|it| match it.value {
+                Some(dimension::Value::DimValue(size)) => Some(size),
+                _ => None,
+            })
+            .collect()
+        });
+        Some(Tensor::named(name, tensor.dtype, Shape(dims)))
+    }
+
     /// Writes down the dtype and shape of a tensor that nodes of this server's own leave open.
     pub(crate) fn declare(&mut self, tensor: &Tensor) -> Result<(), Refusal> {
         if let Ok(name) = tensor.name() {
@@ -245,6 +274,8 @@ impl Builder {
     /// The finished model.
     pub(crate) fn finish(mut self, producer_version: &str) -> ModelProto {
         let mut graph = self.graphs.swap_remove(0);
+        prune::prune(&mut graph);
+        prune::retain_read(&graph, &mut self.initializers);
         graph.name = Some("signature".to_owned());
         graph.initializer = self.initializers;
         let import = |domain: &str, version| OperatorSetIdProto {
@@ -393,6 +424,7 @@ impl NewNode<'_> {
 
 fn value_info(name: &str, dtype: DataType, shape: &Shape) -> Result<ValueInfoProto, Refusal> {
     let elem_type = onnx::elem_type(dtype)
+        .filter(|_| !matches!(dtype, DataType::Complex64 | DataType::Complex128))
         .ok_or_else(|| Refusal::new(format!("has a tensor of dtype {dtype}")))?;
     let dimension = |size: &Option<i64>| Dimension {
         value: size.map(dimension::Value::DimValue),

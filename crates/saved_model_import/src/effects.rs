@@ -10,7 +10,6 @@ use proto::tensorflow::NodeDef;
 use crate::graph::{Body, Graph, function_names};
 
 /// The beginnings of the names of operators that change a variable, a table or another resource.
-/// The operators that change a variable or a table.
 const WRITES: &[&str] = &[
     "Apply",
     "Assign",
@@ -25,20 +24,8 @@ const WRITES: &[&str] = &[
     "ResourceScatter",
     "ResourceSparseApply",
     "ResourceStridedSliceAssign",
-    "RngSkip",
     "RngReadAndSkip",
-    "AssignAdd",
-    "AssignAddVariableOp",
-    "AssignSub",
-    "AssignSubVariableOp",
-    "AssignVariableOp",
-    "LookupTableImport",
-    "LookupTableImportV2",
-    "LookupTableInsert",
-    "LookupTableInsertV2",
-    "LookupTableRemoveV2",
-    "ResourceScatterAdd",
-    "ResourceScatterUpdate",
+    "RngSkip",
     "ScatterAdd",
     "ScatterDiv",
     "ScatterMax",

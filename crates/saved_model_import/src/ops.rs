@@ -11,9 +11,12 @@ mod binary;
 mod blocks;
 mod boxes;
 mod cast;
+mod class_boxes;
 mod compare;
+mod complex;
 mod control;
 mod conv;
+mod crop;
 mod cumulative;
 mod diagonal;
 mod einsum;
@@ -33,12 +36,14 @@ mod product;
 mod quantize;
 mod random;
 mod reduce;
+mod resample;
 mod scatter;
 mod segment;
 mod select;
 mod set;
 mod signal;
 mod slice;
+mod soft_boxes;
 mod spatial;
 mod special;
 mod strided;
@@ -49,6 +54,7 @@ mod unary;
 
 use crate::builder::Builder;
 use crate::op::{Op, Translated};
+use crate::refusal::Refusal;
 use crate::translation::Translation;
 
 /// How an operator is translated.
@@ -74,10 +80,13 @@ const TABLES: &[Table] = &[
     blocks::TABLE,
     boxes::TABLE,
     cast::TABLE,
+    class_boxes::TABLE,
     compare::TABLE,
+    complex::TABLE,
     control::TABLE,
     conv::TABLE,
     cumulative::TABLE,
+    crop::TABLE,
     diagonal::TABLE,
     einsum::TABLE,
     error_function::TABLE,
@@ -114,6 +123,13 @@ const TABLES: &[Table] = &[
 pub(crate) fn rule(op: &str) -> Option<Rule> {
     let mut rows = TABLES.iter().flat_map(|it| it.iter());
     rows.find(|(name, _)| *name == op).map(|(_, rule)| *rule)
+}
+
+pub(crate) use self::complex::is_complex;
+
+/// The rule for an operator that reads or makes complex numbers.
+pub(crate) fn complex_rule(op: &str) -> Result<Rule, Refusal> {
+    complex::rule(op).ok_or_else(|| Refusal::new("is not run for complex numbers"))
 }
 
 /// The names of all supported operators, sorted.

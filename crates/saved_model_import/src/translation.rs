@@ -146,7 +146,11 @@ impl<'a> Translation<'a> {
     }
 
     fn apply(&mut self, op: &Op<'_>) -> Translated {
-        match ops::rule(&op.node.op) {
+        let rule = match ops::is_complex(op) {
+            true => Some(ops::complex_rule(&op.node.op)?),
+            false => ops::rule(&op.node.op),
+        };
+        match rule {
             Some(Rule::Pure(translate)) => {
                 let mut inputs = op.inputs.to_vec();
                 for input in &mut inputs {

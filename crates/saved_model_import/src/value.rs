@@ -32,10 +32,15 @@ pub(crate) enum Value {
 }
 
 /// A tensor of the graph that is being built.
+///
+/// ONNX Runtime has no complex numbers. A tensor of dtype complex64 (complex128) has TensorFlow's dtype and shape
+/// here, but its name in the graph is that of a tensor of float (double) with one more dimension at the end: the
+/// real and the imaginary part. Only the functions in `ops::complex` and `ops::signal` read and make such tensors;
+/// `translation` refuses them for all other operators.
 #[derive(Clone)]
 pub(crate) struct Tensor {
     place: Place,
-    /// The dtype in TensorFlow, which is the dtype in the ONNX graph too.
+    /// The dtype in TensorFlow, which is the dtype in the ONNX graph too unless it is complex.
     pub(crate) dtype: DataType,
     /// As far as it is known.
     pub(crate) shape: Shape,

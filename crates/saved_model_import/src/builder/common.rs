@@ -348,6 +348,9 @@ impl Builder {
                 return Ok(folded);
             }
         }
+        if super::strings::loses(x, axis) {
+            return self.gather_strings(x, indices, axis, shape);
+        }
         let result = self
             .op("Gather", &[x, indices])
             .int("axis", axis)

@@ -47,7 +47,7 @@ impl Builder {
     }
 
     /// An `If` with one output; the branches are built by two functions.
-    pub(crate) fn branch(
+    pub(crate) fn either(
         &mut self,
         condition: &Tensor,
         then: impl FnOnce(&mut Self) -> Result<Tensor>,
@@ -126,40 +126,6 @@ impl Builder {
                 .into_iter()
                 .find(|it| it.output.iter().any(|it| it == name))
         })
-    }
-
-    /// The elements of `x`, if the scalar of bool is false at run time; else ONNX Runtime refuses the request.
-    pub(crate) fn refuse_if(&mut self, condition: &Tensor, x: &Tensor) -> Result<Tensor> {
-        let index = self.cast(condition, DataType::Int64)?;
-        let outer = self.unsqueeze(x, &[0])?;
-        self.op("Gather", &[&outer, &index])
-            .int("axis", 0)
-            .one(x.dtype, x.shape.clone())
-    }
-
-    /// The same tensor with sizes that ONNX Runtime checks: those in the vector of int64.
-    pub(crate) fn with_sizes(&mut self, x: &Tensor, sizes: &Tensor) -> Result<Tensor> {
-        self.op("Reshape", &[x, sizes])
-            .int("allowzero", 1)
-            .one(x.dtype, x.shape.clone())
-    }
-
-    /// An index that ONNX Runtime refuses if it is negative, instead of counting from the end.
-    pub(crate) fn refuse_negative(&mut self, index: &Tensor) -> Result<Tensor> {
-        let index = self.cast(index, DataType::Int64)?;
-        if let Some(ints) = index.ints() {
-            if ints.iter().all(|&it| it >= 0) {
-                return Ok(index);
-            }
-            if index.rank() == Some(0) {
-                return Ok(self.i64(OUT_OF_RANGE));
-            }
-        }
-        let (zero, large) = (self.i64(0), self.i64(OUT_OF_RANGE));
-        let is_negative = self.compare("Less", &index, &zero)?;
-        let shape = index.shape.clone();
-        self.op("Where", &[&is_negative, &large, &index])
-            .one(DataType::Int64, shape)
     }
 }
 

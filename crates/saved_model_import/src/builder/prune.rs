@@ -1,9 +1,9 @@
-//! Removes nodes of a nested graph that none of its outputs needs: ONNX Runtime runs all nodes of a graph, and a
-//! loop would do so in each iteration.
+//! Removes nodes that no output needs: ONNX Runtime runs all nodes of a graph, and a loop would do so in each
+//! iteration.
 
 use std::collections::HashSet;
 
-use proto::onnx::{GraphProto, NodeProto};
+use proto::onnx::{GraphProto, NodeProto, TensorProto};
 
 /// Removes the nodes that the graph's outputs do not need. Nodes stand after those that they read.
 pub(super) fn prune(graph: &mut GraphProto) {
@@ -17,6 +17,15 @@ pub(super) fn prune(graph: &mut GraphProto) {
     }
     kept.reverse();
     graph.node = kept;
+}
+
+/// Removes the initializers that no node reads.
+pub(super) fn retain_read(graph: &GraphProto, initializers: &mut Vec<TensorProto>) {
+    let mut names = HashSet::new();
+    for node in &graph.node {
+        read_by(node, &mut names);
+    }
+    initializers.retain(|it| names.contains(it.name()));
 }
 
 /// The names that a node and the graphs in it read.

@@ -195,7 +195,15 @@ fn float(b: &mut Builder, format: &Format, x: &Tensor) -> Result<Tensor> {
     let is_infinite = b.test("IsInf", &x)?;
     let is_other = b.compare("Or", &is_nan, &is_infinite)?;
     let magnitude = b.unary("Abs", &x)?;
-    let magnitude = b.choose(&is_other, &zero, &magnitude)?;
+    // TensorFlow's kernels read numbers below the normal ones as 0.
+    let smallest = match is_short {
+        true => f32::MIN_POSITIVE.into(),
+        false => f64::MIN_POSITIVE,
+    };
+    let smallest = b.scalar(DataType::Double, smallest)?;
+    let is_tiny = b.compare("Less", &magnitude, &smallest)?;
+    let is_zero = b.compare("Or", &is_other, &is_tiny)?;
+    let magnitude = b.choose(&is_zero, &zero, &magnitude)?;
     let body = match format.notation {
         Notation::Fixed => decimal::fixed(b, format, &magnitude, is_short)?,
         Notation::Scientific => decimal::scientific(b, format, &magnitude)?,

@@ -72,7 +72,7 @@ fn truth(b: &mut Builder, x: &Tensor) -> Result<Tensor, Refusal> {
                 .one(DataType::Int64, Shape::scalar())?;
             let zero = b.i64(0);
             let is_scalar = b.compare("Equal", &rank, &zero)?;
-            b.branch(
+            b.either(
                 &is_scalar,
                 |b| {
                     let sizes = b.i64s(&[]);

@@ -8,7 +8,7 @@ use crate::builder::Builder;
 use crate::op::{Op, Translated, many};
 use crate::ops::Rule::Pure;
 use crate::refusal::Refusal;
-use crate::value::Shape;
+use crate::value::{Shape, Tensor};
 
 pub(super) const TABLE: Table = &[
     ("ParseExample", Pure(parse)),
@@ -92,13 +92,34 @@ impl Features {
         })
     }
 
-    /// Adds the node as it is.
+    /// Adds the node as it is. The server feeds it with an input of the signature: one that is given another shape
+    /// on the way is fed as it is.
     fn keep(&self, b: &mut Builder, op: &Op<'_>, counts: &[(&str, usize)]) -> Translated {
         if b.is_nested() {
             return Err(Refusal::new("is within control flow"));
         }
-        let rank = op.input(0)?.rank();
-        let inputs = op.inputs(0..op.len())?;
+        let serialized = op.input(0)?;
+        let unknown = || Refusal::new("parses examples that are not an input of the signature");
+        let source = b.input_behind(serialized).ok_or_else(unknown)?;
+        match (source.rank(), serialized.rank()) {
+            (one, two) if one == two => many(self.add(b, op, counts, &source)?),
+            (Some(0), Some(1)) if op.node.op == "ParseExampleV2" => {
+                let outputs = self.add(b, op, counts, &source)?;
+                many(self.batch_of_one(b, outputs)?)
+            }
+            _ => Err(unknown()),
+        }
+    }
+
+    fn add(
+        &self,
+        b: &mut Builder,
+        op: &Op<'_>,
+        counts: &[(&str, usize)],
+        source: &Tensor,
+    ) -> Result<Vec<Tensor>> {
+        let mut inputs = op.inputs(0..op.len())?;
+        inputs[0] = source;
         let numbers = |dtypes: &mut dyn Iterator<Item = DataType>| -> Vec<i64> {
             dtypes.filter_map(onnx::elem_type).map(i64::from).collect()
         };
@@ -117,15 +138,43 @@ impl Features {
         for (name, count) in counts {
             node = node.int(name, i64::try_from(*count).unwrap_or(i64::MAX));
         }
-        let outputs = node.many(self.outputs(rank))?;
+        let outputs = node.many(self.outputs(source.rank()))?;
         // The shapes of dense features stand nowhere else. Those of one example have no batch, and are left out.
-        if rank == Some(1) {
+        if source.rank() == Some(1) {
             let dense = outputs.iter().skip(3 * self.sparse.len());
             for tensor in dense.take(self.dense.len()) {
                 b.declare(tensor)?;
             }
         }
-        many(outputs)
+        Ok(outputs)
+    }
+
+    /// The outputs for a vector of one example, from those for a scalar.
+    fn batch_of_one(&self, b: &mut Builder, outputs: Vec<Tensor>) -> Result<Vec<Tensor>> {
+        let (sparse, ragged) = (self.sparse.len(), self.ragged.len());
+        let dense = 3 * sparse..3 * sparse + self.dense.len();
+        let values = dense.end..dense.end + ragged;
+        let (zero, zeros, ones) = (b.i64(0), b.i64s(&[0]), b.i64s(&[1]));
+        let mut all = Vec::with_capacity(outputs.len());
+        for (index, output) in outputs.iter().enumerate() {
+            all.push(if index < sparse {
+                let first = b.binary("Mul", output, &zero)?;
+                b.concat(&[&first, output], 1)?
+            } else if (2 * sparse..3 * sparse).contains(&index) {
+                b.concat(&[&ones, output], 0)?
+            } else if dense.contains(&index) {
+                b.unsqueeze(output, &[0])?
+            } else if index < values.end {
+                output.clone()
+            } else {
+                let values = outputs.get(index - ragged);
+                let values = values.ok_or_else(|| Refusal::new("lacks an output"))?;
+                let count = b.shape_of(values)?;
+                let splits = b.concat(&[&zeros, &count], 0)?;
+                b.cast(&splits, output.dtype)?
+            });
+        }
+        Ok(all)
     }
 
     /// The dtypes and shapes of all outputs, for examples of this rank.

@@ -143,7 +143,7 @@ fn element_shape(t: &mut Translation<'_>, op: &Op<'_>) -> Translated {
 fn checked(t: &mut Translation<'_>, index: &Tensor) -> Result<Tensor, Refusal> {
     match t.loops.is_natural(index) {
         true => t.builder.cast(index, DataType::Int64),
-        false => t.builder.refuse_negative(index),
+        false => t.builder.indices(index),
     }
 }
 

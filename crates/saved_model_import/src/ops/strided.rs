@@ -18,6 +18,10 @@ pub(super) const TABLE: Table = &[("StridedSlice", Pure(strided_slice))];
 /// The most entries that the bounds can have: a mask has a bit for each.
 const MAX_ENTRIES: i64 = 32;
 
+/// An end behind all elements. ONNX Runtime takes the largest int64 for the place before the first element if
+/// the step is negative, and so it takes the largest int32.
+const BEYOND: i64 = i64::MAX - 1;
+
 /// What an entry of the bounds selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Entry {
@@ -315,7 +319,11 @@ fn range(
     };
     let mut end = match has(masks.end, index) {
         true => by_sign(b, i64::MIN, i64::MAX)?,
-        false => part_at(b, &bounds.end, index)?,
+        false => match known_at(&bounds.end, index) {
+            Some(known) if known >= i64::from(i32::MAX) => b.i64s(&[BEYOND]),
+            Some(known) => b.i64s(&[known]),
+            None => part_at(b, &bounds.end, index)?,
+        },
     };
     let goes_down = step.int().is_none_or(|it| it < 0);
     if goes_down && !has(masks.begin, index) && start.int().is_none_or(|it| it < -1) {
@@ -323,7 +331,7 @@ fn range(
         let size = b.size_at(x, axis)?;
         if let (Some(size), Some(start), Some(_)) = (size.int(), start.int(), step.int()) {
             let end = if size.saturating_add(start) < 0 {
-                b.i64s(&[i64::MAX])
+                b.i64s(&[BEYOND])
             } else {
                 end
             };
@@ -339,7 +347,7 @@ fn range(
                     .one(DataType::Bool, Shape::dims([Some(1)]))?
             }
         };
-        let nothing = b.i64s(&[i64::MAX]);
+        let nothing = b.i64s(&[BEYOND]);
         end = b.choose(&is_before, &nothing, &end)?;
     }
     Ok([start, end, step])
@@ -372,7 +380,7 @@ fn of_unknown_length(
     let is_down = b.compare("Less", &bounds.step, &zero)?;
     let is_empty = b.op("And", &[&is_before, &is_down]);
     let is_empty = is_empty.one(DataType::Bool, Shape::of_rank(1))?;
-    let nothing = b.i64(i64::MAX);
+    let nothing = b.i64(BEYOND);
     let end = b.choose(&is_empty, &nothing, &bounds.end)?;
     let shape = x.rank().map_or_else(Shape::unknown, Shape::of_rank);
     b.op("Slice", &[x, &bounds.begin, &end, &axes, &bounds.step])

@@ -1,10 +1,11 @@
-//! Powers of ten as the sum of two doubles, computed exactly in decimal.
+//! Powers of ten as the sum of two doubles.
 
 /// The smallest and the largest exponent of a double in decimal.
 pub(super) const MIN_EXPONENT: i32 = -324;
 pub(super) const MAX_EXPONENT: i32 = 308;
 
-/// A double of decimal exponent `k` and this scale times `high + low` is `10^(digits - k)` times the double.
+/// A double of decimal exponent `k`, times this scale and times `high + low`, is `10^(digits - k)` times the
+/// double.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Factor {
     /// A power of two, which keeps products away from the limits of doubles.
@@ -16,70 +17,67 @@ pub(super) struct Factor {
 /// The factor for `digits` digits after the first one.
 pub(super) fn factor(k: i32, digits: i32) -> Factor {
     let (scale, inverse) = match k {
-        150.. => (2f64.powi(-512), format!("{:.0}", 2f64.powi(512))),
-        ..=-150 => (2f64.powi(512), format!("{:.512}", 2f64.powi(-512))),
-        _ => (1.0, "1".to_owned()),
+        150.. => (2f64.powi(-512), 2f64.powi(512)),
+        ..=-150 => (2f64.powi(512), 2f64.powi(-512)),
+        _ => (1.0, 1.0),
     };
-    let (digits_of_inverse, places) = match inverse.split_once('.') {
-        Some((_, fraction)) => (fraction.to_owned(), 512),
-        None => (inverse, 0),
-    };
-    let digits_of_inverse = digits_of_inverse.trim_start_matches('0');
-    let exponent = digits - k - places;
-    let text = format!("{digits_of_inverse}e{exponent}");
-    let high: f64 = text.parse().unwrap_or(f64::NAN);
-    let low = Decimal::of_text(digits_of_inverse, exponent).minus(&Decimal::of(high));
-    Factor { scale, high, low }
+    let exponent = digits - k;
+    let mut result = Sum::of(inverse);
+    let mut power = Sum::of(10.0);
+    let mut left = exponent.unsigned_abs();
+    while left > 0 {
+        if left & 1 == 1 {
+            result = match exponent > 0 {
+                true => result.times(power),
+                false => result.times(power.inverse()),
+            };
+        }
+        left >>= 1;
+        if left > 0 {
+            power = power.times(power);
+        }
+    }
+    Factor {
+        scale,
+        high: result.high,
+        low: result.low,
+    }
 }
 
-/// The places before and after the point that are computed with.
-const BEFORE: usize = 400;
-const AFTER: usize = 1200;
+/// A number with twice the digits of a double.
+#[derive(Clone, Copy)]
+struct Sum {
+    high: f64,
+    low: f64,
+}
 
-/// A number that is not negative: digits, of which `BEFORE` stand before the point.
-struct Decimal(Vec<i8>);
-
-impl Decimal {
-    fn of_text(digits: &str, exponent: i32) -> Self {
-        let mut all = vec![0; BEFORE + AFTER];
-        // The place of the last digit.
-        let last = i64::try_from(BEFORE).unwrap_or(0) - 1 - i64::from(exponent);
-        for (index, digit) in (0i64..).zip(digits.bytes().rev()) {
-            let place = usize::try_from(last - index).ok();
-            if let Some(place) = place.and_then(|it| all.get_mut(it)) {
-                *place = i8::try_from(digit - b'0').unwrap_or(0);
-            }
-        }
-        Self(all)
+impl Sum {
+    fn of(high: f64) -> Self {
+        Self { high, low: 0.0 }
     }
 
-    /// Exactly this number.
-    fn of(number: f64) -> Self {
-        let text = format!("{number:.1100}");
-        let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
-        let digits = [whole, fraction].concat();
-        let exponent = i32::try_from(fraction.len()).map_or(0, |it| -it);
-        Self::of_text(&digits, exponent)
+    fn times(self, other: Self) -> Self {
+        let high = self.high * other.high;
+        let rest = self.high.mul_add(other.high, -high);
+        let low = self
+            .high
+            .mul_add(other.low, self.low.mul_add(other.high, rest));
+        Self::normalised(high, low)
     }
 
-    /// The difference, rounded.
-    fn minus(&self, other: &Self) -> f64 {
-        if self.0 < other.0 {
-            return -other.minus(self);
+    fn inverse(self) -> Self {
+        let high = 1.0 / self.high;
+        let rest = (-high).mul_add(self.high, 1.0);
+        let rest = (-high).mul_add(self.low, rest);
+        Self::normalised(high, rest / self.high)
+    }
+
+    fn normalised(high: f64, low: f64) -> Self {
+        let sum = high + low;
+        Self {
+            high: sum,
+            low: low - (sum - high),
         }
-        let mut digits = self.0.clone();
-        let mut borrow = 0;
-        for (digit, less) in digits.iter_mut().zip(&other.0).rev() {
-            *digit -= less + borrow;
-            borrow = i8::from(*digit < 0);
-            *digit += 10 * borrow;
-        }
-        let text: String = digits
-            .iter()
-            .map(|it| char::from(b'0' + it.unsigned_abs()))
-            .collect();
-        let (whole, fraction) = text.split_at(BEFORE);
-        format!("{whole}.{fraction}").parse().unwrap_or(f64::NAN)
     }
 }
 

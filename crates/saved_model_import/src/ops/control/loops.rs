@@ -115,13 +115,6 @@ impl<'o> Plan<'o> {
                 _ if invariant[index] => Role::Invariant,
                 Value::Tensor(_) if trip.is_some() && counters[index] => Role::Counter,
                 Value::Tensor(tensor) => Role::State(tensor.shape.merged(&noted[index])),
-                Value::List(list) if list.place().is_some() => {
-                    let place = list.place().unwrap_or(Place {
-                        of_loop: 0,
-                        variable: 0,
-                    });
-                    return Err(t.loops.want(place, &list.element_shape()));
-                }
                 Value::List(_) => Role::Collect,
                 _ => Role::Resource,
             })
@@ -197,6 +190,10 @@ impl<'o> Plan<'o> {
         element: &Shape,
     ) -> Result<(), Refusal> {
         if let Some(Value::List(list)) = self.values.get(variable) {
+            // What an outer loop collects is not at hand.
+            if let Some(place) = list.place() {
+                return Err(t.loops.want(place, &list.declared.merged(element)));
+            }
             self.roles[variable] = role::dense_role(&mut t.builder, list, element)?;
         }
         Ok(())
@@ -381,7 +378,11 @@ impl<'o> Plan<'o> {
         let trip = self.trip.as_ref().map(|it| it.count.clone());
         let mut inputs = vec![
             trip.clone().unwrap_or_else(Tensor::absent),
-            self.first.clone().unwrap_or_else(Tensor::absent),
+            // A loop without a condition goes on, but ONNX wants the input.
+            match &self.first {
+                Some(first) => first.clone(),
+                None => b.scalar(DataType::Bool, 1.0)?,
+            },
         ];
         let mut types = Vec::new();
         for (role, value) in self.roles.iter().zip(&self.values) {

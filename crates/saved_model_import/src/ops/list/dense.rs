@@ -103,7 +103,7 @@ pub(crate) fn sized_as(b: &mut Builder, stacked: &Stacked, item_sizes: &Tensor) 
     let zero = b.i64(0);
     let is_unset = b.compare("Equal", &count, &zero)?;
     let length = b.first_size(tensor)?;
-    b.branch(
+    b.either(
         &is_unset,
         |b| {
             let length = b.unsqueeze(&length, &[0])?;

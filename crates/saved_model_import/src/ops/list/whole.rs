@@ -74,26 +74,13 @@ fn checked_elements(b: &mut Builder, tensor: &Tensor, element: &Shape) -> Transl
 fn refuse_if_zero(b: &mut Builder, count: &Tensor, tensor: &Tensor) -> Result<Tensor, Refusal> {
     let zero = b.i64(0);
     let is_zero = b.compare("Equal", count, &zero)?;
-    let sizes = b.shape_of(tensor)?;
-    let sizes = b.refuse_if(&is_zero, &sizes)?;
-    b.with_sizes(tensor, &sizes)
+    b.guarded(tensor, &is_zero)
 }
 
 /// The tensor, unless it has no rows.
 fn refuse_empty(b: &mut Builder, tensor: &Tensor) -> Result<Tensor, Refusal> {
-    let index = b.i64(0);
-    let row = b.gather(tensor, &index, 0)?;
-    // The sizes are read from a row, which fails if there is none.
-    let sizes = b.op("Shape", &[&row]).one(
-        DataType::Int64,
-        Shape::dims([row.rank().and_then(|it| i64::try_from(it).ok())]),
-    )?;
-    let length = b
-        .op("Shape", &[tensor])
-        .int("end", 1)
-        .one(DataType::Int64, Shape::dims([Some(1)]))?;
-    let sizes = b.concat(&[&length, &sizes], 0)?;
-    b.with_sizes(tensor, &sizes)
+    let length = b.first_size(tensor)?;
+    refuse_if_zero(b, &length, tensor)
 }
 
 /// The elements at indices, as one tensor.
