@@ -116,7 +116,7 @@ fn check(arguments: CheckArguments) -> Result<CheckReport> {
     bounded::within(arguments.version.timeout(), &arguments.version.dir, check)
 }
 
-/// Runs what loads and runs need.
+/// The runtime for a load and its runs.
 fn small_runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

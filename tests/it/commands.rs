@@ -1,4 +1,4 @@
-//! `show` and `check` as processes: their output and their exit status.
+//! `show`, `check` and `import` as processes: their output and their exit status.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -91,4 +91,70 @@ fn wrong_arguments_print_the_usage() {
             && error.contains("\nUsage: onnx_model_server show"),
         "{error}"
     );
+}
+
+/// A copy of a model of the zoo without its ONNX files.
+fn unconverted(model: &str) -> tempfile::TempDir {
+    let base_path = tempfile::tempdir().unwrap();
+    let version = base_path.path().join("1");
+    std::fs::create_dir_all(version.join("assets.extra")).unwrap();
+    let zoo = material::data().join("zoo").join(model).join("1");
+    std::fs::copy(zoo.join("saved_model.pb"), version.join("saved_model.pb")).unwrap();
+    std::fs::write(version.join("assets.extra/notes.txt"), "kept").unwrap();
+    base_path
+}
+
+/// Writes what `import` makes of a base path, and returns its output.
+fn import(base_path: &Path, more: &[&str]) -> (Output, tempfile::TempDir) {
+    let written = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_onnx_model_server"))
+        .arg("import")
+        .arg(base_path)
+        .arg("--output")
+        .arg(written.path())
+        .args(more)
+        .output()
+        .unwrap();
+    (output, written)
+}
+
+/// `keyed` has an input and an output of one name, which the written signature map keeps apart.
+#[test]
+fn import_writes_a_version_that_loads() {
+    let base_path = unconverted("keyed");
+    let (output, written) = import(base_path.path(), &[]);
+    assert!(output.status.success(), "{}", text(&output.stdout));
+    let version = written.path().join("1");
+    for file in [
+        "serving_default.onnx",
+        "saved_model.pb",
+        "signature_map.pbtxt",
+        "assets.extra/notes.txt",
+    ] {
+        assert!(version.join(file).is_file(), "{file}");
+        assert!(text(&output.stdout).contains(file), "{file}");
+    }
+    let entries = std::fs::read_dir(written.path()).unwrap();
+    assert_eq!(entries.count(), 1, "a part of an import is left");
+    let show = |directory: &Path| {
+        let shown = text(&run(&["show", "--all"], directory).stdout);
+        let lines = shown.lines();
+        let lines = lines.filter(|line| !line.trim_start().starts_with("graph: "));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(show(&version), show(&base_path.path().join("1")));
+    let checked = run(&["check"], &version);
+    assert!(checked.status.success(), "{}", text(&checked.stdout));
+}
+
+#[test]
+fn import_leaves_nothing_of_a_version_that_is_refused() {
+    let base_path = unconverted("image_b64");
+    let (output, written) = import(base_path.path(), &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("DecodePng (node "));
+    assert_eq!(std::fs::read_dir(written.path()).unwrap().count(), 0);
+    let with_files = material::data().join("zoo/keyed");
+    let (output, _written) = import(&with_files, &[]);
+    assert!(text(&output.stdout).contains("there is nothing to import"));
 }

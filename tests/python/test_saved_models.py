@@ -45,7 +45,7 @@ def imported(shared, tmp_path_factory):
         target = scratch / "imported" / model.id
         command = [BINARY, "import", model.base_path, "--output", target, "--saved_model_partial"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        # What is left out or refused is named there.
+        # It names the signatures that are left out or refused.
         servers.errors[model.id] = done.stdout
         model.base_path = target
         if done.returncode != 0:

@@ -177,3 +177,43 @@ fn each_command_has_its_help() {
         assert!(refusal.text.contains(text), "{line}: {}", refusal.text);
     }
 }
+
+#[test]
+fn import_needs_a_target_or_lists_operators() {
+    let imported = |line: &str| match parse(line) {
+        Some(Ok(Command::Import(arguments))) => arguments,
+        other => panic!("{line}: {other:?}"),
+    };
+    let line = "server import m --output n --rename a=b --rename c=d --saved_model_tags x,y";
+    let arguments = imported(line);
+    assert_eq!(arguments.output, Some(PathBuf::from("n")));
+    assert_eq!(arguments.rename, ["a=b", "c=d"]);
+    assert_eq!(arguments.tags(), ["x", "y"]);
+    assert!(!arguments.saved_model_partial);
+    for flag in ["--list_ops", "--list-ops"] {
+        let arguments = imported(&format!("server import {flag} m"));
+        assert_eq!(arguments.output, None);
+        assert_eq!(arguments.tags(), ["serve"]);
+    }
+    for line in ["server import m", "server import m --output n --list_ops"] {
+        assert!(
+            matches!(parse(line), Some(Err(refusal)) if refusal.is_error),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn run_and_example_have_a_signature() {
+    let Some(Ok(Command::Run(arguments))) =
+        parse("server run --dir m/1 --inputs x=a.npy;y=b.npz[c]")
+    else {
+        panic!("not run");
+    };
+    assert_eq!(arguments.signature_def, "serving_default");
+    assert_eq!(arguments.inputs, "x=a.npy;y=b.npz[c]");
+    let Some(Ok(Command::Example(arguments))) = parse("server example --dir m/1") else {
+        panic!("not example");
+    };
+    assert_eq!(arguments.signature_def, None);
+}

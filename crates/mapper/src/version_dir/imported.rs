@@ -27,7 +27,7 @@ pub(super) struct ImportedFiles {
     pub(super) maps: BTreeMap<String, MapSignature>,
     /// The signatures that cannot be served.
     pub(super) refused: Vec<Refused>,
-    /// What was done.
+    /// The counts for the log.
     pub(super) statistics: Statistics,
 }
 
@@ -74,7 +74,7 @@ impl ImportedFiles {
         Ok(files)
     }
 
-    /// Logs what was done, and what is left out.
+    /// Logs the counts, and the signatures that are left out.
     pub(super) fn log(&self, directory: &VersionDirectory) {
         let origin = directory.path().join(SAVED_MODEL_FILE);
         let origin = origin.display();

@@ -8,7 +8,7 @@ use std::path::Path;
 use bytes::Bytes;
 
 use super::bind::{BoundSignature, GraphFile, bind};
-use super::plan::{self, Plan};
+use super::plan::{self, Plan, PlannedSignature};
 use super::{SavedModelOptions, absent};
 use crate::signature::SignatureDef;
 use base::error::Result;
@@ -65,12 +65,17 @@ impl Prepared {
                 parse_nodes: &plan.parse_nodes,
                 read_labels: &read_labels,
             };
-            bind(planned, &file)
+            (planned, bind(planned, &file))
         });
+        let mut metadata_only = plan.metadata_only;
+        let signatures = match options.partial && plan.is_imported {
+            true => some_bound(bound, &mut metadata_only)?,
+            false => bound.map(|(_, it)| it).collect::<Result<_>>()?,
+        };
         Ok(Self {
-            signatures: bound.collect::<Result<_>>()?,
+            signatures,
             tags: plan.tags,
-            metadata_only: plan.metadata_only,
+            metadata_only,
             is_imported: plan.is_imported,
             edits,
         })
@@ -84,6 +89,30 @@ impl Prepared {
         }
         edits.retain(|it| !(it.protects() && backend.may_end_the_process()));
         edits
+    }
+}
+
+/// The signatures that could be bound, if there is one. The others are added to `metadata_only`.
+fn some_bound<'a>(
+    bound: impl Iterator<Item = (&'a PlannedSignature, Result<BoundSignature>)>,
+    metadata_only: &mut BTreeMap<String, SignatureDef>,
+) -> Result<Vec<BoundSignature>> {
+    let mut signatures = Vec::new();
+    let mut last = None;
+    for (planned, bound) in bound {
+        match bound {
+            Ok(bound) => signatures.push(bound),
+            Err(error) => {
+                tracing::warn!("not served: {error}");
+                let definition = planned.original.clone();
+                metadata_only.extend(definition.map(|it| (planned.name.clone(), it)));
+                last = Some(error);
+            }
+        }
+    }
+    match last.filter(|_| signatures.is_empty()) {
+        Some(error) => Err(error),
+        None => Ok(signatures),
     }
 }
 

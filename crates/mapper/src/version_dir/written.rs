@@ -31,13 +31,13 @@ const MAX_DEPTH: usize = 8;
 /// How a version is imported.
 #[derive(Clone, Debug, Default)]
 pub struct ImportOptions {
-    /// What is imported.
+    /// The meta graph, and whether all of its signatures are needed.
     pub saved_model: SavedModelOptions,
     /// New aliases: `OLD=NEW`.
     pub renames: Vec<String>,
 }
 
-/// What an import wrote.
+/// The result of an import.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
     /// The paths of the files in the version directory, sorted.

@@ -191,6 +191,28 @@ mod tests {
         }
     }
 
+    /// An import reads the variables, and the constants in the graph.
+    #[test]
+    fn files_of_a_saved_model_count() {
+        let (loader, directory) = limited(0);
+        let files = [("variables/variables.data-00000-of-00001", MIB), ("saved_model.pb", MIB)];
+        for (name, bytes) in files {
+            let path = directory.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::File::create(path).unwrap().set_len(bytes).unwrap();
+        }
+        assert!(reserve(&loader, &directory, &Arc::default()).is_ok());
+        fs::File::create(directory.path().join("variables/variables.index"))
+            .unwrap()
+            .set_len(1)
+            .unwrap();
+        check_refused(
+            reserve(&loader, &directory, &Arc::default()),
+            "Insufficient resources to load servable {name: m version: 1}: it may need 7 MiB \
+             in addition to 4 MiB in use (--model_memory_limit_mb=10)",
+        );
+    }
+
     #[test]
     fn load_comes_after_the_one_in_flight() {
         let (loader, directory) = limited(2 * MIB);
