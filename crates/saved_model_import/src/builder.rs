@@ -14,6 +14,7 @@ pub(crate) mod kernels;
 mod made;
 mod prune;
 mod require;
+mod reshape;
 mod strings;
 mod text;
 
