@@ -15,6 +15,7 @@ mod made;
 mod origin;
 mod prune;
 mod require;
+mod reshape;
 mod strings;
 mod text;
 

@@ -110,44 +110,6 @@ impl Builder {
         Ok(computed.with_elements(dims))
     }
 
-    /// The tensor with these sizes, of which one can be -1. A size of 0 is 0.
-    pub(crate) fn reshape(&mut self, x: &Tensor, sizes: &[i64]) -> Result<Tensor> {
-        let sizes = self.i64s(sizes);
-        self.reshape_to(x, &sizes)
-    }
-
-    /// The tensor with the sizes in a vector of int64.
-    pub(crate) fn reshape_to(&mut self, x: &Tensor, sizes: &Tensor) -> Result<Tensor> {
-        let mut shape = match sizes.elements() {
-            Some(sizes) => Shape::dims(sizes.iter().map(|it| it.filter(|&it| it >= 0))),
-            None => match sizes.shape.dim(0).and_then(|it| usize::try_from(it).ok()) {
-                Some(rank) => Shape::of_rank(rank),
-                None => Shape::unknown(),
-            },
-        };
-        complete(&mut shape, x.shape.count(), sizes.elements());
-        let known = x.elements().map(<[_]>::to_vec);
-        if let Some(constant) = x.as_constant()
-            && let Some(sizes) = shape.sizes()
-            && let Some(reshaped) = constant.reshaped(&sizes)
-        {
-            return Ok(Tensor::constant(reshaped));
-        }
-        let mut node = self.op("Reshape", &[x, sizes]);
-        // An element that is not known could be 0.
-        let has_unknown = sizes
-            .elements()
-            .is_none_or(|it| it.iter().any(|it| it.is_none_or(|it| it == 0)));
-        if has_unknown {
-            node = node.int("allowzero", 1);
-        }
-        let reshaped = node.one(x.dtype, shape)?;
-        Ok(match known {
-            Some(known) => reshaped.with_elements(known),
-            None => reshaped,
-        })
-    }
-
     /// The tensor with its dimensions in another order.
     pub(crate) fn transpose(&mut self, x: &Tensor, order: &[i64]) -> Result<Tensor> {
         if order.iter().copied().eq(0..order.len() as i64) {
@@ -453,29 +415,6 @@ fn is_int(dtype: DataType) -> bool {
 /// Whether a known int64 of a sensible shape fits.
 fn is_wide(dtype: DataType) -> bool {
     matches!(dtype, DataType::Int32 | DataType::Int64)
-}
-
-/// Finds the one size that is -1.
-fn complete(shape: &mut Shape, count: Option<i64>, sizes: Option<&[Option<i64>]>) {
-    let (Some(dims), Some(count), Some(sizes)) = (&mut shape.0, count, sizes) else {
-        return;
-    };
-    let [place] = sizes
-        .iter()
-        .enumerate()
-        .filter(|(_, it)| **it == Some(-1))
-        .map(|(index, _)| index)
-        .collect::<Vec<_>>()[..]
-    else {
-        return;
-    };
-    let others = dims.iter().enumerate().filter(|(index, _)| *index != place);
-    let product = others
-        .map(|(_, dim)| *dim)
-        .try_fold(1i64, |product, dim| product.checked_mul(dim?));
-    if let Some(product) = product.filter(|&it| it > 0 && count % it == 0) {
-        dims[place] = Some(count / product);
-    }
 }
 
 /// The index of the first element, and the number of elements, of a slice as ONNX defines it.

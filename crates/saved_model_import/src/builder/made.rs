@@ -57,6 +57,12 @@ impl Made {
         self.attribute(name)?.f
     }
 
+    /// Whether it pads with a constant that is known not to be NaN.
+    fn pads_with_number(&self) -> bool {
+        let fill = self.inputs.get(2).and_then(Tensor::as_scalar::<f32>);
+        self.op_type == "Pad" && fill.is_some_and(|it| !it.is_nan())
+    }
+
     /// An attribute that is a list of integers.
     pub(crate) fn ints(&self, name: &str) -> Option<&[i64]> {
         Some(&self.attribute(name)?.ints)
@@ -69,12 +75,13 @@ impl Builder {
         self.made.get(x.name().ok()?)
     }
 
-    /// Whether the first output of a node of one of these types, seen through transpositions, is the tensor.
+    /// Whether the elements are those of the first output of a node of one of these types, seen through
+    /// transpositions and paddings with a number.
     pub(crate) fn is_result_of(&self, x: &Tensor, op_types: &[&str]) -> bool {
         let Some(mut made) = self.made(x) else {
             return false;
         };
-        while made.op_type == "Transpose" {
+        while made.op_type == "Transpose" || made.pads_with_number() {
             match made.inputs.first().and_then(|it| self.made(it)) {
                 Some(inner) => made = inner,
                 None => return false,
