@@ -3,6 +3,7 @@
 //! Not here: the values of the outputs (`translation`).
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use proto::tensorflow::{AttrValue, FunctionDef, GraphDef, NodeDef, attr_value, op_def::ArgDef};
 
@@ -107,6 +108,16 @@ pub(crate) fn attribute<'a>(node: &'a NodeDef, name: &str) -> Option<&'a attr_va
     node.attr
         .get(name)
         .and_then(|it: &AttrValue| it.value.as_ref())
+}
+
+/// The name of a variable that is unique in the model: TensorFlow finds variables by their shared names.
+pub(crate) fn resource_name(node: &NodeDef) -> Rc<str> {
+    match attribute(node, "shared_name") {
+        Some(attr_value::Value::S(name)) if !name.is_empty() => {
+            Rc::from(String::from_utf8_lossy(name).as_ref())
+        }
+        _ => Rc::from(node.name.as_str()),
+    }
 }
 
 /// The names of the functions that an attribute of a node refers to.

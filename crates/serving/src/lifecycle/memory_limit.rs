@@ -195,7 +195,10 @@ mod tests {
     #[test]
     fn files_of_a_saved_model_count() {
         let (loader, directory) = limited(0);
-        let files = [("variables/variables.data-00000-of-00001", MIB), ("saved_model.pb", MIB)];
+        let files = [
+            ("variables/variables.data-00000-of-00001", MIB),
+            ("saved_model.pb", MIB),
+        ];
         for (name, bytes) in files {
             let path = directory.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
