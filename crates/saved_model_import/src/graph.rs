@@ -121,7 +121,7 @@ pub(crate) fn resource_name(node: &NodeDef) -> Rc<str> {
 }
 
 /// The names of the functions that an attribute of a node refers to.
-pub(crate) fn function_names<'a>(node: &'a NodeDef) -> Vec<&'a str> {
+pub(crate) fn function_names(node: &NodeDef) -> Vec<&str> {
     let mut names = vec![node.op.as_str()];
     for value in node.attr.values().filter_map(|it| it.value.as_ref()) {
         match value {

@@ -245,6 +245,13 @@ fn translate<'a>(
             missing.push(other("is a sparse or composite tensor"));
             continue;
         };
+        let place = (reference.node, reference.index);
+        // Two aliases of one tensor are one input.
+        if let Some(Value::Tensor(known)) = values.fed.get(&place) {
+            let name = known.name().map(|it| it.to_string()).unwrap_or_default();
+            inputs.insert(alias.clone(), name);
+            continue;
+        }
         let dtype = DataType::from_number(info.dtype).unwrap_or(DataType::Variant);
         let shape = info
             .tensor_shape
@@ -256,9 +263,7 @@ fn translate<'a>(
                     alias.clone(),
                     tensor.name().map(|it| it.to_string()).unwrap_or_default(),
                 );
-                values
-                    .fed
-                    .insert((reference.node, reference.index), Value::Tensor(tensor));
+                values.fed.insert(place, Value::Tensor(tensor));
             }
             Err(refusal) => missing.push(other(&refusal.to_string())),
         }
