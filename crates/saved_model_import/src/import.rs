@@ -6,16 +6,17 @@ use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use base::error::Result;
+use base::error::{Result, ServingError};
 use base::tensor::DataType;
+use bytes::Bytes;
 use onnx::OnnxModel;
 use prost::Message;
-use proto::tensorflow::{MetaGraphDef, SignatureDef, TensorInfo, tensor_info};
+use proto::tensorflow::{MetaGraphDef, SignatureDef, TensorInfo, attr_value, tensor_info};
 
 use crate::decode_limits;
 use crate::effects::Effects;
 use crate::files::Files;
-use crate::graph::{Graph, TensorRef};
+use crate::graph::{Graph, TensorRef, attribute};
 use crate::op::shape_of;
 use crate::report::{Missing, Refused};
 use crate::resources::Resources;
@@ -222,6 +223,17 @@ fn unsupported(reached: &BTreeMap<&str, &str>) -> Vec<Missing> {
     missing.collect()
 }
 
+/// The dtype of a placeholder, which counts where a signature declares another one.
+fn placeholder_dtype(graph: &Graph<'_>, reference: TensorRef<'_>) -> Option<DataType> {
+    let node = graph.main.nodes.get(reference.node)?;
+    match attribute(node, "dtype")? {
+        attr_value::Value::Type(number) if node.op.starts_with("Placeholder") => {
+            DataType::from_number(*number)
+        }
+        _ => None,
+    }
+}
+
 /// A translated signature before its model is finished.
 struct Built {
     finished: Finished,
@@ -252,7 +264,9 @@ fn translate<'a>(
             inputs.insert(alias.clone(), name);
             continue;
         }
-        let dtype = DataType::from_number(info.dtype).unwrap_or(DataType::Variant);
+        let declared = DataType::from_number(info.dtype);
+        let dtype = placeholder_dtype(graph, reference).or(declared);
+        let dtype = dtype.unwrap_or(DataType::Variant);
         let shape = info
             .tensor_shape
             .as_ref()
