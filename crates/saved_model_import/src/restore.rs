@@ -43,6 +43,7 @@ pub(crate) struct Variables<'f> {
     /// The entry of each variable by the object graph of the SavedModel.
     objects: OnceCell<HashMap<String, String>>,
     saved_objects: Option<proto::tensorflow::SavedObjectGraph>,
+    /// The values that were read, so that signatures share them.
     read: RefCell<HashMap<Place, Elements>>,
 }
 

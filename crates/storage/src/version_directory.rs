@@ -144,7 +144,7 @@ impl VersionDirectory {
         };
         let name = Path::new(name);
         let end = offset.checked_add(length);
-        if !end.is_some_and(|it| it <= size) {
+        if end.is_none_or(|it| it > size) {
             let text = format!("it has {size} bytes, fewer than are to be read from it");
             return Err(self.refused(name, &text));
         }
