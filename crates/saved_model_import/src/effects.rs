@@ -97,7 +97,7 @@ impl Effects {
     pub(crate) fn none() -> Self {
         Self {
             functions: HashSet::new(),
-            any: false,
+            nodes: HashSet::new(),
         }
     }
 
