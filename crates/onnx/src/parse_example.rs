@@ -217,6 +217,9 @@ impl OnnxModel {
             let [ragged_values, splits] = &it.tensors;
             values.extend([(ragged_values, it.dtype), (splits, it.splits_dtype)]);
         }
+        // Declared shapes have a batch, which the features of one example that is a scalar have not.
+        let is_fed = |name: &str| values.iter().any(|(fed, _)| *fed == name);
+        self.graph_mut().value_info.retain(|it| !is_fed(it.name()));
         let inputs = values.into_iter().filter(|(name, _)| !name.is_empty());
         let inputs: Vec<_> = inputs
             .map(|(name, dtype)| tensor_value(name, dtype.and_then(elem_type).unwrap_or_default()))

@@ -3,6 +3,7 @@
 //! Not here: the values of the outputs (`translation`).
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use proto::tensorflow::{AttrValue, FunctionDef, GraphDef, NodeDef, attr_value, op_def::ArgDef};
 
@@ -109,8 +110,18 @@ pub(crate) fn attribute<'a>(node: &'a NodeDef, name: &str) -> Option<&'a attr_va
         .and_then(|it: &AttrValue| it.value.as_ref())
 }
 
+/// The name of a variable that is unique in the model: TensorFlow finds variables by their shared names.
+pub(crate) fn resource_name(node: &NodeDef) -> Rc<str> {
+    match attribute(node, "shared_name") {
+        Some(attr_value::Value::S(name)) if !name.is_empty() => {
+            Rc::from(String::from_utf8_lossy(name).as_ref())
+        }
+        _ => Rc::from(node.name.as_str()),
+    }
+}
+
 /// The names of the functions that an attribute of a node refers to.
-pub(crate) fn function_names<'a>(node: &'a NodeDef) -> Vec<&'a str> {
+pub(crate) fn function_names(node: &NodeDef) -> Vec<&str> {
     let mut names = vec![node.op.as_str()];
     for value in node.attr.values().filter_map(|it| it.value.as_ref()) {
         match value {

@@ -11,11 +11,12 @@ use base::tensor::DataType;
 use bytes::Bytes;
 use onnx::OnnxModel;
 use prost::Message;
-use proto::tensorflow::{MetaGraphDef, SignatureDef, TensorInfo, tensor_info};
+use proto::tensorflow::{MetaGraphDef, SignatureDef, TensorInfo, attr_value, tensor_info};
 
 use crate::decode_limits;
 use crate::effects::Effects;
-use crate::graph::{Graph, TensorRef};
+use crate::files::Files;
+use crate::graph::{Graph, TensorRef, attribute};
 use crate::op::shape_of;
 use crate::report::{Missing, Refused};
 use crate::resources::Resources;
@@ -28,45 +29,6 @@ const INTERNAL_PREFIX: &str = "__saved_model_";
 
 /// The most signatures of a meta graph. Each is translated by itself.
 const MAX_SIGNATURES: usize = 1000;
-
-/// The files of a version directory.
-pub trait Files {
-    /// The contents of a file, by its path in the directory: `variables/variables.index`. `None` if there is no
-    /// such file.
-    ///
-    /// # Errors
-    ///
-    /// Those of reading, and for a path outside of the directory.
-    fn read(&self, path: &str) -> Result<Option<Bytes>>;
-
-    /// The size of a file; `None` if there is no such file.
-    ///
-    /// # Errors
-    ///
-    /// As `read`.
-    fn size(&self, path: &str) -> Result<Option<u64>> {
-        Ok(self.read(path)?.map(|it| it.len() as u64))
-    }
-
-    /// A part of a file; `None` if there is no such file.
-    ///
-    /// # Errors
-    ///
-    /// As `read`; `INVALID_ARGUMENT` for a part that lies outside of the file.
-    fn read_range(&self, path: &str, offset: u64, length: u64) -> Result<Option<Bytes>> {
-        let Some(contents) = self.read(path)? else {
-            return Ok(None);
-        };
-        let start = usize::try_from(offset).ok();
-        let end = offset.checked_add(length);
-        let end = end.and_then(|it| usize::try_from(it).ok());
-        let range = start.zip(end).filter(|(_, end)| *end <= contents.len());
-        let (start, end) = range.ok_or_else(|| {
-            ServingError::invalid_argument(format!("{path} ends before a part that is read"))
-        })?;
-        Ok(Some(contents.slice(start..end)))
-    }
-}
 
 /// An imported meta graph.
 pub struct Imported {
@@ -261,6 +223,17 @@ fn unsupported(reached: &BTreeMap<&str, &str>) -> Vec<Missing> {
     missing.collect()
 }
 
+/// The dtype of a placeholder, which counts where a signature declares another one.
+fn placeholder_dtype(graph: &Graph<'_>, reference: TensorRef<'_>) -> Option<DataType> {
+    let node = graph.main.nodes.get(reference.node)?;
+    match attribute(node, "dtype")? {
+        attr_value::Value::Type(number) if node.op.starts_with("Placeholder") => {
+            DataType::from_number(*number)
+        }
+        _ => None,
+    }
+}
+
 /// A translated signature before its model is finished.
 struct Built {
     finished: Finished,
@@ -284,7 +257,16 @@ fn translate<'a>(
             missing.push(other("is a sparse or composite tensor"));
             continue;
         };
-        let dtype = DataType::from_number(info.dtype).unwrap_or(DataType::Variant);
+        let place = (reference.node, reference.index);
+        // Two aliases of one tensor are one input.
+        if let Some(Value::Tensor(known)) = values.fed.get(&place) {
+            let name = known.name().map(|it| it.to_string()).unwrap_or_default();
+            inputs.insert(alias.clone(), name);
+            continue;
+        }
+        let declared = DataType::from_number(info.dtype);
+        let dtype = placeholder_dtype(graph, reference).or(declared);
+        let dtype = dtype.unwrap_or(DataType::Variant);
         let shape = info
             .tensor_shape
             .as_ref()
@@ -295,9 +277,7 @@ fn translate<'a>(
                     alias.clone(),
                     tensor.name().map(|it| it.to_string()).unwrap_or_default(),
                 );
-                values
-                    .fed
-                    .insert((reference.node, reference.index), Value::Tensor(tensor));
+                values.fed.insert(place, Value::Tensor(tensor));
             }
             Err(refusal) => missing.push(other(&refusal.to_string())),
         }

@@ -12,6 +12,7 @@ mod checkpoint;
 mod constants;
 mod decode_limits;
 mod effects;
+mod files;
 mod fused;
 mod graph;
 mod import;
@@ -33,7 +34,8 @@ mod value;
 
 #[cfg(any(fuzzing, feature = "testing"))]
 pub use self::checkpoint::properties::{check_checkpoint, check_table};
-pub use self::import::{Files, Imported, ImportedSignature, Statistics, decode, import, operators};
+pub use self::files::Files;
+pub use self::import::{Imported, ImportedSignature, Statistics, decode, import, operators};
 pub use self::report::{Missing, Refused};
 
 /// The names of TensorFlow's operators that are supported, sorted.

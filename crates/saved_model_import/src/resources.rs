@@ -9,8 +9,8 @@ use base::error::Result;
 use proto::tensorflow::MetaGraphDef;
 
 use crate::constants::Constants;
+use crate::files::Files;
 use crate::graph::Graph;
-use crate::import::Files;
 use crate::restore::Variables;
 use crate::tables::Tables;
 use crate::transposed::Transposed;

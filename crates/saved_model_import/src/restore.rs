@@ -21,9 +21,9 @@ use proto::tensorflow::{CollectionDef, MetaGraphDef, NodeDef, collection_def, te
 use self::run::{Run, Source};
 use crate::checkpoint::Bundle;
 use crate::constants::Constants;
+use crate::files::Files;
+use crate::graph::resource_name;
 use crate::graph::{Graph, TensorRef, attribute};
-use crate::import::Files;
-use crate::structure::resource_name;
 use crate::value::Shape;
 use proto::tensorflow::attr_value;
 

@@ -17,7 +17,10 @@ pub(crate) fn reached<'a>(
         functions: Vec::new(),
         seen: HashSet::new(),
     };
-    scan.body(&graph.main, outputs.iter().map(|it| it.node), fed);
+    let unfed = outputs
+        .iter()
+        .filter(|it| !fed.contains(&(it.node, it.index)));
+    scan.body(&graph.main, unfed.map(|it| it.node), fed);
     let none = HashSet::new();
     while let Some(name) = scan.functions.pop() {
         let function = &graph.functions[name];

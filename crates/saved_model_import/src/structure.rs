@@ -5,9 +5,10 @@
 use std::rc::Rc;
 
 use base::tensor::DataType;
-use proto::tensorflow::{NodeDef, attr_value};
+use proto::tensorflow::attr_value;
 
 use crate::builder::Builder;
+use crate::graph::resource_name;
 use crate::op::{Op, Translated, many, one};
 use crate::ops::Rule::{self, Pure, Whole};
 use crate::refusal::Refusal;
@@ -42,16 +43,6 @@ pub(crate) const TABLE: &[(&str, Rule)] = &[
     ("Variable", Whole(reference)),
     ("VariableV2", Whole(reference)),
 ];
-
-/// The name of a variable that is unique in the model: TensorFlow finds variables by their shared names.
-pub(crate) fn resource_name(node: &NodeDef) -> Rc<str> {
-    match crate::graph::attribute(node, "shared_name") {
-        Some(attr_value::Value::S(name)) if !name.is_empty() => {
-            Rc::from(String::from_utf8_lossy(name).as_ref())
-        }
-        _ => Rc::from(node.name.as_str()),
-    }
-}
 
 fn nothing(_: &mut Translation<'_>, _: &Op<'_>) -> Translated {
     Ok(Vec::new())

@@ -14,11 +14,11 @@ use base::tensor::{DataType, Tensor as Elements};
 use proto::tensorflow::{MetaGraphDef, NodeDef, attr_value};
 
 use self::run::Run;
+use crate::files::Files;
+use crate::graph::resource_name;
 use crate::graph::{Graph, attribute};
-use crate::import::Files;
 use crate::refusal::Refusal;
 use crate::restore::Variables;
-use crate::structure::resource_name;
 
 /// The operators that make a table, and whether signatures could add keys to it.
 const TABLE_OPS: &[(&str, bool)] = &[
@@ -55,7 +55,7 @@ enum State {
     Unknown(String),
 }
 
-/// What is in a table.
+/// The keys and values of a table.
 pub(crate) struct Contents {
     /// A vector. No key occurs twice.
     pub(crate) keys: Elements,
@@ -131,7 +131,7 @@ impl Table {
         })
     }
 
-    /// What is in the table; `None` if it is empty.
+    /// The keys and values; `None` if there are none.
     pub(crate) fn contents(&self) -> std::result::Result<Option<&Contents>, Refusal> {
         match &self.state {
             State::Filled(contents) => Ok(Some(contents)),

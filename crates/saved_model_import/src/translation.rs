@@ -95,9 +95,10 @@ impl<'a> Translation<'a> {
         outputs: &[TensorRef<'a>],
         effects: &[&'a str],
     ) -> Vec<Value> {
-        let results = outputs.iter().map(|it| it.node);
+        let results = outputs.iter().filter(|it| !values.is_fed(it));
+        let results: Vec<_> = results.map(|it| it.node).collect();
         let waited = effects.iter().copied();
-        let order = order::order(body, &values, self.effects, results, waited);
+        let order = order::order(body, &values, self.effects, results.into_iter(), waited);
         // A node that is only looked at takes time, too.
         self.count(order.skipped);
         for node in order.nodes {
@@ -389,6 +390,11 @@ pub(crate) struct Values<'a> {
 }
 
 impl<'a> Values<'a> {
+    /// Whether clients feed this output.
+    fn is_fed(&self, reference: &TensorRef<'a>) -> bool {
+        self.fed.contains_key(&(reference.node, reference.index))
+    }
+
     fn get(&self, body: &Body<'a>, reference: TensorRef<'a>) -> Value {
         let position = match body.nodes.get(reference.node) {
             Some(node) => outputs::position(node, reference.output, reference.index),

@@ -17,7 +17,7 @@ use prost::Message;
 use super::messages::{BundleEntry, BundleHeader};
 use super::slice::{Place, Slice};
 use super::{strings, table};
-use crate::import::Files;
+use crate::files::Files;
 
 /// The largest index: a million variables take about half of it.
 const MAX_INDEX_BYTES: u64 = 1 << 26;

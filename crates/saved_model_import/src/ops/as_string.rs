@@ -87,7 +87,7 @@ impl Format {
         })
     }
 
-    /// What stands before numbers that are not negative.
+    /// The text before numbers that are not negative.
     fn plus(&self) -> &'static str {
         match self.flag {
             Flag::Plus => "+",

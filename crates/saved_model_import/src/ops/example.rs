@@ -1,6 +1,8 @@
 //! Parsing tf.Example: the nodes stay in the model in TensorFlow's form, as converters leave them, and the server
 //! parses examples itself (`OnnxModel::cut_parse_examples`).
 
+use std::rc::Rc;
+
 use base::tensor::DataType;
 
 use super::Table;
@@ -17,7 +19,7 @@ pub(super) const TABLE: Table = &[
 
 type Result<T> = std::result::Result<T, Refusal>;
 
-/// What a node reads.
+/// The features that a node reads.
 struct Features {
     sparse: Vec<DataType>,
     dense: Vec<(DataType, Shape)>,
@@ -139,12 +141,15 @@ impl Features {
             node = node.int(name, i64::try_from(*count).unwrap_or(i64::MAX));
         }
         let outputs = node.many(self.outputs(source.rank()))?;
-        // The shapes of dense features stand nowhere else. Those of one example have no batch, and are left out.
-        if source.rank() == Some(1) {
-            let dense = outputs.iter().skip(3 * self.sparse.len());
-            for tensor in dense.take(self.dense.len()) {
-                b.declare(tensor)?;
-            }
+        // The shapes of dense features stand nowhere else. They are declared with a batch.
+        let dense = outputs.iter().skip(3 * self.sparse.len());
+        for (tensor, (dtype, shape)) in dense.zip(&self.dense) {
+            let dims = shape.0.iter().flatten().copied();
+            let shape = Shape::dims(std::iter::once(None).chain(dims));
+            let name = tensor
+                .name()
+                .map_err(|_| Refusal::new("has a constant output"))?;
+            b.declare(&Tensor::named(Rc::clone(name), *dtype, shape))?;
         }
         Ok(outputs)
     }

@@ -6,10 +6,10 @@ use base::tensor::{DataType, Tensor as Elements};
 
 use super::Table as Rows;
 use crate::builder::{Builder, ML};
+use crate::graph::resource_name;
 use crate::op::{Op, Translated, many, one};
 use crate::ops::Rule::Whole;
 use crate::refusal::Refusal;
-use crate::structure::resource_name;
 use crate::tables::{Contents, Table};
 use crate::translation::Translation;
 use crate::value::{Shape, Tensor, Value, int_constant};
@@ -104,7 +104,7 @@ fn find(translation: &mut Translation<'_>, op: &Op<'_>) -> Translated {
     one(chosen(b, table, keys, contents, &default)?)
 }
 
-/// What keys that are not in the table get.
+/// The values of keys that are not in the table.
 enum Default {
     /// All the same, of the shape of a value.
     One(Tensor),

@@ -10,9 +10,9 @@ use base::tensor::Tensor as Elements;
 use proto::tensorflow::{NodeDef, attr_value};
 
 use crate::constants::Constants;
+use crate::graph::resource_name;
 use crate::graph::{Body, Graph, TensorRef, attribute, function_names};
 use crate::outputs;
-use crate::structure::resource_name;
 
 /// How many nodes are followed: a function counts as often as it is called.
 const MAX_NODES: usize = 250_000;

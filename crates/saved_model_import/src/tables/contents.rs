@@ -16,8 +16,8 @@ pub(super) struct Rows {
 }
 
 impl Table {
-    /// Fills the table as `LookupTableImport` and the `InitializeTable` operators do: a mutable table loses what
-    /// it had; any other is filled once, and counts its rows when it is filled again.
+    /// Fills the table as `LookupTableImport` and the `InitializeTable` operators do: a mutable table loses its
+    /// rows; any other is filled once, and counts its rows when it is filled again.
     ///
     /// # Errors
     ///
@@ -56,7 +56,7 @@ impl Table {
         Ok(())
     }
 
-    /// What fills the table is not known.
+    /// The table is filled in a way that is not followed.
     pub(super) fn forget(&mut self, why: &str) {
         self.state = State::Unknown(why.to_owned());
     }

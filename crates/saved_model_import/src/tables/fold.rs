@@ -8,7 +8,7 @@ use crate::op::Op;
 use crate::value::int_constant;
 
 /// The largest result of `Range`.
-const MAX_RANGE: i64 = 1 << 27;
+const MAX_RANGE: i64 = 1 << 24;
 
 /// The output of a node whose inputs are constants; `None` if it is not computed here.
 pub(super) fn fold(node: &NodeDef, inputs: &[Elements]) -> Option<Elements> {

@@ -1,7 +1,7 @@
 //! Runs the operations that fill tables: nodes in the order of their inputs and control inputs, through calls of
 //! functions.
 //!
-//! Whatever is not followed has no value. A table that is filled with such a value cannot be read.
+//! Nodes that are not followed have no values. A table that is filled with such a value cannot be read.
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -18,17 +18,17 @@ use super::contents::Rows;
 use super::fold::fold;
 use super::text_file::Format;
 use super::{TABLE_OPS, Table, Tables};
+use crate::files::Files;
+use crate::graph::resource_name;
 use crate::graph::{Body, Graph, TensorRef, attribute};
-use crate::import::Files;
 use crate::op::Op;
 use crate::outputs;
 use crate::restore::{Variables, init_op};
-use crate::structure::resource_name;
 
 /// How many nodes are run, and how deep calls can nest.
 const MAX_NODES: usize = 500_000;
 const MAX_DEPTH: usize = 100;
-/// What graphs of TensorFlow 1 have to initialise.
+/// The nodes that graphs of TensorFlow 1 have to run.
 const TABLE_COLLECTION: &str = "table_initializer";
 const ASSETS_COLLECTION: &str = "saved_model_assets";
 
@@ -127,7 +127,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Runs nodes and what they need, and returns the outputs of all.
+    /// Runs nodes and all that they need, and returns the outputs of all.
     fn body(
         &mut self,
         body: &Body<'a>,

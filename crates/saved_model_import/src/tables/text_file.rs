@@ -215,7 +215,7 @@ mod tests {
         rows.keys.strings().map(<[_]>::to_vec)
     }
 
-    /// What TensorFlow 2.21 reads from these files.
+    /// TensorFlow 2.21 reads these lines from these files.
     #[test]
     fn lines_end_as_in_tensorflow() {
         let of = |lines: &[&'static str]| Some(lines.iter().map(|&it| Bytes::from(it)).collect());
