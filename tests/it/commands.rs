@@ -104,7 +104,7 @@ fn unconverted(model: &str) -> tempfile::TempDir {
     base_path
 }
 
-/// Writes what `import` makes of a base path, and returns its output.
+/// Imports a base path; returns the output and the written one.
 fn import(base_path: &Path, more: &[&str]) -> (Output, tempfile::TempDir) {
     let written = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_onnx_model_server"))
