@@ -194,4 +194,32 @@ mod tests {
         assert_eq!(steps(0, 5, -1), Some(0));
         assert_eq!(steps(i64::MIN, i64::MAX, 1), None);
     }
+
+    #[test]
+    fn arithmetic_on_a_shape_keeps_the_sizes_that_are_known() {
+        let mut b = Builder::new();
+        let shape = Shape::dims([None, Some(4), Some(6)]);
+        let x = Tensor::named("x", DataType::Float, shape);
+        let batch = b.sizes_in(&x, 0, Some(1)).unwrap();
+        assert_eq!(batch.elements(), Some(&[None][..]));
+        let nodes = b.node_count();
+        let (rows, columns) = (b.size_at(&x, 1).unwrap(), b.size_at(&x, -1).unwrap());
+        let area = b.binary("Mul", &rows, &columns).unwrap();
+        assert_eq!(area.ints(), Some(vec![24]));
+        assert_eq!(b.node_count(), nodes, "known sizes need no nodes");
+        let sizes = b.concat(&[&batch, &area], 0).unwrap();
+        let flat = b.reshape_to(&x, &sizes).unwrap();
+        assert_eq!(flat.shape, Shape::dims([None, Some(24)]));
+    }
+
+    #[test]
+    fn known_ranges_are_constants() {
+        let mut b = Builder::new();
+        let [start, end, step] = [7, 1, -3].map(|it| b.i64(it));
+        assert_eq!(
+            b.range(&start, &end, &step).unwrap().ints(),
+            Some(vec![7, 4])
+        );
+        assert_eq!(b.node_count(), 0);
+    }
 }

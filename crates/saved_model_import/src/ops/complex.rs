@@ -28,6 +28,7 @@ const GENERAL: Table = &[
     ("Add", Pure(|b, op| both_parts(b, op, "Add"))),
     ("AddV2", Pure(|b, op| both_parts(b, op, "Add"))),
     ("Cast", Pure(cast)),
+    ("Exp", Pure(exponential)),
     ("ExpandDims", Pure(expand_dims)),
     ("Mul", Pure(multiply)),
     ("Neg", Pure(negate)),
@@ -292,6 +293,18 @@ fn multiply(b: &mut Builder, op: &Op<'_>) -> Translated {
     let (ac, bd) = (b.binary("Mul", &a, &c)?, b.binary("Mul", &bi, &d)?);
     let (ad, bc) = (b.binary("Mul", &a, &d)?, b.binary("Mul", &bi, &c)?);
     let (real, imaginary) = (b.binary("Sub", &ac, &bd)?, b.binary("Add", &ad, &bc)?);
+    one(of_parts(b, &real, &imaginary)?)
+}
+
+/// The exponential of the real part is the magnitude, the imaginary part the angle.
+fn exponential(b: &mut Builder, op: &Op<'_>) -> Translated {
+    let x = op.input(0)?;
+    let (real, angle) = (one_part(b, x, 0)?, one_part(b, x, 1)?);
+    let magnitude = b.unary_any("Exp", &real)?;
+    let cosine = b.unary_any("Cos", &angle)?;
+    let sine = b.unary_any("Sin", &angle)?;
+    let real = b.binary("Mul", &magnitude, &cosine)?;
+    let imaginary = b.binary("Mul", &magnitude, &sine)?;
     one(of_parts(b, &real, &imaginary)?)
 }
 

@@ -9,6 +9,8 @@ use crate::ops::Rule::Pure;
 use crate::refusal::Refusal;
 use crate::value::{Shape, Tensor};
 
+type Result<T> = std::result::Result<T, Refusal>;
+
 pub(super) const TABLE: Table = &[
     ("Concat", Pure(|b, op| concat(b, op, 0))),
     (
@@ -30,7 +32,7 @@ fn concat(b: &mut Builder, op: &Op<'_>, place: usize) -> Translated {
     let parts = (0..op.len())
         .filter(|&it| it != place)
         .map(|it| op.input(it));
-    let parts = parts.collect::<Result<Vec<_>, _>>()?;
+    let parts = parts.collect::<Result<Vec<_>>>()?;
     if let Some(axis) = axis.int() {
         return one(b.concat(&parts, axis)?);
     }
@@ -49,7 +51,7 @@ fn pack(b: &mut Builder, op: &Op<'_>) -> Translated {
     let axis = op.attr_int("axis").unwrap_or(0);
     let parts = op.inputs(0..op.len())?.into_iter();
     let parts = parts.map(|it| b.unsqueeze(it, &[axis]));
-    let parts = parts.collect::<Result<Vec<_>, _>>()?;
+    let parts = parts.collect::<Result<Vec<_>>>()?;
     one(b.concat(&parts.iter().collect::<Vec<_>>(), axis)?)
 }
 
@@ -62,15 +64,15 @@ fn unpack(b: &mut Builder, op: &Op<'_>) -> Translated {
             let index = b.i64(index);
             b.gather(x, &index, axis)
         });
-        return many(parts.collect::<Result<Vec<_>, _>>()?);
+        return many(parts.collect::<Result<Vec<_>>>()?);
     }
     let sizes = b.i64s(&vec![1; usize::try_from(count).unwrap_or(0)]);
     let parts = split_into(b, x, &sizes, axis)?;
     let parts = parts.iter().map(|it| b.squeeze(it, &[axis]));
-    many(parts.collect::<Result<Vec<_>, _>>()?)
+    many(parts.collect::<Result<Vec<_>>>()?)
 }
 
-fn count(value: Option<i64>) -> Result<i64, Refusal> {
+fn count(value: Option<i64>) -> Result<i64> {
     let count = value.filter(|it| (0..=MAX_OUTPUTS).contains(it));
     count.ok_or_else(|| Refusal::new("has a number of outputs that is out of range"))
 }
@@ -118,7 +120,7 @@ fn split_by_sizes(b: &mut Builder, op: &Op<'_>) -> Translated {
 }
 
 /// Sizes in which -1 is replaced with the rest of `size`.
-fn complete(b: &mut Builder, sizes: &Tensor, size: &Tensor) -> Result<Tensor, Refusal> {
+fn complete(b: &mut Builder, sizes: &Tensor, size: &Tensor) -> Result<Tensor> {
     let (rest, one) = (b.i64(-1), b.i64(1));
     let is_rest = b.compare("Equal", sizes, &rest)?;
     let sum = b.reduce("ReduceSum", sizes, Some(&[0]), true)?;
@@ -132,7 +134,7 @@ fn on_axis(
     b: &mut Builder,
     x: &Tensor,
     axis: &Tensor,
-    by: &dyn Fn(&mut Builder, i64) -> Result<Vec<Tensor>, Refusal>,
+    by: &dyn Fn(&mut Builder, i64) -> Result<Vec<Tensor>>,
 ) -> Translated {
     match axis.int() {
         Some(axis) => many(by(b, axis)?),
@@ -144,12 +146,7 @@ fn on_axis(
 }
 
 /// ONNX's `Split`: the sizes have to add up to that of the tensor.
-fn split_into(
-    b: &mut Builder,
-    x: &Tensor,
-    sizes: &Tensor,
-    axis: i64,
-) -> Result<Vec<Tensor>, Refusal> {
+fn split_into(b: &mut Builder, x: &Tensor, sizes: &Tensor, axis: i64) -> Result<Vec<Tensor>> {
     let count = sizes.shape.dim(0);
     let count = count.ok_or_else(|| Refusal::new("has an unknown number of outputs"))?;
     if count == 0 {
