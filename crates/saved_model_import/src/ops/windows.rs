@@ -1,4 +1,4 @@
-//! The windows of a tensor, written out: for what ONNX Runtime has no kernel that slides a window.
+//! The windows of a tensor, written out: for operators without a kernel in ONNX Runtime that slides a window.
 //!
 //! Not here: the attributes of a window, and padding (`spatial`).
 
