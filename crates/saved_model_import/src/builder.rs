@@ -336,21 +336,9 @@ impl NewNode<'_> {
         self.attribute(name, AttributeType::Float, |it| it.f = Some(value))
     }
 
-    pub(crate) fn floats(self, name: &str, values: &[f32]) -> Self {
-        self.attribute(name, AttributeType::Floats, |it| {
-            it.floats = values.to_vec()
-        })
-    }
-
     pub(crate) fn text(self, name: &str, value: &str) -> Self {
         let value = Bytes::copy_from_slice(value.as_bytes());
         self.attribute(name, AttributeType::String, |it| it.s = Some(value))
-    }
-
-    pub(crate) fn texts(self, name: &str, values: &[Bytes]) -> Self {
-        self.attribute(name, AttributeType::Strings, |it| {
-            it.strings = values.to_vec()
-        })
     }
 
     pub(crate) fn graph(self, name: &str, value: GraphProto) -> Self {

@@ -3,7 +3,6 @@
 //! Not here: the nodes that stand for it (`ops`).
 
 use base::tensor::{DataType, Tensor as Elements};
-use bytes::Bytes;
 use proto::tensorflow::{NodeDef, TensorShapeProto, attr_value};
 
 use crate::graph;
@@ -112,14 +111,6 @@ impl Op<'_> {
     pub(crate) fn attr_floats(&self, name: &str) -> &[f32] {
         match self.attr(name) {
             Some(attr_value::Value::List(list)) => &list.f,
-            _ => &[],
-        }
-    }
-
-    /// An attribute that is a list of strings; empty if it is missing.
-    pub(crate) fn attr_texts(&self, name: &str) -> &[Bytes] {
-        match self.attr(name) {
-            Some(attr_value::Value::List(list)) => &list.s,
             _ => &[],
         }
     }

@@ -1,6 +1,5 @@
 //! `docs/supported-operators.md` lists the operators of TensorFlow that are imported.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::path::Path;

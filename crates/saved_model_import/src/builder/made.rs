@@ -51,42 +51,11 @@ impl Made {
     pub(crate) fn int(&self, name: &str) -> Option<i64> {
         self.attribute(name)?.i
     }
-
-    /// A float attribute.
-    pub(crate) fn float(&self, name: &str) -> Option<f32> {
-        self.attribute(name)?.f
-    }
-
-    /// Whether it pads with a constant that is known not to be NaN.
-    fn pads_with_number(&self) -> bool {
-        let fill = self.inputs.get(2).and_then(Tensor::as_scalar::<f32>);
-        self.op_type == "Pad" && fill.is_some_and(|it| !it.is_nan())
-    }
-
-    /// An attribute that is a list of integers.
-    pub(crate) fn ints(&self, name: &str) -> Option<&[i64]> {
-        Some(&self.attribute(name)?.ints)
-    }
 }
 
 impl Builder {
     /// The node that computes a tensor; `None` for inputs and constants.
     pub(crate) fn made(&self, x: &Tensor) -> Option<&Rc<Made>> {
         self.made.get(x.name().ok()?)
-    }
-
-    /// Whether the elements are those of the first output of a node of one of these types, seen through
-    /// transpositions and paddings with a number.
-    pub(crate) fn is_result_of(&self, x: &Tensor, op_types: &[&str]) -> bool {
-        let Some(mut made) = self.made(x) else {
-            return false;
-        };
-        while made.op_type == "Transpose" || made.pads_with_number() {
-            match made.inputs.first().and_then(|it| self.made(it)) {
-                Some(inner) => made = inner,
-                None => return false,
-            }
-        }
-        made.output == 0 && op_types.contains(&made.op_type.as_str())
     }
 }

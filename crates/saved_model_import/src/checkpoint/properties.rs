@@ -10,7 +10,7 @@ use super::messages::{BundleEntry, BundleHeader};
 use super::slice::Slice;
 use super::table;
 use super::testing::{table_of_block, written};
-use crate::import::Files;
+use crate::files::Files;
 
 /// Reads bytes as a table, and as the block of one. A table that is read survives being written again.
 pub fn check_table(data: &[u8]) {
