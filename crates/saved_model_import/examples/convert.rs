@@ -43,7 +43,7 @@ fn main() {
     let folder = Folder(PathBuf::from(directory));
     let bytes = folder
         .read("saved_model.pb")
-        .unwrap()
+        .expect("a file that can be read")
         .expect("saved_model.pb");
     let saved = SavedModel::decode(bytes).expect("a SavedModel");
     let served = |it: &&proto::tensorflow::MetaGraphDef| {

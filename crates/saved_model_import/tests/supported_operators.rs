@@ -1,6 +1,5 @@
 //! `docs/supported-operators.md` lists the operators of TensorFlow that are imported.
 
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::{env, fs};
