@@ -7,21 +7,18 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use base::error::{Result, ServingError};
-use base::tensor::DataType;
 use bytes::Bytes;
 use onnx::OnnxModel;
 use prost::Message;
-use proto::tensorflow::{MetaGraphDef, SignatureDef, TensorInfo, attr_value, tensor_info};
+use proto::tensorflow::{MetaGraphDef, SignatureDef};
 
 use crate::decode_limits;
 use crate::effects::Effects;
 use crate::files::Files;
-use crate::graph::{Graph, TensorRef, attribute};
-use crate::op::shape_of;
+use crate::graph::Graph;
 use crate::report::{Missing, Refused};
 use crate::resources::Resources;
-use crate::translation::{Finished, Translation, Values};
-use crate::value::{Shape, Value};
+use crate::signature::{Built, reference, translate};
 use crate::{ops, scan};
 
 /// Signatures that TensorFlow adds for itself and that no client calls.
@@ -101,85 +98,100 @@ pub fn import(origin: &str, meta_graph: &MetaGraphDef, files: &dyn Files) -> Res
     let mut operators = HashSet::new();
     let called = meta_graph.signature_def.iter();
     let mut built = Vec::new();
-    let mut definitions = Vec::new();
     for (name, definition) in called.filter(|(name, _)| !name.starts_with(INTERNAL_PREFIX)) {
         let reached = reached(&graph, definition);
         operators.extend(reached.keys().copied());
-        let missing = unsupported(&reached);
-        if !missing.is_empty() {
-            imported.refused.push(Refused {
-                signature: name.clone(),
-                missing,
-            });
-            continue;
-        }
-        match translate(&graph, &resources, &effects, definition)? {
-            Ok(signature) => {
-                built.push((name, signature));
-                definitions.push(definition);
+        let mut missing = unsupported(&reached);
+        if missing.is_empty() {
+            match translate(&graph, &resources, &effects, definition)? {
+                Ok(signature) => built.push((name, definition, signature)),
+                Err(found) => missing = found,
             }
-            Err(missing) => imported.refused.push(Refused {
-                signature: name.clone(),
-                missing,
-            }),
         }
+        imported.refuse(name, missing);
     }
     let writes: Vec<_> = built
         .iter()
-        .map(|(_, it)| it.finished.written.clone())
+        .map(|(_, _, it)| it.finished.written.clone())
         .collect();
+    leave_out_writes(&graph, &resources, &mut built, &writes)?;
     let read = read_first(&built);
-    for (index, (_, signature)) in built.iter_mut().enumerate() {
-        if !writes[index].is_disjoint(&read) {
-            let definition = definitions[index];
-            let pure = translate(&graph, &resources, &Effects::none(), definition)?;
-            if let Ok(pure) = pure
-                && pure.finished.written.is_empty()
-                && writes
-                    .iter()
-                    .all(|it| it.is_disjoint(&pure.finished.read_first))
-            {
-                // The writes do not reach the outputs: the seed of a layer that only draws while it trains.
-                *signature = pure;
-            }
-        }
-    }
-    let read = read_first(&built);
-    for ((name, signature), written) in built.into_iter().zip(writes) {
-        let state: Vec<_> = written.intersection(&read).cloned().collect();
+    for ((name, _, signature), written) in built.into_iter().zip(writes) {
+        let mut state: Vec<&str> = written.intersection(&read).map(|it| &**it).collect();
+        state.sort_unstable();
         if !state.is_empty() {
-            let mut state: Vec<&str> = state.iter().map(|it| &**it).collect();
-            state.sort_unstable();
-            imported.refused.push(Refused {
-                signature: name.clone(),
-                missing: vec![Missing::Other(format!(
-                    "it changes '{}', which a later request would read",
-                    state.join("', '")
-                ))],
-            });
+            let text = format!(
+                "it changes '{}', which a later request would read",
+                state.join("', '")
+            );
+            imported.refuse(name, vec![Missing::Other(text)]);
             continue;
         }
-        let proto = signature.finished.builder.finish(env!("CARGO_PKG_VERSION"));
-        imported.statistics.nodes += proto.graph.as_ref().map_or(0, |it| it.node.len());
-        // All have the file's name, so that graphs share the weights that they have in common.
-        let model = OnnxModel::from_proto(origin, proto)?;
-        imported.signatures.insert(
-            name.clone(),
-            ImportedSignature {
-                model,
-                inputs: signature.inputs,
-                outputs: signature.outputs,
-            },
-        );
+        imported.add(origin, name, signature)?;
     }
     imported.statistics.operators = operators.len();
     imported.statistics.duration = started.elapsed();
     Ok(imported)
 }
 
+impl Imported {
+    /// Notes the parts that a signature lacks, if there are any.
+    fn refuse(&mut self, name: &str, missing: Vec<Missing>) {
+        if !missing.is_empty() {
+            self.refused.push(Refused {
+                signature: name.to_owned(),
+                missing,
+            });
+        }
+    }
+
+    fn add(&mut self, origin: &str, name: &str, signature: Built) -> Result<()> {
+        let proto = signature.finished.builder.finish(env!("CARGO_PKG_VERSION"));
+        self.statistics.nodes += proto.graph.as_ref().map_or(0, |it| it.node.len());
+        // All have the file's name, so that graphs share the weights that they have in common.
+        let model = OnnxModel::from_proto(origin, proto)?;
+        let signature = ImportedSignature {
+            model,
+            inputs: signature.inputs,
+            outputs: signature.outputs,
+        };
+        self.signatures.insert(name.to_owned(), signature);
+        Ok(())
+    }
+}
+
+/// A signature that was translated, with its name and definition.
+type Translated<'a> = (&'a String, &'a SignatureDef, Built);
+
+/// Translates the signatures that write state again, without the writes. This counts if the writes do not reach
+/// the outputs: the seed of a layer that only draws while it trains.
+fn leave_out_writes<'a>(
+    graph: &'a Graph<'a>,
+    resources: &'a Resources<'a>,
+    built: &mut [Translated<'a>],
+    writes: &[HashSet<Rc<str>>],
+) -> Result<()> {
+    let read = read_first(built);
+    let none = Effects::none();
+    for ((_, definition, signature), written) in built.iter_mut().zip(writes) {
+        if written.is_disjoint(&read) {
+            continue;
+        }
+        if let Ok(pure) = translate(graph, resources, &none, definition)?
+            && pure.finished.written.is_empty()
+            && writes
+                .iter()
+                .all(|it| it.is_disjoint(&pure.finished.read_first))
+        {
+            *signature = pure;
+        }
+    }
+    Ok(())
+}
+
 /// The variables that signatures read before they write them.
-fn read_first(built: &[(&String, Built)]) -> HashSet<Rc<str>> {
-    let read = built.iter().flat_map(|(_, it)| &it.finished.read_first);
+fn read_first(built: &[Translated<'_>]) -> HashSet<Rc<str>> {
+    let read = built.iter().flat_map(|(_, _, it)| &it.finished.read_first);
     read.cloned().collect()
 }
 
@@ -199,14 +211,6 @@ pub fn operators(meta_graph: &MetaGraphDef) -> BTreeMap<String, BTreeMap<String,
     reached.collect()
 }
 
-/// The reference of a signature's tensor; `None` for a sparse or composite one.
-fn reference(info: &TensorInfo) -> Option<TensorRef<'_>> {
-    match info.encoding.as_ref()? {
-        tensor_info::Encoding::Name(name) => TensorRef::parse(name),
-        _ => None,
-    }
-}
-
 fn reached<'a>(graph: &Graph<'a>, definition: &'a SignatureDef) -> BTreeMap<&'a str, &'a str> {
     let inputs = definition.inputs.values().filter_map(reference);
     let fed = inputs.map(|it| (it.node, it.index)).collect();
@@ -221,121 +225,4 @@ fn unsupported(reached: &BTreeMap<&str, &str>) -> Vec<Missing> {
         node: (*node).to_owned(),
     });
     missing.collect()
-}
-
-/// The dtype of a placeholder, which counts where a signature declares another one.
-fn placeholder_dtype(graph: &Graph<'_>, reference: TensorRef<'_>) -> Option<DataType> {
-    let node = graph.main.nodes.get(reference.node)?;
-    match attribute(node, "dtype")? {
-        attr_value::Value::Type(number) if node.op.starts_with("Placeholder") => {
-            DataType::from_number(*number)
-        }
-        _ => None,
-    }
-}
-
-/// A translated signature before its model is finished.
-struct Built {
-    finished: Finished,
-    inputs: BTreeMap<String, String>,
-    outputs: BTreeMap<String, String>,
-}
-
-fn translate<'a>(
-    graph: &'a Graph<'a>,
-    resources: &'a Resources<'a>,
-    effects: &'a Effects,
-    definition: &'a SignatureDef,
-) -> Result<std::result::Result<Built, Vec<Missing>>> {
-    let mut translation = Translation::new(graph, resources, effects);
-    let mut missing = Vec::new();
-    let mut values = Values::default();
-    let mut inputs = BTreeMap::new();
-    for (alias, info) in &definition.inputs {
-        let other = |what: &str| Missing::Other(format!("its input '{alias}' {what}"));
-        let Some(reference) = reference(info) else {
-            missing.push(other("is a sparse or composite tensor"));
-            continue;
-        };
-        let place = (reference.node, reference.index);
-        // Two aliases of one tensor are one input.
-        if let Some(Value::Tensor(known)) = values.fed.get(&place) {
-            let name = known.name().map(|it| it.to_string()).unwrap_or_default();
-            inputs.insert(alias.clone(), name);
-            continue;
-        }
-        let declared = DataType::from_number(info.dtype);
-        let dtype = placeholder_dtype(graph, reference).or(declared);
-        let dtype = dtype.unwrap_or(DataType::Variant);
-        let shape = info
-            .tensor_shape
-            .as_ref()
-            .map_or_else(Shape::unknown, shape_of);
-        match translation.builder.input(alias, dtype, shape) {
-            Ok(tensor) => {
-                inputs.insert(
-                    alias.clone(),
-                    tensor.name().map(|it| it.to_string()).unwrap_or_default(),
-                );
-                values.fed.insert(place, Value::Tensor(tensor));
-            }
-            Err(refusal) => missing.push(other(&refusal.to_string())),
-        }
-    }
-    let mut aliases = Vec::new();
-    let mut references = Vec::new();
-    for (alias, info) in &definition.outputs {
-        match reference(info) {
-            Some(reference) => {
-                aliases.push(alias);
-                references.push(reference);
-            }
-            None => missing.push(Missing::Other(format!(
-                "its output '{alias}' is a sparse or composite tensor"
-            ))),
-        }
-    }
-    let results = translation.run(&graph.main, values, &references, &[]);
-    let mut outputs = BTreeMap::new();
-    for (alias, result) in aliases.into_iter().zip(results) {
-        let name = match result {
-            Value::Tensor(tensor) => translation.builder.output(alias, &tensor),
-            Value::Reference(name) => {
-                let tensor = translation.read(&name);
-                tensor.and_then(|it| translation.builder.output(alias, &it))
-            }
-            Value::Nothing => continue,
-            Value::Variable(_) | Value::Table(_) | Value::List(_) => {
-                Err(crate::refusal::Refusal::new("is not a tensor"))
-            }
-        };
-        match name {
-            Ok(name) => {
-                outputs.insert(alias.clone(), name.to_string());
-            }
-            Err(refusal) => missing.push(Missing::Other(format!("its output '{alias}' {refusal}"))),
-        }
-    }
-    let mut finished = translation.finish();
-    if let Some(error) = finished.failed.take() {
-        return Err(error);
-    }
-    missing.extend(
-        std::mem::take(&mut finished.refused)
-            .into_iter()
-            .map(Missing::from),
-    );
-    if missing.is_empty() && outputs.len() < definition.outputs.len() {
-        missing.push(Missing::Other(
-            "an output names no tensor of the graph".to_owned(),
-        ));
-    }
-    Ok(match missing.is_empty() {
-        true => Ok(Built {
-            finished,
-            inputs,
-            outputs,
-        }),
-        false => Err(missing),
-    })
 }

@@ -26,11 +26,14 @@ mod report;
 mod resources;
 mod restore;
 mod scan;
+mod signature;
 mod structure;
 mod tables;
+mod tensor;
 mod translation;
 mod transposed;
 mod value;
+mod values;
 
 #[cfg(any(fuzzing, feature = "testing"))]
 pub use self::checkpoint::properties::{check_checkpoint, check_table};

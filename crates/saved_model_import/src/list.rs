@@ -11,7 +11,7 @@ use std::rc::Rc;
 use base::tensor::DataType;
 
 use crate::refusal::Refusal;
-use crate::value::{Shape, Tensor};
+use crate::tensor::{Shape, Tensor};
 
 /// A list of at most this many elements is followed element by element.
 pub(crate) const MAX_ITEMS: usize = 64;

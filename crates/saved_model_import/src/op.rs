@@ -9,7 +9,7 @@ use crate::graph;
 use crate::refusal::Refusal;
 use crate::value::{Shape, Tensor, Value};
 
-/// What the translation of a node gives: its outputs.
+/// The outputs of a translated node.
 pub(crate) type Translated = Result<Vec<Value>, Refusal>;
 
 /// One output.
@@ -171,7 +171,7 @@ impl Op<'_> {
             .map_err(|error| Refusal::new(format!("has a damaged tensor: {error}")))
     }
 
-    /// What TensorFlow noted about the shape of an output (`_output_shapes`).
+    /// The shape of an output, as TensorFlow noted it (`_output_shapes`).
     pub(crate) fn noted_shape(&self, output: usize) -> Shape {
         match self.attr("_output_shapes") {
             Some(attr_value::Value::List(list)) => {

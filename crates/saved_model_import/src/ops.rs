@@ -1,7 +1,7 @@
 //! TensorFlow's operators: one function for each, or for a group that differs by a name.
 //!
-//! A function gets a node with its translated inputs, adds ONNX nodes, and returns the outputs. It refuses what
-//! it cannot prove to be right.
+//! A function gets a node with its translated inputs, adds ONNX nodes, and returns the outputs. It refuses a node if
+//! it cannot prove its translation to be right.
 
 mod activation;
 mod arg;
@@ -14,6 +14,7 @@ mod cast;
 mod class_boxes;
 mod compare;
 mod complex;
+mod compress;
 mod control;
 mod conv;
 mod conv_transpose;
@@ -39,6 +40,7 @@ mod random;
 mod reduce;
 mod resample;
 mod scatter;
+mod scored_boxes;
 mod segment;
 mod select;
 mod set;
@@ -54,19 +56,10 @@ mod top_k;
 mod unary;
 mod windows;
 
-use crate::builder::Builder;
-use crate::op::{Op, Translated};
+use crate::op::Op;
 use crate::refusal::Refusal;
-use crate::translation::Translation;
 
-/// How an operator is translated.
-#[derive(Clone, Copy)]
-pub(crate) enum Rule {
-    /// From its inputs and attributes alone.
-    Pure(fn(&mut Builder, &Op<'_>) -> Translated),
-    /// With variables, tables or functions.
-    Whole(fn(&mut Translation<'_>, &Op<'_>) -> Translated),
-}
+pub(crate) use crate::translation::Rule;
 
 /// The rows of one module.
 type Table = &'static [(&'static str, Rule)];
@@ -128,11 +121,18 @@ pub(crate) fn rule(op: &str) -> Option<Rule> {
     rows.find(|(name, _)| *name == op).map(|(_, rule)| *rule)
 }
 
-pub(crate) use self::complex::is_complex;
-
-/// The rule for an operator that reads or makes complex numbers.
-pub(crate) fn complex_rule(op: &str) -> Result<Rule, Refusal> {
-    complex::rule(op).ok_or_else(|| Refusal::new("is not run for complex numbers"))
+/// The rule for a node; `None` if its operator is not supported.
+///
+/// # Errors
+///
+/// A refusal if it reads or makes complex numbers, and its operator is not run for them.
+pub(crate) fn rule_of(op: &Op<'_>) -> Result<Option<Rule>, Refusal> {
+    if !complex::is_complex(op) {
+        return Ok(rule(&op.node.op));
+    }
+    let rule = complex::rule(&op.node.op, signal::TABLE);
+    let rule = rule.ok_or_else(|| Refusal::new("is not run for complex numbers"))?;
+    Ok(Some(rule))
 }
 
 /// The names of all supported operators, sorted.

@@ -12,7 +12,7 @@ use proto::tensorflow::NodeDef;
 
 use crate::effects::Effects;
 use crate::graph::{Body, TensorRef};
-use crate::translation::Values;
+use crate::values::Values;
 
 /// Nodes of models have two inputs in the mean.
 const INPUTS_PER_NODE: usize = 16;

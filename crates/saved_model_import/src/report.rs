@@ -1,4 +1,4 @@
-//! What cannot be imported, in words.
+//! The parts of a signature that cannot be imported, in words.
 
 use std::fmt;
 
@@ -12,11 +12,11 @@ const MAX_LISTED: usize = 50;
 pub struct Refused {
     /// The signature's name.
     pub signature: String,
-    /// What is missing; not empty.
+    /// The missing parts; not empty.
     pub missing: Vec<Missing>,
 }
 
-/// What keeps a signature from being imported.
+/// A reason that keeps a signature from being imported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Missing {
     /// An operator that is not supported, and one of its nodes.

@@ -1,4 +1,4 @@
-//! What a SavedModel keeps outside of its graph: the values of variables and the contents of lookup tables.
+//! The parts of a SavedModel outside of its graph: the values of variables and the contents of lookup tables.
 //!
 //! Not here: finding them (`restore`, `tables`).
 
@@ -27,7 +27,7 @@ pub(crate) struct Resources<'f> {
 }
 
 impl<'f> Resources<'f> {
-    /// Reads what the graph restores and initialises.
+    /// Reads the values that the graph restores and initialises.
     ///
     /// # Errors
     ///

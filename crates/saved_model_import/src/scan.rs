@@ -54,7 +54,7 @@ impl<'a> Scan<'a, '_> {
             if !self.graph.functions.contains_key(node.op.as_str()) {
                 self.found.entry(&node.op).or_insert(&node.name);
             }
-            // An assertion is not translated, nor is what it reads.
+            // An assertion is not translated, nor are the nodes that it reads.
             if node.op == "Assert" {
                 continue;
             }

@@ -10,8 +10,8 @@ use proto::tensorflow::attr_value;
 use crate::builder::Builder;
 use crate::graph::resource_name;
 use crate::op::{Op, Translated, many, one};
-use crate::ops::Rule::{self, Pure, Whole};
 use crate::refusal::Refusal;
+use crate::translation::Rule::{self, Pure, Whole};
 use crate::translation::Translation;
 use crate::value::{Tensor, Value};
 
@@ -103,7 +103,7 @@ pub(crate) fn variable<'a>(op: &'a Op<'_>, index: usize) -> Result<&'a Rc<str>, 
     match op.inputs.get(index) {
         Some(Value::Variable(name) | Value::Reference(name)) => Ok(name),
         Some(Value::Nothing) | None => Err(Refusal::of_input()),
-        Some(_) => Err(Refusal::new("reads what is not a variable")),
+        Some(_) => Err(Refusal::new("reads a variable from another value")),
     }
 }
 

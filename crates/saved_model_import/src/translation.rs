@@ -16,12 +16,11 @@ use crate::fused;
 use crate::graph::{Body, Graph, TensorRef};
 use crate::list::Loops;
 use crate::op::{Op, Translated};
-use crate::ops::{self, Rule};
 use crate::order;
-use crate::outputs;
 use crate::refusal::Refusal;
 use crate::resources::Resources;
 use crate::value::{Tensor, Value};
+use crate::values::Values;
 
 /// How many TensorFlow nodes are translated for a signature: a function counts as often as it is called, and
 /// calls can double at each level.
@@ -42,6 +41,18 @@ pub(crate) struct RefusedNode {
     pub(crate) reason: Option<String>,
 }
 
+/// How an operator is translated.
+#[derive(Clone, Copy)]
+pub(crate) enum Rule {
+    /// From its inputs and attributes alone.
+    Pure(fn(&mut Builder, &Op<'_>) -> Translated),
+    /// With variables, tables or functions.
+    Whole(fn(&mut Translation<'_>, &Op<'_>) -> Translated),
+}
+
+/// Finds the rule for a node; `None` if its operator is not supported.
+pub(crate) type RuleOf = fn(&Op<'_>) -> Result<Option<Rule>, Refusal>;
+
 /// A signature that is being translated.
 pub(crate) struct Translation<'a> {
     pub(crate) builder: Builder,
@@ -49,6 +60,7 @@ pub(crate) struct Translation<'a> {
     pub(crate) loops: Loops,
     resources: &'a Resources<'a>,
     effects: &'a Effects,
+    rule_of: RuleOf,
     refused: Vec<RefusedNode>,
     translated_nodes: usize,
     /// The names of the functions that are being translated, the innermost last.
@@ -68,6 +80,7 @@ impl<'a> Translation<'a> {
         graph: &'a Graph<'a>,
         resources: &'a Resources<'a>,
         effects: &'a Effects,
+        rule_of: RuleOf,
     ) -> Self {
         Self {
             builder: Builder::new().sharing(Rc::clone(&resources.transposed)),
@@ -75,6 +88,7 @@ impl<'a> Translation<'a> {
             loops: Loops::default(),
             resources,
             effects,
+            rule_of,
             refused: Vec::new(),
             translated_nodes: 0,
             calls: Vec::new(),
@@ -175,11 +189,7 @@ impl<'a> Translation<'a> {
     }
 
     fn apply(&mut self, op: &Op<'_>) -> Translated {
-        let rule = match ops::is_complex(op) {
-            true => Some(ops::complex_rule(&op.node.op)?),
-            false => ops::rule(&op.node.op),
-        };
-        match rule {
+        match (self.rule_of)(op)? {
             Some(Rule::Pure(translate)) => {
                 let mut inputs = op.inputs.to_vec();
                 for input in &mut inputs {
@@ -201,7 +211,7 @@ impl<'a> Translation<'a> {
                 self.call(&op.node.op, op.inputs)
             }
             None if effects::is_write(op.node) => Err(Refusal::new(
-                "changes what later requests read, and requests are answered independently here",
+                "changes values that later requests read, and requests are answered independently here",
             )),
             None => Err(Refusal::new("is not supported")),
         }
@@ -378,38 +388,4 @@ pub(crate) struct Finished {
     pub(crate) read_first: HashSet<Rc<str>>,
     /// The error of a damaged checkpoint: the model is not served, not even its other signatures.
     pub(crate) failed: Option<ServingError>,
-}
-
-/// The values of a graph or of one call of a function.
-#[derive(Default)]
-pub(crate) struct Values<'a> {
-    /// Single outputs of nodes that clients feed.
-    pub(crate) fed: HashMap<(&'a str, usize), Value>,
-    /// All outputs of a node, or an argument of the function.
-    pub(crate) by_node: HashMap<&'a str, Vec<Value>>,
-}
-
-impl<'a> Values<'a> {
-    /// Whether clients feed this output.
-    fn is_fed(&self, reference: &TensorRef<'a>) -> bool {
-        self.fed.contains_key(&(reference.node, reference.index))
-    }
-
-    fn get(&self, body: &Body<'a>, reference: TensorRef<'a>) -> Value {
-        let position = match body.nodes.get(reference.node) {
-            Some(node) => outputs::position(node, reference.output, reference.index),
-            None => Some(reference.index),
-        };
-        let Some(position) = position else {
-            return Value::Nothing;
-        };
-        if let Some(fed) = self.fed.get(&(reference.node, position)) {
-            return fed.clone();
-        }
-        let outputs = self.by_node.get(reference.node);
-        outputs
-            .and_then(|it| it.get(position))
-            .cloned()
-            .unwrap_or(Value::Nothing)
-    }
 }

@@ -6,6 +6,7 @@
 use base::tensor::DataType;
 
 use super::Table;
+use super::scored_boxes::Boxes;
 use super::soft_boxes;
 use crate::builder::Builder;
 use crate::op::{Op, Translated, many, one};
@@ -22,19 +23,6 @@ pub(super) const TABLE: Table = &[
     ("NonMaxSuppressionV4", Pure(fourth)),
     ("NonMaxSuppressionV5", Pure(fifth)),
 ];
-
-/// The inputs that all versions have, in the dtypes of ONNX.
-pub(super) struct Boxes {
-    /// `[boxes, 4]`, floats.
-    pub(super) boxes: Tensor,
-    /// `[boxes]`, floats.
-    pub(super) scores: Tensor,
-    /// At most this many are chosen: an int64 vector with one element, not negative.
-    pub(super) max: Tensor,
-    /// Float vectors with one element.
-    pub(super) overlap: Tensor,
-    pub(super) score: Option<Tensor>,
-}
 
 impl Boxes {
     fn of(b: &mut Builder, op: &Op<'_>, has_score: bool) -> Result<Self> {

@@ -4,7 +4,7 @@
 
 use base::tensor::{DataType, Tensor as Elements};
 
-use super::{Table, signal};
+use super::Table;
 use crate::builder::Builder;
 use crate::op::{Op, Translated, one};
 use crate::ops::Rule::{self, Pure};
@@ -75,15 +75,15 @@ const PASSING: &[&str] = &[
     "StopGradient",
 ];
 
-/// The rule for an operator with complex inputs or a complex result.
-pub(super) fn rule(op: &str) -> Option<Rule> {
+/// The rule for an operator with complex inputs or a complex result, of this module or of `others`.
+pub(super) fn rule(op: &str, others: Table) -> Option<Rule> {
     if PASSING.contains(&op) {
         return super::rule(op);
     }
     if MOVING.contains(&op) {
         return Some(Pure(move_parts));
     }
-    let mut rows = GENERAL.iter().chain(TABLE).chain(signal::TABLE);
+    let mut rows = GENERAL.iter().chain(TABLE).chain(others);
     rows.find(|(name, _)| *name == op).map(|(_, rule)| *rule)
 }
 

@@ -5,6 +5,7 @@
 //! Not here: lists as whole tensors (`list::whole`), lists in loops (`control::loops`).
 
 pub(crate) mod dense;
+pub(crate) mod element;
 pub(crate) mod ragged;
 mod whole;
 

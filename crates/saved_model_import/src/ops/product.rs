@@ -89,7 +89,7 @@ fn adjoint(b: &mut Builder, x: &Tensor) -> Result<Tensor> {
             order.extend([rank - 1, rank - 2]);
             b.transpose(x, &order)
         }
-        Some(_) => Err(Refusal::new("multiplies what is not a matrix")),
+        Some(_) => Err(Refusal::new("multiplies a tensor that is not a matrix")),
         None => {
             // The axes before the matrices become one.
             let sizes = b.shape_of(x)?;

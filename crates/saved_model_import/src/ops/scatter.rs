@@ -7,7 +7,7 @@ use base::tensor::DataType;
 
 use super::Table;
 use super::array::strides;
-use super::set::compress;
+use super::compress::compress;
 use crate::builder::Builder;
 use crate::op::{Op, Translated, many, one};
 use crate::ops::Rule::Pure;

@@ -3,6 +3,7 @@
 use base::tensor::DataType;
 
 use super::Table;
+use super::compress::compress;
 use super::scatter::{Reduction, scatter_rows};
 use crate::builder::Builder;
 use crate::op::{Op, Translated, many, one};
@@ -119,21 +120,6 @@ fn list_diff(b: &mut Builder, op: &Op<'_>) -> Translated {
     let kept = compress(b, &left, &is_kept)?;
     let places = compress(b, &places, &is_kept)?;
     many([b.cast(&kept, x.dtype)?, b.cast(&places, index_dtype)?])
-}
-
-/// The rows for which a vector of bools is true.
-pub(super) fn compress(b: &mut Builder, x: &Tensor, kept: &Tensor) -> Result<Tensor, Refusal> {
-    let mut shape = x.shape.clone();
-    if let Some(dims) = &mut shape.0
-        && let Some(first) = dims.first_mut()
-    {
-        *first = None;
-    }
-    b.carried(x, &[DataType::BFloat16], |b, x| {
-        b.op("Compress", &[x, kept])
-            .int("axis", 0)
-            .one(x.dtype, shape)
-    })
 }
 
 /// How often each number below `size` occurs, or the sum of its weights. An empty tensor of weights stands for

@@ -5,7 +5,7 @@
 
 use base::tensor::{DataType, Tensor as Elements};
 
-use super::boxes::Boxes;
+use super::scored_boxes::Boxes;
 use crate::builder::Builder;
 use crate::refusal::Refusal;
 use crate::value::{Shape, Tensor};

@@ -46,7 +46,7 @@ fn table<'a>(translation: &Translation<'a>, op: &Op<'_>) -> Result<&'a Table> {
     match op.inputs.first() {
         Some(Value::Table(name)) => translation.resources().tables.get(name),
         Some(Value::Nothing) | None => Err(Refusal::of_input()),
-        Some(_) => Err(Refusal::new("reads what is not a table")),
+        Some(_) => Err(Refusal::new("reads a table from another value")),
     }
 }
 

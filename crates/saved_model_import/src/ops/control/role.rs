@@ -4,7 +4,7 @@ use base::tensor::DataType;
 
 use crate::builder::Builder;
 use crate::list::{Contents, How, List, Stacked, stacked_shape};
-use crate::ops::list::dense;
+use crate::ops::list::{dense, element};
 use crate::refusal::Refusal;
 use crate::value::{Shape, Tensor};
 
@@ -104,7 +104,7 @@ pub(super) fn collected(
     written: Tensor,
     trip: Option<&Tensor>,
 ) -> Result<List, Refusal> {
-    let is_fixed = dense::element_of(&written.shape).sizes().is_some();
+    let is_fixed = element::element_of(&written.shape).sizes().is_some();
     let contents = match (how, &list.contents) {
         (How::At(index), Contents::Items(items)) => {
             // An iteration that did not take place wrote nothing: the request is refused.

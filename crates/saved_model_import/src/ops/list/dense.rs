@@ -4,6 +4,7 @@
 
 use base::tensor::DataType;
 
+use super::element::{element_of, row_sizes};
 use super::ragged;
 use crate::builder::{Builder, OUT_OF_RANGE};
 use crate::list::{Contents, List, Stacked, stacked_shape};
@@ -197,20 +198,6 @@ pub(crate) fn first(b: &mut Builder, tensor: &Tensor, count: &Tensor) -> Result<
     let shape = stacked_shape(count.int(), &element_of(&tensor.shape));
     b.op("Slice", &[tensor, &start, &end, &axes])
         .one(tensor.dtype, shape)
-}
-
-/// The sizes of an element, a vector of int64.
-pub(crate) fn row_sizes(b: &mut Builder, tensor: &Tensor) -> Result<Tensor> {
-    let sizes = b.shape_of(tensor)?;
-    b.slice(&sizes, &[0], &[1], &[i64::MAX], &[1])
-}
-
-/// The shape of an element.
-pub(crate) fn element_of(stacked: &Shape) -> Shape {
-    match stacked.0.as_ref().and_then(|it| it.get(1..)) {
-        Some(dims) => Shape::dims(dims.iter().copied()),
-        None => Shape::unknown(),
-    }
 }
 
 /// The elements at `indices`, which are not negative.

@@ -9,7 +9,7 @@ use crate::list::{Ragged, Stacked, stacked_shape};
 use crate::refusal::Refusal;
 use crate::value::Tensor;
 
-use super::dense;
+use super::element;
 
 type Result<T> = std::result::Result<T, Refusal>;
 
@@ -40,7 +40,7 @@ pub(crate) fn get(b: &mut Builder, list: &Ragged, index: &Tensor) -> Result<Tens
     let start = b.binary("Sub", &end, &length)?;
     let (start, end) = (b.unsqueeze(&start, &[0])?, b.unsqueeze(&end, &[0])?);
     let axes = b.i64s(&[0]);
-    let shape = stacked_shape(None, &dense::element_of(&list.values.shape));
+    let shape = stacked_shape(None, &element::element_of(&list.values.shape));
     b.op("Slice", &[&list.values, &start, &end, &axes])
         .one(list.values.dtype, shape)
 }
@@ -52,10 +52,10 @@ pub(crate) fn stack(b: &mut Builder, list: &Ragged) -> Result<Stacked> {
     let differs = b.op("Not", &[&same]).same()?;
     let values = b.guarded(&list.values, &differs)?;
     let count = b.shape_of(&list.lengths)?;
-    let rest = dense::row_sizes(b, &values)?;
+    let rest = element::row_sizes(b, &values)?;
     let sizes = b.concat(&[&count, &least, &rest], 0)?;
     let tensor = b.reshape_to(&values, &sizes)?;
-    let rest = dense::element_of(&list.values.shape);
+    let rest = element::element_of(&list.values.shape);
     let element = stacked_shape(None, &rest);
     Ok(Stacked {
         tensor: tensor.with_shape(stacked_shape(None, &element)),

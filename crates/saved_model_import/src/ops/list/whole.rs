@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use base::tensor::DataType;
 
-use super::{checked, declared, dense, made, ragged, readable, shape_input};
+use super::{checked, declared, dense, element, made, ragged, readable, shape_input};
 use crate::builder::Builder;
 use crate::list::{Contents, List, MAX_ITEMS, Stacked};
 use crate::op::{Op, Translated, many, one};
@@ -46,7 +46,7 @@ pub(super) fn stack(t: &mut Translation<'_>, op: &Op<'_>) -> Translated {
     if let Some(count) = op.attr_int("num_elements").filter(|&it| it >= 0)
         && tensor.shape.dim(0) != Some(count)
     {
-        let sizes = dense::row_sizes(b, &tensor)?;
+        let sizes = element::row_sizes(b, &tensor)?;
         let count = b.i64s(&[count]);
         let sizes = b.concat(&[&count, &sizes], 0)?;
         tensor = b.reshape_to(&tensor, &sizes)?;
@@ -56,7 +56,7 @@ pub(super) fn stack(t: &mut Translation<'_>, op: &Op<'_>) -> Translated {
 
 /// The result of `TensorListStack`, whose elements have to have a shape.
 fn checked_elements(b: &mut Builder, tensor: &Tensor, element: &Shape) -> Translated {
-    let known = dense::element_of(&tensor.shape);
+    let known = element::element_of(&tensor.shape);
     if let Some(sizes) = element.sizes()
         && known != *element
     {
@@ -119,7 +119,7 @@ pub(super) fn scatter(t: &mut Translation<'_>, op: &Op<'_>) -> Translated {
             }
         }
     };
-    let row_sizes = dense::row_sizes(b, tensor)?;
+    let row_sizes = element::row_sizes(b, tensor)?;
     let length = b.unsqueeze(&length, &[0])?;
     let sizes = b.concat(&[&length, &row_sizes], 0)?;
     let base = Stacked {
@@ -147,7 +147,7 @@ fn last_index(b: &mut Builder, indices: &Tensor) -> Result<Tensor, Refusal> {
 /// A list with rows put at indices.
 pub(super) fn scatter_into(t: &mut Translation<'_>, op: &Op<'_>) -> Translated {
     let (tensor, indices) = (op.input(1)?, op.input(2)?);
-    let element = dense::element_of(&tensor.shape);
+    let element = element::element_of(&tensor.shape);
     let list = readable(t, op, 0, &element)?;
     let indices = checked(t, indices)?;
     let b = &mut t.builder;
@@ -231,7 +231,7 @@ pub(super) fn split(t: &mut Translation<'_>, op: &Op<'_>) -> Translated {
     let list: List = declared(op, 1, Contents::Items(Rc::from([])))?;
     let b = &mut t.builder;
     let sizes = b.i64s(&lengths);
-    let element = dense::element_of(&tensor.shape);
+    let element = element::element_of(&tensor.shape);
     let shapes = lengths.iter().map(|&it| {
         let shape = crate::list::stacked_shape(Some(it), &element);
         (tensor.dtype, shape)
