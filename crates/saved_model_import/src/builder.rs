@@ -8,6 +8,7 @@
 mod axes;
 mod axis;
 pub(crate) mod common;
+mod gather;
 mod graphs;
 mod guard;
 pub(crate) mod kernels;

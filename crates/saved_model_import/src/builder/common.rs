@@ -1,5 +1,5 @@
 //! Common operators as methods. They keep track of shapes, and of the elements of small tensors of integers:
-//! what is known completely becomes a constant, without a node.
+//! a tensor that is known completely becomes a constant, without a node.
 
 use base::tensor::{DataType, Tensor as Elements};
 use half::{bf16, f16};
@@ -147,7 +147,7 @@ impl Builder {
         Ok(result)
     }
 
-    /// Inserts dimensions of size 1. The axes count in the result, and may be negative if the rank is known.
+    /// Inserts dimensions of size 1. The axes count in the result, and can be negative if the rank is known.
     pub(crate) fn unsqueeze(&mut self, x: &Tensor, axes: &[i64]) -> Result<Tensor> {
         if axes.is_empty() {
             return Ok(x.clone());
@@ -300,41 +300,6 @@ impl Builder {
         let lists = [starts, ends, axes, steps].map(|it| self.i64s(it));
         let result = self
             .op("Slice", &[x, &lists[0], &lists[1], &lists[2], &lists[3]])
-            .one(x.dtype, shape)?;
-        Ok(match known {
-            Some(known) => result.with_elements(known),
-            None => result,
-        })
-    }
-
-    /// ONNX's `Gather`: negative indices count from the end.
-    pub(crate) fn gather(&mut self, x: &Tensor, indices: &Tensor, axis: i64) -> Result<Tensor> {
-        let shape = match (&x.shape.0, &indices.shape.0, axis_of(axis, x.rank())) {
-            (Some(dims), Some(inner), Some(axis)) => {
-                let (before, after) = (&dims[..axis], &dims[axis + 1..]);
-                Shape::dims(before.iter().chain(inner).chain(after).copied())
-            }
-            _ => Shape::unknown(),
-        };
-        let known = match (x.elements(), x.rank(), indices.ints()) {
-            (Some(elements), Some(1), Some(indices)) => {
-                let at = |&index: &i64| elements.get(from_start(index, elements.len())).copied();
-                indices.iter().map(at).collect::<Option<Vec<_>>>()
-            }
-            _ => None,
-        };
-        if let Some(known) = &known {
-            let folded = Tensor::named("", x.dtype, shape.clone()).with_elements(known.clone());
-            if folded.as_constant().is_some() {
-                return Ok(folded);
-            }
-        }
-        if super::strings::loses(x, axis) {
-            return self.gather_strings(x, indices, axis, shape);
-        }
-        let result = self
-            .op("Gather", &[x, indices])
-            .int("axis", axis)
             .one(x.dtype, shape)?;
         Ok(match known {
             Some(known) => result.with_elements(known),

@@ -166,21 +166,7 @@ pub(super) fn cubic(
     grid: Grid,
 ) -> Result<Tensor> {
     let along = Axis::new(b, x, axis, sizes, grid)?;
-    let place = match grid {
-        Grid::HalfPixel => {
-            let half = float(b, 0.5)?;
-            let centers = b.binary("Add", &along.places, &half)?;
-            let centers = b.binary("Mul", &centers, &along.scale)?;
-            b.binary("Sub", &centers, &half)?
-        }
-        _ => b.binary("Mul", &along.places, &along.scale)?,
-    };
-    let first = b.unary("Floor", &place)?;
-    let steps = float(b, STEPS)?;
-    let step = b.binary("Sub", &place, &first)?;
-    let step = b.binary("Mul", &step, &steps)?;
-    let step = b.unary("Round", &step)?;
-    let before = b.binary("Div", &step, &steps)?;
+    let (first, before) = table_place(b, &along, grid)?;
     let after = b.binary("Sub", &float(b, 1.0)?, &before)?;
     let (last, zero) = (along.last(b)?, float(b, 0.0)?);
     let is_keys = grid == Grid::HalfPixel;
@@ -222,6 +208,26 @@ pub(super) fn cubic(
         });
     }
     sum.ok_or_else(|| Refusal::new("has no weights"))
+}
+
+/// For each new element, the old one before it, and the distance to that as the table has it.
+fn table_place(b: &mut Builder, along: &Axis, grid: Grid) -> Result<(Tensor, Tensor)> {
+    let place = match grid {
+        Grid::HalfPixel => {
+            let half = float(b, 0.5)?;
+            let centers = b.binary("Add", &along.places, &half)?;
+            let centers = b.binary("Mul", &centers, &along.scale)?;
+            b.binary("Sub", &centers, &half)?
+        }
+        _ => b.binary("Mul", &along.places, &along.scale)?,
+    };
+    let first = b.unary("Floor", &place)?;
+    let steps = float(b, STEPS)?;
+    let step = b.binary("Sub", &place, &first)?;
+    let step = b.binary("Mul", &step, &steps)?;
+    let step = b.unary("Round", &step)?;
+    let distance = b.binary("Div", &step, &steps)?;
+    Ok((first, distance))
 }
 
 /// The weight of an element at a distance up to 1, or, if it is far, up to 2: the distance without that 1.

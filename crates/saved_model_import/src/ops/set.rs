@@ -49,17 +49,7 @@ fn unique(b: &mut Builder, op: &Op<'_>) -> Translated {
     if let Some(axis) = axis {
         x = with_elements_along(b, &x, axis)?;
     }
-    let mut shape = x.shape.clone();
-    match (&mut shape.0, axis) {
-        (Some(dims), Some(axis)) => {
-            let place = crate::builder::from_start(axis, dims.len());
-            if let Some(dim) = dims.get_mut(place) {
-                *dim = None;
-            }
-        }
-        (_, None) => shape = Shape::of_rank(1),
-        _ => {}
-    }
+    let shape = unique_shape(&x.shape, axis);
     let places = Shape::dims([match axis {
         Some(axis) => x.shape.dim(axis),
         None => x.shape.count(),
@@ -82,6 +72,21 @@ fn unique(b: &mut Builder, op: &Op<'_>) -> Translated {
         results.push(b.cast(counts, index_dtype)?);
     }
     many(results)
+}
+
+/// The shape of the unique elements, or of the unique slices along an axis.
+fn unique_shape(shape: &Shape, axis: Option<i64>) -> Shape {
+    let Some(axis) = axis else {
+        return Shape::of_rank(1);
+    };
+    let mut shape = shape.clone();
+    if let Some(dims) = &mut shape.0 {
+        let place = crate::builder::from_start(axis, dims.len());
+        if let Some(dim) = dims.get_mut(place) {
+            *dim = None;
+        }
+    }
+    shape
 }
 
 /// The same tensor; fails if it has slices along the axis, but no elements in them: ONNX Runtime's `Unique` ends

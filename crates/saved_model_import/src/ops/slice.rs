@@ -75,14 +75,19 @@ fn slice(b: &mut Builder, op: &Op<'_>) -> Translated {
     if sizes.contains(&0) {
         return one(cut);
     }
+    one(whole(b, &cut, &sizes)?)
+}
+
+/// A slice that has all elements that were asked for; fails if it was cut.
+fn whole(b: &mut Builder, cut: &Tensor, sizes: &[i64]) -> Result<Tensor, Refusal> {
     let given = Shape::dims(sizes.iter().map(|&it| Some(it).filter(|&it| it >= 0)));
     let shape = given.merged(&cut.shape);
     let known = cut.elements().map(<[_]>::to_vec);
     // Without `allowzero`, 0 is the size that the slice has.
     let sizes: Vec<i64> = sizes.iter().map(|&it| it.max(0)).collect();
     let sizes = b.i64s(&sizes);
-    let whole = b.op("Reshape", &[&cut, &sizes]).one(x.dtype, shape)?;
-    one(match known {
+    let whole = b.op("Reshape", &[cut, &sizes]).one(cut.dtype, shape)?;
+    Ok(match known {
         Some(known) => whole.with_elements(known),
         None => whole,
     })
