@@ -58,4 +58,14 @@ impl Builder {
     pub(crate) fn made(&self, x: &Tensor) -> Option<&Rc<Made>> {
         self.made.get(x.name().ok()?)
     }
+
+    /// The tensor that a `Pad` puts a constant around, if that is not NaN; else the tensor itself.
+    pub(crate) fn without_padding(&self, x: &Tensor) -> Tensor {
+        let padded = self.made(x).filter(|it| it.op_type == "Pad");
+        let fill = padded.and_then(|it| it.inputs.get(2)?.as_scalar::<f32>());
+        match padded.and_then(|it| it.inputs.first()) {
+            Some(inner) if fill.is_some_and(|it| !it.is_nan()) => inner.clone(),
+            _ => x.clone(),
+        }
+    }
 }

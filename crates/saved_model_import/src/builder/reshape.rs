@@ -82,7 +82,7 @@ impl Builder {
             [(_, axis)] if written.contains(&-1) && !written.contains(&0) => {
                 has_same_count(&x.shape, elements, *axis)
             }
-            // The count of an empty tensor does not give the size that -1 stands for.
+            // An empty tensor does not determine -1.
             axes => axes.iter().all(|(place, axis)| place == axis),
         };
         is_same.then_some(written)

@@ -249,7 +249,8 @@ fn without_nan(b: &mut Builder, x: &Tensor, of: DataType) -> Result<Tensor> {
         of,
         DataType::Float | DataType::Double | DataType::Half | DataType::BFloat16
     );
-    if !is_float || b.origin(x, &["Relu", "Relu6"]).is_some() {
+    let padded = b.without_padding(x);
+    if !is_float || b.origin(&padded, &["Relu", "Relu6"]).is_some() {
         return Ok(x.clone());
     }
     let lowest = b.scalar(x.dtype, lowest(x.dtype))?;
