@@ -154,9 +154,9 @@ bench: onnxruntime
 # Not part of `make bench`, because it installs whole training libraries. The models are made once, into
 # $(TARGET)/bench-import.
 bench-import: import-venv
-	$(CARGO) build --release --locked -p saved_model_import --example convert
+	$(CARGO) build --release --locked
 	$(IMPORT_VENV)/bin/python benches/import/run.py --target=$(TARGET) \
-		--importer=$(TARGET)/release/examples/convert $(BENCH_MODELS)
+		--server=$(TARGET)/release/onnx_model_server $(BENCH_MODELS)
 
 # IMAGE_FLAGS are arguments of the build, such as `--build-arg BASE_IMAGE=…`: docs/image.md.
 image:

@@ -33,7 +33,8 @@ SIGNATURE = "serving_default"
 
 # The bounds: of a model's ratio; of the median of all ratios; of the import of MobileNetV2 in addition to
 # the reading of its files, as processor time, because it has one thread and other programs do not count; of
-# the peak memory relative to the weights, for models whose weights are larger than the program itself.
+# the peak memory relative to the weights, without that of the program itself, for models that are large
+# enough for it.
 RATIO = 1.10
 MEDIAN_RATIO = 1.00
 IMPORT_MS = {"MobileNetV2": 100}
@@ -55,7 +56,7 @@ sys.exit(os.waitstatus_to_exitcode(status) != 0)
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--importer", required=True, help="a program: `IMPORTER SAVED_MODEL OUTPUT`")
+    parser.add_argument("--server", required=True, help="the program, whose `import` is measured")
     parser.add_argument("--target", required=True, type=pathlib.Path, help="the build folder")
     parser.add_argument("names", nargs="*", metavar="MODEL", help=", ".join(MODELS))
     arguments = parser.parse_args()
@@ -63,7 +64,7 @@ def main():
 
     head = "model | ours ms | tf2onnx ms | ratio | difference | import ms | CPU ms | read ms | weights MB"
     print(f"| {head} | peak / weights |\n{'| --- ' * 10}|")
-    rows = [measure(folder, arguments.importer) for folder in folders]
+    rows = [measure(folder, arguments.server) for folder in folders]
     measured = [row["ratio"] for row in rows if "ratio" in row]
     report = {"models": rows, "median_ratio": statistics.median(measured) if measured else None}
     broken = [text for row in rows for text in complaints(row)]
@@ -99,12 +100,12 @@ def make(name, cache):
     return folder
 
 
-def measure(folder, importer):
+def measure(folder, server):
     """One row of the table; it is printed, too."""
     saved_model, output = folder / SAVED_MODEL, folder / "imported"
     row = {"model": folder.name, "weights": weights(saved_model), "read_ms": read_ms(saved_model)}
     try:
-        row |= run_importer(importer, saved_model, output)
+        row |= run_import(server, saved_model, output)
         row |= compare(folder, onnx_file(output), onnx_file(folder / TF2ONNX))
         print(
             "| {model} | {ours_ms:.2f} | {tf2onnx_ms:.2f} | {ratio:.3f} | {difference:.1e} "
@@ -124,24 +125,28 @@ class Failed(Exception):
     """A model that could not be measured, and why."""
 
 
-def run_importer(importer, saved_model, output):
+def run_import(server, saved_model, output):
     """The import's median times, and its peak memory relative to the weights."""
-    times, cpu_times, peaks = [], [], []
+    idle = timed([server, "--version"])[2]
+    runs = []
     for _ in range(IMPORTS):
         shutil.rmtree(output, ignore_errors=True)
-        command = [sys.executable, "-S", "-E", "-c", TIMED_RUN, importer, saved_model, output]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode or not list(output.glob("**/*.onnx")):
-            raise Failed(f"not imported: {(done.stdout + done.stderr).strip()[-1000:]}")
-        seconds, cpu_seconds, kilobytes = done.stdout.split()[-3:]
-        times.append(float(seconds) * 1e3)
-        cpu_times.append(float(cpu_seconds) * 1e3)
-        peaks.append(int(kilobytes) * 1024)
+        runs.append(timed([server, "import", saved_model, "--output", output]))
+    times, cpu_times, peaks = zip(*runs)
     return {
-        "import_ms": statistics.median(times),
-        "import_cpu_ms": statistics.median(cpu_times),
-        "memory": statistics.median(peaks) / weights(saved_model),
+        "import_ms": statistics.median(times) * 1e3,
+        "import_cpu_ms": statistics.median(cpu_times) * 1e3,
+        "memory": (statistics.median(peaks) - idle) * 1024 / weights(saved_model),
     }
+
+
+def timed(command):
+    """The seconds, the seconds of processor time and the peak memory in KiB of a command that succeeds."""
+    command = [sys.executable, "-S", "-E", "-c", TIMED_RUN, *command]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise Failed(f"not imported: {(done.stdout + done.stderr).strip()[-1000:]}")
+    return [float(number) for number in done.stdout.split()[-3:]]
 
 
 def weights(saved_model):
