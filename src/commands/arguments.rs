@@ -190,9 +190,10 @@ pub struct RunArguments {
     /// The signature to run
     #[arg(long, value_name = "NAME", default_value = "serving_default")]
     pub signature_def: String,
-    /// Values from NumPy's files: 'INPUT=FILE.npy;INPUT=FILE.npz[NAME]'
+    /// Files of NumPy, by input. The help is a text of its own, because brackets make links here.
     #[arg(
         long,
+        help = "Values from NumPy's files: 'INPUT=FILE.npy;INPUT=FILE.npz[NAME]'",
         value_name = "FILES",
         default_value = "",
         hide_default_value = true
