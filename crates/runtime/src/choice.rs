@@ -94,18 +94,17 @@ impl BackendOptions {
 
     /// The lines of `--version` about the libraries.
     pub fn versions(&self) -> String {
-        let mut text = String::new();
-        #[cfg(feature = "onnxruntime")]
-        {
-            let version = self.onnxruntime_options().version();
-            let version = version.unwrap_or_else(|| "not found".to_owned());
-            text += &format!("ONNX Runtime Library: {version}\n");
-        }
-        #[cfg(feature = "tract")]
-        {
-            text += &format!("tract: {}\n", tract::VERSION);
-        }
-        text
+        let lines: &[String] = &[
+            #[cfg(feature = "onnxruntime")]
+            {
+                let version = self.onnxruntime_options().version();
+                let version = version.unwrap_or_else(|| "not found".to_owned());
+                format!("ONNX Runtime Library: {version}\n")
+            },
+            #[cfg(feature = "tract")]
+            format!("tract: {}\n", tract::VERSION),
+        ];
+        lines.concat()
     }
 }
 

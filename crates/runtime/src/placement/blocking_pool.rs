@@ -98,6 +98,8 @@ struct Options {
     /// A run that has lasted this long continues at a lower priority, after half as long again at the
     /// latest.
     long: Duration,
+    /// A run that has lasted this long leaves one CPU to others, with the same delay.
+    very_long: Duration,
 }
 
 impl Options {
@@ -109,6 +111,7 @@ impl Options {
                 .max(CONSTANTS.runs_of_model_per_cpu * count),
             keep_alive: CONSTANTS.keep_alive,
             long: CONSTANTS.low_priority_after,
+            very_long: CONSTANTS.leave_cpu_after,
         }
     }
 }
@@ -129,6 +132,8 @@ struct Thread {
     began: Mutex<Option<Instant>>,
     /// Whether it got a low priority, under the lock of the threads.
     is_low: AtomicBool,
+    /// Whether it has left a CPU to others, or could not. Used under the lock of the threads.
+    left_cpu: AtomicBool,
 }
 
 impl Thread {
@@ -140,12 +145,20 @@ impl Thread {
         self.is_low.load(Ordering::Relaxed)
     }
 
-    /// Lowers the priority of a run that has lasted this long.
-    fn lower_if(&self, long: Duration) {
-        let began = *self.began();
-        if !self.is_low() && began.is_some_and(|it| it.elapsed() >= long) {
+    /// Lowers the priority of a long run, and takes a CPU from a very long one.
+    fn restrain(&self, options: &Options) {
+        let Some(began) = *self.began() else {
+            return;
+        };
+        let lasted = began.elapsed();
+        if !self.is_low() && lasted >= options.long {
             let is_low = self.number.lower(CONSTANTS.niceness);
             self.is_low.store(is_low, Ordering::Relaxed);
+        }
+        // Only a thread of low priority: it ends with its run.
+        let may_leave = self.is_low() && lasted >= options.very_long;
+        if may_leave && !self.left_cpu.swap(true, Ordering::Relaxed) {
+            self.number.leave_one_cpu();
         }
     }
 }
@@ -255,7 +268,7 @@ impl BlockingPool {
         let mut state = self.lock();
         loop {
             for thread in &state.started {
-                thread.lower_if(self.options.long);
+                thread.restrain(&self.options);
             }
             state = self.find_threads(state);
             state = if state.has_threads() {
@@ -277,6 +290,7 @@ impl BlockingPool {
             jobs: sender,
             began: Mutex::default(),
             is_low: AtomicBool::new(false),
+            left_cpu: AtomicBool::new(false),
         });
         let mut ended = None;
         while let Some(Job { share, work, .. }) = self.next(ended.take(), &thread, &jobs) {

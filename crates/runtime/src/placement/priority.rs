@@ -1,7 +1,7 @@
-//! The priority of threads, which one thread can lower for another. Only Linux has a priority per
-//! thread.
+//! The priority of threads and the CPUs they run on, which one thread can reduce for another. Only Linux
+//! has both per thread.
 //!
-//! A lower priority is permanent, because raising it again needs privileges. And threads inherit it
+//! A lower priority is permanent, because raising it again needs privileges. And threads inherit both
 //! from the thread that starts them.
 //!
 //! Not here: which thread gets which priority (`blocking_pool`), loads
@@ -42,6 +42,28 @@ mod linux {
             };
             status == 0
         }
+
+        /// Takes one of its CPUs from a thread that has not ended: the one with the highest number.
+        /// Returns whether it did; a thread keeps its last CPU.
+        pub(crate) fn leave_one_cpu(self) -> bool {
+            let size = size_of::<libc::cpu_set_t>();
+            // SAFETY: a set of CPUs is an array of numbers, for which zeros are values. The pointers are to
+            // a local of the given size, and the loop stays below the number of bits that it has.
+            unsafe {
+                let mut cpus = std::mem::zeroed::<libc::cpu_set_t>();
+                // Fails on machines with more CPUs than the set has bits.
+                if libc::sched_getaffinity(self.0, size, &raw mut cpus) != 0
+                    || libc::CPU_COUNT(&cpus) < 2
+                {
+                    return false;
+                }
+                let last = (0..8 * size).rfind(|cpu| libc::CPU_ISSET(*cpu, &cpus));
+                last.is_some_and(|cpu| {
+                    libc::CPU_CLR(cpu, &mut cpus);
+                    libc::sched_setaffinity(self.0, size, &raw const cpus) == 0
+                })
+            }
+        }
     }
 }
 
@@ -56,6 +78,10 @@ mod other {
         }
 
         pub(crate) fn lower(self, _by: i32) -> bool {
+            false
+        }
+
+        pub(crate) fn leave_one_cpu(self) -> bool {
             false
         }
     }
@@ -75,6 +101,38 @@ pub(super) mod tests {
         let after_name = stat.rsplit_once(')').unwrap().1;
         let fields: Vec<_> = after_name.split_whitespace().collect();
         fields[16].parse().unwrap()
+    }
+
+    /// The number of CPUs that this thread may use, from its `status`, see proc_pid_status(5).
+    pub(crate) fn cpus() -> usize {
+        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+        let mut lines = status.lines();
+        let list = lines.find_map(|it| it.strip_prefix("Cpus_allowed_list:"));
+        let ranges = list.unwrap().trim().split(',').map(|range| {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            last.parse::<usize>().unwrap() + 1 - first.parse::<usize>().unwrap()
+        });
+        ranges.sum()
+    }
+
+    #[test]
+    fn another_thread_loses_all_cpus_but_one() {
+        let before = cpus();
+        let (sender, receiver) = mpsc::channel();
+        let (go_on, wait) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            sender.send(ThreadNumber::current()).unwrap();
+            wait.recv().unwrap();
+            cpus()
+        });
+        let number = receiver.recv().unwrap();
+        for _ in 1..before {
+            assert!(number.leave_one_cpu());
+        }
+        assert!(!number.leave_one_cpu());
+        go_on.send(()).unwrap();
+        assert_eq!(thread.join().unwrap(), 1);
+        assert_eq!(cpus(), before);
     }
 
     #[test]

@@ -259,7 +259,7 @@ fn versions_of_a_model_have_one_share() {
 #[cfg(target_os = "linux")]
 mod long_runs {
     use super::*;
-    use crate::placement::priority::tests::niceness;
+    use crate::placement::priority::tests::{cpus, niceness};
 
     /// Runs each model on one thread at a time, and soon treats a run as long.
     fn impatient() -> &'static BlockingPool {
@@ -267,6 +267,7 @@ mod long_runs {
             max_of_model: 1,
             keep_alive: PATIENCE,
             long: Duration::from_millis(20),
+            very_long: Duration::from_millis(40),
             ..Options::for_cpus(1)
         })
     }
@@ -292,6 +293,25 @@ mod long_runs {
         poll_until(|| !threads.lock().has_threads());
         assert_eq!(threads.lock().idle.len(), 0);
         assert_eq!(finished(threads.spawn(&share(), niceness)), Ok(usual));
+    }
+
+    #[test]
+    fn a_very_long_run_leaves_one_cpu_to_others() {
+        let threads = impatient();
+        let all = cpus();
+        let (go_on, wait) = mpsc::channel();
+        let work = threads.spawn(&share(), move || {
+            wait.recv().unwrap();
+            cpus()
+        });
+        poll_until(|| {
+            let state = threads.lock();
+            let mut started = state.started.iter();
+            started.any(|it| it.left_cpu.load(Ordering::Relaxed))
+        });
+        go_on.send(()).unwrap();
+        assert_eq!(finished(work), Ok((all - 1).max(1)));
+        assert_eq!(finished(threads.spawn(&share(), cpus)), Ok(all));
     }
 
     #[test]
