@@ -164,6 +164,25 @@ impl Tensor {
         self
     }
 
+    /// The same tensor with these elements, if there are any.
+    pub(crate) fn with_known(self, elements: Option<Vec<Option<i64>>>) -> Self {
+        match elements {
+            Some(elements) => self.with_elements(elements),
+            None => self,
+        }
+    }
+
+    /// The constant for a tensor of this dtype and shape, if all elements are known.
+    pub(crate) fn folded(
+        dtype: DataType,
+        shape: &Shape,
+        elements: Option<&[Option<i64>]>,
+    ) -> Option<Self> {
+        let open = Self::named("", dtype, shape.clone());
+        let folded = open.with_elements(elements?.to_vec());
+        folded.as_constant().is_some().then_some(folded)
+    }
+
     /// The same tensor with a shape that is known better.
     pub(crate) fn with_shape(mut self, shape: Shape) -> Self {
         self.shape = self.shape.merged(&shape);

@@ -80,17 +80,12 @@ impl Builder {
         }
     }
 
-    /// A tensor with one element as a vector.
+    /// The elements of a tensor as a vector.
     pub(crate) fn as_vector(&mut self, x: &Tensor) -> Result<Tensor> {
         match x.rank() {
             Some(1) => Ok(x.clone()),
             _ => self.reshape(x, &[-1]),
         }
-    }
-
-    /// The whole of a tensor as a vector.
-    pub(crate) fn flat(&mut self, x: &Tensor) -> Result<Tensor> {
-        self.as_vector(x)
     }
 
     /// The outputs of `by` for an axis that only a request gives, one of `rank`: an `If` for each.

@@ -4,11 +4,26 @@
 use base::tensor::{DataType, Tensor as Elements};
 use half::{bf16, f16};
 
-use super::Builder;
+use super::{Builder, NewNode};
 use crate::refusal::Refusal;
 use crate::value::{MAX_ELEMENTS, Shape, Tensor};
 
 type Result<T> = std::result::Result<T, Refusal>;
+
+impl NewNode<'_> {
+    /// Adds the node, which has one output, unless all elements of that are known.
+    pub(crate) fn one_known(
+        self,
+        dtype: DataType,
+        shape: Shape,
+        known: Option<Vec<Option<i64>>>,
+    ) -> Result<Tensor> {
+        match Tensor::folded(dtype, &shape, known.as_deref()) {
+            Some(folded) => Ok(folded),
+            None => Ok(self.one(dtype, shape)?.with_known(known)),
+        }
+    }
+}
 
 impl Builder {
     /// A vector of int64.
@@ -48,15 +63,7 @@ impl Builder {
     pub(crate) fn binary(&mut self, op_type: &str, x: &Tensor, y: &Tensor) -> Result<Tensor> {
         let shape = x.shape.broadcast(&y.shape);
         let known = fold_binary(op_type, x, y, &shape);
-        if let Some(known) = known {
-            let folded = Tensor::named("", x.dtype, shape.clone()).with_elements(known.clone());
-            if folded.as_constant().is_some() {
-                return Ok(folded);
-            }
-            let computed = self.op(op_type, &[x, y]).one(x.dtype, shape)?;
-            return Ok(computed.with_elements(known));
-        }
-        self.op(op_type, &[x, y]).one(x.dtype, shape)
+        self.op(op_type, &[x, y]).one_known(x.dtype, shape, known)
     }
 
     /// A comparison of two inputs that are broadcast.
@@ -79,35 +86,18 @@ impl Builder {
         let elem_type = onnx::elem_type(dtype)
             .ok_or_else(|| Refusal::new(format!("is not run for {dtype}")))?;
         let known = x.elements().map(<[_]>::to_vec).filter(|_| is_wide(dtype));
-        if let Some(known) = &known {
-            let folded = Tensor::named("", dtype, x.shape.clone()).with_elements(known.clone());
-            if folded.as_constant().is_some() {
-                return Ok(folded);
-            }
-        }
-        let cast = self
-            .op("Cast", &[x])
+        self.op("Cast", &[x])
             .int("to", elem_type.into())
-            .one(dtype, x.shape.clone())?;
-        Ok(match known {
-            Some(known) => cast.with_elements(known),
-            None => cast,
-        })
+            .one_known(dtype, x.shape.clone(), known)
     }
 
     /// The sizes of a tensor, a vector of int64.
     pub(crate) fn shape_of(&mut self, x: &Tensor) -> Result<Tensor> {
         let rank = x.rank();
         let shape = Shape::dims([rank.and_then(|it| i64::try_from(it).ok())]);
-        let Some(dims) = x.shape.0.clone() else {
-            return self.op("Shape", &[x]).one(DataType::Int64, shape);
-        };
-        let folded = Tensor::named("", DataType::Int64, shape.clone()).with_elements(dims.clone());
-        if folded.as_constant().is_some() {
-            return Ok(folded);
-        }
-        let computed = self.op("Shape", &[x]).one(DataType::Int64, shape)?;
-        Ok(computed.with_elements(dims))
+        let known = x.shape.0.clone();
+        self.op("Shape", &[x])
+            .one_known(DataType::Int64, shape, known)
     }
 
     /// The tensor with its dimensions in another order.
@@ -175,11 +165,8 @@ impl Builder {
         }
         let known = x.elements().map(<[_]>::to_vec);
         let axes = self.i64s(axes);
-        let result = self.op("Unsqueeze", &[x, &axes]).one(x.dtype, shape)?;
-        Ok(match known {
-            Some(known) => result.with_elements(known),
-            None => result,
-        })
+        self.op("Unsqueeze", &[x, &axes])
+            .one_known(x.dtype, shape, known)
     }
 
     /// Removes dimensions of size 1.
@@ -200,11 +187,8 @@ impl Builder {
         }
         let known = x.elements().map(<[_]>::to_vec);
         let axes = self.i64s(axes);
-        let result = self.op("Squeeze", &[x, &axes]).one(x.dtype, shape)?;
-        Ok(match known {
-            Some(known) => result.with_elements(known),
-            None => result,
-        })
+        self.op("Squeeze", &[x, &axes])
+            .one_known(x.dtype, shape, known)
     }
 
     /// Joins tensors along an axis. Negative axes count from the end.
@@ -248,20 +232,9 @@ impl Builder {
         } else {
             known = None;
         }
-        if let Some(known) = &known {
-            let folded = Tensor::named("", dtype, shape.clone()).with_elements(known.clone());
-            if folded.as_constant().is_some() {
-                return Ok(folded);
-            }
-        }
-        let result = self
-            .op("Concat", parts)
+        self.op("Concat", parts)
             .int("axis", axis)
-            .one(dtype, shape)?;
-        Ok(match known {
-            Some(known) => result.with_elements(known),
-            None => result,
-        })
+            .one_known(dtype, shape, known)
     }
 
     /// The elements from `starts` to `ends` along `axes`, `steps` apart: ONNX's `Slice` with constants.
@@ -291,20 +264,9 @@ impl Builder {
             }
             _ => None,
         };
-        if let Some(known) = &known {
-            let folded = Tensor::named("", x.dtype, shape.clone()).with_elements(known.clone());
-            if folded.as_constant().is_some() {
-                return Ok(folded);
-            }
-        }
         let lists = [starts, ends, axes, steps].map(|it| self.i64s(it));
-        let result = self
-            .op("Slice", &[x, &lists[0], &lists[1], &lists[2], &lists[3]])
-            .one(x.dtype, shape)?;
-        Ok(match known {
-            Some(known) => result.with_elements(known),
-            None => result,
-        })
+        self.op("Slice", &[x, &lists[0], &lists[1], &lists[2], &lists[3]])
+            .one_known(x.dtype, shape, known)
     }
 
     /// The tensor repeated to the sizes in a vector of int64, as far as its own are 1.

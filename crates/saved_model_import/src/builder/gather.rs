@@ -18,6 +18,9 @@ impl Builder {
             }
             _ => Shape::unknown(),
         };
+        if strings::loses(x, axis) {
+            return self.gather_strings(x, indices, axis, shape);
+        }
         let known = match (x.elements(), x.rank(), indices.ints()) {
             (Some(elements), Some(1), Some(indices)) => {
                 let at = |&index: &i64| elements.get(from_start(index, elements.len())).copied();
@@ -25,22 +28,8 @@ impl Builder {
             }
             _ => None,
         };
-        if let Some(known) = &known {
-            let folded = Tensor::named("", x.dtype, shape.clone()).with_elements(known.clone());
-            if folded.as_constant().is_some() {
-                return Ok(folded);
-            }
-        }
-        if strings::loses(x, axis) {
-            return self.gather_strings(x, indices, axis, shape);
-        }
-        let result = self
-            .op("Gather", &[x, indices])
+        self.op("Gather", &[x, indices])
             .int("axis", axis)
-            .one(x.dtype, shape)?;
-        Ok(match known {
-            Some(known) => result.with_elements(known),
-            None => result,
-        })
+            .one_known(x.dtype, shape, known)
     }
 }

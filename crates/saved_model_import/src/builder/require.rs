@@ -9,17 +9,7 @@ use crate::refusal::Refusal;
 use crate::value::{Shape, Tensor};
 
 impl Builder {
-    /// The int64 tensor `x`; the model fails when it runs and an element of `condition`, which has the same shape,
-    /// is false.
-    pub(crate) fn require_each(
-        &mut self,
-        x: &Tensor,
-        condition: &Tensor,
-    ) -> Result<Tensor, Refusal> {
-        self.require(x, condition)
-    }
-
-    /// The tensor `x`; the model fails when it runs and an element of `condition`, a vector, is false.
+    /// The tensor `x`; the model fails when it runs and an element of `condition`, of any shape, is false.
     pub(crate) fn require(&mut self, x: &Tensor, condition: &Tensor) -> Result<Tensor, Refusal> {
         let violated = self.op("Not", &[condition]).same()?;
         self.guarded(x, &violated)

@@ -53,11 +53,7 @@ impl Builder {
                 }
             }
         };
-        let reshaped = node.one(x.dtype, shape)?;
-        Ok(match known {
-            Some(known) => reshaped.with_elements(known),
-            None => reshaped,
-        })
+        node.one_known(x.dtype, shape, known)
     }
 
     /// The sizes of a reshape of `x` as constants: 0 where the size at this place is copied, or -1 for one from

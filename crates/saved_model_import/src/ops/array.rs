@@ -125,7 +125,7 @@ fn transpose_by(b: &mut Builder, x: &Tensor, order: &Tensor) -> Result<Tensor, R
     let along = b.binary("Mod", &along, &divisors)?;
     let along = b.binary("Mul", &along, &moved_strides)?;
     let from = b.reduce("ReduceSum", &along, Some(&[1]), false)?;
-    let flat = b.flat(x)?;
+    let flat = b.as_vector(x)?;
     let moved = b.gather(&flat, &from, 0)?;
     let shape = x
         .rank()

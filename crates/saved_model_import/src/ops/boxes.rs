@@ -86,7 +86,7 @@ pub(super) fn at_least(b: &mut Builder, x: &Tensor, lowest: i64) -> Result<Tenso
         Some(ints) if ints.iter().all(|&it| it >= lowest) => Ok(x.clone()),
         _ => {
             let condition = b.compare("GreaterOrEqual", x, &b.i64s(&[lowest]))?;
-            b.require_each(x, &condition)
+            b.require(x, &condition)
         }
     }
 }

@@ -164,14 +164,7 @@ fn placed(
         ))),
         _ => {
             let is_equal = b.compare("Equal", &expected, &given)?;
-            let checked = b.require_each(&sizes, &is_equal)?;
-            Ok((
-                starts,
-                match sizes.elements() {
-                    Some(known) => checked.with_elements(known.to_vec()),
-                    None => checked,
-                },
-            ))
+            Ok((starts, b.require(&sizes, &is_equal)?))
         }
     }
 }

@@ -67,7 +67,7 @@ fn nearest(
     let of = b.cast(of, DataType::Int64)?;
     // A negative index would count from the end.
     let is_index = b.compare("GreaterOrEqual", &of, &b.i64s(&[0]))?;
-    let of = b.require_each(&of, &is_index)?;
+    let of = b.require(&of, &is_index)?;
     let rows = along(b, x, boxes, sizes, 0)?;
     let columns = along(b, x, boxes, sizes, 1)?;
     // [boxes, height, width, (image, row, column)]

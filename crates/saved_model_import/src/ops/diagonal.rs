@@ -384,7 +384,7 @@ fn band_width(b: &mut Builder, width: Tensor, size: &Tensor) -> Result<Tensor, R
 /// The elements of a tensor on the diagonal of one with its axes twice.
 fn tensor_diag(b: &mut Builder, op: &Op<'_>) -> Translated {
     let x = op.input(0)?;
-    let flat = b.flat(x)?;
+    let flat = b.as_vector(x)?;
     let count = b.size_at(&flat, 0)?;
     let columns = b.count_up(&count)?;
     let rows = b.unsqueeze(&columns, &[1])?;
@@ -403,7 +403,7 @@ fn tensor_diag_part(b: &mut Builder, op: &Op<'_>) -> Translated {
     let count = b.reduce("ReduceProd", &sizes, Some(&[0]), true)?;
     let square = b.concat(&[&count, &count], 0)?;
     let matrix = b.reshape_to(x, &square)?;
-    let flat = b.flat(&matrix)?;
+    let flat = b.as_vector(&matrix)?;
     let next = b.i64(1);
     let step = b.binary("Add", &count, &next)?;
     let places = b.count_up(&count)?;

@@ -91,19 +91,13 @@ fn tile(b: &mut Builder, op: &Op<'_>) -> Translated {
         _ => rank.map_or_else(Shape::unknown, Shape::of_rank),
     };
     let known = repeated(x, &repeats);
-    if let Some(known) = &known {
-        let folded = Tensor::named("", x.dtype, shape.clone()).with_elements(known.clone());
-        if folded.as_constant().is_some() {
-            return one(folded);
-        }
+    if let Some(folded) = Tensor::folded(x.dtype, &shape, known.as_deref()) {
+        return one(folded);
     }
     let tiled = b.carried(x, &[DataType::BFloat16], |b, x| {
         b.op("Tile", &[x, &repeats]).one(x.dtype, shape)
     })?;
-    one(match known {
-        Some(known) => tiled.with_elements(known),
-        None => tiled,
-    })
+    one(tiled.with_known(known))
 }
 
 /// The elements of a small vector of integers that is repeated.

@@ -85,14 +85,14 @@ fn trained(
     let spread = b.binary("Add", &variance, &b.scalar(x.dtype, f64::from(epsilon))?)?;
     let spread = b.unary("Sqrt", &spread)?;
     let y = b.binary("Div", &centered, &spread)?;
-    let beside: Vec<i64> = match layout.is_first {
+    let spatial_axes: Vec<i64> = match layout.is_first {
         true => (1..=layout.spatial as i64).collect(),
         false => Vec::new(),
     };
     let mut parameters = [scale.clone(), offset.clone()];
-    if !beside.is_empty() {
+    if !spatial_axes.is_empty() {
         for parameter in &mut parameters {
-            *parameter = b.unsqueeze(parameter, &beside)?;
+            *parameter = b.unsqueeze(parameter, &spatial_axes)?;
         }
     }
     let y = b.binary("Mul", &y, &parameters[0])?;

@@ -107,7 +107,7 @@ fn padded_strings(
     let places = b.reshape_to(&places, &sizes)?;
     let places = places.with_shape(x.shape.clone());
     let places = padded(b, &places, paddings, &count)?;
-    let flat = b.flat(x)?;
+    let flat = b.as_vector(x)?;
     let value = b.as_vector(value)?;
     let table = b.concat(&[&flat, &value], 0)?;
     b.gather(&table, &places, 0)

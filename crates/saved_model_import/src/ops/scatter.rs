@@ -143,7 +143,7 @@ fn scatter_points(
             let zero = b.i64(0);
             b.expand(&zero, &count)?
         }
-        Some(1) => b.flat(&indices)?,
+        Some(1) => b.as_vector(&indices)?,
         _ => flat_rows(b, &indices, &outer, &count)?,
     };
     let all = b.reduce("ReduceProd", &outer, Some(&[0]), true)?;
@@ -241,7 +241,7 @@ fn dynamic_partition(b: &mut Builder, op: &Op<'_>) -> Translated {
         return Err(Refusal::new(format!("has {count} partitions")));
     }
     let rows = joined_rows(b, x, partitions)?;
-    let flat = b.flat(partitions)?;
+    let flat = b.as_vector(partitions)?;
     let flat = b.indices(&flat)?;
     // A partition that is not there is outside of this vector.
     let all = b.i64s(&(0..count).collect::<Vec<_>>());
@@ -265,7 +265,7 @@ fn dynamic_stitch(b: &mut Builder, op: &Op<'_>) -> Translated {
     for index in 0..count {
         let (indices, x) = (op.input(index)?, op.input(count + index)?);
         rows.push(joined_rows(b, x, indices)?);
-        let indices = b.flat(indices)?;
+        let indices = b.as_vector(indices)?;
         places.push(b.cast(&indices, DataType::Int64)?);
     }
     let places = b.concat(&places.iter().collect::<Vec<_>>(), 0)?;

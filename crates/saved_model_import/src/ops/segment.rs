@@ -181,7 +181,7 @@ fn unsorted(b: &mut Builder, op: &Op<'_>, how: Reduction) -> Translated {
     let count = b.as_vector(&count)?;
     let rows = joined_rows(b, x, ids)?;
     let numbers = b.cast(ids, DataType::Int64)?;
-    let numbers = b.flat(&numbers)?;
+    let numbers = b.as_vector(&numbers)?;
     let (before, next) = (b.i64(-1), b.i64s(&[1]));
     let numbers = b.binary("Max", &numbers, &before)?;
     let numbers = b.binary("Add", &numbers, &next)?;

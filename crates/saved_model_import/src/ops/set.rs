@@ -130,7 +130,7 @@ fn list_diff(b: &mut Builder, op: &Op<'_>) -> Translated {
 /// How often each number below `size` occurs, or the sum of its weights. An empty tensor of weights stands for
 /// none.
 fn bincount(b: &mut Builder, op: &Op<'_>) -> Translated {
-    let values = b.flat(op.input(0)?)?;
+    let values = b.as_vector(op.input(0)?)?;
     let (size, weights) = (op.input(1)?, op.input(2)?);
     one(counted(b, &values, size, weights, false)?)
 }
@@ -156,7 +156,7 @@ fn dense_bincount(b: &mut Builder, op: &Op<'_>) -> Translated {
             let starts = b.binary("Mul", &starts, &width)?;
             let starts = b.unsqueeze(&starts, &[1])?;
             let values = b.binary("Add", &values, &starts)?;
-            let values = b.flat(&values)?;
+            let values = b.as_vector(&values)?;
             let all = b.binary("Mul", &rows, &width)?;
             let counts = counted(b, &values, &all, weights, is_binary)?;
             let sizes = b.concat(&[&rows, &width], 0)?;
@@ -194,7 +194,7 @@ fn counted(
     let weights = match (weights.shape.count(), is_binary) {
         (Some(0), _) | (_, true) => ones,
         _ => {
-            let weights = b.flat(weights)?;
+            let weights = b.as_vector(weights)?;
             let both = b.concat(&[&weights, &ones], 0)?;
             let (start, axis) = (b.i64s(&[0]), b.i64s(&[0]));
             b.op("Slice", &[&both, &start, &count, &axis])

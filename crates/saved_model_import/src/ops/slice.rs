@@ -86,11 +86,8 @@ fn whole(b: &mut Builder, cut: &Tensor, sizes: &[i64]) -> Result<Tensor, Refusal
     // Without `allowzero`, 0 is the size that the slice has.
     let sizes: Vec<i64> = sizes.iter().map(|&it| it.max(0)).collect();
     let sizes = b.i64s(&sizes);
-    let whole = b.op("Reshape", &[cut, &sizes]).one(cut.dtype, shape)?;
-    Ok(match known {
-        Some(known) => whole.with_elements(known),
-        None => whole,
-    })
+    b.op("Reshape", &[cut, &sizes])
+        .one_known(cut.dtype, shape, known)
 }
 
 fn slice_by(b: &mut Builder, x: &Tensor, begin: &Tensor, size: &Tensor) -> Result<Tensor, Refusal> {

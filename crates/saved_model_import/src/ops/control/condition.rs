@@ -157,10 +157,7 @@ fn added(
         .many(types)?;
     let known = one.iter().zip(&two).map(|it| common_elements(it.0, it.1));
     let results = results.into_iter().zip(known);
-    let results = results.map(|(result, known)| match known {
-        Some(known) => result.with_elements(known),
-        None => result,
-    });
+    let results = results.map(|(result, known)| result.with_known(known));
     Ok(results.collect())
 }
 
