@@ -53,7 +53,7 @@ def diagonals_of_a_range(x):
     return tf.raw_ops.MatrixDiagPartV3(input=matrix, k=k, padding_value=0.0, align="RIGHT_LEFT")
 
 
-# By the name of the model: the function, its input, and what the refusal says.
+# By the name of the model: the function, its input, and a part of the refusal.
 REFUSED = {
     "parsed_of_another_string": (
         parsed_of_another_string,
