@@ -133,6 +133,10 @@ fn ungrouped(b: &mut Builder, kernel: &Tensor, x: &Tensor, layout: Layout) -> Re
     let outputs = at(b, kernel, 0)?;
     let group = at(b, kernel, 1)?;
     let groups = b.binary("Div", &all, &group)?;
+    let per_group = b.binary("Div", &outputs, &groups)?;
+    let whole = b.binary("Mul", &per_group, &groups)?;
+    let is_whole = b.compare("Equal", &whole, &outputs)?;
+    let outputs = b.require(&outputs, &is_whole)?;
     let ones = b.i64s(&vec![1; layout.spatial]);
     let repeats = b.concat(&[&one, &groups, &ones], 0)?;
     let mut shape = kernel.shape.clone();
@@ -140,7 +144,6 @@ fn ungrouped(b: &mut Builder, kernel: &Tensor, x: &Tensor, layout: Layout) -> Re
         dims[1] = None;
     }
     let tiled = b.op("Tile", &[kernel, &repeats]).one(kernel.dtype, shape)?;
-    let per_group = b.binary("Div", &outputs, &groups)?;
     let rows = super::windows::range(b, &outputs)?;
     let rows = b.binary("Div", &rows, &per_group)?;
     let rows = b.unsqueeze(&rows, &[1])?;

@@ -43,7 +43,10 @@ fn transposed(b: &mut Builder, op: &Op<'_>, spatial: usize) -> Translated {
     let kernel = b.transpose(&kernel, &kernel_order(spatial))?;
     let target = b.cast(op.input(0)?, DataType::Int64)?;
     let sizes = sizes_of(b, &target, layout, op)?;
-    let groups = groups(&target, &kernel, layout, op)?;
+    let (groups, sizes) = match groups(&target, &kernel, layout, op)? {
+        Some(groups) => (groups, sizes),
+        None => (1, ungrouped(b, &target, &kernel, layout, &sizes)?),
+    };
     let first = layout.to_first(b, &y)?;
     let (starts, sizes) = placed(b, &window, &padding, &first, sizes)?;
     let work = Transposed {
@@ -95,25 +98,41 @@ fn sizes_of(b: &mut Builder, target: &Tensor, layout: Layout, op: &Op<'_>) -> Re
     })
 }
 
-/// The groups of the convolution: the channels of the result divided by those of the kernel.
-fn groups(target: &Tensor, kernel: &Tensor, layout: Layout, op: &Op<'_>) -> Result<i64> {
+/// The groups of the convolution: the channels of the result divided by those of the kernel. `None` if they are
+/// not known.
+fn groups(target: &Tensor, kernel: &Tensor, layout: Layout, op: &Op<'_>) -> Result<Option<i64>> {
     let place = layout.channels();
-    let is_whole = target
-        .elements()
-        .is_some_and(|it| it.len() == layout.rank());
-    let given = match is_whole {
-        true => target.elements().and_then(|it| *it.get(place)?),
-        false => None,
-    };
+    if target.shape.dim(0) == Some(layout.spatial as i64) {
+        // The result has the channels of the kernel.
+        return Ok(Some(1));
+    }
+    let given = target.elements().and_then(|it| *it.get(place)?);
     let all = given.or(op.noted_shape(0).dim(place as i64));
     match (all, kernel.shape.dim(1)) {
-        (Some(all), Some(group)) if group > 0 && all > 0 && all % group == 0 => Ok(all / group),
+        (Some(all), Some(group)) if group > 0 && all > 0 && all % group == 0 => {
+            Ok(Some(all / group))
+        }
         (Some(all), Some(group)) => Err(Refusal::new(format!(
             "has {all} channels in groups of {group}"
         ))),
-        // A model that groups channels knows how many there are.
-        _ => Ok(1),
+        _ => Ok(None),
     }
+}
+
+/// The sizes of the result of one group; the model fails for channels of several groups, as TensorFlow's kernel
+/// does on a CPU.
+fn ungrouped(
+    b: &mut Builder,
+    target: &Tensor,
+    kernel: &Tensor,
+    layout: Layout,
+    sizes: &Tensor,
+) -> Result<Tensor> {
+    let place = layout.channels() as i64;
+    let all = b.slice(target, &[0], &[place], &[place + 1], &[1])?;
+    let group = b.size_at(kernel, 1)?;
+    let is_one = b.compare("Equal", &all, &group)?;
+    b.require(sizes, &is_one)
 }
 
 /// The elements that the convolution puts before its input, and the sizes; the model fails for sizes that the
