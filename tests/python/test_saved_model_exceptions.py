@@ -75,6 +75,36 @@ REFUSED = {
 }
 
 
+def parsed_twice(x):
+    other = {"a": FEATURE["a"], "b": tf.io.FixedLenFeature([], tf.int64, default_value=7)}
+    one, two = tf.io.parse_example(x, FEATURE), tf.io.parse_example(x, other)
+    return one["a"] + 10 * two["a"] + tf.cast(two["b"][:, None], tf.float32)
+
+
+def parsed_in_two_ways(x):
+    other = {"a": tf.io.FixedLenFeature([2], tf.float32, default_value=[1.0, 2.0])}
+    return tf.io.parse_example(x, FEATURE)["a"] + tf.io.parse_example(x, other)["a"]
+
+
+def example(**features):
+    lists = {
+        "a": lambda it: tf.train.Feature(float_list=tf.train.FloatList(value=it)),
+        "b": lambda it: tf.train.Feature(int64_list=tf.train.Int64List(value=it)),
+    }
+    features = {key: lists[key](values) for key, values in features.items()}
+    message = tf.train.Example(features=tf.train.Features(feature=features))
+    return message.SerializeToString()
+
+
+def transposed_convolution(x):
+    """Of an image of [1, 4, 4, 2], whose channels the graph does not know."""
+    kernel = tf.reshape(tf.range(36, dtype=tf.float32), [3, 3, 2, 2])
+    image = tf.reshape(tf.range(32, dtype=tf.float32), [1, 4, 4, 2])
+    return tf.raw_ops.Conv2DBackpropInput(
+        input_sizes=x, filter=kernel, out_backprop=image, strides=[1, 1, 1, 1], padding="SAME"
+    )
+
+
 def convolution(x):
     """With kernels of 2 input and 4 output channels: groups, if the image has more channels."""
     kernel = tf.reshape(tf.range(72, dtype=tf.float32), [3, 3, 2, 4])
@@ -82,12 +112,17 @@ def convolution(x):
 
 
 SERVED = {
+    "parsed_twice": (parsed_twice, STRINGS),
+    "transposed_convolution": (transposed_convolution, tf.TensorSpec([4], tf.int32, "x")),
     "convolution": (convolution, tf.TensorSpec([1, 3, 3, None], tf.float32, "x")),
     **{
         f"text_of_{dtype.name}": (tf.strings.as_string, tf.TensorSpec([None], dtype, "x"))
         for dtype in (tf.float16, tf.float32, tf.float64)
     },
 }
+
+
+CONFLICTS = {"parsed_in_two_ways": (parsed_in_two_ways, STRINGS)}
 
 
 class Named:
@@ -108,7 +143,7 @@ def models(tmp_path_factory):
     """The exported functions, by the names of the models."""
     folder = tmp_path_factory.mktemp("models")
     functions = {}
-    for name, (function, spec, *_) in {**REFUSED, **SERVED}.items():
+    for name, (function, spec, *_) in {**REFUSED, **SERVED, **CONFLICTS}.items():
         functions[name] = export(function, spec, folder / name / "1")
     return folder, functions
 
@@ -163,7 +198,33 @@ def test_the_sign_of_zero_is_written_and_that_of_nan_is_not(dtype, models, serve
     assert answer(served, name, x).tolist() == expected.tolist()
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_examples_that_two_nodes_parse_are_parsed_once(models, served):
+    assert load_error(served, Named("parsed_twice")) == ""
+    x = np.array([example(a=[1, 2]), example(a=[3, 4], b=[5])], object)
+    expected = models[1]["parsed_twice"](x.tolist())["y"].numpy()
+    assert answer(served, "parsed_twice", x).tolist() == expected.tolist()
+
+
+def test_nodes_that_parse_a_feature_in_two_ways_are_refused(served):
+    error = load_error(served, Named("parsed_in_two_ways"))
+    assert "'a' is specified twice" in error and "one tf.io.parse_example" in error, error
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_a_transposed_convolution_of_unknown_channels_has_one_group(channels, models, served):
+    assert load_error(served, Named("transposed_convolution")) == ""
+    x = np.array([1, 4, 4, channels], np.int32)
+    found = answer(served, "transposed_convolution", x)
+    if channels == 4:
+        with pytest.raises((tf.errors.InvalidArgumentError, tf.errors.UnimplementedError)):
+            models[1]["transposed_convolution"](x)
+        assert isinstance(found, grpc.StatusCode), found
+        return
+    expected = models[1]["transposed_convolution"](x)["y"].numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 6])
 def test_a_convolution_of_unknown_channels_finds_its_groups(channels, models, served):
     assert load_error(served, Named("convolution")) == ""
     x = np.random.default_rng(1).standard_normal([1, 3, 3, channels]).astype(np.float32)
@@ -172,7 +233,7 @@ def test_a_convolution_of_unknown_channels_finds_its_groups(channels, models, se
         expected = models[1]["convolution"](x)["y"].numpy()
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
         return
-    # No whole number of groups.
+    # No whole number of groups, or 3 groups of 4 outputs.
     with pytest.raises((tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, ValueError)):
         models[1]["convolution"](x)
     assert isinstance(found, grpc.StatusCode), found

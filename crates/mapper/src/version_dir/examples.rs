@@ -26,9 +26,21 @@ pub(super) struct Features {
 struct Collector {
     declared: DeclaredFeatures,
     feeds: BTreeMap<String, (FeatureTensor, DataType)>,
+    /// How many dense, sparse and ragged features earlier nodes have.
+    earlier: [usize; 3],
 }
 
 impl Collector {
+    /// The features that follow are those of another node. One that an earlier node has, too, is parsed once.
+    fn next_node(&mut self) {
+        let declared = &self.declared;
+        self.earlier = [
+            declared.dense.len(),
+            declared.sparse.len(),
+            declared.ragged.len(),
+        ];
+    }
+
     fn feed(&mut self, tensor: &str, feature: FeatureTensor, dtype: DataType) {
         if !tensor.is_empty() {
             self.feeds.insert(tensor.to_owned(), (feature, dtype));
@@ -36,35 +48,28 @@ impl Collector {
     }
 
     fn dense(&mut self, feature: DenseFeature, tensor: &str) {
-        self.feed(
-            tensor,
-            FeatureTensor::Dense(self.declared.dense.len()),
-            feature.dtype,
-        );
-        self.declared.dense.push(feature);
+        let dtype = feature.dtype;
+        let index = place(&mut self.declared.dense, self.earlier[0], feature);
+        self.feed(tensor, FeatureTensor::Dense(index), dtype);
     }
 
     fn sparse(&mut self, feature: SparseFeature, [indices, values, shape]: [&str; 3]) {
-        let index = self.declared.sparse.len();
+        let dtype = feature.dtype;
+        let index = place(&mut self.declared.sparse, self.earlier[1], feature);
         self.feed(
             indices,
             FeatureTensor::SparseIndices(index),
             DataType::Int64,
         );
-        self.feed(values, FeatureTensor::SparseValues(index), feature.dtype);
+        self.feed(values, FeatureTensor::SparseValues(index), dtype);
         self.feed(shape, FeatureTensor::SparseShape(index), DataType::Int64);
-        self.declared.sparse.push(feature);
     }
 
     fn ragged(&mut self, feature: RaggedFeature, [values, splits]: [&str; 2]) {
-        let index = self.declared.ragged.len();
-        self.feed(values, FeatureTensor::RaggedValues(index), feature.dtype);
-        self.feed(
-            splits,
-            FeatureTensor::RowSplits(index),
-            feature.splits_dtype,
-        );
-        self.declared.ragged.push(feature);
+        let (dtype, splits_dtype) = (feature.dtype, feature.splits_dtype);
+        let index = place(&mut self.declared.ragged, self.earlier[2], feature);
+        self.feed(values, FeatureTensor::RaggedValues(index), dtype);
+        self.feed(splits, FeatureTensor::RowSplits(index), splits_dtype);
     }
 
     fn finish(self, takes_scalar: bool) -> Result<Features> {
@@ -74,6 +79,15 @@ impl Collector {
             takes_scalar,
         })
     }
+}
+
+/// The place of a feature: that of an equal one among the `earlier`, else a new one.
+fn place<T: PartialEq>(features: &mut Vec<T>, earlier: usize, feature: T) -> usize {
+    let known = features[..earlier].iter().position(|it| *it == feature);
+    known.unwrap_or_else(|| {
+        features.push(feature);
+        features.len() - 1
+    })
 }
 
 /// The features that a map declares.
@@ -117,14 +131,33 @@ pub(super) fn from_map(
     features.finish(true)
 }
 
-/// The features of a parse node in an ONNX file, completed from the SavedModel's node.
+/// The features of the nodes in an ONNX file that parse the same examples, completed from the SavedModel's nodes.
 ///
 /// # Errors
 ///
-/// `INVALID_ARGUMENT` if neither has a feature's dtype or shape.
-pub(super) fn from_node(node: &ParseExample, saved: &[SavedParseNode]) -> Result<Features> {
-    let saved = original_of(node, saved).map(|saved| &saved.features);
+/// `INVALID_ARGUMENT` if neither has a feature's dtype or shape, `UNIMPLEMENTED` if two nodes read a feature in
+/// different ways.
+pub(super) fn from_nodes(nodes: &[&ParseExample], saved: &[SavedParseNode]) -> Result<Features> {
     let mut features = Collector::default();
+    for node in nodes {
+        features.next_node();
+        add_node(&mut features, node, saved)?;
+    }
+    let takes_scalar = nodes.iter().all(|it| takes_scalar(&it.op_type));
+    let [first, second, ..] = nodes else {
+        return features.finish(takes_scalar);
+    };
+    features.finish(takes_scalar).map_err(|error| {
+        ServingError::unimplemented(format!(
+            "{error}: the nodes '{}' and '{}' parse the same examples. Parse them once, with one \
+             tf.io.parse_example, and export the model again",
+            first.name, second.name
+        ))
+    })
+}
+
+fn add_node(features: &mut Collector, node: &ParseExample, saved: &[SavedParseNode]) -> Result<()> {
+    let saved = original_of(node, saved).map(|saved| &saved.features);
     let unknown = |key: &str, what: &str| {
         ServingError::invalid_argument(format!(
             "the {what} of feature '{key}' is neither in the node '{}' of the ONNX file nor in \
@@ -167,7 +200,7 @@ pub(super) fn from_node(node: &ParseExample, saved: &[SavedParseNode]) -> Result
         let [values, splits] = &it.tensors;
         features.ragged(ragged, [values, splits]);
     }
-    features.finish(takes_scalar(&node.op_type))
+    Ok(())
 }
 
 /// The features of the SavedModel's parse node, for a graph that was cut after that node: its inputs have

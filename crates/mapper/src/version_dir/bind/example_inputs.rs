@@ -56,7 +56,7 @@ impl Binder<'_> {
 }
 
 /// Whether this tensor is an output of the parse node.
-fn returns(node: &ParseExample, name: &str) -> bool {
+pub(super) fn returns(node: &ParseExample, name: &str) -> bool {
     let dense = node.dense.iter().map(|it| &it.tensor);
     let sparse = node.sparse.iter().flat_map(|it| &it.tensors);
     let ragged = node.ragged.iter().flat_map(|it| &it.tensors);

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Binder;
+use super::example_inputs::returns;
 use crate::signature::{
     Rule, SavedParseNode, Side, Unsettled, Wanted, settle, tensor_name, wanted,
 };
 use crate::version_dir::examples;
 use base::error::{Result, ServingError};
 use base::tensor::DataType;
+use onnx::ParseExample;
 use runtime::ValueInfo;
 
 impl Binder<'_> {
@@ -221,26 +223,16 @@ impl Binder<'_> {
     /// one in the SavedModel.
     fn find_features(&mut self, needed: &BTreeSet<String>) -> Result<()> {
         for (alias, (tensor, _)) in &self.inputs.found {
-            for node in self
-                .parse_nodes
-                .iter()
-                .filter(|it| it.serialized == *tensor)
-            {
-                if self.declaration.example.is_some() {
-                    continue;
-                }
-                let features = examples::from_node(node, self.file.parse_nodes)
+            if self.declaration.example.is_some() {
+                break;
+            }
+            let reached = |it: &&ParseExample| needed.iter().any(|name| returns(it, name));
+            let nodes = self.parse_nodes.iter();
+            let nodes = nodes.filter(|it| it.serialized == *tensor);
+            let nodes: Vec<_> = nodes.filter(reached).collect();
+            if !nodes.is_empty() {
+                let features = examples::from_nodes(&nodes, self.file.parse_nodes)
                     .map_err(|error| self.explain(&format!("input '{alias}'"), error))?;
-                let reached = features.feeds.keys().any(|name| needed.contains(name));
-                if !reached {
-                    continue;
-                }
-                if self.features.contains_key(alias) {
-                    return Err(ServingError::unimplemented(format!(
-                        "{}: input '{alias}' is parsed as examples more than once",
-                        self.file.model.origin()
-                    )));
-                }
                 self.features.insert(alias.clone(), features);
             }
         }
