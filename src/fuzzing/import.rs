@@ -7,11 +7,9 @@ use mapper::signature::SavedModel;
 use onnx::OnnxModel;
 use saved_model_import::{Files, decode, import};
 
-const INDEX: &[u8] =
-    include_bytes!("../../crates/saved_model_import/testdata/checkpoint/variables.index");
-const SHARD: &[u8] = include_bytes!(
-    "../../crates/saved_model_import/testdata/checkpoint/variables.data-00000-of-00001"
-);
+/// The variables of a model that is one of the seeds.
+const INDEX: &[u8] = include_bytes!("../../models/xor/1/variables/variables.index");
+const SHARD: &[u8] = include_bytes!("../../models/xor/1/variables/variables.data-00000-of-00001");
 
 struct Checkpoint;
 
