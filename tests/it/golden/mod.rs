@@ -7,6 +7,7 @@
 
 mod case;
 mod compare;
+mod imported;
 mod lists;
 mod play;
 
