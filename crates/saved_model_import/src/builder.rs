@@ -8,6 +8,7 @@
 mod axes;
 mod axis;
 pub(crate) mod common;
+mod fused;
 mod gather;
 mod graphs;
 mod guard;
@@ -38,6 +39,7 @@ use crate::transposed::Transposed;
 use crate::value::{Constant, Shape, Tensor};
 
 pub(crate) use self::common::{axis_of, from_start};
+pub(crate) use self::graphs::OUT_OF_RANGE;
 pub(crate) use self::made::Made;
 pub(crate) use self::origin::Origin;
 
@@ -45,7 +47,6 @@ pub(crate) use self::origin::Origin;
 pub(crate) const OPSET: i64 = 21;
 const IR_VERSION: i64 = 10;
 /// The domain of the operators that ONNX Runtime adds.
-pub(crate) use graphs::OUT_OF_RANGE;
 pub(crate) const MICROSOFT: &str = "com.microsoft";
 /// The domain of the operators for classic machine learning.
 pub(crate) const ML: &str = "ai.onnx.ml";
@@ -73,6 +74,7 @@ pub(crate) struct Builder {
     made: HashMap<Rc<str>, Rc<Made>>,
     /// The tensors that were transposed, with the order, by the names of the results.
     transposes: HashMap<Rc<str>, (Tensor, Vec<i64>)>,
+    fused: fused::Fused,
 }
 
 /// Constants up to this size are compared by their elements.
@@ -94,6 +96,7 @@ impl Builder {
             origins: HashMap::new(),
             made: HashMap::new(),
             transposes: HashMap::new(),
+            fused: fused::Fused::default(),
         }
     }
 

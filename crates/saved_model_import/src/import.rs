@@ -48,13 +48,17 @@ pub struct ImportedSignature {
 }
 
 /// The extent of an import, for the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
     /// The TensorFlow operators that all signatures reach, each once.
     pub operators: usize,
     /// The nodes of all ONNX graphs.
     pub nodes: usize,
-    /// How long it took, without reading the files.
+    /// The TensorFlow nodes that became constants although they have inputs, each once.
+    pub folded: usize,
+    /// The nodes that each stand for a pattern of several operators, by their ONNX operator.
+    pub fused: BTreeMap<String, usize>,
+    /// How long it took, including the reading of the variables and tables that signatures use.
     pub duration: Duration,
 }
 
@@ -116,6 +120,7 @@ pub fn import(origin: &str, meta_graph: &MetaGraphDef, files: &dyn Files) -> Res
         .collect();
     leave_out_writes(&graph, &resources, &mut built, &writes)?;
     let read = read_first(&built);
+    let mut folded = HashSet::new();
     for ((name, _, signature), written) in built.into_iter().zip(writes) {
         let mut state: Vec<&str> = written.intersection(&read).map(|it| &**it).collect();
         state.sort_unstable();
@@ -127,9 +132,11 @@ pub fn import(origin: &str, meta_graph: &MetaGraphDef, files: &dyn Files) -> Res
             imported.refuse(name, vec![Missing::Other(text)]);
             continue;
         }
+        folded.extend(signature.finished.folded.iter().copied());
         imported.add(origin, name, signature)?;
     }
     imported.statistics.operators = operators.len();
+    imported.statistics.folded = folded.len();
     imported.statistics.duration = started.elapsed();
     Ok(imported)
 }
@@ -146,8 +153,13 @@ impl Imported {
     }
 
     fn add(&mut self, origin: &str, name: &str, signature: Built) -> Result<()> {
-        let proto = signature.finished.builder.finish(env!("CARGO_PKG_VERSION"));
-        self.statistics.nodes += proto.graph.as_ref().map_or(0, |it| it.node.len());
+        let mut builder = signature.finished.builder;
+        let fused = builder.take_fused();
+        let proto = builder.finish(env!("CARGO_PKG_VERSION"));
+        if let Some(graph) = &proto.graph {
+            self.statistics.nodes += graph.node.len();
+            fused.count(graph, &mut self.statistics.fused);
+        }
         // All have the file's name, so that graphs share the weights that they have in common.
         let model = OnnxModel::from_proto(origin, proto)?;
         let signature = ImportedSignature {

@@ -73,6 +73,7 @@ pub(crate) struct Translation<'a> {
     /// The error of a file that has to be read.
     failed: Option<ServingError>,
     is_beyond_limit: bool,
+    folded: HashSet<*const NodeDef>,
 }
 
 impl<'a> Translation<'a> {
@@ -97,6 +98,7 @@ impl<'a> Translation<'a> {
             variables: HashMap::new(),
             failed: None,
             is_beyond_limit: false,
+            folded: HashSet::new(),
         }
     }
 
@@ -204,6 +206,9 @@ impl<'a> Translation<'a> {
                 let outputs = translate(&mut self.builder, &read)?;
                 let outputs = fused::improved(&mut self.builder, &read, outputs)?;
                 self.builder.note_origin(op.node, &inputs, &outputs);
+                if is_folded(op, &outputs) {
+                    self.folded.insert(std::ptr::from_ref(op.node));
+                }
                 Ok(outputs)
             }
             Some(Rule::Whole(translate)) => translate(self, op),
@@ -370,8 +375,17 @@ impl<'a> Translation<'a> {
             written: self.written.into_keys().collect(),
             read_first: self.read_first,
             failed: self.failed,
+            folded: self.folded,
         }
     }
+}
+
+/// Whether a node that computes something became constants.
+fn is_folded(op: &Op<'_>, outputs: &[Value]) -> bool {
+    let is_constant =
+        |it: &Value| matches!(it, Value::Tensor(tensor) if tensor.as_constant().is_some());
+    let computes = !op.inputs.is_empty() && op.node.op != "Identity";
+    computes && !outputs.is_empty() && outputs.iter().all(is_constant)
 }
 
 fn no_function(name: &str) -> Refusal {
@@ -388,4 +402,6 @@ pub(crate) struct Finished {
     pub(crate) read_first: HashSet<Rc<str>>,
     /// The error of a damaged checkpoint: the model is not served, not even its other signatures.
     pub(crate) failed: Option<ServingError>,
+    /// The nodes with inputs whose outputs are constants.
+    pub(crate) folded: HashSet<*const NodeDef>,
 }

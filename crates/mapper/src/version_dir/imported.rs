@@ -81,10 +81,15 @@ impl ImportedFiles {
         for signature in &self.refused {
             tracing::warn!("{origin}: not served: {signature}");
         }
+        let statistics = &self.statistics;
+        let fused = statistics.fused.iter();
+        let fused: Vec<String> = fused.map(|(op, count)| format!("{count} {op}")).collect();
         tracing::info!(
-            operators = self.statistics.operators,
-            nodes = self.statistics.nodes,
-            milliseconds = self.statistics.duration.as_millis(),
+            operators = statistics.operators,
+            nodes = statistics.nodes,
+            milliseconds = statistics.duration.as_millis(),
+            folded = statistics.folded,
+            fused = fused.join(", "),
             "imported {origin}"
         );
     }

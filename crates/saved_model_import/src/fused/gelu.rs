@@ -23,7 +23,9 @@ pub(super) fn found(b: &mut Builder, x: &Tensor, y: &Tensor) -> Result<Option<Te
                 for (twice, value) in [(rest, &inner), (&inner, rest)] {
                     if let Some(form) = form(b, twice, value) {
                         let node = b.op("Gelu", &[value]).text("approximate", form);
-                        return node.same().map(Some);
+                        let result = node.same()?;
+                        b.note_fused(&result);
+                        return Ok(Some(result));
                     }
                 }
             }

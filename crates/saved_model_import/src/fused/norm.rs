@@ -226,6 +226,7 @@ impl Norm {
             .int("axis", -1)
             .float("epsilon", self.epsilon)
             .same()?;
+        b.note_fused(&result);
         Ok(Some(result))
     }
 
@@ -265,6 +266,7 @@ impl Norm {
             )
             .float("epsilon", self.epsilon)
             .same()?;
+        b.note_fused(&result);
         let order: Vec<i64> = match is_last {
             true => [0].into_iter().chain(2..rank).chain([1]).collect(),
             false => order,

@@ -62,7 +62,9 @@ pub(super) fn layer(
         if let Cell::Gru { reset_after, .. } = cell {
             node = node.int("linear_before_reset", (*reset_after).into());
         }
-        node.many(types.clone())
+        let results = node.many(types.clone())?;
+        b.note_fused(&results[0]);
+        Ok(results)
     };
     let is_filled = |size: Option<i64>| size.is_some_and(|it| it > 0);
     let results = match is_filled(time) && is_filled(batch) {
