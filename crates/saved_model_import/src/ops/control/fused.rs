@@ -71,11 +71,8 @@ pub(super) fn layer(
         true => add(b)?,
         false => guarded(b, &weights.steps, weights.units, initial, &types, add)?,
     };
-    let mut last = Vec::new();
-    for result in &results[1..] {
-        last.push(b.squeeze(result, &[0])?);
-    }
-    let mut last = last.into_iter();
+    let last = results[1..].iter().map(|it| b.squeeze(it, &[0]));
+    let mut last = last.collect::<Result<Vec<_>>>()?.into_iter();
     let output = last.next().ok_or_else(|| Refusal::new("has no output"))?;
     Ok(Layer {
         outputs: b.squeeze(&results[0], &[1])?,
