@@ -179,7 +179,7 @@ def test_a_reload_is_bounded_and_leaves_the_others_alone(server, mount, tmp_path
     both = config_text(tmp_path, ["hung", "other"])
     poll(lambda: succeeds(lambda: reload_config(server, both, LOAD_TIMEOUT)))
     # A reload that fails leaves the model configured. The next one waits for new models alone, so it
-    # may return before this one has loaded.
+    # can return before this one has loaded.
     poll(lambda: says(server, "hung", 1), LOAD_TIMEOUT)
 
 

@@ -27,6 +27,13 @@ const MAX_BYTES_IN_GRAPH: usize = 127;
 /// their weights would only add one more copy.
 const TRANSFORM_WEIGHTS: &[&str] = &["Conv", "ConvTranspose"];
 
+/// Operators that read single rows or elements of a weight. Backends derive nothing from such a weight.
+const READING: &[&str] = &["Gather", "GatherElements", "GatherND"];
+/// Smaller weights are copied unless they are shared: it does not matter.
+const MIN_BYTES_IN_PLACE: usize = 1 << 20;
+/// A weight is a large part of a model if it has more than the bytes of the weights divided by this.
+const LARGE_PARTS: usize = 8;
+
 impl OnnxModel {
     /// The model in the form that a backend takes. The weights in `sharing` are passed as shared ones.
     ///
@@ -35,10 +42,13 @@ impl OnnxModel {
     /// `INVALID_ARGUMENT` if the model without its large weights is larger than a protobuf can be.
     pub fn into_source(mut self, sharing: Option<WeightSharing>) -> Result<GraphSource> {
         let work_follows_shapes = self.work_follows_shapes();
+        let in_place = self.used_in_place(sharing.as_ref());
         let mut weights = Vec::new();
         for tensor in &mut self.graph_mut().initializer {
             let location = format!("weight_{}", weights.len());
-            weights.extend(take_weight(tensor, location, 0));
+            let in_place = in_place.contains(tensor.name());
+            let weight = take_weight(tensor, location, 0);
+            weights.extend(weight.map(|it| Weight { in_place, ..it }));
         }
         if self.proto.encoded_len() > MAX_PROTOBUF_BYTES {
             return Err(ServingError::invalid_argument(format!(
@@ -66,6 +76,26 @@ impl OnnxModel {
             (!transformed.contains(name)).then_some((name, data.as_ptr() as usize))
         });
         weights.collect()
+    }
+
+    /// The names of the weights that a backend should not copy: shared ones, those that kernels only read, and
+    /// those that are a large part of the model, because a backend's copies of one weight exist at the same time.
+    fn used_in_place(&self, sharing: Option<&WeightSharing>) -> HashSet<String> {
+        let graph = self.graph();
+        let users = users(graph);
+        let transformed = transformed_weights(graph);
+        let total = self.weight_bytes();
+        let weights = graph.initializer.iter().filter(|tensor| {
+            let name = tensor.name();
+            let (Some(data), Some(users)) = (weight_data(tensor), users.get(name)) else {
+                return false;
+            };
+            let is_only_read = users.iter().all(|it| READING.contains(it));
+            let is_large_part = data.len() > total / LARGE_PARTS && !transformed.contains(name);
+            sharing.is_some_and(|it| it.contains(name))
+                || (data.len() >= MIN_BYTES_IN_PLACE && (is_only_read || is_large_part))
+        });
+        weights.map(|it| it.name().to_owned()).collect()
     }
 
     /// The bytes of the main graph's weights.
@@ -133,6 +163,17 @@ pub(super) fn make_raw(graph: &mut GraphProto) {
     }
 }
 
+/// For each name that nodes of the main graph or graphs nested in them read, the operators of the outer nodes.
+fn users(graph: &GraphProto) -> HashMap<&str, HashSet<&str>> {
+    let mut users: HashMap<&str, HashSet<&str>> = HashMap::new();
+    for node in &graph.node {
+        traverse::for_each_name_read(node, &mut |name| {
+            users.entry(name).or_default().insert(node.op_type());
+        });
+    }
+    users
+}
+
 fn transformed_weights(graph: &GraphProto) -> HashSet<&str> {
     let mut names = HashSet::new();
     traverse::for_each_node(&graph.node, &mut |node| {
@@ -177,6 +218,7 @@ pub(super) fn take_weight(
         elem_type: tensor.data_type(),
         shape: tensor.dims.clone(),
         data,
+        in_place: false,
     })
 }
 
@@ -240,6 +282,56 @@ mod tests {
             ("w", &[5000][..])
         );
         assert_eq!(weight.data, data);
+    }
+
+    /// The weights that are used in place, of a model that reads each by an operator.
+    fn in_place(weights: &[(&str, usize, &str)], sharing: Option<WeightSharing>) -> Vec<String> {
+        let node = |&(name, _, op_type): &(&str, usize, &str)| proto::onnx::NodeProto {
+            op_type: Some(op_type.to_owned()),
+            input: vec!["x".to_owned(), name.to_owned()],
+            output: vec![format!("{name}_read")],
+            ..Default::default()
+        };
+        let weight = |&(name, bytes, _): &(&str, usize, &str)| TensorProto {
+            name: Some(name.to_owned()),
+            ..tensor(bytes / 4, Some(vec![0; bytes]))
+        };
+        let proto = ModelProto {
+            graph: Some(GraphProto {
+                node: weights
+                    .iter()
+                    .filter(|it| !it.2.is_empty())
+                    .map(node)
+                    .collect(),
+                initializer: weights.iter().map(weight).collect(),
+                ..GraphProto::default()
+            }),
+            ..ModelProto::default()
+        };
+        let model = OnnxModel::from_proto("test", proto).unwrap();
+        let weights = model.into_source(sharing).unwrap().weights;
+        let weights = weights.into_iter().filter(|it| it.in_place);
+        weights.map(|it| it.name).collect()
+    }
+
+    #[test]
+    fn large_parts_and_weights_that_are_only_read_are_used_in_place() {
+        let small = [
+            ("table", 1 << 20, "Gather"),
+            ("small", (1 << 20) - 4, "Gather"),
+        ];
+        let others = [
+            ("matrix", 2 << 20, "MatMul"),
+            ("part", 1 << 20, "MatMul"),
+            ("filter", 5 << 20, "Conv"),
+            ("unread", 2 << 20, ""),
+        ];
+        let weights = [&small[..], &others[..]].concat();
+        assert_eq!(in_place(&weights, None), ["table", "matrix"]);
+        let names = ["part", "small", "unread"].map(str::to_owned);
+        let sharing = WeightSharing::new(names.into());
+        let found = in_place(&weights, Some(sharing));
+        assert_eq!(found, ["table", "small", "matrix", "part"]);
     }
 
     #[test]

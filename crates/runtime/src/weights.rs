@@ -23,6 +23,8 @@ pub struct Weight {
     pub shape: Vec<i64>,
     /// The elements, in the order of `TensorProto.raw_data`, as many as the shape says.
     pub data: Bytes,
+    /// Whether a backend that can should use `data` as it is and keep it, and not make copies.
+    pub in_place: bool,
 }
 
 /// Marks several graphs as sharing weights. Clones refer to the same graphs.

@@ -114,6 +114,12 @@ pub(crate) fn unread_inputs_are_taken(backend: &dyn Backend) {
 
 /// Data of initializers that is passed separately from the model.
 pub(crate) fn weights_beside_the_model_are_used(backend: &dyn Backend) {
+    for in_place in [false, true] {
+        weight_beside_the_model_is_used(backend, in_place);
+    }
+}
+
+fn weight_beside_the_model_is_used(backend: &dyn Backend, in_place: bool) {
     let nodes = vec![node("Add", &["x", "w"], &["y"])];
     let inputs = vec![value("x", FLOAT)];
     let mut source = model(nodes, inputs, vec![value("y", FLOAT)]);
@@ -140,6 +146,7 @@ pub(crate) fn weights_beside_the_model_are_used(backend: &dyn Backend) {
         elem_type: FLOAT,
         shape: vec![2],
         data: [1.0f32, 2.0].map(f32::to_le_bytes).concat().into(),
+        in_place,
     }];
     let graph = backend.load(source).unwrap();
 

@@ -1,12 +1,13 @@
 //! Hands large weights to a session that is being made.
 //!
-//! ONNX Runtime gets them twice. First as files in memory: it computes constant expressions from them
-//! and makes copies of its own. Shared ones also as initializers: ONNX Runtime uses those in place
-//! instead of its copy, and keeps data that kernels derive from them (packed matrices) in a container,
-//! once for all sessions. A weight that is too large for a file in memory is passed as an external
-//! initializer instead.
+//! ONNX Runtime gets most as files in memory. While it loads, it copies all of them, and each a second time for
+//! a moment. It keeps a copy, or data that kernels derive from it (packed matrices).
 //!
-//! Not here: which weights are shared (`mapper::version_dir`).
+//! A weight that is used in place is passed twice. As an external initializer it takes the place of a file for
+//! optimizations, with a single copy that the session drops. As an initializer it is used without a copy. If
+//! the weights are shared, data that kernels derive from them is in a container, once for all sessions.
+//!
+//! Not here: which weights are shared (`mapper::version_dir`) and used in place (`onnx`).
 
 use std::ffi::{CString, c_char};
 
@@ -33,26 +34,39 @@ pub(super) fn hand_over(
     mut builder: SessionBuilder,
     source: &GraphSource,
 ) -> Result<(SessionBuilder, SharedWeights), Failure> {
-    let (large, others): (Vec<&Weight>, Vec<&Weight>) = source
-        .weights
-        .iter()
-        .partition(|weight| weight.data.len() > MAX_FILE_BYTES);
-    add_files(&mut builder, &others)?;
+    let mut files = Vec::new();
+    let mut in_place = Vec::new();
+    for weight in &source.weights {
+        let is_large = weight.data.len() > MAX_FILE_BYTES;
+        // If this server has no tensors of the type, or the bytes are not aligned to elements, as in a file
+        // written without alignment, the session makes its copies.
+        let tensor = match weight.in_place || is_large {
+            true => tensor_over(weight),
+            false => None,
+        };
+        match tensor {
+            Some(tensor) => in_place.push((weight, tensor)),
+            None if is_large => return Err(too_large(weight)),
+            None => files.push(weight),
+        }
+    }
+    add_files(&mut builder, &files)?;
+    let shared = add_in_place(&mut builder, in_place)?;
     let sharing = source.sharing.as_ref();
-    let is_shared = |weight: &Weight| sharing.is_some_and(|it| it.contains(&weight.name));
-    let mut shared = SharedWeights::default();
-    for weight in large {
-        add_large(&mut builder, weight, &mut shared)?;
-    }
-    for weight in others.into_iter().filter(|it| is_shared(it)) {
-        add_shared(&mut builder, weight, &mut shared)?;
-    }
     if let Some(container) = sharing.and_then(|it| it.derived(PrepackedWeights::new)) {
         builder = builder
             .with_prepacked_weights(container)
             .map_err(|error| Failure::new(error.message()))?;
     }
     Ok((builder, shared))
+}
+
+fn too_large(weight: &Weight) -> Failure {
+    let name = &weight.name;
+    Failure::new(&format!(
+        "the weight '{name}' has more than 2 GiB, and a type or a place in its file for which that is too \
+         much"
+    ))
 }
 
 fn add_files(builder: &mut SessionBuilder, weights: &[&Weight]) -> Result<(), Failure> {
@@ -82,50 +96,34 @@ fn add_files(builder: &mut SessionBuilder, weights: &[&Weight]) -> Result<(), Fa
     check(status)
 }
 
-/// Replaces a file in memory, and is never copied.
-fn add_large(
+fn add_in_place(
     builder: &mut SessionBuilder,
-    weight: &Weight,
-    shared: &mut SharedWeights,
-) -> Result<(), Failure> {
-    let tensor = tensor_over(weight).ok_or_else(|| {
-        let name = &weight.name;
-        Failure::new(&format!(
-            "the weight '{name}' has more than 2 GiB, and a type or a place in its file for which \
-             that is too much"
-        ))
-    })?;
-    let value = Value::from_tensor(&tensor).map_err(|error| Failure::new(&error.to_string()))?;
-    let name = c_string(&weight.name)?;
-    // SAFETY: both arrays have one entry, valid for the call. The value, and the memory it is over,
-    // live in `shared`, which the graph keeps as long as its session.
-    let status = unsafe {
-        (ort::api().AddExternalInitializers)(builder.ptr_mut(), &name.as_ptr(), &value.as_ptr(), 1)
-    };
-    check(status)?;
-    shared._kept.push((value, tensor));
-    Ok(())
-}
-
-fn add_shared(
-    builder: &mut SessionBuilder,
-    weight: &Weight,
-    shared: &mut SharedWeights,
-) -> Result<(), Failure> {
-    // If this server has no tensors of the type, or the bytes are not aligned to elements, as in a file
-    // written without alignment, the session keeps its copy.
-    let Some(tensor) = tensor_over(weight) else {
-        return Ok(());
-    };
-    let value = Value::from_tensor(&tensor).map_err(|error| Failure::new(&error.to_string()))?;
-    let name = c_string(&weight.name)?;
-    // SAFETY: name and value are valid for the call. The value, and the memory it is over, live in
-    // `shared`, which the graph keeps as long as its session.
-    let status =
-        unsafe { (ort::api().AddInitializer)(builder.ptr_mut(), name.as_ptr(), value.as_ptr()) };
-    check(status)?;
-    shared._kept.push((value, tensor));
-    Ok(())
+    weights: Vec<(&Weight, Tensor)>,
+) -> Result<SharedWeights, Failure> {
+    let mut shared = SharedWeights::default();
+    for (weight, tensor) in weights {
+        let value = Value::from_tensor(&tensor);
+        let value = value.map_err(|error| Failure::new(&error.to_string()))?;
+        let name = c_string(&weight.name)?;
+        // SAFETY: both arrays have one entry, valid for the call. The value, and the memory it is over, live in
+        // `shared`, which the graph keeps as long as its session.
+        let external = unsafe {
+            (ort::api().AddExternalInitializers)(
+                builder.ptr_mut(),
+                &name.as_ptr(),
+                &value.as_ptr(),
+                1,
+            )
+        };
+        check(external)?;
+        // SAFETY: name and value are valid for the call; the rest is as above.
+        let initializer = unsafe {
+            (ort::api().AddInitializer)(builder.ptr_mut(), name.as_ptr(), value.as_ptr())
+        };
+        check(initializer)?;
+        shared._kept.push((value, tensor));
+    }
+    Ok(shared)
 }
 
 fn tensor_over(weight: &Weight) -> Option<Tensor> {

@@ -103,7 +103,7 @@ pub(super) mod tests {
         fields[16].parse().unwrap()
     }
 
-    /// The number of CPUs that this thread may use, from its `status`, see proc_pid_status(5).
+    /// The number of CPUs that this thread can use, from its `status`, see proc_pid_status(5).
     pub(crate) fn cpus() -> usize {
         let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
         let mut lines = status.lines();
