@@ -72,10 +72,11 @@ class Case:
         model.graph.node.add(op_type="Identity", input=["unread"], output=["same"])
         return model.SerializeToString()
 
-    def model(self, is_ranked, is_computed=False, in_function=False, is_whole=False):
+    def model(self, is_ranked, is_computed=False, within=None, is_whole=False):
         """The ONNX file. It returns the number of elements of each output, so that types and sizes of
         these do not matter; the outputs themselves if it `is_whole`. Where it `is_computed`, the operator has results of others as inputs: ONNX
-        Runtime's own tensors, of which those without elements have no memory at all."""
+        Runtime's own tensors, of which those without elements have no memory at all. The operator can be
+        `within` a "function", a "branch" or a "loop"."""
         model = onnx_models.messages()["onnx.ModelProto"](ir_version=8)
         for domain, version in (("", self.opset), *DOMAINS):
             model.opset_import.add(domain=domain, version=version)
@@ -104,7 +105,12 @@ class Case:
             graph.node.add(op_type=op, input=inputs, output=[output])
             names = [output if name in inputs else name for name in names]
             names = list(dict.fromkeys(names)) if op == "SequenceConstruct" else names
-        if in_function:
+        around = graph
+        if within in ("branch", "loop"):
+            graph = onnx_models.messages()["onnx.GraphProto"](name=within)
+            if within == "loop":
+                names = [f"{name}_state" if name in self.fed() else name for name in names]
+        if within == "function":
             node = self._in_function(model, names, results)
         else:
             node = graph.node.add(op_type=self.op, domain=self.domain, input=names, output=results)
@@ -119,7 +125,55 @@ class Case:
             graph.node.add(op_type=size, input=[result], output=[f"{result}_size"])
             tensor = graph.output.add(name=f"{result}_size").type.tensor_type
             tensor.elem_type = DATA_TYPES["int64"]
+        if within == "branch":
+            self._in_branch(around, graph)
+        if within == "loop":
+            self._in_loop(around, graph)
         return model.SerializeToString()
+
+    def _in_branch(self, graph, branch):
+        """Adds an `If` that takes this branch. ONNX Runtime does not know that it does."""
+        other = onnx_models.messages()["onnx.GraphProto"](name="other")
+        minus = np.int64(-1)
+        graph.initializer.add(name="minus", data_type=DATA_TYPES["int64"], raw_data=minus.tobytes())
+        graph.node.add(op_type="Size", input=[next(iter(self.fed()))], output=["elements"])
+        graph.node.add(op_type="Equal", input=["elements", "minus"], output=["is_minus"])
+        choice = graph.node.add(op_type="If", input=["is_minus"])
+        for output in branch.output:
+            choice.output.append(f"{output.name}_of_branch")
+            graph.output.add(name=choice.output[-1]).CopyFrom(output)
+            graph.output[-1].name = choice.output[-1]
+            same = f"{output.name}_of_other"
+            other.node.add(op_type="Identity", input=["elements"], output=[same])
+            other.output.add(name=same).type.tensor_type.elem_type = DATA_TYPES["int64"]
+        set_attribute(choice.attribute.add(name="then_branch"), other)
+        set_attribute(choice.attribute.add(name="else_branch"), branch)
+
+    def _in_loop(self, graph, body):
+        """Adds a `Loop` of one round, whose states are the inputs."""
+        rounds, yes = np.int64(1), np.bool_(True)
+        graph.initializer.add(name="rounds", data_type=DATA_TYPES["int64"], raw_data=rounds.tobytes())
+        graph.initializer.add(name="go", data_type=DATA_TYPES["bool"], raw_data=yes.tobytes())
+        loop = graph.node.add(op_type="Loop", input=["rounds", "go"])
+        results = list(body.output)
+        del body.output[:]
+        for name, dtype in (("number", "int64"), ("is_next", "bool")):
+            body.input.add(name=name).type.tensor_type.elem_type = DATA_TYPES[dtype]
+            body.input[-1].type.tensor_type.shape.SetInParent()
+        body.node.add(op_type="Identity", input=["is_next"], output=["is_more"])
+        body.output.add(name="is_more").type.tensor_type.elem_type = DATA_TYPES["bool"]
+        for name, array in self.fed().items():
+            loop.input.append(name)
+            loop.output.append(f"{name}_last")
+            elem_type = DATA_TYPES[array.dtype.name]
+            body.input.add(name=f"{name}_state").type.tensor_type.elem_type = elem_type
+            body.node.add(op_type="Identity", input=[f"{name}_state"], output=[f"{name}_same"])
+            body.output.add(name=f"{name}_same").type.tensor_type.elem_type = elem_type
+        for result in results:
+            body.output.add().CopyFrom(result)
+            loop.output.append(f"{result.name}_of_loop")
+            graph.output.add(name=loop.output[-1]).type.tensor_type.elem_type = DATA_TYPES["int64"]
+        set_attribute(loop.attribute.add(name="body"), body)
 
     def _in_function(self, model, names, results):
         """Adds a call of a function of the model, and returns the operator's node in it."""

@@ -5,6 +5,8 @@
 //! fails if the tensor lacks that dimension; the sign -1 computes a size and fails if another is 0. It copies
 //! nothing. Properties that are known to hold are not checked.
 //!
+//! Kernels that return wrong results are replaced here, too (`replaced`).
+//!
 //! Not here: the requirements of each kernel (`kernel_limits`).
 
 mod checks;
@@ -13,6 +15,9 @@ mod loop_condition;
 mod nodes;
 #[cfg(all(test, feature = "onnxruntime"))]
 mod opsets;
+mod replaced;
+#[cfg(all(test, feature = "onnxruntime"))]
+mod results;
 #[cfg(test)]
 mod tests;
 mod without_arithmetic;
@@ -31,15 +36,16 @@ use base::error::{Result, ServingError};
 use proto::onnx::NodeProto;
 
 impl OnnxModel {
-    /// Puts checks in front of the kernels that need them. `ranked` are the graph's inputs whose
-    /// declared rank is enforced.
+    /// Puts checks in front of the kernels that need them, and replaces those that return wrong results.
+    /// `ranked` are the graph's inputs whose declared rank is enforced.
     ///
     /// # Errors
     ///
-    /// `UNIMPLEMENTED` for an operator or an attribute that no check can make safe, and for a check that
-    /// cannot be made in the model's opset.
+    /// `UNIMPLEMENTED` for an operator or an attribute that no check can make safe, and for a check or a
+    /// replacement that cannot be made in the model's opset.
     pub fn guard_kernels(&mut self, ranked: &HashSet<String>) -> Result<()> {
-        self.guard(ranked, &mut |_| {})
+        self.guard(ranked, &mut |_| {})?;
+        self.replace_wrong_kernels(ranked)
     }
 
     /// The operators whose kernels get checks if no rank is known.

@@ -73,7 +73,7 @@ impl OnnxModel {
     }
 
     /// Whether anything in the model can be strings.
-    fn has_strings(&self) -> bool {
+    pub(super) fn has_strings(&self) -> bool {
         let graph = self.graph();
         let declared = graph.input.iter().any(is_of_strings);
         let mut found = declared || graph.initializer.iter().any(|it| it.data_type() == STRING);
