@@ -282,7 +282,7 @@ fn logic(b: &mut Builder, op: &Op<'_>, op_type: &str) -> Translated {
 }
 
 /// TensorFlow divides the sum by the number of elements: the mean of none is not a number. Integers are added in
-/// 64 bits, and the quotient is rounded towards 0.
+/// 64 bits, and the quotient is rounded towards 0; the mean of none is 0.
 fn mean(b: &mut Builder, op: &Op<'_>) -> Translated {
     let x = op.input(0)?;
     let axes = Axes::of(b, op)?;
@@ -291,7 +291,11 @@ fn mean(b: &mut Builder, op: &Op<'_>) -> Translated {
     }
     if is_integer(x.dtype) {
         let sum = sum_of_integers(b, x, &axes)?;
-        let count = count(b, x, &axes)?;
+        let mut count = count(b, x, &axes)?;
+        if !axes.has_elements(x) {
+            let one = b.i64(1);
+            count = b.binary("Max", &count, &one)?;
+        }
         let result = b.binary("Div", &sum, &count)?;
         return one(b.cast(&result, x.dtype)?);
     }
@@ -337,4 +341,40 @@ fn euclidean_norm(b: &mut Builder, op: &Op<'_>) -> Translated {
         false => axes.reduce(b, "ReduceL2", &wide)?,
     };
     one(b.cast(&result, x.dtype)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::tensorflow::NodeDef;
+
+    use super::*;
+    use crate::value::Value;
+
+    fn mean_of(dims: &[Option<i64>]) -> Vec<String> {
+        let mut b = Builder::new();
+        let x = b.input("x", DataType::Int64, Shape::dims(dims.iter().copied()));
+        let axes = b.i64s(&[0]);
+        let inputs = [Value::Tensor(x.unwrap()), Value::Tensor(axes)];
+        let node = NodeDef::default();
+        let op = Op {
+            node: &node,
+            inputs: &inputs,
+        };
+        let results = mean(&mut b, &op).unwrap();
+        let [Value::Tensor(result)] = &results[..] else {
+            panic!("no tensor");
+        };
+        b.output("y", result).unwrap();
+        let graph = b.finish("").graph.unwrap();
+        let types = graph.node.iter().map(|it| it.op_type().to_owned());
+        types.collect()
+    }
+
+    /// TensorFlow's mean of no integers is 0; a division by their number would fail.
+    #[test]
+    fn a_mean_of_integers_does_not_divide_by_zero() {
+        let is_guarded = |dims: &[Option<i64>]| mean_of(dims).contains(&"Max".to_owned());
+        assert!(is_guarded(&[None, Some(3)]));
+        assert!(!is_guarded(&[Some(2), Some(3)]));
+    }
 }

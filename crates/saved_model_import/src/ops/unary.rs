@@ -29,8 +29,8 @@ pub(super) const TABLE: Table = &[
     ("Neg", Pure(|b, op| unary(b, op, "Neg"))),
     ("OnesLike", Pure(|b, op| filled_like(b, op, 1.0))),
     ("Reciprocal", Pure(|b, op| unary(b, op, "Reciprocal"))),
-    ("Rint", Pure(|b, op| unary(b, op, "Round"))),
-    ("Round", Pure(|b, op| unary(b, op, "Round"))),
+    ("Rint", Pure(round)),
+    ("Round", Pure(round)),
     ("Rsqrt", Pure(rsqrt)),
     ("Sign", Pure(|b, op| unary(b, op, "Sign"))),
     ("Sin", Pure(|b, op| unary(b, op, "Sin"))),
@@ -41,6 +41,14 @@ pub(super) const TABLE: Table = &[
 
 fn unary(b: &mut Builder, op: &Op<'_>, name: &str) -> Translated {
     one(b.unary_any(name, op.input(0)?)?)
+}
+
+/// To the even one of two integers that are equally near.
+fn round(b: &mut Builder, op: &Op<'_>) -> Translated {
+    match op.input(0)? {
+        x if is_integer(x.dtype) => one(x.clone()),
+        _ => unary(b, op, "Round"),
+    }
 }
 
 fn not(b: &mut Builder, op: &Op<'_>) -> Translated {
@@ -131,4 +139,34 @@ fn clip_by_value(b: &mut Builder, op: &Op<'_>) -> Translated {
         wide = b.binary(name, &wide, &limit)?.with_shape(x.shape.clone());
     }
     one(b.cast(&wide, x.dtype)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::tensorflow::NodeDef;
+
+    use super::*;
+    use crate::value::{Shape, Tensor, Value};
+
+    /// TensorFlow's kernel of `Round` takes int32 and int64.
+    #[test]
+    fn rounding_leaves_integers_as_they_are() {
+        let mut b = Builder::new();
+        for dtype in [DataType::Int32, DataType::Int64] {
+            let x = Tensor::named("x", dtype, Shape::of_rank(2));
+            let node = NodeDef::default();
+            let inputs = [Value::Tensor(x)];
+            let op = Op {
+                node: &node,
+                inputs: &inputs,
+            };
+            let results = round(&mut b, &op).unwrap();
+            let [Value::Tensor(result)] = &results[..] else {
+                panic!("no tensor");
+            };
+            let name = result.name.get().map(|it| &**it);
+            assert_eq!((name, result.dtype), (Some("x"), dtype));
+        }
+        assert_eq!(b.node_count(), 0);
+    }
 }
