@@ -28,6 +28,7 @@ const REFUSED: &[Listed] = &[
     ("half_plus_three", "variable 'a'"),
     ("half_plus_two", "variable 'a'"),
     ("half_plus_two_tf2", "variable 'a'"),
+    // It has several, in the order of the file.
     ("mlp", "variable 'Variable"),
 ];
 
@@ -57,8 +58,9 @@ async fn recorded_models_without_their_variables_are_refused() {
         for (name, error) in load_errors(models.path(), &refused).await {
             let listed = REFUSED.iter().find(|(model, _)| *model == name);
             let (_, variable) = listed.unwrap_or_else(|| panic!("{name} is not listed: {error}"));
-            let reason = format!("{variable}: variables/variables.index is missing");
-            assert!(error.contains(&reason), "{name}: {error}");
+            for part in [variable, ": variables/variables.index is missing"] {
+                assert!(error.contains(part), "{name}: {error}");
+            }
         }
     }
 }
