@@ -85,8 +85,8 @@ pub(crate) const CONSTANTS: Constants = Constants {
     low_priority_after: Duration::from_secs(1),
     // A tenth of the CPU time of a run of usual priority (sched(7)).
     niceness: 10,
-    // With 100 endless runs on two CPUs, p99 of small requests was 0.39 to 0.44 ms with this rule, 1.0 to
-    // 3.2 without, and 0.73 with no other client (periods of 2 s). A run that is not endless loses little:
-    // the thread pool of ONNX Runtime keeps all CPUs. The time itself was not measured.
+    // With 100 endless runs on two CPUs, p99 of small requests is 1.55 times that of a quiet server with this
+    // rule (docs/reliability.md), 2.4 times without. A run that is not endless loses little: the thread pool of
+    // ONNX Runtime keeps all CPUs. The time itself was not measured.
     leave_cpu_after: Duration::from_secs(2),
 };

@@ -115,42 +115,42 @@ pub(super) mod tests {
         ranges.sum()
     }
 
-    #[test]
-    fn another_thread_loses_all_cpus_but_one() {
-        let before = cpus();
+    /// The answer of another thread after a change to it.
+    fn after<T: Send + 'static>(change: impl FnOnce(ThreadNumber), look: fn() -> T) -> T {
         let (sender, receiver) = mpsc::channel();
         let (go_on, wait) = mpsc::channel();
         let thread = thread::spawn(move || {
             sender.send(ThreadNumber::current()).unwrap();
             wait.recv().unwrap();
-            cpus()
+            look()
         });
-        let number = receiver.recv().unwrap();
-        for _ in 1..before {
-            assert!(number.leave_one_cpu());
-        }
-        assert!(!number.leave_one_cpu());
+        change(receiver.recv().unwrap());
         go_on.send(()).unwrap();
-        assert_eq!(thread.join().unwrap(), 1);
+        thread.join().unwrap()
+    }
+
+    #[test]
+    fn another_thread_loses_all_cpus_but_one() {
+        let before = cpus();
+        let change = |thread: ThreadNumber| {
+            for _ in 1..before {
+                assert!(thread.leave_one_cpu());
+            }
+            assert!(!thread.leave_one_cpu());
+        };
+        assert_eq!(after(change, cpus), 1);
         assert_eq!(cpus(), before);
     }
 
     #[test]
     fn another_thread_gets_nicer_by_so_much() {
         let before = niceness();
-        let (sender, receiver) = mpsc::channel();
-        let (go_on, wait) = mpsc::channel();
-        let thread = thread::spawn(move || {
-            sender.send(ThreadNumber::current()).unwrap();
-            wait.recv().unwrap();
-            niceness()
-        });
-        let number = receiver.recv().unwrap();
-        assert!(number.lower(3));
-        assert!(number.lower(4));
-        go_on.send(()).unwrap();
+        let change = |thread: ThreadNumber| {
+            assert!(thread.lower(3));
+            assert!(thread.lower(4));
+        };
         // 19 is the end of the scale.
-        assert_eq!(thread.join().unwrap(), (before + 7).min(19));
+        assert_eq!(after(change, niceness), (before + 7).min(19));
         assert_eq!(niceness(), before);
     }
 }
